@@ -1,0 +1,368 @@
+"""The program put together: from a configuration to a run, its files and its summary.
+
+Here the parts meet, and only here. The doors (command line, Airflow) call `run`,
+`make_plan`, `resume` and `report` and put what they give into words.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+from batch import __version__
+from batch.brakes import check_age, check_plan, check_rows, former_run
+from batch.clock import Clock, RealClock, file_age, iso
+from batch.config import RunConfig, api_key, resolve
+from batch.digest import Digest, digest
+from batch.errors import BrakeError, ConfigError, InputError, JournalError, LockedError
+from batch.fleet import Fleet
+from batch.journal import Journal, JournalDraft
+from batch.load import Loaded, load
+from batch.lock import Lock, Owner, client_name, state_folder
+from batch.log import LOGGER, logged_to
+from batch.model import ACTIONS, ExitCode, PlanOptions, Secret, Stop
+from batch.outputs import Ended, Summary, input_files, write_files
+from batch.plan import Plan, plan_calls
+from batch.rate import Rate
+from batch.rows import Rows, RowsBuilder
+from batch.sandbox import Limit, serve_forever, serving
+from batch.sender import Face, Job, Target, send
+from batch.stored import find_stored
+from batch.whole import owners_folder
+
+JOURNAL: Final = "journal.sqlite3"
+_LOCK: Final = "run.lock"
+_LOOK_AGAIN: Final = 0.5
+
+
+def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
+    """Everything up to sending; touches no network and leaves nothing behind. Raises BatchError."""
+    with tempfile.TemporaryDirectory() as spool:
+        loaded = load(config.files, config.input, spool=Path(spool))
+    plan = _checked_plan(config, loaded, clock or RealClock())
+    return digest(plan, loaded.files, config.sending.rate)
+
+
+def run(
+    config: RunConfig,
+    *,
+    face: Face | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    clock: Clock | None = None,
+) -> Summary:
+    """Do the whole job, or go on with it where a stopped run of the same id ended.
+
+    Raises BatchError where it cannot start; a run that has started always gives its
+    summary, however it ended. Of a finished run it gives the summary and changes nothing.
+    """
+    clock = clock or RealClock()
+    config = replace(config, run_id=config.run_id or _new_run_id(config, clock))
+    _require_key(config)
+    folder = config.reports_dir / str(config.run_id)
+    with _own_folder(folder), _locked(config, folder, clock):
+        if not (folder / JOURNAL).exists():
+            _start(config, folder, face or Face(), clock)
+        with _opened(folder) as journal:
+            _check_same(config, journal, folder)
+            finished = _finished(folder, journal)
+            if finished is not None:
+                return finished
+            with logged_to(folder / "run.log", config.api_key):
+                return _carry_out(config, journal, face or Face(), transport, clock)
+
+
+def resume(
+    folder: Path, environ: Mapping[str, str], *, face: Face | None = None, clock: Clock | None = None
+) -> Summary:
+    """Go on with a stopped run, with the options it was started with. Raises BatchError."""
+    with _opened(folder) as journal:
+        options = journal.meta("options")
+    keep = {name: text for name, text in environ.items() if name == "TELEMETRON_API_KEY"}
+    config = resolve((), options, keep)
+    config = replace(config, reports_dir=folder.parent, run_id=folder.name)
+    return run(config, face=face, clock=clock)
+
+
+def report(folder: Path) -> Summary:
+    """Write the files of a run again, from its journal alone. Raises BatchError."""
+    with _opened(folder) as journal:
+        owner = Owner(os.getpid(), iso(RealClock().wall()), folder.name)
+        lock = Lock.take(folder / _LOCK, owner, f"run {folder.name}")
+        try:
+            told = resolve((), journal.meta("options"), {})
+            stopped = journal.meta("stop")
+            stop = Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None
+            if journal.meta("endedAt") is None:
+                stop = Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
+            return write_files(folder, journal, _plan_of(journal), _ended(told, stop))
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """How the stand-in API is to be served."""
+
+    port: int
+    db: Path | None
+    limit: str | None
+    max_devices: int
+    environ: Mapping[str, str]
+
+
+def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> None:
+    """Serve the stand-in API until interrupted. With a key in the environment it accepts that one only."""
+    try:
+        rate = Rate.parse(options.limit) if options.limit else None
+    except ValueError as exc:
+        raise ConfigError(f"--rate: {exc}") from None
+    limit = None if rate is None or rate == Rate.AUTO else Limit(max(1, int(rate.attempts)), rate.seconds)
+    key = api_key(None, options.environ)
+    with Fleet(options.db) as fleet:
+        opened = serving(
+            fleet,
+            port=options.port,
+            api_key=key.reveal() if key else None,
+            limit=limit,
+            max_devices=options.max_devices,
+        )
+        serve_forever(opened, announce)
+
+
+def _new_run_id(config: RunConfig, clock: Clock) -> str:
+    """`<file stem>-<UTC time>`."""
+    if not config.files:
+        raise ConfigError("no input file", "name one, or - for standard input")
+    name = Path(config.files[0]).name
+    stem = "stdin" if name == "-" else name.removesuffix(".gz").rpartition(".")[0] or name
+    safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in stem).lstrip(".")[:100]
+    at = datetime.fromtimestamp(clock.wall(), UTC)
+    run_id = f"{safe or 'run'}-{at:%Y%m%dT%H%M%SZ}"
+    taken = sum(1 for _ in config.reports_dir.glob(f"{run_id}*"))
+    return f"{run_id}-{taken + 1}" if taken else run_id
+
+
+def _require_key(config: RunConfig) -> None:
+    if config.api_key is None and not config.sandbox:
+        advice = "set TELEMETRON_API_KEY or name a file with --api-key-file (or try --sandbox)"
+        raise ConfigError("there is no API key", advice)
+
+
+# Starting
+
+
+def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> None:
+    """Load the input into a new journal, look at the brakes, ask, and publish it."""
+    if not config.files:
+        raise JournalError(f"there is no run in {folder}", "name its id or its folder")
+    draft = JournalDraft(folder / JOURNAL)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as spool:
+            loaded = load(config.files, config.input, spool=Path(spool), sink=draft.add)
+        plan = _checked_plan(config, loaded, clock)
+        for file in loaded.files:
+            for warning in file.warnings:
+                face.told("warning", f"{file.name}: {warning}")
+        _check_again(config, loaded, face)
+        if not face.planned(digest(plan, loaded.files, config.sending.rate)):
+            raise BrakeError("not confirmed", "nothing was sent")
+    except BaseException:
+        draft.discard()
+        raise
+    draft.publish(_facts(config, loaded, plan, clock))
+
+
+def _checked_plan(config: RunConfig, loaded: Loaded, clock: Clock) -> Plan:
+    """The plan, if no brake holds it."""
+    brakes = config.brakes
+    check_rows(loaded.rows, brakes)
+    check_age([(path, file_age(path, clock)) for path in config.files if path != "-"], brakes)
+    if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
+        names = ", ".join(file.name for file in loaded.files)
+        raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
+    plan = plan_calls(loaded.rows, config.plan)
+    check_plan(plan, brakes)
+    return plan
+
+
+def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
+    if config.brakes.again or config.sandbox or len(loaded.rows) == 0:
+        return
+    former = former_run(loaded.files, config.sending.base_url, config.reports_dir)
+    if former is not None and not face.again(former):
+        raise BrakeError(
+            f"run {former} has already processed exactly this content",
+            "nothing was sent; if it shall be processed again, say --again",
+        )
+
+
+def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[str, object]:
+    """What the journal records of a run at its start."""
+    return {
+        "runId": config.run_id,
+        "version": __version__,
+        "startedAt": clock.wall(),
+        "inputs": [asdict(file) for file in loaded.files],
+        "baseUrl": "sandbox" if config.sandbox else config.sending.base_url,
+        "sandbox": config.sandbox,
+        "options": dict(config.told),
+        "shape": _shape(config),
+        "plan": plan.fingerprint(),
+    }
+
+
+def _shape(config: RunConfig) -> dict[str, Any]:
+    """The options that decide what is sent: under one run id they cannot change."""
+    base_url = "sandbox" if config.sandbox else config.sending.base_url
+    return {
+        **asdict(config.input),
+        **asdict(config.plan),
+        "base_url": base_url,
+        "no_hold": not config.sending.hold,
+    }
+
+
+# Going on
+
+
+def _check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
+    """Refuse another input or other deciding options under the id of this run."""
+    advice = "name another --run-id"
+    was = journal.meta("shape")
+    differing = [name for name, value in _shape(config).items() if was.get(name) != value]
+    if differing:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(set(differing)))
+        raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
+    if not config.files:
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as spool:
+        hashes = [find_stored(path, Path(spool)).sha256() for path in config.files]
+    if hashes != [file.sha256 for file in input_files(journal)]:
+        raise JournalError(f"run {folder.name} was started with another input", advice)
+
+
+def _finished(folder: Path, journal: Journal) -> Summary | None:
+    fields = journal.meta("summary")
+    return Summary(folder, fields) if fields is not None and fields["state"] == "finished" else None
+
+
+def _plan_of(journal: Journal) -> Plan:
+    """The plan that the run was started with, made again from the journal's rows."""
+    builder = RowsBuilder()
+    for file, keys in journal.key_columns():
+        builder.add(file, keys)
+    shape = journal.meta("shape")
+    options = {name: shape[name] for name in ("chunk_size", "auto_create_devices")}
+    plan = plan_calls(builder.rows(), PlanOptions(**options))
+    if plan.fingerprint() != journal.meta("plan"):
+        version = journal.meta("version")
+        raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
+    return plan
+
+
+def _carry_out(
+    config: RunConfig, journal: Journal, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock
+) -> Summary:
+    """Send what is open, then write the files; the run has ended when its summary is in the journal."""
+    plan = _plan_of(journal)
+    LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
+    journal.note(stop=None, endedAt=None)
+    stop = None
+    if plan.calls:
+        with _target(config, plan.rows, transport) as target:
+            stop = send(Job(config, plan, journal, face, clock), target)
+    journal.note(endedAt=clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
+    summary = write_files(config.reports_dir / str(config.run_id), journal, plan, _ended(config, stop))
+    journal.note(summary=summary.fields)
+    LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
+    return summary
+
+
+def _ended(config: RunConfig, stop: Stop | None) -> Ended:
+    brakes = config.brakes
+    return Ended(stop=stop, raw_csv=config.raw_csv, tolerate=config.tolerate, empty_exit_code=brakes.empty_exit_code)
+
+
+@contextmanager
+def _target(config: RunConfig, rows: Rows, transport: httpx2.AsyncBaseTransport | None) -> Iterator[Target]:
+    """The API to send to; with --sandbox an embedded one whose fleet fits the input."""
+    if not config.sandbox:
+        yield Target(config.sending.base_url, config.api_key or Secret(""), transport)
+        return
+    db = config.reports_dir / str(config.run_id) / "sandbox.sqlite3"
+    db.touch(mode=0o600)
+    with Fleet(db) as fleet:
+        fleet.seed(_pairs(rows))
+        with serving(fleet) as base_url:
+            yield Target(base_url, Secret("sandbox"))
+
+
+def _pairs(rows: Rows) -> Iterator[tuple[str, str, str]]:
+    """Customer, device and action of each valid row."""
+    frame = rows.frame[rows.frame["problem"] == 0]
+    customers, devices = rows.customers.to_pylist(), rows.devices.to_pylist()
+    for customer, device, action in zip(frame["customer"], frame["device"], frame["action"], strict=True):
+        yield customers[customer], devices[device], str(ACTIONS[action])
+
+
+# Folders and locks
+
+
+@contextmanager
+def _own_folder(folder: Path) -> Iterator[None]:
+    """The run's folder, which is not left behind where no run was started in it."""
+    owners_folder(folder)
+    try:
+        yield
+    finally:
+        if not (folder / JOURNAL).exists() and {path.name for path in folder.iterdir()} <= {_LOCK}:
+            (folder / _LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+@contextmanager
+def _locked(config: RunConfig, folder: Path, clock: Clock) -> Iterator[None]:
+    """This run, and this base URL and key, for this process alone."""
+    owner = Owner(os.getpid(), iso(clock.wall()), str(config.run_id))
+    wanted = [(folder / _LOCK, f"run {config.run_id}")]
+    if config.api_key is not None:
+        name = client_name(config.sending.base_url, config.api_key.reveal())
+        wanted.append((state_folder() / f"{name}.lock", "this base URL and key"))
+    until = clock.wall() + config.wait
+    locks: list[Lock] = []
+    try:
+        for path, what in wanted:
+            locks.append(_take(partial(Lock.take, path, owner, what), until, clock))
+        yield
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _take(take: Callable[[], Lock], until: float, clock: Clock) -> Lock:
+    """Take a lock, waiting for it until a moment of the wall clock."""
+    while True:
+        try:
+            return take()
+        except LockedError:
+            if clock.wall() >= until:
+                raise
+        clock.pause(_LOOK_AGAIN)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Journal]:
+    if not (folder / JOURNAL).exists():
+        raise JournalError(f"there is no run in {folder}", "name its id or its folder")
+    journal = Journal(folder / JOURNAL)
+    try:
+        yield journal
+    finally:
+        journal.close()

@@ -1,0 +1,253 @@
+"""One call, brought to its end: attempts, retries, splits, and all of it in the journal.
+
+What an answer means is decided in `wire` and `verdict`, what to ask for next in
+`split`, when to leave in `traffic`, how a request travels in `exchange`; here these
+are joined in the order that keeps the books true: permit, journal, request, journal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import tenacity
+
+from batch import clock, wire
+from batch.exchange import Exchange, Post
+from batch.journal import Ending, Journal, Settlement
+from batch.model import Action, Answer, Call, DeviceResult, Outcome
+from batch.split import Positions
+from batch.traffic import Leave, Traffic
+from batch.verdict import (
+    Broken,
+    Doubt,
+    NoAnswer,
+    Settled,
+    StopRun,
+    Suspect,
+    Throttled,
+    TooMany,
+    TryAgain,
+    Verdict,
+    backoff,
+    judge,
+)
+from batch.work import Try, Work, halved, named, take_up
+
+_STUBBORN_AFTER: Final = 3
+"""A server error that repeats so often on one call, while others succeed, is the call's."""
+_NO_MAXIMUM: Final = 1 << 30
+_LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, detail="the answer left this device out, twice")
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What `Client.settle` brought about."""
+
+    answers: tuple[Answer, ...]
+    """Those recorded now, not by an earlier process."""
+    customer_unknown: bool
+    last_doubt: float | None
+    """When the last attempt left that may have acted without our hearing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stubborn:
+    """The API fails on this very call while it answers others."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The run ended before the attempt could leave."""
+
+
+Result = wire.Reply | Verdict | Stubborn | Halted
+
+
+@dataclass(slots=True)
+class _Round:
+    """The attempts at one request of a call."""
+
+    asked: Positions
+    successes_before: int
+    failures: int = 0
+    """Those that count: neither throttled nor made while the API was down."""
+    server_errors: int = 0
+
+
+class Client:
+    """Settles calls against the API, one at a time for each worker that asks."""
+
+    def __init__(
+        self, post: Post, journal: Journal, traffic: Traffic, *, attempts: int, wall: Callable[[], float]
+    ) -> None:
+        self._post = post
+        self._journal = journal
+        self._traffic = traffic
+        self._attempts = attempts
+        self._wall = wall
+        self._maximum = _NO_MAXIMUM
+
+    async def settle(self, call: Call) -> CallEnd:
+        """Go on with a call until each of its devices has a result in the journal, or the run halts."""
+        work = take_up(call, self._journal, self._maximum)
+        while (asked := work.split.next()) is not None:
+            if isinstance(await self._ask(work, asked), Halted | StopRun):
+                break
+        return CallEnd(tuple(work.answers), work.customer_unknown, work.last_doubt())
+
+    async def _ask(self, work: Work, asked: Positions) -> Result:
+        """Attempt one request until it has a result or its attempts are spent."""
+        spent = _Round(asked, self._traffic.successes)
+        attempts = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda result: isinstance(result, TryAgain | Throttled)),
+            stop=lambda _: spent.failures >= self._attempts,
+            wait=lambda state: _pause(state, spent.failures),
+            sleep=lambda seconds: clock.sleep_unless(self._traffic.halt.event, seconds),
+            retry_error_callback=_last_result,
+        )
+        result: Result = await attempts(self._attempt, work, spent)
+        if isinstance(result, TryAgain):
+            await self._give_up(work, asked, result)
+        return result
+
+    async def _attempt(self, work: Work, spent: _Round) -> Result:
+        """One attempt: permit, journal, request, journal."""
+        call, asked = work.call, spent.asked
+        leave = await self._traffic.leave(call.number)
+        if leave is None:
+            return Halted()
+        started = self._wall()
+        number = await self._journal.started(call.number, _stored(call, asked), started)
+        await self._traffic.depart()
+        exchange = await self._post(wire.PATHS[call.action], wire.request_body(call, asked))
+        result = self._weigh(work, spent, leave, exchange)
+        ending = _ending(result, exchange)
+        work.tries.append(Try(frozenset(asked), started, ending.ending == "unclear"))
+        answer = self._settled_by(work, asked, result, exchange.status)
+        settlement = None if answer is None else Settlement(call.number, answer, by_attempt=True)
+        await self._journal.ended(number, ending, self._wall(), settlement)
+        return result
+
+    def _weigh(self, work: Work, spent: _Round, leave: Leave, exchange: Exchange) -> Result:
+        """The result of an exchange; the gate learns of it, and the round counts it."""
+        result = _read(work.call, spent.asked, exchange)
+        if isinstance(result, Throttled):
+            self._traffic.throttled(leave, exchange.hint)
+            return result
+        if not isinstance(result, TryAgain):
+            self._traffic.answered(leave, exchange.hint)
+            if isinstance(result, StopRun):
+                self._traffic.halt.now(result.stop)
+            return result
+        if result.counts_as_down:
+            self._traffic.failed(leave, result.text)
+        else:
+            self._traffic.answered(leave, exchange.hint)
+        spent.failures += not leave.while_down
+        spent.server_errors += exchange.status is not None and exchange.status >= 500
+        return Stubborn(result.text) if self._is_stubborn(spent) else result
+
+    def _is_stubborn(self, spent: _Round) -> bool:
+        """Is it this call that the API fails on, and can it be taken apart?"""
+        others_succeed = self._traffic.successes > spent.successes_before
+        return len(spent.asked) > 1 and spent.server_errors >= _STUBBORN_AFTER and others_succeed
+
+    def _settled_by(self, work: Work, asked: Positions, result: Result, status: int | None) -> Answer | None:
+        """What a result settles of its call, as the answer for the journal; None if nothing."""
+        results: dict[int, DeviceResult] = {}
+        match result:
+            case wire.Reply():
+                left_out = work.split.settled(asked, result.omitted)
+                results |= {**result.results, **dict.fromkeys(left_out, _LEFT_OUT)}
+            case Settled(outcome, text):
+                work.customer_unknown = result.customer_unknown
+                work.split.settled(asked)
+                alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
+                results |= dict.fromkeys(alike, DeviceResult(outcome, detail=text))
+            case TooMany():
+                self._maximum = min(self._maximum, halved(asked))
+                work.split.too_many(asked, halved(asked))
+            case Suspect(text) | Stubborn(text):
+                work.split.refused(asked, text, named(work.call, asked, text))
+            case _:
+                return None
+        results |= dict.fromkeys(work.split.condemned(), _condemnation(result))
+        if not results:
+            return None
+        answer = self._answer(work, results, status)
+        if isinstance(result, wire.Reply):
+            created = result.customer_was_created
+            answer = replace(answer, customer_id=result.customer_id, customer_was_created=created)
+        work.answers.append(answer)
+        return answer
+
+    async def _give_up(self, work: Work, asked: Positions, last: TryAgain) -> None:
+        """The attempts are spent: say of the devices what we know, which may be that we do not."""
+        _, unclear = work.asked_before(asked)
+        outcome = Outcome.UNCONFIRMED if unclear else Outcome.FAILED
+        detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
+        answer = self._answer(work, dict.fromkeys(asked, DeviceResult(outcome, detail=detail)), None)
+        await self._journal.settled(Settlement(work.call.number, answer, by_attempt=False))
+        work.split.settled(asked)
+        work.answers.append(answer)
+
+    def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
+        attempts, unclear = work.asked_before(results)
+        if unclear:
+            results = {at: _with_doubt(result, work.call.action) for at, result in results.items()}
+        answered_at = None if status is None else self._wall()
+        return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
+
+
+def _read(call: Call, asked: Positions, exchange: Exchange) -> wire.Reply | Verdict:
+    if exchange.ending is not None:
+        return judge(exchange.ending, call.action)
+    try:
+        return wire.read_reply(exchange.body, call, asked)
+    except wire.UnusableError as exc:
+        text = f"the answer cannot be used: {exc}"
+        return judge(NoAnswer(Broken.UNUSABLE, sent=True, text=text), call.action)
+
+
+def _ending(result: Result, exchange: Exchange) -> Ending:
+    """How the journal records the attempt."""
+    text = getattr(result, "text", "")
+    verdict = type(result).__name__
+    if isinstance(result, wire.Reply):
+        return Ending("answered", verdict, exchange.status)
+    if isinstance(exchange.ending, NoAnswer) and not exchange.ending.sent:
+        return Ending("unsent", verdict, None, text)
+    unclear = isinstance(result, Stubborn) or getattr(result, "doubt", None) is Doubt.UNCLEAR
+    return Ending("unclear" if unclear else "refused", verdict, exchange.status, text)
+
+
+def _condemnation(result: Result) -> DeviceResult:
+    """The outcome of devices that a refusal settles. What the API failed on may still be done."""
+    outcome = Outcome.UNCONFIRMED if isinstance(result, Stubborn) else Outcome.FAILED
+    return DeviceResult(outcome, detail=getattr(result, "text", ""))
+
+
+def _with_doubt(result: DeviceResult, action: Action) -> DeviceResult:
+    """Say so where an attempt that went unanswered may have done what is now found done."""
+    already = result.outcome is Outcome.ALREADY_ASSIGNED
+    if not already and not (result.outcome is Outcome.SKIPPED and action is Action.UNASSIGN):
+        return result
+    doubt = "an earlier attempt went unanswered, so this may be this run's own work"
+    return replace(result, detail=f"{result.detail}; {doubt}" if result.detail else doubt)
+
+
+def _stored(call: Call, asked: Positions) -> Positions | None:
+    return None if len(asked) == len(call.devices) else asked
+
+
+def _pause(state: tenacity.RetryCallState, failures: int) -> float:
+    """Seconds before the next attempt; throttling is waited for at the gate, by all together."""
+    result = _last_result(state)
+    return backoff(max(1, failures), clock.jitter()) if isinstance(result, TryAgain) else 0.0
+
+
+def _last_result(state: tenacity.RetryCallState) -> Result:
+    result: Result = state.outcome.result() if state.outcome else Halted()
+    return result

@@ -1,0 +1,88 @@
+"""The only module that reads time, sleeps, or draws random numbers.
+
+Everything asynchronous runs on the loop that `Clock.run` makes, so a test that brings
+a loop of its own turns hours into milliseconds.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time as the program sees it."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch: for records and for what servers say of dates."""
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, in ordinary code."""
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work to its end on a loop of this clock."""
+
+
+class RealClock:
+    """The time of the machine."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, in ordinary code."""
+        time.sleep(seconds)
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work to its end."""
+        return asyncio.run(main)
+
+
+def now() -> float:
+    """Seconds on the running loop's clock, which never jumps."""
+    return asyncio.get_running_loop().time()
+
+
+def deadline(seconds: float) -> asyncio.Timeout:
+    """A total deadline for a block; TimeoutError when it passes."""
+    return asyncio.timeout(seconds)
+
+
+async def sleep(seconds: float) -> None:
+    """Sleep, come what may."""
+    await asyncio.sleep(seconds)
+
+
+async def sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    """Sleep so long, or until the event is set."""
+    if seconds <= 0 or event.is_set():
+        await asyncio.sleep(0)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def jitter() -> float:
+    """A random number in [0, 1): spreads retries so that they do not march in step."""
+    return random.random()  # noqa: S311 - spreads load, guards nothing
+
+
+def iso(wall: float | None) -> str:
+    """A moment as people and spreadsheets read it: UTC, to the millisecond; "" for none."""
+    if wall is None:
+        return ""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def file_age(path: str | os.PathLike[str], clock: Clock) -> float:
+    """Seconds since a file was last written."""
+    return clock.wall() - os.stat(path).st_mtime  # noqa: PTH116 - also for a path in text

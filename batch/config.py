@@ -1,0 +1,274 @@
+"""One frozen configuration, from flags over environment over profile over defaults.
+
+All problems are reported at once, each under the name that the user typed. No file
+but the profile's and the key's is read here, and nothing is opened, sent or logged.
+"""
+
+import difflib
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from batch.errors import ConfigError
+from batch.model import InputOptions, Outcome, PlanOptions, Secret
+from batch.options import BY_KEY, OPTIONS, Option, Share
+from batch.rate import Rate
+
+PROFILE_FILE: Final = "telemetron-batch.toml"
+KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Brakes:
+    """What must hold, before sending where that is possible."""
+
+    max_failed: Share | None = None
+    max_unassign: int | None = None
+    max_new_customers: int | None = None
+    min_rows: int | None = None
+    max_age: float | None = None
+    expect_rows: int | None = None
+    again: bool = False
+    allow_empty: bool = False
+    empty_exit_code: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sending:
+    """How calls are made."""
+
+    base_url: str
+    rate: Rate
+    concurrency: int
+    timeout: float
+    attempts: int
+    give_up_after: float
+    deadline: float | None = None
+    hold: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Talk:
+    """What is said, and how."""
+
+    yes: bool = False
+    progress: bool = True
+    json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything the user decided about one run."""
+
+    files: tuple[str, ...]
+    reports_dir: Path
+    run_id: str | None
+    sandbox: bool
+    api_key: Secret | None
+    wait: float
+    input: InputOptions
+    plan: PlanOptions
+    sending: Sending
+    brakes: Brakes
+    talk: Talk
+    raw_csv: bool = False
+    tolerate: tuple[Outcome, ...] = ()
+    told: Mapping[str, Any]
+    """The options by name as texts, for the records; holds no secret."""
+
+
+class _Problems:
+    """Collects what is wrong, so that it can be said at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def read(self, option: Option, source: str, texts: Sequence[str]) -> Any:
+        """The value of an option's text or texts; None, and a problem more, if they are no good."""
+        values = []
+        for text in texts:
+            try:
+                values.append(option.read(text))
+            except ValueError as exc:
+                self.found.append(f"{source}: {exc}")
+        if option.repeatable:
+            return tuple(values)
+        return values[-1] if values else None
+
+
+def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
+    """The configuration of a run of these files.
+
+    `flags` maps option keys to what the command line says (None: nothing), besides
+    `profile` and `config`. Raises ConfigError that names everything that is wrong.
+    """
+    problems = _Problems()
+    profile, where = _profile(flags, environ)
+    _unknown_keys(profile, where, problems)
+    values: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    for option in OPTIONS:
+        source, texts = _texts(option, flags, environ, profile, where)
+        if texts is None:
+            values[option.key] = () if option.repeatable else option.default
+        else:
+            values[option.key] = problems.read(option, source, texts)
+            told[option.key] = list(texts) if option.repeatable else texts[-1]
+    if values["auto_create_devices"] is False and values["device_type"]:
+        problems.found.append("--device-type: is only used with --auto-create-devices")
+    if problems.found:
+        raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
+    return _config(files, values, environ, told)
+
+
+def _config(
+    files: Sequence[str], values: Mapping[str, Any], environ: Mapping[str, str], told: Mapping[str, Any]
+) -> RunConfig:
+    return RunConfig(
+        files=tuple(files),
+        reports_dir=Path(values["reports_dir"]),
+        run_id=values["run_id"],
+        sandbox=values["sandbox"],
+        api_key=None if values["sandbox"] else api_key(values["api_key_file"], environ),
+        wait=values["wait"],
+        input=InputOptions(
+            columns=dict(values["column"]),
+            action_words=dict(values["action_word"]),
+            **{name: values[name] for name in _INPUT},
+        ),
+        plan=PlanOptions(chunk_size=values["chunk_size"], auto_create_devices=values["auto_create_devices"]),
+        sending=Sending(hold=not values["no_hold"], **{name: values[name] for name in _SENDING}),
+        brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
+        talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        raw_csv=values["raw_csv"],
+        tolerate=values["tolerate"],
+        told=told,
+    )
+
+
+_INPUT: Final = (
+    "action",
+    "delimiter",
+    "encoding",
+    "sheet",
+    "allow_suspect",
+    "multiline_cells",
+    "auto_create_devices",
+    "device_type",
+)
+_SENDING: Final = ("base_url", "rate", "concurrency", "timeout", "attempts", "give_up_after", "deadline")
+_TALK: Final = ("yes", "json", "verbose", "quiet")
+
+
+def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
+    """The key from a file or the environment; None if neither has one. Raises ConfigError."""
+    if file is not None:
+        text, where = _key_in(Path(file)), file
+    else:
+        text, where = environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
+    if not text:
+        return None
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ConfigError(f"what {where} holds is not a key", "a key is one word of plain letters, digits and signs")
+    return Secret(text)
+
+
+def _key_in(file: Path) -> str:
+    try:
+        if stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(f"others can read the key in {file}", f"run: chmod 600 {file}")
+        text = file.read_text("utf-8").strip()
+    except OSError as exc:
+        raise ConfigError(f"--api-key-file: cannot read {file} ({exc.strerror})", "check the path") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"--api-key-file: {file} is not a text file", "it holds the key and nothing else") from exc
+    if not text:
+        raise ConfigError(f"--api-key-file: {file} is empty", "it holds the key and nothing else")
+    return text
+
+
+def _texts(
+    option: Option,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    profile: Mapping[str, Any],
+    where: str,
+) -> tuple[str, Sequence[str] | None]:
+    """Where an option's text comes from, and the text or texts; None if nobody says anything."""
+    flag = flags.get(option.key)
+    if flag is not None and flag != ():
+        return f"--{option.name}", _listed(flag)
+    variable = environ.get(option.variable)
+    if variable is not None and variable != "":
+        return option.variable, variable.split(",") if option.repeatable else [variable]
+    if option.key in profile:
+        return f"{where}: {option.name}", _listed(profile[option.key])
+    return "", None
+
+
+def _listed(value: Any) -> list[str]:
+    """A flag's or a profile's value as texts: a table is read as NAME=VALUE pairs."""
+    if isinstance(value, Mapping):
+        return [f"{name}={text}" for name, text in value.items()]
+    if isinstance(value, list | tuple):
+        return [str(one) for one in value]
+    return [str(value)]
+
+
+def _profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """The keys of the chosen profile (spelled with _), and where they stand.
+
+    Keys at the top of the file hold for all profiles; a profile is a table [NAME] or
+    [profile.NAME].
+    """
+    name = flags.get("profile") or environ.get("TELEMETRON_PROFILE")
+    config = flags.get("config") or environ.get("TELEMETRON_CONFIG")
+    if not name and not config:
+        return {}, ""
+    file = Path(config or PROFILE_FILE)
+    tables = _toml(file)
+    keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _plain(key) in BY_KEY}
+    if name:
+        profiles = {**tables, **tables.get("profiles", {}), **tables.get("profile", {})}
+        if not isinstance(profiles.get(name), dict):
+            known = [key for key, value in profiles.items() if isinstance(value, dict)]
+            raise ConfigError(f"{file} has no profile {name!r}", f"it has: {', '.join(known) or 'none'}")
+        keys |= profiles[name]
+    return {_plain(key): value for key, value in keys.items()}, f"{file} [{name}]" if name else str(file)
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as exc:
+        raise ConfigError(f"cannot read {file} ({exc.strerror})", "name the file with --config") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{file} is not valid TOML ({exc})", "correct it there") from exc
+
+
+def _unknown_keys(profile: Mapping[str, Any], where: str, problems: _Problems) -> None:
+    for key in profile:
+        if key not in BY_KEY:
+            close = difflib.get_close_matches(key, BY_KEY, n=1)
+            hint = f"; did you mean {BY_KEY[close[0]].name}?" if close else ""
+            problems.found.append(f"{where}: unknown key {key.replace('_', '-')!r}{hint}")
+
+
+def _plain(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Variables that look like ours and are not."""
+    known = {option.variable for option in OPTIONS} | {
+        KEY_VARIABLE,
+        "TELEMETRON_PROFILE",
+        "TELEMETRON_CONFIG",
+    }
+    return (name for name in environ if name.startswith("TELEMETRON_") and name not in known)

@@ -1,0 +1,305 @@
+"""How a file is written: from its first bytes to encoding, delimiter, header and columns.
+
+The required headers decide, not a statistic: a delimiter is right when they are found
+under it. Refuses to guess between two columns, and knows nothing of the rows below.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from batch.errors import ConfigError, InputError
+from batch.model import InputOptions
+
+HEADER_LINES: Final = 50
+"""The header stands on one of the first so many lines."""
+DELIMITERS: Final = (",", ";", "\t", "|")
+GUESS: Final = "windows-1252"
+"""The encoding of a file that has no byte order mark and is not UTF-8."""
+
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    "customerEmail": (
+        "Email",
+        "Mail",
+        "Email Address",
+        "Mail Address",
+        "Customer",
+        "Customer Mail",
+        "Customer Email Address",
+        "Owner",
+        "Owner Email",
+        "User Email",
+        "Contact Email",
+        "Account Email",
+        "Client Email",
+    ),
+    "deviceIdentifier": (
+        "Identifier",
+        "Device",
+        "Device ID",
+        "Device No",
+        "Device Number",
+        "Device Serial",
+        "Device Serial No",
+        "Device Serial Number",
+        "Serial",
+        "Serial ID",
+        "Serial No",
+        "Serial Nr",
+        "Serial Number",
+        "MAC",
+        "MAC Address",
+        "IMEI",
+    ),
+    "action": ("Action Type", "Operation", "Movement", "Movement Type", "Transaction Type"),
+    "deviceType": ("Type",),
+}
+"""Field name to the headers that mean it, besides the name itself; compared by `folded`."""
+
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How the rows of one file are to be read.
+
+    header       the headers as the file spells them, trimmed
+    header_line  the line on which the header begins, from 1
+    first_line   the line on which what follows the header begins
+    start        bytes of UTF-8 text up to there
+    columns      field name to the position of its column
+    """
+
+    delimiter: str
+    header: tuple[str, ...]
+    header_line: int
+    first_line: int
+    start: int
+    columns: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def named_width(self) -> int:
+        """Cells up to the last column that has a name: a row may end there."""
+        return max(at for at, header in enumerate(self.header, start=1) if header)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """A record that may be the header, and where each wanted field was seen in it."""
+
+    cells: tuple[str, ...]
+    line: int
+    lines: int
+    delimiter: str
+    hits: Mapping[str, list[int]]
+
+
+def folded(header: str) -> str:
+    """A header as it is compared: without case, white space, `_`, `-` and `.`."""
+    return _IGNORED.sub("", header).casefold()
+
+
+_FOLDED_ALIASES: Final = {field: frozenset(folded(alias) for alias in aliases) for field, aliases in ALIASES.items()}
+
+
+def said_encoding(name: str) -> str:
+    """The codec that the user named; ConfigError when there is none."""
+    try:
+        codec = codecs.lookup(name)
+        "".encode(codec.name)
+    except (LookupError, ValueError):
+        raise ConfigError(
+            f'there is no encoding "{name}"', "use for example --encoding utf-8, cp1252 or cp850"
+        ) from None
+    return codec.name
+
+
+def marked_encoding(head: bytes) -> str | None:
+    """The encoding that the first bytes give away, by a byte order mark or as UTF-16; else None."""
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    pairs = len(head) // 2
+    low, high = head[0 : 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
+    if high > 0.4 * pairs and low < 0.1 * pairs:
+        return "utf-16-le"
+    if low > 0.4 * pairs and high < 0.1 * pairs:
+        return "utf-16-be"
+    return None
+
+
+def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
+    """Find the header in the first lines of UTF-8 text, and with it the delimiter.
+
+    `encoding` is only for words. Raises InputError when a required column is missing or
+    found twice, ConfigError when an option cannot be.
+    """
+    lines = [match.group() for match in islice(_LINE.finditer(head), 2 * HEADER_LINES)]
+    delimiters = DELIMITERS if options.delimiter is None else (_said_delimiter(options.delimiter),)
+    sighting = _header(_sightings(lines, delimiters, options), encoding, options)
+    stop = sighting.line + sighting.lines
+    return _dialect(sighting, sum(map(len, lines[: stop - 1])), options)
+
+
+def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:
+    """As `find_dialect`, for rows of a workbook's sheet that are already cells."""
+    sightings = (
+        _Sighting(tuple(cells), line, 1, "", _hits(cells, options))
+        for line, cells in enumerate(rows[:HEADER_LINES], start=1)
+    )
+    return _dialect(_header(sightings, "xlsx", options), 0, options)
+
+
+def required_fields(options: InputOptions) -> tuple[str, ...]:
+    """The fields without which no row can be read."""
+    fields = ["customerEmail", "deviceIdentifier"]
+    if options.action is None:
+        fields.append("action")
+    if options.auto_create_devices and options.device_type is None:
+        fields.append("deviceType")
+    return tuple(fields)
+
+
+def _said_delimiter(word: str) -> str:
+    delimiter = _DELIMITER_WORDS.get(word.lower(), word)
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in '"\r\n\0':
+        raise ConfigError(
+            f"{word!r} cannot be a delimiter", 'use one character, such as --delimiter ";", or the word tab'
+        )
+    return delimiter
+
+
+def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_Sighting]:
+    """Each of the first lines under each delimiter, as if the header began there.
+
+    Each line is tried by itself: a quote left open in a title must not hide the header.
+    """
+    texts = [line.decode(errors="replace") for line in lines]
+    for at in range(min(HEADER_LINES, len(texts))):
+        for delimiter in delimiters:
+            reader = csv.reader(texts[at:], delimiter=delimiter)
+            try:
+                cells = tuple(_trimmed(cell) for cell in next(reader))
+            except csv.Error:  # a cell beyond the reader's limit is no header
+                continue
+            yield _Sighting(cells, at + 1, reader.line_num, delimiter, _hits(cells, options))
+
+
+def _trimmed(header: str) -> str:
+    return header.strip("\ufeff\u200b\u2060").strip()
+
+
+def _hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
+    unknown = set(options.columns) - set(ALIASES)
+    if unknown:
+        raise ConfigError(f"--column {min(unknown)}=... names no column of ours", f"the names are {', '.join(ALIASES)}")
+    wanted = [*required_fields(options), "action", "deviceType"]
+    said = {field: _said_hits(cells, header) for field, header in options.columns.items()}
+    taken = {at for hits in said.values() for at in hits}
+    return {
+        field: said[field] if field in said else _named_hits(cells, field, taken) for field in dict.fromkeys(wanted)
+    }
+
+
+def _said_hits(cells: Sequence[str], header: str) -> list[int]:
+    exact = [at for at, cell in enumerate(cells) if cell == _trimmed(header)]
+    return exact or [at for at, cell in enumerate(cells) if cell and folded(cell) == folded(header)]
+
+
+def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
+    """Columns spelled as the field; else those that read as it; else those that mean it."""
+    free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
+    return (
+        [at for at, cell in free if cell == field]
+        or [at for at, cell in free if folded(cell) == folded(field)]
+        or [at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field]]
+    )
+
+
+def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions) -> _Sighting:
+    """The first sighting that has all required fields; InputError when none has."""
+    required = required_fields(options)
+    best: _Sighting | None = None
+    best_rank = (-1, -1)
+    for sighting in sightings:
+        found = sum(bool(sighting.hits[field]) for field in required)
+        if found == len(required):
+            _refuse_twice(sighting, encoding, options)
+            return sighting
+        rank = (found, sum(map(bool, sighting.cells)))
+        if rank > best_rank:
+            best, best_rank = sighting, rank
+    if best is None:
+        raise InputError("there is no header, for there is no text")
+    missing = [field for field in required if not best.hits[field]]
+    raise InputError(
+        f"no header with {' and '.join(missing)} in the first {HEADER_LINES} lines; {_seen(best, encoding)}",
+        _advice(missing[0]),
+    )
+
+
+def _advice(field: str) -> str:
+    advice = f'say which column it is, as in --column {field}="..."'
+    if field == "action":
+        return f"{advice}, or give --action assign or --action unassign for all rows"
+    if field == "deviceType":
+        return f"{advice}, or give --device-type for all rows"
+    return f"{advice}, or correct --delimiter or --encoding"
+
+
+def _seen(sighting: _Sighting, encoding: str) -> str:
+    shown = ", ".join(f'"{cell[:40]}"' for cell in sighting.cells[:20])
+    more = f" and {len(sighting.cells) - 20} more" if len(sighting.cells) > 20 else ""
+    delimiter = {"\t": "TAB", "": "none"}.get(sighting.delimiter, f'"{sighting.delimiter}"')
+    return f"headers seen on line {sighting.line}: {shown}{more} (delimiter {delimiter}, encoding {encoding})"
+
+
+def _refuse_twice(sighting: _Sighting, encoding: str, options: InputOptions) -> None:
+    used: dict[int, str] = {}
+    for field in _used_fields(sighting, options):
+        hits = sighting.hits[field]
+        if len(hits) > 1:
+            spelled = " and ".join(f'"{sighting.cells[at]}"' for at in hits)
+            raise InputError(
+                f"{field} is found {len(hits)} times, as {spelled}; {_seen(sighting, encoding)}",
+                f'say which column it is, as in --column {field}="{sighting.cells[hits[-1]]}"; '
+                "two headers spelled the same must be told apart in the file",
+            )
+        other = used.setdefault(hits[0], field)
+        if other != field:
+            raise ConfigError(f'--column gives "{sighting.cells[hits[0]]}" to both {other} and {field}', "correct one")
+
+
+def _used_fields(sighting: _Sighting, options: InputOptions) -> list[str]:
+    fields = list(required_fields(options))
+    if options.auto_create_devices and "deviceType" not in fields and sighting.hits["deviceType"]:
+        fields.append("deviceType")
+    return fields
+
+
+def _dialect(sighting: _Sighting, start: int, options: InputOptions) -> Dialect:
+    warnings: tuple[str, ...] = ()
+    if options.action is not None and sighting.hits["action"]:
+        spelled = sighting.cells[sighting.hits["action"][0]]
+        warnings = (f'column "{spelled}" is not used: --action says that every row is to {options.action.value}',)
+    return Dialect(
+        delimiter=sighting.delimiter,
+        header=sighting.cells,
+        header_line=sighting.line,
+        first_line=sighting.line + sighting.lines,
+        start=start,
+        columns={field: sighting.hits[field][0] for field in _used_fields(sighting, options)},
+        warnings=warnings,
+    )

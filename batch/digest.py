@@ -1,0 +1,105 @@
+"""The plan in numbers, for a person who is about to say yes and for `plan --json`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from batch.model import InputFile, Problem
+from batch.plan import Plan, Stage
+from batch.rate import Rate
+
+_EXAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """Rows that are invalid for one kind of reason."""
+
+    title: str
+    rows: int
+    lines: tuple[int, ...]
+    """The first few, for a look into the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a plan comes to."""
+
+    files: Sequence[InputFile]
+    rows: int
+    calls: int
+    devices: int
+    customers: int
+    duplicates: int
+    stages: Sequence[Stage]
+    problems: Sequence[ProblemKind]
+    rate: Rate
+
+    @property
+    def invalid(self) -> int:
+        """Rows that will not be sent because something is wrong with them."""
+        return sum(kind.rows for kind in self.problems)
+
+    @property
+    def shortest_seconds(self) -> float | None:
+        """Least time from the first to the last attempt, each call made once; None under `auto`."""
+        per_second = self.rate.per_second
+        return None if per_second == float("inf") else max(0, self.calls - 1) / per_second
+
+    def as_json(self) -> dict[str, Any]:
+        """The digest by the names of the JSON document."""
+        return {
+            "input": [
+                {"name": file.name, "sha256": file.sha256, "rows": file.rows, "encoding": file.encoding}
+                | {"delimiter": file.delimiter, "headerLine": file.header_line, "columns": dict(file.columns)}
+                | {"warnings": list(file.warnings)}
+                for file in self.files
+            ],
+            "rows": self.rows,
+            "calls": self.calls,
+            "devices": self.devices,
+            "customers": self.customers,
+            "duplicates": self.duplicates,
+            "invalid": self.invalid,
+            "stages": [
+                {
+                    "stage": stage.number,
+                    "action": str(stage.action),
+                    "calls": stage.calls,
+                    "devices": stage.devices,
+                }
+                for stage in self.stages
+            ],
+            "rate": str(self.rate),
+            "shortestSeconds": self.shortest_seconds,
+            "problems": [
+                {"problem": kind.title, "rows": kind.rows, "lines": list(kind.lines)} for kind in self.problems
+            ],
+        }
+
+
+def digest(plan: Plan, files: Sequence[InputFile], rate: Rate) -> Digest:
+    """Sum up a plan."""
+    return Digest(
+        files=files,
+        rows=len(plan.rows),
+        calls=plan.calls,
+        devices=plan.sent,
+        customers=plan.customers,
+        duplicates=int((plan.duplicate_of >= 0).sum()),
+        stages=[*plan.stages()],
+        problems=_problems(plan),
+        rate=rate,
+    )
+
+
+def _problems(plan: Plan) -> list[ProblemKind]:
+    problem = plan.rows.frame["problem"].to_numpy()
+    lines = plan.rows.frame["line"].to_numpy()
+    kinds = []
+    for code in np.unique(problem[problem != 0]).tolist():
+        rows = np.flatnonzero(problem == code)
+        kinds.append(ProblemKind(Problem(code).title, len(rows), tuple(lines[rows[:_EXAMPLES]].tolist())))
+    return sorted(kinds, key=lambda kind: -kind.rows)

@@ -1,0 +1,61 @@
+"""What ends the program before its work is done, sorted by who must act.
+
+    BatchError                      exit   who acts
+    ├── ConfigError                   2    whoever typed the command or keeps the profile
+    ├── InputError                    2    whoever made the file
+    ├── BrakeError                    2    whoever set the brake: look at the plan first
+    ├── JournalError                  2    whoever keeps the reports folder
+    ├── DiskError                     3    whoever keeps the disk; then the same command again
+    ├── LockedError                   6    nobody: another process is at it
+    └── UnbalancedError               7    us: a bug
+
+A call that the API refuses is no exception but an outcome; a run that stops on its
+way is a `Stop`. Any other exception is a bug and keeps its traceback.
+"""
+
+from batch.model import ExitCode
+
+
+class BatchError(Exception):
+    """The run cannot go on. `str()` is one line that says what is wrong and what to do."""
+
+    exit_code = ExitCode.NOT_STARTED
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}; {advice}" if advice else what)
+        self.what = what
+        self.advice = advice
+
+
+class ConfigError(BatchError):
+    """An option, an environment variable or a profile says something that cannot be."""
+
+
+class InputError(BatchError):
+    """The input cannot be read as rows without guessing."""
+
+
+class BrakeError(BatchError):
+    """A brake that the user set held before anything was sent."""
+
+
+class JournalError(BatchError):
+    """The journal is not one of ours, not of this input, or cannot be written."""
+
+
+class DiskError(BatchError):
+    """The disk refused a write that the books depend on."""
+
+    exit_code = ExitCode.STOPPED
+
+
+class LockedError(BatchError):
+    """Another live process holds this run, or this base URL and key."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class UnbalancedError(BatchError):
+    """Rows in and rows out differ. Never expected; never hidden."""
+
+    exit_code = ExitCode.UNBALANCED

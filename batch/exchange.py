@@ -1,0 +1,186 @@
+"""One request over the wire and what came back: the only module that knows the HTTP library.
+
+Every exception of the library ends here, as a `NoAnswer` that says how the attempt
+ended and whether a byte of it can have reached the server. The latter is read off the
+transport's own trace, not guessed from the exception: the same `ReadError` comes when
+the server never saw the request and when it has long acted on it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+import httpx2
+
+from batch import __version__, clock, wire
+from batch.hints import Hint, read_hints
+from batch.model import Secret
+from batch.verdict import Broken, NoAnswer, Refusal
+
+LARGEST_BODY: Final = 64 * 1024 * 1024
+_CONNECT_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 4.0
+"""Shorter than common servers keep an idle connection, so that few close under a request."""
+_ENOUGH_LATENCIES: Final = 5
+
+ENDINGS: Final[Mapping[type[Exception], Broken]] = {
+    httpx2.ConnectError: Broken.CONNECTION,
+    httpx2.ConnectTimeout: Broken.CONNECTION,
+    httpx2.PoolTimeout: Broken.CONNECTION,
+    httpx2.ProxyError: Broken.CONNECTION,
+    httpx2.ReadTimeout: Broken.TIMEOUT,
+    httpx2.WriteTimeout: Broken.TIMEOUT,
+    TimeoutError: Broken.TIMEOUT,
+    httpx2.ReadError: Broken.CUT,
+    httpx2.WriteError: Broken.CUT,
+    httpx2.CloseError: Broken.CUT,
+    httpx2.RemoteProtocolError: Broken.CUT,
+    httpx2.DecodingError: Broken.UNUSABLE,
+}
+"""How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
+
+_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+"""Where a transport keeps no trace, these alone tell that nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one request brought: a body to read, or an ending to judge."""
+
+    ending: NoAnswer | Refusal | None
+    """None: a 2xx, whose `body` is whole."""
+    body: bytes = b""
+    status: int | None = None
+    hint: Hint = Hint()  # noqa: RUF009 - frozen
+
+
+Post = Callable[[str, bytes], Awaitable[Exchange]]
+
+
+class _TooLargeError(Exception):
+    """The decoded body exceeds what any honest answer needs."""
+
+
+class _Trace:
+    """Listens to the transport: has it begun to write the request?"""
+
+    def __init__(self) -> None:
+        self._heard = False
+        self._begun = False
+
+    async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
+        self._heard = True
+        if event.endswith("send_request_headers.started"):
+            self._begun = True
+
+    def sent(self, exc: Exception) -> bool:
+        """Can a byte of the request have left, given how it ended?"""
+        return self._begun if self._heard else not isinstance(exc, _NEVER_SENT)
+
+
+class Exchanger:
+    """Posts JSON to one host, with one key, each request under one total deadline."""
+
+    def __init__(self, http: httpx2.AsyncClient, key: Secret, *, timeout: float, wall: Callable[[], float]) -> None:
+        self._http = http
+        self._key = key
+        self._timeout = timeout
+        self._wall = wall
+        self._latencies: deque[float] = deque(maxlen=50)
+        self._deadlines: set[asyncio.Timeout] = set()
+
+    async def post(self, path: str, body: bytes) -> Exchange:
+        """Make one request; whatever happens to it comes back as a value."""
+        trace = _Trace()
+        began = clock.now()
+        try:
+            async with self._deadline():
+                return await self._request(path, body, trace)
+        except tuple(ENDINGS) as exc:
+            how = next(ending for kind, ending in ENDINGS.items() if isinstance(exc, kind))
+            return Exchange(NoAnswer(how, trace.sent(exc), _told(how, exc, clock.now() - began)))
+        except _TooLargeError:
+            text = f"an answer of over {LARGEST_BODY >> 20} MiB"
+            return Exchange(NoAnswer(Broken.UNUSABLE, sent=True, text=text))
+
+    def hurry(self, seconds: float) -> None:
+        """End what is under way in at most so many seconds."""
+        latest = clock.now() + seconds
+        for limit in self._deadlines:
+            when = limit.when()
+            limit.reschedule(latest if when is None else min(when, latest))
+
+    async def _request(self, path: str, body: bytes, trace: _Trace) -> Exchange:
+        began = clock.now()
+        # Set for each request rather than on the client: the client's headers can be printed.
+        headers = {"x-api-key": self._key.reveal(), "content-type": "application/json"}
+        extensions = {"trace": trace}
+        async with self._http.stream("POST", path, content=body, headers=headers, extensions=extensions) as response:
+            seconds = clock.now() - began
+            hint = read_hints(response.headers, self._wall())
+            if response.is_success:
+                self._latencies.append(seconds)
+                return Exchange(None, await _whole(response), response.status_code, hint)
+            text = wire.read_error(await _whole(response))
+            waits = hint.retry_after or self._is_brusque(seconds)
+            return Exchange(Refusal(response.status_code, text, waits), b"", response.status_code, hint)
+
+    def _is_brusque(self, seconds: float) -> bool:
+        """Came a 503 faster than the API ever works? Then a proxy in front of it throttles."""
+        return len(self._latencies) >= _ENOUGH_LATENCIES and seconds < median(self._latencies) / 2
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        async with clock.deadline(self._timeout) as limit:
+            self._deadlines.add(limit)
+            try:
+                yield
+            finally:
+                self._deadlines.discard(limit)
+
+
+@asynccontextmanager
+async def connected(
+    base_url: str, *, connections: int, seconds: float, transport: httpx2.AsyncBaseTransport | None = None
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client for one host: no redirects, no proxies or credentials from the environment.
+
+    `seconds` bounds the time to connect; the rest is bounded by the exchange's deadline.
+    HTTP/1.1 only: with HTTP/2 all calls would share the fate of one connection.
+    """
+    limits = httpx2.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_IDLE_SECONDS
+    )
+    async with httpx2.AsyncClient(
+        base_url=base_url,
+        headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": _AGENT},
+        timeout=httpx2.Timeout(None, connect=min(_CONNECT_SECONDS, seconds)),
+        limits=limits,
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+    ) as client:
+        yield client
+
+
+_AGENT: Final = f"telemetron-batch/{__version__}"
+
+
+async def _whole(response: httpx2.Response) -> bytes:
+    """The decoded body, unless it is absurdly large."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > LARGEST_BODY:
+            raise _TooLargeError
+    return bytes(body)
+
+
+def _told(how: Broken, exc: Exception, seconds: float) -> str:
+    if how is Broken.TIMEOUT:
+        return f"no answer within {seconds:.0f} s"
+    return f"{how.value} ({' '.join(str(exc).split()) or type(exc).__name__})"

@@ -1,0 +1,386 @@
+"""The journal of a run: its input, every attempt, every answer; the only `sqlite3`.
+
+One file that says all there is to say, so that a report can be written from it alone.
+An attempt is recorded before it leaves and ended when we know what became of it:
+
+    started ──> answered   a usable answer; the results it settles come in the same transaction
+            ├─> refused    the API said no to it: surely nothing was done
+            ├─> unsent     no byte of it left: surely nothing was done
+            └─> unclear    it may have acted without our hearing of it
+    (found started by a later process: its owner is dead, so it is unclear)
+
+The file is made aside and renamed when the whole input is in it: a journal exists
+whole or not at all. It knows no HTTP and no outcome rules.
+"""
+
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from batch.errors import JournalError
+from batch.model import OUTCOMES, Answer, DeviceResult
+from batch.rows import RowBlock
+from batch.whole import sync_folder
+from batch.writer import Writer
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x7E1E_BA7C
+"""In the file's header, so that a database of somebody else is told apart."""
+
+_TABLES: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (
+    number INTEGER PRIMARY KEY, file INTEGER NOT NULL, keys BLOB NOT NULL, cells BLOB NOT NULL
+);
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    call INTEGER NOT NULL,
+    positions BLOB,          -- of the call's devices; NULL: all of them
+    started REAL NOT NULL,   -- seconds since the epoch
+    ended REAL,
+    ending TEXT CHECK (ending IN ('answered', 'refused', 'unsent', 'unclear')),
+    verdict TEXT,            -- the verdict's name, for going on with a split call
+    status INTEGER,
+    text TEXT
+);
+CREATE INDEX attempts_of_call ON attempts (call);
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY,
+    call INTEGER NOT NULL,
+    attempt INTEGER REFERENCES attempts (id),  -- NULL: settled without an answer of its own
+    answer BLOB NOT NULL
+);
+CREATE INDEX results_of_call ON results (call);
+CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+_BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
+_BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
+
+Positions = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a call, or at a part of it, as the journal has it."""
+
+    number: int
+    call: int
+    positions: Positions | None
+    """None: all devices of the call."""
+    started: float
+    ending: str | None
+    """None: its process died before it ended."""
+    verdict: str | None
+    text: str
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Could the API have done what it asked for without our hearing of it?"""
+        return self.ending in (None, "unclear")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended."""
+
+    ending: str
+    verdict: str
+    status: int | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An answer in the journal, and the call whose devices it settles."""
+
+    call: int
+    answer: Answer
+    by_attempt: bool
+
+
+class JournalDraft:
+    """A journal in the making: takes the input block by block, then is published or thrown away."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._aside = path.with_name(path.name + ".new")
+        self._aside.unlink(missing_ok=True)
+        os.close(os.open(self._aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._connection = _connect(self._aside)
+        # Nothing is at stake before the rename, which comes after one full sync.
+        self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
+        self._connection.execute("BEGIN")
+
+    def add(self, block: RowBlock) -> None:
+        """Append a block of the input."""
+        row = (block.file, _packed(block.keys), _packed(block.cells))
+        self._connection.execute("INSERT INTO blocks (file, keys, cells) VALUES (?, ?, ?)", row)
+
+    def publish(self, meta: Mapping[str, object]) -> None:
+        """Make it the run's journal, on disk to the last byte."""
+        _write_meta(self._connection, meta)
+        self._connection.execute("COMMIT")
+        self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._connection.close()
+        with self._aside.open("rb") as file:
+            os.fsync(file.fileno())
+        self._aside.replace(self._path)
+        sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._connection.close()
+        self._aside.unlink(missing_ok=True)
+
+
+class Journal:
+    """The journal of one run, open for reading and, through one thread, for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = _open(path)
+        self._writer: Writer | None = None
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and let go of it."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+
+    # Reading
+
+    def meta(self, name: str, default: Any = None) -> Any:
+        """One of the facts about the run, as it was given to `publish` or `note`."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """File number and key columns of each block of the input, in order."""
+        with closing(self._connection.execute("SELECT file, keys FROM blocks ORDER BY number")) as cursor:
+            for file, keys in cursor:
+                yield file, _unpacked(keys)
+
+    def blocks(self, *, backwards: bool = False) -> Iterator[RowBlock]:
+        """The input, block by block, in order or last to first."""
+        query = _BLOCKS_BACKWARDS if backwards else _BLOCKS
+        with closing(self._connection.execute(query)) as cursor:
+            for file, keys, cells in cursor:
+                yield RowBlock(file, _unpacked(keys), _unpacked(cells))
+
+    def attempts_of(self, call: int) -> list[Attempt]:
+        """The attempts at one call, oldest first."""
+        return [*self._attempts("WHERE call = ?", (call,))]
+
+    def unclear_attempts(self) -> Iterator[Attempt]:
+        """All attempts that may have acted without our hearing of it."""
+        return self._attempts("WHERE ending IS NULL OR ending = 'unclear'", ())
+
+    def settlements(self) -> Iterator[Settlement]:
+        """Every answer, in the order in which they were recorded."""
+        query = "SELECT call, answer, attempt IS NOT NULL FROM results ORDER BY id"
+        with closing(self._connection.execute(query)) as cursor:
+            for call, answer, by_attempt in cursor:
+                yield Settlement(call, _answer(answer), bool(by_attempt))
+
+    def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
+        """Attempt id (None: settled without an answer) and positions of each result of one call."""
+        query = "SELECT attempt, answer FROM results WHERE call = ? ORDER BY id"
+        return [
+            (attempt, tuple(_answer(answer).results)) for attempt, answer in self._connection.execute(query, (call,))
+        ]
+
+    def settled_counts(self) -> dict[int, int]:
+        """Call number to the number of its devices that are settled."""
+        counts: dict[int, int] = {}
+        for settlement in self.settlements():
+            counts[settlement.call] = counts.get(settlement.call, 0) + len(settlement.answer.results)
+        return counts
+
+    def attempt_totals(self) -> tuple[int, int, int]:
+        """Number of attempts, of those throttled, and of those that may have acted unheard."""
+        query = """SELECT count(*), coalesce(sum(verdict = 'Throttled'), 0),
+                   coalesce(sum(ending IS NULL OR ending = 'unclear'), 0) FROM attempts"""
+        attempts, throttled, unclear = self._connection.execute(query).fetchone()
+        return attempts, throttled, unclear
+
+    def attempt_span(self) -> tuple[float, float] | None:
+        """When the first and the last attempt left; None without attempts."""
+        first, last = self._connection.execute("SELECT min(started), max(started) FROM attempts").fetchone()
+        return None if first is None else (first, last)
+
+    def events(self) -> list[tuple[float, str, str]]:
+        """When, kind and text of everything worth telling that was not an attempt."""
+        return self._connection.execute("SELECT at, kind, text FROM events ORDER BY id").fetchall()
+
+    def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
+        columns = "id, call, positions, started, ending, verdict, coalesce(text, '')"
+        query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
+        with closing(self._connection.execute(query, values)) as cursor:
+            for number, call, positions, *rest in cursor:
+                yield Attempt(number, call, _positions(positions), *rest)
+
+    # Writing
+
+    def note(self, **facts: object) -> None:
+        """Record facts about the run; what was there under these names gives way."""
+        self._apply(lambda connection: _write_meta(connection, facts))
+
+    def event(self, at: float, kind: str, text: str) -> None:
+        """Record something worth telling, without waiting for the disk."""
+        row = (at, kind, text)
+        self._writing().post(
+            lambda connection: connection.execute("INSERT INTO events (at, kind, text) VALUES (?, ?, ?)", row)
+        )
+
+    async def started(self, call: int, positions: Positions | None, at: float) -> int:
+        """Record that an attempt is about to leave; on disk when this returns its id."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            query = "INSERT INTO attempts (call, positions, started) VALUES (?, ?, ?)"
+            return connection.execute(query, (call, _positions_blob(positions), at)).lastrowid or 0
+
+        attempt: int = await self._writing().submit(write)
+        return attempt
+
+    async def ended(self, attempt: int, ending: Ending, at: float, settled: Settlement | None = None) -> None:
+        """Record what became of an attempt together with all that it settles; on disk when this returns."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE attempts SET ended = ?, ending = ?, verdict = ?, status = ?, text = ? WHERE id = ?",
+                (at, ending.ending, ending.verdict, ending.status, ending.text, attempt),
+            )
+            if settled is not None:
+                _insert_result(connection, settled, attempt if settled.by_attempt else None)
+
+        await self._writing().submit(write)
+
+    async def settled(self, settlement: Settlement) -> None:
+        """Record results that no answer of their own brought; on disk when this returns."""
+        await self._writing().submit(lambda connection: _insert_result(connection, settlement, None))
+
+    def _apply(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        if self._writer is not None:
+            self._writer.wait(write)
+        else:
+            with self._connection:
+                write(self._connection)
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            self._writer = Writer(lambda: _connect(self._path))
+        return self._writer
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection to a journal of ours; whatever else it may be is refused, untouched."""
+    advice = "name another --run-id, or move that file away"
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+        ours = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
+        if not ours:
+            raise JournalError(f"{path} is not a journal of telemetron-batch", advice)
+        if path.stat().st_size < int.from_bytes(head[28:32], "big") * _page_size(head):
+            raise JournalError(f"{path} is cut short", advice)
+        connection = _connect(path)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise JournalError(f"{path} was written by another version (schema {version})", advice)
+        connection.execute("SELECT count(*) FROM results").fetchone()
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.DatabaseError as exc:
+        raise JournalError(f"{path} is damaged ({exc})", advice) from exc
+    except OSError as exc:
+        raise JournalError(f"{path} cannot be read ({exc.strerror})", advice) from exc
+    return connection
+
+
+def _page_size(head: bytes) -> int:
+    size = int.from_bytes(head[16:18], "big")
+    return 65536 if size == 1 else size
+
+
+def _write_meta(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:
+    rows = [(name, json.dumps(value)) for name, value in facts.items()]
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+
+def _insert_result(connection: sqlite3.Connection, settlement: Settlement, attempt: int | None) -> None:
+    row = (settlement.call, attempt, _answer_blob(settlement.answer))
+    connection.execute("INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)", row)
+
+
+def _packed(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
+        stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _unpacked(blob: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(blob) as stream:
+        return stream.read_next_batch()
+
+
+def _positions_blob(positions: Positions | None) -> bytes | None:
+    return None if positions is None else json.dumps(positions).encode()
+
+
+def _positions(blob: bytes | None) -> Positions | None:
+    return None if blob is None else tuple(json.loads(blob))
+
+
+def _answer_blob(answer: Answer) -> bytes:
+    """Columns rather than records: half the size once compressed."""
+    results = answer.results.values()
+    fields = {
+        "positions": [*answer.results],
+        "outcomes": [result.outcome.code for result in results],
+        "deviceIds": [result.device_id for result in results],
+        "created": [result.was_created for result in results],
+        "details": [result.detail for result in results],
+        "customerId": answer.customer_id,
+        "customerWasCreated": answer.customer_was_created,
+        "httpStatus": answer.http_status,
+        "attempts": answer.attempts,
+        "unclearAttempts": answer.unclear_attempts,
+        "answeredAt": answer.answered_at,
+    }
+    return zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 1)
+
+
+def _answer(blob: bytes) -> Answer:
+    fields = json.loads(zlib.decompress(blob))
+    results = zip(fields["outcomes"], fields["deviceIds"], fields["created"], fields["details"], strict=True)
+    return Answer(
+        results={
+            position: DeviceResult(OUTCOMES[code], *rest)
+            for position, (code, *rest) in zip(fields["positions"], results, strict=True)
+        },
+        customer_id=fields["customerId"],
+        customer_was_created=fields["customerWasCreated"],
+        http_status=fields["httpStatus"],
+        attempts=fields["attempts"],
+        unclear_attempts=fields["unclearAttempts"],
+        answered_at=fields["answeredAt"],
+    )

@@ -1,0 +1,224 @@
+"""Input files to rows: opens each, asks the dialect, cuts, parses, checks, and counts twice.
+
+The records are counted apart from the parser, and the two must agree. Works a block at a
+time, so memory grows with the key columns alone. Decides nothing about what rows ask for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.cells import KeyCells, check, is_trailer, normalised, shown
+from batch.dialect import Dialect, find_dialect
+from batch.errors import InputError
+from batch.model import InputFile, InputOptions, Problem
+from batch.parse import Piece, cells_of, parsed
+from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from batch.stored import Kind, Stored, Text, find_stored, find_text, reading
+from batch.workbook import Sheet, find_sheet
+
+_HEAD: Final = 4 << 20
+"""Bytes of text in which the header must be found."""
+_MAY_BE_TRAILER: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All input files of a run, and the rows of all of them."""
+
+    files: tuple[InputFile, ...]
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file made ready: what is known of it, and its records to come."""
+
+    dialect: Dialect | None
+    encoding: str
+    warnings: tuple[str, ...]
+    pieces: Iterable[Piece]
+    guessed: bool
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """Field name to the position of its column."""
+        return {} if self.dialect is None else self.dialect.columns
+
+
+def load(
+    paths: Sequence[str],
+    options: InputOptions,
+    *,
+    spool: Path,
+    sink: Callable[[RowBlock], None] | None = None,
+) -> Loaded:
+    """Read all files in order; gives the rows, and hands each block of them to `sink`.
+
+    `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
+    `InputFile.path` names the copy. A file without any text counts as one of no rows.
+    Raises InputError or ConfigError for what cannot be read as rows, DiskError when the
+    copy cannot be written, UnbalancedError when the parser lost or made a record.
+    """
+    if list(paths).count("-") > 1:
+        raise InputError("standard input is named twice", "name - once")
+    builder = RowsBuilder()
+
+    def take(block: RowBlock) -> None:
+        builder.add(block.file, block.keys)
+        if sink is not None:
+            sink(block)
+
+    files = tuple(_load_file(number, path, options, spool, take) for number, path in enumerate(paths))
+    return Loaded(files, builder.rows())
+
+
+def _load_file(
+    number: int, path: str, options: InputOptions, spool: Path, take: Callable[[RowBlock], None]
+) -> InputFile:
+    with reading("standard input" if path == "-" else path):
+        stored = find_stored(path, spool)
+        before = stored.fingerprint()
+        digest = stored.sha256()
+        source = _source(stored, options)
+    rows = 0
+    blocks = _row_blocks(number, source, options)
+    while True:
+        with reading(path):  # what `take` raises is not the file's fault
+            block = next(blocks, None)
+        if block is None:
+            break
+        rows += block.keys.num_rows
+        take(block)
+    with reading(path):
+        if stored.fingerprint() != before:
+            raise InputError("changed while it was read", "wait until it is complete, and run again")
+    return _input_file(stored, digest, source, rows)
+
+
+def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> InputFile:
+    dialect = source.dialect
+    header = () if dialect is None else dialect.header
+    return InputFile(
+        name=stored.name,
+        path=str(stored.path),
+        sha256=digest,
+        rows=rows,
+        header=header,
+        header_line=0 if dialect is None else dialect.header_line,
+        encoding=source.encoding,
+        delimiter="" if dialect is None else dialect.delimiter,
+        columns={} if dialect is None else {field: header[at] for field, at in dialect.columns.items()},
+        warnings=source.warnings,
+    )
+
+
+def _source(stored: Stored, options: InputOptions) -> _Source:
+    if stored.kind is Kind.WORKBOOK:
+        sheet = find_sheet(stored.path, options)
+        return _Source(sheet.dialect, "xlsx", sheet.warnings, _sheet_pieces(sheet), guessed=False)
+    text = find_text(stored, options.encoding)
+    head = _head(text)
+    if not head.strip(b" \t\r\n\0\x1a"):
+        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), guessed=False)
+    dialect = find_dialect(head, text.encoding, options)
+    pieces = parsed(_after(text.pieces(), dialect.start), dialect, options)
+    return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, guessed=text.guessed)
+
+
+def _head(text: Text) -> bytes:
+    head = b""
+    for piece in text.pieces():
+        head += piece
+        if len(head) >= _HEAD:
+            break
+    return head[:_HEAD]
+
+
+def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
+    """The text from the byte `start` on."""
+    for text in texts:
+        yield text[start:]
+        start = max(0, start - len(text))
+
+
+def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
+    width = len(sheet.dialect.header)
+    line = sheet.dialect.first_line
+    for rows in sheet.rows():
+        yield Piece(np.arange(line, line + len(rows)), cells_of(rows, width), {})
+        line += len(rows)
+
+
+def _row_blocks(file: int, source: _Source, options: InputOptions) -> Iterator[RowBlock]:
+    """The pieces judged, without empty records; the last row may turn out to be a trailer."""
+    held: RowBlock | None = None
+    for piece in source.pieces:
+        block = _judged(file, piece, source, options)
+        if block.keys.num_rows:
+            if held is not None:
+                yield held
+            held = block
+    if held is not None:
+        yield _with_trailer(held)
+
+
+def _judged(file: int, piece: Piece, source: _Source, options: InputOptions) -> RowBlock:
+    def column(field: str) -> pa.Array | None:
+        at = source.columns.get(field)
+        return None if at is None else piece.cells.column(at)
+
+    keys = check(
+        KeyCells(
+            lines=piece.lines,
+            email=column("customerEmail"),
+            device=column("deviceIdentifier"),
+            action=column("action"),
+            device_type=column("deviceType"),
+            faults=piece.faults,
+        ),
+        options,
+        guessed=source.guessed,
+    )
+    filled = _filled(keys, piece.cells)
+    if filled is None:
+        return RowBlock(file, keys, piece.cells)
+    return RowBlock(file, keys.filter(filled), piece.cells.filter(filled))
+
+
+def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
+    """Which records hold anything at all; None if all of them do."""
+    # A record of a wrong width may hold something in its surplus, and was looked at there.
+    keyless = pc.and_(pc.equal(keys["customerEmail"], ""), pc.equal(keys["problem"], Problem.EMPTY_KEY))
+    rows = np.flatnonzero(keyless.to_numpy(zero_copy_only=False))
+    for column in cells.columns:
+        if not len(rows):
+            return None
+        blank = pc.equal(normalised(column.take(pa.array(rows))), "")
+        rows = rows[blank.to_numpy(zero_copy_only=False)]
+    filled = np.ones(len(keyless), np.bool_)
+    filled[rows] = False
+    return pa.array(filled)
+
+
+def _with_trailer(block: RowBlock) -> RowBlock:
+    """The block; if its last row is plainly a trailer, with that said of it."""
+    last = block.keys.slice(block.keys.num_rows - 1)
+    cells = [column[-1].as_py() for column in block.cells.columns]
+    if last["problem"][0].as_py() not in _MAY_BE_TRAILER or not is_trailer(cells):
+        return block
+    row = last.to_pylist()[0]
+    text = shown(" ".join(cell for cell in cells if cell.strip()))
+    fault = f": {row['detail']}" if row["problem"] == Problem.CELLS else ""
+    row |= {
+        "problem": Problem.TRAILER,
+        "detail": f'"{text}" on the last line closes the file and is no row; leave it out{fault}',
+    }
+    trailer = pa.RecordBatch.from_pylist([row], schema=KEY_SCHEMA)
+    keys = pa.concat_batches([block.keys.slice(0, block.keys.num_rows - 1), trailer])
+    return RowBlock(block.file, keys, block.cells)

@@ -1,0 +1,84 @@
+"""Locks that the kernel drops when their owner dies: never stale, nothing to clean up.
+
+What stands in a lock file is only for messages; holding it is the kernel's word.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from batch.errors import DiskError, LockedError
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a lock, in words for the one who does not get it."""
+
+    pid: int
+    since: str
+    run: str
+
+
+class Lock:
+    """An exclusive lock on a file, held until `release` or the end of the process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, path: Path, owner: Owner, what: str) -> Self:
+        """Take the lock or raise LockedError that says who has it.
+
+        `what` names the thing that is locked. The file stays when the lock goes: removing
+        it could take it from under a process that just opened it.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as exc:
+            raise DiskError(f"cannot create {path} ({exc.strerror})", "make the folder writable") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = _read_owner(descriptor)
+            os.close(descriptor)
+            raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m") from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run]).encode(), 0)
+        return cls(path, descriptor)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        os.close(self._descriptor)
+
+
+def _read_owner(descriptor: int) -> str:
+    try:
+        pid, since, run = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
+        return "another process"
+    return f"process {pid} (run {run}, since {since})"
+
+
+def state_folder() -> Path:
+    """Where things that outlive a run are kept, per user of this host."""
+    base = os.environ.get("XDG_STATE_HOME")
+    folder = (Path(base) if base else Path.home() / ".local" / "state") / "telemetron-batch"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        # A service account may have no home to write to; locks must then meet elsewhere.
+        folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def client_name(base_url: str, key: str) -> str:
+    """A name for this base URL and key that gives neither away."""
+    return hashlib.sha256(f"{base_url}\0{key}".encode()).hexdigest()[:24]

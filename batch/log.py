@@ -1,0 +1,64 @@
+"""The run's log: JSON lines, from which the API key is struck out whatever is logged."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from batch.errors import DiskError
+from batch.model import Secret
+
+LOGGER: Final = logging.getLogger("batch")
+
+
+class Redaction(logging.Filter):
+    """Strikes a secret out of every record, in the spellings in which it might slip in."""
+
+    def __init__(self, secret: Secret | None) -> None:
+        super().__init__()
+        text = secret.reveal() if secret else ""
+        self._spellings = sorted({text, quote(text, safe="")} - {""}, key=len, reverse=True)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record's message; never drops it."""
+        message = record.getMessage()
+        for spelling in self._spellings:
+            message = message.replace(spelling, "***")
+        record.msg, record.args = message, ()
+        return True
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "at": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "text": record.getMessage(),
+        }
+        kind = getattr(record, "kind", None)
+        return json.dumps(line if kind is None else line | {"kind": kind}, ensure_ascii=False)
+
+
+@contextmanager
+def logged_to(path: Path, secret: Secret | None) -> Iterator[None]:
+    """Append the program's log to a file, readable by its owner only."""
+    try:
+        path.touch(mode=0o600)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as exc:
+        raise DiskError(f"cannot write {path} ({exc.strerror})", "make room, then run the same again") from exc
+    handler.setFormatter(_JsonLines())
+    handler.addFilter(Redaction(secret))
+    LOGGER.addHandler(handler)
+    level, LOGGER.level = LOGGER.level, logging.INFO
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.level = level
+        handler.close()

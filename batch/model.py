@@ -1,0 +1,236 @@
+"""The nouns of the trade as frozen values: action, outcome, call, attempt, answer.
+
+Nothing here reads a file, a clock or the network, and nothing here is a row: rows
+are columns and live in `rows.py`. Standard library only, so that a front door can
+import it without paying for pandas.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Final, NoReturn
+
+
+class Action(StrEnum):
+    """What a row asks for. The API has one bulk endpoint for each."""
+
+    ASSIGN = "assign"
+    UNASSIGN = "unassign"
+
+    @property
+    def code(self) -> int:
+        """The number that stands for this action in integer columns."""
+        return ACTIONS.index(self)
+
+
+ACTIONS: Final = tuple(Action)
+NO_ACTION: Final = -1
+"""Stands in an action column for a word that means no action we know."""
+
+
+class Outcome(StrEnum):
+    """What became of a row; every row has exactly one."""
+
+    ASSIGNED = "assigned"
+    ALREADY_ASSIGNED = "alreadyAssigned"
+    UNASSIGNED = "unassigned"
+    SKIPPED = "skipped"
+    DUPLICATE = "duplicate"
+    UNCHANGED = "unchanged"
+    INVALID = "invalid"
+    FAILED = "failed"
+    UNCONFIRMED = "unconfirmed"
+    HELD = "held"
+    NOT_SENT = "notSent"
+
+    @property
+    def code(self) -> int:
+        """The number that stands for this outcome in integer columns."""
+        return _OUTCOME_CODES[self]
+
+    def wants_attention(self, action: Action) -> bool:
+        """Should a person look at a row of this action that ended so?
+
+        A skipped unassign is a device that the customer did not have: already as
+        wished. A skipped assign is a device that Telemetron does not know.
+        """
+        if self is Outcome.SKIPPED:
+            return action is Action.ASSIGN
+        return self in _WANT_ATTENTION
+
+
+OUTCOMES: Final = tuple(Outcome)
+_OUTCOME_CODES: Final = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_WANT_ATTENTION: Final = frozenset(
+    {Outcome.INVALID, Outcome.FAILED, Outcome.UNCONFIRMED, Outcome.HELD, Outcome.NOT_SENT}
+)
+
+
+class Problem(IntEnum):
+    """Why a row is `invalid`, as a number for integer columns; 0 is no problem."""
+
+    NONE = 0
+    CELLS = 1
+    EMPTY_KEY = 2
+    EMAIL = 3
+    ACTION = 4
+    DEVICE_TYPE = 5
+    DAMAGED = 6
+    FORMULA = 7
+    CONTROL = 8
+    TOO_LONG = 9
+    ENCODING = 10
+    TRAILER = 11
+
+    @property
+    def title(self) -> str:
+        """The kind of problem in words, for lists of problems by kind."""
+        return _PROBLEM_TITLES[self]
+
+
+_PROBLEM_TITLES: Final = {
+    Problem.NONE: "no problem",
+    Problem.CELLS: "wrong number of cells",
+    Problem.EMPTY_KEY: "empty key cell",
+    Problem.EMAIL: "not an email address",
+    Problem.ACTION: "unknown action word",
+    Problem.DEVICE_TYPE: "no device type",
+    Problem.DAMAGED: "identifier damaged by a spreadsheet",
+    Problem.FORMULA: "identifier a spreadsheet would run",
+    Problem.CONTROL: "control character in a key cell",
+    Problem.TOO_LONG: "key cell too long",
+    Problem.ENCODING: "letters of unsure encoding",
+    Problem.TRAILER: "trailer line, not a row",
+}
+
+
+class Secret:
+    """A text that never prints itself and cannot be stored."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text, for the one place that must send it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not stored")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputOptions:
+    """What the user said about the input; empty or None means: find it out."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field name (`customerEmail`, `deviceIdentifier`, `action`, `deviceType`) to the file's header."""
+    action_words: Mapping[str, Action] = field(default_factory=dict)
+    """The file's own words for the actions, lowercased."""
+    action: Action | None = None
+    """The action of every row, for files without an action column."""
+    delimiter: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+    allow_suspect: bool = False
+    multiline_cells: bool = False
+    auto_create_devices: bool = False
+    device_type: str | None = None
+    """The type of every device that auto-create makes, where no column says it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanOptions:
+    """What shapes the plan; a run can only be resumed under the same."""
+
+    chunk_size: int = 500
+    auto_create_devices: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputFile:
+    """One input file as it was read: the evidence that a report shows."""
+
+    name: str
+    path: str
+    sha256: str
+    """Of the bytes as stored (compressed where the file is)."""
+    rows: int
+    header: tuple[str, ...]
+    header_line: int
+    encoding: str
+    delimiter: str
+    columns: Mapping[str, str]
+    """The mapping used: field name to the header as the file spells it."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One bulk request to be made: one customer, one action, at most chunk-size devices."""
+
+    number: int
+    """Counts from 1 in the order of the plan."""
+    stage: int
+    customer: str
+    action: Action
+    devices: tuple[str, ...]
+    device_type: str | None = None
+    """Given exactly when devices are to be created automatically."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """What an answer says of one device."""
+
+    outcome: Outcome
+    device_id: str = ""
+    was_created: bool | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call, or the part of it that one request asked for, came to.
+
+    `results` maps the device's position in `Call.devices` to its result, so that two
+    identifiers that differ only in case can never be taken for each other.
+    """
+
+    results: Mapping[int, DeviceResult]
+    customer_id: str = ""
+    customer_was_created: bool | None = None
+    http_status: int | None = None
+    attempts: int = 0
+    unclear_attempts: int = 0
+    """Earlier attempts that may have acted without our hearing of it."""
+    answered_at: float | None = None
+    """Seconds since the epoch."""
+
+
+class ExitCode(IntEnum):
+    """What the process tells cron, Airflow and shell scripts."""
+
+    DONE = 0
+    ATTENTION = 1
+    NOT_STARTED = 2
+    STOPPED = 3
+    CLIENT_REFUSED = 4
+    BRAKE = 5
+    LOCKED = 6
+    UNBALANCED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before its last call, and what to do about it."""
+
+    exit_code: ExitCode
+    reason: str
+    advice: str

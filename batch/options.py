@@ -1,0 +1,227 @@
+"""Every option once: its name, how its text is read, its default and its help.
+
+The command line, the environment and the profiles are all made from this table, so
+they cannot differ. A reader takes text and gives a value, or raises ValueError with
+words that complete "--name: ...".
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from batch.model import Action, Outcome
+from batch.rate import Rate
+
+DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
+FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:s|min|m|h|d)?\s*)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A number of rows, or a share of them."""
+
+    number: float
+    percent: bool
+
+    def of(self, rows: int) -> float:
+        """The number of rows that this is, of so many."""
+        return rows * self.number / 100 if self.percent else self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of `run`."""
+
+    name: str
+    read: Callable[[str], Any]
+    help: str
+    metavar: str = ""
+    """Empty: a flag."""
+    default: Any = None
+    short: str = ""
+    repeatable: bool = False
+    plans: bool = False
+    """Does `plan` take it too?"""
+
+    @property
+    def key(self) -> str:
+        """The name as a Python identifier, and as a key of a profile."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The name in the environment."""
+        return f"TELEMETRON_{self.key.upper()}"
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text.strip()
+
+
+def _flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", text.strip()) or int(text) < least:
+            raise ValueError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    """Read 90, 90s, 15m, 1h30m or 2d as seconds."""
+    word = text.strip().lower()
+    if not _DURATION.fullmatch(word):
+        raise ValueError(f"{text!r} is not a duration: write it as 90s, 15m, 1h30m or 2d")
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?", word)
+    return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _some_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is no time at all")
+    return seconds
+
+
+def _share(text: str) -> Share:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    if match is None or (match[2] and float(match[1]) > 100) or (not match[2] and "." in match[1]):
+        raise ValueError(f"{text!r} is neither a number of rows nor a share such as 5%")
+    return Share(float(match[1]), percent=bool(match[2]))
+
+
+def _base_url(text: str) -> str:
+    url = text.strip().rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError(f"{text!r} is not a URL such as {DEFAULT_BASE_URL}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("a base URL has no user, password, query or fragment")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ValueError(f"{text!r} would send the key unencrypted: use https (http is for this machine only)")
+    return url
+
+
+def _run_id(text: str) -> str:
+    if not re.fullmatch(r"[\w.:+@=-]{1,200}", text.strip()) or text.strip().startswith("."):
+        raise ValueError(f"{text!r} is not a folder name: use letters, digits and _ . : + @ = -")
+    return text.strip()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not (equals and left.strip() and right.strip()):
+        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+    return left.strip(), right.strip()
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, header = _pair(text)
+    names = {field.lower(): field for field in FIELDS}
+    if name.lower() not in names:
+        raise ValueError(f"there is no column {name!r}: it is one of {', '.join(FIELDS)}")
+    return names[name.lower()], header
+
+
+def _action(text: str) -> Action:
+    try:
+        return Action(text.strip().lower())
+    except ValueError:
+        raise ValueError(f"{text!r} is neither assign nor unassign") from None
+
+
+def _action_word(text: str) -> tuple[str, Action]:
+    word, action = _pair(text)
+    return word.casefold(), _action(action)
+
+
+def _outcome(text: str) -> Outcome:
+    names = {outcome.value.lower(): outcome for outcome in Outcome}
+    if text.strip().lower() not in names:
+        raise ValueError(f"{text!r} is no outcome: it is one of {', '.join(Outcome)}")
+    return names[text.strip().lower()]
+
+
+def _delimiter(text: str) -> str:
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+    character = named.get(text.lower(), text)
+    if character not in (",", ";", "\t", "|"):
+        raise ValueError(f"{text!r} is none of comma, semicolon, tab and pipe")
+    return character
+
+
+def _encoding(text: str) -> str:
+    try:
+        "".encode(text.strip())
+    except LookupError:
+        raise ValueError(f"{text!r} is not an encoding that Python knows") from None
+    return text.strip()
+
+
+_N1, _N0 = _whole(1), _whole(0)
+
+OPTIONS: Final = (
+    Option("base-url", _base_url, "Where the API is; plain http only for this machine.", "URL", DEFAULT_BASE_URL),
+    Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
+    Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE"),
+    Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
+    Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
+    Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h or auto.", "RATE", Rate.parse("10/s"), plans=True),
+    Option("concurrency", _N1, "Calls in flight.", "N", 8),
+    Option("chunk-size", _N1, "Devices a call.", "N", 500, plans=True),
+    Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0),
+    Option("attempts", _N1, "Attempts a call.", "N", 6),
+    Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
+    Option("wait", _seconds, "How long to wait for another run that holds this run id or key.", "DURATION", 0.0),
+    Option("deadline", _some_seconds, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
+    Option("action", _action, "Action of every row, for files without such a column.", "ACTION", plans=True),
+    Option(
+        "column", _column, "Which header is which column, e.g. customerEmail=Kunde.", "NAME=HEADER",
+        repeatable=True, plans=True,
+    ),
+    Option(
+        "action-word", _action_word, "What the file's own word means, e.g. RET=unassign.", "WORD=ACTION",
+        repeatable=True, plans=True,
+    ),
+    Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR", plans=True),
+    Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME", plans=True),
+    Option("sheet", _text, "Sheet of a workbook; the first one by default.", "NAME", plans=True),
+    Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False, plans=True),
+    Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE", plans=True),
+    Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),
+    Option("max-unassign", _N0, "Send nothing if more rows than this are unassigns.", "N", plans=True),
+    Option("max-new-customers", _N0, "Stop when more customers than this were created.", "N"),
+    Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N", plans=True),
+    Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION", plans=True),
+    Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N", plans=True),
+    Option("again", _flag, "Process content that a finished run has already processed.", default=False),
+    Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False, plans=True),
+    Option("allow-empty", _flag, "An input without rows is no error.", default=False, plans=True),
+    Option("empty-exit-code", _N0, "Exit code for an input without rows.", "N", plans=True),
+    Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False, plans=True),
+    Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
+    Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
+    Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
+    Option("yes", _flag, "Do not ask before sending.", default=False, short="y"),
+    Option("no-progress", _flag, "No progress display.", default=False),
+    Option("json", _flag, "The summary as one line of JSON on standard output.", default=False, plans=True),
+    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", plans=True),
+    Option("quiet", _flag, "Errors only.", default=False, short="q", plans=True),
+)  # fmt: skip
+BY_KEY: Final = {option.key: option for option in OPTIONS}

@@ -1,0 +1,157 @@
+"""From a journal to the files of its run, and to the summary that says how it ended.
+
+A pure function of the journal and of how files are to be written: the same journal
+gives the same files, for ever.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from batch import __version__
+from batch.clock import iso
+from batch.errors import UnbalancedError
+from batch.journal import Journal
+from batch.model import ExitCode, InputFile, Outcome, Stop
+from batch.plan import Plan
+from batch.reconcile import Books, Reconciliation
+from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.whole import written_whole
+
+SCHEMA: Final = 1
+FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended, in numbers: what summary.json and `--json` hold, by its names there."""
+
+    folder: Path
+    fields: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """The run's, and so the process's."""
+        return int(self.fields["exitCode"])
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """Rows by outcome, every outcome named."""
+        return {Outcome(name): count for name, count in self.fields["counts"].items()}
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.fields, ensure_ascii=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """What is known of a run's end besides its journal."""
+
+    stop: Stop | None
+    raw_csv: bool = False
+    tolerate: Sequence[Outcome] = ()
+    empty_exit_code: int | None = None
+
+
+def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+    """One outcome for every row, from what the journal holds. Raises UnbalancedError."""
+    books = Books(plan)
+    for settlement in journal.settlements():
+        books.settle(settlement.call, settlement.answer)
+    doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
+    return books.close(doubtful, stop.reason if stop else "its process ended")
+
+
+def write_files(folder: Path, journal: Journal, plan: Plan, ended: Ended) -> Summary:
+    """Write all files of the run and give its summary, whose exit code is the run's."""
+    books = close_books(journal, plan, ended.stop)
+    files = input_files(journal)
+    report = Report(files, books, ended.raw_csv)
+    written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks())
+    write_attention(folder / "attention.csv", report, journal.blocks())
+    write_undo(folder / "undo.csv", report, journal.blocks(backwards=True))
+    expected = sum(file.rows for file in files)
+    if not written == expected == len(plan.rows):
+        raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
+    summary = _summary(folder, journal, books, ended)
+    with written_whole(folder / "summary.json") as file:
+        file.write(json.dumps(summary.fields, ensure_ascii=False, indent=2).encode() + b"\n")
+    return summary
+
+
+def input_files(journal: Journal) -> tuple[InputFile, ...]:
+    """The input files as the journal knows them."""
+    return tuple(
+        InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
+        for one in journal.meta("inputs", [])
+    )
+
+
+def _exit_code(ended: Ended, attention: int, rows: int) -> int:
+    if ended.stop is not None:
+        return ended.stop.exit_code
+    if rows == 0 and ended.empty_exit_code is not None:
+        return ended.empty_exit_code
+    return ExitCode.ATTENTION if attention else ExitCode.DONE
+
+
+def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+    files = input_files(journal)
+    plan = books.plan
+    attention = int(books.attention().sum())
+    untolerated = int(books.attention(ended.tolerate).sum())
+    exit_code = int(_exit_code(ended, untolerated, len(plan.rows)))
+    attempts, refusals, unclear = journal.attempt_totals()
+    settled = sum(count == len(plan.rows_of(call)) for call, count in journal.settled_counts().items())
+    counts = books.counts()
+    fields: dict[str, Any] = {
+        "runId": journal.meta("runId"),
+        "version": __version__,
+        "state": "stopped" if ended.stop else "finished",
+        "exitCode": exit_code,
+        "balanced": True,
+        "stop": None if ended.stop is None else {"reason": ended.stop.reason, "advice": ended.stop.advice},
+        "input": _input(files),
+        "inputs": [asdict(file) for file in files],
+        "baseUrl": journal.meta("baseUrl"),
+        "sandbox": journal.meta("sandbox"),
+        "options": journal.meta("options"),
+        "rows": len(plan.rows),
+        "counts": {str(outcome): count for outcome, count in counts.items()},
+        "attention": attention,
+        "customers": plan.customers,
+        "customersCreated": books.customers_created(),
+        "calls": plan.calls,
+        "callsSettled": settled,
+        "attempts": attempts,
+        "refusals": refusals,
+        "unclearAttempts": unclear,
+        "files": [name for name in FILES if name != "summary.json"],
+        **_times(journal, attempts),
+    }
+    return Summary(folder, fields)
+
+
+def _input(files: Sequence[InputFile]) -> dict[str, Any]:
+    return {
+        "name": ", ".join(file.name for file in files),
+        "sha256": ", ".join(file.sha256 for file in files),
+        "rows": sum(file.rows for file in files),
+    }
+
+
+def _times(journal: Journal, attempts: int) -> dict[str, Any]:
+    """When the run began and ended, and the rate reached between its first and last attempt."""
+    span = journal.attempt_span()
+    sending = span[1] - span[0] if span else 0.0
+    started, ended = journal.meta("startedAt"), journal.meta("endedAt")
+    return {
+        "startedAt": iso(started),
+        "endedAt": iso(ended),
+        "seconds": round(ended - started, 3) if started and ended else None,
+        "sendingSeconds": round(sending, 3),
+        "rateReached": round((attempts - 1) / sending, 3) if sending else None,
+    }

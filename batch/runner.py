@@ -1,0 +1,180 @@
+"""The plan carried out: stages one after another, their lanes side by side.
+
+Decides what is sent when, what is held back and when to stop; how a call comes to its
+end is the client's. An assign never overtakes the unassign that it depends on, because
+a stage starts only when the one before has settled.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from batch import clock
+from batch.client import CallEnd, Client
+from batch.journal import Journal, Settlement
+from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
+from batch.plan import Plan, Stage
+from batch.tally import Stuck, Tally
+from batch.traffic import Halt
+from batch.verdict import CUSTOMER_NOT_FOUND
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLimits:
+    """What bounds the work of a run."""
+
+    concurrency: int = 8
+    max_failed: float | None = None
+    """Rows; a share of the input has been worked out by then."""
+    max_new_customers: int | None = None
+    hold: bool = True
+    """Hold assigns whose device may still be with its former owner."""
+    quiet: float = 35.0
+    """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the runner must remember between calls."""
+
+    tally: Tally
+    stuck: Stuck = field(default_factory=Stuck)
+    settled: dict[int, int] = field(default_factory=dict)
+    """Call number to settled devices, from earlier processes."""
+    doubts: dict[str, tuple[Call, float]] = field(default_factory=dict)
+    """Customer to a call with an unanswered attempt, and when that left."""
+
+
+class Runner:
+    """Carries out one plan."""
+
+    def __init__(self, plan: Plan, journal: Journal, client: Client, halt: Halt, limits: RunLimits) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._client = client
+        self._halt = halt
+        self._limits = limits
+        self._progress = _Progress(Tally(plan.calls))
+        self.on_call: list[Callable[[], None]] = []
+        """Called after each call, on the event loop: must not take long."""
+
+    @property
+    def tally(self) -> Tally:
+        """The totals so far."""
+        return self._progress.tally
+
+    async def run(self, wall: Callable[[], float]) -> None:
+        """Settle every call, or as many as may be settled before the run is halted."""
+        self._recall()
+        for stage in self._plan.stages():
+            lanes = iter(stage.lanes)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(self._limits.concurrency, len(stage.lanes))):
+                    workers.create_task(self._work(lanes, stage, wall))
+            if self._halt:
+                return
+
+    async def _work(self, lanes: Iterator[range], stage: Stage, wall: Callable[[], float]) -> None:
+        """One worker: take the next lane, and settle its calls one after another."""
+        for lane in lanes:
+            customer_unknown: set[str] = set()
+            for number in lane:
+                if self._halt:
+                    return
+                if self._progress.settled.get(number) == len(self._plan.rows_of(number)):
+                    continue
+                call = self._plan.call(number)
+                if call.customer in customer_unknown:
+                    await self._spare(call)
+                    continue
+                end = await self._settle(call, wall)
+                if end.customer_unknown and stage.action is Action.UNASSIGN:
+                    customer_unknown.add(call.customer)
+
+    async def _settle(self, call: Call, wall: Callable[[], float]) -> CallEnd:
+        await self._let_quiet(call, wall)
+        held = await self._hold_back(call)
+        if held is not None and len(held.results) == len(call.devices):
+            return self._book(call, CallEnd((held,), False, None))
+        end = await self._client.settle(call)
+        answers = end.answers if held is None else (held, *end.answers)
+        return self._book(call, CallEnd(answers, end.customer_unknown, end.last_doubt))
+
+    def _book(self, call: Call, end: CallEnd) -> CallEnd:
+        """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
+        for answer in end.answers:
+            self._learn(call, answer)
+        done = sum(len(answer.results) for answer in end.answers)
+        done += self._progress.settled.get(call.number, 0)
+        self.tally.calls_done += done == len(call.devices)
+        if end.last_doubt is not None:
+            self._progress.doubts[call.customer] = (call, end.last_doubt)
+        self._brake()
+        for hear in self.on_call:
+            hear()
+        return end
+
+    def _learn(self, call: Call, answer: Answer) -> None:
+        self.tally.add(call.customer, answer)
+        if call.action is Action.UNASSIGN:
+            for position, result in answer.results.items():
+                self._progress.stuck.learn(
+                    call.customer,
+                    call.devices[position],
+                    result.outcome,
+                    customer_unknown=result.detail == CUSTOMER_NOT_FOUND,
+                )
+
+    async def _hold_back(self, call: Call) -> Answer | None:
+        """Settle as held the devices of an assign that may still be with a former owner."""
+        if call.action is Action.UNASSIGN or not self._limits.hold or call.number in self._progress.settled:
+            return None
+        owners = {at: self._progress.stuck.former_owner(call.customer, one) for at, one in enumerate(call.devices)}
+        results = {
+            at: DeviceResult(Outcome.HELD, detail=f"may still be with {owner}: its unassign did not succeed")
+            for at, owner in owners.items()
+            if owner is not None
+        }
+        if not results:
+            return None
+        answer = Answer(results)
+        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        return answer
+
+    async def _spare(self, call: Call) -> None:
+        """The customer is unknown: an unassign need not be sent to learn so again."""
+        result = DeviceResult(Outcome.FAILED, detail=CUSTOMER_NOT_FOUND)
+        answer = Answer(dict.fromkeys(range(len(call.devices)), result))
+        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        self._book(call, CallEnd((answer,), False, None))
+
+    async def _let_quiet(self, call: Call, wall: Callable[[], float]) -> None:
+        """Before a device goes the other way, let an unanswered attempt at it run out.
+
+        A request that timed out here may still be carried out there, later than the
+        opposite one that follows it.
+        """
+        former, left = self._progress.doubts.get(call.customer, (None, 0.0))
+        if former is None or former.action is call.action or not set(former.devices) & set(call.devices):
+            return
+        await clock.sleep_unless(self._halt.event, left + self._limits.quiet - wall())
+
+    def _brake(self) -> None:
+        failed, created = self.tally.failed, len(self.tally.new_customers)
+        if self._limits.max_failed is not None and failed > self._limits.max_failed:
+            advice = "look at attention.csv, then raise --max-failed and run the same command again"
+            self._halt.now(Stop(ExitCode.BRAKE, f"{failed} rows have failed, more than --max-failed allows", advice))
+        if self._limits.max_new_customers is not None and created > self._limits.max_new_customers:
+            advice = "look at the new customers, then raise --max-new-customers and run the same command again"
+            why = f"{created} customers were created, more than --max-new-customers allows"
+            self._halt.now(Stop(ExitCode.BRAKE, why, advice))
+
+    def _recall(self) -> None:
+        """Learn what earlier processes of this run have settled."""
+        for settlement in self._journal.settlements():
+            number = settlement.call
+            self._progress.settled[number] = self._progress.settled.get(number, 0) + len(settlement.answer.results)
+            self._learn(self._plan.call(number), settlement.answer)
+        self.tally.calls_done = sum(
+            done == len(self._plan.rows_of(number)) for number, done in self._progress.settled.items()
+        )

@@ -1,0 +1,214 @@
+"""The sending part of a run: gate, client and runner put together on one event loop.
+
+Also what can end it early: signals, the deadline and the disk. Whatever does, what is
+under way is given a little time and the journal stays true.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+from batch import clock
+from batch.client import Client
+from batch.clock import Clock
+from batch.config import RunConfig
+from batch.digest import Digest
+from batch.errors import DiskError
+from batch.exchange import Exchanger, connected
+from batch.journal import Journal
+from batch.lock import client_name, state_folder
+from batch.log import LOGGER
+from batch.model import ExitCode, Secret, Stop
+from batch.outage import DownDetector
+from batch.pacing import Pacer, PacerState
+from batch.plan import Plan
+from batch.runner import RunLimits, Runner
+from batch.tally import Tally
+from batch.traffic import Halt, Traffic
+
+_GRACE: Final = 3.5
+"""Seconds that calls in flight get after a signal: Airflow kills after five."""
+_MARGIN: Final = 5.0
+"""Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
+_SAVED_EVERY: Final = 1.0
+
+
+class Face:
+    """What a door shows while a run goes on; this one shows nothing and agrees to everything."""
+
+    def planned(self, plan: Digest) -> bool:  # noqa: ARG002
+        """The plan is made. Shall it be carried out?"""
+        return True
+
+    def again(self, former: str) -> bool:  # noqa: ARG002
+        """This content was already processed by that run. Shall it be processed again?"""
+        return False
+
+    def told(self, kind: str, text: str) -> None:
+        """Something worth telling happened: a warning, a hold, an outage."""
+
+    def began(self, tally: Tally, traffic: Traffic) -> None:
+        """Sending begins; both may be read at any time until it has ended."""
+
+    def progressed(self) -> None:
+        """A call has come to its end. Called on the event loop: must not take long."""
+
+    def ended(self) -> None:
+        """Sending has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be sent, where, and how it is recorded and shown."""
+
+    config: RunConfig
+    plan: Plan
+    journal: Journal
+    face: Face
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The API and the key to it."""
+
+    base_url: str
+    key: Secret
+    transport: httpx2.AsyncBaseTransport | None = None
+
+    @property
+    def name(self) -> str:
+        """A name for files that belong to this base URL and key; gives neither away."""
+        return client_name(self.base_url, self.key.reveal())
+
+
+def send(job: Job, target: Target) -> Stop | None:
+    """Send what of the plan is not settled yet. None, or why it stopped before the end."""
+    return job.clock.run(_send(job, target))
+
+
+async def _send(job: Job, target: Target) -> Stop | None:
+    sending, halt = job.config.sending, Halt()
+    pacer = Pacer(sending.rate)
+    memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
+    traffic = Traffic(pacer, DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
+    async with connected(
+        target.base_url, connections=sending.concurrency, seconds=sending.timeout, transport=target.transport
+    ) as http:
+        exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
+        client = Client(exchanger.post, job.journal, traffic, attempts=sending.attempts, wall=job.clock.wall)
+        runner = Runner(job.plan, job.journal, client, halt, _limits(job))
+        runner.on_call = [job.face.progressed, memory.save_now_and_then]
+        job.face.began(runner.tally, traffic)
+        with _ended_early(halt, exchanger, sending.deadline), _shown(job.face):
+            memory.recall()
+            await _run(runner, halt, job.clock)
+        memory.save()
+    return halt.stop
+
+
+async def _run(runner: Runner, halt: Halt, clock: Clock) -> None:
+    """Run until all is settled; a disk that refuses the journal is an end like any other."""
+    try:
+        await runner.run(clock.wall)
+    except* DiskError as group:
+        error = group.exceptions[0]
+        halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
+
+
+def _limits(job: Job) -> RunLimits:
+    brakes, sending = job.config.brakes, job.config.sending
+    return RunLimits(
+        concurrency=sending.concurrency,
+        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(len(job.plan.rows)),
+        max_new_customers=brakes.max_new_customers,
+        hold=sending.hold,
+        quiet=sending.timeout + _MARGIN,
+    )
+
+
+def _teller(job: Job) -> Callable[[str, str], None]:
+    def tell(kind: str, text: str) -> None:
+        job.journal.event(job.clock.wall(), kind, text)
+        LOGGER.info(text, extra={"kind": kind})
+        job.face.told(kind, text)
+
+    return tell
+
+
+@contextmanager
+def _shown(face: Face) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        face.ended()
+
+
+@contextmanager
+def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None) -> Iterator[None]:
+    """Signals and the deadline halt the run while this lasts; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    advice = "run the same command again to go on"
+    timer = None
+    if deadline is not None:
+        stop = Stop(ExitCode.STOPPED, "the deadline has passed", advice)
+        timer = loop.call_later(deadline, halt.now, stop)
+
+    def interrupted(name: str) -> None:
+        if halt and halt.stop and halt.stop.reason.startswith("stopped by SIG"):
+            os._exit(ExitCode.STOPPED)
+        halt.now(Stop(ExitCode.STOPPED, f"stopped by {name}", advice))
+        exchanger.hurry(_GRACE)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if threading.current_thread() is threading.main_thread():
+        for one in signals:
+            loop.add_signal_handler(one, interrupted, one.name)
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+class _PacerMemory:
+    """The pacer's state in a file, so that a restart neither bursts nor forgets what the API asked for."""
+
+    def __init__(self, path: Path, pacer: Pacer, wall: Callable[[], float]) -> None:
+        self._path = path
+        self._pacer = pacer
+        self._wall = wall
+        self._saved = -_SAVED_EVERY
+
+    def recall(self) -> None:
+        """Let the pacer go on where the last process with this base URL and key was."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            known = json.loads(self._path.read_bytes())
+            elapsed = self._wall() - float(known.pop("at"))
+            self._pacer.restore(PacerState(**known), elapsed, clock.now())
+
+    def save_now_and_then(self) -> None:
+        """Save, unless that was done just now."""
+        if clock.now() - self._saved >= _SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
+        self._saved = clock.now()
+        state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
+        aside = self._path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            aside.touch(mode=0o600)
+            aside.write_text(json.dumps(state))
+            aside.replace(self._path)

@@ -1,0 +1,221 @@
+"""Which devices of a call to ask for next, when the call cannot be made in one piece.
+
+A pure state machine over positions 0 ... n-1 of one call: fed with what became of each
+request, it says which positions the next request shall hold. Knows no text beyond
+comparing it, no network and no journal; the same history always gives the same state,
+so a resumed run replays the journal and goes on where it stopped.
+
+The search for refused devices. A request that holds a refused device is refused whole
+and changes nothing. `slack` is the number of requests that we could waste and still, by
+asking for every open device alone, stay within n + 1 requests after the first; a group
+of k that goes through earns k - 1, a group that is refused costs one. Groups are only
+risked when the slack allows it, so one bad device in 500 costs some 18 requests and a
+call in which every second device is bad still costs at most n + 1.
+"""
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+Positions = tuple[int, ...]
+
+HOPELESS_AFTER: Final = 16
+"""So many devices refused alone, all with the same text, and it is no device's fault."""
+_STREAK: Final = 8
+"""So many requests accepted in a row make a small group worth its risk without slack."""
+_RARE: Final = 6
+"""... as long as at least so many were let through for each one found guilty."""
+
+
+@dataclass(slots=True)
+class _Search:
+    """The hunt for refused devices in one group of positions that was refused whole."""
+
+    left: int
+    """Requests that may still be spent."""
+    guilty: list[Positions] = field(default_factory=list)
+    """Groups that surely hold a refused device, the next to look into last."""
+    open: deque[int] = field(default_factory=deque)
+    """Positions of which nothing is known yet."""
+    slack: int = 1
+    cleared: int = 0
+    stride: int = 1
+    streak: int = 0
+    alone: list[str] = field(default_factory=list)
+    """What was said to the first devices that stood alone; "" is an acceptance."""
+
+
+class Split:
+    """The open positions of one call. Ask `next`, send that, tell what became of it."""
+
+    def __init__(self, positions: Positions, maximum: int) -> None:
+        self._whole: deque[Positions] = deque()
+        self._search: _Search | None = None
+        self._asked_again: set[int] = set()
+        self._condemned: list[int] = []
+        self._put(positions, maximum)
+
+    def next(self) -> Positions | None:
+        """The positions of the next request; None when none is left to make."""
+        if self._search is not None:
+            return _next_in(self._search)
+        return self._whole[0] if self._whole else None
+
+    def condemned(self) -> Positions:
+        """Positions settled as refused since last asked: alone, or as far as requests could tell."""
+        settled, self._condemned = tuple(self._condemned), []
+        return settled
+
+    def settled(self, asked: Positions, omitted: Collection[int] = ()) -> Positions:
+        """The request came to an end that blames no device.
+
+        Of the `omitted` positions gives those that have had their second chance; the
+        others are asked once more.
+        """
+        fresh = tuple(position for position in omitted if position not in self._asked_again)
+        self._asked_again.update(fresh)
+        self._let_through(asked)
+        if fresh:
+            self._whole.append(fresh)
+        return tuple(position for position in omitted if position not in fresh)
+
+    def refused(self, asked: Positions, text: str, named: Sequence[int] = ()) -> None:
+        """The request was refused for a device in it.
+
+        `named` are positions that the refusal speaks of by identifier.
+        """
+        if len(asked) == 1:
+            self._refused_alone(asked, text)
+        elif self._search is None:
+            self._whole.popleft()
+            self._search = _Search(left=len(asked) + 1)
+            _suspect(self._search, asked, named)
+        else:
+            _spend(self._search, asked)
+            self._search.slack -= 1
+            _suspect(self._search, asked, named)
+        self._close_if_done()
+
+    def too_many(self, asked: Positions, maximum: int) -> None:
+        """The request held too many devices; one device that is too many is condemned."""
+        self._let_through(asked)
+        if len(asked) == 1:
+            self._condemned += asked
+        else:
+            self._put(asked, maximum)
+
+    def open(self) -> Positions:
+        """Every position that is not settled yet, in no order that means anything."""
+        waiting = tuple(position for group in self._whole for position in group)
+        return waiting if self._search is None else (*_unsettled(self._search), *waiting)
+
+    def give_up(self) -> Positions:
+        """Every open position, which thereby is open no more."""
+        rest = self.open()
+        self._whole.clear()
+        self._search = None
+        return rest
+
+    def _put(self, positions: Positions, maximum: int) -> None:
+        """Cut positions into requests of at most `maximum`, before those that already wait."""
+        pieces = [positions[at : at + maximum] for at in range(0, len(positions), maximum)]
+        self._whole.extendleft(reversed(pieces))
+
+    def _let_through(self, asked: Positions) -> None:
+        if self._search is None:
+            self._whole.popleft()
+        else:
+            _clear(self._search, asked)
+            self._close_if_done()
+
+    def _refused_alone(self, asked: Positions, text: str) -> None:
+        self._condemned += asked
+        if self._search is None:
+            self._whole.popleft()
+            return
+        _spend(self._search, asked)
+        self._search.streak = 0
+        self._search.stride = 1
+        self._search.alone.append(text)
+        if len(self._search.alone) == HOPELESS_AFTER and set(self._search.alone) == {text}:
+            self._search.left = 0
+
+    def _close_if_done(self) -> None:
+        """End the search when nothing is open, or when no request may be spent on what is.
+
+        What is then left was refused along with others each time it was sent: surely
+        nothing was done for it, though it may not be the one to blame.
+        """
+        search = self._search
+        if search is None:
+            return
+        while search.slack <= 0 and search.guilty and len(search.guilty[-1]) == 1:
+            self._condemned += search.guilty.pop()
+            search.slack += 1
+        if search.left <= 0 or not _unsettled(search):
+            self._condemned += _unsettled(search)
+            self._search = None
+
+
+def _unsettled(search: _Search) -> list[int]:
+    return [position for group in search.guilty for position in group] + list(search.open)
+
+
+def _next_in(search: _Search) -> Positions:
+    """From a guilty group its first half, or what the slack allows; else from the open ones."""
+    if search.guilty:
+        group = search.guilty[-1]
+        return group if len(group) == 1 else group[: _stride(search, len(group) // 2)]
+    return tuple(islice(search.open, _stride(search, len(search.open))))
+
+
+def _stride(search: _Search, wish: int) -> int:
+    """How many positions to risk in one request: all we wish for only with slack to spare."""
+    if search.slack >= wish.bit_length():
+        return wish
+    found = len(search.alone) - search.alone.count("")
+    if search.slack >= 1 or (search.streak >= _STREAK and search.cleared >= _RARE * found):
+        return max(1, min(wish, search.stride))
+    return 1
+
+
+def _spend(search: _Search, asked: Positions) -> None:
+    """Book one refused request, and take what it asked for out of the groups."""
+    search.left -= 1
+    if search.guilty:
+        # The refusal of `asked` explains that of its group: of the rest nothing is known now.
+        search.open.extendleft(reversed(search.guilty.pop()[len(asked) :]))
+    else:
+        for _ in asked:
+            search.open.popleft()
+
+
+def _clear(search: _Search, asked: Positions) -> None:
+    """Book one request that went through: what remains of a guilty group is guilty still."""
+    search.left -= 1
+    if search.guilty:
+        rest = search.guilty.pop()[len(asked) :]
+        if rest:
+            search.guilty.append(rest)
+    else:
+        for _ in asked:
+            search.open.popleft()
+    search.cleared += len(asked)
+    search.slack += len(asked) - 1
+    search.stride = 2 * max(search.stride, len(asked))
+    search.streak += 1
+    if len(asked) == 1:
+        search.alone.append("")
+
+
+def _suspect(search: _Search, asked: Positions, named: Sequence[int]) -> None:
+    """File a refused group: as one, or with the devices that the refusal names apart."""
+    accused = set(named)
+    apart = [position for position in asked if position in accused]
+    if not apart or len(apart) == len(asked):
+        search.guilty.append(asked)
+        return
+    search.open.extendleft(reversed([position for position in asked if position not in accused]))
+    search.guilty.extend((position,) for position in reversed(apart))

@@ -1,0 +1,49 @@
+"""The count of what has happened so far: fed once a call, read by the progress display and the brakes."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from batch.model import Answer, Outcome
+
+_FAILURES = (Outcome.FAILED, Outcome.UNCONFIRMED)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Running totals of one run, calls of earlier processes included."""
+
+    calls: int
+    """Calls of the plan."""
+    calls_done: int = 0
+    devices_done: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    new_customers: set[str] = field(default_factory=set)
+
+    @property
+    def failed(self) -> int:
+        """Devices that the API refused, or of which we cannot say."""
+        return sum(self.outcomes[outcome] for outcome in _FAILURES)
+
+    def add(self, customer: str, answer: Answer) -> None:
+        """Count one answer of a call."""
+        self.devices_done += len(answer.results)
+        self.outcomes.update(result.outcome for result in answer.results.values())
+        if answer.customer_was_created:
+            self.new_customers.add(customer)
+
+
+@dataclass(slots=True)
+class Stuck:
+    """Devices that may still sit with a former owner, because their unassign did not succeed."""
+
+    _owners: dict[str, set[str]] = field(default_factory=dict)
+
+    def learn(self, customer: str, device: str, outcome: Outcome, *, customer_unknown: bool) -> None:
+        """Hear of the outcome of an unassign."""
+        if outcome in _FAILURES and not customer_unknown:
+            self._owners.setdefault(device, set()).add(customer)
+
+    def former_owner(self, customer: str, device: str) -> str | None:
+        """Another customer than this one who may still have the device; None if all is clear."""
+        others = self._owners.get(device, set()) - {customer}
+        return min(others, default=None)

@@ -1,0 +1,141 @@
+"""The gate that every attempt passes: rate, holds, outages and the end of the run.
+
+One gate serves all workers. It joins the arithmetic of pacing and outage to the
+running clock; what an attempt is about it does not know.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from batch import clock
+from batch.hints import Hint
+from batch.model import ExitCode, Stop
+from batch.outage import DownDetector
+from batch.pacing import Pacer, Permit
+
+Tell = Callable[[str, str], None]
+"""Takes the kind and the text of something worth telling."""
+
+
+class Halt:
+    """The end of a run before its last call; the first reason given is the one that stands."""
+
+    def __init__(self) -> None:
+        self.stop: Stop | None = None
+        self.event = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return self.stop is not None
+
+    def now(self, stop: Stop) -> None:
+        """Let nothing more leave."""
+        if self.stop is None:
+            self.stop = stop
+            self.event.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Leave for one attempt; given back exactly once, through one of the gate's methods."""
+
+    call: int
+    permit: Permit
+    while_down: bool
+    """A probe of an API that seems to be down: does not count against its call."""
+
+
+class Traffic:
+    """Says when an attempt may leave, and learns from what became of it."""
+
+    def __init__(self, pacer: Pacer, detector: DownDetector, halt: Halt, *, give_up_after: float, tell: Tell) -> None:
+        self._pacer = pacer
+        self._detector = detector
+        self.halt = halt
+        self._give_up_after = give_up_after
+        self._tell = tell
+        self._told_hold = 0.0
+        self.successes = 0
+
+    @property
+    def is_down(self) -> bool:
+        """Does the API seem to be out of reach?"""
+        return self._detector.is_down
+
+    def held_for(self) -> float:
+        """Seconds that all workers will still wait because the API asked for it; 0 if they need not."""
+        now = clock.now()
+        until = self._pacer.held_until(now)
+        return 0.0 if until is None else until - now
+
+    def rate(self) -> float:
+        """Attempts a second that may leave at present."""
+        return self._pacer.rate(clock.now())
+
+    async def leave(self, call: int) -> Leave | None:
+        """Wait until an attempt may leave; None when the run ends first."""
+        while not self.halt:
+            now = clock.now()
+            self._look_at_limits(now)
+            wait = self._detector.take(call, now, clock.jitter())
+            if wait <= 0:
+                permit = self._pacer.take(now)
+                if isinstance(permit, Permit):
+                    return Leave(call, permit, self._detector.is_down)
+                wait = permit
+            await clock.sleep_unless(self.halt.event, wait)
+        return None
+
+    async def depart(self) -> None:
+        """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch."""
+        while (wait := self._pacer.depart(clock.now())) > 0:
+            await clock.sleep(wait)
+
+    def answered(self, leave: Leave, hint: Hint) -> None:
+        """An answer came, whatever it says of the call."""
+        now = clock.now()
+        self.successes += 1
+        self._pacer.succeeded(leave.permit, now)
+        self._pacer.heed(hint.quotas, now)
+        self._back_up(leave, now)
+
+    def throttled(self, leave: Leave, hint: Hint) -> None:
+        """The API says that we are too fast."""
+        now = clock.now()
+        self._pacer.throttled(leave.permit, now, hint.wait, clock.jitter())
+        self._back_up(leave, now)
+        held = self.held_for()
+        if now + held > self._told_hold:
+            self._told_hold = now + held
+            self._tell("hold", f"waiting {held:.1f} s: the API asked for it")
+
+    def failed(self, leave: Leave, text: str) -> None:
+        """No answer, or one that speaks of the API being out of order."""
+        now = clock.now()
+        was_down = self._detector.is_down
+        self._pacer.abandoned(leave.permit, now)
+        self._detector.failed(leave.call, now)
+        if self._detector.is_down and not was_down:
+            self._tell("down", f"the API seems to be down ({text}); probing until it answers")
+
+    def abandoned(self, leave: Leave) -> None:
+        """The attempt came to nothing that tells of the API."""
+        now = clock.now()
+        self._pacer.abandoned(leave.permit, now)
+        self._detector.abandoned(leave.call, now)
+
+    def _back_up(self, leave: Leave, now: float) -> None:
+        was_down = self._detector.is_down
+        self._detector.answered(leave.call, now)
+        if was_down:
+            self._tell("up", "the API answers again")
+
+    def _look_at_limits(self, now: float) -> None:
+        """Stop when the API has been down, or asks to be left alone, for too long."""
+        advice = "run the same command again later"
+        if self._detector.is_down and self._detector.down_for(now) >= self._give_up_after:
+            why = f"the API has been down for {self._detector.down_for(now):.0f} s"
+            self.halt.now(Stop(ExitCode.STOPPED, why, advice))
+        elif self.held_for() > self._give_up_after:
+            why = f"the API asks to wait {self.held_for():.0f} s"
+            self.halt.now(Stop(ExitCode.STOPPED, why, advice))

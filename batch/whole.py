@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all, readable by their owner only."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from batch.errors import DiskError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its name only when all of it is on disk.
+
+    Raises DiskError; what stood under the name before then still stands there.
+    """
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        aside.unlink(missing_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        aside.unlink(missing_ok=True)
+        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", "make room, then run the same again") from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk, not just the contents of its files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def owners_folder(folder: Path) -> Path:
+    """Make a folder that only its owner may enter; its parents as the system's defaults have it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise DiskError(f"cannot create {folder} ({exc.strerror})", "choose another --reports-dir") from exc
+    return folder

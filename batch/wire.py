@@ -1,0 +1,207 @@
+"""The API's shape, once: a call becomes a request, a body becomes results by device.
+
+Knows paths, field names and the rules by which an answer is joined to what was asked;
+knows nothing of connections, retries or rows.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from batch.model import Action, Call, DeviceResult, Outcome
+
+PATHS: Final = {
+    Action.ASSIGN: "/deviceAssignment/assignDevicesToOwner",
+    Action.UNASSIGN: "/deviceAssignment/unassignDevicesFromOwner",
+}
+QUERY_PATH: Final = "/customer/queryCustomer"
+
+_LISTS: Final = {
+    Action.ASSIGN: {
+        "assignedDevices": Outcome.ASSIGNED,
+        "alreadyAssigned": Outcome.ALREADY_ASSIGNED,
+        "skipped": Outcome.SKIPPED,
+    },
+    Action.UNASSIGN: {"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
+}
+_WHY_SKIPPED: Final = {
+    Action.ASSIGN: "Telemetron does not know this device",
+    Action.UNASSIGN: "the customer did not have this device",
+}
+_LONGEST_ERROR: Final = 300
+
+
+class UnusableError(ValueError):
+    """A body that cannot be taken for an answer; `str()` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A usable answer to a bulk request, joined to the positions that were asked."""
+
+    results: Mapping[int, DeviceResult]
+    omitted: tuple[int, ...]
+    """Positions that were asked and that the answer leaves out or contradicts itself about."""
+    foreign: tuple[str, ...]
+    """Identifiers that the answer names and nobody asked for."""
+    customer_id: str
+    customer_was_created: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One entry of one of the answer's lists."""
+
+    identifier: str
+    outcome: Outcome
+    device_id: str
+    was_created: bool | None
+
+
+def request_body(call: Call, positions: Sequence[int]) -> bytes:
+    """The JSON that asks for these positions of the call's devices."""
+    body: dict[str, object] = {
+        "customerEmail": call.customer,
+        "deviceIdentifiers": [call.devices[position] for position in positions],
+    }
+    if call.device_type is not None:
+        body["autoCreateDevices"] = True
+        body["deviceType"] = call.device_type
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def query_body(customer: str) -> bytes:
+    """The JSON that asks what a customer holds."""
+    return json.dumps({"email": customer}).encode()
+
+
+def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
+    """Join a 200 to what was asked.
+
+    Raises UnusableError where it is not an object whose `success` is true, or lists
+    something else than devices.
+    """
+    answer = _object(body)
+    if answer.get("success") is not True:
+        raise UnusableError(f"its success is not true: {_shown(answer)}")
+    said = [*_entries(answer, call.action)]
+    joined, foreign = _join(said, {position: call.devices[position] for position in positions})
+    results = {
+        position: _result(entries, call.action)
+        for position, entries in joined.items()
+        if len({entry.outcome for entry in entries}) == 1
+    }
+    created = answer.get("customerWasCreated")
+    return Reply(
+        results=results,
+        omitted=tuple(position for position in positions if position not in results),
+        foreign=foreign,
+        customer_id=_text(answer.get("customerId")),
+        customer_was_created=created if isinstance(created, bool) else None,
+    )
+
+
+def read_error(body: bytes) -> str:
+    """The error text of a refusal, on one line and of bearable length."""
+    try:
+        answer = _object(body)
+    except UnusableError:
+        return _one_line(re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace")))
+    return _shown(answer)
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise UnusableError("it is not JSON" if body else "it is empty") from exc
+    if not isinstance(answer, dict):
+        raise UnusableError("it is not a JSON object")
+    return answer
+
+
+def _shown(answer: Mapping[str, object]) -> str:
+    for name in ("error", "message"):
+        if answer.get(name):
+            return _one_line(_text(answer[name]))
+    return _one_line(json.dumps(answer))
+
+
+def _one_line(text: str) -> str:
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return flat if len(flat) <= _LONGEST_ERROR else flat[: _LONGEST_ERROR - 3] + "..."
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
+    """Every device the answer speaks of; entries may be objects or bare identifiers."""
+    for name, outcome in _LISTS[action].items():
+        entries = answer.get(name, [])
+        if not isinstance(entries, list):
+            raise UnusableError(f"its {name} is not a list")
+        for entry in entries:
+            fields = entry if isinstance(entry, dict) else {"identifier": entry}
+            if not isinstance(fields.get("identifier"), str):
+                raise UnusableError(f"its {name} holds something that is not a device")
+            created = fields.get("wasCreated")
+            yield _Said(
+                fields["identifier"],
+                outcome,
+                _text(fields.get("deviceId")),
+                created if isinstance(created, bool) else None,
+            )
+
+
+def _join(said: Sequence[_Said], asked: Mapping[int, str]) -> tuple[Mapping[int, list[_Said]], tuple[str, ...]]:
+    """Match by identifier: exact, then trimmed, then ignoring case where only one can be meant."""
+    exact = {identifier: position for position, identifier in asked.items()}
+    trimmed = _unambiguous({position: identifier.strip() for position, identifier in asked.items()})
+    folded = _unambiguous({position: identifier.strip().casefold() for position, identifier in asked.items()})
+    joined: defaultdict[int, list[_Said]] = defaultdict(list)
+    foreign = []
+    for entry in said:
+        bare = entry.identifier.strip()
+        position = exact.get(entry.identifier, trimmed.get(bare, folded.get(bare.casefold())))
+        if position is None:
+            foreign.append(entry.identifier)
+        else:
+            joined[position].append(entry)
+    return _without_lookalikes(joined, asked), tuple(foreign)
+
+
+def _unambiguous(spelled: Mapping[int, str]) -> dict[str, int]:
+    """Spelling to position, without the spellings that several positions share."""
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for position, spelling in spelled.items():
+        positions[spelling].append(position)
+    return {spelling: found[0] for spelling, found in positions.items() if len(found) == 1}
+
+
+def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Mapping[int, str]) -> Mapping[int, list[_Said]]:
+    """Where the answer spells a device as asked, its other spellings are somebody else's."""
+    return {
+        position: [entry for entry in entries if entry.identifier == asked[position]] or entries
+        for position, entries in joined.items()
+    }
+
+
+def _result(entries: Sequence[_Said], action: Action) -> DeviceResult:
+    first = entries[0]
+    detail = _WHY_SKIPPED[action] if first.outcome is Outcome.SKIPPED else ""
+    return DeviceResult(first.outcome, first.device_id, first.was_created, detail)
+
+
+def read_holdings(body: bytes) -> frozenset[str]:
+    """The identifiers that a queryCustomer answer lists. Raises UnusableError."""
+    devices = _object(body).get("devices")
+    if not isinstance(devices, list):
+        raise UnusableError("it lists no devices")
+    return frozenset(device for device in devices if isinstance(device, str))

@@ -1,0 +1,117 @@
+"""A call under way: what of it is open, what was tried, and how a killed run's call goes on.
+
+The journal's attempts are played back through the same `Split` that made them, so that
+a resumed run asks just what the former one would have asked next.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from batch.journal import Attempt, Journal
+from batch.model import Answer, Call
+from batch.split import Positions, Split
+
+_SHORTEST_NAME: Final = 3
+"""A shorter identifier may stand in an error text by chance."""
+
+ANSWERED: Final = "Reply"
+BLAMED: Final = ("Suspect", "Stubborn")
+TOO_MANY: Final = "TooMany"
+ENDED: Final = "Settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An attempt as the bookkeeping of its call needs it."""
+
+    asked: frozenset[int]
+    started: float
+    may_have_acted: bool
+
+
+@dataclass(slots=True)
+class Work:
+    """A call under way."""
+
+    call: Call
+    split: Split
+    tries: list[Try] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    """Those recorded by this process."""
+    customer_unknown: bool = False
+
+    def asked_before(self, asked: Iterable[int]) -> tuple[int, int]:
+        """Attempts that held all these positions, and how many of them may have acted unheard."""
+        doubts = [one.may_have_acted for one in self.tries if one.asked.issuperset(asked)]
+        return len(doubts), sum(doubts)
+
+    def last_doubt(self) -> float | None:
+        """When the last attempt left that may have acted unheard; None if all is clear."""
+        return max((one.started for one in self.tries if one.may_have_acted), default=None)
+
+
+def take_up(call: Call, journal: Journal, maximum: int) -> Work:
+    """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
+    everything = tuple(range(len(call.devices)))
+    history = journal.attempts_of(call.number)
+    settled = journal.settled_positions(call.number)
+    if not (history or settled):
+        return Work(call, Split(everything, maximum))
+    tries = [
+        Try(frozenset(everything if one.positions is None else one.positions), one.started, one.may_have_acted)
+        for one in history
+    ]
+    closed = {position for _, positions in settled for position in positions}
+    still_open = tuple(position for position in everything if position not in closed)
+    split = _played_back(call, history, {attempt: positions for attempt, positions in settled if attempt})
+    if split is None or set(split.open()) != set(still_open):
+        split = Split(still_open, maximum)
+    return Work(call, split, tries)
+
+
+def _played_back(call: Call, history: list[Attempt], settled: dict[int, Positions]) -> Split | None:
+    """The split after these attempts; None where they do not fit together."""
+    everything = tuple(range(len(call.devices)))
+    largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
+    split = Split(everything, largest)
+    for attempt in history:
+        asked = everything if attempt.positions is None else attempt.positions
+        if attempt.verdict not in (ANSWERED, *BLAMED, TOO_MANY, ENDED):
+            continue
+        if split.next() != asked:
+            return None
+        _play(split, call, attempt, (asked, settled.get(attempt.number, ())))
+        split.condemned()
+    return split
+
+
+def _play(split: Split, call: Call, attempt: Attempt, positions: tuple[Positions, Positions]) -> None:
+    asked, answered = positions
+    if attempt.verdict == ANSWERED:
+        split.settled(asked, [position for position in asked if position not in set(answered)])
+    elif attempt.verdict == TOO_MANY:
+        split.too_many(asked, halved(asked))
+    elif attempt.verdict == ENDED:
+        split.settled(asked)
+        if len(answered) > len(asked):
+            split.give_up()
+    else:
+        split.refused(asked, attempt.text, named(call, asked, attempt.text))
+
+
+def halved(asked: Positions) -> int:
+    """The largest number of devices to ask for when so many were too many."""
+    return max(1, len(asked) // 2)
+
+
+def named(call: Call, asked: Positions, text: str) -> Positions:
+    """The positions whose identifiers stand in an error text, as words of their own."""
+    return tuple(
+        position
+        for position in asked
+        if len(call.devices[position]) >= _SHORTEST_NAME
+        and call.devices[position] in text
+        and re.search(rf"(?<!\w){re.escape(call.devices[position])}(?!\w)", text)
+    )

@@ -1,0 +1,121 @@
+"""One thread that writes to the journal, many commits' worth at a time.
+
+A full sync costs milliseconds and would stall the event loop; here everything that
+waits when the disk is ready for more goes into one transaction. After a failed commit
+nothing more is written: what the disk holds is then all that counts.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
+
+from batch.errors import DiskError
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], Any]
+_Order = tuple[Write, "Future[Any]"]
+
+
+class Writer:
+    """Takes writes from any thread; each is done when its future is."""
+
+    live: ClassVar["WeakSet[Writer]"] = WeakSet()
+    """For a clock that must stand still while the disk is at work."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._failure: DiskError | None = None
+        self._open_orders = 0
+        self._counting = threading.Lock()
+        self._thread = threading.Thread(target=self._work, args=(connect,), name="journal", daemon=True)
+        self._thread.start()
+        Writer.live.add(self)
+
+    @property
+    def busy(self) -> bool:
+        """Is any write not yet done?"""
+        return self._open_orders > 0
+
+    def submit(self, write: Write) -> "asyncio.Future[Any]":
+        """Queue a write from the event loop. The future raises DiskError if it cannot be made."""
+        return asyncio.wrap_future(self._put(write))
+
+    def post(self, write: Write) -> None:
+        """Queue a write that nobody waits for."""
+        self._put(write)
+
+    def wait(self, write: Write) -> None:
+        """Write from ordinary code, and wait until it is on disk."""
+        self._put(write).result()
+
+    def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        self._orders.put(None)
+        self._thread.join()
+
+    def _put(self, write: Write) -> "Future[Any]":
+        done: Future[Any] = Future()
+        # Running from the start: a cancelled waiter must not undo what others rely on.
+        done.set_running_or_notify_cancel()
+        with self._counting:
+            self._open_orders += 1
+        done.add_done_callback(self._settle)
+        self._orders.put((write, done))
+        return done
+
+    def _settle(self, _: "Future[Any]") -> None:
+        with self._counting:
+            self._open_orders -= 1
+
+    def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        connection = connect()
+        try:
+            while True:
+                orders, more = self._drain()
+                if orders:
+                    self._commit(connection, orders)
+                if not more:
+                    return
+        finally:
+            connection.close()
+
+    def _drain(self) -> tuple[list[_Order], bool]:
+        """All that waits now, at least one; and whether more may come."""
+        order = self._orders.get()
+        orders = []
+        while order is not None:
+            orders.append(order)
+            try:
+                order = self._orders.get_nowait()
+            except queue.Empty:
+                return orders, True
+        return orders, False
+
+    def _commit(self, connection: sqlite3.Connection, orders: list[_Order]) -> None:
+        outcomes: list[Any] = []
+        try:
+            if self._failure is not None:
+                raise self._failure
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes += [write(connection) for write, _ in orders]
+            connection.execute("COMMIT")
+        except (sqlite3.Error, DiskError) as exc:
+            self._fail(connection, orders, exc)
+            return
+        for (_, done), outcome in zip(orders, outcomes, strict=True):
+            done.set_result(None if isinstance(outcome, sqlite3.Cursor) else outcome)
+
+    def _fail(self, connection: sqlite3.Connection, orders: list[_Order], cause: Exception) -> None:
+        if self._failure is None:
+            self._failure = DiskError(
+                f"the journal cannot be written ({cause})", "make room, then run the same command again"
+            )
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        for _, done in orders:
+            done.set_exception(self._failure)

@@ -1,0 +1,337 @@
+"""What becomes of key cells, and what is said of those that cannot be sent."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from batch import cells as judge
+from batch.cells import ACTION_WORDS, KeyCells, check, is_trailer, normalised, plausible, shown
+from batch.model import NO_ACTION, Action, InputOptions, Problem
+from batch.rows import KEY_SCHEMA
+
+PLAIN = InputOptions()
+CREATE = InputOptions(auto_create_devices=True)
+
+
+def judged(
+    email: str = "a@b.c",
+    device: str = "S1",
+    action: str | None = "assign",
+    device_type: str | None = None,
+    *,
+    options: InputOptions = PLAIN,
+    guessed: bool = False,
+    faults: Mapping[int, str] | None = None,
+) -> dict[str, object]:
+    cells = KeyCells(
+        lines=np.array([7]),
+        email=pa.array([email]),
+        device=pa.array([device]),
+        action=None if action is None else pa.array([action]),
+        device_type=None if device_type is None else pa.array([device_type]),
+        faults=faults or {},
+    )
+    keys = check(cells, options, guessed=guessed)
+    keys.validate(full=True)
+    assert keys.schema == KEY_SCHEMA
+    return dict(keys.to_pylist()[0])
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("0012", "0012"),
+        ("NA", "NA"),
+        ("1E5", "1E5"),
+        ("TRUE", "TRUE"),
+        (" \t S 1 \u00a0", "S 1"),
+        ("\u200bS1\ufeff\u200e", "S1"),
+        ('="0012"', "0012"),
+        ('=" 0012 "', "0012"),
+        ('="a""b"', 'a"b'),
+        ('\'="0012"', "0012"),
+        ("'+49", "+49"),
+        ("'-1", "-1"),
+        ("'S1", "'S1"),
+        ("''=x", "''=x"),
+        ("aA:0f-1.2_3/\\ x", "aA:0f-1.2_3/\\ x"),
+    ],
+)
+def test_an_identifier_is_trimmed_and_unwrapped_and_otherwise_as_written(written: str, read: str) -> None:
+    row = judged(device=written)
+    assert (row["deviceIdentifier"], row["problem"], row["detail"]) == (read, 0, "")
+
+
+@pytest.mark.parametrize("written", [" User@Example.COM ", '="user@example.com"', "\ufeffuser@example.com\r\n"])
+def test_an_email_is_trimmed_and_lowercased(written: str) -> None:
+    assert judged(email=written)["customerEmail"] == "user@example.com"
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["a@b.c", "a.b+c'd@x-y.example", "müller@bücher.example", "a..b@docomo.example", "x" * 246 + "@bcd.efg"],
+)
+def test_an_email_with_one_at_and_a_dotted_domain_is_valid(email: str) -> None:
+    assert judged(email=email)["problem"] == Problem.NONE
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "user(at)corp.example",
+        "a@b",
+        "a@@b.c",
+        "a@b@c.d",
+        "@b.c",
+        "a@.b.c",
+        "a@b..c",
+        "a@b.c.",
+        "a b@c.d",
+        "a@b.c;d@e.f",
+        "A <a@b.c>",
+        "a@b.c,",
+        "a\u00a0b@c.d",
+        "x" * 247 + "@bcd.efg",
+    ],
+)
+def test_anything_else_is_no_email(email: str) -> None:
+    row = judged(email=email)
+    assert row["problem"] == Problem.EMAIL
+    assert "is not an email address" in str(row["detail"])
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "1.23457E+11",
+        "1,23457E+11",
+        "1.5E45",
+        "1E+11",
+        "12e-3",
+        "-1.2E5",
+        "4901542032370000000",
+        "1234567890100000",
+        "#REF!",
+        "#N/A",
+        "#NAME?",
+        "#VALUE!",
+        "#DIV/0!",
+        "#NULL!",
+        "#NUM!",
+        "#BEZUG!",
+        "########",
+    ],
+)
+def test_a_serial_damaged_by_a_spreadsheet_is_invalid_unless_allowed(device: str) -> None:
+    row = judged(device=device)
+    assert row["problem"] == Problem.DAMAGED
+    assert "--allow-suspect" in str(row["detail"])
+    assert judged(device=device, options=InputOptions(allow_suspect=True))["problem"] == Problem.NONE
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "0503E000",
+        "12E45",
+        "1E400",
+        "123456789000000",
+        "1234567890123456",
+        "#12",
+        "#A",
+        "1.2.3",
+        "1-2E+3x",
+        "490154203237518",
+    ],
+)
+def test_a_serial_that_only_looks_odd_is_sent(device: str) -> None:
+    assert judged(device=device)["problem"] == Problem.NONE
+
+
+@pytest.mark.parametrize("device", ["=A1", "@SUM(1)", "'=A1", "'@x", '="a"b'])
+def test_a_formula_is_invalid_unless_allowed(device: str) -> None:
+    assert judged(device=device)["problem"] == Problem.FORMULA
+    assert judged(device=device, options=InputOptions(allow_suspect=True))["problem"] == Problem.NONE
+
+
+@pytest.mark.parametrize("sign", ["\0", "\t", "\n", "\x1b", "\x7f", "\u0081", "\u200b", "\u202e"])
+def test_a_control_or_invisible_character_inside_is_invalid_even_when_suspects_are_allowed(sign: str) -> None:
+    options = InputOptions(allow_suspect=True)
+    for row in (
+        judged(device=f"S{sign}1", options=options),
+        judged(email=f"a{sign}@b.c", options=options),
+        judged(action=f"as{sign}sign", options=options),
+    ):
+        assert row["problem"] == Problem.CONTROL
+        assert str(row["detail"]).isprintable()
+
+
+def test_256_characters_are_the_most() -> None:
+    assert judged(device="é" * 256)["problem"] == Problem.NONE
+    row = judged(device="é" * 257)
+    assert row["problem"] == Problem.TOO_LONG
+    assert len(str(row["detail"])) < 160
+
+
+@pytest.mark.parametrize(
+    ("cells", "name"),
+    [
+        ({"email": " "}, "customerEmail"),
+        ({"device": '=""'}, "deviceIdentifier"),
+        ({"action": "\u200b"}, "action"),
+    ],
+)
+def test_an_empty_key_cell_is_invalid_and_named(cells: dict[str, str], name: str) -> None:
+    row = judged(**cells)
+    assert row["problem"] == Problem.EMPTY_KEY
+    assert str(row["detail"]).startswith(name)
+
+
+@pytest.mark.parametrize("cells", [{"email": "ü@b.c"}, {"device": "S\u00e9"}, {"device": "S1\u00a0"}, {"action": "é"}])
+def test_other_letters_than_ascii_under_a_guessed_encoding_are_never_sent(cells: dict[str, str]) -> None:
+    row = judged(**cells, guessed=True)
+    assert row["problem"] == Problem.ENCODING
+    assert "--encoding" in str(row["detail"])
+    assert judged(guessed=True)["problem"] == Problem.NONE
+
+
+@pytest.mark.parametrize(("word", "action"), ACTION_WORDS.items())
+def test_built_in_action_words_count_in_any_case(word: str, action: Action) -> None:
+    row = judged(action=f" {word.upper()} ")
+    assert (row["action"], row["actionWord"], row["problem"]) == (action.code, word.upper(), 0)
+
+
+def test_action_words_of_the_user_win_over_built_in_ones() -> None:
+    options = InputOptions(action_words={"101": Action.ASSIGN, "return": Action.ASSIGN})
+    assert judged(action="101", options=options)["action"] == Action.ASSIGN.code
+    assert judged(action="Return", options=options)["action"] == Action.ASSIGN.code
+
+
+def test_an_unknown_action_word_is_invalid_and_kept() -> None:
+    row = judged(action="Transfer")
+    assert (row["problem"], row["action"], row["actionWord"]) == (Problem.ACTION, NO_ACTION, "Transfer")
+    assert "--action-word" in str(row["detail"])
+
+
+def test_an_action_for_all_rows_needs_no_word() -> None:
+    row = judged(action=None, options=InputOptions(action=Action.UNASSIGN))
+    assert (row["action"], row["actionWord"], row["problem"]) == (Action.UNASSIGN.code, "", 0)
+
+
+def test_a_device_type_comes_from_the_cell_else_from_the_option() -> None:
+    said = InputOptions(auto_create_devices=True, device_type="tracker")
+    assert judged(device_type=" Lock ", options=CREATE)["deviceType"] == "Lock"
+    assert judged(device_type=" ", options=said)["deviceType"] == "tracker"
+    assert judged(device_type=None, options=said)["deviceType"] == "tracker"
+    assert judged(device_type=None, options=InputOptions(device_type="tracker"))["deviceType"] == ""
+    row = judged(device_type="", options=CREATE)
+    assert row["problem"] == Problem.DEVICE_TYPE
+    assert "--device-type" in str(row["detail"])
+
+
+def test_the_gravest_problem_is_told() -> None:
+    wrong = {"email": "nobody", "device": "=1", "action": "x", "device_type": ""}
+    order = [
+        (Problem.CELLS, {"faults": {0: "2 cells"}, "device": ""}),
+        (Problem.EMPTY_KEY, {"device": "", "email": "é"}),
+        (Problem.ENCODING, {"device": "é\x01"}),
+        (Problem.CONTROL, {"device": "\x01" + "x" * 300, "guessed": False}),
+        (Problem.CONTROL, {"device": "=\x01" + "x" * 300, "guessed": False}),
+        (Problem.TOO_LONG, {"device": "=" + "x" * 300}),
+        (Problem.FORMULA, {}),
+        (Problem.DAMAGED, {"device": "#REF!"}),
+        (Problem.EMAIL, {"device": "S1"}),
+        (Problem.ACTION, {"device": "S1", "email": "a@b.c"}),
+        (Problem.DEVICE_TYPE, {"device": "S1", "email": "a@b.c", "action": "add"}),
+    ]
+    for problem, cells in order:
+        row = judged(**{**wrong, "guessed": True, **cells}, options=CREATE)  # type: ignore[arg-type]
+        assert row["problem"] == problem
+        assert row["detail"]
+
+
+def test_the_sentence_shows_the_cell_what_is_wrong_and_the_way_out() -> None:
+    assert judged(device="1.23457E+11")["detail"] == (
+        'deviceIdentifier "1.23457E+11" was damaged by a spreadsheet (exponent); restore the serial in the '
+        "source, or send it as it is with --allow-suspect"
+    )
+    assert judged(faults={0: "2 cells where the header has 3"})["detail"] == "2 cells where the header has 3"
+
+
+def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
+    assert shown("x" * 61) == "x" * 59 + "…"
+    assert shown("a\tb\u200b") == "a\\tb\\u200b"
+
+
+@pytest.mark.parametrize(
+    "cells", [["Total", "2", ""], ["", "TOTAL:", "", "", "10,700.74"], ["T1", "63"], ["F", "12"], ["eof"]]
+)
+def test_a_closing_line_is_a_trailer(cells: list[str]) -> None:
+    assert is_trailer(cells)
+
+
+@pytest.mark.parametrize("cells", [["a@b.c", "S1", "assign"], ["", ""], ["Total", "S1"], ["63", "T1"]])
+def test_another_line_is_no_trailer(cells: list[str]) -> None:
+    assert not is_trailer(cells)
+
+
+@pytest.mark.parametrize(
+    ("email", "action", "verdict"),
+    [
+        ("a@b.c", None, True),
+        ("x", "Assign ", True),
+        ("x", "y", False),
+        (" A@B.C", "y", True),
+        ("x", None, False),
+    ],
+)
+def test_a_line_is_plausibly_a_row_by_its_email_or_its_action(email: str, action: str | None, verdict: bool) -> None:
+    assert plausible(email, action, ACTION_WORDS) is verdict
+
+
+def test_no_rows_are_no_trouble() -> None:
+    nothing = pa.array([], pa.string())
+    keys = check(KeyCells(np.empty(0, np.int64), nothing, nothing, nothing, nothing, {}), CREATE, guessed=True)
+    assert (keys.num_rows, keys.schema) == (0, KEY_SCHEMA)
+
+
+def test_a_slice_of_columns_is_judged_by_its_own_cells() -> None:
+    devices = pa.array(["=1", " x", "S2", "=3"]).slice(1, 2)
+    emails = pa.array(["?", "A@b.c", "b", "?"]).slice(1, 2)
+    keys = check(KeyCells(np.arange(2), emails, devices, None, None, {}), PLAIN, guessed=False)
+    assert keys["deviceIdentifier"].to_pylist() == ["x", "S2"]
+    assert keys["problem"].to_pylist() == [0, Problem.EMAIL]
+
+
+REMARKABLE = st.text(alphabet="0159eE+-.,#=@'\"/N!A \u00a0\u200b\0\té", max_size=20) | st.text(max_size=300)
+
+
+@given(st.lists(REMARKABLE, max_size=8), st.booleans())
+@example(["", "0" * 16, "1E+5", "x" * 257, "=", "#N/A", "1.5e5"], False)
+def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str], guessed: bool) -> None:
+    cells = KeyCells(
+        np.arange(len(devices)),
+        pa.array(["a@b.c"] * len(devices), pa.string()),
+        pa.array(devices, pa.string()),
+        None,
+        None,
+        {},
+    )
+    quick = check(cells, PLAIN, guessed=guessed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_remarkable", judge._distinct)
+        assert quick.equals(check(cells, PLAIN, guessed=guessed))
+    whole = normalised(pa.array(devices, pa.string()))
+    assert quick["deviceIdentifier"].equals(whole)
+
+
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
+def test_normalising_twice_changes_nothing_but_what_was_wrapped(texts: list[str]) -> None:
+    plain = pa.array([text for text in texts if not text.strip().startswith(("=", "'"))], pa.string())
+    once = normalised(plain)
+    again = pa.array([text for text in once.to_pylist() if not text.startswith(("=", "'"))], pa.string())
+    assert normalised(again).equals(again)

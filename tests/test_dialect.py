@@ -1,0 +1,230 @@
+"""The required headers decide how a file is written."""
+
+import codecs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.dialect import (
+    ALIASES,
+    DELIMITERS,
+    Dialect,
+    find_dialect,
+    find_sheet_header,
+    folded,
+    marked_encoding,
+    required_fields,
+    said_encoding,
+)
+from batch.errors import ConfigError, InputError
+from batch.model import Action, InputOptions
+
+PLAIN = InputOptions()
+
+
+def found(text: str, options: InputOptions = PLAIN) -> Dialect:
+    return find_dialect(text.encode(), "utf-8", options)
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_the_delimiter_is_the_one_under_which_the_headers_are_found(delimiter: str) -> None:
+    dialect = found(delimiter.join(["Note, a; b", "Email", "Serial No", "Action"]).replace(", a; b", "") + "\n")
+    assert dialect.delimiter == delimiter
+    assert dialect.columns == {"customerEmail": 1, "deviceIdentifier": 2, "action": 3}
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("", 1),
+        ("\n\n", 3),
+        ("sep=;\r\n", 2),
+        ("Device list as of 1.2.2024\n;;;;\n\n", 4),
+        ('Report "5 inch, unclosed\n', 2),
+        ('"Report, unclosed\n', 2),
+        ("title\rtitle\r", 3),
+        ("x\n" * 49, 50),
+    ],
+)
+def test_what_stands_above_the_header_is_passed_over(above: str, line: int) -> None:
+    dialect = found(above + "customerEmail;deviceIdentifier;action\na@b.c;S1;assign\n")
+    assert dialect.header_line == line
+    assert dialect.first_line == line + 1
+    assert dialect.start == len(above) + len("customerEmail;deviceIdentifier;action\n")
+
+
+def test_a_header_below_line_fifty_is_not_looked_for() -> None:
+    with pytest.raises(InputError, match="first 50 lines"):
+        found("x\n" * 50 + "customerEmail;deviceIdentifier;action\n")
+
+
+def test_a_header_cell_may_span_lines() -> None:
+    dialect = found('"Customer\nEmail","Serial\r\nNo",action\na@b.c,S1,assign\n')
+    assert (dialect.header_line, dialect.first_line) == (1, 4)
+    assert dialect.header == ("Customer\nEmail", "Serial\r\nNo", "action")
+
+
+@pytest.mark.parametrize(
+    ("email", "device", "action"),
+    [
+        ("customerEmail", "deviceIdentifier", "action"),
+        ("CUSTOMER_EMAIL", "device-identifier", "Action"),
+        (" Customer E-Mail ", "Serial.No.", "Movement"),
+        ("E-Mail", "MAC Address", "Movement Type"),
+        ("\ufeffOwner Email", "\u200bIMEI", "Operation"),
+        ("Customer", "Device ID", "ACTION"),
+    ],
+)
+def test_headers_match_whatever_their_case_and_punctuation(email: str, device: str, action: str) -> None:
+    dialect = found(f"{action}\t{device}\t{email}")
+    assert dialect.columns == {"customerEmail": 2, "deviceIdentifier": 1, "action": 0}
+
+
+def test_no_alias_means_two_fields() -> None:
+    names = [folded(name) for field, aliases in ALIASES.items() for name in (field, *aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_the_exact_name_beats_its_aliases() -> None:
+    dialect = found("Email,customerEmail,Customer E-Mail,Serial,deviceidentifier,action\n")
+    assert dialect.columns == {"customerEmail": 1, "deviceIdentifier": 4, "action": 5}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Email,Customer,Serial,action", "customerEmail,customerEmail,Serial,action", "Email,MAC,IMEI,action"],
+)
+def test_a_required_column_found_twice_is_refused_with_the_way_out(header: str) -> None:
+    with pytest.raises(InputError, match=r'found 2 times.*headers seen on line 1.*--column \w+="'):
+        found(header + "\n")
+
+
+def test_a_named_column_wins_over_two_aliases() -> None:
+    options = InputOptions(columns={"customerEmail": "owner", "deviceIdentifier": "Tag "})
+    dialect = found("Email,Owner,Serial,Tag,Movement\n", options)
+    assert dialect.columns == {"customerEmail": 1, "deviceIdentifier": 3, "action": 4}
+
+
+def test_a_column_named_for_one_field_is_not_taken_for_another() -> None:
+    options = InputOptions(columns={"customerEmail": "Device"})
+    assert found("Device,Serial,action\n", options).columns["deviceIdentifier"] == 1
+
+
+def test_a_column_named_for_two_fields_is_refused() -> None:
+    options = InputOptions(columns={"customerEmail": "X", "deviceIdentifier": "X"})
+    with pytest.raises(ConfigError, match="both customerEmail and deviceIdentifier"):
+        found("X,action\n", options)
+
+
+def test_a_column_named_for_no_field_of_ours_is_refused() -> None:
+    with pytest.raises(ConfigError, match="customerMail"):
+        found("Email,Serial,action\n", InputOptions(columns={"customerMail": "Email"}))
+
+
+def test_a_missing_column_is_told_with_the_headers_seen() -> None:
+    with pytest.raises(InputError) as caught:
+        found("Report\n\nKunde;Serial No;action\na@b.c;S1;assign\n")
+    assert str(caught.value) == (
+        "no header with customerEmail in the first 50 lines; headers seen on line 3: "
+        '"Kunde", "Serial No", "action" (delimiter ";", encoding utf-8); '
+        'say which column it is, as in --column customerEmail="...", or correct --delimiter or --encoding'
+    )
+
+
+def test_a_list_of_many_headers_seen_is_cut_short() -> None:
+    with pytest.raises(InputError, match="and 5 more"):
+        found("\t".join(["Email", "Serial", *map(str, range(23))]))
+
+
+def test_a_missing_action_column_is_told_with_the_option_for_all_rows() -> None:
+    with pytest.raises(InputError, match="--action assign or --action unassign"):
+        found("Email,Serial\n")
+
+
+def test_with_an_action_for_all_rows_the_action_column_is_left_alone_and_that_is_said() -> None:
+    dialect = found("Email,Serial,Movement\n", InputOptions(action=Action.UNASSIGN))
+    assert "action" not in dialect.columns
+    assert dialect.warnings == ('column "Movement" is not used: --action says that every row is to unassign',)
+    assert found("Email,Serial\n", InputOptions(action=Action.ASSIGN)).warnings == ()
+
+
+def test_a_device_type_is_looked_for_only_when_devices_are_created() -> None:
+    header = "Email,Serial,Type,action\n"
+    assert "deviceType" not in found(header).columns
+    assert found(header, InputOptions(auto_create_devices=True)).columns["deviceType"] == 2
+    said = InputOptions(auto_create_devices=True, device_type="tracker")
+    assert found(header, said).columns["deviceType"] == 2
+    assert "deviceType" not in found("Email,Serial,action\n", said).columns
+    with pytest.raises(InputError, match="--device-type for all rows"):
+        found("Email,Serial,action\n", InputOptions(auto_create_devices=True))
+
+
+def test_the_required_fields_follow_the_options() -> None:
+    assert required_fields(PLAIN) == ("customerEmail", "deviceIdentifier", "action")
+    assert required_fields(InputOptions(action=Action.ASSIGN)) == ("customerEmail", "deviceIdentifier")
+
+
+@pytest.mark.parametrize(
+    ("word", "delimiter"), [("tab", "\t"), ("\\t", "\t"), (";", ";"), ("Pipe", "|"), ("^", "^"), (":", ":")]
+)
+def test_the_delimiter_said_wins(word: str, delimiter: str) -> None:
+    dialect = found(delimiter.join(["Email", "Serial", "action"]), InputOptions(delimiter=word))
+    assert dialect.delimiter == delimiter
+
+
+@pytest.mark.parametrize("word", ["", "ab", '"', "\n", "é", "x", "5"])
+def test_what_cannot_be_a_delimiter_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a delimiter"):
+        found("Email,Serial,action\n", InputOptions(delimiter=word))
+
+
+def test_text_without_any_line_has_no_header() -> None:
+    with pytest.raises(InputError, match="no header"):
+        found("")
+
+
+def test_a_cell_too_large_for_a_header_is_passed_over() -> None:
+    assert found("x" * 200_000 + "\nEmail,Serial,action\n").header_line == 2
+
+
+def test_a_header_may_end_with_columns_without_a_name() -> None:
+    dialect = found("Email;Serial;action;;\n")
+    assert (len(dialect.header), dialect.named_width) == (5, 3)
+
+
+def test_a_sheet_has_a_header_but_no_delimiter() -> None:
+    dialect = find_sheet_header([["Returns", "", ""], ["Email", "Serial", "action"]], PLAIN)
+    assert (dialect.header_line, dialect.first_line, dialect.delimiter) == (2, 3, "")
+    with pytest.raises(InputError, match="delimiter none, encoding xlsx"):
+        find_sheet_header([["Email", "Serial"]], PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        (codecs.BOM_UTF8 + b"a", "utf-8-sig"),
+        (codecs.BOM_UTF16_LE + b"a\0", "utf-16-le"),
+        (codecs.BOM_UTF16_BE + b"\0a", "utf-16-be"),
+        ("Email\tSerial №\taction\n".encode("utf-16-le"), "utf-16-le"),
+        ("Email\tSerial №\taction\n".encode("utf-16-be"), "utf-16-be"),
+        (b"Email,Serial\0,action\n", None),
+        (b"", None),
+    ],
+)
+def test_the_first_bytes_give_the_encoding_away(head: bytes, encoding: str | None) -> None:
+    assert marked_encoding(head) == encoding
+
+
+def test_an_encoding_that_does_not_exist_is_refused() -> None:
+    assert said_encoding("UTF8") == "utf-8"
+    for name in ("klingon", "base64", "undefined", "x\0y"):
+        with pytest.raises(ConfigError, match="no encoding"):
+            said_encoding(name)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_search_fail_otherwise_than_with_words(head: bytes) -> None:
+    marked_encoding(head)
+    with pytest.raises(InputError):
+        find_dialect(head, "utf-8", PLAIN)
