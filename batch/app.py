@@ -34,7 +34,7 @@ from batch.rate import Rate
 from batch.rows import Rows, RowsBuilder
 from batch.sandbox import Limit, serve_forever, serving
 from batch.sender import Face, Job, Target, send
-from batch.stored import find_stored
+from batch.stored import find_stored, reading
 from batch.whole import owners_folder
 
 JOURNAL: Final = "journal.sqlite3"
@@ -243,9 +243,14 @@ def _check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     if not config.files:
         return
     with tempfile.TemporaryDirectory(dir=folder) as spool:
-        hashes = [find_stored(path, Path(spool)).sha256() for path in config.files]
+        hashes = [_sha256(path, Path(spool)) for path in config.files]
     if hashes != [file.sha256 for file in input_files(journal)]:
         raise JournalError(f"run {folder.name} was started with another input", advice)
+
+
+def _sha256(path: str, spool: Path) -> str:
+    with reading(path):
+        return find_stored(path, spool).sha256()
 
 
 def _finished(folder: Path, journal: Journal) -> Summary | None:

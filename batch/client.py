@@ -14,7 +14,8 @@ import tenacity
 from batch import clock, wire
 from batch.exchange import Exchange, Post
 from batch.journal import Ending, Journal, Settlement
-from batch.model import Action, Answer, Call, DeviceResult, Outcome
+from batch.log import LOGGER
+from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
 from batch.split import Positions
 from batch.traffic import Leave, Traffic
 from batch.verdict import (
@@ -35,6 +36,7 @@ from batch.work import Try, Work, halved, named, take_up
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
+_FOREIGN_TOLD: Final = 5
 _NO_MAXIMUM: Final = 1 << 30
 _LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, detail="the answer left this device out, twice")
 
@@ -92,6 +94,7 @@ class Client:
     async def settle(self, call: Call) -> CallEnd:
         """Go on with a call until each of its devices has a result in the journal, or the run halts."""
         work = take_up(call, self._journal, self._maximum)
+        work.successes_before = self._traffic.successes
         while (asked := work.split.next()) is not None:
             if isinstance(await self._ask(work, asked), Halted | StopRun):
                 break
@@ -99,7 +102,7 @@ class Client:
 
     async def _ask(self, work: Work, asked: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
-        spent = _Round(asked, self._traffic.successes)
+        spent = _Round(asked, work.successes_before if work.split.searching else self._traffic.successes)
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda result: isinstance(result, TryAgain | Throttled)),
             stop=lambda _: spent.failures >= self._attempts,
@@ -109,7 +112,7 @@ class Client:
         )
         result: Result = await attempts(self._attempt, work, spent)
         if isinstance(result, TryAgain):
-            await self._give_up(work, asked, result)
+            return await self._give_up(work, asked, result)
         return result
 
     async def _attempt(self, work: Work, spent: _Round) -> Result:
@@ -133,6 +136,8 @@ class Client:
     def _weigh(self, work: Work, spent: _Round, leave: Leave, exchange: Exchange) -> Result:
         """The result of an exchange; the gate learns of it, and the round counts it."""
         result = _read(work.call, spent.asked, exchange)
+        self._traffic.heard |= exchange.status is not None
+        self._log(work.call, result)
         if isinstance(result, Throttled):
             self._traffic.throttled(leave, exchange.hint)
             return result
@@ -183,8 +188,14 @@ class Client:
         work.answers.append(answer)
         return answer
 
-    async def _give_up(self, work: Work, asked: Positions, last: TryAgain) -> None:
-        """The attempts are spent: say of the devices what we know, which may be that we do not."""
+    async def _give_up(self, work: Work, asked: Positions, last: TryAgain) -> Result:
+        """The attempts are spent: say of the devices what we know, which may be that we do not.
+
+        An API that has never answered anything is no fault of this call: the run stops.
+        """
+        if not self._traffic.heard:
+            self._traffic.halt.now(_out_of_reach(last.text))
+            return Halted()
         _, unclear = work.asked_before(asked)
         outcome = Outcome.UNCONFIRMED if unclear else Outcome.FAILED
         detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
@@ -192,6 +203,16 @@ class Client:
         await self._journal.settled(Settlement(work.call.number, answer, by_attempt=False))
         work.split.settled(asked)
         work.answers.append(answer)
+        return last
+
+    def _log(self, call: Call, result: Result) -> None:
+        """What an operator may want to look up later: whatever did not go as it should."""
+        if isinstance(result, wire.Reply):
+            if result.foreign:
+                names = ", ".join(result.foreign[:_FOREIGN_TOLD])
+                self._traffic.tell("foreign", f"call {call.number}: the answer names what nobody asked for: {names}")
+        else:
+            LOGGER.info("call %d: %s: %s", call.number, type(result).__name__, _text_of(result))
 
     def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
         attempts, unclear = work.asked_before(results)
@@ -213,7 +234,7 @@ def _read(call: Call, asked: Positions, exchange: Exchange) -> wire.Reply | Verd
 
 def _ending(result: Result, exchange: Exchange) -> Ending:
     """How the journal records the attempt."""
-    text = getattr(result, "text", "")
+    text = _text_of(result)
     verdict = type(result).__name__
     if isinstance(result, wire.Reply):
         return Ending("answered", verdict, exchange.status)
@@ -226,7 +247,16 @@ def _ending(result: Result, exchange: Exchange) -> Ending:
 def _condemnation(result: Result) -> DeviceResult:
     """The outcome of devices that a refusal settles. What the API failed on may still be done."""
     outcome = Outcome.UNCONFIRMED if isinstance(result, Stubborn) else Outcome.FAILED
-    return DeviceResult(outcome, detail=getattr(result, "text", ""))
+    return DeviceResult(outcome, detail=_text_of(result))
+
+
+def _text_of(result: Result) -> str:
+    return result.stop.reason if isinstance(result, StopRun) else str(getattr(result, "text", ""))
+
+
+def _out_of_reach(text: str) -> Stop:
+    advice = "check --base-url and the network, then run the same command again"
+    return Stop(ExitCode.STOPPED, f"the API cannot be reached: {text}", advice)
 
 
 def _with_doubt(result: DeviceResult, action: Action) -> DeviceResult:

@@ -220,9 +220,10 @@ class Journal:
         first, last = self._connection.execute("SELECT min(started), max(started) FROM attempts").fetchone()
         return None if first is None else (first, last)
 
-    def events(self) -> list[tuple[float, str, str]]:
-        """When, kind and text of everything worth telling that was not an attempt."""
-        return self._connection.execute("SELECT at, kind, text FROM events ORDER BY id").fetchall()
+    def events(self, most: int) -> list[tuple[float, str, str]]:
+        """When, kind and text of what was worth telling and no attempt: the first so many."""
+        query = "SELECT at, kind, text FROM events ORDER BY id LIMIT ?"
+        return self._connection.execute(query, (most,)).fetchall()
 
     def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
         columns = "id, call, positions, started, ending, verdict, coalesce(text, '')"

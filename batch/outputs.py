@@ -20,7 +20,7 @@ from batch.reconcile import Books, Reconciliation
 from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.whole import written_whole
 
-SCHEMA: Final = 1
+_EVENTS_TOLD: Final = 200
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 
 
@@ -129,6 +129,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "attempts": attempts,
         "refusals": refusals,
         "unclearAttempts": unclear,
+        "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
         "files": [name for name in FILES if name != "summary.json"],
         **_times(journal, attempts),
     }

@@ -24,6 +24,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 MAX_RECORD: Final = 64 << 20
 """A record of more bytes is taken for a quote that is never closed."""
+_END_MARK: Final = b"\x1a"
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_SURPLUS_SHOWN: Final = 1000
 
@@ -52,7 +53,7 @@ def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> I
     reader = _Reader(dialect, options)
     rest = b""
     line = dialect.first_line
-    for text, final in _and_last(texts):
+    for text, final in _and_last(_without_end_mark(texts)):
         block = _finished(rest + text) if final else rest + text
         if not block:
             continue
@@ -85,11 +86,22 @@ def _and_last(texts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield held, True
 
 
+def _without_end_mark(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """The text without the Ctrl-Z that old systems put at its end, and what follows that."""
+    held = b""
+    for text in texts:
+        text = held + text
+        held = b""
+        if _END_MARK in text:
+            body = len(text.rstrip(b"\r\n" + _END_MARK))
+            mark = text.find(_END_MARK, body)
+            if mark >= 0:
+                text, held = text[:mark], text[mark:]
+        yield text
+
+
 def _finished(block: bytes) -> bytes:
-    """The last block: without the Ctrl-Z of old systems, and with a line end."""
-    body = len(block.rstrip(b"\r\n\x1a"))
-    end = block.find(b"\x1a", body)
-    block = block if end < 0 else block[:end]
+    """The last block, its last record ended."""
     return block if not block or block.endswith((b"\n", b"\r")) else block + b"\n"
 
 

@@ -42,6 +42,8 @@ class _Search:
     slack: int = 1
     cleared: int = 0
     stride: int = 1
+    all_at_once: bool = False
+    """The last refusal named whom it meant, so the open positions are likely fine together."""
     streak: int = 0
     alone: list[str] = field(default_factory=list)
     """What was said to the first devices that stood alone; "" is an acceptance."""
@@ -62,6 +64,11 @@ class Split:
         if self._search is not None:
             return _next_in(self._search)
         return self._whole[0] if self._whole else None
+
+    @property
+    def searching(self) -> bool:
+        """Is a refused group being taken apart?"""
+        return self._search is not None
 
     def condemned(self) -> Positions:
         """Positions settled as refused since last asked: alone, or as far as requests could tell."""
@@ -168,7 +175,8 @@ def _next_in(search: _Search) -> Positions:
     if search.guilty:
         group = search.guilty[-1]
         return group if len(group) == 1 else group[: _stride(search, len(group) // 2)]
-    return tuple(islice(search.open, _stride(search, len(search.open))))
+    wish = len(search.open)
+    return tuple(islice(search.open, wish if search.all_at_once else _stride(search, wish)))
 
 
 def _stride(search: _Search, wish: int) -> int:
@@ -188,6 +196,7 @@ def _spend(search: _Search, asked: Positions) -> None:
         # The refusal of `asked` explains that of its group: of the rest nothing is known now.
         search.open.extendleft(reversed(search.guilty.pop()[len(asked) :]))
     else:
+        search.all_at_once = False
         for _ in asked:
             search.open.popleft()
 
@@ -218,4 +227,5 @@ def _suspect(search: _Search, asked: Positions, named: Sequence[int]) -> None:
         search.guilty.append(asked)
         return
     search.open.extendleft(reversed([position for position in asked if position not in accused]))
+    search.all_at_once = True
     search.guilty.extend((position,) for position in reversed(apart))

@@ -53,9 +53,11 @@ class Traffic:
         self._detector = detector
         self.halt = halt
         self._give_up_after = give_up_after
-        self._tell = tell
+        self.tell = tell
         self._told_hold = 0.0
         self.successes = 0
+        self.heard = False
+        """Has the API given any sign of life?"""
 
     @property
     def is_down(self) -> bool:
@@ -107,7 +109,7 @@ class Traffic:
         held = self.held_for()
         if now + held > self._told_hold:
             self._told_hold = now + held
-            self._tell("hold", f"waiting {held:.1f} s: the API asked for it")
+            self.tell("hold", f"waiting {held:.1f} s: the API asked for it")
 
     def failed(self, leave: Leave, text: str) -> None:
         """No answer, or one that speaks of the API being out of order."""
@@ -116,7 +118,7 @@ class Traffic:
         self._pacer.abandoned(leave.permit, now)
         self._detector.failed(leave.call, now)
         if self._detector.is_down and not was_down:
-            self._tell("down", f"the API seems to be down ({text}); probing until it answers")
+            self.tell("down", f"the API seems to be down ({text}); probing until it answers")
 
     def abandoned(self, leave: Leave) -> None:
         """The attempt came to nothing that tells of the API."""
@@ -128,7 +130,7 @@ class Traffic:
         was_down = self._detector.is_down
         self._detector.answered(leave.call, now)
         if was_down:
-            self._tell("up", "the API answers again")
+            self.tell("up", "the API answers again")
 
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""

@@ -41,6 +41,8 @@ class Work:
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
     customer_unknown: bool = False
+    successes_before: int = 0
+    """Answers that calls had had when work on this one began."""
 
     def asked_before(self, asked: Iterable[int]) -> tuple[int, int]:
         """Attempts that held all these positions, and how many of them may have acted unheard."""

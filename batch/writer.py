@@ -38,7 +38,7 @@ class Writer:
 
     @property
     def busy(self) -> bool:
-        """Is any write not yet done?"""
+        """Is any write not yet done and told?"""
         return self._open_orders > 0
 
     def submit(self, write: Write) -> "asyncio.Future[Any]":
@@ -64,13 +64,8 @@ class Writer:
         done.set_running_or_notify_cancel()
         with self._counting:
             self._open_orders += 1
-        done.add_done_callback(self._settle)
         self._orders.put((write, done))
         return done
-
-    def _settle(self, _: "Future[Any]") -> None:
-        with self._counting:
-            self._open_orders -= 1
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
         connection = connect()
@@ -79,6 +74,8 @@ class Writer:
                 orders, more = self._drain()
                 if orders:
                     self._commit(connection, orders)
+                    with self._counting:
+                        self._open_orders -= len(orders)
                 if not more:
                     return
         finally:

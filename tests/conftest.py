@@ -1,0 +1,134 @@
+"""Fakes with behaviour: a clock whose hours pass in milliseconds, and one command to run the program on it."""
+
+import asyncio
+import csv
+import json
+import selectors
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import pytest
+
+httpx2.alias_httpx()  # before respx is imported, which patches what `httpx` names
+
+from batch import app  # noqa: E402
+from batch.config import resolve  # noqa: E402
+from batch.outputs import Summary  # noqa: E402
+from batch.sender import Face  # noqa: E402
+from batch.writer import Writer  # noqa: E402
+from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402
+
+T = TypeVar("T")
+KEY = "key-of-the-tests-0123456789"
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Where a loop would wait for a timer, time jumps there; for the disk it stands still."""
+
+    def __init__(self, clock: "FakeClock") -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        while any(writer.busy for writer in Writer.live):
+            ready = super().select(0.001)
+            if ready:
+                return ready
+        ready = super().select(0)
+        if not ready:
+            self._clock.monotonic += timeout
+        return ready
+
+
+class FakeClock:
+    """A clock on which nothing takes time but waiting, and waiting takes none."""
+
+    def __init__(self) -> None:
+        self.monotonic = 1000.0
+        self._epoch = 1_767_225_600.0 - self.monotonic
+
+    def wall(self) -> float:
+        return self._epoch + self.monotonic
+
+    def pause(self, seconds: float) -> None:
+        self.monotonic += seconds
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=self._loop) as runner:
+            return runner.run(main)
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop(_JumpingSelector(self))
+        loop.time = lambda: self.monotonic  # type: ignore[method-assign]
+        return loop
+
+
+@dataclass
+class Ran:
+    """A run that has ended, and what it left."""
+
+    summary: Summary
+    folder: Path
+    server: ScriptedServer
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        with (self.folder / "reconciliation.csv").open(encoding="utf-8", newline="") as file:
+            return [*csv.DictReader(file)]
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [row["outcome"] for row in self.rows]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads((self.folder / "summary.json").read_text())
+
+
+class Desk:
+    """A place to run the program at: a folder, a server and a clock of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FakeClock()
+        self.server = ScriptedServer()
+        self.face = Face()
+
+    def file(self, rows: str | Sequence[tuple[str, ...]], name: str = "rows.csv") -> str:
+        """Write an input file: a text, or rows below the usual header."""
+        path = self.folder / name
+        text = rows if isinstance(rows, str) else "\n".join(",".join(row) for row in [HEADER, *rows]) + "\n"
+        path.write_text(text, encoding="utf-8", newline="")
+        return str(path)
+
+    def run(self, rows: str | Sequence[tuple[str, ...]], **flags: Any) -> Ran:
+        """Run the whole program over rows (a path is taken as it is)."""
+        path = rows if isinstance(rows, str) and rows.startswith("/") else self.file(rows)
+        options = {"base_url": BASE_URL, "reports_dir": str(self.folder / "reports"), "run_id": "r1", **flags}
+        config = resolve([path], options, {"TELEMETRON_API_KEY": KEY})
+        summary = app.run(config, face=self.face, transport=self.server, clock=self.clock)
+        return Ran(summary, summary.folder, self.server)
+
+
+HEADER = ("customerEmail", "deviceIdentifier", "action")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks and pacer state of the tests stay apart from the user's, and from one another's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    for name in ("TELEMETRON_API_KEY", "TELEMETRON_BASE_URL", "TELEMETRON_PROFILE", "TELEMETRON_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+Script = Callable[..., Any]

@@ -1,0 +1,550 @@
+"""The whole program against a server with behaviour, on a clock of its own."""
+
+import csv
+import json
+import os
+import shutil
+
+import pytest
+
+from batch import app
+from batch.errors import BrakeError, ConfigError, InputError, JournalError
+from batch.fleet import Fleet
+from tests.conftest import KEY, Desk
+from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, Seen, Window, once
+
+A, B, C = "a@x.com", "b@x.com", "c@x.com"
+
+
+def many(count: int, customer: str = A, action: str = "assign") -> list[tuple[str, str, str]]:
+    return [(customer, f"SN-{number:05}", action) for number in range(count)]
+
+
+def customers(count: int) -> list[tuple[str, str, str]]:
+    return [(f"user{number:04}@x.com", f"SN-{number:05}", "assign") for number in range(count)]
+
+
+def holding(*devices: str, status: int = 400, text: str = "Something about a device is wrong"):
+    """Refuse every request that holds one of these devices."""
+
+    def script(seen: Seen):
+        return Says(status, {"error": text}) if set(devices) & set(seen.devices) else None
+
+    return script
+
+
+# The main job
+
+
+def test_every_row_has_its_outcome_in_input_order(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-2"])
+    rows = [
+        (A, "SN-1", "assign"),
+        (A, "SN-2", "assign"),
+        (A, "UNKNOWN-3", "assign"),
+        (A, "SN-1", "assign"),
+        (A, "", "x"),
+    ]
+    ran = desk.run(rows)
+    assert ran.outcomes == ["assigned", "alreadyAssigned", "skipped", "duplicate", "invalid"]
+    assert ran.summary.exit_code == 1
+    assert ran.json["balanced"] is True
+
+
+def test_devices_go_out_in_as_few_calls_as_possible(desk: Desk) -> None:
+    ran = desk.run(many(1001))
+    assert [len(seen.devices) for seen in ran.server.seen] == [500, 500, 1]
+    assert ran.summary.exit_code == 0
+
+
+def test_the_columns_are_those_that_readers_rely_on(desk: Desk) -> None:
+    path = desk.file("E-Mail;Serial No;Movement;Order\nA@X.com ;SN-1;assign;77\n")
+    row = desk.run(path).rows[0]
+    assert list(row) == [
+        "line", "customerEmail", "deviceIdentifier", "action", "outcome", "detail", "customerId", "deviceId",
+        "customerWasCreated", "deviceWasCreated", "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt", "Order",
+    ]  # fmt: skip
+    assert (row["line"], row["customerEmail"], row["outcome"], row["Order"]) == ("2", A, "assigned", "77")
+    assert (row["customerWasCreated"], row["deviceWasCreated"], row["httpStatus"]) == ("true", "false", "200")
+    assert row["answeredAt"].endswith("Z")
+
+
+def test_removing_comes_before_giving_whatever_the_order_of_the_rows(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1"])
+    ran = desk.run([(B, "SN-1", "assign"), (A, "SN-1", "unassign")])
+    assert [seen.action for seen in ran.server.seen] == ["unassign", "assign"]
+    assert ran.server.fleet.owners("SN-1") == {B}
+
+
+def test_a_device_that_passes_through_two_hands_is_never_with_both(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1"])
+    rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")]
+    most: list[int] = []
+    desk.server.script = lambda _: most.append(len(desk.server.fleet.owners("SN-1")))
+    assert desk.run(rows).outcomes == ["unassigned", "assigned", "unassigned", "assigned"]
+    assert max(most) == 1
+    assert desk.server.fleet.owners("SN-1") == {C}
+
+
+def test_a_customer_never_has_two_calls_in_flight(desk: Desk) -> None:
+    ran = desk.run([*many(300), *customers(3)], chunk_size="100", rate="1000/s")
+    assert ran.server.most_for_one_customer == 1
+    assert ran.server.most_in_flight > 1
+
+
+def test_no_more_calls_are_in_flight_than_allowed(desk: Desk) -> None:
+    desk.server.latency = 5
+    assert desk.run(customers(40), concurrency="3", rate="1000/s").server.most_in_flight == 3
+
+
+def test_created_devices_get_the_type_of_their_row(desk: Desk) -> None:
+    desk.server.fleet.unassign(A, [])
+    path = desk.file("customerEmail,deviceIdentifier,action,deviceType\na@x.com,UNKNOWN-1,assign,sensor\n"
+                     "a@x.com,UNKNOWN-2,assign,gateway\n")  # fmt: skip
+    ran = desk.run(path, auto_create_devices=True)
+    assert [(seen.body["deviceType"], seen.body["autoCreateDevices"]) for seen in ran.server.seen] == [
+        ("sensor", True),
+        ("gateway", True),
+    ]
+    assert [row["deviceWasCreated"] for row in ran.rows] == ["true", "true"]
+
+
+def test_without_a_type_devices_cannot_be_created(desk: Desk) -> None:
+    with pytest.raises(InputError, match="--device-type"):
+        desk.run([(A, "SN-1", "assign")], auto_create_devices=True)
+
+
+# Pace
+
+
+def test_a_known_limit_is_used_and_never_overrun(desk: Desk) -> None:
+    desk.server.script = window = Window(40, 1.0)
+    ran = desk.run(customers(400), rate="40/s", concurrency="16")
+    assert window.refused == 0
+    assert ran.server.seen[-1].at - ran.server.seen[0].at < 400 / 40 / 0.9
+
+
+def test_a_429_makes_all_wait_as_long_as_the_server_asks(desk: Desk) -> None:
+    desk.server.script = lambda seen: (
+        Says(429, {"error": "slow down"}, {"Retry-After": "7"}) if seen.number == 5 else None
+    )
+    ran = desk.run(customers(30), rate="20/s")
+    fifth = ran.server.seen[4]
+    after = [seen.at for seen in ran.server.seen if seen.at > fifth.at + 1]
+    assert min(after) >= fifth.at + 7
+    assert set(ran.outcomes) == {"assigned"}
+    assert ran.json["refusals"] == 1
+
+
+def test_a_retry_after_may_be_a_date(desk: Desk) -> None:
+    at = desk.clock.wall() + 20
+    from email.utils import formatdate
+
+    desk.server.script = once(Says(503, {"error": "maintenance"}, {"Retry-After": formatdate(at, usegmt=True)}))
+    ran = desk.run(many(1))
+    assert ran.outcomes == ["assigned"]
+    assert ran.server.seen[1].at - ran.server.seen[0].at >= 18
+
+
+def test_throttling_uses_up_no_attempts(desk: Desk) -> None:
+    desk.server.script = once(*[Says(429, {"error": "slow down"})] * 20)
+    ran = desk.run(many(1), attempts="2", max_failed="0")
+    assert ran.outcomes == ["assigned"]
+
+
+def test_an_unknown_limit_fails_no_row(desk: Desk) -> None:
+    desk.server.script = window = Window(10, 1.0)
+    ran = desk.run(customers(600), rate="100/s", concurrency="8")
+    assert set(ran.outcomes) == {"assigned"}
+    assert window.refused < 0.06 * len(ran.server.seen)
+
+
+# Passing faults
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Refuses(), Loses(acted=False), Says(500, {"error": "boom"}), Says(502, b"<html>Bad gateway</html>"), Says(408),
+        Says(409, {"error": "busy"}), Says(425), Says(200, b"<html>"), Says(200, b'{"success": tr'), Says(200, []),
+        Says(200, {"success": False}), Says(200, b""), Hangs(acted=False),
+    ],
+)  # fmt: skip
+def test_a_passing_fault_is_retried(desk: Desk, event: object) -> None:
+    desk.server.script = once(event, event)
+    ran = desk.run(many(3))
+    assert ran.outcomes == ["assigned"] * 3
+    assert ran.rows[0]["attempts"] == "3"
+
+
+def test_an_answer_that_was_lost_is_marked_where_it_matters(desk: Desk) -> None:
+    desk.server.script = once(Loses(acted=True))
+    row = desk.run(many(1)).rows[0]
+    assert (row["outcome"], row["unclearAttempts"]) == ("alreadyAssigned", "1")
+    assert "may be this run's own work" in row["detail"]
+
+
+def test_what_never_left_is_not_unclear(desk: Desk) -> None:
+    desk.server.script = once(Refuses(), Refuses())
+    row = desk.run(many(1)).rows[0]
+    assert (row["outcome"], row["attempts"], row["unclearAttempts"], row["detail"]) == ("assigned", "3", "0", "")
+
+
+def test_a_call_without_usable_answer_is_unconfirmed(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(502, b"<html>") if seen.customer == A else None
+    ran = desk.run([*many(1), *customers(3)])
+    assert ran.outcomes == ["unconfirmed", "assigned", "assigned", "assigned"]
+    assert ran.rows[0]["unclearAttempts"] == "6"
+    assert ran.summary.exit_code == 1
+
+
+def test_a_hanging_answer_is_bounded_by_the_deadline_of_the_attempt(desk: Desk) -> None:
+    desk.server.script = once(Hangs())
+    ran = desk.run(many(1), timeout="5")
+    assert 5 <= ran.server.seen[1].at - ran.server.seen[0].at <= 7
+
+
+# Refusals
+
+
+def test_a_refused_device_stands_alone_and_the_others_go_through(desk: Desk) -> None:
+    desk.server.script = holding("SN-00123")
+    ran = desk.run(many(500), rate="1000/s")
+    assert ran.outcomes.count("assigned") == 499
+    row = ran.rows[123]
+    assert (row["outcome"], row["detail"], row["httpStatus"]) == (
+        "failed",
+        "400: Something about a device is wrong",
+        "400",
+    )
+    assert len(ran.server.seen) <= 21
+
+
+def test_a_device_that_the_error_names_is_tried_first(desk: Desk) -> None:
+    desk.server.script = holding("SN-00077", text="Device SN-00077 is locked")
+    ran = desk.run(many(200), rate="1000/s")
+    assert ran.outcomes.count("assigned") == 199
+    assert len(ran.server.seen) <= 4
+
+
+def test_a_refused_email_fails_all_rows_of_its_call_at_once(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(400, {"error": "Invalid email format"}) if seen.customer == A else None
+    ran = desk.run([*many(20), (B, "SN-1", "assign")])
+    assert ran.outcomes == ["failed"] * 20 + ["assigned"]
+    assert len(ran.server.seen) == 2
+
+
+def test_a_call_of_only_unknown_devices_is_skipped(desk: Desk) -> None:
+    ran = desk.run([(A, "UNKNOWN-1", "assign"), (A, "UNKNOWN-2", "assign")])
+    assert ran.outcomes == ["skipped", "skipped"]
+    assert ran.summary.exit_code == 1
+
+
+@pytest.mark.parametrize("refusal", [Says(413), Says(400, {"error": "At most 100 devices are allowed"})])
+def test_too_large_a_call_is_halved_and_the_maximum_remembered(desk: Desk, refusal: Says) -> None:
+    desk.server.script = lambda seen: refusal if len(seen.devices) > 130 else None
+    ran = desk.run([*many(500), *many(500, B)], concurrency="1")
+    assert ran.outcomes == ["assigned"] * 1000
+    assert [len(seen.devices) for seen in ran.server.seen] == [500, 250, 125, 125, 125, 125, 125, 125, 125, 125] or (
+        len(ran.server.seen) <= 12
+    )
+
+
+def test_an_unknown_customer_is_asked_for_once(desk: Desk) -> None:
+    ran = desk.run(many(30, action="unassign"), chunk_size="10")
+    assert ran.outcomes == ["failed"] * 30
+    assert {row["detail"] for row in ran.rows} == {"customer not found"}
+    assert len(ran.server.seen) == 1
+
+
+def test_a_server_error_that_sticks_to_one_call_is_taken_apart(desk: Desk) -> None:
+    desk.server.script = holding("SN-00005", status=500, text="boom")
+    ran = desk.run([*many(16), *[(f"u{n}@x.com", f"X-{n}", "assign") for n in range(60)]], rate="20/s")
+    assert ran.outcomes.count("assigned") == 75
+    assert ran.outcomes[5] == "unconfirmed"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_stops_the_run_at_once(desk: Desk, status: int) -> None:
+    desk.server.script = lambda seen: Says(status, {"error": "Invalid or missing API key"}) if seen.number > 3 else None
+    ran = desk.run(customers(100), rate="1000/s", concurrency="4")
+    assert ran.summary.exit_code == 4
+    assert len(ran.server.seen) <= 3 + 4
+    assert set(ran.outcomes) == {"assigned", "notSent"}
+    assert "key" in ran.rows[-1]["detail"]
+
+
+def test_a_redirect_stops_the_run_and_is_not_followed(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(302, b"", {"Location": "https://elsewhere.example.com/"})
+    ran = desk.run(many(1))
+    assert ran.summary.exit_code == 4
+    assert ran.outcomes == ["notSent"]
+    assert len(ran.server.seen) == 1
+
+
+# Answers
+
+
+def test_a_device_that_the_answer_leaves_out_is_asked_for_once_more(desk: Desk) -> None:
+    def without_the_first(answer: dict) -> dict:
+        return answer | {"assignedDevices": answer["assignedDevices"][1:]}
+
+    desk.server.script = once(Rewrites(without_the_first))
+    ran = desk.run(many(3))
+    assert [list(seen.devices) for seen in ran.server.seen][1] == ["SN-00000"]
+    assert ran.outcomes == ["alreadyAssigned", "assigned", "assigned"]
+
+
+def test_a_device_left_out_twice_is_unconfirmed(desk: Desk) -> None:
+    desk.server.script = lambda _: Rewrites(lambda answer: answer | {"assignedDevices": [], "alreadyAssigned": []})
+    ran = desk.run(many(2))
+    assert ran.outcomes == ["unconfirmed", "unconfirmed"]
+    assert len(ran.server.seen) == 2
+
+
+def test_devices_nobody_asked_for_are_told_and_change_nothing(desk: Desk) -> None:
+    foreign = {"identifier": "SN-99999", "deviceId": "dev_x", "wasCreated": False}
+    desk.server.script = lambda _: Rewrites(lambda a: a | {"assignedDevices": [*a["assignedDevices"][::-1], foreign]})
+    ran = desk.run(many(2))
+    assert ran.outcomes == ["assigned", "assigned"]
+    assert "SN-99999" in (ran.folder / "run.log").read_text()
+
+
+# Held transfers
+
+
+def test_an_assign_is_held_while_the_former_owner_may_still_have_the_device(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1", "SN-2"])
+    desk.server.script = lambda seen: Says(500) if seen.action == "unassign" and seen.devices == ["SN-1"] else None
+    rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-2", "assign")]
+    ran = desk.run(rows)
+    assert ran.outcomes == ["unconfirmed", "held", "assigned"]
+    assert A in ran.rows[1]["detail"]
+    assert desk.server.fleet.owners("SN-1") == {A}
+
+
+def test_no_hold_assigns_it_all_the_same(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1"])
+    desk.server.script = lambda seen: Says(500) if seen.action == "unassign" else None
+    assert desk.run([(A, "SN-1", "unassign"), (B, "SN-1", "assign")], no_hold=True).outcomes == [
+        "unconfirmed",
+        "assigned",
+    ]
+
+
+def test_nothing_is_held_for_an_owner_that_does_not_exist(desk: Desk) -> None:
+    assert desk.run([(A, "SN-1", "unassign"), (B, "SN-1", "assign")]).outcomes == ["failed", "assigned"]
+
+
+def test_an_unanswered_assign_may_run_out_before_its_device_is_taken_back(desk: Desk) -> None:
+    desk.server.script = once(Hangs(acted=False))
+    ran = desk.run([(A, "SN-1", "assign"), (A, "SN-1", "unassign")], timeout="10")
+    first, last = ran.server.seen[0], ran.server.seen[-1]
+    assert last.action == "unassign"
+    assert last.at - first.at >= 15 - 1e-6
+
+
+# Stops
+
+
+def test_an_api_that_is_down_stops_the_run_and_loses_nothing(desk: Desk) -> None:
+    desk.server.script = lambda _: Refuses()
+    ran = desk.run(customers(20), give_up_after="60s")
+    assert ran.summary.exit_code == 3
+    assert set(ran.outcomes) == {"notSent"}
+    assert "down" in ran.json["stop"]["reason"]
+
+
+def test_an_outage_is_waited_for_and_costs_no_call_its_attempts(desk: Desk) -> None:
+    began = desk.clock.monotonic
+    desk.server.script = lambda _: Says(502, b"") if 2 < desk.clock.monotonic - began < 300 else None
+    ran = desk.run(customers(100))
+    assert set(ran.outcomes) <= {"assigned", "alreadyAssigned"}
+    during = [seen for seen in ran.server.seen if 2 < seen.at - began < 300]
+    assert len(during) <= 30
+
+
+def test_a_dead_api_and_a_single_call_end_as_an_outage(desk: Desk) -> None:
+    desk.server.script = lambda _: Refuses()
+    ran = desk.run(many(3))
+    assert ran.summary.exit_code == 3
+    assert ran.outcomes == ["notSent"] * 3
+
+
+def test_the_deadline_stops_cleanly(desk: Desk) -> None:
+    ran = desk.run(customers(100), deadline="3s")
+    assert ran.summary.exit_code == 3
+    assert 25 <= ran.outcomes.count("assigned") <= 35
+    assert ran.outcomes.count("notSent") == 100 - ran.outcomes.count("assigned")
+
+
+def test_too_many_failures_stop_the_run(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(400, {"error": "Invalid email format"})
+    ran = desk.run(customers(100), max_failed="5", concurrency="1")
+    assert ran.summary.exit_code == 5
+    assert ran.outcomes.count("failed") == 6
+
+
+def test_too_many_new_customers_stop_the_run(desk: Desk) -> None:
+    ran = desk.run(customers(100), max_new_customers="5", concurrency="1")
+    assert ran.summary.exit_code == 5
+    assert ran.json["customersCreated"] == 6
+
+
+def test_tolerated_outcomes_leave_exit_code_0(desk: Desk) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "UNKNOWN-1", "assign")]
+    assert desk.run(rows, tolerate=("skipped",)).summary.exit_code == 0
+
+
+# Before sending
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"max_unassign": "1"}, "--max-unassign"),
+        ({"min_rows": "4"}, "--min-rows"),
+        ({"expect_rows": "2"}, "--expect-rows"),
+        ({"max_age": "1s"}, "--max-age"),
+    ],
+)
+def test_a_brake_holds_before_anything_is_sent(desk: Desk, flags: dict, words: str) -> None:
+    path = desk.file([(A, "SN-1", "unassign"), (A, "SN-2", "unassign"), (A, "SN-3", "assign")])
+    os.utime(path, (0, 0))
+    with pytest.raises(BrakeError, match=words):
+        desk.run(path, **flags)
+    assert desk.server.seen == []
+    assert not (desk.folder / "reports" / "r1").exists()
+
+
+def test_an_input_without_rows_is_refused_unless_allowed(desk: Desk) -> None:
+    with pytest.raises(InputError, match="--allow-empty"):
+        desk.run([])
+    assert desk.run([], allow_empty=True).summary.exit_code == 0
+    assert desk.run([], run_id="r2", empty_exit_code="99").summary.exit_code == 99
+
+
+def test_without_a_key_nothing_starts(desk: Desk) -> None:
+    from batch.config import resolve
+
+    with pytest.raises(ConfigError, match="TELEMETRON_API_KEY"):
+        app.run(resolve([desk.file(many(1))], {"reports_dir": str(desk.folder / "reports")}, {}))
+    assert not (desk.folder / "reports" / "r1").exists()
+
+
+def test_yesterdays_file_is_not_processed_twice(desk: Desk) -> None:
+    desk.run(many(2))
+    with pytest.raises(BrakeError, match="--again"):
+        desk.run(many(2), run_id="r2")
+    assert desk.run(many(2), run_id="r3", again=True).outcomes == ["alreadyAssigned"] * 2
+
+
+# Going on
+
+
+def test_a_finished_run_is_idle(desk: Desk) -> None:
+    first = desk.run([*many(2), (A, "", "assign")])
+    before = {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.csv")}
+    again = desk.run([*many(2), (A, "", "assign")])
+    assert len(desk.server.seen) == 1
+    assert again.summary.exit_code == first.summary.exit_code == 1
+    assert {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.csv")} == before
+
+
+def test_a_stopped_run_goes_on_where_it_ended(desk: Desk) -> None:
+    stopped = desk.run(customers(50), deadline="2s")
+    assert stopped.summary.exit_code == 3
+    sent = len(desk.server.seen)
+    ran = desk.run(customers(50))
+    assert ran.outcomes == ["assigned"] * 50
+    assert len(desk.server.seen) == 50
+    assert sent < 50
+
+
+def test_resume_goes_on_with_the_options_it_was_started_with(desk: Desk) -> None:
+    desk.run(customers(30), deadline="1s", chunk_size="7")
+    folder = desk.folder / "reports" / "r1"
+    options = json.loads((folder / "summary.json").read_text())["options"]
+    assert options["chunk_size"] == "7"
+    assert KEY not in (folder / "summary.json").read_text()
+
+
+@pytest.mark.parametrize("flags", [{"chunk_size": "10"}, {"base_url": "http://127.0.0.1:10/api"}, {"no_hold": True}])
+def test_other_options_under_an_old_run_id_are_refused(desk: Desk, flags: dict) -> None:
+    desk.run(many(3), deadline="1s")
+    with pytest.raises(JournalError, match="other options"):
+        desk.run(many(3), **flags)
+
+
+def test_another_input_under_an_old_run_id_is_refused(desk: Desk) -> None:
+    desk.run(many(3))
+    with pytest.raises(JournalError, match="another input"):
+        desk.run(many(4))
+
+
+def test_the_files_can_be_written_again_from_the_journal_alone(desk: Desk) -> None:
+    ran = desk.run([*many(3), (A, "", "assign"), (B, "UNKNOWN-1", "assign")])
+    written = {name: (ran.folder / name).read_bytes() for name in ("reconciliation.csv", "attention.csv", "undo.csv")}
+    for path in [*ran.folder.glob("*.csv"), ran.folder / "summary.json", *desk.folder.glob("*.csv")]:
+        path.unlink()
+    assert app.report(ran.folder).exit_code == 1
+    assert {name: (ran.folder / name).read_bytes() for name in written} == written
+
+
+# Files
+
+
+def test_the_files_of_a_run_are_for_its_owner_only(desk: Desk) -> None:
+    folder = desk.run(many(1)).folder
+    assert folder.stat().st_mode & 0o077 == 0
+    assert [path.name for path in folder.iterdir() if path.stat().st_mode & 0o077] == []
+
+
+def test_the_key_is_in_no_file(desk: Desk) -> None:
+    folder = desk.run(many(1)).folder
+    assert [path.name for path in folder.iterdir() if KEY.encode() in path.read_bytes()] == []
+    assert desk.server.seen[0].headers["x-api-key"] == KEY
+
+
+def test_undo_takes_back_exactly_what_the_run_did(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1", "SN-2"])
+    ran = desk.run([(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (A, "SN-2", "assign"), (B, "SN-3", "unassign")])
+    undo = shutil.copy(ran.folder / "undo.csv", desk.folder / "undo.csv")
+    desk.run(str(undo), run_id="undo")
+    assert desk.server.fleet.owners("SN-1") == {A}
+    assert desk.server.fleet.owners("SN-2") == {A}
+    assert desk.server.fleet.owners("SN-3") == set()
+
+
+def test_attention_can_be_corrected_and_fed_back(desk: Desk) -> None:
+    ran = desk.run([(A, "UNKNOWN-1", "assign"), (A, "SN-2", "assign"), ("nobody", "SN-3", "assign")])
+    text = (ran.folder / "attention.csv").read_text().replace("UNKNOWN-1", "SN-1").replace("nobody", B)
+    fed = desk.run(desk.file(text, "fed.csv"), run_id="fed")
+    assert fed.outcomes == ["assigned", "assigned"]
+    assert list(fed.rows[0]).count("outcome") == 1
+
+
+def test_several_files_make_one_run(desk: Desk) -> None:
+    from batch.config import resolve
+    from tests.scripted import BASE_URL
+
+    paths = [desk.file(many(2), "one.csv"), desk.file("E-Mail;Serial No;Movement\nb@x.com;SN-9;assign\n", "two.csv")]
+    flags = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "r"}
+    config = resolve(paths, flags, {"TELEMETRON_API_KEY": KEY})
+    summary = app.run(config, transport=desk.server, clock=desk.clock)
+    with (summary.folder / "reconciliation.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert [(row["file"], row["line"]) for row in rows] == [("one.csv", "2"), ("one.csv", "3"), ("two.csv", "2")]
+    assert {row["outcome"] for row in rows} == {"assigned"}
+
+
+def test_a_sandbox_run_needs_no_key_and_shows_every_kind_of_outcome(desk: Desk) -> None:
+    from batch.config import resolve
+
+    rows = [*many(200), *many(200, B, "unassign")]
+    flags = {"sandbox": True, "reports_dir": str(desk.folder / "reports"), "run_id": "s", "rate": "1000/s"}
+    summary = app.run(resolve([desk.file(rows)], flags, {}))
+    kinds = {str(outcome) for outcome, count in summary.counts.items() if count}
+    assert {"assigned", "alreadyAssigned", "skipped", "unassigned"} <= kinds
+    with Fleet(summary.folder / "sandbox.sqlite3") as fleet:
+        assert len(fleet.devices_of(A)) > 150
