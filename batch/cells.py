@@ -142,13 +142,16 @@ def check(cells: KeyCells, options: InputOptions, *, guessed: bool) -> pa.Record
         device_type=None if device_type is None else _distinct("deviceType", device_type),
     )
     problems, details = _judged(count, cells.faults, _findings(keys, options, guessed=guessed))
+    codes = _action_codes(keys.action, count, options)
+    codes[problems == Problem.CELLS] = NO_ACTION
+    words = pa.repeat("", count) if keys.action is None else keys.action.full
     columns = {
         "line": pa.array(cells.lines, pa.int64()),
-        "customerEmail": keys.email.full,
-        "deviceIdentifier": keys.device.full,
-        "action": pa.array(_action_codes(keys.action, count, options)),
-        "actionWord": pa.repeat("", count) if keys.action is None else keys.action.full,
-        "deviceType": _device_types(keys.device_type, count, options),
+        "customerEmail": _unless_shifted(keys.email.full, problems),
+        "deviceIdentifier": _unless_shifted(keys.device.full, problems),
+        "action": pa.array(codes),
+        "actionWord": _unless_shifted(words, problems),
+        "deviceType": _unless_shifted(_device_types(keys.device_type, count, options), problems),
         "problem": pa.array(problems),
         "detail": details,
     }
@@ -295,6 +298,12 @@ def _findings(keys: _Keys, options: InputOptions, *, guessed: bool) -> Iterator[
         yield Problem.ACTION, keys.action, ~_flags(pc.is_in(pc.utf8_lower(keys.action.texts), words))
     if keys.device_type is not None and not options.device_type:
         yield Problem.DEVICE_TYPE, keys.device_type, _flags(pc.equal(keys.device_type.texts, ""))
+
+
+def _unless_shifted(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
+    """The column, empty where a row has the wrong number of cells: what stands there may be another column's."""
+    shifted = problems == Problem.CELLS
+    return pc.if_else(pa.array(shifted), "", column) if shifted.any() else column
 
 
 def _not_emails(texts: pa.Array) -> Flags:

@@ -118,12 +118,19 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
             values[option.key] = () if option.repeatable else option.default
         else:
             values[option.key] = problems.read(option, source, texts)
-            told[option.key] = list(texts) if option.repeatable else texts[-1]
+            told[option.key] = _as_told(option, texts, values[option.key])
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append("--device-type: is only used with --auto-create-devices")
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     return _config(files, values, environ, told)
+
+
+def _as_told(option: Option, texts: Sequence[str], value: Any) -> Any:
+    """What was said of an option, for the records: so that reading it again gives the same value."""
+    if not option.metavar:
+        return value
+    return list(texts) if option.repeatable else texts[-1]
 
 
 def _config(

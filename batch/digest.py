@@ -51,12 +51,7 @@ class Digest:
     def as_json(self) -> dict[str, Any]:
         """The digest by the names of the JSON document."""
         return {
-            "input": [
-                {"name": file.name, "sha256": file.sha256, "rows": file.rows, "encoding": file.encoding}
-                | {"delimiter": file.delimiter, "headerLine": file.header_line, "columns": dict(file.columns)}
-                | {"warnings": list(file.warnings)}
-                for file in self.files
-            ],
+            "inputs": [file.as_json() for file in self.files],
             "rows": self.rows,
             "calls": self.calls,
             "devices": self.devices,
@@ -75,7 +70,7 @@ class Digest:
             "rate": str(self.rate),
             "shortestSeconds": self.shortest_seconds,
             "problems": [
-                {"problem": kind.title, "rows": kind.rows, "lines": list(kind.lines)} for kind in self.problems
+                {"problem": kind.title, "rows": kind.rows, "firstLines": list(kind.lines)} for kind in self.problems
             ],
         }
 

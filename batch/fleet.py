@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS seeded (pair INTEGER PRIMARY KEY);
 _ROWS: Final = "CREATE TEMP TABLE row (hash INTEGER, email TEXT, device TEXT, unassign INTEGER)"
 _SEED: Final = (
     """
-CREATE TEMP TABLE pair AS SELECT hash, email, device, max(unassign) AS unassign FROM row
+CREATE TEMP TABLE pair AS SELECT hash, email, device, unassign, min(rowid) FROM row
 WHERE hash NOT IN (SELECT pair FROM seeded) GROUP BY hash""",
     "DROP TABLE row",
     "INSERT INTO seeded SELECT hash FROM pair",
@@ -222,8 +222,8 @@ class Fleet:
         """Makes a world in which running these rows meets every kind of outcome.
 
         A row is (customerEmail, deviceIdentifier, "assign" or "unassign"). `SHARES` are
-        taken by hash: the same rows, in any order, make the same world. A pair with both
-        actions counts as an unassign. A pair seeded once is never touched again, so
+        taken by hash: the same rows make the same world. Of a pair with both actions the
+        first one counts. A pair seeded once is never touched again, so
         seeding before every run keeps what the runs before did.
         """
         with self._change() as db:

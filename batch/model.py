@@ -170,6 +170,21 @@ class InputFile:
     """The mapping used: field name to the header as the file spells it."""
     warnings: tuple[str, ...] = ()
 
+    def as_json(self) -> dict[str, object]:
+        """By the names of the JSON documents."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "sha256": self.sha256,
+            "rows": self.rows,
+            "encoding": self.encoding,
+            "delimiter": self.delimiter,
+            "header": list(self.header),
+            "headerLine": self.header_line,
+            "columns": dict(self.columns),
+            "warnings": list(self.warnings),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

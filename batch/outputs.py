@@ -6,7 +6,7 @@ gives the same files, for ever.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,13 +115,14 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "balanced": True,
         "stop": None if ended.stop is None else {"reason": ended.stop.reason, "advice": ended.stop.advice},
         "input": _input(files),
-        "inputs": [asdict(file) for file in files],
+        "inputs": [file.as_json() for file in files],
         "baseUrl": journal.meta("baseUrl"),
         "sandbox": journal.meta("sandbox"),
         "options": journal.meta("options"),
         "rows": len(plan.rows),
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,
+        "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
         "customers": plan.customers,
         "customersCreated": books.customers_created(),
         "calls": plan.calls,

@@ -26,7 +26,7 @@ MAX_RECORD: Final = 64 << 20
 """A record of more bytes is taken for a quote that is never closed."""
 _END_MARK: Final = b"\x1a"
 _BOM: Final = b"\xef\xbb\xbf"
-_MAX_SURPLUS_SHOWN: Final = 1000
+_MAX_ROW_SHOWN: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +189,13 @@ class _Reader:
 
     def _fault(self, cells: list[str]) -> str | None:
         """What is wrong with the number of cells; surplus empty ones at the end are fine."""
-        surplus = cells[self._width :]
-        if not all(map(is_blank, surplus)):
-            raw = self._dialect.delimiter.join(surplus)
-            return (
-                f"{len(cells)} cells where the header has {self._width}; correct the row in the source; "
-                f'surplus: "{raw[:_MAX_SURPLUS_SHOWN]}"'
-            )
-        if len(cells) < self._dialect.named_width:
-            return f"{len(cells)} cells where the header has {self._width}; correct the row in the source"
-        return None
+        too_many = not all(map(is_blank, cells[self._width :]))
+        if not too_many and len(cells) >= self._dialect.named_width:
+            return None
+        raw = self._dialect.delimiter.join(cells)
+        if len(raw) > _MAX_ROW_SHOWN:
+            raw = raw[: _MAX_ROW_SHOWN - 3] + "..."
+        return f'{len(cells)} cells where the header has {self._width}; correct the row in the source: "{raw}"'
 
     def _parse(self, records: Records, chosen: Flags, stops: Ints, width: int) -> pa.RecordBatch:
         """The chosen records, all of `width` cells, filled up with empty cells to the header's width."""

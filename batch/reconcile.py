@@ -177,6 +177,11 @@ class Reconciliation:
         wanted[[outcome.code for outcome in tolerated]] = False
         return np.asarray(wanted[self.outcome, self.plan.rows.frame["action"].to_numpy()], dtype=bool)
 
+    def attention_counts(self) -> dict[Outcome, int]:
+        """Rows that want attention, by outcome, every outcome named."""
+        found = np.bincount(self.outcome[self.attention()], minlength=len(OUTCOMES)).tolist()
+        return dict(zip(OUTCOMES, found, strict=True))
+
     def surely_changed(self) -> npt.NDArray[np.bool_]:
         """For each row: did this run, for certain, change what the API holds?"""
         return np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code])

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from batch.model import ACTIONS, Action, InputFile
+from batch.model import ACTIONS, Action, InputFile, Problem
 from batch.reconcile import Reconciliation, inverse
 from batch.rows import RowBlock
 from batch.whole import written_whole
@@ -94,9 +94,24 @@ def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) 
         rows = wanted[first : first + block.keys.num_rows]
         if rows.any():
             told = report.books.columns(block, first)
-            columns = [*_cells(report, block, own), told["outcome"], told["detail"]]
+            columns = [*_correctable(report, block, own), told["outcome"], told["detail"]]
             yield [column.filter(pa.array(rows)) for column in columns]
         first += block.keys.num_rows
+
+
+def _correctable(report: Report, block: RowBlock, own: Sequence[Header]) -> list[pa.Array]:
+    """The cells as written, but no keys of a row with the wrong number of cells.
+
+    Filled up or cut to the header's width such a row might pass for a good one, with
+    another column's text for its device. `detail` holds it as it was.
+    """
+    shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))
+    keys = _key_headers(report.files)
+    columns = _cells(report, block, own)
+    return [
+        pc.if_else(shifted, "", column) if header in keys else column
+        for header, column in zip(own, columns, strict=True)
+    ]
 
 
 def _undone(report: Report, blocks: Iterable[RowBlock]) -> Iterator[list[pa.Array]]:

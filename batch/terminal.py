@@ -16,7 +16,7 @@ from rich.table import Table
 
 from batch.config import Talk
 from batch.digest import Digest
-from batch.model import Outcome
+from batch.model import InputFile, Outcome
 from batch.outputs import Summary
 from batch.sender import Face
 from batch.tally import Tally
@@ -51,8 +51,8 @@ class TerminalFace(Face):
     def planned(self, plan: Digest) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
-            if not self._talk.quiet:
-                click.echo(_headline(plan), err=True)
+            for line in (*map(_reading, plan.files), _headline(plan)):
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             return True
         show_plan(plan, self._console)
         return click.confirm(f"Send {plan.calls} calls?", default=False, err=True)
@@ -109,8 +109,7 @@ class TerminalFace(Face):
 def show_plan(plan: Digest, console: Console) -> None:
     """The plan as tables for people."""
     for file in plan.files:
-        columns = ", ".join(f"{field} = {header!r}" for field, header in file.columns.items())
-        console.print(f"{file.name}: {file.rows} rows; {columns}", markup=False, highlight=False, soft_wrap=True)
+        console.print(_reading(file), markup=False, highlight=False, soft_wrap=True)
     table = Table("stage", "action", "calls", "devices", title="Plan", title_justify="left")
     for column in table.columns[2:]:
         column.justify = "right"
@@ -134,11 +133,12 @@ def show_end(summary: Summary, talk: Talk) -> None:
         return
     fields = summary.fields
     console = Console()
-    table = Table("outcome", "rows", "", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
+    table = Table("outcome", "rows", "attention", "", box=None, pad_edge=False)
+    table.columns[1].justify = table.columns[2].justify = "right"
     for outcome, count in summary.counts.items():
         if count:
-            table.add_row(str(outcome), f"{count:,}", _MEANS[outcome])
+            wanting = fields["attentionByOutcome"].get(str(outcome), 0)
+            table.add_row(str(outcome), f"{count:,}", f"{wanting:,}" if wanting else "", _MEANS[outcome])
     console.print(table)
     console.print(_verdict(fields), highlight=False, soft_wrap=True)
     console.print(f"See {summary.folder / 'reconciliation.csv'}", highlight=False, soft_wrap=True)
@@ -161,13 +161,24 @@ def _verdict(fields: Mapping[str, Any]) -> str:
     return f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention."
 
 
+def _reading(file: InputFile) -> str:
+    """How a file was understood."""
+    delimiter = {"\t": "tab", "": "sheet"}.get(file.delimiter, file.delimiter)
+    columns = ", ".join(f"{field} = {header!r}" for field, header in file.columns.items())
+    return f"{file.name}: {_counted(file.rows, 'row')}, {file.encoding}, {delimiter}, {columns}"
+
+
 def _headline(plan: Digest) -> str:
     shortest = plan.shortest_seconds
-    time = "" if shortest is None else f", at least {_duration(shortest)} at {plan.rate}"
+    time = "" if shortest is None else f", {_duration(shortest)} or more at {plan.rate}"
     return (
-        f"{plan.rows:,} rows: {plan.devices:,} devices of {plan.customers:,} customers in {plan.calls:,} calls{time}; "
-        f"{plan.duplicates:,} duplicates, {plan.invalid:,} invalid"
+        f"{_counted(plan.rows, 'row')}: {_counted(plan.devices, 'device')} of {_counted(plan.customers, 'customer')} "
+        f"in {_counted(plan.calls, 'call')}{time}; {_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _duration(seconds: float) -> str:

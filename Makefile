@@ -1,0 +1,38 @@
+# Every check by one name; `make check` is what has to pass before anything lands.
+BIN ?= .venv/bin
+
+.PHONY: setup check format lint types test slow bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+check: lint types test
+
+format:
+	$(BIN)/ruff format batch tests
+	$(BIN)/ruff check --fix batch tests
+
+lint:
+	$(BIN)/ruff format --check batch tests
+	$(BIN)/ruff check batch tests
+
+types:
+	$(BIN)/mypy
+
+test:
+	$(BIN)/pytest --cov --cov-report=term
+
+# Real sockets, real time, killed processes: some minutes.
+slow:
+	$(BIN)/pytest -m slow -s
+
+# Measurements; prints figures and ratios, asserts nothing.
+bench:
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf .venv build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

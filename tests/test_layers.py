@@ -1,0 +1,89 @@
+"""The architecture, held: a module imports only from lower layers, never sideways, never from the front door.
+
+    file -> load -> rows -> plan -> calls -> client -> answers -> journal -> reconcile -> files, exit code
+"""
+
+import ast
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import batch
+
+LAYERS = {
+    0: {"model", "rate", "climb"},
+    1: {"errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally"},
+    2: {"dialect", "records", "cells", "plan", "pacing", "clock", "lock", "log", "whole", "fleet", "config"},
+    3: {"stored", "parse", "workbook", "writer", "sandbox", "digest", "brakes", "reconcile", "traffic", "exchange"},
+    4: {"load", "journal", "report_csv"},
+    5: {"work", "outputs"},
+    6: {"client"},
+    7: {"runner"},
+    8: {"sender"},
+    9: {"app", "terminal"},
+    10: {"cli"},
+    11: {"__main__"},
+}
+LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
+FOLDER = Path(batch.__file__).parent
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+ONLY_HERE = {
+    "httpx2": {"exchange", "sender", "app"},
+    "tenacity": {"client"},
+    "sqlite3": {"journal", "writer", "fleet"},
+    "python_calamine": {"workbook"},
+    "time": {"clock", "sandbox"},
+    "random": {"clock"},
+    "click": {"cli", "terminal"},
+    "rich": {"terminal"},
+    "starlette": {"sandbox"},
+    "uvicorn": {"sandbox"},
+}
+"""Libraries and the modules that may know them; `sender` and `app` hand a transport through by its type."""
+
+
+def imports_of(module: str) -> set[str]:
+    """Every name a module imports, wherever in it: `batch.plan`, `batch.__version__`, `httpx2` ..."""
+    tree = ast.parse((FOLDER / f"{module}.py").read_text())
+    plain = (alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names)
+    named = (
+        f"{node.module}.{alias.name}" if node.module == "batch" else str(node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    )
+    return set(chain(plain, named))
+
+
+def ours(module: str) -> set[str]:
+    names = {name.removeprefix("batch.") for name in imports_of(module) if name.startswith("batch.")}
+    return names - {"__version__"}
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(LAYER_OF) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_lower_layers(module: str) -> None:
+    assert {name for name in ours(module) if LAYER_OF[name] >= LAYER_OF[module]} == set()
+
+
+@pytest.mark.parametrize(("library", "modules"), ONLY_HERE.items())
+def test_a_library_is_known_only_where_it_belongs(library: str, modules: set[str]) -> None:
+    users = {module for module in MODULES if library in {name.split(".")[0] for name in imports_of(module)}}
+    assert users <= modules
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(ast.parse((FOLDER / f"{module}.py").read_text()))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_is_longer_than_fifty_lines(module: str) -> None:
+    tree = ast.parse((FOLDER / f"{module}.py").read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 50] == []
