@@ -59,6 +59,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "deviceType": ("Type",),
 }
 """Field name to the headers that mean it, besides the name itself; compared by `folded`."""
+_VAGUE: Final = frozenset({"customer", "owner"})
+"""Often a number or a name: taken for an email column only where there is no better one."""
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -219,11 +221,12 @@ def _said_hits(cells: Sequence[str], header: str) -> list[int]:
 
 
 def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
-    """Columns spelled as the field; else those that read as it; else those that mean it."""
+    """Columns spelled as the field; else those that read as it; else those that mean it, or may mean it."""
     free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
     return (
         [at for at, cell in free if cell == field]
         or [at for at, cell in free if folded(cell) == folded(field)]
+        or [at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field] - _VAGUE]
         or [at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field]]
     )
 

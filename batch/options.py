@@ -188,7 +188,7 @@ OPTIONS: Final = (
     Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0),
     Option("attempts", _N1, "Attempts a call.", "N", 6),
     Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
-    Option("wait", _seconds, "How long to wait for another run that holds this run id or key.", "DURATION", 0.0),
+    Option("wait", _seconds, "How long to wait for another run with this id or key.", "DURATION", 0.0),
     Option("deadline", _some_seconds, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
     Option("action", _action, "Action of every row, for files without such a column.", "ACTION", plans=True),
     Option(
@@ -201,7 +201,7 @@ OPTIONS: Final = (
     ),
     Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR", plans=True),
     Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME", plans=True),
-    Option("sheet", _text, "Sheet of a workbook; the first one by default.", "NAME", plans=True),
+    Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME", plans=True),
     Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False, plans=True),
     Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE", plans=True),
     Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),

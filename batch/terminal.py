@@ -35,6 +35,7 @@ _MEANS: Final = {
     Outcome.HELD: "not sent: may still be with the former owner",
     Outcome.NOT_SENT: "not sent: the run stopped before",
 }
+_DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
 class TerminalFace(Face):
@@ -163,9 +164,9 @@ def _verdict(fields: Mapping[str, Any]) -> str:
 
 def _reading(file: InputFile) -> str:
     """How a file was understood."""
-    delimiter = {"\t": "tab", "": "sheet"}.get(file.delimiter, file.delimiter)
-    columns = ", ".join(f"{field} = {header!r}" for field, header in file.columns.items())
-    return f"{file.name}: {_counted(file.rows, 'row')}, {file.encoding}, {delimiter}, {columns}"
+    columns = ", ".join(f'{field} is "{header}"' for field, header in file.columns.items())
+    written = ", ".join(filter(None, (file.encoding, _DELIMITERS.get(file.delimiter, ""))))
+    return f"{file.name} ({written}): {columns}"
 
 
 def _headline(plan: Digest) -> str:

@@ -93,7 +93,7 @@ def test_the_exact_name_beats_its_aliases() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["Email,Customer,Serial,action", "customerEmail,customerEmail,Serial,action", "Email,MAC,IMEI,action"],
+    ["Email,Mail,Serial,action", "customerEmail,customerEmail,Serial,action", "Email,MAC,IMEI,action"],
 )
 def test_a_required_column_found_twice_is_refused_with_the_way_out(header: str) -> None:
     with pytest.raises(InputError, match=r'found 2 times.*headers seen on line 1.*--column \w+="'):
@@ -228,3 +228,7 @@ def test_no_bytes_make_the_search_fail_otherwise_than_with_words(head: bytes) ->
     marked_encoding(head)
     with pytest.raises(InputError):
         find_dialect(head, "utf-8", PLAIN)
+
+
+def test_a_customer_number_beside_an_email_is_not_taken_for_one() -> None:
+    assert found("Customer,E-Mail,Serial,action\n").columns["customerEmail"] == 1

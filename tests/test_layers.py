@@ -1,6 +1,6 @@
 """The architecture, held: a module imports only from lower layers, never sideways, never from the front door.
 
-    file -> load -> rows -> plan -> calls -> client -> answers -> journal -> reconcile -> files, exit code
+file -> load -> rows -> plan -> calls -> client -> answers -> journal -> reconcile -> files, exit code
 """
 
 import ast

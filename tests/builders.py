@@ -1,0 +1,67 @@
+"""Rows, blocks and files of input in a line or two, for the tests of what is pure."""
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from batch.model import ACTIONS, NO_ACTION, Action, InputFile, PlanOptions, Problem
+from batch.plan import Plan, plan_calls
+from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+
+A, B, C = "a@x.com", "b@x.com", "c@x.com"
+KEYS = ("customerEmail", "deviceIdentifier", "action")
+
+Row = tuple[str, ...]
+"""customer, device and action; then, where they matter, the device's type or a problem's name."""
+
+
+def keys_of(rows: Sequence[Row], first_line: int = 2) -> pa.RecordBatch:
+    """The key columns of rows that stand on consecutive lines."""
+    lines = range(first_line, first_line + len(rows))
+    columns = zip(*(_key(row, line) for row, line in zip(rows, lines, strict=True)), strict=True)
+    texts = [*columns] or [()] * len(KEY_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(texts, KEY_SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=KEY_SCHEMA)
+
+
+def _key(row: Row, line: int) -> tuple[object, ...]:
+    customer, device, word, rest = row[0], row[1], row[2], row[3] if len(row) > 3 else ""
+    action = Action(word).code if word in ACTIONS else NO_ACTION
+    wrong = Problem[rest] if rest in Problem.__members__ else Problem.NONE
+    return line, customer, device, action, word, "" if wrong else rest, wrong, f"wrong: {rest}" if wrong else ""
+
+
+def rows_of(*files: Sequence[Row]) -> Rows:
+    """The rows of one or more files, as the loader hands them on."""
+    builder = RowsBuilder()
+    for number, rows in enumerate(files):
+        builder.add(number, keys_of(rows))
+    return builder.rows()
+
+
+def planned(*files: Sequence[Row], chunk_size: int = 500, auto_create: bool = False) -> Plan:
+    """The plan of one or more files."""
+    return plan_calls(rows_of(*files), PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create))
+
+
+def file_of(header: Iterable[str] = KEYS, rows: int = 0, *, name: str = "rows.csv", **columns: str) -> InputFile:
+    """An input file of such a header; `columns` maps fields to headers that are spelled otherwise."""
+    header = tuple(header)
+    return InputFile(
+        name=name,
+        path=f"/in/{name}",
+        sha256=f"hash of {name}",
+        rows=rows,
+        header=header,
+        header_line=1,
+        encoding="utf-8",
+        delimiter=",",
+        columns={key: key for key in KEYS if key in header} | columns,
+    )
+
+
+def block_of(keys: pa.RecordBatch, cells: Sequence[Sequence[str]], file: int = 0) -> RowBlock:
+    """A block of rows with their cells as written, row by row."""
+    width = len(cells[0]) if cells else 0
+    columns = [pa.array([row[at] for row in cells], pa.string()) for at in range(width)]
+    return RowBlock(file, keys, pa.RecordBatch.from_arrays(columns, names=[str(at) for at in range(width)]))

@@ -1,0 +1,545 @@
+"""One configuration from flag, environment, profile and default; whatever is wrong is said at once."""
+
+import copy
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.config import RunConfig, api_key, resolve, unknown_variables
+from batch.errors import ConfigError
+from batch.model import Action, Outcome, Secret
+from batch.options import OPTIONS, Option, Share
+from batch.rate import Rate
+
+KEY = "sk-live-0123456789"
+
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "base-url": ("https://a.example/x", "https://b.example/y"),
+    "api-key-file": ("one", "two"),
+    "reports-dir": ("one", "two"),
+    "run-id": ("night-1", "night-2"),
+    "rate": ("5/s", "7/min"),
+    "concurrency": ("3", "4"),
+    "chunk-size": ("3", "4"),
+    "timeout": ("5", "6.5"),
+    "attempts": ("3", "4"),
+    "give-up-after": ("1m", "2h"),
+    "wait": ("1m", "2h"),
+    "deadline": ("1m", "2h"),
+    "action": ("assign", "unassign"),
+    "column": ("customerEmail=Kunde", "action=Art"),
+    "action-word": ("RET=unassign", "NEU=assign"),
+    "delimiter": ("tab", ";"),
+    "encoding": ("cp1252", "utf-16"),
+    "sheet": ("One", "Two"),
+    "device-type": ("sensor", "gateway"),
+    "max-failed": ("5", "5%"),
+    "max-unassign": ("0", "9"),
+    "max-new-customers": ("0", "9"),
+    "min-rows": ("0", "9"),
+    "max-age": ("1d", "2h"),
+    "expect-rows": ("0", "9"),
+    "empty-exit-code": ("0", "9"),
+    "tolerate": ("skipped", "held"),
+}
+"""Two good texts for each option that is not a flag."""
+BAD: dict[str, list[str]] = {
+    "base-url": [
+        "ftp://a.example",
+        "a.example",
+        "https://",
+        "http://a.example",
+        "https://me:pw@a.example",
+        "http://[::1",
+    ],
+    "api-key-file": [" "],
+    "reports-dir": [" "],
+    "run-id": ["a/b", "..", ".hidden", "a b", "x" * 201, "a\nb"],
+    "rate": ["10", "0/s", "fast", "-1/s"],
+    "concurrency": ["0", "-1", "1.5", "many", "9" * 13],
+    "chunk-size": ["0", "1e3"],
+    "timeout": ["0", "soon", "-1", "nan", "inf", "1 fortnight"],
+    "attempts": ["0"],
+    "give-up-after": ["later", "-1s"],
+    "wait": ["a while"],
+    "deadline": ["0s", "03:00"],
+    "action": ["delete"],
+    "column": ["Kunde", "=Kunde", "customerEmail=", "phone=Telefon"],
+    "action-word": ["RET", "RET=delete", "=assign"],
+    "delimiter": ["::", "x", " "],
+    "encoding": ["klingon", "base64"],
+    "sheet": [" "],
+    "device-type": [" "],
+    "max-failed": ["101%", "1.5", "-1", "%", "many"],
+    "max-unassign": ["-1"],
+    "max-new-customers": ["few"],
+    "min-rows": ["0.5"],
+    "max-age": ["0"],
+    "expect-rows": ["-0"],
+    "empty-exit-code": ["-1"],
+    "tolerate": ["everything"],
+}
+"""Texts that are refused, for each option that is not a flag."""
+VALUED = [option for option in OPTIONS if option.metavar]
+FLAGS = [option for option in OPTIONS if not option.metavar]
+
+
+def named(option: Option | str) -> str:
+    return getattr(option, "name", str(option))
+
+
+def resolved(
+    flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, profile: str | None = None
+) -> RunConfig:
+    """The configuration of a run; `profile` is the text of ./telemetron-batch.toml, whose [p] is chosen."""
+    chosen: dict[str, Any] = {}
+    if profile is not None:
+        Path("telemetron-batch.toml").write_text(profile)
+        chosen = {"profile": "p"}
+    return resolve(["in.csv"], {**chosen, **(flags or {})}, environ or {})
+
+
+def refused(*args: Any, **kwargs: Any) -> str:
+    """The one line that refuses this configuration."""
+    with pytest.raises(ConfigError) as refusal:
+        resolved(*args, **kwargs)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with two key files in it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"{KEY}-{name}")
+        (tmp_path / name).chmod(0o600)
+    return tmp_path
+
+
+# Where values come from
+
+
+def test_every_option_has_examples() -> None:
+    assert set(EXAMPLES) == set(BAD) == {option.name for option in VALUED}
+
+
+def said(option: Option, text: str) -> Any:
+    """A text as the command line gives it."""
+    return (text,) if option.repeatable else text
+
+
+def with_partner(option: Option) -> dict[str, Any]:
+    """The flag without which an option is refused."""
+    return {"auto_create_devices": True} if option.name == "device-type" else {}
+
+
+def told(config: RunConfig, option: Option) -> Any:
+    recorded = config.told[option.key]
+    return recorded[0] if option.repeatable else recorded
+
+
+@pytest.mark.parametrize("option", VALUED, ids=named)
+def test_a_flag_beats_the_environment_and_the_environment_beats_the_profile(option: Option) -> None:
+    one, other = EXAMPLES[option.name]
+    partner = with_partner(option)
+    profile = f"[p]\n{option.name} = '{other}'"
+    assert told(resolved(partner, profile=profile), option) == other
+    assert told(resolved(partner, {option.variable: one}, profile), option) == one
+    assert told(resolved({**partner, option.key: said(option, one)}, {option.variable: other}, profile), option) == one
+
+
+@pytest.mark.parametrize("option", VALUED, ids=named)
+def test_an_option_means_the_same_wherever_it_stands(option: Option) -> None:
+    text, _ = EXAMPLES[option.name]
+    partner = with_partner(option)
+    flag = resolved({**partner, option.key: said(option, text)})
+    variable = resolved(partner, {option.variable: text})
+    profile = resolved(partner, profile=f"[p]\n{option.name} = '{text}'")
+    assert repr(flag) == repr(variable) == repr(profile)
+    assert settings(flag) != settings(resolved(partner)) or flag.api_key is not None
+
+
+@pytest.mark.parametrize("option", FLAGS, ids=named)
+def test_a_flag_is_on_wherever_it_is_set(option: Option) -> None:
+    configs = [
+        resolved({option.key: True}),
+        resolved({}, {option.variable: "1"}),
+        resolved(profile=f"[p]\n{option.key} = true"),
+    ]
+    assert [set(config.told) for config in configs] == [{option.key}] * 3
+    assert len({repr(settings(config)) for config in configs}) == 1
+    assert settings(configs[0]) != settings(resolved())
+
+
+def settings(config: RunConfig) -> list[Any]:
+    """Every setting, without the record of what was said."""
+    return [getattr(config, name) for name in RunConfig.__slots__ if name not in ("told", "api_key")]
+
+
+@pytest.mark.parametrize("option", FLAGS, ids=named)
+@pytest.mark.parametrize("word", ["0", "false", "No", "off"])
+def test_the_environment_can_switch_a_flag_of_the_profile_off(option: Option, word: str) -> None:
+    config = resolved({}, {option.variable: word}, f"[p]\n{option.name} = true")
+    assert settings(config) == settings(resolved())
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=named)
+def test_an_empty_variable_says_nothing(option: Option) -> None:
+    assert resolved({}, {option.variable: ""}) == resolved()
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    config = resolved()
+    assert config.sending.base_url == "https://admin.telemetron.ai/api/ext-v1"
+    assert (config.sending.rate, config.sending.concurrency, config.plan.chunk_size) == (Rate(10), 8, 500)
+    assert (config.sending.timeout, config.sending.attempts, config.sending.give_up_after) == (30, 6, 900)
+    assert (config.reports_dir, config.wait, config.sending.hold) == (Path("reports"), 0, True)
+    assert (config.api_key, config.told) == (None, {})
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [(option, text) for option in VALUED for text in BAD[option.name]], ids=named
+)
+def test_a_bad_value_is_named_as_the_user_typed_it(option: Option, text: str) -> None:
+    partner = with_partner(option)
+    assert refused({**partner, option.key: said(option, text)}).startswith(f"--{option.name}: ")
+    assert refused(partner, {option.variable: text}).startswith(f"{option.variable}: ")
+    toml = text.replace("\n", "\\n")
+    profile = f'[p]\n{option.name} = "{toml}"'
+    assert refused(partner, profile=profile).startswith(f"telemetron-batch.toml [p]: {option.name}: ")
+
+
+@pytest.mark.parametrize("option", FLAGS, ids=named)
+def test_a_flag_is_yes_or_no(option: Option) -> None:
+    assert refused({}, {option.variable: "maybe"}).startswith(f"{option.variable}: 'maybe' is neither yes nor no")
+
+
+def test_all_problems_are_said_at_once() -> None:
+    line = refused({"rate": "fast"}, {"TELEMETRON_ATTEMPTS": "0"}, "[p]\ntimeout = 'soon'\nretries = 3")
+    assert [word in line for word in ("--rate: ", "TELEMETRON_ATTEMPTS: ", "timeout: ", "'retries'")] == [True] * 4
+
+
+def test_all_bad_values_of_a_repeatable_option_are_said() -> None:
+    line = refused({"tolerate": ("this", "skipped", "that")})
+    assert ("'this'" in line, "'that'" in line) == (True, True)
+
+
+def test_a_device_type_is_only_for_devices_that_are_created() -> None:
+    assert "--auto-create-devices" in refused({"device_type": "sensor"})
+
+
+@pytest.mark.xfail(strict=True, reason="the option is always called --device-type")
+def test_a_device_type_too_many_is_named_as_the_user_typed_it() -> None:
+    assert refused({}, {"TELEMETRON_DEVICE_TYPE": "sensor"}).startswith("TELEMETRON_DEVICE_TYPE: ")
+
+
+@pytest.mark.parametrize("url", ["https://h:99999", "https://h:port", "https://exa mple"])
+@pytest.mark.xfail(strict=True, reason="only scheme and presence of a host are looked at")
+def test_a_url_that_no_request_can_be_made_to_is_refused(url: str) -> None:
+    refused({"base_url": url})
+
+
+@pytest.mark.xfail(strict=True, reason="an exit code has eight bits: 256 is success")
+def test_an_exit_code_that_the_system_cannot_carry_is_refused() -> None:
+    refused({"empty_exit_code": "256"})
+
+
+def test_a_password_in_a_base_url_is_refused_and_not_repeated() -> None:
+    assert "hunter2" not in refused({"base_url": "https://me:hunter2@a.example"})
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5m", 90),
+        ("15min", 900),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("2D", 172_800),
+        (" 5 s ", 5),
+    ],
+)
+def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    assert resolved({"deadline": text}).sending.deadline == seconds
+
+
+@pytest.mark.xfail(strict=True, reason="two numbers without units are added up")
+def test_two_numbers_are_no_duration() -> None:
+    refused({"deadline": "15 30"})
+
+
+@given(st.integers(0, 9), st.integers(0, 99), st.integers(1, 99))
+def test_the_parts_of_a_duration_add_up(hours: int, minutes: int, seconds: int) -> None:
+    config = resolve(["f"], {"deadline": f"{hours}h{minutes}m{seconds}s"}, {})
+    assert config.sending.deadline == 3600 * hours + 60 * minutes + seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "of_200"),
+    [("5", Share(5, percent=False), 5), ("2.5%", Share(2.5, percent=True), 5), ("0 %", Share(0, percent=True), 0)],
+)
+def test_a_share_is_a_number_of_rows_or_a_percentage(text: str, share: Share, of_200: float) -> None:
+    brake = resolved({"max_failed": text}).brakes.max_failed
+    assert brake == share
+    assert brake is not None
+    assert brake.of(200) == of_200
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8765/api", "http://127.0.0.1", "http://[::1]:80", "HTTP://LOCALHOST"]
+)
+def test_plain_http_is_for_this_machine(url: str) -> None:
+    assert resolved({"base_url": url + "/"}).sending.base_url == url
+
+
+@pytest.mark.parametrize(
+    "host", ["a.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.0.1", "[::2]"]
+)
+def test_plain_http_is_for_nobody_else(host: str) -> None:
+    assert "use https" in refused({"base_url": f"http://{host}"})
+
+
+@pytest.mark.parametrize("url", ["https://me@h", "https://:pw@h", "https://h?x=1", "https://h#x"])
+def test_a_base_url_is_nothing_but_a_place(url: str) -> None:
+    assert "no user, password, query or fragment" in refused({"base_url": url})
+
+
+@pytest.mark.parametrize(
+    ("text", "character"), [("tab", "\t"), ("\\t", "\t"), ("\t", "\t"), ("Semicolon", ";"), ("|", "|")]
+)
+def test_a_delimiter_is_a_character_or_its_name(text: str, character: str) -> None:
+    assert resolved({"delimiter": text}).input.delimiter == character
+
+
+COLUMNS = {"customerEmail": "Kunde", "deviceIdentifier": "Gerät = Nr"}
+WORDS = {"ret": Action.UNASSIGN, "neu": Action.ASSIGN}
+
+
+LISTS = """
+[p]
+column = ["customerEmail=Kunde", "DEVICEIDENTIFIER = Gerät = Nr"]
+action-word = ["RET=unassign", "neu = Assign"]
+"""
+TABLES = """
+[p.column]
+customerEmail = "Kunde"
+deviceidentifier = "Gerät = Nr"
+[p.action-word]
+RET = "unassign"
+neu = "assign"
+"""
+TABLE_FOR_ALL = """
+[column]
+customerEmail = "Kunde"
+deviceIdentifier = "Gerät = Nr"
+[p]
+action_word = {RET = "unassign", NEU = "assign"}
+"""
+
+
+@pytest.mark.parametrize("profile", [LISTS, TABLES, TABLE_FOR_ALL], ids=["lists", "tables", "a table for all profiles"])
+def test_a_mapping_is_a_list_or_a_table(profile: str) -> None:
+    config = resolved(profile=profile)
+    assert (config.input.columns, config.input.action_words) == (COLUMNS, WORDS)
+
+
+def test_a_variable_lists_with_commas() -> None:
+    environ = {"TELEMETRON_TOLERATE": "skipped, HELD", "TELEMETRON_COLUMN": "customerEmail=Kunde,action=Art"}
+    config = resolved({}, environ)
+    assert config.tolerate == (Outcome.SKIPPED, Outcome.HELD)
+    assert config.input.columns == {"customerEmail": "Kunde", "action": "Art"}
+
+
+def test_a_list_on_the_command_line_replaces_that_of_the_profile() -> None:
+    assert resolved({"tolerate": ("held",)}, profile="[p]\ntolerate = ['skipped']").tolerate == (Outcome.HELD,)
+
+
+# Profiles
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "[p]\nrate = '1/s'",
+        "[profile.p]\nrate = '1/s'",
+        "[profiles.p]\nrate = '1/s'",
+        "rate = '1/s'\n[p]\n",
+        "rate = '9/s'\n[p]\nrate = '1/s'",
+    ],
+)
+def test_a_profile_is_a_table_over_the_keys_at_the_top(profile: str) -> None:
+    assert resolved(profile=profile).sending.rate == Rate(1)
+
+
+def test_the_spelling_of_a_key_decides_nothing() -> None:
+    assert resolved(profile="chunk-size = 9\n[p]\nchunk_size = 7").plan.chunk_size == 7
+
+
+def test_numbers_and_booleans_need_no_quotes() -> None:
+    config = resolved(profile="[p]\nconcurrency = 3\ntimeout = 2.5\nno-hold = true")
+    assert (config.sending.concurrency, config.sending.timeout, config.sending.hold) == (3, 2.5, False)
+
+
+def test_other_profiles_are_left_alone() -> None:
+    assert resolved(profile="[p]\nrate = '1/s'\n[other]\nnonsense = 1").sending.rate == Rate(1)
+
+
+def test_without_a_profile_the_file_in_the_folder_is_not_read(folder: Path) -> None:
+    (folder / "telemetron-batch.toml").write_text("not toml at all")
+    assert resolved().sending.rate == Rate(10)
+
+
+def test_profile_and_file_can_be_chosen_in_the_environment(folder: Path) -> None:
+    (folder / "mine.toml").write_text("[q]\nrate = '1/s'")
+    environ = {"TELEMETRON_PROFILE": "q", "TELEMETRON_CONFIG": "mine.toml"}
+    assert resolved({}, environ).sending.rate == Rate(1)
+
+
+def test_a_file_without_profiles_needs_none(folder: Path) -> None:
+    (folder / "mine.toml").write_text("rate = '1/s'")
+    assert resolved({"config": "mine.toml"}).sending.rate == Rate(1)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("chunksize", "chunk-size"), ("max_fail", "max-failed"), ("api-key", "api-key-file")]
+)
+def test_an_unknown_key_is_named_with_the_one_it_resembles(key: str, meant: str) -> None:
+    line = refused(profile=f"[p]\n{key} = 1")
+    assert line.startswith(f"telemetron-batch.toml [p]: unknown key '{key.replace('_', '-')}'; did you mean {meant}?")
+
+
+def test_an_unknown_key_that_resembles_none_is_named() -> None:
+    assert "unknown key 'zzz';" in refused(profile="[p]\nzzz = 1")
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("[q]\n[r]", "no profile 'p'; it has: q, r"),
+        ("rate = '1/s'", "no profile 'p'; it has: none"),
+        ("p = 1", "no profile 'p'"),
+        ("[p", "not valid TOML"),
+        ("[p]\na = 1\na = 2", "not valid TOML"),
+    ],
+)
+def test_a_profile_that_is_not_there_is_said_in_words(profile: str, words: str) -> None:
+    assert words in refused(profile=profile)
+
+
+def test_a_file_of_profiles_that_is_not_there_is_said_in_words() -> None:
+    assert "--config" in refused({"profile": "p"})
+
+
+def test_a_file_of_profiles_that_is_not_text_is_said_in_words(folder: Path) -> None:
+    (folder / "mine.toml").write_bytes(b"\xff\xfe")
+    assert "not valid TOML" in refused({"config": "mine.toml"})
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="a key named profile is taken for a table")
+def test_a_key_named_profile_is_an_unknown_key() -> None:
+    assert "unknown key" in refused(profile="profile = 'p'\n[p]\n")
+
+
+@pytest.mark.xfail(strict=True, raises=ConfigError, reason="a table named like an option is taken for the option")
+@pytest.mark.parametrize("name", ["sandbox", "again"])
+def test_a_profile_may_be_named_like_an_option(name: str) -> None:
+    assert resolved({"profile": name}, profile=f"[{name}]\nrate = '1/s'").sending.rate == Rate(1)
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="no text at all has no last one")
+def test_an_empty_list_for_a_single_value_is_refused() -> None:
+    assert "concurrency: " in refused(profile="[p]\nconcurrency = []")
+
+
+@pytest.mark.xfail(strict=True, reason="all but the last value are dropped in silence")
+def test_several_values_for_a_single_one_are_refused() -> None:
+    assert "concurrency: " in refused(profile="[p]\nconcurrency = [1, 2]")
+
+
+# The key
+
+
+def test_the_key_comes_from_the_environment() -> None:
+    key = resolved({}, {"TELEMETRON_API_KEY": f" {KEY}\n"}).api_key
+    assert key is not None
+    assert key.reveal() == KEY
+
+
+def test_the_key_comes_from_a_file_of_the_owners(folder: Path) -> None:
+    key = api_key(str(folder / "one"), {})
+    assert key is not None
+    assert key.reveal() == f"{KEY}-one"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o666])
+def test_a_key_file_that_others_can_read_is_refused_with_the_cure(mode: int, folder: Path) -> None:
+    (folder / "one").chmod(mode)
+    assert "chmod 600 one" in refused({"api_key_file": "one"})
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not a text file"), (b"two words", "not a key")],
+)
+def test_a_key_file_without_a_key_is_refused(content: bytes, words: str, folder: Path) -> None:
+    (folder / "one").write_bytes(content)
+    assert words in refused({"api_key_file": "one"})
+
+
+def test_a_key_file_that_is_not_there_is_said_in_words() -> None:
+    assert refused({"api_key_file": "nowhere"}).startswith("--api-key-file: cannot read nowhere")
+
+
+@pytest.mark.parametrize("text", ["two words", "line\nbreak", "schlüssel", "nul\x00"])
+def test_what_cannot_be_a_key_is_refused_and_not_repeated(text: str) -> None:
+    line = refused({}, {"TELEMETRON_API_KEY": text})
+    assert "TELEMETRON_API_KEY" in line
+    assert text not in line
+
+
+def test_the_sandbox_takes_no_key() -> None:
+    assert resolved({"sandbox": True}, {"TELEMETRON_API_KEY": KEY}).api_key is None
+
+
+def test_the_key_is_never_shown_and_never_stored() -> None:
+    config = resolved({}, {"TELEMETRON_API_KEY": KEY})
+    assert KEY not in f"{config!r} {config} {config.api_key} {config.api_key!r} {config.told}"
+    with pytest.raises(TypeError, match="not stored"):
+        pickle.dumps(config)
+    with pytest.raises(TypeError, match="not stored"):
+        copy.deepcopy(Secret(KEY))
+
+
+@pytest.mark.xfail(strict=True, reason="the file wins, though help says it is for when the variable is not set")
+def test_the_key_of_the_environment_beats_the_key_file_of_the_profile() -> None:
+    key = resolved({}, {"TELEMETRON_API_KEY": KEY}, "[p]\napi-key-file = 'one'").api_key
+    assert key is not None
+    assert key.reveal() == KEY
+
+
+# Variables
+
+
+def test_variables_that_only_look_like_ours_are_found() -> None:
+    environ = {
+        "TELEMETRON_RATES": "1",
+        "TELEMETRON_API_KEY": "k",
+        "TELEMETRON_PROFILE": "p",
+        "PATH": "/",
+        "TELEMETRON_RATE": "1/s",
+    }
+    assert [*unknown_variables(environ)] == ["TELEMETRON_RATES"]

@@ -1,0 +1,186 @@
+"""A lock is held by a living process and by nobody else, and says by whom."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from batch.errors import DiskError, LockedError
+from batch.lock import Lock, Owner, client_name, state_folder
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from batch.lock import Lock, Owner
+Lock.take(Path(sys.argv[1]), Owner(os.getpid(), "2025-01-02T03:04:05Z", "night-run"), "this run")
+print("held", flush=True)
+sys.stdin.read()
+"""
+ME = Owner(1, "now", "mine")
+
+Holder = Callable[[Path], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def held() -> Iterator[Holder]:
+    """Starts another process that takes a lock and keeps it."""
+    holders = []
+
+    def hold(path: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(path)]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        holders.append(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        return holder
+
+    yield hold
+    for holder in holders:
+        holder.kill()
+        holder.communicate()
+
+
+def test_the_second_process_is_refused_and_told_who_has_it(held: Holder, tmp_path: Path) -> None:
+    holder = held(tmp_path / "lock")
+    with pytest.raises(LockedError) as refusal:
+        Lock.take(tmp_path / "lock", ME, "this run")
+    owner = f"process {holder.pid} (run night-run, since 2025-01-02T03:04:05Z)"
+    assert refusal.value.what == f"this run is in use by {owner}"
+    assert "--wait" in refusal.value.advice
+    assert refusal.value.exit_code == 6
+
+
+def test_a_lock_is_gone_with_its_killed_owner(held: Holder, tmp_path: Path) -> None:
+    holder = held(tmp_path / "lock")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    Lock.take(tmp_path / "lock", ME, "this run").release()
+
+
+def test_a_refused_taker_leaves_the_owners_name_in_place(held: Holder, tmp_path: Path) -> None:
+    held(tmp_path / "lock")
+    before = (tmp_path / "lock").read_bytes()
+    with pytest.raises(LockedError):
+        Lock.take(tmp_path / "lock", ME, "this run")
+    assert (tmp_path / "lock").read_bytes() == before
+
+
+def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
+    Lock.take(tmp_path / "lock", Owner(1, "x" * 500, "a long name"), "this").release()
+    again = Lock.take(tmp_path / "lock", ME, "this")
+    with pytest.raises(LockedError, match="run mine"):
+        Lock.take(tmp_path / "lock", ME, "this")
+    again.release()
+
+
+def test_locks_of_different_names_do_not_meet(tmp_path: Path) -> None:
+    one, other = Lock.take(tmp_path / "a", ME, "a"), Lock.take(tmp_path / "b", ME, "b")
+    one.release()
+    other.release()
+
+
+def test_a_lock_whose_owner_has_not_signed_yet_is_held_all_the_same(tmp_path: Path) -> None:
+    lock = Lock.take(tmp_path / "lock", ME, "this")
+    lock.path.write_text("")
+    with pytest.raises(LockedError, match="in use by another process"):
+        Lock.take(tmp_path / "lock", ME, "this")
+    lock.release()
+
+
+def test_lock_and_folder_are_the_owners_only(tmp_path: Path) -> None:
+    lock = Lock.take(tmp_path / "new" / "lock", ME, "this")
+    lock.release()
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(lock.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(DiskError, match="cannot create"):
+        Lock.take(tmp_path / "lock", ME, "this")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="make the folder writable"):
+        Lock.take(tmp_path / "file" / "lock", ME, "this")
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="only the opening of the file is translated")
+def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DiskError):
+        Lock.take(tmp_path / "lock", ME, "this")
+
+
+# The folder for what outlives a run
+
+
+def test_state_is_kept_where_the_desktop_standard_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_folder() == tmp_path / "telemetron-batch"
+    assert stat.S_IMODE(state_folder().stat().st_mode) == 0o700
+
+
+def test_state_is_kept_in_the_home_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_folder() == tmp_path / ".local" / "state" / "telemetron-batch"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, without any home."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_home_to_write_to_state_is_kept_with_temporary_files(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert state_folder() == temporary / f"telemetron-batch-{os.getuid()}"
+    assert stat.S_IMODE(state_folder().stat().st_mode) == 0o700
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="a user without an entry has no home at all")
+def test_a_user_whom_the_system_does_not_know_has_a_state_folder(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert state_folder().parent == temporary
+
+
+# Names
+
+
+def test_a_client_name_is_stable_and_differs_with_url_and_key() -> None:
+    name = client_name("https://a", "key")
+    assert name == client_name("https://a", "key")
+    assert (
+        len({name, client_name("https://a", "kez"), client_name("https://b", "key"), client_name("https://ak", "ey")})
+        == 4
+    )
+
+
+def test_a_client_name_gives_neither_url_nor_key_away() -> None:
+    name = client_name("https://example.com", "sk-live-1")
+    assert set(name) <= set("0123456789abcdef")
+    assert len(name) == 24

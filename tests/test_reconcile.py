@@ -1,0 +1,274 @@
+"""Books that are closed: one outcome a row, whatever answers came."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.errors import UnbalancedError
+from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
+from batch.plan import Plan
+from batch.reconcile import Books, Reconciliation, inverse
+from tests.builders import A, B, C, Row, block_of, keys_of, planned
+
+GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
+SENT = [Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.SKIPPED, Outcome.FAILED, Outcome.HELD]
+ROW = st.tuples(
+    st.sampled_from([A, B]),
+    st.sampled_from(["SN-1", "SN-2", "SN-3", "SN-4"]),
+    st.sampled_from(["assign", "unassign"]),
+    st.sampled_from(["", "", "", "EMAIL"]),
+)
+
+
+def answer(*outcomes: Outcome, **told: object) -> Answer:
+    """An answer that says so of the first, second, ... device of its call."""
+    return Answer({at: DeviceResult(outcome) for at, outcome in enumerate(outcomes)}, **told)
+
+
+def closed(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came") -> Reconciliation:
+    books = Books(plan)
+    for call, one in answers:
+        books.settle(call, one)
+    return books.close([], why)
+
+
+def told(books: Reconciliation, rows: Sequence[Row], first: int = 0) -> dict[str, list[str]]:
+    """What is reported of these rows, by column."""
+    columns = books.columns(block_of(keys_of(rows), []), first)
+    return {name: column.to_pylist() for name, column in columns.items()}
+
+
+# One outcome for each row
+
+
+@given(st.lists(ROW, max_size=25), st.integers(1, 4), st.data())
+def test_every_row_has_exactly_one_outcome_whatever_answers_came(
+    file: list[Row], chunk: int, data: st.DataObject
+) -> None:
+    plan = planned(file, chunk_size=chunk)
+    books, answered, doubtful = Books(plan), {}, []
+    for call in range(1, plan.calls + 1):
+        rows = plan.rows_of(call).tolist()
+        positions = st.sets(st.integers(0, len(rows) - 1))
+        results = {at: data.draw(st.sampled_from(SENT)) for at in data.draw(positions)}
+        books.settle(call, Answer({at: DeviceResult(outcome) for at, outcome in results.items()}))
+        answered |= {rows[at]: outcome for at, outcome in results.items()}
+        doubtful += [(call, one) for one in data.draw(st.lists(st.none() | positions, max_size=2))]
+    unheard = {
+        row
+        for call, positions in doubtful
+        for at, row in enumerate(plan.rows_of(call).tolist())
+        if positions is None or at in positions
+    }
+    expected = []
+    for row, (_, _, _, problem) in enumerate(file):
+        if problem:
+            expected.append(Outcome.INVALID)
+        elif plan.duplicate_of[row] >= 0:
+            expected.append(Outcome.DUPLICATE)
+        else:
+            expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unheard else Outcome.NOT_SENT))
+    reconciliation = books.close(doubtful, "the power went")
+    assert [OUTCOMES[code] for code in reconciliation.outcome] == expected
+    assert sum(reconciliation.counts().values()) == len(file)
+    assert told(reconciliation, file)["outcome"] == [str(outcome) for outcome in expected]
+
+
+def test_counts_name_every_outcome() -> None:
+    counts = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, Outcome.FAILED))).counts()
+    assert counts == dict.fromkeys(Outcome, 0) | {Outcome.ASSIGNED: 2, Outcome.FAILED: 1}
+
+
+def test_an_empty_input_balances() -> None:
+    books = closed(planned([]))
+    assert set(books.counts().values()) == {0}
+    assert books.customers_created() == 0
+
+
+@pytest.mark.parametrize("second", [Outcome.ASSIGNED, Outcome.FAILED])
+def test_a_row_settled_twice_unbalances_the_books(second: Outcome) -> None:
+    books = Books(planned(GIVEN))
+    books.settle(1, answer(Outcome.ASSIGNED))
+    books.settle(1, answer(second, Outcome.ASSIGNED))
+    with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice"):
+        books.close([], "")
+
+
+def test_parts_of_a_call_may_be_settled_one_after_another() -> None:
+    part = Answer({2: DeviceResult(Outcome.FAILED, detail="no such type")}, attempts=3, http_status=400)
+    books = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, attempts=4)), (1, part))
+    columns = told(books, GIVEN)
+    assert columns["outcome"] == ["assigned", "assigned", "failed"]
+    assert columns["attempts"] == ["4", "4", "3"]
+    assert columns["httpStatus"] == ["", "", "400"]
+    assert columns["detail"] == ["", "", "no such type"]
+
+
+# What is said of rows
+
+
+def test_a_row_tells_what_its_answer_told() -> None:
+    result = DeviceResult(Outcome.ASSIGNED, device_id="d-1", was_created=True, detail="new")
+    at = 1_767_225_600.25
+    one = Answer({0: result}, "c-1", True, 200, attempts=2, unclear_attempts=1, answered_at=at)
+    columns = told(closed(planned(GIVEN[:1]), (1, one)), GIVEN[:1])
+    assert {name: column[0] for name, column in columns.items()} == {
+        "outcome": "assigned",
+        "detail": "new",
+        "customerId": "c-1",
+        "deviceId": "d-1",
+        "customerWasCreated": "true",
+        "deviceWasCreated": "true",
+        "call": "1",
+        "attempts": "2",
+        "unclearAttempts": "1",
+        "httpStatus": "200",
+        "answeredAt": "2026-01-01T00:00:00.250Z",
+    }
+
+
+def test_what_the_answer_did_not_tell_stays_empty() -> None:
+    columns = told(closed(planned(GIVEN[:1]), (1, answer(Outcome.FAILED))), GIVEN[:1])
+    empty = [name for name, column in columns.items() if column == [""]]
+    assert empty == ["detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"] + [
+        "httpStatus",
+        "answeredAt",
+    ]
+
+
+@pytest.mark.parametrize(("was_created", "text"), [(True, "true"), (False, "false"), (None, "")])
+def test_created_is_true_false_or_not_told(was_created: bool | None, text: str) -> None:
+    result = DeviceResult(Outcome.ASSIGNED, was_created=was_created)
+    columns = told(closed(planned(GIVEN[:1]), (1, Answer({0: result}, "", was_created))), GIVEN[:1])
+    assert (columns["deviceWasCreated"], columns["customerWasCreated"]) == ([text], [text])
+
+
+def test_rows_find_their_own_answer_whatever_block_they_stand_in() -> None:
+    results = {at: DeviceResult(Outcome.ASSIGNED, device_id=f"d-{at}") for at in range(3)}
+    books = closed(planned(GIVEN), (1, Answer(results)))
+    assert told(books, GIVEN[1:], first=1)["deviceId"] == ["d-1", "d-2"]
+
+
+def test_a_duplicate_names_line_and_outcome_of_its_original() -> None:
+    rows = [GIVEN[0], GIVEN[1], GIVEN[1], (A, "SN-2", "unassign"), (A, "SN-2", "unassign")]
+    books = closed(planned(rows), (1, answer(Outcome.ASSIGNED, Outcome.SKIPPED)), (2, answer(Outcome.UNASSIGNED)))
+    columns = told(books, rows)
+    assert columns["outcome"] == ["assigned", "skipped", "duplicate", "unassigned", "duplicate"]
+    assert columns["detail"] == ["", "", "same as line 3: skipped", "", "same as line 5: unassigned"]
+    assert columns["call"] == ["1", "1", "", "2", ""]
+
+
+def test_a_duplicate_finds_its_original_in_an_earlier_block() -> None:
+    rows = [GIVEN[0], GIVEN[1], GIVEN[0]]
+    assert told(closed(planned(rows)), rows[2:], first=2)["detail"] == ["same as line 2: notSent"]
+
+
+def test_an_invalid_row_tells_the_loaders_words_and_belongs_to_no_call() -> None:
+    rows = [("?", "SN-1", "assign", "EMAIL")]
+    columns = told(closed(planned(rows)), rows)
+    assert (columns["outcome"], columns["detail"], columns["call"]) == (["invalid"], ["wrong: EMAIL"], [""])
+
+
+# Rows without an answer
+
+
+def test_rows_never_sent_say_why_the_run_ended() -> None:
+    columns = told(closed(planned(GIVEN), why="the deadline has passed"), GIVEN)
+    assert columns["outcome"] == ["notSent"] * 3
+    assert columns["detail"] == ["the run stopped before it: the deadline has passed"] * 3
+    assert columns["attempts"] == columns["unclearAttempts"] == [""] * 3
+
+
+def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() -> None:
+    books = Books(planned(GIVEN))
+    books.settle(1, answer(Outcome.ASSIGNED))
+    columns = told(books.close([(1, None), (1, (1,))], "a signal came"), GIVEN)
+    assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
+    assert columns["detail"][1:] == ["sent, but the run stopped before an answer came"] * 2
+    assert columns["unclearAttempts"] == ["0", "2", "1"]
+
+
+def test_a_doubtful_attempt_says_nothing_of_the_positions_that_it_did_not_ask_for() -> None:
+    columns = told(Books(planned(GIVEN)).close([(1, iter([2]))], "a signal came"), GIVEN)
+    assert columns["outcome"] == ["notSent", "notSent", "unconfirmed"]
+
+
+# What wants attention, and what was changed
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "wanted"),
+    [
+        ("assign", Outcome.ASSIGNED, False),
+        ("assign", Outcome.ALREADY_ASSIGNED, False),
+        ("unassign", Outcome.UNASSIGNED, False),
+        ("assign", Outcome.SKIPPED, True),
+        ("unassign", Outcome.SKIPPED, False),
+        ("assign", Outcome.UNCHANGED, False),
+        ("assign", Outcome.FAILED, True),
+        ("unassign", Outcome.FAILED, True),
+        ("unassign", Outcome.UNCONFIRMED, True),
+        ("assign", Outcome.HELD, True),
+    ],
+)
+def test_whether_a_row_wants_attention(action: str, outcome: Outcome, wanted: bool) -> None:
+    books = closed(planned([(A, "SN-1", action)]), (1, answer(outcome)))
+    assert books.attention().tolist() == [wanted]
+    assert books.attention([outcome]).tolist() == [False]
+
+
+def test_unsent_and_invalid_rows_want_attention_and_duplicates_do_not() -> None:
+    rows = [GIVEN[0], GIVEN[0], ("?", "SN-1", "assign", "EMAIL"), (A, "SN-1", "lend", "ACTION")]
+    books = closed(planned(rows))
+    assert books.attention().tolist() == [True, False, True, True]
+    assert books.attention([Outcome.INVALID]).tolist() == [True, False, False, False]
+
+
+def test_tolerating_one_outcome_tolerates_no_other() -> None:
+    books = closed(planned(GIVEN), (1, answer(Outcome.SKIPPED, Outcome.FAILED, Outcome.ASSIGNED)))
+    assert books.attention([Outcome.SKIPPED, Outcome.HELD]).tolist() == [False, True, False]
+
+
+def test_attention_is_counted_by_outcome() -> None:
+    rows = [GIVEN[0], GIVEN[1], (A, "SN-3", "unassign")]
+    skipped = answer(Outcome.SKIPPED, Outcome.FAILED)
+    books = closed(planned(rows), (1, answer(Outcome.SKIPPED)), (2, skipped))
+    wanted = dict.fromkeys(Outcome, 0) | {Outcome.SKIPPED: 1, Outcome.FAILED: 1}
+    assert books.attention_counts() == wanted
+
+
+def test_only_what_was_assigned_and_unassigned_is_surely_changed() -> None:
+    rows = [(A, f"SN-{at}", "assign") for at in range(len(SENT))]
+    books = closed(planned(rows), (1, answer(*SENT)))
+    changed = [outcome for outcome, sure in zip(SENT, books.surely_changed(), strict=True) if sure]
+    assert changed == [Outcome.ASSIGNED, Outcome.UNASSIGNED]
+
+
+def test_a_customer_created_counts_once_however_many_calls_say_so() -> None:
+    rows = [*GIVEN, (B, "SN-1", "assign"), (C, "SN-1", "assign")]
+    new, old = ((answer(Outcome.ASSIGNED, customer_was_created=created)) for created in (True, False))
+    books = closed(planned(rows, chunk_size=1), (1, new), (2, new), (3, old), (4, new), (5, old))
+    assert books.customers_created() == 2
+
+
+def test_details_and_identifiers_by_the_ten_thousand_stay_with_their_rows() -> None:
+    count = 70_000
+    rows = [(A, f"SN-{at}", "assign") for at in range(count)]
+    results = {at: DeviceResult(Outcome.ASSIGNED, f"d-{at}", detail=f"no. {at}") for at in range(count)}
+    columns = told(closed(planned(rows, chunk_size=count), (1, Answer(results))), rows)
+    assert columns["deviceId"] == [f"d-{at}" for at in range(count)]
+    assert columns["detail"] == [f"no. {at}" for at in range(count)]
+
+
+@pytest.mark.parametrize(("action", "back"), [("assign", "unassign"), ("unassign", "assign")])
+def test_the_inverse_takes_an_action_back(action: str, back: str) -> None:
+    call = planned([(A, "SN-1", action)]).call(1)
+    assert inverse(call.action) == back
+
+
+def test_every_problem_of_a_row_makes_it_invalid() -> None:
+    problems = [problem for problem in Problem if problem]
+    rows = [(A, f"SN-{problem}", "assign", problem.name) for problem in problems]
+    assert closed(planned(rows)).counts()[Outcome.INVALID] == len(problems)

@@ -1,0 +1,207 @@
+"""The table of what each ending means, line by line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.model import Action, ExitCode, Outcome
+from batch.verdict import (
+    CUSTOMER_NOT_FOUND,
+    Broken,
+    Doubt,
+    NoAnswer,
+    Refusal,
+    Settled,
+    StopRun,
+    Suspect,
+    Throttled,
+    TooMany,
+    TryAgain,
+    backoff,
+    judge,
+)
+
+BOTH = pytest.mark.parametrize("action", Action)
+
+
+# No answer
+
+
+@BOTH
+@pytest.mark.parametrize("how", Broken)
+def test_an_attempt_of_which_something_was_sent_may_have_acted(how: Broken, action: Action) -> None:
+    verdict = judge(NoAnswer(how, sent=True, text="why"), action)
+    assert verdict == TryAgain(Doubt.UNCLEAR, "why", counts_as_down=how is not Broken.UNUSABLE)
+
+
+@BOTH
+@pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT])
+def test_an_attempt_of_which_nothing_was_sent_did_nothing(how: Broken, action: Action) -> None:
+    assert judge(NoAnswer(how, sent=False, text="why"), action) == TryAgain(Doubt.NOT_DONE, "why", counts_as_down=True)
+
+
+# Statuses that say the same whatever the text
+
+
+@BOTH
+@pytest.mark.parametrize("asks_to_wait", [True, False])
+def test_429_is_throttling_and_nothing_was_done(asks_to_wait: bool, action: Action) -> None:
+    assert judge(Refusal(429, "slow down", asks_to_wait), action) == Throttled(Doubt.NOT_DONE, "429: slow down")
+
+
+@BOTH
+def test_503_that_asks_to_wait_is_throttling_but_may_have_acted(action: Action) -> None:
+    assert judge(Refusal(503, "", asks_to_wait=True), action) == Throttled(Doubt.UNCLEAR, "HTTP 503")
+
+
+@BOTH
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 520, 599])
+def test_a_server_error_may_have_acted_and_speaks_of_an_outage(status: int, action: Action) -> None:
+    verdict = judge(Refusal(status, "no valid devices, email, too many devices"), action)
+    assert isinstance(verdict, TryAgain)
+    assert (verdict.doubt, verdict.counts_as_down) == (Doubt.UNCLEAR, True)
+
+
+@BOTH
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_only_a_503_is_throttling_because_it_asks_to_wait(status: int, action: Action) -> None:
+    assert isinstance(judge(Refusal(status, "", asks_to_wait=True), action), TryAgain)
+
+
+@BOTH
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_passing_refusal_did_nothing_and_is_no_outage(status: int, action: Action) -> None:
+    verdict = judge(Refusal(status, "customer email conflict"), action)
+    assert verdict == TryAgain(Doubt.NOT_DONE, f"{status}: customer email conflict", counts_as_down=False)
+
+
+@BOTH
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_stops_the_run_and_says_where_the_key_comes_from(status: int, action: Action) -> None:
+    verdict = judge(Refusal(status, "Invalid API key"), action)
+    assert isinstance(verdict, StopRun)
+    assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
+    assert f"{status}: Invalid API key" in verdict.stop.reason
+    assert "TELEMETRON_API_KEY" in verdict.stop.advice
+
+
+@BOTH
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_a_redirect_stops_the_run_and_names_the_base_url(status: int, action: Action) -> None:
+    verdict = judge(Refusal(status, ""), action)
+    assert isinstance(verdict, StopRun)
+    assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
+    assert "--base-url" in verdict.stop.advice
+
+
+# Refusals of the request itself
+
+
+def test_404_on_unassign_is_a_customer_who_does_not_exist() -> None:
+    verdict = judge(Refusal(404, "Customer not found for this organization"), Action.UNASSIGN)
+    assert verdict == Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND, customer_unknown=True)
+
+
+def test_404_on_assign_is_read_like_any_other_refusal() -> None:
+    assert judge(Refusal(404, "Customer not found"), Action.ASSIGN) == Settled(
+        Outcome.FAILED, "404: Customer not found"
+    )
+    assert judge(Refusal(404, "Not Found"), Action.ASSIGN) == Suspect("404: Not Found")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text", ["No valid devices", "no valid devices found for this customer", "No valid device identifiers provided"]
+)
+def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
+    assert judge(Refusal(400, text), action) == Settled(Outcome.SKIPPED, f"400: {text}")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Too many devices",
+        "Too many devices for customer a@b.c",
+        "deviceIdentifiers must contain at most 1000 items",
+        "A maximum of 1,000 devices is allowed",
+        "Request body too large",
+        "no more than 100 identifiers",
+        "payload exceeds the limit",
+    ],
+)
+def test_too_many_devices_is_said_in_many_ways(text: str, action: Action) -> None:
+    assert judge(Refusal(400, text), action) == TooMany(f"400: {text}")
+
+
+@BOTH
+@pytest.mark.parametrize("text", ["", "Payload Too Large", "email"])
+def test_413_is_too_many_devices_whatever_it_says(text: str, action: Action) -> None:
+    assert isinstance(judge(Refusal(413, text), action), TooMany)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text", ["Invalid email format", "No valid customer emails provided", "Invalid e-mail", "Customer is blocked"]
+)
+def test_a_refusal_that_speaks_of_the_customer_fails_all_its_rows(text: str, action: Action) -> None:
+    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, f"400: {text}")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("status", "text"), [(400, "SN-1 is malformed"), (400, ""), (422, "bad device"), (409 + 1, "gone")]
+)
+def test_any_other_refusal_suspects_the_devices(status: int, text: str, action: Action) -> None:
+    assert isinstance(judge(Refusal(status, text), action), Suspect)
+
+
+@BOTH
+@pytest.mark.parametrize(("text", "words"), [("why", "400: why"), ("", "HTTP 400")])
+def test_a_verdict_says_status_and_text(text: str, words: str, action: Action) -> None:
+    assert judge(Refusal(400, text), action) == Suspect(words)
+
+
+@pytest.mark.xfail(strict=True, reason="the field's own name is not taken for a word about devices")
+def test_no_valid_devices_is_understood_by_the_name_of_the_field() -> None:
+    verdict = judge(Refusal(400, "No valid deviceIdentifiers provided"), Action.ASSIGN)
+    assert isinstance(verdict, Settled)
+
+
+# Laws
+
+REFUSALS = st.builds(
+    Refusal,
+    st.integers(300, 599),
+    st.sampled_from(["", "no valid devices", "too many devices", "bad email", "SN-1"]),
+    st.booleans(),
+)
+
+
+@given(REFUSALS, st.sampled_from(Action))
+def test_what_may_have_acted_is_never_called_done_with(ending: Refusal, action: Action) -> None:
+    verdict = judge(ending, action)
+    assert (getattr(verdict, "doubt", Doubt.NOT_DONE) is Doubt.UNCLEAR) == (ending.status >= 500)
+
+
+@given(REFUSALS, st.sampled_from(Action))
+def test_only_5xx_and_broken_connections_speak_of_an_outage(ending: Refusal, action: Action) -> None:
+    verdict = judge(ending, action)
+    assert not getattr(verdict, "counts_as_down", False) or ending.status >= 500
+
+
+@given(REFUSALS)
+def test_only_an_unassign_learns_that_a_customer_is_unknown(ending: Refusal) -> None:
+    assert not getattr(judge(ending, Action.ASSIGN), "customer_unknown", False)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_a_backoff_lies_between_nothing_and_thirty_seconds(failures: int, jitter: float) -> None:
+    assert 0 <= backoff(failures, jitter) < 30
+
+
+@pytest.mark.parametrize(("failures", "most"), [(1, 0.5), (2, 1.0), (3, 2.0), (6, 16.0), (7, 30.0), (1000, 30.0)])
+def test_a_backoff_doubles_up_to_its_ceiling_with_full_jitter(failures: int, most: float) -> None:
+    assert backoff(failures, 0.0) == 0
+    assert backoff(failures, 0.5) == most / 2
+    assert backoff(failures, 1.0) == most
