@@ -5,6 +5,7 @@ for pandas.
 """
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,16 @@ def _options(*, planning_only: bool) -> Callable[[F], F]:
 
 
 @contextmanager
+def _if_anyone_listens() -> Iterator[None]:
+    """What is said into a closed pipe is lost, and that is no error: the files have it all."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
 def _errors_in_words(*, verbose: bool) -> Iterator[None]:
     """The one place where an error becomes a line on standard error and an exit code."""
     try:
@@ -73,7 +84,8 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     with _errors_in_words(verbose=bool(flags["verbose"])):
         config = _resolve(files, flags)
         summary = app.run(config, face=terminal.TerminalFace(config.talk))
-        terminal.show_end(summary, config.talk)
+        with _if_anyone_listens():
+            terminal.show_end(summary, config.talk)
     raise SystemExit(summary.exit_code)
 
 
@@ -86,7 +98,8 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 
     with _errors_in_words(verbose=bool(flags["verbose"])):
         config = _resolve(files, flags)
-        terminal.show_planned(app.make_plan(config), config.talk)
+        with _if_anyone_listens():
+            terminal.show_planned(app.make_plan(config), config.talk)
 
 
 @main.command("resume")
@@ -102,7 +115,8 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
     talk = Talk(yes=True, json=as_json, verbose=verbose)
     with _errors_in_words(verbose=verbose):
         summary = app.resume(_folder(run, reports_dir), os.environ, face=terminal.TerminalFace(talk))
-        terminal.show_end(summary, talk)
+        with _if_anyone_listens():
+            terminal.show_end(summary, talk)
     raise SystemExit(summary.exit_code)
 
 
@@ -118,7 +132,8 @@ def report_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 
     with _errors_in_words(verbose=verbose):
         summary = app.report(_folder(run, reports_dir))
-        terminal.show_end(summary, Talk(json=as_json))
+        with _if_anyone_listens():
+            terminal.show_end(summary, Talk(json=as_json))
     raise SystemExit(summary.exit_code)
 
 

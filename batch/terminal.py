@@ -38,6 +38,13 @@ _MEANS: Final = {
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
+class _Out(Console):
+    """Standard output; a closed pipe is for the command to deal with, not a reason to exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class TerminalFace(Face):
     """Shows a run as it goes on standard error, and asks there where that is wanted."""
 
@@ -56,7 +63,7 @@ class TerminalFace(Face):
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             return True
         show_plan(plan, self._console)
-        return click.confirm(f"Send {plan.calls} calls?", default=False, err=True)
+        return click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
 
     def again(self, former: str) -> bool:
         """Ask whether to process content that a former run has processed."""
@@ -133,7 +140,7 @@ def show_end(summary: Summary, talk: Talk) -> None:
     if talk.quiet:
         return
     fields = summary.fields
-    console = Console()
+    console = _Out()
     table = Table("outcome", "rows", "attention", "", box=None, pad_edge=False)
     table.columns[1].justify = table.columns[2].justify = "right"
     for outcome, count in summary.counts.items():
@@ -154,7 +161,7 @@ def show_planned(plan: Digest, talk: Talk) -> None:
     if talk.json:
         click.echo(json.dumps(plan.as_json(), ensure_ascii=False))
     else:
-        show_plan(plan, Console(quiet=talk.quiet))
+        show_plan(plan, _Out(quiet=talk.quiet))
 
 
 def _verdict(fields: Mapping[str, Any]) -> str:

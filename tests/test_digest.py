@@ -67,19 +67,8 @@ def test_the_shortest_time_is_that_between_the_first_and_the_last_attempt(
 def test_the_json_document_is_made_of_plain_values() -> None:
     document = digested(ROWS).as_json()
     assert json.loads(json.dumps(document)) == document
-    assert document["input"] == [
-        {
-            "name": "rows.csv",
-            "sha256": "hash of rows.csv",
-            "rows": 6,
-            "encoding": "utf-8",
-            "delimiter": ",",
-            "headerLine": 1,
-            "columns": {key: key for key in ("customerEmail", "deviceIdentifier", "action")},
-            "warnings": [],
-        }
-    ]
-    assert document["problems"] == [{"problem": "not an email address", "rows": 1, "lines": [7]}]
+    assert [one["name"] for one in document["inputs"]] == ["rows.csv"]
+    assert document["problems"] == [{"problem": "not an email address", "rows": 1, "firstLines": [7]}]
     assert (document["rate"], document["shortestSeconds"], document["invalid"]) == ("10/s", 0.2, 1)
 
 

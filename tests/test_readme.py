@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -62,7 +63,8 @@ def test_links_lead_to_files_that_are_there() -> None:
 
 
 def test_help_and_usage_errors_do_not_wait_for_pandas() -> None:
-    code = "import sys; from batch import cli; cli.main(['run', '--help'], standalone_mode=False); print('pandas' in sys.modules)"
-    python = __import__("sys").executable
+    code = "import sys; from batch import cli; cli.main(['run', '--help'], standalone_mode=False)"
+    code += "; print('pandas' in sys.modules)"
+    python = sys.executable
     shown = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=README.parent, check=True)
     assert shown.stdout.splitlines()[-1] == "False"

@@ -145,6 +145,24 @@ def test_a_refusal_that_names_its_device_costs_that_device_and_the_rest(bad: int
     assert search.condemned == [bad]
 
 
+def test_a_named_device_that_goes_through_alone_is_not_to_blame() -> None:
+    split = Split((0, 1, 2, 3), 4)
+    split.refused((0, 1, 2, 3), "device 0", [0])
+    split.settled((0,))
+    assert split.condemned() == ()
+    assert set(split.open()) == {1, 2, 3}
+
+
+def test_a_search_lasts_from_the_first_refusal_until_nothing_is_open() -> None:
+    split = Split((0, 1), 2)
+    assert not split.searching
+    split.refused((0, 1), "refused")
+    assert split.searching
+    split.settled((0,))
+    split.refused((1,), "refused")
+    assert not split.searching
+
+
 def test_a_call_whose_first_16_devices_are_refused_alike_is_refused_as_a_whole() -> None:
     search = searched(500, range(500), all_alike)
     assert HOPELESS_AFTER == 16

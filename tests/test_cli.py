@@ -1,0 +1,146 @@
+"""The command line: words, exit codes, and what goes to which stream."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from batch.cli import main
+
+ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\na@x.com,SN-2,assign\na@x.com,,assign\n"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    return str(path)
+
+
+def call(*arguments: object, **environment: str) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments], env=environment)
+
+
+def run(rows: str, *arguments: object, **environment: str) -> Result:
+    reports = Path(rows).parent / "reports"
+    return call("run", rows, "--sandbox", "--reports-dir", reports, "--run-id", "r", *arguments, **environment)
+
+
+def test_the_exit_code_is_the_runs(rows: str) -> None:
+    ended = run(rows)
+    assert ended.exit_code == 1
+    assert "2 of 3 rows are where they should be; 1 want attention." in ended.stdout
+    assert "attention.csv" in ended.stdout
+
+
+def test_talk_goes_to_standard_error_and_results_to_standard_output(rows: str) -> None:
+    ended = run(rows)
+    assert "3 rows: 2 devices of 1 customer in 1 call" in ended.stderr
+    assert 'customerEmail is "customerEmail"' in ended.stderr
+    assert "3 rows: 2 devices" not in ended.stdout
+
+
+def test_with_json_standard_output_is_one_line(rows: str) -> None:
+    ended = run(rows, "--json")
+    assert ended.stdout.count("\n") == 1
+    assert json.loads(ended.stdout)["counts"]["invalid"] == 1
+
+
+def test_quiet_says_nothing(rows: str) -> None:
+    assert run(rows, "--quiet").output == ""
+
+
+def test_a_finished_run_ends_as_before(rows: str) -> None:
+    assert run(rows).exit_code == run(rows).exit_code == 1
+
+
+def test_report_writes_the_files_again(rows: str) -> None:
+    run(rows)
+    folder = Path(rows).parent / "reports" / "r"
+    before = (folder / "reconciliation.csv").read_bytes()
+    (folder / "reconciliation.csv").unlink()
+    assert call("report", folder).exit_code == 1
+    assert call("report", "r", "--reports-dir", folder.parent, "--json").exit_code == 1
+    assert (folder / "reconciliation.csv").read_bytes() == before
+
+
+def test_resume_of_a_finished_run_sends_nothing(rows: str) -> None:
+    run(rows)
+    assert call("resume", "r", "--reports-dir", Path(rows).parent / "reports").exit_code == 1
+
+
+def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    ended = call("report", "nowhere", "--reports-dir", tmp_path)
+    assert ended.exit_code == 2
+    assert ended.stderr == f"Error: there is no run in {tmp_path / 'nowhere'}; name its id or its folder\n"
+
+
+def test_plan_prints_tables_and_touches_nothing(rows: str) -> None:
+    ended = call("plan", rows)
+    assert ended.exit_code == 0
+    assert "empty key cell" in ended.stdout
+    assert [path.name for path in Path(rows).parent.iterdir()] == ["rows.csv"]
+
+
+def test_plan_speaks_json(rows: str) -> None:
+    plan = json.loads(call("plan", rows, "--json", "--rate", "2/s").stdout)
+    assert (plan["rows"], plan["calls"], plan["devices"], plan["invalid"]) == (3, 1, 2, 1)
+    assert plan["stages"] == [{"stage": 2, "action": "assign", "calls": 1, "devices": 2}]
+    assert plan["problems"] == [{"problem": "empty key cell", "rows": 1, "firstLines": [4]}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--rate", "fast"], "--rate: 'fast' is not a rate"),
+        (["--chunk-size", "0"], "--chunk-size: '0' is not a whole number of at least 1"),
+        (["--base-url", "http://example.com"], "--base-url: 'http://example.com' would send the key unencrypted"),
+        (["--column", "serial=X"], "--column: there is no column 'serial'"),
+        (["--profile", "nightly"], "telemetron-batch.toml"),
+    ],
+)
+def test_a_bad_option_is_one_line_and_exit_code_2(
+    rows: str, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = call("run", rows, *arguments)
+    assert ended.exit_code == 2
+    assert ended.stderr.count("\n") == 1
+    assert words in ended.stderr
+
+
+def test_a_missing_column_says_which_headers_were_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Kunde;Serial;Movement\na@x.com;S1;assign\n")
+    ended = call("plan", path)
+    assert ended.exit_code == 2
+    assert "Kunde" in ended.stderr
+    assert "--column" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_verbose_adds_the_traceback(tmp_path: Path) -> None:
+    assert "Traceback" in call("plan", tmp_path / "none.csv", "-v").stderr
+
+
+def test_an_empty_file_has_its_exit_code(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("customerEmail,deviceIdentifier,action\n")
+    assert run(str(path)).exit_code == 2
+    assert run(str(path), "--empty-exit-code", "99").exit_code == 99
+
+
+def test_options_come_from_the_environment_too(rows: str) -> None:
+    ended = run(rows, "--json", TELEMETRON_TOLERATE="invalid", TELEMETRON_CHUNK_SIZE="1")
+    assert ended.exit_code == 0
+    assert json.loads(ended.stdout)["calls"] == 2
+
+
+def test_an_unknown_variable_is_told(rows: str) -> None:
+    assert "TELEMETRON_CHUNKSIZE" in run(rows, TELEMETRON_CHUNKSIZE="1").stderr
+
+
+def test_a_bad_rate_of_the_sandbox_is_one_line() -> None:
+    ended = call("sandbox", "--rate", "often")
+    assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)

@@ -1,0 +1,399 @@
+"""The CSV files of a run, read back with Python's own reader."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from batch.errors import DiskError
+from batch.model import Answer, DeviceResult, InputFile, Outcome
+from batch.plan import Plan
+from batch.reconcile import Books
+from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.rows import RowBlock
+from batch.whole import owners_folder, written_whole
+from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned
+
+TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]
+OURS = ["line", *KEYS, *TOLD, "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt"]
+HOSTILE = st.text(alphabet="ab1,;\"'\n\r\t =+-@|\\é\u2028😀", max_size=12)
+
+
+def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[Outcome] = ()) -> Report:
+    """The report of a run in which rows ended so, in the order of the plan; the rest were not sent."""
+    books, left = Books(plan), iter(outcomes)
+    for call in range(1, plan.calls + 1):
+        ended = zip(range(len(plan.rows_of(call))), left, strict=False)
+        books.settle(call, Answer({at: DeviceResult(outcome) for at, outcome in ended}))
+    return Report(files, books.close([], "a signal came"), raw)
+
+
+def read(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [*csv.reader(file, strict=True)]
+
+
+def records(path: Path) -> list[dict[str, str]]:
+    header, *rows = read(path)
+    assert len(set(header)) == len(header)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def written(
+    folder: Path, header: Sequence[str], rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any
+) -> Path:
+    """The reconciliation of one file of these rows, whose cells are written so."""
+    path = folder / "reconciliation.csv"
+    one = report(planned(rows), file_of(header, len(rows)), **how)
+    assert write_reconciliation(path, one, [block_of(keys_of(rows), cells)]) == len(rows)
+    return path
+
+
+# The reconciliation
+
+
+def test_the_reconciliation_has_one_row_for_each_input_row_in_input_order(tmp_path: Path) -> None:
+    rows = [(B, "SN-2", "unassign"), (A, "SN-1", "assign"), (A, "SN-1", "assign")]
+    path = written(tmp_path, KEYS, rows, rows, outcomes=[Outcome.SKIPPED, Outcome.ASSIGNED])
+    header, *lines = read(path)
+    assert header == OURS
+    assert [line[:6] for line in lines] == [
+        ["2", B, "SN-2", "unassign", "skipped", ""],
+        ["3", A, "SN-1", "assign", "assigned", ""],
+        ["4", A, "SN-1", "assign", "duplicate", "same as line 3: assigned"],
+    ]
+
+
+def test_the_inputs_other_columns_follow_unchanged(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign")]
+    header = ["Note", "customerEmail", "deviceIdentifier", "action", "note"]
+    path = written(tmp_path, header, rows, [("  two\nlines ", " A@X.com", '="SN-1"', "Issue", "0012")])
+    (row,) = records(path)
+    assert [*row] == [*OURS, "Note", "note"]
+    assert (row["Note"], row["note"]) == ("  two\nlines ", "0012")
+    assert (row["customerEmail"], row["deviceIdentifier"], row["action"]) == (A, "SN-1", "assign")
+
+
+def test_a_word_that_means_no_action_is_reported_as_written(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "Lend", "ACTION")]
+    (row,) = records(written(tmp_path, KEYS, rows, [rows[0][:3]]))
+    assert (row["action"], row["outcome"]) == ("Lend", "invalid")
+
+
+def test_columns_named_like_ours_are_told_apart(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign")]
+    header = [*KEYS, "outcome", "line", "deviceId", "file"]
+    (row,) = records(written(tmp_path, header, rows, [(*rows[0], "failed", "9", "d-9", "old.csv")]))
+    assert [*row][len(OURS) :] == ["outcome (input)", "line (input)", "deviceId (input)", "file (input)"]
+    assert (row["outcome"], row["outcome (input)"]) == ("notSent", "failed")
+
+
+def test_a_header_may_repeat_and_every_column_is_kept(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign")]
+    header, line = read(written(tmp_path, ["note", *KEYS, "note"], rows, [("one", *rows[0], "two")]))
+    assert (header[-2:], line[-2:]) == (["note", "note"], ["one", "two"])
+
+
+def test_mapped_columns_are_not_repeated_under_the_headers_they_were_read_from(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign", "K")]
+    file = file_of(
+        ["E-Mail", "Serial", "Move", "Kind"], customerEmail="E-Mail", deviceIdentifier="Serial", action="Move"
+    )
+    path = tmp_path / "reconciliation.csv"
+    write_reconciliation(path, report(planned(rows), file), [block_of(keys_of(rows), [(A, "SN-1", "in", "K")])])
+    assert read(path)[0] == [*OURS, "Kind"]
+
+
+def test_an_empty_input_gives_a_header_alone(tmp_path: Path) -> None:
+    path = tmp_path / "reconciliation.csv"
+    assert write_reconciliation(path, report(planned([]), file_of()), []) == 0
+    assert read(path) == [OURS]
+
+
+def test_blocks_are_written_one_after_another(tmp_path: Path) -> None:
+    rows = [(A, f"SN-{at}", "assign") for at in range(5)]
+    blocks = [block_of(keys_of(rows[:2]), rows[:2]), block_of(keys_of(rows[2:], 4), rows[2:])]
+    path = tmp_path / "reconciliation.csv"
+    assert write_reconciliation(path, report(planned(rows), file_of(), outcomes=[Outcome.FAILED] * 4), blocks) == 5
+    assert [row["line"] for row in records(path)] == ["2", "3", "4", "5", "6"]
+    assert [row["outcome"] for row in records(path)] == ["failed"] * 4 + ["notSent"]
+
+
+# Cells come back exactly
+
+
+@given(st.lists(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=8))
+@example([("", ""), ('"', "\r\n"), ("\r", ","), ("=1+1", "+1"), ("-1", "@a"), ("\tx", " "), ("'", "\\"), ("NULL", "é")])
+def test_raw_every_cell_is_read_back_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]]
+) -> None:
+    rows = [(A, f"SN-{at}", "assign") for at in range(len(cells))]
+    whole = [(*row, *pair) for row, pair in zip(rows, cells, strict=True)]
+    path = written(tmp_path_factory.mktemp("raw"), [*KEYS, "one", "two"], rows, whole)
+    assert [(row["one"], row["two"]) for row in records(path)] == cells
+
+
+@given(HOSTILE.filter(lambda text: text not in OURS))
+def test_raw_a_header_is_read_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    rows = [(A, "SN-1", "assign")]
+    path = written(tmp_path_factory.mktemp("raw"), [*KEYS, text], rows, [(*rows[0], "cell")])
+    assert read(path)[0] == [*OURS, text]
+
+
+def test_a_file_is_utf8_without_a_mark_and_its_lines_end_in_lf(tmp_path: Path) -> None:
+    rows = [("jürgen@x.com", "SN-1", "assign")]
+    content = written(tmp_path, KEYS, rows, rows).read_bytes()
+    assert content.startswith((b'"line"', b"line"))
+    assert "jürgen".encode() in content
+    assert b"\r" not in content
+    assert content.endswith(b"\n")
+
+
+RUNS = ["=1+1", "+SUM(A1)", "-A1", "@x", "\tx", "\r=1", "=", "-", "+", "--1", "-1-1", "+1E", "-1,2,3", "-1\n", "=1"]
+HARMLESS = [
+    "-12",
+    "+3.5",
+    "-0,5",
+    "1E5",
+    "-1E5",
+    "+1.5e-10",
+    "12",
+    "0012",
+    "a=b",
+    " =1",
+    "'=1",
+    "",
+    "2-1",
+    "x@y",
+    "\n=1",
+]
+
+
+@pytest.mark.parametrize("cell", RUNS)
+def test_a_cell_that_a_spreadsheet_would_run_gets_one_apostrophe(tmp_path: Path, cell: str) -> None:
+    rows = [(A, "SN-1", "assign")]
+    (row,) = records(written(tmp_path, [*KEYS, "note"], rows, [(*rows[0], cell)], raw=False))
+    assert row["note"] == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", HARMLESS)
+def test_a_plain_number_and_any_other_text_stays_as_it_is(tmp_path: Path, cell: str) -> None:
+    rows = [(A, "SN-1", "assign")]
+    (row,) = records(written(tmp_path, [*KEYS, "note"], rows, [(*rows[0], cell)], raw=False))
+    assert row["note"] == cell
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=8))
+def test_guarded_a_cell_differs_by_one_leading_apostrophe_at_most(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[str]
+) -> None:
+    rows = [(A, f"SN-{at}", "assign") for at in range(len(cells))]
+    whole = [(*row, cell) for row, cell in zip(rows, cells, strict=True)]
+    path = written(tmp_path_factory.mktemp("guarded"), [*KEYS, "note"], rows, whole, raw=False)
+    for row, cell in zip(records(path), cells, strict=True):
+        assert row["note"] in (cell, f"'{cell}")
+        assert not row["note"].startswith(("=", "@", "\t", "\r"))
+
+
+def test_keys_and_headers_are_guarded_too(tmp_path: Path) -> None:
+    rows = [("+a@x.com", "-SN", "assign")]
+    path = written(tmp_path, [*KEYS, "=note"], rows, [(*rows[0], "")], raw=False)
+    (row,) = records(path)
+    assert (row["customerEmail"], row["deviceIdentifier"], row["'=note"]) == ("'+a@x.com", "'-SN", "")
+
+
+# What wants attention
+
+
+def attention(folder: Path, file: InputFile, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:
+    path = folder / "attention.csv"
+    write_attention(path, report(planned(rows), file, **how), [block_of(keys_of(rows), cells)])
+    return path
+
+
+def test_attention_holds_just_the_rows_that_want_it_in_the_inputs_own_columns(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
+    file = file_of(["Move", "E-Mail", "Serial"], customerEmail="E-Mail", deviceIdentifier="Serial", action="Move")
+    cells = [("Issue", "A@X.COM ", f'="{device}"') for _, device, _ in rows]
+    outcomes = [Outcome.ASSIGNED, Outcome.SKIPPED, Outcome.FAILED]
+    assert read(attention(tmp_path, file, rows, cells, outcomes=outcomes)) == [
+        ["Move", "E-Mail", "Serial", "outcome", "detail"],
+        ["Issue", "A@X.COM ", '="SN-2"', "skipped", ""],
+        ["Issue", "A@X.COM ", '="SN-3"', "failed", ""],
+    ]
+
+
+def test_outcome_and_detail_of_a_former_attention_file_give_way_to_the_new_ones(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign")]
+    file = file_of([*KEYS, "outcome", "detail", "note"])
+    path = attention(tmp_path, file, rows, [(*rows[0], "failed", "old", "mine")], outcomes=[Outcome.SKIPPED])
+    assert read(path) == [[*KEYS, "note", "outcome", "detail"], [*rows[0], "mine", "skipped", ""]]
+
+
+def test_without_rows_that_want_attention_the_file_is_a_header(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign")]
+    assert read(attention(tmp_path, file_of(), rows, rows, outcomes=[Outcome.ASSIGNED])) == [
+        [*KEYS, "outcome", "detail"]
+    ]
+
+
+def test_a_row_of_the_wrong_width_comes_back_without_keys_that_might_pass_for_good_ones(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign", "CELLS")]
+    (row,) = records(attention(tmp_path, file_of([*KEYS, "note"]), rows, [(*rows[0][:3], "mine")]))
+    assert [row[key] for key in KEYS] == ["", "", ""]
+    assert (row["note"], row["outcome"], row["detail"]) == ("mine", "invalid", "wrong: CELLS")
+
+
+# What can be undone
+
+
+def test_undo_is_the_inverse_of_what_was_changed_the_last_row_first(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign"), (B, "SN-4", "assign")]
+    outcomes = [Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.ASSIGNED, Outcome.ASSIGNED]
+    blocks = [block_of(keys_of(rows[2:]), rows[2:]), block_of(keys_of(rows[:2]), rows[:2])]
+    path = tmp_path / "undo.csv"
+    assert write_undo(path, report(planned(rows), file_of(), outcomes=outcomes), blocks) == 3
+    assert read(path) == [[*KEYS], [B, "SN-4", "unassign"], [A, "SN-3", "unassign"], [A, "SN-1", "unassign"]]
+
+
+def test_undo_carried_out_by_the_same_rules_brings_everything_back(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")]
+    outcomes = [Outcome.UNASSIGNED, Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ASSIGNED]
+    path = tmp_path / "undo.csv"
+    write_undo(path, report(planned(rows), file_of(), outcomes=outcomes), [block_of(keys_of(rows), rows)])
+    back = planned([tuple(row) for row in read(path)[1:]])
+    steps = [(back.call(number).customer, str(back.call(number).action)) for number in range(1, back.calls + 1)]
+    assert steps == [(C, "unassign"), (B, "assign"), (B, "unassign"), (A, "assign")]
+
+
+def test_where_nothing_is_sure_to_have_changed_there_is_nothing_to_undo(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-1", "assign"), ("?", "SN-2", "assign", "EMAIL")]
+    path = tmp_path / "undo.csv"
+    assert write_undo(path, report(planned(rows), file_of()), [block_of(keys_of(rows), rows)]) == 0
+    assert read(path) == [[*KEYS]]
+
+
+# Several files
+
+
+@pytest.fixture
+def two_files() -> tuple[Report, list[RowBlock]]:
+    """One file with a note and our headers, one with a place and headers of its own."""
+    first, second = [(A, "SN-1", "assign")], [(B, "SN-2", "unassign")]
+    own = {"customerEmail": "Mail", "deviceIdentifier": "Serial", "action": "Move"}
+    one = file_of([*KEYS, "note"], name="one.csv")
+    two = file_of(["Place", "Serial", "Move", "Mail"], name="two.csv", **own)
+    blocks = [
+        block_of(keys_of(first), [(A, "SN-1", "assign", "mine")], 0),
+        block_of(keys_of(second), [("Ulm", "SN-2", "return", "B@X.com")], 1),
+    ]
+    return report(planned(first, second), one, two), blocks
+
+
+def test_the_reconciliation_of_several_files_names_the_file_and_joins_their_columns(
+    tmp_path: Path, two_files: tuple[Report, list[RowBlock]]
+) -> None:
+    path = tmp_path / "reconciliation.csv"
+    write_reconciliation(path, *two_files)
+    header, *rows = read(path)
+    assert header == ["file", *OURS, "note", "Place"]
+    assert [[*row[:4], *row[-2:]] for row in rows] == [
+        ["one.csv", "2", A, "SN-1", "mine", ""],
+        ["two.csv", "2", B, "SN-2", "", "Ulm"],
+    ]
+
+
+def test_the_attention_of_several_files_can_be_fed_back_as_one(
+    tmp_path: Path, two_files: tuple[Report, list[RowBlock]]
+) -> None:
+    path = tmp_path / "attention.csv"
+    assert write_attention(path, *two_files) == 2
+    header, one, two = read(path)
+    assert header == [*KEYS, "note", "Place", "outcome", "detail"]
+    assert (one[:5], two[:5]) == ([A, "SN-1", "assign", "mine", ""], ["B@X.com", "SN-2", "return", "", "Ulm"])
+
+
+def test_undo_joins_several_files_the_last_first(tmp_path: Path) -> None:
+    first, second = [(A, "SN-1", "assign")], [(B, "SN-2", "assign")]
+    both = report(planned(first, second), file_of(), file_of(), outcomes=[Outcome.ASSIGNED] * 2)
+    path = tmp_path / "undo.csv"
+    write_undo(path, both, [block_of(keys_of(second), second, 1), block_of(keys_of(first), first, 0)])
+    assert [row[0] for row in read(path)[1:]] == [B, A]
+
+
+# Whole or not at all
+
+
+def failing(block: RowBlock, error: Exception) -> Iterator[RowBlock]:
+    yield block
+    raise error
+
+
+def test_a_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign")]
+    assert written(tmp_path, KEYS, rows, rows).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_that_fills_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign")]
+    path = tmp_path / "reconciliation.csv"
+    path.write_text("old")
+    full = OSError(28, "No space left on device")
+    with pytest.raises(DiskError, match=r"cannot write .*reconciliation\.csv \(No space left on device\); make room"):
+        write_reconciliation(
+            path, report(planned(rows), file_of()), failing(block_of(keys_of(rows[:1]), rows[:1]), full)
+        )
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_bug_while_writing_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "undo.csv"
+    path.write_text("old")
+    rows = [(A, "SN-1", "assign")]
+    with pytest.raises(ZeroDivisionError):
+        write_undo(path, report(planned(rows), file_of()), failing(block_of(keys_of(rows), rows), ZeroDivisionError()))
+    assert path.read_text() == "old"
+
+
+def test_nothing_stands_under_the_name_before_all_of_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    with written_whole(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_what_a_killed_process_left_of_a_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    (tmp_path / ".new.csv.new").write_bytes(b"of a process that died, and longer")
+    with written_whole(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskError, match=r"cannot write .* \(No such file or directory\)"),
+        written_whole(tmp_path / "a" / "b"),
+    ):
+        pass
+
+
+def test_a_runs_folder_is_its_owners_and_may_be_there_already(tmp_path: Path) -> None:
+    folder = owners_folder(tmp_path / "reports" / "r1")
+    assert owners_folder(folder) == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match=r"cannot create .*; choose another --reports-dir"):
+        owners_folder(tmp_path / "file" / "r1")

@@ -1,0 +1,283 @@
+"""A call that was cut off goes on as if nothing had happened."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch import clock
+from batch.client import Client
+from batch.exchange import Exchange
+from batch.journal import Ending, Journal, JournalDraft, Settlement
+from batch.model import Action, Answer, Call, DeviceResult, Outcome
+from batch.pacing import Permit
+from batch.split import Split
+from batch.traffic import Halt, Leave
+from batch.verdict import Broken, NoAnswer, Refusal
+from batch.work import Try, Work, halved, named, take_up
+
+NO_MAXIMUM = 1 << 30
+
+
+def call_of(*devices: str) -> Call:
+    return Call(1, 0, "a@b.c", Action.ASSIGN, devices)
+
+
+def fresh(folder: Path) -> Journal:
+    JournalDraft(folder / "journal.sqlite3").publish({})
+    return Journal(folder / "journal.sqlite3")
+
+
+def answer(*positions: int, outcome: Outcome = Outcome.ASSIGNED) -> Answer:
+    return Answer({position: DeviceResult(outcome) for position in positions})
+
+
+# Bookkeeping
+
+
+def test_only_attempts_that_held_all_devices_count_for_them() -> None:
+    tries = [Try(frozenset({0, 1, 2}), 1.0, True), Try(frozenset({0}), 2.0, True), Try(frozenset({0, 1}), 3.0, False)]
+    work = Work(call_of("A", "B", "C"), Split((0, 1, 2), 9), tries)
+    assert [work.asked_before(asked) for asked in ([0], [0, 1], [2], [])] == [(3, 2), (2, 1), (1, 1), (3, 2)]
+
+
+def test_the_last_doubt_is_the_last_attempt_that_may_have_acted() -> None:
+    work = Work(call_of("A"), Split((0,), 9))
+    assert work.last_doubt() is None
+    work.tries += [Try(frozenset({0}), 1.0, True), Try(frozenset({0}), 2.0, True), Try(frozenset({0}), 3.0, False)]
+    assert work.last_doubt() == 2.0
+
+
+@pytest.mark.parametrize(("size", "half"), [(1, 1), (2, 1), (3, 1), (4, 2), (501, 250)])
+def test_too_many_are_halved_down_to_one(size: int, half: int) -> None:
+    assert halved(tuple(range(size))) == half
+
+
+@pytest.mark.parametrize(
+    ("text", "positions"),
+    [
+        ("SN-1 is malformed", (0,)),
+        ("devices SN-12, SN-1.", (0, 1)),
+        ("SN-12 is malformed", (1,)),
+        ("sn-1 is malformed", ()),
+        ("XSN-1 and SN-1X", ()),
+        ("A+B(c) is odd", (2,)),
+        ("X is odd", ()),
+        ("nothing", ()),
+    ],
+)
+def test_a_device_is_named_by_a_text_that_has_its_identifier_as_a_word(text: str, positions: tuple[int, ...]) -> None:
+    assert named(call_of("SN-1", "SN-12", "A+B(c)", "X"), (0, 1, 2, 3), text) == positions
+
+
+def test_only_devices_that_were_asked_for_can_be_named() -> None:
+    assert named(call_of("SN-1", "SN-2"), (1,), "SN-1 and SN-2") == (1,)
+
+
+# Taking up
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Any:
+    journal = fresh(tmp_path)
+    yield journal
+    journal.close()
+
+
+def recorded(journal: Journal, *steps: tuple[tuple[int, ...] | None, Ending | None, tuple[int, ...]]) -> None:
+    """Attempts at call 1: what they asked for, how they ended, what that settled."""
+
+    async def main() -> None:
+        for at, (asked, ending, settled) in enumerate(steps):
+            number = await journal.started(1, asked, float(at))
+            settlement = Settlement(1, answer(*settled), by_attempt=True) if settled else None
+            if ending is not None:
+                await journal.ended(number, ending, at + 0.5, settlement)
+
+    asyncio.run(main())
+
+
+REPLY = Ending("answered", "Reply", 200)
+UNCLEAR = Ending("unclear", "TryAgain", None, "no answer")
+SUSPECT = Ending("refused", "Suspect", 400, "400: bad")
+
+
+def test_a_call_that_the_journal_does_not_know_is_all_open(journal: Journal) -> None:
+    work = take_up(call_of("A", "B", "C"), journal, 2)
+    assert (work.split.next(), set(work.split.open()), work.tries) == ((0, 1), {0, 1, 2}, [])
+
+
+def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acted(journal: Journal) -> None:
+    recorded(journal, (None, UNCLEAR, ()), (None, None, ()))
+    work = take_up(call_of("A", "B"), journal, NO_MAXIMUM)
+    assert work.split.next() == (0, 1)
+    assert work.asked_before([0, 1]) == (2, 2)
+    assert work.last_doubt() == 1.0
+
+
+def test_a_settled_call_has_nothing_left_to_ask(journal: Journal) -> None:
+    recorded(journal, (None, REPLY, (0, 1)))
+    assert take_up(call_of("A", "B"), journal, NO_MAXIMUM).split.next() is None
+
+
+def test_a_device_left_out_is_asked_for_once_more_but_not_twice(journal: Journal) -> None:
+    recorded(journal, (None, REPLY, (0,)))
+    work = take_up(call_of("A", "B"), journal, NO_MAXIMUM)
+    assert work.split.next() == (1,)
+    assert work.split.settled((1,), (1,)) == (1,)
+
+
+def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journal) -> None:
+    recorded(journal, (None, SUSPECT, ()))
+    split = Split((0, 1, 2, 3), NO_MAXIMUM)
+    split.refused((0, 1, 2, 3), SUSPECT.text)
+    assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.next() == split.next()
+
+
+def test_what_was_given_up_stays_closed_and_the_rest_is_asked(journal: Journal) -> None:
+    recorded(journal, ((0, 1), UNCLEAR, ()))
+    asyncio.run(journal.settled(Settlement(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
+    work = take_up(call_of("A", "B", "C"), journal, NO_MAXIMUM)
+    assert set(work.split.open()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict"), [((1,), "Suspect"), ((0, 2), "TooMany"), ((2,), "Settled"), ((1, 2), "Reply")]
+)
+def test_a_history_that_does_not_fit_together_costs_no_device(
+    asked: tuple[int, ...], verdict: str, journal: Journal
+) -> None:
+    recorded(journal, (None, SUSPECT, ()), (asked, Ending("refused", verdict, 400, "?"), ()))
+    assert set(take_up(call_of("A", "B", "C"), journal, NO_MAXIMUM).split.open()) == {0, 1, 2}
+
+
+def test_a_result_without_an_attempt_keeps_its_devices_closed(journal: Journal) -> None:
+    asyncio.run(journal.settled(Settlement(1, answer(1), by_attempt=False)))
+    assert set(take_up(call_of("A", "B"), journal, NO_MAXIMUM).split.open()) == {0}
+
+
+# Interrupted and resumed equals uninterrupted
+
+
+class Killed(BaseException):
+    """Ends the process between a request and its answer."""
+
+
+class OpenGate:
+    """Traffic that lets everything through at once."""
+
+    def __init__(self) -> None:
+        self.halt, self.successes, self.heard = Halt(), 0, True
+
+    async def leave(self, call: int) -> Leave:
+        return Leave(call, Permit(0, 0.0, probe=False), while_down=False)
+
+    async def depart(self) -> None:
+        return
+
+    def answered(self, *_: object) -> None:
+        return
+
+    throttled = failed = tell = answered
+
+
+@dataclass
+class Api:
+    """Answers by what is asked and by how many requests came before, so that it can be cut off and go on."""
+
+    guilty: frozenset[str] = frozenset()
+    text: str = "400"
+    maximum: int = 99
+    forgotten: frozenset[tuple[int, str]] = frozenset()
+    """Devices that the answer to the request of this number leaves out."""
+    trouble: dict[int, Exchange] = field(default_factory=dict)
+    """What becomes of the request of this number instead of an answer."""
+    killed_at: int | None = None
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def post(self, _: str, body: bytes) -> Exchange:
+        devices = tuple(json.loads(body)["deviceIdentifiers"])
+        number = len(self.asked)
+        if number == self.killed_at:
+            raise Killed
+        self.asked.append(devices)
+        return self.trouble.get(number) or self._answer(number, devices)
+
+    def _answer(self, number: int, devices: Iterable[str]) -> Exchange:
+        guilty = sorted(self.guilty.intersection(devices))
+        if len([*devices]) > self.maximum:
+            return Exchange(Refusal(413, ""), status=413)
+        if guilty:
+            return Exchange(Refusal(400, self.text.format(guilty[0])), status=400)
+        assigned = [device for device in devices if (number, device) not in self.forgotten]
+        return Exchange(None, json.dumps({"success": True, "assignedDevices": assigned}).encode(), 200)
+
+
+TROUBLE = st.sampled_from(
+    [
+        Exchange(NoAnswer(Broken.TIMEOUT, sent=True, text="no answer")),
+        Exchange(NoAnswer(Broken.CONNECTION, sent=False, text="refused")),
+        Exchange(Refusal(500, "oh"), status=500),
+        Exchange(Refusal(429, "slow"), status=429),
+        Exchange(None, b"<html>", 200),
+        Exchange(Refusal(400, "Customer is blocked"), status=400),
+        Exchange(Refusal(400, "No valid devices"), status=400),
+    ]
+)
+DEVICES = tuple(f"SN-{number:02}" for number in range(20))
+
+
+@st.composite
+def apis(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "guilty": frozenset(draw(st.lists(st.sampled_from(DEVICES), max_size=20))),
+        "text": draw(st.sampled_from(["bad", "{} is malformed"])),
+        "maximum": draw(st.sampled_from([99, 99, 12, 5, 1])),
+        "forgotten": frozenset(draw(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(DEVICES)), max_size=6))),
+        "trouble": draw(st.dictionaries(st.integers(0, 30), TROUBLE, max_size=5)),
+    }
+
+
+async def settle(api: Api, call: Call, journal: Journal) -> None:
+    client = Client(api.post, journal, OpenGate(), attempts=1000, wall=lambda: 1.0)  # type: ignore[arg-type]
+    await client.settle(call)
+
+
+def outcomes(journal: Journal) -> dict[int, Outcome]:
+    return {
+        position: result.outcome
+        for settlement in journal.settlements()
+        for position, result in settlement.answer.results.items()
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(apis(), st.integers(2, 20), st.data())
+def test_a_call_cut_off_anywhere_goes_on_with_the_same_requests_to_the_same_end(
+    tmp_path_factory: pytest.TempPathFactory, terms: dict[str, Any], size: int, data: st.DataObject
+) -> None:
+    call = call_of(*DEVICES[:size])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "jitter", lambda: 0.0)
+        whole, journal = Api(**terms), fresh(tmp_path_factory.mktemp("whole"))
+        asyncio.run(settle(whole, call, journal))
+        expected = outcomes(journal)
+        journal.close()
+
+        cut = data.draw(st.integers(0, len(whole.asked) - 1), "cut before the answer to request")
+        api, journal = Api(**terms, killed_at=cut), fresh(tmp_path_factory.mktemp("cut"))
+        with pytest.raises(Killed):
+            asyncio.run(settle(api, call, journal))
+        api.killed_at = None
+        asyncio.run(settle(api, call, journal))
+        assert api.asked == whole.asked
+        assert outcomes(journal) == expected
+        assert set(expected) == set(range(size))
+        assert len([*journal.unclear_attempts()]) >= 1
+        journal.close()
