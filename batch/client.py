@@ -32,12 +32,11 @@ from batch.verdict import (
     backoff,
     judge,
 )
-from batch.work import Try, Work, halved, named, take_up
+from batch.work import NO_MAXIMUM, Try, Work, halved, named, take_up
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
 _FOREIGN_TOLD: Final = 5
-_NO_MAXIMUM: Final = 1 << 30
 _LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, detail="the answer left this device out, twice")
 
 
@@ -89,7 +88,7 @@ class Client:
         self._traffic = traffic
         self._attempts = attempts
         self._wall = wall
-        self._maximum = _NO_MAXIMUM
+        self._maximum = NO_MAXIMUM
 
     async def settle(self, call: Call) -> CallEnd:
         """Go on with a call until each of its devices has a result in the journal, or the run halts."""
@@ -164,6 +163,8 @@ class Client:
         results: dict[int, DeviceResult] = {}
         match result:
             case wire.Reply():
+                # Learnt only now: where no smaller request helps, it was not the size.
+                self._maximum = min(self._maximum, work.maximum)
                 left_out = work.split.settled(asked, result.omitted)
                 results |= {**result.results, **dict.fromkeys(left_out, _LEFT_OUT)}
             case Settled(outcome, text):
@@ -172,8 +173,8 @@ class Client:
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
                 results |= dict.fromkeys(alike, DeviceResult(outcome, detail=text))
             case TooMany():
-                self._maximum = min(self._maximum, halved(asked))
-                work.split.too_many(asked, halved(asked))
+                work.maximum = halved(asked)
+                work.split.too_many(asked, work.maximum)
             case Suspect(text) | Stubborn(text):
                 work.split.refused(asked, text, named(work.call, asked, text))
             case _:

@@ -90,6 +90,9 @@ class _Problems:
 
     def read(self, option: Option, source: str, texts: Sequence[str]) -> Any:
         """The value of an option's text or texts; None, and a problem more, if they are no good."""
+        if len(texts) != 1 and not option.repeatable:
+            self.found.append(f"{source}: takes one value, not {len(texts)}")
+            return None
         values = []
         for text in texts:
             try:
@@ -112,23 +115,27 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
     _unknown_keys(profile, where, problems)
     values: dict[str, Any] = {}
     told: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for option in OPTIONS:
         source, texts = _texts(option, flags, environ, profile, where)
+        sources[option.key] = source
         if texts is None:
             values[option.key] = () if option.repeatable else option.default
         else:
             values[option.key] = problems.read(option, source, texts)
             told[option.key] = _as_told(option, texts, values[option.key])
     if values["auto_create_devices"] is False and values["device_type"]:
-        problems.found.append("--device-type: is only used with --auto-create-devices")
+        problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
+    if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
+        values["api_key_file"] = None  # the environment beats the profile
     return _config(files, values, environ, told)
 
 
 def _as_told(option: Option, texts: Sequence[str], value: Any) -> Any:
     """What was said of an option, for the records: so that reading it again gives the same value."""
-    if not option.metavar:
+    if not option.metavar or not texts:
         return value
     return list(texts) if option.repeatable else texts[-1]
 
@@ -239,9 +246,10 @@ def _profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict
         return {}, ""
     file = Path(config or PROFILE_FILE)
     tables = _toml(file)
-    keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _plain(key) in BY_KEY}
+    keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _takes_a_table(key)}
     if name:
-        profiles = {**tables, **tables.get("profiles", {}), **tables.get("profile", {})}
+        inner = [tables[key] for key in ("profiles", "profile") if isinstance(tables.get(key), dict)]
+        profiles = {name: table for one in (tables, *inner) for name, table in one.items()}
         if not isinstance(profiles.get(name), dict):
             known = [key for key, value in profiles.items() if isinstance(value, dict)]
             raise ConfigError(f"{file} has no profile {name!r}", f"it has: {', '.join(known) or 'none'}")
@@ -265,6 +273,11 @@ def _unknown_keys(profile: Mapping[str, Any], where: str, problems: _Problems) -
             close = difflib.get_close_matches(key, BY_KEY, n=1)
             hint = f"; did you mean {BY_KEY[close[0]].name}?" if close else ""
             problems.found.append(f"{where}: unknown key {key.replace('_', '-')!r}{hint}")
+
+
+def _takes_a_table(key: str) -> bool:
+    option = BY_KEY.get(_plain(key))
+    return option is not None and option.repeatable
 
 
 def _plain(key: str) -> str:

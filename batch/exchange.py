@@ -26,6 +26,7 @@ _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 4.0
 """Shorter than common servers keep an idle connection, so that few close under a request."""
 _ENOUGH_LATENCIES: Final = 5
+_BRUSQUE_AT_MOST: Final = 20
 
 ENDINGS: Final[Mapping[type[Exception], Broken]] = {
     httpx2.ConnectError: Broken.CONNECTION,
@@ -92,6 +93,7 @@ class Exchanger:
         self._wall = wall
         self._latencies: deque[float] = deque(maxlen=50)
         self._deadlines: set[asyncio.Timeout] = set()
+        self._brusque = 0
 
     async def post(self, path: str, body: bytes) -> Exchange:
         """Make one request; whatever happens to it comes back as a value."""
@@ -124,14 +126,20 @@ class Exchanger:
             hint = read_hints(response.headers, self._wall())
             if response.is_success:
                 self._latencies.append(seconds)
+                self._brusque = 0
                 return Exchange(None, await _whole(response), response.status_code, hint)
-            text = wire.read_error(await _whole(response))
-            waits = hint.retry_after or self._is_brusque(seconds)
+            text = wire.read_error(await _as_far_as_it_comes(response))
+            waits = hint.retry_after or (response.status_code == 503 and self._is_brusque(seconds))
             return Exchange(Refusal(response.status_code, text, waits), b"", response.status_code, hint)
 
     def _is_brusque(self, seconds: float) -> bool:
-        """Came a 503 faster than the API ever works? Then a proxy in front of it throttles."""
-        return len(self._latencies) >= _ENOUGH_LATENCIES and seconds < median(self._latencies) / 2
+        """Came a 503 faster than the API ever works? Then a proxy in front of it throttles.
+
+        Unless nothing but such answers comes: then the API behind the proxy is down.
+        """
+        self._brusque += 1
+        fast = len(self._latencies) >= _ENOUGH_LATENCIES and seconds < median(self._latencies) / 2
+        return fast and self._brusque <= _BRUSQUE_AT_MOST
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -149,7 +157,8 @@ async def connected(
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """An HTTP client for one host: no redirects, no proxies or credentials from the environment.
 
-    `seconds` bounds the time to connect; the rest is bounded by the exchange's deadline.
+    `seconds` is the deadline of an attempt. To connect must take less: a connection that is
+    cancelled in its TLS handshake leaks its socket.
     HTTP/1.1 only: with HTTP/2 all calls would share the fate of one connection.
     """
     limits = httpx2.Limits(
@@ -158,7 +167,7 @@ async def connected(
     async with httpx2.AsyncClient(
         base_url=base_url,
         headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": _AGENT},
-        timeout=httpx2.Timeout(None, connect=min(_CONNECT_SECONDS, seconds)),
+        timeout=httpx2.Timeout(None, connect=min(_CONNECT_SECONDS, 0.8 * seconds)),
         limits=limits,
         transport=transport,
         trust_env=False,
@@ -178,6 +187,14 @@ async def _whole(response: httpx2.Response) -> bytes:
         if len(body) > LARGEST_BODY:
             raise _TooLargeError
     return bytes(body)
+
+
+async def _as_far_as_it_comes(response: httpx2.Response) -> bytes:
+    """The body of a refusal: its status stands, whatever becomes of its text."""
+    try:
+        return await _whole(response)
+    except (httpx2.HTTPError, _TooLargeError):
+        return b""
 
 
 def _told(how: Broken, exc: Exception, seconds: float) -> str:

@@ -18,14 +18,14 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from batch.errors import JournalError
+from batch.errors import DiskError, JournalError
 from batch.model import OUTCOMES, Answer, DeviceResult
 from batch.rows import RowBlock
 from batch.whole import sync_folder
@@ -113,29 +113,32 @@ class JournalDraft:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._aside = path.with_name(path.name + ".new")
-        self._aside.unlink(missing_ok=True)
-        os.close(os.open(self._aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._connection = _connect(self._aside)
-        # Nothing is at stake before the rename, which comes after one full sync.
-        self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
-        self._connection.execute("BEGIN")
+        with _disk_errors(path):
+            self._aside.unlink(missing_ok=True)
+            os.close(os.open(self._aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._connection = _connect(self._aside)
+            # Nothing is at stake before the rename, which comes after one full sync.
+            self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
+            self._connection.execute("BEGIN")
 
     def add(self, block: RowBlock) -> None:
         """Append a block of the input."""
         row = (block.file, _packed(block.keys), _packed(block.cells))
-        self._connection.execute("INSERT INTO blocks (file, keys, cells) VALUES (?, ?, ?)", row)
+        with _disk_errors(self._path):
+            self._connection.execute("INSERT INTO blocks (file, keys, cells) VALUES (?, ?, ?)", row)
 
     def publish(self, meta: Mapping[str, object]) -> None:
         """Make it the run's journal, on disk to the last byte."""
-        _write_meta(self._connection, meta)
-        self._connection.execute("COMMIT")
-        self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._connection.close()
-        with self._aside.open("rb") as file:
-            os.fsync(file.fileno())
-        self._aside.replace(self._path)
-        sync_folder(self._path.parent)
+        with _disk_errors(self._path):
+            _write_meta(self._connection, meta)
+            self._connection.execute("COMMIT")
+            self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._connection.close()
+            with self._aside.open("rb") as file:
+                os.fsync(file.fileno())
+            self._aside.replace(self._path)
+            sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -156,7 +159,8 @@ class Journal:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(sqlite3.Error):  # a full disk: the log is read just as well
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     # Reading
@@ -276,7 +280,7 @@ class Journal:
         if self._writer is not None:
             self._writer.wait(write)
         else:
-            with self._connection:
+            with _disk_errors(self._path), self._connection:
                 write(self._connection)
 
     def _writing(self) -> Writer:
@@ -291,21 +295,31 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """What the disk refuses, said in words."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        raise DiskError(f"cannot write {path} ({exc})", "make room, then run the same command again") from exc
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """A connection to a journal of ours; whatever else it may be is refused, untouched."""
     advice = "name another --run-id, or move that file away"
     try:
         with path.open("rb") as file:
             head = file.read(72)
+        # Read from the header, for to open a database may already change it.
         ours = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
         if not ours:
             raise JournalError(f"{path} is not a journal of telemetron-batch", advice)
-        if path.stat().st_size < int.from_bytes(head[28:32], "big") * _page_size(head):
-            raise JournalError(f"{path} is cut short", advice)
-        connection = _connect(path)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        version = int.from_bytes(head[60:64], "big")
         if version != SCHEMA_VERSION:
             raise JournalError(f"{path} was written by another version (schema {version})", advice)
+        if _is_cut_short(path, head):
+            raise JournalError(f"{path} is cut short", advice)
+        connection = _connect(path)
         connection.execute("SELECT count(*) FROM results").fetchone()
         connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.DatabaseError as exc:
@@ -315,9 +329,13 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _page_size(head: bytes) -> int:
-    size = int.from_bytes(head[16:18], "big")
-    return 65536 if size == 1 else size
+def _is_cut_short(path: Path, head: bytes) -> bool:
+    """Is the file shorter than its header says, with no write-ahead log that may hold the rest?"""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        return False
+    page = int.from_bytes(head[16:18], "big")
+    return path.stat().st_size < int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
 
 
 def _write_meta(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:

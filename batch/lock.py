@@ -49,8 +49,12 @@ class Lock:
             holder = _read_owner(descriptor)
             os.close(descriptor)
             raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m") from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run]).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run]).encode(), 0)
+        except OSError as exc:
+            os.close(descriptor)
+            raise DiskError(f"cannot write {path} ({exc.strerror})", "make room, then run the same again") from exc
         return cls(path, descriptor)
 
     def release(self) -> None:
@@ -69,13 +73,18 @@ def _read_owner(descriptor: int) -> str:
 def state_folder() -> Path:
     """Where things that outlive a run are kept, per user of this host."""
     base = os.environ.get("XDG_STATE_HOME")
-    folder = (Path(base) if base else Path.home() / ".local" / "state") / "telemetron-batch"
     try:
+        folder = (Path(base) if base else Path.home() / ".local" / "state") / "telemetron-batch"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        # A service account may have no home to write to; locks must then meet elsewhere.
-        folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    # A service account may have no home, or none to write to; locks must then meet elsewhere.
+    folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise DiskError(f"{folder} belongs to somebody else", "set XDG_STATE_HOME to a folder of your own")
     return folder
 
 

@@ -55,10 +55,11 @@ def logged_to(path: Path, secret: Secret | None) -> Iterator[None]:
     handler.setFormatter(_JsonLines())
     handler.addFilter(Redaction(secret))
     LOGGER.addHandler(handler)
-    level, LOGGER.level = LOGGER.level, logging.INFO
+    level = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
     try:
         yield
     finally:
         LOGGER.removeHandler(handler)
-        LOGGER.level = level
+        LOGGER.setLevel(level)
         handler.close()

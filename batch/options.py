@@ -18,7 +18,8 @@ DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:s|min|m|h|d)?\s*)+")
+_NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
+_DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1,4}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ def _flag(text: str) -> bool:
     raise ValueError(f"{text!r} is neither yes nor no")
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int = 10**12) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", text.strip()) or int(text) < least:
-            raise ValueError(f"{text!r} is not a whole number of at least {least}")
+        if not re.fullmatch(r"[0-9]{1,13}", text.strip()) or not least <= int(text) <= most:
+            bounds = f"of at least {least}" if most == 10**12 else f"from {least} to {most}"
+            raise ValueError(f"{text!r} is not a whole number {bounds}")
         return int(text)
 
     return read
@@ -88,7 +90,7 @@ def _seconds(text: str) -> float:
     word = text.strip().lower()
     if not _DURATION.fullmatch(word):
         raise ValueError(f"{text!r} is not a duration: write it as 90s, 15m, 1h30m or 2d")
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?", word)
+    parts = re.findall(rf"({_NUMBER})\s*(s|min|m|h|d)?", word)
     return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
@@ -108,9 +110,13 @@ def _share(text: str) -> Share:
 
 def _base_url(text: str) -> str:
     url = text.strip().rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError(f"{text!r} is not a URL such as {DEFAULT_BASE_URL}")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"[!-~]+", url):
+        raise ValueError(f"that is not a URL such as {DEFAULT_BASE_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("a base URL has no user, password, query or fragment")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
@@ -213,7 +219,7 @@ OPTIONS: Final = (
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
     Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False, plans=True),
     Option("allow-empty", _flag, "An input without rows is no error.", default=False, plans=True),
-    Option("empty-exit-code", _N0, "Exit code for an input without rows.", "N", plans=True),
+    Option("empty-exit-code", _whole(0, 255), "Exit code for an input without rows.", "N", plans=True),
     Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False, plans=True),
     Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),

@@ -101,12 +101,11 @@ Verdict = TryAgain | Throttled | TooMany | Suspect | Settled | StopRun
 
 CUSTOMER_NOT_FOUND: Final = "customer not found"
 
-_NO_VALID_DEVICES: Final = re.compile(r"\bno valid (devices?|identifiers?)\b", re.IGNORECASE)
-_TOO_MANY: Final = re.compile(
-    r"too (many|large|long)|\b(maximum|max|at most|limit(ed)? (of|to)|exceed\w*|no more than)\b",
-    re.IGNORECASE,
-)
+_NO_VALID_DEVICES: Final = re.compile(r"\bno valid (device|identifier)\w*", re.IGNORECASE)
+_TOO_MANY: Final = re.compile(r"too (many|large|long)", re.IGNORECASE)
+_AT_MOST: Final = re.compile(r"\b(maximum|max|at most|limit(ed)? (of|to)|exceed\w*|no more than)\b", re.IGNORECASE)
 _OF_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
+_OF_REQUEST: Final = re.compile(r"request|call|payload|body|array|batch|at once", re.IGNORECASE)
 _OF_CUSTOMER: Final = re.compile(r"e-?mail|customer", re.IGNORECASE)
 _TRANSIENT_4XX: Final = frozenset({408, 409, 425})
 
@@ -137,11 +136,19 @@ def _judge_refused(ending: Refusal, action: Action) -> Verdict:
         return Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND, customer_unknown=True)
     if _NO_VALID_DEVICES.search(text):
         return Settled(Outcome.SKIPPED, _words(ending))
-    if status == 413 or (_TOO_MANY.search(text) and _OF_DEVICES.search(text)):
+    if status == 413 or _speaks_of_size(text):
         return TooMany(_words(ending))
     if _OF_CUSTOMER.search(text):
         return Settled(Outcome.FAILED, _words(ending))
     return Suspect(_words(ending))
+
+
+def _speaks_of_size(text: str) -> bool:
+    """Is the request too large? A customer's own quota, which no smaller request helps, is not meant."""
+    if not _OF_DEVICES.search(text):
+        return False
+    quota = _OF_CUSTOMER.search(text) and not _OF_REQUEST.search(text)
+    return bool(_TOO_MANY.search(text) or (_AT_MOST.search(text) and not quota))
 
 
 def _words(ending: Refusal) -> str:

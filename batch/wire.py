@@ -7,7 +7,7 @@ knows nothing of connections, retries or rows.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,7 +88,7 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
     if answer.get("success") is not True:
         raise UnusableError(f"its success is not true: {_shown(answer)}")
     said = [*_entries(answer, call.action)]
-    joined, foreign = _join(said, {position: call.devices[position] for position in positions})
+    joined, foreign = _join(said, call.devices, frozenset(positions))
     results = {
         position: _result(entries, call.action)
         for position, entries in joined.items()
@@ -126,7 +126,7 @@ def _object(body: bytes) -> dict[str, object]:
 def _shown(answer: Mapping[str, object]) -> str:
     for name in ("error", "message"):
         if answer.get(name):
-            return _one_line(_text(answer[name]))
+            return _one_line(answer[name] if isinstance(answer[name], str) else json.dumps(answer[name]))
     return _one_line(json.dumps(answer))
 
 
@@ -138,13 +138,15 @@ def _one_line(text: str) -> str:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    # JSON can spell half a character, which no file could hold.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
     """Every device the answer speaks of; entries may be objects or bare identifiers."""
     for name, outcome in _LISTS[action].items():
-        entries = answer.get(name, [])
+        entries = answer.get(name) or []
         if not isinstance(entries, list):
             raise UnusableError(f"its {name} is not a list")
         for entry in entries:
@@ -160,32 +162,38 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
             )
 
 
-def _join(said: Sequence[_Said], asked: Mapping[int, str]) -> tuple[Mapping[int, list[_Said]], tuple[str, ...]]:
-    """Match by identifier: exact, then trimmed, then ignoring case where only one can be meant."""
-    exact = {identifier: position for position, identifier in asked.items()}
-    trimmed = _unambiguous({position: identifier.strip() for position, identifier in asked.items()})
-    folded = _unambiguous({position: identifier.strip().casefold() for position, identifier in asked.items()})
+def _join(
+    said: Sequence[_Said], devices: Sequence[str], asked: Collection[int]
+) -> tuple[Mapping[int, list[_Said]], tuple[str, ...]]:
+    """Match by identifier: exact, then trimmed, then ignoring case where only one can be meant.
+
+    Meant among all devices of the call, so that one asked for later is not mistaken for
+    its lookalike.
+    """
+    exact = {identifier: position for position, identifier in enumerate(devices)}
+    trimmed = _unambiguous([identifier.strip() for identifier in devices])
+    folded = _unambiguous([identifier.strip().casefold() for identifier in devices])
     joined: defaultdict[int, list[_Said]] = defaultdict(list)
     foreign = []
     for entry in said:
         bare = entry.identifier.strip()
         position = exact.get(entry.identifier, trimmed.get(bare, folded.get(bare.casefold())))
-        if position is None:
+        if position is None or position not in asked:
             foreign.append(entry.identifier)
         else:
             joined[position].append(entry)
-    return _without_lookalikes(joined, asked), tuple(foreign)
+    return _without_lookalikes(joined, devices), tuple(foreign)
 
 
-def _unambiguous(spelled: Mapping[int, str]) -> dict[str, int]:
+def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:
     """Spelling to position, without the spellings that several positions share."""
     positions: defaultdict[str, list[int]] = defaultdict(list)
-    for position, spelling in spelled.items():
+    for position, spelling in enumerate(spellings):
         positions[spelling].append(position)
     return {spelling: found[0] for spelling, found in positions.items() if len(found) == 1}
 
 
-def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Mapping[int, str]) -> Mapping[int, list[_Said]]:
+def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Sequence[str]) -> Mapping[int, list[_Said]]:
     """Where the answer spells a device as asked, its other spellings are somebody else's."""
     return {
         position: [entry for entry in entries if entry.identifier == asked[position]] or entries

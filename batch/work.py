@@ -16,6 +16,7 @@ from batch.split import Positions, Split
 _SHORTEST_NAME: Final = 3
 """A shorter identifier may stand in an error text by chance."""
 
+NO_MAXIMUM: Final = 1 << 30
 ANSWERED: Final = "Reply"
 BLAMED: Final = ("Suspect", "Stubborn")
 TOO_MANY: Final = "TooMany"
@@ -41,6 +42,8 @@ class Work:
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
     customer_unknown: bool = False
+    maximum: int = NO_MAXIMUM
+    """Devices that one request may hold, as far as refusals of this call tell."""
     successes_before: int = 0
     """Answers that calls had had when work on this one began."""
 

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any, ClassVar, TypeVar
 from weakref import WeakSet
 
@@ -29,7 +30,8 @@ class Writer:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
-        self._failure: DiskError | None = None
+        self._failure: Exception | None = None
+        self._closed = False
         self._open_orders = 0
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._work, args=(connect,), name="journal", daemon=True)
@@ -55,10 +57,13 @@ class Writer:
 
     def close(self) -> None:
         """Finish what is queued and end the thread."""
+        self._closed = True
         self._orders.put(None)
         self._thread.join()
 
     def _put(self, write: Write) -> "Future[Any]":
+        if self._closed:
+            raise RuntimeError("the journal's writer has ended")
         done: Future[Any] = Future()
         # Running from the start: a cancelled waiter must not undo what others rely on.
         done.set_running_or_notify_cancel()
@@ -68,18 +73,22 @@ class Writer:
         return done
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        connection = connect()
         try:
-            while True:
-                orders, more = self._drain()
-                if orders:
-                    self._commit(connection, orders)
-                    with self._counting:
-                        self._open_orders -= len(orders)
-                if not more:
-                    return
-        finally:
-            connection.close()
+            with closing(connect()) as connection:
+                self._serve(connection)
+        except (sqlite3.Error, OSError) as exc:
+            self._failure = _unwritable(exc)
+            self._serve(None)
+
+    def _serve(self, connection: sqlite3.Connection | None) -> None:
+        """Commit what comes until the end; without a connection, refuse it."""
+        more = True
+        while more:
+            orders, more = self._drain()
+            if orders:
+                self._commit(connection, orders)
+                with self._counting:
+                    self._open_orders -= len(orders)
 
     def _drain(self) -> tuple[list[_Order], bool]:
         """All that waits now, at least one; and whether more may come."""
@@ -93,26 +102,23 @@ class Writer:
                 return orders, True
         return orders, False
 
-    def _commit(self, connection: sqlite3.Connection, orders: list[_Order]) -> None:
-        outcomes: list[Any] = []
-        try:
-            if self._failure is not None:
-                raise self._failure
-            connection.execute("BEGIN IMMEDIATE")
-            outcomes += [write(connection) for write, _ in orders]
-            connection.execute("COMMIT")
-        except (sqlite3.Error, DiskError) as exc:
-            self._fail(connection, orders, exc)
-            return
-        for (_, done), outcome in zip(orders, outcomes, strict=True):
-            done.set_result(None if isinstance(outcome, sqlite3.Cursor) else outcome)
-
-    def _fail(self, connection: sqlite3.Connection, orders: list[_Order], cause: Exception) -> None:
-        if self._failure is None:
-            self._failure = DiskError(
-                f"the journal cannot be written ({cause})", "make room, then run the same command again"
-            )
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+    def _commit(self, connection: sqlite3.Connection | None, orders: list[_Order]) -> None:
+        if connection is not None and self._failure is None:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                outcomes = [write(connection) for write, _ in orders]
+                connection.execute("COMMIT")
+            except Exception as exc:  # noqa: BLE001 - whatever it is, its waiters must hear of it
+                self._failure = _unwritable(exc) if isinstance(exc, sqlite3.Error) else exc
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            else:
+                for (_, done), outcome in zip(orders, outcomes, strict=True):
+                    done.set_result(None if isinstance(outcome, sqlite3.Cursor) else outcome)
+                return
         for _, done in orders:
-            done.set_exception(self._failure)
+            done.set_exception(self._failure or RuntimeError("the journal's writer has ended"))
+
+
+def _unwritable(cause: Exception) -> DiskError:
+    return DiskError(f"the journal cannot be written ({cause})", "make room, then run the same command again")

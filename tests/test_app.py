@@ -549,3 +549,18 @@ def test_a_sandbox_run_needs_no_key_and_shows_every_kind_of_outcome(desk: Desk) 
     assert {"assigned", "alreadyAssigned", "skipped", "unassigned"} <= kinds
     with Fleet(summary.folder / "sandbox.sqlite3") as fleet:
         assert len(fleet.devices_of(A)) > 150
+
+
+def test_a_customers_quota_makes_no_other_customers_calls_smaller(desk: Desk) -> None:
+    full = Says(400, {"error": "Customer has reached the maximum number of devices (10)"})
+    desk.server.script = lambda seen: full if seen.customer == A else None
+    ran = desk.run([*many(4), *many(40, B)], concurrency="1")
+    assert ran.outcomes == ["failed"] * 4 + ["assigned"] * 40
+    assert [len(seen.devices) for seen in ran.server.seen] == [4, 40]
+
+
+def test_a_size_that_no_halving_helps_is_not_learnt(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(413) if seen.customer == A else None
+    ran = desk.run([*many(4), *many(40, B)], concurrency="1")
+    assert ran.outcomes == ["failed"] * 4 + ["assigned"] * 40
+    assert len(ran.server.seen[-1].devices) == 40

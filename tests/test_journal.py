@@ -193,7 +193,6 @@ def test_a_journal_that_is_not_there_is_said_in_words_and_not_made(tmp_path: Pat
     assert names(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, reason="opening it to ask for its version folds its log in")
 def test_another_versions_journal_is_left_with_its_log(path: Path) -> None:
     killed("Journal(path).note(state='cut off')", path)
     with closing(sqlite3.connect(path)) as connection:
@@ -206,9 +205,6 @@ def test_another_versions_journal_is_left_with_its_log(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.xfail(
-    strict=True, raises=JournalError, reason="the head counts pages that so far only the write-ahead log has"
-)
 def test_a_journal_whose_process_dies_while_it_folds_its_log_in_goes_on(path: Path) -> None:
     script = "j = Journal(path)\nasync def fill():\n for _ in range(50): await j.started(1, tuple(range(2000)), 1.0)\n"
     killed(script + "asyncio.run(fill())", path)
@@ -361,7 +357,6 @@ def test_a_noted_fact_replaces_the_one_before_with_or_without_a_writer(journal: 
     assert journal.meta("state") == "ended"
 
 
-@pytest.mark.xfail(strict=True, raises=sqlite3.Error, reason="without a writer SQLite's own error comes through")
 def test_a_fact_that_cannot_be_noted_is_a_disk_error(journal: Journal, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(FAIL, 'disk full'); END")
@@ -369,7 +364,6 @@ def test_a_fact_that_cannot_be_noted_is_a_disk_error(journal: Journal, path: Pat
         journal.note(state="ended")
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="a folder that takes no file is not translated")
 def test_a_draft_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
     with pytest.raises(DiskError):
         JournalDraft(tmp_path / "no" / "journal.sqlite3")

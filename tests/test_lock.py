@@ -113,7 +113,6 @@ def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
         Lock.take(tmp_path / "file" / "lock", ME, "this")
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="only the opening of the file is translated")
 def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +155,6 @@ def test_without_a_home_to_write_to_state_is_kept_with_temporary_files(
     assert stat.S_IMODE(state_folder().stat().st_mode) == 0o700
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="a user without an entry has no home at all")
 def test_a_user_whom_the_system_does_not_know_has_a_state_folder(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from simulate import (
+
+from batch.pacing import Pacer, PacerState, Permit, Rate
+from tests.simulate import (
     Bucket,
     Changing,
     Course,
@@ -19,8 +21,6 @@ from simulate import (
     most_in_a_window,
     run,
 )
-
-from batch.pacing import Pacer, PacerState, Permit, Rate
 
 NEAR = {"way_there": (0.1, 0.12), "way_back": (0.1, 0.12)}
 """A network that spreads arrivals by 20 ms."""

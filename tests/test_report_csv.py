@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch.errors import DiskError
@@ -126,6 +126,7 @@ def test_blocks_are_written_one_after_another(tmp_path: Path) -> None:
 # Cells come back exactly
 
 
+@settings(deadline=None)  # a file is on disk before it has its name, and a disk may be slow
 @given(st.lists(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=8))
 @example([("", ""), ('"', "\r\n"), ("\r", ","), ("=1+1", "+1"), ("-1", "@a"), ("\tx", " "), ("'", "\\"), ("NULL", "é")])
 def test_raw_every_cell_is_read_back_as_it_was_written(
@@ -137,6 +138,7 @@ def test_raw_every_cell_is_read_back_as_it_was_written(
     assert [(row["one"], row["two"]) for row in records(path)] == cells
 
 
+@settings(deadline=None)
 @given(HOSTILE.filter(lambda text: text not in OURS))
 def test_raw_a_header_is_read_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     rows = [(A, "SN-1", "assign")]
@@ -187,6 +189,7 @@ def test_a_plain_number_and_any_other_text_stays_as_it_is(tmp_path: Path, cell: 
     assert row["note"] == cell
 
 
+@settings(deadline=None)
 @given(st.lists(HOSTILE, min_size=1, max_size=8))
 def test_guarded_a_cell_differs_by_one_leading_apostrophe_at_most(
     tmp_path_factory: pytest.TempPathFactory, cells: list[str]

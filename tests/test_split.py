@@ -105,11 +105,6 @@ def test_where_refusals_name_the_device_just_the_refused_ones_are_lost(call: tup
     assert set(searched(size, bad, names=True).condemned) == bad
 
 
-@given(st.integers(0, 499))
-def test_a_device_is_condemned_by_a_refusal_of_its_own(bad: int) -> None:
-    assert (bad,) in searched(500, {bad}).requests
-
-
 # What it costs
 
 

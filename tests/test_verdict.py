@@ -162,7 +162,6 @@ def test_a_verdict_says_status_and_text(text: str, words: str, action: Action) -
     assert judge(Refusal(400, text), action) == Suspect(words)
 
 
-@pytest.mark.xfail(strict=True, reason="the field's own name is not taken for a word about devices")
 def test_no_valid_devices_is_understood_by_the_name_of_the_field() -> None:
     verdict = judge(Refusal(400, "No valid deviceIdentifiers provided"), Action.ASSIGN)
     assert isinstance(verdict, Settled)

@@ -140,6 +140,18 @@ def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journ
     assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.next() == split.next()
 
 
+def test_a_part_that_was_refused_whole_stays_closed_and_the_other_part_is_asked(journal: Journal) -> None:
+    skipped = Ending("refused", "Settled", 400, "400: No valid devices")
+    recorded(journal, (None, Ending("refused", "TooMany", 413), ()), ((0, 1), skipped, (0, 1)))
+    assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.next() == (2, 3)
+
+
+def test_a_refused_customer_leaves_nothing_of_the_call_open(journal: Journal) -> None:
+    refused = Ending("refused", "Settled", 400, "400: Customer is blocked")
+    recorded(journal, (None, Ending("refused", "TooMany", 413), ()), ((0, 1), refused, (0, 1, 2, 3)))
+    assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.open() == ()
+
+
 def test_what_was_given_up_stays_closed_and_the_rest_is_asked(journal: Journal) -> None:
     recorded(journal, ((0, 1), UNCLEAR, ()))
     asyncio.run(journal.settled(Settlement(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))

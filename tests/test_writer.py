@@ -220,7 +220,6 @@ def waited(writer: Writer, write: Write) -> None:
 
 
 @HANGS
-@pytest.mark.xfail(strict=True, reason="only errors of SQLite are caught; any other ends the thread, and waiters hang")
 def test_a_bug_in_a_write_reaches_its_waiter(path: Path) -> None:
     writer = Writer(lambda: connected(path))
     with pytest.raises(UnicodeEncodeError):
@@ -228,14 +227,12 @@ def test_a_bug_in_a_write_reaches_its_waiter(path: Path) -> None:
 
 
 @HANGS
-@pytest.mark.xfail(strict=True, reason="a thread that cannot connect dies, and waiters hang")
 def test_a_journal_that_cannot_be_opened_for_writing_is_a_disk_error(path: Path) -> None:
     writer = Writer(lambda: connected(path / "no" / "such"))
     with pytest.raises(DiskError):
         waited(writer, say(1))
 
 
-@pytest.mark.xfail(strict=True, reason="a write after the end is queued for nobody, and waiters hang")
 def test_a_write_after_the_end_is_refused(path: Path) -> None:
     writer = Writer(lambda: connected(path))
     writer.close()
