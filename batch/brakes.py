@@ -7,7 +7,7 @@ from typing import Any
 
 from batch.config import Brakes
 from batch.errors import BrakeError
-from batch.model import Action, InputFile, Problem
+from batch.model import Action, InputFile
 from batch.plan import Plan
 from batch.rows import Rows
 
@@ -28,8 +28,7 @@ def check_rows(rows: Rows, brakes: Brakes) -> None:
 
 def check_plan(plan: Plan, brakes: Brakes) -> None:
     """Raise BrakeError where the plan would remove more than the user allowed."""
-    frame = plan.rows.frame
-    removals = int(((frame["action"] == Action.UNASSIGN.code) & (frame["problem"] == Problem.NONE)).sum())
+    removals = sum(stage.devices for stage in plan.stages() if stage.action is Action.UNASSIGN)
     if brakes.max_unassign is not None and removals > brakes.max_unassign:
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",
@@ -51,7 +50,10 @@ def former_run(files: Sequence[InputFile], base_url: str, reports_dir: Path) -> 
     """The id of a finished run of the same content against the same base URL; None without one."""
     wanted = [file.sha256 for file in files]
     for summary in _summaries(reports_dir):
-        hashes = [one.get("sha256") for one in summary.get("inputs", [])]
+        inputs = summary.get("inputs")
+        if not (isinstance(inputs, list) and all(isinstance(one, dict) for one in inputs)):
+            continue
+        hashes = [one.get("sha256") for one in inputs]
         finished = summary.get("state") == "finished" and not summary.get("sandbox")
         if finished and hashes == wanted and summary.get("baseUrl") == base_url:
             return str(summary.get("runId"))

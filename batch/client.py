@@ -16,7 +16,7 @@ from batch.exchange import Exchange, Post
 from batch.journal import Ending, Journal, Settlement
 from batch.log import LOGGER
 from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
-from batch.split import Positions
+from batch.split import Condemned, Positions
 from batch.traffic import Leave, Traffic
 from batch.verdict import (
     Broken,
@@ -32,7 +32,7 @@ from batch.verdict import (
     backoff,
     judge,
 )
-from batch.work import NO_MAXIMUM, Try, Work, halved, named, take_up
+from batch.work import NO_MAXIMUM, Try, Work, blame, halved, named, take_up
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
@@ -172,14 +172,14 @@ class Client:
                 work.split.settled(asked)
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
                 results |= dict.fromkeys(alike, DeviceResult(outcome, detail=text))
-            case TooMany():
+            case TooMany(text):
                 work.maximum = halved(asked)
-                work.split.too_many(asked, work.maximum)
+                work.split.too_many(asked, work.maximum, blame(type(result).__name__, text))
             case Suspect(text) | Stubborn(text):
-                work.split.refused(asked, text, named(work.call, asked, text))
+                work.split.refused(asked, blame(type(result).__name__, text), named(work.call, asked, text))
             case _:
                 return None
-        results |= dict.fromkeys(work.split.condemned(), _condemnation(result))
+        results |= {at: _told(condemned) for at, condemned in work.split.condemned().items()}
         if not results:
             return None
         answer = self._answer(work, results, status)
@@ -245,10 +245,12 @@ def _ending(result: Result, exchange: Exchange) -> Ending:
     return Ending("unclear" if unclear else "refused", verdict, exchange.status, text)
 
 
-def _condemnation(result: Result) -> DeviceResult:
-    """The outcome of devices that a refusal settles. What the API failed on may still be done."""
-    outcome = Outcome.UNCONFIRMED if isinstance(result, Stubborn) else Outcome.FAILED
-    return DeviceResult(outcome, detail=_text_of(result))
+def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
+    """The result of a condemned device; where it never stood alone, that is said."""
+    result = condemned.blame
+    if condemned.alone:
+        return result
+    return replace(result, detail=f"{result.detail} (said of a request with others; not asked for alone)")
 
 
 def _text_of(result: Result) -> str:

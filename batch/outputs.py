@@ -58,7 +58,7 @@ class Ended:
 
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from what the journal holds. Raises UnbalancedError."""
-    books = Books(plan)
+    books = Books(plan, [file.name for file in input_files(journal)])
     for settlement in journal.settlements():
         books.settle(settlement.call, settlement.answer)
     doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
@@ -124,7 +124,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "attention": attention,
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
         "customers": plan.customers,
-        "customersCreated": books.customers_created(),
+        "customersCreated": books.customers_created,
         "calls": plan.calls,
         "callsSettled": settled,
         "attempts": attempts,

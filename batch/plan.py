@@ -79,6 +79,10 @@ class Plan:
         """Row numbers of one call, in the order of its devices."""
         return self.order[self.offsets[number - 1] : self.offsets[number]]
 
+    def customer_of(self, number: int) -> int:
+        """The customer's code of one call."""
+        return int(self.groups["customer"].to_numpy()[self.group_of[number - 1]])
+
     def call(self, number: int) -> Call:
         """Make one call (numbers count from 1); cheap, so make it when its turn comes."""
         group = self.groups.iloc[self.group_of[number - 1]]
@@ -106,7 +110,7 @@ class Plan:
         for stage in np.unique(calls["stage"].to_numpy()):
             numbers = np.flatnonzero(calls["stage"].to_numpy() == stage)
             lanes = calls["lane"].to_numpy()[numbers]
-            cuts = np.flatnonzero(np.diff(lanes, prepend=-1)) if len(lanes) else lanes
+            cuts = np.flatnonzero(np.diff(lanes, prepend=-1))
             bounds = [*(numbers[cuts] + 1).tolist(), int(numbers[-1]) + 2]
             yield Stage(
                 number=int(stage),

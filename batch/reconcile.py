@@ -4,7 +4,7 @@ Outcomes are integer columns by row number. Whatever is written about a run is a
 function of what this module makes of its journal.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,9 +62,10 @@ class _Answers:
 class Books:
     """One outcome for every row of a plan: filled in answer by answer, then closed."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, file_names: Sequence[str] = ()) -> None:
         size = len(plan.rows)
         self._plan = plan
+        self._file_names = tuple(file_names)
         self._outcome = np.full(size, _OPEN, dtype=np.int8)
         self._outcome[plan.rows.frame["problem"].to_numpy() != 0] = Outcome.INVALID.code
         self._outcome[plan.duplicate_of >= 0] = Outcome.DUPLICATE.code
@@ -76,11 +77,14 @@ class Books:
         self._device_id = np.full(size, -1, dtype=np.int64)
         self._device_ids = _Texts()
         self._settled_twice = 0
+        self._created_customers: set[int] = set()
 
     def settle(self, call: int, answer: Answer) -> None:
         """Book the results of one answer."""
         rows = self._plan.rows_of(call)
         entry = self._answers.add(answer)
+        if answer.customer_was_created:
+            self._created_customers.add(self._plan.customer_of(call))
         for position, result in answer.results.items():
             row = rows[position]
             self._settled_twice += int(self._outcome[row] != _OPEN)
@@ -127,11 +131,13 @@ class Books:
             call=call,
             answer=self._answer,
             answers=self._answers.columns(),
+            customers_created=len(self._created_customers),
             detail=self._detail,
             details=pa.array([*self._details], pa.string()),
             created=self._created,
             device_id=self._device_id,
             device_ids=self._device_ids.column(),
+            file_names=self._file_names,
         )
 
     def _detail_code(self, detail: str) -> int:
@@ -160,11 +166,15 @@ class Reconciliation:
     call: npt.NDArray[np.int32]
     answer: npt.NDArray[np.int32]
     answers: dict[str, pa.Array]
+    customers_created: int
+    """Customers that this run is known to have created."""
     detail: npt.NDArray[np.int32]
     details: pa.Array
     created: npt.NDArray[np.int8]
     device_id: npt.NDArray[np.int64]
     device_ids: pa.ChunkedArray
+    file_names: tuple[str, ...] = ()
+    """Of the input files, where there are several."""
 
     def counts(self) -> dict[Outcome, int]:
         """Rows by outcome, every outcome named."""
@@ -185,11 +195,6 @@ class Reconciliation:
     def surely_changed(self) -> npt.NDArray[np.bool_]:
         """For each row: did this run, for certain, change what the API holds?"""
         return np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code])
-
-    def customers_created(self) -> int:
-        """Number of customers that this run created."""
-        by_answer = pc.equal(self.answers["customerWasCreated"], "true").to_numpy(zero_copy_only=False)
-        return int(self.plan.rows.frame["customer"][by_answer[self.answer]].nunique())
 
     def columns(self, block: RowBlock, first: int) -> dict[str, pa.Array]:
         """What is to be reported of the rows of a block, as texts by column name.
@@ -222,7 +227,11 @@ class Reconciliation:
             return detail
         line = _text(pa.array(self.plan.rows.frame["line"].to_numpy()[origin]))
         outcome = _NAMES.take(pa.array(self.outcome[origin]))
-        same = pc.binary_join_element_wise(pc.binary_join_element_wise("same as line", line, " "), outcome, ": ")
+        where = [pa.scalar("same as line"), line]
+        if len(self.file_names) > 1:
+            file = self.plan.rows.frame["file"].to_numpy()[origin]
+            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(file))]
+        same = pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), outcome, ": ")
         return pc.if_else(pa.array(repeats), same, detail)
 
 

@@ -140,7 +140,7 @@ def _headers_of(file: InputFile, *, several: bool) -> list[Header]:
     seen: Counter[str] = Counter()
     headers = []
     for text in file.header:
-        name = fields.get(text, text)
+        name = fields.get(text, _apart(text) if several else text)
         headers.append((name, seen[name]))
         seen[name] += 1
     return headers

@@ -1,41 +1,60 @@
 """Which devices of a call to ask for next, when the call cannot be made in one piece.
 
 A pure state machine over positions 0 ... n-1 of one call: fed with what became of each
-request, it says which positions the next request shall hold. Knows no text beyond
-comparing it, no network and no journal; the same history always gives the same state,
-so a resumed run replays the journal and goes on where it stopped.
+request, it says which positions the next request shall hold. What a refusal blames is
+kept and compared, never looked into. Knows no network and no journal; the same history
+always gives the same state, so a resumed run plays the journal back and goes on.
 
 The search for refused devices. A request that holds a refused device is refused whole
 and changes nothing. `slack` is the number of requests that we could waste and still, by
 asking for every open device alone, stay within n + 1 requests after the first; a group
-of k that goes through earns k - 1, a group that is refused costs one. Groups are only
-risked when the slack allows it, so one bad device in 500 costs some 18 requests and a
-call in which every second device is bad still costs at most n + 1.
+of k that goes through earns k - 1, a group that is refused costs one. Groups are risked
+when the slack allows it, or a small debt where refused devices have been rare: one bad
+device in 500 costs at most 18 requests, and no call of n more than n + 1. Where the debt
+was not earned back, the last few open devices are condemned without having stood alone.
 """
 
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, Generic, NamedTuple, TypeVar
 
 Positions = tuple[int, ...]
+Blame = TypeVar("Blame")
 
 HOPELESS_AFTER: Final = 16
-"""So many devices refused alone, all with the same text, and it is no device's fault."""
+"""So many devices refused alone, all alike, and the rest gets one last chance together."""
 _STREAK: Final = 8
-"""So many requests accepted in a row make a small group worth its risk without slack."""
+"""So many requests accepted in a row make a small group worth its risk without slack ..."""
 _RARE: Final = 6
-"""... as long as at least so many were let through for each one found guilty."""
+"""... as long as at least so many devices were let through for each one found guilty ..."""
+_DEBT: Final = 10
+"""... and no more than this is owed."""
+
+
+class Condemned(NamedTuple, Generic[Blame]):
+    """Why a position is settled as refused."""
+
+    blame: Blame
+    alone: bool
+    """Did it stand alone? Otherwise it was refused along with others, each time it was sent."""
+
+
+class _Group(NamedTuple, Generic[Blame]):
+    positions: Positions
+    blame: Blame
 
 
 @dataclass(slots=True)
-class _Search:
+class _Search(Generic[Blame]):
     """The hunt for refused devices in one group of positions that was refused whole."""
 
     left: int
     """Requests that may still be spent."""
-    guilty: list[Positions] = field(default_factory=list)
+    blame: Blame
+    """What the refusal of the whole group said."""
+    guilty: list[_Group[Blame]] = field(default_factory=list)
     """Groups that surely hold a refused device, the next to look into last."""
     open: deque[int] = field(default_factory=deque)
     """Positions of which nothing is known yet."""
@@ -44,19 +63,20 @@ class _Search:
     stride: int = 1
     all_at_once: bool = False
     """The last refusal named whom it meant, so the open positions are likely fine together."""
+    last_chance: bool = False
     streak: int = 0
-    alone: list[str] = field(default_factory=list)
-    """What was said to the first devices that stood alone; "" is an acceptance."""
+    alone: list[Blame | None] = field(default_factory=list)
+    """What was said to the devices that stood alone; None is an acceptance."""
 
 
-class Split:
+class Split(Generic[Blame]):
     """The open positions of one call. Ask `next`, send that, tell what became of it."""
 
     def __init__(self, positions: Positions, maximum: int) -> None:
         self._whole: deque[Positions] = deque()
-        self._search: _Search | None = None
+        self._search: _Search[Blame] | None = None
         self._asked_again: set[int] = set()
-        self._condemned: list[int] = []
+        self._condemned: dict[int, Condemned[Blame]] = {}
         self._put(positions, maximum)
 
     def next(self) -> Positions | None:
@@ -70,9 +90,9 @@ class Split:
         """Is a refused group being taken apart?"""
         return self._search is not None
 
-    def condemned(self) -> Positions:
-        """Positions settled as refused since last asked: alone, or as far as requests could tell."""
-        settled, self._condemned = tuple(self._condemned), []
+    def condemned(self) -> dict[int, Condemned[Blame]]:
+        """The positions settled as refused since last asked, and why."""
+        settled, self._condemned = self._condemned, {}
         return settled
 
     def settled(self, asked: Positions, omitted: Collection[int] = ()) -> Positions:
@@ -88,28 +108,30 @@ class Split:
             self._whole.append(fresh)
         return tuple(position for position in omitted if position not in fresh)
 
-    def refused(self, asked: Positions, text: str, named: Sequence[int] = ()) -> None:
+    def refused(self, asked: Positions, blame: Blame, named: Sequence[int] = ()) -> None:
         """The request was refused for a device in it.
 
         `named` are positions that the refusal speaks of by identifier.
         """
         if len(asked) == 1:
-            self._refused_alone(asked, text)
+            self._refused_alone(asked, blame)
         elif self._search is None:
             self._whole.popleft()
-            self._search = _Search(left=len(asked) + 1)
-            _suspect(self._search, asked, named)
+            self._search = _Search(left=len(asked) + 1, blame=blame)
+            _suspect(self._search, _Group(asked, blame), named)
         else:
             _spend(self._search, asked)
             self._search.slack -= 1
-            _suspect(self._search, asked, named)
+            _suspect(self._search, _Group(asked, blame), named)
+            if self._search.last_chance:
+                self._search.left = 0
         self._close_if_done()
 
-    def too_many(self, asked: Positions, maximum: int) -> None:
+    def too_many(self, asked: Positions, maximum: int, blame: Blame) -> None:
         """The request held too many devices; one device that is too many is condemned."""
         self._let_through(asked)
         if len(asked) == 1:
-            self._condemned += asked
+            self._condemn(asked, blame, alone=True)
         else:
             self._put(asked, maximum)
 
@@ -137,17 +159,20 @@ class Split:
             _clear(self._search, asked)
             self._close_if_done()
 
-    def _refused_alone(self, asked: Positions, text: str) -> None:
-        self._condemned += asked
+    def _condemn(self, positions: Positions, blame: Blame, *, alone: bool) -> None:
+        self._condemned.update(dict.fromkeys(positions, Condemned(blame, alone)))
+
+    def _refused_alone(self, asked: Positions, blame: Blame) -> None:
+        self._condemn(asked, blame, alone=True)
         if self._search is None:
             self._whole.popleft()
             return
         _spend(self._search, asked)
         self._search.streak = 0
         self._search.stride = 1
-        self._search.alone.append(text)
-        if len(self._search.alone) == HOPELESS_AFTER and set(self._search.alone) == {text}:
-            self._search.left = 0
+        self._search.alone.append(blame)
+        if len(self._search.alone) == HOPELESS_AFTER and all(said == blame for said in self._search.alone):
+            _give_last_chance(self._search)
 
     def _close_if_done(self) -> None:
         """End the search when nothing is open, or when no request may be spent on what is.
@@ -158,56 +183,66 @@ class Split:
         search = self._search
         if search is None:
             return
-        while search.slack <= 0 and search.guilty and len(search.guilty[-1]) == 1:
-            self._condemned += search.guilty.pop()
+        while search.slack <= 0 and search.guilty and len(search.guilty[-1].positions) == 1:
+            self._condemn(*search.guilty.pop(), alone=False)
             search.slack += 1
         if search.left <= 0 or not _unsettled(search):
-            self._condemned += _unsettled(search)
+            for group in search.guilty:
+                self._condemn(*group, alone=False)
+            self._condemn(tuple(search.open), search.blame, alone=False)
             self._search = None
 
 
-def _unsettled(search: _Search) -> list[int]:
-    return [position for group in search.guilty for position in group] + list(search.open)
+def _unsettled(search: _Search[Blame]) -> list[int]:
+    return [position for group in search.guilty for position in group.positions] + list(search.open)
 
 
-def _next_in(search: _Search) -> Positions:
+def _give_last_chance(search: _Search[Blame]) -> None:
+    """Ask for all the rest at once: perhaps the bad ones just stood together in the file."""
+    search.open = deque(_unsettled(search))
+    search.guilty = []
+    search.all_at_once = search.last_chance = True
+
+
+def _next_in(search: _Search[Blame]) -> Positions:
     """From a guilty group its first half, or what the slack allows; else from the open ones."""
     if search.guilty:
-        group = search.guilty[-1]
+        group = search.guilty[-1].positions
         return group if len(group) == 1 else group[: _stride(search, len(group) // 2)]
     wish = len(search.open)
     return tuple(islice(search.open, wish if search.all_at_once else _stride(search, wish)))
 
 
-def _stride(search: _Search, wish: int) -> int:
+def _stride(search: _Search[Blame], wish: int) -> int:
     """How many positions to risk in one request: all we wish for only with slack to spare."""
     if search.slack >= wish.bit_length():
         return wish
-    found = len(search.alone) - search.alone.count("")
-    if search.slack >= 1 or (search.streak >= _STREAK and search.cleared >= _RARE * found):
+    found = len(search.alone) - search.alone.count(None)
+    rare = search.streak >= _STREAK and search.cleared >= _RARE * found
+    if search.slack >= 1 or (rare and search.slack > -_DEBT):
         return max(1, min(wish, search.stride))
     return 1
 
 
-def _spend(search: _Search, asked: Positions) -> None:
+def _spend(search: _Search[Blame], asked: Positions) -> None:
     """Book one refused request, and take what it asked for out of the groups."""
     search.left -= 1
     if search.guilty:
         # The refusal of `asked` explains that of its group: of the rest nothing is known now.
-        search.open.extendleft(reversed(search.guilty.pop()[len(asked) :]))
+        search.open.extendleft(reversed(search.guilty.pop().positions[len(asked) :]))
     else:
         search.all_at_once = False
         for _ in asked:
             search.open.popleft()
 
 
-def _clear(search: _Search, asked: Positions) -> None:
+def _clear(search: _Search[Blame], asked: Positions) -> None:
     """Book one request that went through: what remains of a guilty group is guilty still."""
     search.left -= 1
     if search.guilty:
-        rest = search.guilty.pop()[len(asked) :]
-        if rest:
-            search.guilty.append(rest)
+        group = search.guilty.pop()
+        if len(group.positions) > len(asked):
+            search.guilty.append(_Group(group.positions[len(asked) :], group.blame))
     else:
         for _ in asked:
             search.open.popleft()
@@ -216,16 +251,16 @@ def _clear(search: _Search, asked: Positions) -> None:
     search.stride = 2 * max(search.stride, len(asked))
     search.streak += 1
     if len(asked) == 1:
-        search.alone.append("")
+        search.alone.append(None)
 
 
-def _suspect(search: _Search, asked: Positions, named: Sequence[int]) -> None:
+def _suspect(search: _Search[Blame], group: _Group[Blame], named: Sequence[int]) -> None:
     """File a refused group: as one, or with the devices that the refusal names apart."""
     accused = set(named)
-    apart = [position for position in asked if position in accused]
-    if not apart or len(apart) == len(asked):
-        search.guilty.append(asked)
+    apart = [position for position in group.positions if position in accused]
+    if not apart or len(apart) == len(group.positions):
+        search.guilty.append(group)
         return
-    search.open.extendleft(reversed([position for position in asked if position not in accused]))
+    search.open.extendleft(reversed([position for position in group.positions if position not in accused]))
     search.all_at_once = True
-    search.guilty.extend((position,) for position in reversed(apart))
+    search.guilty.extend(_Group((position,), group.blame) for position in reversed(apart))

@@ -25,8 +25,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         aside.replace(path)
         sync_folder(path.parent)
-    except OSError as exc:
+    except BaseException as exc:
         aside.unlink(missing_ok=True)
+        if not isinstance(exc, OSError):
+            raise
         raise DiskError(f"cannot write {path} ({exc.strerror or exc})", "make room, then run the same again") from exc
 
 

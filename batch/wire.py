@@ -126,7 +126,8 @@ def _object(body: bytes) -> dict[str, object]:
 def _shown(answer: Mapping[str, object]) -> str:
     for name in ("error", "message"):
         if answer.get(name):
-            return _one_line(answer[name] if isinstance(answer[name], str) else json.dumps(answer[name]))
+            told = answer[name]
+            return _one_line(told if isinstance(told, str) else json.dumps(told))
     return _one_line(json.dumps(answer))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from batch.journal import Attempt, Journal
-from batch.model import Answer, Call
+from batch.model import Answer, Call, DeviceResult, Outcome
 from batch.split import Positions, Split
 
 _SHORTEST_NAME: Final = 3
@@ -18,7 +18,8 @@ _SHORTEST_NAME: Final = 3
 
 NO_MAXIMUM: Final = 1 << 30
 ANSWERED: Final = "Reply"
-BLAMED: Final = ("Suspect", "Stubborn")
+STUBBORN: Final = "Stubborn"
+BLAMED: Final = ("Suspect", STUBBORN)
 TOO_MANY: Final = "TooMany"
 ENDED: Final = "Settled"
 
@@ -37,7 +38,7 @@ class Work:
     """A call under way."""
 
     call: Call
-    split: Split
+    split: Split[DeviceResult]
     tries: list[Try] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
@@ -76,11 +77,11 @@ def take_up(call: Call, journal: Journal, maximum: int) -> Work:
     return Work(call, split, tries)
 
 
-def _played_back(call: Call, history: list[Attempt], settled: dict[int, Positions]) -> Split | None:
+def _played_back(call: Call, history: list[Attempt], settled: dict[int, Positions]) -> Split[DeviceResult] | None:
     """The split after these attempts; None where they do not fit together."""
     everything = tuple(range(len(call.devices)))
     largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
-    split = Split(everything, largest)
+    split: Split[DeviceResult] = Split(everything, largest)
     for attempt in history:
         asked = everything if attempt.positions is None else attempt.positions
         if attempt.verdict not in (ANSWERED, *BLAMED, TOO_MANY, ENDED):
@@ -92,18 +93,23 @@ def _played_back(call: Call, history: list[Attempt], settled: dict[int, Position
     return split
 
 
-def _play(split: Split, call: Call, attempt: Attempt, positions: tuple[Positions, Positions]) -> None:
+def _play(split: Split[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]) -> None:
     asked, answered = positions
     if attempt.verdict == ANSWERED:
         split.settled(asked, [position for position in asked if position not in set(answered)])
     elif attempt.verdict == TOO_MANY:
-        split.too_many(asked, halved(asked))
+        split.too_many(asked, halved(asked), blame(attempt.verdict, attempt.text))
     elif attempt.verdict == ENDED:
         split.settled(asked)
         if len(answered) > len(asked):
             split.give_up()
     else:
-        split.refused(asked, attempt.text, named(call, asked, attempt.text))
+        split.refused(asked, blame(attempt.verdict, attempt.text), named(call, asked, attempt.text))
+
+
+def blame(verdict: str | None, text: str) -> DeviceResult:
+    """The outcome of devices that a refusal settles. What the API failed on may be done all the same."""
+    return DeviceResult(Outcome.UNCONFIRMED if verdict == STUBBORN else Outcome.FAILED, detail=text)
 
 
 def halved(asked: Positions) -> int:

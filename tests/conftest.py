@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import pytest
+from hypothesis import settings
 
 httpx2.alias_httpx()  # before respx is imported, which patches what `httpx` names
 
@@ -20,6 +21,9 @@ from batch.outputs import Summary  # noqa: E402
 from batch.sender import Face  # noqa: E402
 from batch.writer import Writer  # noqa: E402
 from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402
+
+settings.register_profile("here", deadline=None)  # a slow disk is no broken law
+settings.load_profile("here")
 
 T = TypeVar("T")
 KEY = "key-of-the-tests-0123456789"

@@ -564,3 +564,11 @@ def test_a_size_that_no_halving_helps_is_not_learnt(desk: Desk) -> None:
     ran = desk.run([*many(4), *many(40, B)], concurrency="1")
     assert ran.outcomes == ["failed"] * 4 + ["assigned"] * 40
     assert len(ran.server.seen[-1].devices) == 40
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 250, 499])
+def test_a_refused_device_is_told_with_the_apis_words_wherever_it_stands(desk: Desk, bad: int) -> None:
+    desk.server.script = holding(f"SN-{bad:05}", text="This one is locked")
+    rows = desk.run(many(500), rate="1000/s").rows
+    assert [row["deviceIdentifier"] for row in rows if row["outcome"] == "failed"] == [f"SN-{bad:05}"]
+    assert rows[bad]["detail"].startswith("400: This one is locked")

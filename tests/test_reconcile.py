@@ -84,7 +84,7 @@ def test_counts_name_every_outcome() -> None:
 def test_an_empty_input_balances() -> None:
     books = closed(planned([]))
     assert set(books.counts().values()) == {0}
-    assert books.customers_created() == 0
+    assert books.customers_created == 0
 
 
 @pytest.mark.parametrize("second", [Outcome.ASSIGNED, Outcome.FAILED])
@@ -247,7 +247,7 @@ def test_a_customer_created_counts_once_however_many_calls_say_so() -> None:
     rows = [*GIVEN, (B, "SN-1", "assign"), (C, "SN-1", "assign")]
     new, old = ((answer(Outcome.ASSIGNED, customer_was_created=created)) for created in (True, False))
     books = closed(planned(rows, chunk_size=1), (1, new), (2, new), (3, old), (4, new), (5, old))
-    assert books.customers_created() == 2
+    assert books.customers_created == 2
 
 
 def test_details_and_identifiers_by_the_thousand_stay_with_their_rows() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.split import HOPELESS_AFTER, Positions, Split
+from batch.split import HOPELESS_AFTER, Condemned, Positions, Split
 
 
 def each_its_own(position: int) -> str:
@@ -29,6 +29,7 @@ class Search:
     requests: list[Positions] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
     condemned: list[int] = field(default_factory=list)
+    reasons: dict[int, Condemned] = field(default_factory=dict)
 
     @property
     def extra(self) -> int:
@@ -46,7 +47,8 @@ class Search:
         else:
             self.accepted += asked
             self.split.settled(asked)
-        self.condemned += self.split.condemned()
+        self.reasons |= (new := self.split.condemned())
+        self.condemned += new
         return True
 
 
@@ -144,7 +146,7 @@ def test_a_named_device_that_goes_through_alone_is_not_to_blame() -> None:
     split = Split((0, 1, 2, 3), 4)
     split.refused((0, 1, 2, 3), "device 0", [0])
     split.settled((0,))
-    assert split.condemned() == ()
+    assert split.condemned() == {}
     assert set(split.open()) == {1, 2, 3}
 
 
@@ -158,15 +160,37 @@ def test_a_search_lasts_from_the_first_refusal_until_nothing_is_open() -> None:
     assert not split.searching
 
 
-def test_a_call_whose_first_16_devices_are_refused_alike_is_refused_as_a_whole() -> None:
+def test_a_call_whose_first_16_devices_are_refused_alike_is_asked_once_more_and_refused_as_a_whole() -> None:
     search = searched(500, range(500), all_alike)
     assert HOPELESS_AFTER == 16
-    assert search.extra == 16
+    assert search.extra == 16 + 1
     assert sorted(search.condemned) == list(range(500))
 
 
 def test_15_devices_refused_alike_condemn_nobody_else() -> None:
     assert set(searched(500, range(15), all_alike).condemned) == set(range(15))
+
+
+def test_16_bad_devices_that_stand_together_condemn_nobody_else() -> None:
+    search = searched(500, range(16), all_alike)
+    assert set(search.condemned) == set(range(16))
+    assert search.extra == 16 + 1
+
+
+def test_a_device_that_is_found_by_elimination_is_told_with_the_words_of_its_refusal() -> None:
+    split: Split[str] = Split((0, 1), 2)
+    split.refused((0, 1), "device 1")
+    split.settled((0,))
+    split.refused((1,), "device 1")
+    assert split.condemned()[1].blame == "device 1"
+
+
+@given(CALL)
+def test_few_innocent_devices_are_condemned_and_none_of_them_as_having_stood_alone(call: tuple[int, set[int]]) -> None:
+    size, bad = call
+    search = searched(size, bad)
+    assert len(set(search.condemned) - bad) <= 10
+    assert not any(search.reasons[position].alone for position in set(search.condemned) - bad)
 
 
 def test_16_devices_refused_each_with_a_text_of_its_own_condemn_nobody_else() -> None:
@@ -242,15 +266,15 @@ def test_a_call_longer_than_the_known_maximum_is_cut_before_it_is_sent() -> None
 
 def test_too_many_devices_are_cut_and_go_before_what_waits() -> None:
     split = Split(tuple(range(6)), 4)
-    split.too_many((0, 1, 2, 3), 2)
+    split.too_many((0, 1, 2, 3), 2, "too many")
     assert split.next() == (0, 1)
     assert split.open() == (0, 1, 2, 3, 4, 5)
 
 
 def test_one_device_that_is_too_many_is_condemned() -> None:
     split = Split((0, 1), 1)
-    split.too_many((0,), 1)
-    assert split.condemned() == (0,)
+    split.too_many((0,), 1, "too many")
+    assert [*split.condemned()] == [0]
     assert split.next() == (1,)
 
 
@@ -261,7 +285,7 @@ def test_with_refused_devices_and_a_maximum_every_position_is_settled_once(
     split, settled = Split(tuple(range(size)), size), []
     while (asked := split.next()) is not None:
         if len(asked) > maximum:
-            split.too_many(asked, len(asked) // 2)
+            split.too_many(asked, len(asked) // 2, "too many")
         elif bad & set(asked):
             split.refused(asked, "refused")
         else:
@@ -295,8 +319,8 @@ def test_giving_up_gives_exactly_the_positions_that_are_not_settled(call: tuple[
 def test_what_is_condemned_is_told_once() -> None:
     split = Split((0,), 1)
     split.refused((0,), "refused")
-    assert split.condemned() == (0,)
-    assert split.condemned() == ()
+    assert [*split.condemned()] == [0]
+    assert split.condemned() == {}
 
 
 @given(CALL, st.sampled_from([each_its_own, all_alike]), st.booleans())
