@@ -35,7 +35,7 @@ from batch.rows import Rows, RowsBuilder
 from batch.sandbox import Limit, serve_forever, serving
 from batch.sender import Face, Job, Target, send
 from batch.stored import find_stored, reading
-from batch.whole import owners_folder
+from batch.whole import Reserve, owners_folder, require_room
 
 JOURNAL: Final = "journal.sqlite3"
 _LOCK: Final = "run.lock"
@@ -171,6 +171,7 @@ def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> None:
             for warning in file.warnings:
                 face.told("warning", f"{file.name}: {warning}")
         _check_again(config, loaded, face)
+        require_room(folder, _room_for(plan, loaded))
         if not face.planned(digest(plan, loaded.files, config.sending.rate)):
             raise BrakeError("not confirmed", "nothing was sent")
     except BaseException:
@@ -201,6 +202,12 @@ def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
             f"run {former} has already processed exactly this content",
             "nothing was sent; if it shall be processed again, say --again",
         )
+
+
+def _room_for(plan: Plan, loaded: Loaded) -> int:
+    """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air."""
+    cells = sum(os.path.getsize(file.path) for file in loaded.files if os.path.exists(file.path))  # noqa: PTH202, PTH110
+    return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells
 
 
 def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[str, object]:

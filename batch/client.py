@@ -5,19 +5,18 @@ What an answer means is decided in `wire` and `verdict`, what to ask for next in
 are joined in the order that keeps the books true: permit, journal, request, journal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-import tenacity
-
-from batch import clock, wire
+from batch import wire
 from batch.exchange import Exchange, Post
 from batch.journal import Ending, Journal, Settlement
 from batch.log import LOGGER
 from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
+from batch.retry import Spent, until_settled
 from batch.split import Condemned, Positions
-from batch.traffic import Leave, Traffic
+from batch.traffic import Halt, Leave, Traffic
 from batch.verdict import (
     Broken,
     Doubt,
@@ -25,11 +24,9 @@ from batch.verdict import (
     Settled,
     StopRun,
     Suspect,
-    Throttled,
     TooMany,
     TryAgain,
     Verdict,
-    backoff,
     judge,
 )
 from batch.work import NO_MAXIMUM, Try, Work, blame, halved, named, take_up
@@ -46,7 +43,6 @@ class CallEnd:
 
     answers: tuple[Answer, ...]
     """Those recorded now, not by an earlier process."""
-    customer_unknown: bool
     last_doubt: float | None
     """When the last attempt left that may have acted without our hearing of it."""
 
@@ -66,15 +62,12 @@ class Halted:
 Result = wire.Reply | Verdict | Stubborn | Halted
 
 
-@dataclass(slots=True)
-class _Round:
+@dataclass(slots=True, kw_only=True)
+class _Round(Spent):
     """The attempts at one request of a call."""
 
     asked: Positions
     successes_before: int
-    failures: int = 0
-    """Those that count: neither throttled nor made while the API was down."""
-    server_errors: int = 0
 
 
 class Client:
@@ -90,25 +83,30 @@ class Client:
         self._wall = wall
         self._maximum = NO_MAXIMUM
 
-    async def settle(self, call: Call) -> CallEnd:
-        """Go on with a call until each of its devices has a result in the journal, or the run halts."""
+    @property
+    def halt(self) -> Halt:
+        """What ends the run early."""
+        return self._traffic.halt
+
+    async def settle(self, call: Call, held_before: Mapping[str, bool] | None = None) -> CallEnd:
+        """Go on with a call until each of its devices has a result in the journal, or the run halts.
+
+        `held_before` tells of each device whether the customer held it before this run,
+        where somebody looked.
+        """
         work = take_up(call, self._journal, self._maximum)
+        work.held_before = held_before
         work.successes_before = self._traffic.successes
         while (asked := work.split.next()) is not None:
             if isinstance(await self._ask(work, asked), Halted | StopRun):
                 break
-        return CallEnd(tuple(work.answers), work.customer_unknown, work.last_doubt())
+        return CallEnd(tuple(work.answers), work.last_doubt())
 
     async def _ask(self, work: Work, asked: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
-        spent = _Round(asked, work.successes_before if work.split.searching else self._traffic.successes)
-        attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(lambda result: isinstance(result, TryAgain | Throttled)),
-            stop=lambda _: spent.failures >= self._attempts,
-            wait=lambda state: _pause(state, spent.failures),
-            sleep=lambda seconds: clock.sleep_unless(self._traffic.halt.event, seconds),
-            retry_error_callback=_last_result,
-        )
+        before = work.successes_before if work.split.searching else self._traffic.successes
+        spent = _Round(asked=asked, successes_before=before)
+        attempts = until_settled(spent, self._attempts, self._traffic)
         result: Result = await attempts(self._attempt, work, spent)
         if isinstance(result, TryAgain):
             return await self._give_up(work, asked, result)
@@ -136,19 +134,10 @@ class Client:
         """The result of an exchange; the gate learns of it, and the round counts it."""
         result = _read(work.call, spent.asked, exchange)
         self._traffic.heard |= exchange.status is not None
+        self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange.hint)
         self._log(work.call, result)
-        if isinstance(result, Throttled):
-            self._traffic.throttled(leave, exchange.hint)
-            return result
         if not isinstance(result, TryAgain):
-            self._traffic.answered(leave, exchange.hint)
-            if isinstance(result, StopRun):
-                self._traffic.halt.now(result.stop)
             return result
-        if result.counts_as_down:
-            self._traffic.failed(leave, result.text)
-        else:
-            self._traffic.answered(leave, exchange.hint)
         spent.failures += not leave.while_down
         spent.server_errors += exchange.status is not None and exchange.status >= 500
         return Stubborn(result.text) if self._is_stubborn(spent) else result
@@ -168,7 +157,6 @@ class Client:
                 left_out = work.split.settled(asked, result.omitted)
                 results |= {**result.results, **dict.fromkeys(left_out, _LEFT_OUT)}
             case Settled(outcome, text):
-                work.customer_unknown = result.customer_unknown
                 work.split.settled(asked)
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
                 results |= dict.fromkeys(alike, DeviceResult(outcome, detail=text))
@@ -218,7 +206,7 @@ class Client:
     def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
         attempts, unclear = work.asked_before(results)
         if unclear:
-            results = {at: _with_doubt(result, work.call.action) for at, result in results.items()}
+            results = {at: _attributed(result, work.call.action, work.held(at)) for at, result in results.items()}
         answered_at = None if status is None else self._wall()
         return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
 
@@ -262,25 +250,24 @@ def _out_of_reach(text: str) -> Stop:
     return Stop(ExitCode.STOPPED, f"the API cannot be reached: {text}", advice)
 
 
-def _with_doubt(result: DeviceResult, action: Action) -> DeviceResult:
-    """Say so where an attempt that went unanswered may have done what is now found done."""
-    already = result.outcome is Outcome.ALREADY_ASSIGNED
-    if not already and not (result.outcome is Outcome.SKIPPED and action is Action.UNASSIGN):
+def _attributed(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:
+    """The result when an earlier attempt went unanswered: whose work is what is now found done?
+
+    Exactly, where it is known what the customer held before; otherwise only marked.
+    """
+    done_already = (
+        result.outcome is Outcome.ALREADY_ASSIGNED if action is Action.ASSIGN else result.outcome is Outcome.SKIPPED
+    )
+    if not done_already:
         return result
-    doubt = "an earlier attempt went unanswered, so this may be this run's own work"
-    return replace(result, detail=f"{result.detail}; {doubt}" if result.detail else doubt)
+    if held_before is None:
+        doubt = "an earlier attempt went unanswered, so this may be this run's own work"
+        return replace(result, detail=f"{result.detail}; {doubt}" if result.detail else doubt)
+    if held_before is (action is Action.ASSIGN):
+        return result
+    done = Outcome.ASSIGNED if action is Action.ASSIGN else Outcome.UNASSIGNED
+    return replace(result, outcome=done, detail="done by an earlier attempt, whose answer was lost")
 
 
 def _stored(call: Call, asked: Positions) -> Positions | None:
     return None if len(asked) == len(call.devices) else asked
-
-
-def _pause(state: tenacity.RetryCallState, failures: int) -> float:
-    """Seconds before the next attempt; throttling is waited for at the gate, by all together."""
-    result = _last_result(state)
-    return backoff(max(1, failures), clock.jitter()) if isinstance(result, TryAgain) else 0.0
-
-
-def _last_result(state: tenacity.RetryCallState) -> Result:
-    result: Result = state.outcome.result() if state.outcome else Halted()
-    return result

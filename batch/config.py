@@ -48,6 +48,7 @@ class Sending:
     give_up_after: float
     deadline: float | None = None
     hold: bool = True
+    baseline: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +176,7 @@ _INPUT: Final = (
     "auto_create_devices",
     "device_type",
 )
-_SENDING: Final = ("base_url", "rate", "concurrency", "timeout", "attempts", "give_up_after", "deadline")
+_SENDING: Final = ("base_url", "rate", "concurrency", "timeout", "attempts", "give_up_after", "deadline", "baseline")
 _TALK: Final = ("yes", "json", "verbose", "quiet")
 
 

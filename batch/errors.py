@@ -13,7 +13,13 @@ A call that the API refuses is no exception but an outcome; a run that stops on 
 way is a `Stop`. Any other exception is a bug and keeps its traceback.
 """
 
+import errno
+
 from batch.model import ExitCode
+
+_NO_PLACE_TO_WRITE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
+)
 
 
 class BatchError(Exception):
@@ -47,6 +53,14 @@ class DiskError(BatchError):
     """The disk refused a write that the books depend on."""
 
     exit_code = ExitCode.STOPPED
+
+
+def unwritable(what: str, exc: OSError) -> BatchError:
+    """The error for a place that cannot be written to: its own fault, or the disk's."""
+    told = f"cannot write {what} ({exc.strerror or exc})"
+    if exc.errno in _NO_PLACE_TO_WRITE:
+        return ConfigError(told, "nothing was sent; name a folder that can be written to")
+    return DiskError(told, "make room, then run the same command again")
 
 
 class LockedError(BatchError):

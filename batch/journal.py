@@ -17,7 +17,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ import pyarrow as pa
 from batch.errors import DiskError, JournalError
 from batch.model import OUTCOMES, Answer, DeviceResult
 from batch.rows import RowBlock
-from batch.whole import sync_folder
+from batch.whole import Reserve, sync_folder
 from batch.writer import Writer
 
 SCHEMA_VERSION: Final = 1
@@ -59,9 +59,11 @@ CREATE TABLE results (
     answer BLOB NOT NULL
 );
 CREATE INDEX results_of_call ON results (call);
+CREATE TABLE holdings (customer TEXT PRIMARY KEY, devices BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
 
+_INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
 _BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
 _BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
 
@@ -153,15 +155,22 @@ class Journal:
         self._path = path
         self._connection = _open(path)
         self._writer: Writer | None = None
+        self._reserve = Reserve(path.with_name("reserve"))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        self._reserve.give_back()
         with suppress(sqlite3.Error):  # a full disk: the log is read just as well
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+
+    @property
+    def is_short_of_disk(self) -> bool:
+        """Has the space that was put by been used? Then only what is under way may still be recorded."""
+        return self._writer is not None and self._reserve.used
 
     # Reading
 
@@ -211,6 +220,12 @@ class Journal:
         for settlement in self.settlements():
             counts[settlement.call] = counts.get(settlement.call, 0) + len(settlement.answer.results)
         return counts
+
+    def holdings(self, customer: str) -> frozenset[str] | None:
+        """What a customer held before the run first wrote to them; None if nobody looked."""
+        query = "SELECT devices FROM holdings WHERE customer = ?"
+        row = self._connection.execute(query, (customer,)).fetchone()
+        return None if row is None else frozenset(json.loads(zlib.decompress(row[0])))
 
     def attempt_totals(self) -> tuple[int, int, int]:
         """Number of attempts, of those throttled, and of those that may have acted unheard."""
@@ -272,6 +287,11 @@ class Journal:
 
         await self._writing().submit(write)
 
+    async def held(self, customer: str, devices: Collection[str]) -> None:
+        """Record what a customer holds before the run first writes to them; on disk when this returns."""
+        row = (customer, zlib.compress(json.dumps(sorted(devices)).encode(), 1))
+        await self._writing().submit(lambda connection: connection.execute(_INSERT_HELD, row))
+
     async def settled(self, settlement: Settlement) -> None:
         """Record results that no answer of their own brought; on disk when this returns."""
         await self._writing().submit(lambda connection: _insert_result(connection, settlement, None))
@@ -285,7 +305,8 @@ class Journal:
 
     def _writing(self) -> Writer:
         if self._writer is None:
-            self._writer = Writer(lambda: _connect(self._path))
+            self._reserve.put_by()
+            self._writer = Writer(lambda: _connect(self._path), self._reserve.give_back)
         return self._writer
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from batch.errors import DiskError, LockedError
+from batch.errors import ConfigError, LockedError, unwritable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Lock:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
-            raise DiskError(f"cannot create {path} ({exc.strerror})", "make the folder writable") from exc
+            raise unwritable(str(path), exc) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -54,7 +54,7 @@ class Lock:
             os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run]).encode(), 0)
         except OSError as exc:
             os.close(descriptor)
-            raise DiskError(f"cannot write {path} ({exc.strerror})", "make room, then run the same again") from exc
+            raise unwritable(str(path), exc) from exc
         return cls(path, descriptor)
 
     def release(self) -> None:
@@ -84,7 +84,7 @@ def state_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        raise DiskError(f"{folder} belongs to somebody else", "set XDG_STATE_HOME to a folder of your own")
+        raise ConfigError(f"{folder} belongs to somebody else", "set XDG_STATE_HOME to a folder of your own")
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from batch.errors import DiskError
+from batch.errors import unwritable
 from batch.model import Secret
 
 LOGGER: Final = logging.getLogger("batch")
@@ -51,7 +51,7 @@ def logged_to(path: Path, secret: Secret | None) -> Iterator[None]:
         path.touch(mode=0o600)
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as exc:
-        raise DiskError(f"cannot write {path} ({exc.strerror})", "make room, then run the same again") from exc
+        raise unwritable(str(path), exc) from exc
     handler.setFormatter(_JsonLines())
     handler.addFilter(Redaction(secret))
     LOGGER.addHandler(handler)

@@ -222,6 +222,7 @@ OPTIONS: Final = (
     Option("empty-exit-code", _whole(0, 255), "Exit code for an input without rows.", "N", plans=True),
     Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False, plans=True),
     Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
+    Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
     Option("yes", _flag, "Do not ask before sending.", default=False, short="y"),

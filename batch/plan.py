@@ -83,6 +83,11 @@ class Plan:
         """The customer's code of one call."""
         return int(self.groups["customer"].to_numpy()[self.group_of[number - 1]])
 
+    def devices_sent_several_times(self) -> frozenset[str]:
+        """Identifiers of the devices that more than one call holds."""
+        codes, times = np.unique(self.rows.frame["device"].to_numpy()[self.order], return_counts=True)
+        return frozenset(self.rows.devices.take(codes[times > 1]).to_pylist())
+
     def call(self, number: int) -> Call:
         """Make one call (numbers count from 1); cheap, so make it when its turn comes."""
         group = self.groups.iloc[self.group_of[number - 1]]

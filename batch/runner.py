@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from batch import clock
+from batch.baseline import Baseline
 from batch.client import CallEnd, Client
 from batch.journal import Journal, Settlement
 from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
-from batch.plan import Plan, Stage
+from batch.plan import Plan
 from batch.tally import Stuck, Tally
-from batch.traffic import Halt
 from batch.verdict import CUSTOMER_NOT_FOUND
 
 
@@ -41,6 +41,8 @@ class _Progress:
     stuck: Stuck = field(default_factory=Stuck)
     settled: dict[int, int] = field(default_factory=dict)
     """Call number to settled devices, from earlier processes."""
+    unknown: set[tuple[int, str]] = field(default_factory=set)
+    """Stage and customer of unassigns that the API answered with: no such customer."""
     doubts: dict[str, tuple[Call, float]] = field(default_factory=dict)
     """Customer to a call with an unanswered attempt, and when that left."""
 
@@ -48,13 +50,16 @@ class _Progress:
 class Runner:
     """Carries out one plan."""
 
-    def __init__(self, plan: Plan, journal: Journal, client: Client, halt: Halt, limits: RunLimits) -> None:
+    def __init__(
+        self, plan: Plan, journal: Journal, client: Client, limits: RunLimits, baseline: Baseline | None = None
+    ) -> None:
         self._plan = plan
         self._journal = journal
         self._client = client
-        self._halt = halt
+        self._halt = client.halt
         self._limits = limits
         self._progress = _Progress(Tally(plan.calls))
+        self._baseline = baseline
         self.on_call: list[Callable[[], None]] = []
         """Called after each call, on the event loop: must not take long."""
 
@@ -70,37 +75,36 @@ class Runner:
             lanes = iter(stage.lanes)
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
-                    workers.create_task(self._work(lanes, stage, wall))
+                    workers.create_task(self._work(lanes, wall))
             if self._halt:
                 return
 
-    async def _work(self, lanes: Iterator[range], stage: Stage, wall: Callable[[], float]) -> None:
+    async def _work(self, lanes: Iterator[range], wall: Callable[[], float]) -> None:
         """One worker: take the next lane, and settle its calls one after another."""
         for lane in lanes:
-            customer_unknown: set[str] = set()
             for number in lane:
                 if self._halt:
                     return
                 if self._progress.settled.get(number) == len(self._plan.rows_of(number)):
                     continue
                 call = self._plan.call(number)
-                if call.customer in customer_unknown:
+                if (call.stage, call.customer) in self._progress.unknown:
                     await self._spare(call)
-                    continue
-                end = await self._settle(call, wall)
-                if end.customer_unknown and stage.action is Action.UNASSIGN:
-                    customer_unknown.add(call.customer)
+                else:
+                    await self._settle(call, wall)
 
-    async def _settle(self, call: Call, wall: Callable[[], float]) -> CallEnd:
+    async def _settle(self, call: Call, wall: Callable[[], float]) -> None:
         await self._let_quiet(call, wall)
         held = await self._hold_back(call)
         if held is not None and len(held.results) == len(call.devices):
-            return self._book(call, CallEnd((held,), False, None))
-        end = await self._client.settle(call)
+            self._book(call, CallEnd((held,), None))
+            return
+        before = None if self._baseline is None else await self._baseline.before(call)
+        end = await self._client.settle(call, before)
         answers = end.answers if held is None else (held, *end.answers)
-        return self._book(call, CallEnd(answers, end.customer_unknown, end.last_doubt))
+        self._book(call, CallEnd(answers, end.last_doubt))
 
-    def _book(self, call: Call, end: CallEnd) -> CallEnd:
+    def _book(self, call: Call, end: CallEnd) -> None:
         """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
         for answer in end.answers:
             self._learn(call, answer)
@@ -112,18 +116,19 @@ class Runner:
         self._brake()
         for hear in self.on_call:
             hear()
-        return end
 
     def _learn(self, call: Call, answer: Answer) -> None:
+        """Hear what an answer means for the calls to come."""
         self.tally.add(call.customer, answer)
-        if call.action is Action.UNASSIGN:
-            for position, result in answer.results.items():
-                self._progress.stuck.learn(
-                    call.customer,
-                    call.devices[position],
-                    result.outcome,
-                    customer_unknown=result.detail == CUSTOMER_NOT_FOUND,
-                )
+        if self._baseline is not None:
+            self._baseline.learn(call, answer)
+        if call.action is Action.ASSIGN:
+            return
+        for position, result in answer.results.items():
+            if result.detail == CUSTOMER_NOT_FOUND:
+                self._progress.unknown.add((call.stage, call.customer))
+            else:
+                self._progress.stuck.learn(call.customer, call.devices[position], result.outcome)
 
     async def _hold_back(self, call: Call) -> Answer | None:
         """Settle as held the devices of an assign that may still be with a former owner."""
@@ -146,7 +151,7 @@ class Runner:
         result = DeviceResult(Outcome.FAILED, detail=CUSTOMER_NOT_FOUND)
         answer = Answer(dict.fromkeys(range(len(call.devices)), result))
         await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
-        self._book(call, CallEnd((answer,), False, None))
+        self._book(call, CallEnd((answer,), None))
 
     async def _let_quiet(self, call: Call, wall: Callable[[], float]) -> None:
         """Before a device goes the other way, let an unanswered attempt at it run out.

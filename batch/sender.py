@@ -18,6 +18,7 @@ from typing import Final
 import httpx2
 
 from batch import clock
+from batch.baseline import Baseline
 from batch.client import Client
 from batch.clock import Clock
 from batch.config import RunConfig
@@ -27,6 +28,7 @@ from batch.exchange import Exchanger, connected
 from batch.journal import Journal
 from batch.lock import client_name, state_folder
 from batch.log import LOGGER
+from batch.look import Looker
 from batch.model import ExitCode, Secret, Stop
 from batch.outage import DownDetector
 from batch.pacing import Pacer, PacerState
@@ -101,12 +103,15 @@ async def _send(job: Job, target: Target) -> Stop | None:
     pacer = Pacer(sending.rate)
     memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
     traffic = Traffic(pacer, DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
+    traffic.may_start = lambda: not job.journal.is_short_of_disk
     async with connected(
         target.base_url, connections=sending.concurrency, seconds=sending.timeout, transport=target.transport
     ) as http:
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
         client = Client(exchanger.post, job.journal, traffic, attempts=sending.attempts, wall=job.clock.wall)
-        runner = Runner(job.plan, job.journal, client, halt, _limits(job))
+        looker = Looker(exchanger.post, traffic, sending.attempts)
+        baseline = Baseline(looker, job.journal, job.plan) if sending.baseline else None
+        runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
         runner.on_call = [job.face.progressed, memory.save_now_and_then]
         job.face.began(runner.tally, traffic)
         with _ended_early(halt, exchanger, sending.deadline), _shown(job.face):

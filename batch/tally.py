@@ -38,9 +38,9 @@ class Stuck:
 
     _owners: dict[str, set[str]] = field(default_factory=dict)
 
-    def learn(self, customer: str, device: str, outcome: Outcome, *, customer_unknown: bool) -> None:
-        """Hear of the outcome of an unassign."""
-        if outcome in _FAILURES and not customer_unknown:
+    def learn(self, customer: str, device: str, outcome: Outcome) -> None:
+        """Hear of the outcome of an unassign from a customer who exists."""
+        if outcome in _FAILURES:
             self._owners.setdefault(device, set()).add(customer)
 
     def former_owner(self, customer: str, device: str) -> str | None:

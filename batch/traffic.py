@@ -7,12 +7,17 @@ running clock; what an attempt is about it does not know.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from batch import clock
 from batch.hints import Hint
 from batch.model import ExitCode, Stop
 from batch.outage import DownDetector
 from batch.pacing import Pacer, Permit
+from batch.verdict import StopRun, Throttled, TryAgain, Verdict
+
+_RETRIES: Final = 50
+"""Retries that may go out, on top of one for each answer, before all of them slow down."""
 
 Tell = Callable[[str, str], None]
 """Takes the kind and the text of something worth telling."""
@@ -56,6 +61,9 @@ class Traffic:
         self.tell = tell
         self._told_hold = 0.0
         self.successes = 0
+        self.may_start: Callable[[], bool] = lambda: True
+        """Can another attempt be put on record? Asked before each."""
+        self._retries = _RETRIES
         self.heard = False
         """Has the API given any sign of life?"""
 
@@ -93,16 +101,31 @@ class Traffic:
         while (wait := self._pacer.depart(clock.now())) > 0:
             await clock.sleep(wait)
 
-    def answered(self, leave: Leave, hint: Hint) -> None:
-        """An answer came, whatever it says of the call."""
+    def learn(self, leave: Leave, verdict: Verdict | None, hint: Hint) -> None:
+        """Hear what became of an attempt; None is a usable answer."""
+        if isinstance(verdict, Throttled):
+            self._throttled(leave, hint)
+        elif isinstance(verdict, TryAgain) and verdict.counts_as_down:
+            self._failed(leave, verdict.text)
+        else:
+            self._answered(leave, hint)
+        if isinstance(verdict, StopRun):
+            self.halt.now(verdict.stop)
+
+    def spend_retry(self) -> bool:
+        """Book a retry; False when retries have come to outnumber answers, and each should wait its longest."""
+        self._retries = max(0, self._retries - 1)
+        return self._retries > 0
+
+    def _answered(self, leave: Leave, hint: Hint) -> None:
+        self._retries = min(_RETRIES, self._retries + 1)
         now = clock.now()
         self.successes += 1
         self._pacer.succeeded(leave.permit, now)
         self._pacer.heed(hint.quotas, now)
         self._back_up(leave, now)
 
-    def throttled(self, leave: Leave, hint: Hint) -> None:
-        """The API says that we are too fast."""
+    def _throttled(self, leave: Leave, hint: Hint) -> None:
         now = clock.now()
         self._pacer.throttled(leave.permit, now, hint.wait, clock.jitter())
         self._back_up(leave, now)
@@ -111,20 +134,13 @@ class Traffic:
             self._told_hold = now + held
             self.tell("hold", f"waiting {held:.1f} s: the API asked for it")
 
-    def failed(self, leave: Leave, text: str) -> None:
-        """No answer, or one that speaks of the API being out of order."""
+    def _failed(self, leave: Leave, text: str) -> None:
         now = clock.now()
         was_down = self._detector.is_down
         self._pacer.abandoned(leave.permit, now)
         self._detector.failed(leave.call, now)
         if self._detector.is_down and not was_down:
             self.tell("down", f"the API seems to be down ({text}); probing until it answers")
-
-    def abandoned(self, leave: Leave) -> None:
-        """The attempt came to nothing that tells of the API."""
-        now = clock.now()
-        self._pacer.abandoned(leave.permit, now)
-        self._detector.abandoned(leave.call, now)
 
     def _back_up(self, leave: Leave, now: float) -> None:
         was_down = self._detector.is_down
@@ -134,6 +150,8 @@ class Traffic:
 
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""
+        if not self.may_start():
+            self.halt.now(Stop(ExitCode.STOPPED, "the disk is full", "make room, then run the same command again"))
         advice = "run the same command again later"
         if self._detector.is_down and self._detector.down_for(now) >= self._give_up_after:
             why = f"the API has been down for {self._detector.down_for(now):.0f} s"

@@ -87,7 +87,6 @@ class Settled:
 
     outcome: Outcome
     text: str
-    customer_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,7 @@ class StopRun:
 
 Verdict = TryAgain | Throttled | TooMany | Suspect | Settled | StopRun
 
+LONGEST_BACKOFF: Final = 30.0
 CUSTOMER_NOT_FOUND: Final = "customer not found"
 
 _NO_VALID_DEVICES: Final = re.compile(r"\bno valid (device|identifier)\w*", re.IGNORECASE)
@@ -133,7 +133,7 @@ def _judge_refused(ending: Refusal, action: Action) -> Verdict:
     """Any other 4xx: the request itself was not liked, and nothing was changed."""
     status, text = ending.status, ending.text
     if status == 404 and action is Action.UNASSIGN:
-        return Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND, customer_unknown=True)
+        return Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(text):
         return Settled(Outcome.SKIPPED, _words(ending))
     if status == 413 or _speaks_of_size(text):
@@ -175,4 +175,4 @@ def backoff(failures: int, jitter: float) -> float:
     Exponential with full jitter: uniform over [0, min(30, 0.5 * 2^(failures - 1))];
     `jitter` is a random number in [0, 1).
     """
-    return jitter * min(30.0, 0.5 * 2.0 ** min(failures - 1, 16))
+    return jitter * min(LONGEST_BACKOFF, 0.5 * 2.0 ** min(failures - 1, 16))

@@ -1,12 +1,13 @@
 """Files that appear whole or not at all, readable by their owner only."""
 
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.errors import DiskError
+from batch.errors import DiskError, unwritable
 
 
 @contextmanager
@@ -47,5 +48,46 @@ def owners_folder(folder: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
-        raise DiskError(f"cannot create {folder} ({exc.strerror})", "choose another --reports-dir") from exc
+        raise unwritable(str(folder), exc) from exc
     return folder
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Raise DiskError unless the folder's disk has so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(
+            f"{folder} has {_mebibytes(free)} MiB free, and this run may need {_mebibytes(needed)}",
+            "nothing was sent; make room, then run the same command again",
+        )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.1f}"
+
+
+class Reserve:
+    """Disk space put by, so that a disk that fills up still takes what must be written down.
+
+    Really allocated: a sparse file would keep nothing free.
+    """
+
+    SIZE = 1 << 20
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.used = False
+
+    def put_by(self) -> None:
+        """Take the space. Raises DiskError."""
+        with written_whole(self._path) as file:
+            file.write(bytes(self.SIZE))
+
+    def give_back(self) -> bool:
+        """Free the space; False when that has been done before."""
+        if self.used:
+            return False
+        self.used = True
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        return True

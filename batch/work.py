@@ -5,7 +5,7 @@ a resumed run asks just what the former one would have asked next.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,11 +42,16 @@ class Work:
     tries: list[Try] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
-    customer_unknown: bool = False
+    held_before: Mapping[str, bool] | None = None
+    """Of each device, did the customer hold it before this run? None: nobody looked."""
     maximum: int = NO_MAXIMUM
     """Devices that one request may hold, as far as refusals of this call tell."""
     successes_before: int = 0
     """Answers that calls had had when work on this one began."""
+
+    def held(self, position: int) -> bool | None:
+        """Did the customer hold this device before the run? None: not known."""
+        return None if self.held_before is None else self.held_before[self.call.devices[position]]
 
     def asked_before(self, asked: Iterable[int]) -> tuple[int, int]:
         """Attempts that held all these positions, and how many of them may have acted unheard."""

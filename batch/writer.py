@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, ClassVar, TypeVar
 from weakref import WeakSet
 
@@ -28,7 +28,8 @@ class Writer:
     live: ClassVar["WeakSet[Writer]"] = WeakSet()
     """For a clock that must stand still while the disk is at work."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], make_room: Callable[[], bool] | None = None) -> None:
+        self._make_room = make_room or (lambda: False)
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._closed = False
@@ -105,19 +106,37 @@ class Writer:
     def _commit(self, connection: sqlite3.Connection | None, orders: list[_Order]) -> None:
         if connection is not None and self._failure is None:
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                outcomes = [write(connection) for write, _ in orders]
-                connection.execute("COMMIT")
+                outcomes = self._transaction(connection, orders)
             except Exception as exc:  # noqa: BLE001 - whatever it is, its waiters must hear of it
                 self._failure = _unwritable(exc) if isinstance(exc, sqlite3.Error) else exc
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
             else:
                 for (_, done), outcome in zip(orders, outcomes, strict=True):
                     done.set_result(None if isinstance(outcome, sqlite3.Cursor) else outcome)
                 return
         for _, done in orders:
             done.set_exception(self._failure or RuntimeError("the journal's writer has ended"))
+
+    def _transaction(self, connection: sqlite3.Connection, orders: list[_Order]) -> list[Any]:
+        """Carry out the orders, all or none. On a full disk once more, in the space put by for that."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [write(connection) for write, _ in orders]
+            connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            _roll_back(connection)
+            if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._make_room():
+                return self._transaction(connection, orders)
+            raise
+        except BaseException:
+            _roll_back(connection)
+            raise
+        return outcomes
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _unwritable(cause: Exception) -> DiskError:

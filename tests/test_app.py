@@ -4,12 +4,15 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
+from itertools import count
 
 import pytest
 
 from batch import app
-from batch.errors import BrakeError, ConfigError, InputError, JournalError
+from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError
 from batch.fleet import Fleet
+from batch.writer import Writer
 from tests.conftest import KEY, Desk
 from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, Seen, Window, once
 
@@ -203,6 +206,32 @@ def test_a_hanging_answer_is_bounded_by_the_deadline_of_the_attempt(desk: Desk) 
     desk.server.script = once(Hangs())
     ran = desk.run(many(1), timeout="5")
     assert 5 <= ran.server.seen[1].at - ran.server.seen[0].at <= 7
+
+
+def test_with_a_baseline_lost_answers_are_told_exactly(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1", "SN-9"])
+    desk.server.script = lambda seen: Loses(acted=True) if seen.number in (2, 4) else None
+    rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-9", "unassign"), (A, "SN-8", "unassign")]
+    ran = desk.run(rows, baseline=True, concurrency="1")
+    assert ran.outcomes == ["alreadyAssigned", "assigned", "unassigned", "skipped"]
+    assert [row["detail"] for row in ran.rows[:3]] == ["", *["done by an earlier attempt, whose answer was lost"] * 2]
+    assert [seen.action for seen in ran.server.seen].count("query") == 1
+
+
+def test_a_baseline_follows_what_the_run_itself_changes(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1"])
+    desk.server.script = lambda seen: Loses(acted=True) if seen.number == 3 else None
+    ran = desk.run([(A, "SN-1", "unassign"), (A, "SN-1", "assign")], baseline=True, timeout="2")
+    assert ran.outcomes == ["unassigned", "assigned"]
+
+
+def test_without_an_answer_to_the_baseline_the_row_is_marked(desk: Desk) -> None:
+    desk.server.script = lambda seen: (
+        Says(400, {}) if seen.action == "query" else Loses(acted=True) if seen.number == 2 else None
+    )
+    row = desk.run(many(1), baseline=True).rows[0]
+    assert row["outcome"] == "alreadyAssigned"
+    assert "may be this run's own work" in row["detail"]
 
 
 # Refusals
@@ -572,3 +601,47 @@ def test_a_refused_device_is_told_with_the_apis_words_wherever_it_stands(desk: D
     rows = desk.run(many(500), rate="1000/s").rows
     assert [row["deviceIdentifier"] for row in rows if row["outcome"] == "failed"] == [f"SN-{bad:05}"]
     assert rows[bad]["detail"].startswith("400: This one is locked")
+
+
+# The disk
+
+
+def test_without_room_for_what_a_run_writes_nothing_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(DiskError, match="nothing was sent; make room"):
+        desk.run(many(3))
+    assert desk.server.seen == []
+    assert not (desk.folder / "reports" / "r1").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_sent(desk: Desk) -> None:
+    (desk.folder / "reports").write_text("a file in the way")
+    with pytest.raises(ConfigError, match="name a folder that can be written to"):
+        desk.run(many(3))
+    assert desk.server.seen == []
+
+
+def test_on_a_disk_that_fills_up_what_is_under_way_is_written_down_and_the_run_goes_on_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = count(1)
+    ordinary = Writer._transaction
+
+    def filling_up(writer: Writer, connection: sqlite3.Connection, orders: list) -> list:
+        if next(commits) == 30:
+            writer._make_room()  # as it does when the disk refuses a commit
+        return ordinary(writer, connection, orders)
+
+    monkeypatch.setattr(Writer, "_transaction", filling_up)
+    stopped = desk.run(customers(60))
+    assert (stopped.summary.exit_code, stopped.json["stop"]["reason"]) == (3, "the disk is full")
+    assert set(stopped.outcomes) == {"assigned", "notSent"}
+    monkeypatch.setattr(Writer, "_transaction", ordinary)
+    assert desk.run(customers(60)).outcomes == ["assigned"] * 60
+    assert len(desk.server.seen) == 60
+
+
+def test_a_finished_run_leaves_no_reserve_behind(desk: Desk) -> None:
+    assert sorted(path.name for path in desk.run(many(1)).folder.iterdir()) == [
+        "attention.csv", "journal.sqlite3", "reconciliation.csv", "run.lock", "run.log", "summary.json", "undo.csv",
+    ]  # fmt: skip

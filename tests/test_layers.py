@@ -16,9 +16,9 @@ LAYERS = {
     1: {"errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally"},
     2: {"dialect", "records", "cells", "plan", "pacing", "clock", "lock", "log", "whole", "fleet", "config"},
     3: {"stored", "parse", "workbook", "writer", "sandbox", "digest", "brakes", "reconcile", "traffic", "exchange"},
-    4: {"load", "journal", "report_csv"},
-    5: {"work", "outputs"},
-    6: {"client"},
+    4: {"load", "journal", "report_csv", "retry"},
+    5: {"work", "outputs", "look"},
+    6: {"client", "baseline"},
     7: {"runner"},
     8: {"sender"},
     9: {"app", "terminal"},
@@ -31,7 +31,7 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__in
 
 ONLY_HERE = {
     "httpx2": {"exchange", "sender", "app"},
-    "tenacity": {"client"},
+    "tenacity": {"retry"},
     "sqlite3": {"journal", "writer", "fleet"},
     "python_calamine": {"workbook"},
     "time": {"clock", "sandbox"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import DiskError, LockedError
+from batch.errors import ConfigError, DiskError, LockedError
 from batch.lock import Lock, Owner, client_name, state_folder
 
 HOLD = """
@@ -102,14 +102,14 @@ def test_lock_and_folder_are_the_owners_only(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(DiskError, match="cannot create"):
+    with pytest.raises(ConfigError, match="cannot write"):
         Lock.take(tmp_path / "lock", ME, "this")
     assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DiskError, match="make the folder writable"):
+    with pytest.raises(ConfigError, match="name a folder that can be written to"):
         Lock.take(tmp_path / "file" / "lock", ME, "this")
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import DiskError
+from batch.errors import ConfigError
 from batch.log import LOGGER, Redaction, logged_to
 from batch.model import Secret
 
@@ -86,7 +86,7 @@ def test_after_the_run_nothing_is_logged_and_the_logger_is_as_before(tmp_path: P
 
 
 def test_a_log_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
-    with pytest.raises(DiskError, match=r"cannot write .*run\.log"), logged_to(tmp_path / "no" / "run.log", None):
+    with pytest.raises(ConfigError, match=r"cannot write .*run\.log"), logged_to(tmp_path / "no" / "run.log", None):
         pass
 
 

@@ -185,7 +185,7 @@ class OpenGate:
     """Traffic that lets everything through at once."""
 
     def __init__(self) -> None:
-        self.halt, self.successes, self.heard = Halt(), 0, True
+        self.halt, self.successes, self.heard, self.is_down = Halt(), 0, True, True
 
     async def leave(self, call: int) -> Leave:
         return Leave(call, Permit(0, 0.0, probe=False), while_down=False)
@@ -193,10 +193,10 @@ class OpenGate:
     async def depart(self) -> None:
         return
 
-    def answered(self, *_: object) -> None:
+    def learn(self, *_: object) -> None:
         return
 
-    throttled = failed = tell = answered
+    tell = learn
 
 
 @dataclass

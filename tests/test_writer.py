@@ -238,3 +238,23 @@ def test_a_write_after_the_end_is_refused(path: Path) -> None:
     writer.close()
     with pytest.raises((DiskError, RuntimeError)):
         waited(writer, say(1))
+
+
+def test_on_a_full_disk_the_space_put_by_takes_what_was_to_be_written(path: Path) -> None:
+    with closing(connected(path)) as small:
+        pages = small.execute("PRAGMA page_count").fetchone()[0]
+    connections: list[sqlite3.Connection] = []
+
+    def full() -> sqlite3.Connection:
+        connections.append(connected(path))
+        connections[0].execute(f"PRAGMA max_page_count={pages + 1}")
+        return connections[0]
+
+    def make_room() -> bool:
+        connections[0].execute("PRAGMA max_page_count=100000")
+        return True
+
+    writer = Writer(full, make_room)
+    waited(writer, say("x" * 100_000))
+    writer.close()
+    assert said(path) == ["x" * 100_000]
