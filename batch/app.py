@@ -18,10 +18,12 @@ import httpx2
 
 from batch import __version__
 from batch.brakes import check_age, check_plan, check_rows, former_run
+from batch.check import check_api
 from batch.clock import Clock, RealClock, file_age, iso
 from batch.config import RunConfig, api_key, resolve
 from batch.digest import Digest, digest
 from batch.errors import BrakeError, ConfigError, InputError, JournalError, LockedError
+from batch.exchange import Exchanger, connected
 from batch.fleet import Fleet
 from batch.journal import Journal, JournalDraft
 from batch.load import Loaded, load
@@ -32,13 +34,12 @@ from batch.outputs import Ended, Summary, input_files, write_files
 from batch.plan import Plan, plan_calls
 from batch.rate import Rate
 from batch.rows import Rows, RowsBuilder
+from batch.runs import JOURNAL, LOCK
 from batch.sandbox import Limit, serve_forever, serving
 from batch.sender import Face, Job, Target, send
 from batch.stored import find_stored, reading
 from batch.whole import Reserve, owners_folder, require_room
 
-JOURNAL: Final = "journal.sqlite3"
-_LOCK: Final = "run.lock"
 _LOOK_AGAIN: Final = 0.5
 
 
@@ -94,7 +95,7 @@ def report(folder: Path) -> Summary:
     """Write the files of a run again, from its journal alone. Raises BatchError."""
     with _opened(folder) as journal:
         owner = Owner(os.getpid(), iso(RealClock().wall()), folder.name)
-        lock = Lock.take(folder / _LOCK, owner, f"run {folder.name}")
+        lock = Lock.take(folder / LOCK, owner, f"run {folder.name}")
         try:
             told = resolve((), journal.meta("options"), {})
             stopped = journal.meta("stop")
@@ -134,6 +135,23 @@ def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> N
             max_devices=options.max_devices,
         )
         serve_forever(opened, announce)
+
+
+def check(
+    config: RunConfig, *, transport: httpx2.AsyncBaseTransport | None = None, clock: Clock | None = None
+) -> Stop | None:
+    """Ask the API one harmless thing. None when all is well, else what is wrong. Raises ConfigError."""
+    clock = clock or RealClock()
+    _require_key(config)
+    key, sending = config.api_key or Secret(""), config.sending
+
+    async def ask() -> Stop | None:
+        opened = connected(sending.base_url, connections=1, seconds=sending.timeout, transport=transport)
+        async with opened as http:
+            post = Exchanger(http, key, timeout=sending.timeout, wall=clock.wall).post
+            return await check_api(post, sending.base_url)
+
+    return clock.run(ask())
 
 
 def _new_run_id(config: RunConfig, clock: Clock) -> str:
@@ -334,8 +352,8 @@ def _own_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (folder / JOURNAL).exists() and {path.name for path in folder.iterdir()} <= {_LOCK}:
-            (folder / _LOCK).unlink(missing_ok=True)
+        if not (folder / JOURNAL).exists() and {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
 
 
@@ -343,7 +361,7 @@ def _own_folder(folder: Path) -> Iterator[None]:
 def _locked(config: RunConfig, folder: Path, clock: Clock) -> Iterator[None]:
     """This run, and this base URL and key, for this process alone."""
     owner = Owner(os.getpid(), iso(clock.wall()), str(config.run_id))
-    wanted = [(folder / _LOCK, f"run {config.run_id}")]
+    wanted = [(folder / LOCK, f"run {config.run_id}")]
     if config.api_key is not None:
         name = client_name(config.sending.base_url, config.api_key.reveal())
         wanted.append((state_folder() / f"{name}.lock", "this base URL and key"))

@@ -33,9 +33,9 @@ def _click_option(option: Option) -> Callable[[F], F]:
     )
 
 
-def _options(*, planning_only: bool) -> Callable[[F], F]:
+def _options(wanted: Callable[[Option], bool]) -> Callable[[F], F]:
     def add(command: F) -> F:
-        for option in reversed([one for one in OPTIONS if one.plans or not planning_only]):
+        for option in reversed([one for one in OPTIONS if wanted(one)]):
             command = _click_option(option)(command)
         command = click.option("--profile", metavar="NAME", help="Profile in telemetron-batch.toml.")(command)
         return click.option("--config", metavar="FILE", help="File of profiles, or of keys.")(command)
@@ -76,7 +76,7 @@ def main() -> None:
 
 @main.command("run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@_options(planning_only=False)
+@_options(lambda _: True)
 def run_command(files: tuple[str, ...], **flags: Any) -> None:
     """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run."""
     from batch import app, terminal
@@ -91,7 +91,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
 @main.command("plan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@_options(planning_only=True)
+@_options(lambda option: option.plans)
 def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     """Everything up to sending, without any network: calls, stages, time, problems found."""
     from batch import app, terminal
@@ -135,6 +135,31 @@ def report_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
         with _if_anyone_listens():
             terminal.show_end(summary, Talk(json=as_json))
     raise SystemExit(summary.exit_code)
+
+
+@main.command("runs")
+@click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON on standard output.")
+def runs_command(reports_dir: str, *, as_json: bool) -> None:
+    """The runs under the reports folder, the newest first: when, input, state, and what to do next."""
+    from batch import runs, terminal
+
+    with _if_anyone_listens():
+        terminal.show_runs(runs.list_runs(Path(reports_dir)), as_json=as_json)
+
+
+@main.command("check")
+@_options(lambda option: option.checks)
+def check_command(**flags: Any) -> None:
+    """Ask the API one harmless thing: are base URL, TLS and key right?"""
+    from batch import app, terminal
+
+    with _errors_in_words(verbose=bool(flags["verbose"])):
+        config = _resolve((), flags)
+        stop = app.check(config)
+        with _if_anyone_listens():
+            terminal.show_check(stop, config)
+    raise SystemExit(0 if stop is None else stop.exit_code)
 
 
 @main.command("sandbox")

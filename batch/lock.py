@@ -62,6 +62,21 @@ class Lock:
         os.close(self._descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Does a living process hold the lock?"""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _read_owner(descriptor: int) -> str:
     try:
         pid, since, run = json.loads(os.pread(descriptor, 4096, 0))

@@ -48,6 +48,8 @@ class Option:
     repeatable: bool = False
     plans: bool = False
     """Does `plan` take it too?"""
+    checks: bool = False
+    """Does `check` take it too?"""
 
     @property
     def key(self) -> str:
@@ -183,15 +185,15 @@ def _encoding(text: str) -> str:
 _N1, _N0 = _whole(1), _whole(0)
 
 OPTIONS: Final = (
-    Option("base-url", _base_url, "Where the API is; plain http only for this machine.", "URL", DEFAULT_BASE_URL),
+    Option("base-url", _base_url, "Where the API is; http only for this machine.", "URL", DEFAULT_BASE_URL, checks=True),
     Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
-    Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE"),
+    Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
     Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
     Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h or auto.", "RATE", Rate.parse("10/s"), plans=True),
     Option("concurrency", _N1, "Calls in flight.", "N", 8),
     Option("chunk-size", _N1, "Devices a call.", "N", 500, plans=True),
-    Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0),
+    Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),
     Option("attempts", _N1, "Attempts a call.", "N", 6),
     Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
     Option("wait", _seconds, "How long to wait for another run with this id or key.", "DURATION", 0.0),
@@ -227,8 +229,8 @@ OPTIONS: Final = (
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
     Option("yes", _flag, "Do not ask before sending.", default=False, short="y"),
     Option("no-progress", _flag, "No progress display.", default=False),
-    Option("json", _flag, "The summary as one line of JSON on standard output.", default=False, plans=True),
-    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", plans=True),
-    Option("quiet", _flag, "Errors only.", default=False, short="q", plans=True),
+    Option("json", _flag, "The summary as one line of JSON on stdout.", default=False, plans=True, checks=True),
+    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", plans=True, checks=True),
+    Option("quiet", _flag, "Errors only.", default=False, short="q", plans=True, checks=True),
 )  # fmt: skip
 BY_KEY: Final = {option.key: option for option in OPTIONS}

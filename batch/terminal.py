@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from batch.config import Talk
+from batch.config import RunConfig, Talk
 from batch.digest import Digest
-from batch.model import InputFile, Outcome
+from batch.model import InputFile, Outcome, Stop
 from batch.outputs import Summary
+from batch.runs import RunLine
 from batch.sender import Face
 from batch.tally import Tally
 from batch.traffic import Traffic
@@ -162,6 +163,31 @@ def show_planned(plan: Digest, talk: Talk) -> None:
         click.echo(json.dumps(plan.as_json(), ensure_ascii=False))
     else:
         show_plan(plan, _Out(quiet=talk.quiet))
+
+
+def show_runs(lines: Sequence[RunLine], *, as_json: bool) -> None:
+    """A list of runs, on standard output."""
+    if as_json:
+        click.echo(json.dumps([line.as_json() for line in lines], ensure_ascii=False))
+        return
+    table = Table("started", "run", "input", "rows", "state", "attention", "next", box=None, pad_edge=False)
+    table.columns[3].justify = table.columns[5].justify = "right"
+    for line in lines:
+        when = line.started_at[:16].replace("T", " ")
+        attention = f"{line.attention:,}" if line.attention else ""
+        table.add_row(when, line.run_id, line.input, f"{line.rows:,}", line.state, attention, line.next_step)
+    _Out().print(table if lines else "No runs here.")
+
+
+def show_check(stop: Stop | None, config: RunConfig) -> None:
+    """How the check went: well on standard output, otherwise on standard error."""
+    if config.talk.json:
+        fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.reason if stop else None}
+        click.echo(json.dumps(fields, ensure_ascii=False))
+    if stop is not None:
+        click.echo(f"Error: {stop.reason}; {stop.advice}", err=True)
+    elif not (config.talk.quiet or config.talk.json):
+        click.echo(f"{config.sending.base_url} is there, and it takes this key.")
 
 
 def _verdict(fields: Mapping[str, Any]) -> str:

@@ -144,3 +144,24 @@ def test_an_unknown_variable_is_told(rows: str) -> None:
 def test_a_bad_rate_of_the_sandbox_is_one_line() -> None:
     ended = call("sandbox", "--rate", "often")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
+
+
+def test_check_needs_a_key() -> None:
+    ended = call("check")
+    assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
+
+
+def test_check_says_where_it_cannot_get_through() -> None:
+    ended = call("check", "--base-url", "http://127.0.0.1:9/api", "--json", TELEMETRON_API_KEY="some-key")
+    assert ended.exit_code == 3
+    assert json.loads(ended.stdout)["ok"] is False
+    assert ended.stderr.startswith("Error: the API cannot be reached")
+
+
+def test_check_says_when_all_is_well() -> None:
+    from batch.fleet import Fleet
+    from batch.sandbox import serving
+
+    with Fleet() as fleet, serving(fleet) as base_url:
+        ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")
+    assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it takes this key.\n")

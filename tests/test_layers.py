@@ -17,7 +17,7 @@ LAYERS = {
     2: {"dialect", "records", "cells", "plan", "pacing", "clock", "lock", "log", "whole", "fleet", "config"},
     3: {"stored", "parse", "workbook", "writer", "sandbox", "digest", "brakes", "reconcile", "traffic", "exchange"},
     4: {"load", "journal", "report_csv", "retry"},
-    5: {"work", "outputs", "look"},
+    5: {"work", "outputs", "look", "runs", "check"},
     6: {"client", "baseline"},
     7: {"runner"},
     8: {"sender"},

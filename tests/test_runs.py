@@ -1,0 +1,68 @@
+"""The list of runs: newest first, with state and next step."""
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from batch.cli import main
+from batch.lock import Lock, Owner
+from batch.runs import list_runs
+from tests.conftest import Desk
+
+A = "a@x.com"
+
+
+def test_runs_are_listed_the_newest_first_with_state_and_next_step(desk: Desk) -> None:
+    desk.run([(A, "SN-1", "assign")], run_id="one")
+    desk.clock.monotonic += 100
+    desk.run([(A, "SN-2", "assign"), (A, "", "assign")], run_id="two")
+    desk.clock.monotonic += 100
+    desk.run([(f"u{n}@x.com", "SN-3", "assign") for n in range(20)], run_id="three", deadline="1s")
+    lines = list_runs(desk.folder / "reports")
+    assert [(line.run_id, line.state, line.attention, line.exit_code) for line in lines] == [
+        ("three", "stopped", lines[0].attention, 3),
+        ("two", "finished", 1, 1),
+        ("one", "finished", 0, 0),
+    ]
+    assert [line.next_step for line in lines] == ["telemetron-batch resume three", "look at attention.csv", "nothing"]
+
+
+def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
+    folder = desk.run([(A, "SN-1", "assign")]).folder
+    from batch.journal import Journal
+
+    journal = Journal(folder / "journal.sqlite3")
+    journal.note(summary=None, endedAt=None)
+    journal.close()
+    line = list_runs(desk.folder / "reports")[0]
+    assert (line.state, line.input, line.rows, line.next_step) == (
+        "interrupted", "rows.csv", 1, "telemetron-batch resume r1",
+    )  # fmt: skip
+
+
+def test_a_run_that_is_under_way_is_running(desk: Desk) -> None:
+    folder = desk.run([(A, "SN-1", "assign")]).folder
+    lock = Lock.take(folder / "run.lock", Owner(1, "now", "r1"), "the run")
+    assert list_runs(desk.folder / "reports")[0].state == "running"
+    lock.release()
+
+
+def test_a_journal_that_cannot_be_read_does_not_hide_the_others(desk: Desk) -> None:
+    desk.run([(A, "SN-1", "assign")])
+    broken = desk.folder / "reports" / "broken"
+    broken.mkdir()
+    (broken / "journal.sqlite3").write_text("no journal")
+    assert [line.state for line in list_runs(desk.folder / "reports")] == ["finished", "unreadable"]
+
+
+def test_the_command_prints_a_table_or_json(desk: Desk) -> None:
+    desk.run([(A, "SN-1", "assign")])
+    reports = str(desk.folder / "reports")
+    assert "finished" in CliRunner().invoke(main, ["runs", "--reports-dir", reports]).stdout
+    shown = json.loads(CliRunner().invoke(main, ["runs", "--reports-dir", reports, "--json"]).stdout)
+    assert [(one["runId"], one["rows"]) for one in shown] == [("r1", 1)]
+
+
+def test_a_folder_without_runs_says_so(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["runs", "--reports-dir", str(tmp_path)]).stdout == "No runs here.\n"
