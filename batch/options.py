@@ -185,7 +185,7 @@ def _encoding(text: str) -> str:
 _N1, _N0 = _whole(1), _whole(0)
 
 OPTIONS: Final = (
-    Option("base-url", _base_url, "Where the API is; http only for this machine.", "URL", DEFAULT_BASE_URL, checks=True),
+    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, checks=True),
     Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
     Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
     Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
