@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx2
 
 from batch import __version__
-from batch.brakes import check_age, check_plan, check_rows, former_run
+from batch.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.check import check_api
 from batch.clock import Clock, RealClock, file_age, iso
 from batch.config import RunConfig, api_key, resolve
@@ -27,7 +27,7 @@ from batch.exchange import Exchanger, connected
 from batch.fleet import Fleet
 from batch.journal import Journal, JournalDraft
 from batch.load import Loaded, load
-from batch.lock import Lock, Owner, client_name, state_folder
+from batch.lock import Lock, Owner, client_name, is_held, state_folder
 from batch.log import LOGGER, logged_to
 from batch.model import ACTIONS, ExitCode, PlanOptions, Secret, Stop
 from batch.outputs import Ended, Summary, input_files, write_files
@@ -67,12 +67,19 @@ def run(
     config = replace(config, run_id=config.run_id or _new_run_id(config, clock))
     _require_key(config)
     folder = config.reports_dir / str(config.run_id)
+    if (folder / JOURNAL).exists() and not is_held(folder / LOCK):
+        # Looked at before any lock is taken: a finished run is not touched at all.
+        with _opened(folder) as journal:
+            finished = _finished(config, folder, journal)
+        if finished is not None:
+            return finished
+        config = replace(config, files=())  # seen to be the same; standard input can be read but once
     with _own_folder(folder), _locked(config, folder, clock):
         if not (folder / JOURNAL).exists():
             _start(config, folder, face or Face(), clock)
+            config = replace(config, files=())
         with _opened(folder) as journal:
-            _check_same(config, journal, folder)
-            finished = _finished(folder, journal)
+            finished = _finished(config, folder, journal)
             if finished is not None:
                 return finished
             with logged_to(folder / "run.log", config.api_key):
@@ -201,6 +208,7 @@ def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> None:
 def _checked_plan(config: RunConfig, loaded: Loaded, clock: Clock) -> Plan:
     """The plan, if no brake holds it."""
     brakes = config.brakes
+    check_trailers(loaded.files)
     check_rows(loaded.rows, brakes)
     check_age([(path, file_age(path, clock)) for path in config.files if path != "-"], brakes)
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
@@ -278,7 +286,9 @@ def _sha256(path: str, spool: Path) -> str:
         return find_stored(path, spool).sha256()
 
 
-def _finished(folder: Path, journal: Journal) -> Summary | None:
+def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | None:
+    """The summary of a finished run; None for any other. Raises JournalError if it is not this run."""
+    _check_same(config, journal, folder)
     fields = journal.meta("summary")
     return Summary(folder, fields) if fields is not None and fields["state"] == "finished" else None
 

@@ -11,7 +11,7 @@ NOBODY = "nobody@telemetron-batch.example.com"
 
 async def check_api(post: Post, base_url: str) -> Stop | None:
     """None when all is well, else what is wrong and what to do about it."""
-    exchange = await post(wire.QUERY_PATH, wire.query_body(NOBODY))
+    exchange = await post(wire.QUERY_PATH, wire.query_body(NOBODY), lambda: None)
     if exchange.ending is None:
         return _strange(base_url, "its answer is none of the API's") if not _is_ours(exchange) else None
     if isinstance(exchange.ending, NoAnswer):

@@ -34,7 +34,9 @@ from batch.work import NO_MAXIMUM, Try, Work, blame, halved, named, take_up
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
 _FOREIGN_TOLD: Final = 5
-_LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, detail="the answer left this device out, twice")
+_LEFT_OUT: Final = DeviceResult(
+    Outcome.UNCONFIRMED, detail="twice the answer left this device out, or contradicted itself about it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,8 @@ class Client:
             return Halted()
         started = self._wall()
         number = await self._journal.started(call.number, _stored(call, asked), started)
-        await self._traffic.depart()
-        exchange = await self._post(wire.PATHS[call.action], wire.request_body(call, asked))
+        left = await self._traffic.depart()
+        exchange = await self._post(wire.PATHS[call.action], wire.request_body(call, asked), left)
         result = self._weigh(work, spent, leave, exchange)
         ending = _ending(result, exchange)
         work.tries.append(Try(frozenset(asked), started, ending.ending == "unclear"))

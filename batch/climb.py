@@ -11,7 +11,8 @@ _START: Final = 5.0
 _FLOOR, _TOP = 0.05, 10_000.0
 _DIP: Final = 0.1  # resume at this much below the plateau
 _PERIOD: Final = 12.0  # seconds from there back to the plateau, and as long to as much above it
-_LONGEST_PERIOD: Final = 60.0
+_LONGEST_PERIOD, _LONGEST_BELOW_CEILING = 60.0, 30.0
+_DOUBLES_AFTER, _DOUBLES_BELOW_CEILING = 2.0, 1.25  # periods without a refusal; sooner where we are told how far
 _CALLS_A_PERIOD: Final = 40.0  # or slow limits would see a refusal every few calls
 _BRIEF: Final = 2.0
 _TRUST: Final = 0.6  # how much of the way to the refused rate a brief hold takes us
@@ -40,6 +41,9 @@ class Climb:
         self._onset: float | None = None
         self._cycle = self._refused_at = 0.0
         self._period = _PERIOD
+        told = ceiling < math.inf
+        self._longest = _LONGEST_BELOW_CEILING if told else _LONGEST_PERIOD
+        self._doubles_after = _DOUBLES_BELOW_CEILING if told else _DOUBLES_AFTER
 
     def begin(self, now: float) -> None:
         """An attempt leaves: from the first one on, time counts."""
@@ -52,7 +56,7 @@ class Climb:
             return self._ramp
         way = self._age / self._period
         cubic = 1 + _DIP * (min(way, 2.0) - 1) ** 3
-        doublings = min(40.0, 3 * max(0.0, way - 2))
+        doublings = min(40.0, 3 * max(0.0, way - self._doubles_after))
         return min(self._ceiling, max(_FLOOR, self.plateau * cubic * 2**doublings))
 
     def answered(self, sent_at: float, now: float, *, pressed: bool) -> None:
@@ -82,13 +86,13 @@ class Climb:
         # In a window that fills up slowly a climb as fast as elsewhere ends far above the limit.
         period = 0.75 * self._period if brief else (self._cycle + held) / 2
         self.settle(self._found(held, brief=brief))
-        self._period = min(_LONGEST_PERIOD, max(self._period, period))
+        self._period = min(self._longest, max(self._period, period))
         self._last = now
 
     def settle(self, plateau: float) -> None:
         """Take this rate, per second, for what the server grants."""
         self.plateau = min(_TOP, max(_FLOOR, plateau))
-        self._period = max(_PERIOD, min(_LONGEST_PERIOD, _CALLS_A_PERIOD / self.plateau))
+        self._period = max(_PERIOD, min(self._longest, _CALLS_A_PERIOD / self.plateau))
         self._age = 0.0
 
     def _found(self, held: float, *, brief: bool) -> float:
@@ -97,7 +101,7 @@ class Climb:
         if brief:
             average += _TRUST * max(0.0, refused_at - average)
         if self.plateau is not None:
-            return max(average, self._refused_at / 4)
+            return max(average, self._refused_at / (2 if self._granted < _FEW else 4))
         if not brief:
             # At the start, unlike at later onsets, the window was whole: count its exhaustion in.
             average = self._granted / (self._cycle + held)

@@ -59,7 +59,9 @@ class Exchange:
     hint: Hint = Hint()  # noqa: RUF009 - frozen
 
 
-Post = Callable[[str, bytes], Awaitable[Exchange]]
+Left = Callable[[], None]
+Post = Callable[[str, bytes, Left], Awaitable[Exchange]]
+"""Takes path, body and what is to be called when the request begins to be written."""
 
 
 class _TooLargeError(Exception):
@@ -69,14 +71,18 @@ class _TooLargeError(Exception):
 class _Trace:
     """Listens to the transport: has it begun to write the request?"""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Left) -> None:
+        self._left = left
         self._heard = False
         self._begun = False
+        self.status: int | None = None
+        """Of the answer, once its head has come."""
 
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
         self._heard = True
         if event.endswith("send_request_headers.started"):
             self._begun = True
+            self._left()
 
     def sent(self, exc: Exception) -> bool:
         """Can a byte of the request have left, given how it ended?"""
@@ -95,19 +101,22 @@ class Exchanger:
         self._deadlines: set[asyncio.Timeout] = set()
         self._brusque = 0
 
-    async def post(self, path: str, body: bytes) -> Exchange:
+    async def post(self, path: str, body: bytes, left: Left = lambda: None) -> Exchange:
         """Make one request; whatever happens to it comes back as a value."""
-        trace = _Trace()
+        trace = _Trace(left)
         began = clock.now()
         try:
             async with self._deadline():
                 return await self._request(path, body, trace)
         except tuple(ENDINGS) as exc:
             how = next(ending for kind, ending in ENDINGS.items() if isinstance(exc, kind))
-            return Exchange(NoAnswer(how, trace.sent(exc), _told(how, exc, clock.now() - began)))
+            if trace.status is not None and how is Broken.CUT:
+                how = Broken.UNUSABLE  # somebody is there, and his answer was cut short
+            text = _told(how, exc, clock.now() - began)
+            return Exchange(NoAnswer(how, trace.sent(exc), text), status=trace.status)
         except _TooLargeError:
             text = f"an answer of over {LARGEST_BODY >> 20} MiB"
-            return Exchange(NoAnswer(Broken.UNUSABLE, sent=True, text=text))
+            return Exchange(NoAnswer(Broken.UNUSABLE, sent=True, text=text), status=trace.status)
 
     def hurry(self, seconds: float) -> None:
         """End what is under way in at most so many seconds."""
@@ -123,14 +132,19 @@ class Exchanger:
         extensions = {"trace": trace}
         async with self._http.stream("POST", path, content=body, headers=headers, extensions=extensions) as response:
             seconds = clock.now() - began
+            trace.status = response.status_code
             hint = read_hints(response.headers, self._wall())
             if response.is_success:
                 self._latencies.append(seconds)
                 self._brusque = 0
-                return Exchange(None, await _whole(response), response.status_code, hint)
-            text = wire.read_error(await _as_far_as_it_comes(response))
+                return Exchange(None, self._without_key(await _whole(response)), response.status_code, hint)
+            text = wire.read_error(self._without_key(await _as_far_as_it_comes(response)))
             waits = hint.retry_after or (response.status_code == 503 and self._is_brusque(seconds))
             return Exchange(Refusal(response.status_code, text, waits), b"", response.status_code, hint)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """What a server echoes of our key goes no further."""
+        return body.replace(self._key.reveal().encode(), b"***")
 
     def _is_brusque(self, seconds: float) -> bool:
         """Came a 503 faster than the API ever works? Then a proxy in front of it throttles.

@@ -29,6 +29,10 @@ _MEMBER: Final = re.compile(
 )
 """A member of an RFC 9651 list with its parameters, as the RateLimit draft uses it."""
 
+_SECONDS: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?", re.ASCII)
+_IN_ONE: Final = re.compile(r"\b(limit|remaining|reset)[ ]*=[ ]*([0-9]{1,13})", re.ASCII)
+"""An early draft's single header: `limit=10, remaining=0, reset=2`."""
+
 
 class Quota(NamedTuple):
     """Attempts left, and the seconds until the quota is renewed."""
@@ -65,8 +69,9 @@ def read_hints(headers: Mapping[str, str], wall_now: float) -> Hint:
     if quotas:
         spent = [quota.renewed_in for quota in quotas if quota.left == 0]
         return Hint(max(spent, default=None), quotas)
-    for prefix in ("x-ratelimit-", "ratelimit-"):
-        hint = _triple(headers, prefix, server_now)
+    in_one = {f"ratelimit-{name}": number for name, number in _IN_ONE.findall(headers.get("ratelimit", "").lower())}
+    for told, prefix in ((headers, "x-ratelimit-"), (headers, "ratelimit-"), (in_one, "ratelimit-")):
+        hint = _triple(told, prefix, server_now)
         if hint is not None:
             return hint
     return Hint()
@@ -74,9 +79,9 @@ def read_hints(headers: Mapping[str, str], wall_now: float) -> Hint:
 
 def _retry_after(text: str, server_now: float) -> float | None:
     text = text.strip()
-    if _DIGITS.fullmatch(text):
-        seconds = int(text)
-        return max(0.0, seconds - server_now) if seconds > _EPOCH else float(seconds)
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+        return max(0.0, seconds - server_now) if seconds > _EPOCH else seconds
     at = _date(text)
     return None if at is None else max(0.0, at - server_now)
 

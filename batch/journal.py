@@ -66,6 +66,15 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NUL
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
 _BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
 _BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
+_TIMELINE: Final = """
+SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
+       CASE WHEN verdict = 'Throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
+FROM attempts GROUP BY slice, what
+UNION ALL
+SELECT CAST((at - :start) / :seconds AS INTEGER) AS slice, kind AS what, count(*)
+FROM events WHERE kind IN ('hold', 'down', 'up') GROUP BY slice, what
+ORDER BY slice, what
+"""
 
 Positions = tuple[int, ...]
 
@@ -238,6 +247,14 @@ class Journal:
         """When the first and the last attempt left; None without attempts."""
         first, last = self._connection.execute("SELECT min(started), max(started) FROM attempts").fetchone()
         return None if first is None else (first, last)
+
+    def timeline(self, start: float, seconds: float) -> list[tuple[int, str, int]]:
+        """Slice of time (from 0, each so many seconds long), what happened in it, and how often.
+
+        Attempts by their ending (`throttled` where the API said that we are too fast), and
+        the events that all workers heed.
+        """
+        return self._connection.execute(_TIMELINE, {"start": start, "seconds": seconds}).fetchall()
 
     def events(self, most: int) -> list[tuple[float, str, str]]:
         """When, kind and text of what was worth telling and no attempt: the first so many."""

@@ -32,8 +32,8 @@ class Looker:
         leave = await self._traffic.leave(_NO_CALL)
         if leave is None:
             return None
-        await self._traffic.depart()
-        exchange = await self._post(wire.QUERY_PATH, wire.query_body(customer))
+        left = await self._traffic.depart()
+        exchange = await self._post(wire.QUERY_PATH, wire.query_body(customer), left)
         result = _read(exchange)
         verdict = None if isinstance(result, frozenset) else result
         self._traffic.heard |= exchange.status is not None

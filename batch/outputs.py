@@ -12,16 +12,20 @@ from typing import Any, Final
 
 from batch import __version__
 from batch.clock import iso
+from batch.digest import digest
 from batch.errors import UnbalancedError
 from batch.journal import Journal
 from batch.model import ExitCode, InputFile, Outcome, Stop
+from batch.options import BY_KEY
 from batch.plan import Plan
+from batch.rate import Rate
 from batch.reconcile import Books, Reconciliation
 from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.report_html import Page, Timeline, slice_seconds, write_html
 from batch.whole import written_whole
 
 _EVENTS_TOLD: Final = 200
-FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
+FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "report.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def write_files(folder: Path, journal: Journal, plan: Plan, ended: Ended) -> Sum
     if not written == expected == len(plan.rows):
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
+    write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
     with written_whole(folder / "summary.json") as file:
         file.write(json.dumps(summary.fields, ensure_ascii=False, indent=2).encode() + b"\n")
     return summary
@@ -88,6 +93,26 @@ def input_files(journal: Journal) -> tuple[InputFile, ...]:
         InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
         for one in journal.meta("inputs", [])
     )
+
+
+def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) -> Page:
+    """What report.html is written from."""
+    rate = Rate.parse(fields["options"].get("rate", str(BY_KEY["rate"].default)))
+    return Page(
+        fields=fields,
+        books=books,
+        plan=digest(books.plan, input_files(journal), rate),
+        timeline=_timeline(journal, fields["attempts"]),
+    )
+
+
+def _timeline(journal: Journal, attempts: int) -> Timeline | None:
+    span = journal.attempt_span()
+    if span is None:
+        return None
+    start, end = span[0], max(span[1], journal.meta("endedAt") or 0.0)
+    seconds = slice_seconds(end - start, attempts)
+    return Timeline(start, end, seconds, journal.timeline(start, seconds))
 
 
 def _exit_code(ended: Ended, attention: int, rows: int) -> int:

@@ -17,6 +17,8 @@ from batch.rate import Rate
 _DAY: Final = 86_400.0
 _LATENESS: Final = 0.05  # how far late timers may put the schedule behind, without losing throughput
 _LOG_LENGTH: Final = 10_000
+_WORTH_MOVING: Final = 0.002  # less than this the jitter allowance takes
+_FORGOTTEN: Final = 600.0  # what a server granted so long ago says little of now
 _SOONEST: Final = 1e-4  # moves any clock's floating point on, so that nobody asks for ever
 _LOOK_AGAIN: Final = 0.05  # nobody can tell when a probe that is out will be answered
 _PROBE_LOST: Final = 600.0  # a probe never reported back must not hold everybody for ever
@@ -87,6 +89,12 @@ class _Schedule:
         self._left.append(now)
         return 0.0
 
+    def move(self, planned: float, actual: float) -> None:
+        """Correct when an attempt left, as far as it is still remembered."""
+        if actual - planned > _WORTH_MOVING and planned in self._left:
+            self._left.remove(planned)
+            self._left.append(actual)
+
 
 class Pacer:
     """Says when attempts may leave, for all workers together.
@@ -123,6 +131,10 @@ class Pacer:
         if permit.probe:
             self._probe = permit
         return permit
+
+    def left_late(self, permitted: float, now: float) -> None:
+        """An attempt that departed at one time reached the wire at a later one: a new connection takes its time."""
+        self._schedule.move(permitted, now)
 
     def depart(self, now: float) -> float:
         """0 when a permitted attempt may leave this very moment, else the seconds to wait.
@@ -202,7 +214,7 @@ class Pacer:
 
     def restore(self, state: PacerState, elapsed: float, now: float) -> None:
         """Go on where a former process was `elapsed` seconds ago; absurd numbers are clamped."""
-        if state.plateau is not None and 0 < state.plateau < math.inf:
+        if state.plateau is not None and 0 < state.plateau < math.inf and elapsed < _FORGOTTEN:
             self._climb.settle(state.plateau)
         gap = max(self._schedule.gap, 1 / self.rate(now))
         elapsed = _clamped(elapsed, math.inf)

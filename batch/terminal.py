@@ -150,7 +150,7 @@ def show_end(summary: Summary, talk: Talk) -> None:
             table.add_row(str(outcome), f"{count:,}", f"{wanting:,}" if wanting else "", _MEANS[outcome])
     console.print(table)
     console.print(_verdict(fields), highlight=False, soft_wrap=True)
-    console.print(f"See {summary.folder / 'reconciliation.csv'}", highlight=False, soft_wrap=True)
+    console.print(f"See {summary.folder / 'report.html'}", highlight=False, soft_wrap=True)
     if fields["stop"]:
         click.echo(f"Stopped: {fields['stop']['reason']}; {fields['stop']['advice']}.", err=True)
     if fields["attention"]:

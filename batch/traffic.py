@@ -19,6 +19,8 @@ from batch.verdict import StopRun, Throttled, TryAgain, Verdict
 _RETRIES: Final = 50
 """Retries that may go out, on top of one for each answer, before all of them slow down."""
 
+_CHECK_THE_WAY: Final = "check --base-url and the network, then run the same command again"
+
 Tell = Callable[[str, str], None]
 """Takes the kind and the text of something worth telling."""
 
@@ -64,6 +66,7 @@ class Traffic:
         self.may_start: Callable[[], bool] = lambda: True
         """Can another attempt be put on record? Asked before each."""
         self._retries = _RETRIES
+        self._deaf_since: float | None = None
         self.heard = False
         """Has the API given any sign of life?"""
 
@@ -96,10 +99,14 @@ class Traffic:
             await clock.sleep_unless(self.halt.event, wait)
         return None
 
-    async def depart(self) -> None:
-        """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch."""
-        while (wait := self._pacer.depart(clock.now())) > 0:
+    async def depart(self) -> Callable[[], None]:
+        """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
+
+        Gives what is to be called when the request really begins to be written.
+        """
+        while (wait := self._pacer.depart(at := clock.now())) > 0:
             await clock.sleep(wait)
+        return lambda: self._pacer.left_late(at, clock.now())
 
     def learn(self, leave: Leave, verdict: Verdict | None, hint: Hint) -> None:
         """Hear what became of an attempt; None is a usable answer."""
@@ -137,6 +144,7 @@ class Traffic:
     def _failed(self, leave: Leave, text: str) -> None:
         now = clock.now()
         was_down = self._detector.is_down
+        self._deaf_since = self._deaf_since or now
         self._pacer.abandoned(leave.permit, now)
         self._detector.failed(leave.call, now)
         if self._detector.is_down and not was_down:
@@ -150,6 +158,8 @@ class Traffic:
 
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""
+        if not self.heard and self._deaf_since is not None and now - self._deaf_since >= self._give_up_after:
+            self.halt.now(Stop(ExitCode.STOPPED, "the API cannot be reached", _CHECK_THE_WAY))
         if not self.may_start():
             self.halt.now(Stop(ExitCode.STOPPED, "the disk is full", "make room, then run the same command again"))
         advice = "run the same command again later"

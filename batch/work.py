@@ -13,8 +13,8 @@ from batch.journal import Attempt, Journal
 from batch.model import Answer, Call, DeviceResult, Outcome
 from batch.split import Positions, Split
 
-_SHORTEST_NAME: Final = 3
-"""A shorter identifier may stand in an error text by chance."""
+_A_NAME: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
+"""Anything shorter, such as a lone number, may stand in an error text by chance."""
 
 NO_MAXIMUM: Final = 1 << 30
 ANSWERED: Final = "Reply"
@@ -127,7 +127,7 @@ def named(call: Call, asked: Positions, text: str) -> Positions:
     return tuple(
         position
         for position in asked
-        if len(call.devices[position]) >= _SHORTEST_NAME
+        if _A_NAME.match(call.devices[position])
         and call.devices[position] in text
         and re.search(rf"(?<!\w){re.escape(call.devices[position])}(?!\w)", text)
     )

@@ -382,7 +382,7 @@ def test_an_api_that_is_down_stops_the_run_and_loses_nothing(desk: Desk) -> None
     ran = desk.run(customers(20), give_up_after="60s")
     assert ran.summary.exit_code == 3
     assert set(ran.outcomes) == {"notSent"}
-    assert "down" in ran.json["stop"]["reason"]
+    assert "cannot be reached" in ran.json["stop"]["reason"]
 
 
 def test_an_outage_is_waited_for_and_costs_no_call_its_attempts(desk: Desk) -> None:
@@ -643,5 +643,33 @@ def test_on_a_disk_that_fills_up_what_is_under_way_is_written_down_and_the_run_g
 
 def test_a_finished_run_leaves_no_reserve_behind(desk: Desk) -> None:
     assert sorted(path.name for path in desk.run(many(1)).folder.iterdir()) == [
-        "attention.csv", "journal.sqlite3", "reconciliation.csv", "run.lock", "run.log", "summary.json", "undo.csv",
+        "attention.csv", "journal.sqlite3", "reconciliation.csv", "report.html", "run.lock", "run.log", "summary.json",
+        "undo.csv",
     ]  # fmt: skip
+
+
+def test_a_key_that_the_server_echoes_is_struck_out(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(400, {"error": f"bad key {seen.headers['x-api-key']}"})
+    ran = desk.run(many(1))
+    assert ran.rows[0]["detail"] == "400: bad key ***"
+    assert [path.name for path in ran.folder.iterdir() if KEY.encode() in path.read_bytes()] == []
+
+
+def test_an_api_whose_answers_are_no_use_is_still_there(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(200, b"<html>")
+    ran = desk.run(many(1))
+    assert (ran.summary.exit_code, ran.outcomes) == (1, ["unconfirmed"])
+
+
+def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
+    folder = desk.run(many(1)).folder
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    desk.run(many(1))
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
+
+
+def test_a_single_dead_call_ends_when_the_api_has_been_given_up(desk: Desk) -> None:
+    desk.server.script = lambda _: Refuses()
+    began = desk.clock.monotonic
+    assert desk.run(many(1), give_up_after="3s", attempts="50").summary.exit_code == 3
+    assert desk.clock.monotonic - began < 40

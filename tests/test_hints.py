@@ -25,7 +25,7 @@ def test_retry_after_in_seconds_is_the_wait(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["²", "-5", "+5", "soon", "", "3.5", "120, 120", "1e3", "12345678901", "٣", "x" * 5_000]
+    "text", ["²", "-5", "+5", "soon", "", "3.5s", "120, 120", "1e3", "12345678901", "٣", "x" * 5_000]
 )
 def test_a_retry_after_that_is_no_number_and_no_date_is_ignored(text):
     assert read_hints({"retry-after": text}, NOW) == Hint()
@@ -169,3 +169,11 @@ def test_no_header_whatever_raises_and_every_hint_is_finite(headers, now):
         assert math.isfinite(seconds)
         assert seconds >= 0
     assert all(quota.left >= 0 for quota in hint.quotas)
+
+
+def test_an_early_drafts_single_header_is_heeded() -> None:
+    assert read_hints({"ratelimit": "limit=10, remaining=0, reset=2"}, 0.0).wait == 2
+
+
+def test_a_retry_after_with_a_fraction_is_heeded() -> None:
+    assert read_hints({"retry-after": "1.5"}, 0.0) == Hint(1.5, retry_after=True)
