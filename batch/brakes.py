@@ -26,6 +26,16 @@ def check_rows(rows: Rows, brakes: Brakes) -> None:
         )
 
 
+def check_trailers(files: Iterable[InputFile]) -> None:
+    """Raise BrakeError where a file has another number of rows than its last line says."""
+    for file in files:
+        if file.trailer_count is not None and file.trailer_count != file.rows:
+            raise BrakeError(
+                f"{file.name} has {file.rows} rows, its trailer says {file.trailer_count}",
+                "nothing was sent; look whether the export is complete",
+            )
+
+
 def check_plan(plan: Plan, brakes: Brakes) -> None:
     """Raise BrakeError where the plan would remove more than the user allowed."""
     removals = sum(stage.devices for stage in plan.stages() if stage.action is Action.UNASSIGN)

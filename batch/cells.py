@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
+from batch.serials import DAMAGE, Neighbours, damage_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -49,11 +50,11 @@ _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{_INVISIBLE}]"
 _EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{_SPACE}{_INVISIBLE}]'
 _EMAIL_LABEL: Final = _EMAIL_SIGN.replace("@", "@.", 1)
 _EMAIL: Final = f"^{_EMAIL_SIGN}+@{_EMAIL_LABEL}+(?:\\.{_EMAIL_LABEL}+)+$"
-_DAMAGE: Final[Mapping[str, str]] = {
-    "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
-    "digits replaced by zeros": "^[0-9]{11,}00000$",
-    "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
-}
+# First letters of the months that a date may begin with, and the second ones, as bytes in either case.
+_MONTH_FIRST: Final = list(b"JFMASONDGLjfmasondgl")
+_MONTH_SECOND: Final = list(b"AEUPCOKBVGITaeupcokbvgit\xc3")
+_LONGEST_DATE: Final = 14
+_LONGEST_TIME: Final = 9
 
 _TRAILER_WORD: Final = re.compile(
     r"(grand |sub ?)?total|sum|summe|gesamt|count|rows?|records?|lines?"
@@ -69,7 +70,7 @@ _SENTENCES: Final[Mapping[Problem, str]] = {
     Problem.TOO_LONG: '{name} "{cell}" is longer than 256 characters; correct it in the source',
     Problem.FORMULA: '{name} "{cell}" would run as a formula in a spreadsheet; correct it in the source, '
     "or send it as it is with --allow-suspect",
-    Problem.DAMAGED: '{name} "{cell}" was damaged by a spreadsheet ({damage}); restore the serial in the '
+    Problem.DAMAGED: '{name} "{cell}" was damaged by a spreadsheet ({damage}{others}); restore the serial in the '
     "source, or send it as it is with --allow-suspect",
     Problem.EMAIL: '{name} "{cell}" is not an email address; one @ and a domain with a dot are expected, '
     "as in name@example.com",
@@ -126,12 +127,14 @@ class _Keys:
 _Finding: TypeAlias = tuple[Problem, _Column, Flags]
 
 
-def check(cells: KeyCells, options: InputOptions, *, guessed: bool) -> pa.RecordBatch:
+def check(
+    cells: KeyCells, options: InputOptions, *, guessed: bool, neighbours: Neighbours | None = None
+) -> pa.RecordBatch:
     """Normalise and judge rows; gives their `KEY_SCHEMA`.
 
-    `guessed` says that nothing vouches for the encoding. A row gets the first problem
-    in the order: cells, empty, encoding, control, length, formula, damage, email,
-    action, device type.
+    `guessed` says that nothing vouches for the encoding; `neighbours` is what serials are
+    held against, without it one another. A row gets the first problem in the order: cells,
+    empty, encoding, control, length, formula, damage, email, action, device type.
     """
     count = len(cells.lines)
     action, device_type = cells.action, cells.device_type
@@ -141,7 +144,9 @@ def check(cells: KeyCells, options: InputOptions, *, guessed: bool) -> pa.Record
         action=None if action is None else _distinct("action", action),
         device_type=None if device_type is None else _distinct("deviceType", device_type),
     )
-    problems, details = _judged(count, cells.faults, _findings(keys, options, guessed=guessed))
+    neighbours = neighbours or Neighbours(_of_fitting_rows(keys.device.full, cells.faults))
+    findings = _findings(keys, options, neighbours, guessed=guessed)
+    problems, details = _judged(count, cells.faults, findings, neighbours)
     codes = _action_codes(keys.action, count, options)
     codes[problems == Problem.CELLS] = NO_ACTION
     words = pa.repeat("", count) if keys.action is None else keys.action.full
@@ -175,6 +180,11 @@ def normalised(texts: pa.Array) -> pa.Array:
         return texts
     inner = pc.replace_substring(pc.utf8_slice_codeunits(texts.filter(wrapped), 2, -1), '""', '"')
     return pc.replace_with_mask(texts, wrapped, pc.replace_substring_regex(inner, _OUTER, ""))
+
+
+def are_emails(texts: pa.Array) -> Flags:
+    """Which normalised cells are email addresses?"""
+    return ~_not_emails(texts)
 
 
 def plausible(email: str, action: str | None, words: Mapping[str, Action]) -> bool:
@@ -263,9 +273,25 @@ def _remarkable(name: str, raw: pa.Array) -> _Column:
     number = np.isin(first, list(b"+-0123456789")) & (last >= ord("0")) & (last <= ord("9"))
     exponent = _having((octets | 0x20) == ord("e"), offsets) if number.any() else number
     odd |= np.isin(first, list(b"\0=@#")) | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
+    odd |= _like_dates(first, offsets, octets)
     rows = np.flatnonzero(odd)
     mask = pa.array(odd)
     return _Column(name, full, raw.filter(mask), full.filter(mask), lambda flags: rows[flags])
+
+
+def _like_dates(first: npt.NDArray[np.uint8], offsets: Ints, octets: npt.NDArray[np.uint8]) -> Flags:
+    """Which cells could be a date, by their length, first and second byte and separators?"""
+    lengths = np.diff(offsets)
+    second = np.append(octets, np.zeros(2, np.uint8))[offsets[:-1] + 1]
+    named = np.isin(first, _MONTH_FIRST) & np.isin(second, _MONTH_SECOND)
+    numbered = (first >= ord("0")) & (first <= ord("9"))
+    likely: Flags = (lengths >= 4) & (lengths <= _LONGEST_DATE + _LONGEST_TIME) & (named | numbered)
+    if likely.any():
+        likely &= _having(np.isin(octets, list(b"./- ")), offsets)
+    timed = likely & (lengths > _LONGEST_DATE)
+    if timed.any():
+        likely &= ~timed | _having(octets == ord(":"), offsets)
+    return likely
 
 
 def _matching(texts: pa.Array, pattern: str) -> Flags:
@@ -277,7 +303,14 @@ def _flags(mask: pa.BooleanArray) -> Flags:
     return flags
 
 
-def _findings(keys: _Keys, options: InputOptions, *, guessed: bool) -> Iterator[_Finding]:
+def _of_fitting_rows(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
+    """The cells of rows that have as many as they should."""
+    fitting = np.ones(len(column), np.bool_)
+    fitting[list(faults)] = False
+    return column.filter(pa.array(fitting)) if faults else column
+
+
+def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, guessed: bool) -> Iterator[_Finding]:
     """All that is wrong, the gravest first."""
     columns = keys.columns()
     for column in columns:
@@ -291,7 +324,8 @@ def _findings(keys: _Keys, options: InputOptions, *, guessed: bool) -> Iterator[
         yield Problem.TOO_LONG, column, _flags(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
     if not options.allow_suspect:
         yield Problem.FORMULA, keys.device, _matching(keys.device.texts, "^[=@]")
-        yield Problem.DAMAGED, keys.device, _matching(keys.device.texts, "|".join(_DAMAGE.values()))
+        yield Problem.DAMAGED, keys.device, _matching(keys.device.texts, "|".join(DAMAGE.values()))
+        yield Problem.DAMAGED, keys.device, neighbours.strange(keys.device.texts)
     yield Problem.EMAIL, keys.email, _not_emails(keys.email.texts)
     if keys.action is not None:
         words = pa.array(list(action_words(options)))
@@ -312,7 +346,7 @@ def _not_emails(texts: pa.Array) -> Flags:
 
 
 def _judged(
-    count: int, faults: Mapping[int, str], findings: Iterator[_Finding]
+    count: int, faults: Mapping[int, str], findings: Iterator[_Finding], neighbours: Neighbours
 ) -> tuple[npt.NDArray[np.int8], pa.Array]:
     """The first problem of each row, and the sentence about it."""
     problems = np.zeros(count, np.int8)
@@ -324,7 +358,7 @@ def _judged(
         problems[rows] = problem
         cells = column.full.take(pa.array(rows)).to_pylist()
         for row, cell in zip(rows.tolist(), cells, strict=True):
-            sentences[row] = _sentence(problem, column.name, cell)
+            sentences[row] = _sentence(problem, column.name, cell, neighbours)
     details = pa.repeat("", count)
     if sentences:
         texts = pa.array([sentences[row] for row in sorted(sentences)], pa.string())
@@ -332,11 +366,12 @@ def _judged(
     return problems, details
 
 
-def _sentence(problem: Problem, name: str, cell: str) -> str:
-    damage = ""
-    if problem is Problem.DAMAGED:
-        damage = next(kind for kind, pattern in _DAMAGE.items() if re.search(pattern, cell))
-    return _SENTENCES[problem].format(name=name, cell=shown(cell), damage=damage)
+def _sentence(problem: Problem, name: str, cell: str, neighbours: Neighbours) -> str:
+    damage = damage_of(cell) if problem is Problem.DAMAGED else ""
+    others = ""
+    if damage == "date" and neighbours.example:
+        others = f'; other serials here look like "{shown(neighbours.example)}"'
+    return _SENTENCES[problem].format(name=name, cell=shown(cell), damage=damage, others=others)
 
 
 def _action_codes(action: _Column | None, count: int, options: InputOptions) -> npt.NDArray[np.int8]:

@@ -4,8 +4,11 @@ Imports nothing heavy before a command runs: `--help` and a usage error must not
 for pandas.
 """
 
+import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +23,7 @@ from batch.model import ExitCode
 from batch.options import OPTIONS, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
+_PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 
 
 def _click_option(option: Option) -> Callable[[F], F]:
@@ -49,26 +53,73 @@ def _if_anyone_listens() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as exc:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            click.echo(f"warning: standard output cannot be written ({exc.strerror}); the files are there", err=True)
 
 
 @contextmanager
-def _errors_in_words(*, verbose: bool) -> Iterator[None]:
+def _errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
     """The one place where an error becomes a line on standard error and an exit code."""
     try:
         yield
     except BatchError as exc:
         if verbose:
             traceback.print_exc()
-        click.echo(f"Error: {exc}", err=True)
+        _complain(f"Error: {exc}")
+        if as_json:
+            click.echo(json.dumps({"exitCode": int(exc.exit_code), "error": str(exc)}))
         raise SystemExit(exc.exit_code) from None
+    except click.Abort:
+        _complain("Error: not confirmed; nothing was sent")
+        raise SystemExit(ExitCode.NOT_STARTED) from None
     except KeyboardInterrupt:
-        click.echo("Stopped; nothing was sent.", err=True)
+        _complain("Stopped; nothing was sent. Run the same command again.")
         raise SystemExit(ExitCode.STOPPED) from None
+    except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
+        if verbose:
+            traceback.print_exc()
+        told = f"Error: a bug: {type(exc).__name__}: {exc}; please report it with what -v prints, and keep the folder"
+        _complain(told)
+        raise SystemExit(ExitCode.UNBALANCED) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _complain(text: str) -> None:
+    """One line on standard error; what a file brought into it does nothing to the terminal."""
+    click.echo("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text), err=True)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _OneLine(click.Group):
+    """A group of commands whose usage errors are one line, as all our messages are."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command; unless told otherwise, end the process with its exit code."""
+        run: Callable[..., Any] = super().main
+        if not extra.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **extra)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupted)  # before sending begins, as Ctrl-C
+        try:
+            code = run(*args, standalone_mode=False, **extra)
+        except click.UsageError as exc:
+            command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
+            _complain(f"Error: {exc.format_message()} See {command} --help.")
+            sys.exit(ExitCode.NOT_STARTED)
+        except click.ClickException as exc:
+            _complain(f"Error: {exc.format_message()}")
+            sys.exit(exc.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _complain("Stopped.")
+            sys.exit(ExitCode.STOPPED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="telemetron-batch")
 def main() -> None:
     """Carry out device assignments from CSV files against the Telemetron API, and account for every row."""
@@ -81,7 +132,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run."""
     from batch import app, terminal
 
-    with _errors_in_words(verbose=bool(flags["verbose"])):
+    with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
         summary = app.run(config, face=terminal.TerminalFace(config.talk))
         with _if_anyone_listens():
@@ -96,7 +147,7 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     """Everything up to sending, without any network: calls, stages, time, problems found."""
     from batch import app, terminal
 
-    with _errors_in_words(verbose=bool(flags["verbose"])):
+    with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
         with _if_anyone_listens():
             terminal.show_planned(app.make_plan(config), config.talk)
@@ -113,7 +164,7 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
     from batch.config import Talk
 
     talk = Talk(yes=True, json=as_json, verbose=verbose)
-    with _errors_in_words(verbose=verbose):
+    with _errors_in_words(verbose=verbose, as_json=as_json):
         summary = app.resume(_folder(run, reports_dir), os.environ, face=terminal.TerminalFace(talk))
         with _if_anyone_listens():
             terminal.show_end(summary, talk)
@@ -130,7 +181,7 @@ def report_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
     from batch import app, terminal
     from batch.config import Talk
 
-    with _errors_in_words(verbose=verbose):
+    with _errors_in_words(verbose=verbose, as_json=as_json):
         summary = app.report(_folder(run, reports_dir))
         with _if_anyone_listens():
             terminal.show_end(summary, Talk(json=as_json))
@@ -154,7 +205,7 @@ def check_command(**flags: Any) -> None:
     """Ask the API one harmless thing: are base URL, TLS and key right?"""
     from batch import app, terminal
 
-    with _errors_in_words(verbose=bool(flags["verbose"])):
+    with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve((), flags)
         stop = app.check(config)
         with _if_anyone_listens():
@@ -176,12 +227,29 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
         app.serve_sandbox(app.SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
 
 
-def _resolve(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
+@main.command("init")
+@click.argument("file", metavar="FILE")
+@_options(lambda option: option.describes)
+@click.option("--force", is_flag=True, help="Write over a profile of this name.")
+def init_command(file: str, **flags: Any) -> None:
+    """Look at FILE, ask what its columns and words mean, and write a profile under which it can be planned."""
+    from batch import interview, setup
+
+    with _errors_in_words(verbose=bool(flags["verbose"])):
+        force, profile = flags.pop("force"), flags.pop("profile")
+        config = Path(flags.pop("config") or os.environ.get("TELEMETRON_CONFIG") or "telemetron-batch.toml")
+        environ = {name: text for name, text in os.environ.items() if name not in _PROFILE_VARIABLES}
+        options = _resolve((file,), flags, environ).input
+        with _if_anyone_listens():
+            interview.hold(setup.Wanted(file, options, profile or setup.default_profile(file), config, force))
+
+
+def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
     from batch.config import resolve, unknown_variables
 
     for name in unknown_variables(os.environ):
         click.echo(f"warning: {name} is no variable of ours and is passed over", err=True)
-    return resolve(files, flags, os.environ)
+    return resolve(files, flags, environ)
 
 
 def _folder(run: str, reports_dir: str) -> Path:

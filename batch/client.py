@@ -163,7 +163,7 @@ class Client:
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
                 results |= dict.fromkeys(alike, DeviceResult(outcome, detail=text))
             case TooMany(text):
-                work.maximum = halved(asked)
+                work.maximum = min(work.maximum, halved(asked))
                 work.split.too_many(asked, work.maximum, blame(type(result).__name__, text))
             case Suspect(text) | Stubborn(text):
                 work.split.refused(asked, blame(type(result).__name__, text), named(work.call, asked, text))

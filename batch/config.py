@@ -173,6 +173,7 @@ _INPUT: Final = (
     "sheet",
     "allow_suspect",
     "multiline_cells",
+    "trailer_count",
     "auto_create_devices",
     "device_type",
 )

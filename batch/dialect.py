@@ -158,7 +158,7 @@ def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
 def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:
     """As `find_dialect`, for rows of a workbook's sheet that are already cells."""
     sightings = (
-        _Sighting(tuple(cells), line, 1, "", _hits(cells, options))
+        _Sighting(tuple(cells), line, 1, "", column_hits(cells, options))
         for line, cells in enumerate(rows[:HEADER_LINES], start=1)
     )
     return _dialect(_header(sightings, "xlsx", options), 0, options)
@@ -196,14 +196,15 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
                 cells = tuple(_trimmed(cell) for cell in next(reader))
             except csv.Error:  # a cell beyond the reader's limit is no header
                 continue
-            yield _Sighting(cells, at + 1, reader.line_num, delimiter, _hits(cells, options))
+            yield _Sighting(cells, at + 1, reader.line_num, delimiter, column_hits(cells, options))
 
 
 def _trimmed(header: str) -> str:
     return header.strip("\ufeff\u200b\u2060").strip()
 
 
-def _hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
+def column_hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
+    """The columns at which each field is found, by the user's word or by name; raises ConfigError."""
     unknown = set(options.columns) - set(ALIASES)
     if unknown:
         raise ConfigError(f"--column {min(unknown)}=... names no column of ours", f"the names are {', '.join(ALIASES)}")
@@ -221,14 +222,11 @@ def _said_hits(cells: Sequence[str], header: str) -> list[int]:
 
 
 def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
-    """Columns spelled as the field; else those that read as it; else those that mean it, or may mean it."""
+    """Columns that mean the field; else those that may mean it. More than one is for the user to decide."""
     free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
-    return (
-        [at for at, cell in free if cell == field]
-        or [at for at, cell in free if folded(cell) == folded(field)]
-        or [at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field] - _VAGUE]
-        or [at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field]]
-    )
+    return [at for at, cell in free if folded(cell) in {folded(field), *_FOLDED_ALIASES[field]} - _VAGUE] or [
+        at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field]
+    ]
 
 
 def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions) -> _Sighting:

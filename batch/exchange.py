@@ -199,6 +199,7 @@ async def _whole(response: httpx2.Response) -> bytes:
     async for piece in response.aiter_bytes():
         body += piece
         if len(body) > LARGEST_BODY:
+            body.clear()  # or the exception would keep it alive while the connection is closed
             raise _TooLargeError
     return bytes(body)
 

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +75,8 @@ SELECT CAST((at - :start) / :seconds AS INTEGER) AS slice, kind AS what, count(*
 FROM events WHERE kind IN ('hold', 'down', 'up') GROUP BY slice, what
 ORDER BY slice, what
 """
+
+_ADVICE: Final = "name another --run-id, or move that file away"
 
 Positions = tuple[int, ...]
 
@@ -185,19 +187,20 @@ class Journal:
 
     def meta(self, name: str, default: Any = None) -> Any:
         """One of the facts about the run, as it was given to `publish` or `note`."""
-        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
+            row = cursor.fetchone()
+            return default if row is None else json.loads(row[0])
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """File number and key columns of each block of the input, in order."""
-        with closing(self._connection.execute("SELECT file, keys FROM blocks ORDER BY number")) as cursor:
+        with self._reading("SELECT file, keys FROM blocks ORDER BY number") as cursor:
             for file, keys in cursor:
                 yield file, _unpacked(keys)
 
     def blocks(self, *, backwards: bool = False) -> Iterator[RowBlock]:
         """The input, block by block, in order or last to first."""
         query = _BLOCKS_BACKWARDS if backwards else _BLOCKS
-        with closing(self._connection.execute(query)) as cursor:
+        with self._reading(query) as cursor:
             for file, keys, cells in cursor:
                 yield RowBlock(file, _unpacked(keys), _unpacked(cells))
 
@@ -212,16 +215,15 @@ class Journal:
     def settlements(self) -> Iterator[Settlement]:
         """Every answer, in the order in which they were recorded."""
         query = "SELECT call, answer, attempt IS NOT NULL FROM results ORDER BY id"
-        with closing(self._connection.execute(query)) as cursor:
+        with self._reading(query) as cursor:
             for call, answer, by_attempt in cursor:
                 yield Settlement(call, _answer(answer), bool(by_attempt))
 
     def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
         """Attempt id (None: settled without an answer) and positions of each result of one call."""
         query = "SELECT attempt, answer FROM results WHERE call = ? ORDER BY id"
-        return [
-            (attempt, tuple(_answer(answer).results)) for attempt, answer in self._connection.execute(query, (call,))
-        ]
+        with self._reading(query, (call,)) as cursor:
+            return [(attempt, tuple(_answer(answer).results)) for attempt, answer in cursor]
 
     def settled_counts(self) -> dict[int, int]:
         """Call number to the number of its devices that are settled."""
@@ -233,19 +235,22 @@ class Journal:
     def holdings(self, customer: str) -> frozenset[str] | None:
         """What a customer held before the run first wrote to them; None if nobody looked."""
         query = "SELECT devices FROM holdings WHERE customer = ?"
-        row = self._connection.execute(query, (customer,)).fetchone()
-        return None if row is None else frozenset(json.loads(zlib.decompress(row[0])))
+        with self._reading(query, (customer,)) as cursor:
+            row = cursor.fetchone()
+            return None if row is None else frozenset(json.loads(zlib.decompress(row[0])))
 
     def attempt_totals(self) -> tuple[int, int, int]:
         """Number of attempts, of those throttled, and of those that may have acted unheard."""
         query = """SELECT count(*), coalesce(sum(verdict = 'Throttled'), 0),
                    coalesce(sum(ending IS NULL OR ending = 'unclear'), 0) FROM attempts"""
-        attempts, throttled, unclear = self._connection.execute(query).fetchone()
+        with self._reading(query) as cursor:
+            attempts, throttled, unclear = cursor.fetchone()
         return attempts, throttled, unclear
 
     def attempt_span(self) -> tuple[float, float] | None:
         """When the first and the last attempt left; None without attempts."""
-        first, last = self._connection.execute("SELECT min(started), max(started) FROM attempts").fetchone()
+        with self._reading("SELECT min(started), max(started) FROM attempts") as cursor:
+            first, last = cursor.fetchone()
         return None if first is None else (first, last)
 
     def timeline(self, start: float, seconds: float) -> list[tuple[int, str, int]]:
@@ -259,12 +264,27 @@ class Journal:
     def events(self, most: int) -> list[tuple[float, str, str]]:
         """When, kind and text of what was worth telling and no attempt: the first so many."""
         query = "SELECT at, kind, text FROM events ORDER BY id LIMIT ?"
-        return self._connection.execute(query, (most,)).fetchall()
+        with self._reading(query, (most,)) as cursor:
+            return cursor.fetchall()
+
+    @contextmanager
+    def _reading(self, query: str, values: Sequence[object] = ()) -> Iterator[sqlite3.Cursor]:
+        """What a query finds; where the file turns out to be damaged, that is said in words."""
+        try:
+            cursor = self._connection.execute(query, values)
+            try:
+                yield cursor
+            finally:
+                # An iteration given up half-way may be cleared away after the journal was closed.
+                with suppress(sqlite3.ProgrammingError):
+                    cursor.close()
+        except (sqlite3.DatabaseError, zlib.error, ValueError, OSError) as exc:
+            raise JournalError(f"{self._path} is damaged ({exc})", _ADVICE) from exc
 
     def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
         columns = "id, call, positions, started, ending, verdict, coalesce(text, '')"
         query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
-        with closing(self._connection.execute(query, values)) as cursor:
+        with self._reading(query, values) as cursor:
             for number, call, positions, *rest in cursor:
                 yield Attempt(number, call, _positions(positions), *rest)
 
@@ -344,7 +364,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> sqlite3.Connection:
     """A connection to a journal of ours; whatever else it may be is refused, untouched."""
-    advice = "name another --run-id, or move that file away"
+    advice = _ADVICE
     try:
         with path.open("rb") as file:
             head = file.read(72)

@@ -4,8 +4,11 @@ The records are counted apart from the parser, and the two must agree. Works a b
 time, so memory grows with the key columns alone. Decides nothing about what rows ask for.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.cells import KeyCells, check, is_trailer, normalised, shown
+from batch.cells import KeyCells, check, is_blank, is_trailer, normalised, shown
 from batch.dialect import Dialect, find_dialect
 from batch.errors import InputError
 from batch.model import InputFile, InputOptions, Problem
-from batch.parse import Piece, cells_of, parsed
+from batch.parse import Piece, cells_of, closing_text, parsed
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
-from batch.stored import Kind, Stored, Text, find_stored, find_text, reading
+from batch.serials import LostZeros, Neighbours
+from batch.stored import Kind, Stored, find_stored, find_text, reading
 from batch.workbook import Sheet, find_sheet
 
 _HEAD: Final = 4 << 20
@@ -51,6 +55,29 @@ class _Source:
         return {} if self.dialect is None else self.dialect.columns
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What is learnt of a file on the way through its blocks."""
+
+    neighbours: Neighbours | None = None
+    """What its serials look like; None before the first block."""
+    zeros: LostZeros = field(default_factory=LostZeros)
+    trailer: str | None = None
+    trailer_count: int | None = None
+
+    def add(self, keys: pa.RecordBatch) -> None:
+        """Count the serials of a block's valid rows."""
+        serials, lines = keys["deviceIdentifier"], keys["line"]
+        if np.any(keys["problem"]):
+            valid = pc.equal(keys["problem"], 0)
+            serials, lines = serials.filter(valid), lines.filter(valid)
+        self.zeros.add(serials, lines.to_numpy())
+
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to say of the file's end and of its serials."""
+        return tuple(filter(None, (self.trailer, self.zeros.warning())))
+
+
 def load(
     paths: Sequence[str],
     options: InputOptions,
@@ -74,8 +101,14 @@ def load(
         if sink is not None:
             sink(block)
 
-    files = tuple(_load_file(number, path, options, spool, take) for number, path in enumerate(paths))
-    return Loaded(files, builder.rows())
+    files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
+    return Loaded(_told_apart(files), builder.rows())
+
+
+def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
+    """The files; those of one name under their whole paths."""
+    names = Counter(file.name for file in files)
+    return tuple(file if names[file.name] == 1 else replace(file, name=file.path) for file in files)
 
 
 def _load_file(
@@ -87,7 +120,8 @@ def _load_file(
         digest = stored.sha256()
         source = _source(stored, options)
     rows = 0
-    blocks = _row_blocks(number, source, options)
+    seen = _Seen()
+    blocks = _row_blocks(number, source, options, seen)
     while True:
         with reading(path):  # what `take` raises is not the file's fault
             block = next(blocks, None)
@@ -98,7 +132,8 @@ def _load_file(
     with reading(path):
         if stored.fingerprint() != before:
             raise InputError("changed while it was read", "wait until it is complete, and run again")
-    return _input_file(stored, digest, source, rows)
+    file = _input_file(stored, digest, source, rows)
+    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=seen.trailer_count)
 
 
 def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> InputFile:
@@ -123,21 +158,12 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
         sheet = find_sheet(stored.path, options)
         return _Source(sheet.dialect, "xlsx", sheet.warnings, _sheet_pieces(sheet), guessed=False)
     text = find_text(stored, options.encoding)
-    head = _head(text)
+    head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
         return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), guessed=False)
     dialect = find_dialect(head, text.encoding, options)
     pieces = parsed(_after(text.pieces(), dialect.start), dialect, options)
     return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, guessed=text.guessed)
-
-
-def _head(text: Text) -> bytes:
-    head = b""
-    for piece in text.pieces():
-        head += piece
-        if len(head) >= _HEAD:
-            break
-    return head[:_HEAD]
 
 
 def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
@@ -151,24 +177,41 @@ def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
     width = len(sheet.dialect.header)
     line = sheet.dialect.first_line
     for rows in sheet.rows():
-        yield Piece(np.arange(line, line + len(rows)), cells_of(rows, width), {})
+        last = next((cells for cells in reversed(rows) if not all(map(is_blank, cells))), [])
+        closing = (closing_text(last, ";"),)
+        yield Piece(np.arange(line, line + len(rows)), cells_of(rows, width), {}, closing)
         line += len(rows)
 
 
-def _row_blocks(file: int, source: _Source, options: InputOptions) -> Iterator[RowBlock]:
+def _row_blocks(file: int, source: _Source, options: InputOptions, seen: _Seen) -> Iterator[RowBlock]:
     """The pieces judged, without empty records; the last row may turn out to be a trailer."""
     held: RowBlock | None = None
-    for piece in source.pieces:
-        block = _judged(file, piece, source, options)
+    closing: tuple[str, ...] = ()
+    for piece in _ahead(iter(source.pieces)):
+        block = _judged(file, piece, source, options, seen)
         if block.keys.num_rows:
             if held is not None:
+                seen.add(held.keys)
                 yield held
-            held = block
+            held, closing = block, piece.closing
+    if options.trailer_count is not None:
+        held = _without_trailer(held, closing, options.trailer_count, seen)
     if held is not None:
-        yield _with_trailer(held)
+        held = _with_trailer(held)
+        seen.add(held.keys)
+        yield held
 
 
-def _judged(file: int, piece: Piece, source: _Source, options: InputOptions) -> RowBlock:
+def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same pieces, the next one being cut and parsed while one is looked at."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
+
+
+def _judged(file: int, piece: Piece, source: _Source, options: InputOptions, seen: _Seen) -> RowBlock:
     def column(field: str) -> pa.Array | None:
         at = source.columns.get(field)
         return None if at is None else piece.cells.column(at)
@@ -184,11 +227,15 @@ def _judged(file: int, piece: Piece, source: _Source, options: InputOptions) -> 
         ),
         options,
         guessed=source.guessed,
+        neighbours=seen.neighbours,
     )
     filled = _filled(keys, piece.cells)
-    if filled is None:
-        return RowBlock(file, keys, piece.cells)
-    return RowBlock(file, keys.filter(filled), piece.cells.filter(filled))
+    block = RowBlock(file, keys, piece.cells)
+    if filled is not None:
+        block = RowBlock(file, keys.filter(filled), piece.cells.filter(filled))
+    if seen.neighbours is None and block.keys.num_rows:
+        seen.neighbours = Neighbours(block.keys["deviceIdentifier"])
+    return block
 
 
 def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
@@ -204,6 +251,31 @@ def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
     filled = np.ones(len(keyless), np.bool_)
     filled[rows] = False
     return pa.array(filled)
+
+
+def _without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str, seen: _Seen) -> RowBlock | None:
+    """The block without its last row, which must be the trailer; None if that was its only one.
+
+    Raises InputError where it is not: the file may have been cut short.
+    """
+    found = next(filter(None, (re.search(pattern, text) for text in closing)), None)
+    if block is None or found is None:
+        last = f'"{shown(closing[0])}"' if closing else "nothing"
+        raise InputError(
+            f"no trailer as --trailer-count describes it: the last line is {last}",
+            "look whether the export is complete; a file that has no trailer is read without --trailer-count",
+        )
+    number = re.sub(r"[\s.,']", "", found[1] or "")
+    if not re.fullmatch("[0-9]{1,18}", number):
+        raise InputError(
+            f'the trailer "{shown(closing[0])}" has "{shown(found[1] or "")}" for the number of rows',
+            "correct the pattern of --trailer-count",
+        )
+    rows = block.keys.num_rows - 1
+    line = block.keys["line"][rows].as_py()
+    seen.trailer_count = int(number)
+    seen.trailer = f'"{shown(closing[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
+    return RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
 
 
 def _with_trailer(block: RowBlock) -> RowBlock:

@@ -140,6 +140,8 @@ class InputOptions:
     sheet: str | None = None
     allow_suspect: bool = False
     multiline_cells: bool = False
+    trailer_count: str | None = None
+    """Pattern whose one group finds the number of rows in the line that closes a file."""
     auto_create_devices: bool = False
     device_type: str | None = None
     """The type of every device that auto-create makes, where no column says it."""
@@ -169,6 +171,8 @@ class InputFile:
     columns: Mapping[str, str]
     """The mapping used: field name to the header as the file spells it."""
     warnings: tuple[str, ...] = ()
+    trailer_count: int | None = None
+    """The number of rows that the line closing the file says it has; None where none was looked for."""
 
     def as_json(self) -> dict[str, object]:
         """By the names of the JSON documents."""
@@ -183,6 +187,7 @@ class InputFile:
             "headerLine": self.header_line,
             "columns": dict(self.columns),
             "warnings": list(self.warnings),
+            "trailerCount": self.trailer_count,
         }
 
 

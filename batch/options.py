@@ -16,6 +16,19 @@ from batch.rate import Rate
 
 DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
+_DESCRIBING: Final = frozenset(
+    {
+        "action",
+        "column",
+        "action-word",
+        "delimiter",
+        "encoding",
+        "sheet",
+        "trailer-count",
+        "multiline-cells",
+        "verbose",
+    }
+)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
@@ -55,6 +68,11 @@ class Option:
     def key(self) -> str:
         """The name as a Python identifier, and as a key of a profile."""
         return self.name.replace("-", "_")
+
+    @property
+    def describes(self) -> bool:
+        """Does it describe the input, so that `init` takes it too?"""
+        return self.name in _DESCRIBING
 
     @property
     def variable(self) -> str:
@@ -156,7 +174,7 @@ def _action(text: str) -> Action:
 
 def _action_word(text: str) -> tuple[str, Action]:
     word, action = _pair(text)
-    return word.casefold(), _action(action)
+    return word.lower(), _action(action)
 
 
 def _outcome(text: str) -> Outcome:
@@ -180,6 +198,16 @@ def _encoding(text: str) -> str:
     except LookupError:
         raise ValueError(f"{text!r} is not an encoding that Python knows") from None
     return text.strip()
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except (re.error, OverflowError, RecursionError) as exc:
+        raise ValueError(f"{text!r} is not a regular expression ({exc})") from None
+    if groups != 1:
+        raise ValueError(f"{text!r} has {groups} groups; one is needed, around the number, as in '^T1,([0-9]+)'")
+    return text
 
 
 _N1, _N0 = _whole(1), _whole(0)
@@ -218,6 +246,7 @@ OPTIONS: Final = (
     Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N", plans=True),
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION", plans=True),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N", plans=True),
+    Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX", plans=True),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
     Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False, plans=True),
     Option("allow-empty", _flag, "An input without rows is no error.", default=False, plans=True),

@@ -4,7 +4,7 @@ The only module that runs the CSV parser. Records of a wrong width never reach i
 are split apart from it and put back in their places. Reads no file and judges no cell.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -36,11 +36,14 @@ class Piece:
     lines   the line on which each begins
     cells   one string column for each header, named "0", "1", ...
     faults  position to sentence, for records with too few or too many cells
+    closing the last record that is not blank: as it is written, and its cells without quotes;
+            none where no trailer is looked for
     """
 
     lines: Ints
     cells: pa.RecordBatch
     faults: dict[int, str]
+    closing: tuple[str, ...] = ()
 
 
 def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> Iterator[Piece]:
@@ -70,6 +73,12 @@ def cells_of(rows: list[list[str]], width: int) -> pa.RecordBatch:
     """Rows of `width` cells each as columns of a `Piece`."""
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     return pa.record_batch(columns or [pa.array([], pa.string())] * width, schema=_schema(width))
+
+
+def closing_text(cells: Sequence[str], delimiter: str) -> str:
+    """The cells of a file's last record as one line, without the empty ones at its end."""
+    filled = [at for at, cell in enumerate(cells, start=1) if not is_blank(cell)]
+    return delimiter.join(cells[: max(filled, default=0)])
 
 
 def _schema(width: int) -> pa.Schema:
@@ -113,6 +122,7 @@ class _Reader:
         self._dialect = dialect
         self._width = len(dialect.header)
         self._may_swallow = options.multiline_cells
+        self._has_trailer = options.trailer_count is not None
         self._words = action_words(options)
         self._parse_options = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
         self._convert_options = pa.csv.ConvertOptions(
@@ -123,8 +133,7 @@ class _Reader:
 
     def refuse_swallowed(self, records: Records, line: int) -> None:
         """InputError for a quoted cell whose inner lines are rows."""
-        least = 2 if records.tidy else 1
-        for record in np.flatnonzero(records.inner_line_ends >= least).tolist():
+        for record in np.flatnonzero(records.inner_line_ends).tolist():
             self._refuse(records.text(record), line + int(records.lines[record]))
 
     def refuse_open(self, records: Records, rest: bytes, line: int, *, final: bool) -> None:
@@ -167,19 +176,35 @@ class _Reader:
         else:
             numbers, cells = _in_order(parts)
         at = np.searchsorted(numbers, np.array(list(faults), np.int64)).tolist()
-        return Piece(line + records.lines[numbers], cells, dict(zip(at, faults.values(), strict=True)))
+        faults = dict(zip(at, faults.values(), strict=True))
+        return Piece(line + records.lines[numbers], cells, faults, self._closing(records))
+
+    def _closing(self, records: Records) -> tuple[str, ...]:
+        for record in range(len(records) - 1, -1, -1) if self._has_trailer else ():
+            cells = split(records.text(record), self.delimiter)
+            if not all(map(is_blank, cells)):
+                return records.text(record).decode(), closing_text(cells, self._dialect.delimiter)
+        return ()
 
     def _refuse(self, record: bytes, line: int) -> None:
         if self._may_swallow:
             return
-        for before, inner in inner_lines(record, self.delimiter):
-            cells = split(inner, self.delimiter)
-            if self._fault(cells) is None and self._looks_like_a_row(cells):
-                raise InputError(
-                    f"the quote that opens on line {line + before} has swallowed whole rows, "
-                    f'such as "{shown(inner.decode())}"',
-                    "close the quote, or give --multiline-cells if these lines belong to one cell",
-                )
+        suspects = [(before, inner) for before, inner in inner_lines(record, self.delimiter) if self._is_a_row(inner)]
+        lines = record.splitlines()
+        # A stray quote in one row and another in a later one: each line is a row when its quote is text.
+        if len(lines) > 1 and self._is_a_row(lines[0].replace(b'"', b"")) and self._is_a_row(lines[-1]):
+            suspects.append((0, lines[-1]))
+        if suspects:
+            before, inner = suspects[0]
+            raise InputError(
+                f"the quote that opens on line {line + before} has swallowed whole rows, "
+                f'such as "{shown(inner.decode())}"',
+                "close the quote, or give --multiline-cells if these lines belong to one cell",
+            )
+
+    def _is_a_row(self, line: bytes) -> bool:
+        cells = split(line, self.delimiter)
+        return self._fault(cells) is None and self._looks_like_a_row(cells)
 
     def _looks_like_a_row(self, cells: list[str]) -> bool:
         at = self._dialect.columns

@@ -23,7 +23,7 @@ from batch.client import Client
 from batch.clock import Clock
 from batch.config import RunConfig
 from batch.digest import Digest
-from batch.errors import DiskError
+from batch.errors import DiskError, JournalError
 from batch.exchange import Exchanger, connected
 from batch.journal import Journal
 from batch.lock import client_name, state_folder
@@ -125,7 +125,7 @@ async def _run(runner: Runner, halt: Halt, clock: Clock) -> None:
     """Run until all is settled; a disk that refuses the journal is an end like any other."""
     try:
         await runner.run(clock.wall)
-    except* DiskError as group:
+    except* (DiskError, JournalError) as group:
         error = group.exceptions[0]
         halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
 

@@ -29,8 +29,8 @@ _STREAK: Final = 8
 """So many requests accepted in a row make a small group worth its risk without slack ..."""
 _RARE: Final = 6
 """... as long as at least so many devices were let through for each one found guilty ..."""
-_DEBT: Final = 10
-"""... and no more than this is owed."""
+_DEBT: Final = 16
+"""... and no more than one for so many devices of the refused group is owed."""
 
 
 class Condemned(NamedTuple, Generic[Blame]):
@@ -54,6 +54,7 @@ class _Search(Generic[Blame]):
     """Requests that may still be spent."""
     blame: Blame
     """What the refusal of the whole group said."""
+    debt: int
     guilty: list[_Group[Blame]] = field(default_factory=list)
     """Groups that surely hold a refused device, the next to look into last."""
     open: deque[int] = field(default_factory=deque)
@@ -117,7 +118,7 @@ class Split(Generic[Blame]):
             self._refused_alone(asked, blame)
         elif self._search is None:
             self._whole.popleft()
-            self._search = _Search(left=len(asked) + 1, blame=blame)
+            self._search = _Search(left=len(asked) + 1, blame=blame, debt=len(asked) // _DEBT)
             _suspect(self._search, _Group(asked, blame), named)
         else:
             _spend(self._search, asked)
@@ -128,12 +129,17 @@ class Split(Generic[Blame]):
         self._close_if_done()
 
     def too_many(self, asked: Positions, maximum: int, blame: Blame) -> None:
-        """The request held too many devices; one device that is too many is condemned."""
+        """The request held too many devices; one device that is too many is condemned.
+
+        What still waits is cut anew as well: it would be refused for the same reason.
+        """
         self._let_through(asked)
         if len(asked) == 1:
             self._condemn(asked, blame, alone=True)
         else:
-            self._put(asked, maximum)
+            waiting = tuple(position for group in (asked, *self._whole) for position in group)
+            self._whole.clear()
+            self._put(waiting, maximum)
 
     def open(self) -> Positions:
         """Every position that is not settled yet, in no order that means anything."""
@@ -219,7 +225,7 @@ def _stride(search: _Search[Blame], wish: int) -> int:
         return wish
     found = len(search.alone) - search.alone.count(None)
     rare = search.streak >= _STREAK and search.cleared >= _RARE * found
-    if search.slack >= 1 or (rare and search.slack > -_DEBT):
+    if search.slack >= 1 or (rare and search.slack > -search.debt):
         return max(1, min(wish, search.stride))
     return 1
 

@@ -87,6 +87,15 @@ class Text:
         yield head.removeprefix(codecs.BOM_UTF8)
         yield from pieces
 
+    def head(self, size: int) -> bytes:
+        """The first so many bytes of the text."""
+        head = b""
+        for piece in self.pieces():
+            head += piece
+            if len(head) >= size:
+                break
+        return head[:size]
+
     def _decoded(self) -> Iterator[bytes]:
         if self.encoding in _UTF8:
             return _bytes_of(self.stored)

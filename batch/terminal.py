@@ -135,6 +135,9 @@ def show_plan(plan: Digest, console: Console) -> None:
 
 def show_end(summary: Summary, talk: Talk) -> None:
     """The end of a run: on standard output the counts, or with --json one line."""
+    stop = summary.fields["stop"]
+    if stop:
+        click.echo(f"Stopped: {stop['reason']}; {stop['advice']}.", err=True)
     if talk.json:
         click.echo(summary.as_json())
         return
@@ -151,8 +154,6 @@ def show_end(summary: Summary, talk: Talk) -> None:
     console.print(table)
     console.print(_verdict(fields), highlight=False, soft_wrap=True)
     console.print(f"See {summary.folder / 'report.html'}", highlight=False, soft_wrap=True)
-    if fields["stop"]:
-        click.echo(f"Stopped: {fields['stop']['reason']}; {fields['stop']['advice']}.", err=True)
     if fields["attention"]:
         console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ knows the workbook library.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -23,6 +23,7 @@ from python_calamine import (
 from batch.dialect import HEADER_LINES, Dialect, find_sheet_header
 from batch.errors import InputError
 from batch.model import InputOptions
+from batch.sheet_errors import Errors, error_cells
 
 Cell: TypeAlias = str | int | float | bool | date | datetime | time | timedelta
 
@@ -36,10 +37,11 @@ class Sheet:
     sheet: CalamineSheet
     dialect: Dialect
     warnings: tuple[str, ...]
+    errors: Errors
 
     def rows(self) -> Iterator[list[list[str]]]:
         """What follows the header, some rows at a time, each with a cell for every header."""
-        rows = islice(_rows(self.sheet), self.dialect.first_line - 1, None)
+        rows = islice(_rows(self.sheet, self.errors), self.dialect.first_line - 1, None)
         while some := list(islice(rows, ROWS_AT_A_TIME)):
             yield some
 
@@ -53,9 +55,19 @@ def find_sheet(path: Path, options: InputOptions) -> Sheet:
         workbook = CalamineWorkbook.from_path(path)
         candidates = _candidates(workbook, options.sheet)
         found = _first_with_headers(workbook, candidates, options)
+        return replace(found, errors=error_cells(path, found.sheet.name))
     except CalamineError as error:
         raise InputError(f"cannot be read as a workbook ({error})", "save it again as .xlsx, or as CSV") from error
-    return found
+
+
+def first_rows(path: Path, said: str | None, count: int) -> dict[str, list[list[str]]]:
+    """The first rows of the sheet that was named, else of every visible sheet; raises as `find_sheet`."""
+    try:
+        workbook = CalamineWorkbook.from_path(path)
+        names = _candidates(workbook, said)
+        return {name: list(islice(_rows(workbook.get_sheet_by_name(name)), count)) for name in names}
+    except CalamineError as error:
+        raise InputError(f"cannot be read as a workbook ({error})", "save it again as .xlsx, or as CSV") from error
 
 
 def as_text(cell: Cell) -> str:
@@ -101,13 +113,18 @@ def _first_with_headers(workbook: CalamineWorkbook, names: list[str], options: I
             continue
         unread = ", ".join(f'"{other}"' for other in names[:at] + names[at + 1 :])
         note = (f'only sheet "{name}" is read, not {unread}; name another with --sheet',) if unread else ()
-        return Sheet(sheet, dialect, (*dialect.warnings, *note))
+        return Sheet(sheet, dialect, (*dialect.warnings, *note), {})
     if refusals:
         raise refusals[0]
     raise InputError("has no visible sheet", "name one with --sheet")
 
 
-def _rows(sheet: CalamineSheet) -> Iterator[list[str]]:
-    """The sheet's rows from its very first on, all equally wide."""
-    for row in sheet.iter_rows():
-        yield [as_text(cell) for cell in row]
+def _rows(sheet: CalamineSheet, errors: Errors | None = None) -> Iterator[list[str]]:
+    """The sheet's rows from its very first on, all equally wide and beginning with column A."""
+    left = [""] * (sheet.start[1] if sheet.start else 0)  # the library begins with the first filled one
+    for at, row in enumerate(sheet.iter_rows()):
+        cells = [*left, *map(as_text, row)]
+        for column, error in (errors or {}).get(at, {}).items():
+            if column < len(cells) and not cells[column]:
+                cells[column] = error
+        yield cells

@@ -1,12 +1,13 @@
 """Each brake holds beyond its boundary and lets through at it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batch.brakes import check_age, check_plan, check_rows, former_run
+from batch.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.config import Brakes
 from batch.errors import BrakeError
 from tests.builders import A, B, Row, file_of, planned, rows_of
@@ -32,6 +33,15 @@ def test_a_number_of_rows_as_it_must_be_passes(brakes: Brakes) -> None:
 def test_any_other_number_of_rows_is_held(brakes: Brakes, words: str) -> None:
     with pytest.raises(BrakeError, match=f"^{words}; nothing was sent"):
         check_rows(rows_of([ASSIGN, UNASSIGN]), brakes)
+
+
+def test_a_trailer_that_says_as_many_rows_passes() -> None:
+    check_trailers([file_of(rows=3), replace(file_of(rows=3), trailer_count=3)])
+
+
+def test_a_trailer_that_says_another_number_is_held_with_both() -> None:
+    with pytest.raises(BrakeError, match=r"^rows\.csv has 3 rows, its trailer says 5; nothing was sent"):
+        check_trailers([file_of(rows=3), replace(file_of(rows=3), trailer_count=5)])
 
 
 def test_rows_are_counted_as_they_stand_in_the_file_invalid_ones_too() -> None:

@@ -12,6 +12,7 @@ from batch import cells as judge
 from batch.cells import ACTION_WORDS, KeyCells, check, is_trailer, normalised, plausible, shown
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
+from batch.serials import DATE, Neighbours
 
 PLAIN = InputOptions()
 CREATE = InputOptions(auto_create_devices=True)
@@ -262,6 +263,23 @@ def test_the_sentence_shows_the_cell_what_is_wrong_and_the_way_out() -> None:
     assert judged(faults={0: "2 cells where the header has 3"})["detail"] == "2 cells where the header has 3"
 
 
+def test_a_date_is_told_with_what_the_neighbours_look_like() -> None:
+    devices = pa.array(["SN-00012", "SN-00013", "12.03.2025"])
+    cells = KeyCells(np.arange(3), pa.array(["a@b.c"] * 3), devices, None, None, {})
+    row = check(cells, InputOptions(action=Action.ASSIGN), guessed=False).to_pylist()[2]
+    assert row["problem"] == Problem.DAMAGED
+    assert '(date; other serials here look like "SN-00012"); restore' in row["detail"]
+    allowed = check(cells, InputOptions(action=Action.ASSIGN, allow_suspect=True), guessed=False)
+    assert allowed["problem"].to_pylist() == [0, 0, 0]
+
+
+def test_the_neighbours_said_are_those_that_count() -> None:
+    dates = Neighbours(pa.array(["11.03.2025", "12.03.2025"]))
+    cells = KeyCells(np.arange(2), pa.array(["a@b.c"] * 2), pa.array(["SN-1", "12.03.2025"]), None, None, {})
+    assert check(cells, PLAIN, guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
+    assert check(cells, PLAIN, guessed=False, neighbours=dates)["problem"].to_pylist() == [0, 0]
+
+
 def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
     assert shown("x" * 61) == "x" * 59 + "…"
     assert shown("a\tb\u200b") == "a\\tb\\u200b"
@@ -307,10 +325,15 @@ def test_a_slice_of_columns_is_judged_by_its_own_cells() -> None:
     assert keys["problem"].to_pylist() == [0, Problem.EMAIL]
 
 
-REMARKABLE = st.text(alphabet="0159eE+-.,#=@'\"/N!A \u00a0\u200b\0\té", max_size=20) | st.text(max_size=300)
+REMARKABLE = (
+    st.text(alphabet="0159eE+-.,#=@'\"/N!A \u00a0\u200b\0\té", max_size=20)
+    | st.from_regex(DATE)
+    | st.text(max_size=300)
+)
 
 
 @given(st.lists(REMARKABLE, max_size=8), st.booleans())
+@example(["SN-1", "12. août 2025 13:05:00", "Juil. 2025", "2025-03-12 00:00"], False)
 @example(["", "0" * 16, "1E+5", "x" * 257, "=", "#N/A", "1.5e5"], False)
 def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str], guessed: bool) -> None:
     cells = KeyCells(

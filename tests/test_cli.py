@@ -165,3 +165,29 @@ def test_check_says_when_all_is_well() -> None:
     with Fleet() as fleet, serving(fleet) as base_url:
         ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")
     assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it takes this key.\n")
+
+
+def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
+    arguments = ["run", "-", "--sandbox", "--reports-dir", str(tmp_path), "--run-id", "r"]
+    ended = CliRunner().invoke(main, arguments, input=ROWS)
+    assert ended.exit_code == 1
+    assert CliRunner().invoke(main, arguments, input=ROWS).exit_code == 1
+    changed = CliRunner().invoke(main, arguments, input=ROWS + "b@x.com,SN-9,assign\n")
+    assert (changed.exit_code, "another input" in changed.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "x.csv", "--nope"], ["frobnicate"]])
+def test_a_usage_error_is_one_line_too(arguments: list[str]) -> None:
+    ended = call(*arguments)
+    assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
+    assert "--help" in ended.stderr
+
+
+def test_with_json_an_error_is_a_line_of_json_as_well(tmp_path: Path) -> None:
+    ended = call("run", tmp_path / "none.csv", "--sandbox", "--json", "--reports-dir", tmp_path / "r")
+    assert json.loads(ended.stdout)["exitCode"] == ended.exit_code == 2
+
+
+def test_what_a_binary_file_holds_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"\x1b[31mred,\x07bell\n\x1b[2J\n")
+    assert "\x1b" not in call("plan", tmp_path / "x.csv").stderr

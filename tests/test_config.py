@@ -44,6 +44,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "min-rows": ("0", "9"),
     "max-age": ("1d", "2h"),
     "expect-rows": ("0", "9"),
+    "trailer-count": ("^T1,(\\d+)", "Total;([0-9]+)"),
     "empty-exit-code": ("0", "9"),
     "tolerate": ("skipped", "held"),
 }
@@ -81,6 +82,7 @@ BAD: dict[str, list[str]] = {
     "min-rows": ["0.5"],
     "max-age": ["0"],
     "expect-rows": ["-0"],
+    "trailer-count": ["T1,[0-9]+", "(", "(a)(b)", "(a){99999999999}", "*"],
     "empty-exit-code": ["-1"],
     "tolerate": ["everything"],
 }
@@ -351,6 +353,11 @@ action_word = {RET = "unassign", NEU = "assign"}
 def test_a_mapping_is_a_list_or_a_table(profile: str) -> None:
     config = resolved(profile=profile)
     assert (config.input.columns, config.input.action_words) == (COLUMNS, WORDS)
+
+
+@pytest.mark.parametrize("word", ["Auslaß", "RÜCK", "Ret"])
+def test_an_action_word_is_lowercased_as_cells_are(word: str) -> None:
+    assert resolved({"action_word": (f"{word}=assign",)}).input.action_words == {word.lower(): Action.ASSIGN}
 
 
 def test_a_variable_lists_with_commas() -> None:

@@ -86,14 +86,15 @@ def test_no_alias_means_two_fields() -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_exact_name_beats_its_aliases() -> None:
-    dialect = found("Email,customerEmail,Customer E-Mail,Serial,deviceidentifier,action\n")
-    assert dialect.columns == {"customerEmail": 1, "deviceIdentifier": 4, "action": 5}
-
-
 @pytest.mark.parametrize(
     "header",
-    ["Email,Mail,Serial,action", "customerEmail,customerEmail,Serial,action", "Email,MAC,IMEI,action"],
+    [
+        "Email,Mail,Serial,action",
+        "customerEmail,customer_email,Serial,action",
+        "Email,customerEmail,Serial,action",
+        "customerEmail,customerEmail,Serial,action",
+        "Email,MAC,IMEI,action",
+    ],
 )
 def test_a_required_column_found_twice_is_refused_with_the_way_out(header: str) -> None:
     with pytest.raises(InputError, match=r'found 2 times.*headers seen on line 1.*--column \w+="'):

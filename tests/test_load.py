@@ -238,6 +238,76 @@ def test_a_trailer_is_invalid_and_called_so(tmp_path: Path, last: str) -> None:
     assert ("10,700.74" in str(reading.column("detail")[1])) == ("700" in last)
 
 
+COUNTED = InputOptions(trailer_count="(?:T1,|Total;)([0-9.,' ]*)")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (HEADER + ROW * 2 + "T1,2\n", 4),
+        (HEADER + ROW * 2 + "T1,2", 4),
+        (HEADER + ROW * 2 + '"T1","2"\n\n,,\n\x1a', 4),
+        (HEADER + ROW * 2 + "T1,2,,,,\n", 4),
+        (HEADER + ROW * 2 + "T1,2,x,y,z\n", 4),
+        (HEADER.replace(",", ";") + ROW.replace(",", ";") * 2 + "\nTotal;2;\n", 5),
+    ],
+)
+def test_a_counted_trailer_is_no_row_and_its_number_is_kept(tmp_path: Path, content: str, line: int) -> None:
+    reading = read(tmp_path, content, COUNTED)
+    assert (reading.devices, reading.problems) == (["S1", "S1"], [0, 0])
+    assert (reading.file.rows, reading.file.trailer_count) == (2, 2)
+    assert f"on line {line} is taken as the trailer, no row; it says 2 rows" in reading.file.warnings[0]
+
+
+@pytest.mark.parametrize("number", ["10.700", "10,700", "10'700", "10 700", "0010700"])
+def test_the_number_of_a_trailer_may_be_grouped(tmp_path: Path, number: str) -> None:
+    assert read(tmp_path, HEADER + ROW + f"T1,{number}\n", COUNTED).file.trailer_count == 10700
+
+
+def test_a_trailer_alone_in_its_block_is_no_row_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "PIECE", len(ROW))
+    reading = read(tmp_path, HEADER + ROW * 3 + "T1,3\n" + "\n" * 40, COUNTED)
+    assert (len(reading.loaded.rows), reading.file.trailer_count) == (3, 3)
+    assert read(tmp_path, HEADER + "T1,0\n", COUNTED).file.rows == 0
+
+
+@pytest.mark.parametrize("content", [HEADER + ROW, HEADER + "T1,1\n" + ROW, HEADER, ""])
+def test_a_file_without_its_trailer_may_be_cut_short_and_is_refused(tmp_path: Path, content: str) -> None:
+    assert "no trailer as --trailer-count describes it: the last line is" in refusal(tmp_path, content, COUNTED)
+
+
+def test_a_trailer_without_a_number_is_refused(tmp_path: Path) -> None:
+    assert 'has " " for the number of rows' in refusal(tmp_path, HEADER + ROW + "T1, \n", COUNTED)
+
+
+def test_without_a_pattern_no_trailer_is_counted(tmp_path: Path) -> None:
+    assert read(tmp_path, HEADER + ROW).file.trailer_count is None
+
+
+def test_a_date_far_down_is_held_against_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "PIECE", 60)
+    reading = read(tmp_path, HEADER + ROW * 9 + "a@b.c,Mar-12,assign\n" * 9)
+    assert reading.problems == [0] * 9 + [Problem.DAMAGED] * 9
+    reading = read(tmp_path, HEADER + "a@b.c,Mar-12,assign\n" * 9 + ROW * 20)
+    assert reading.problems == [0] * 29
+
+
+def test_serials_that_may_have_lost_zeros_are_warned_of_and_sent(tmp_path: Path) -> None:
+    lines = "".join(f"a@b.c,{serial},assign\n" for serial in (*range(100_000, 100_020), 777))
+    reading = read(tmp_path, HEADER + lines + "Total,99,\n")
+    assert reading.problems == [0] * 21 + [Problem.TRAILER]
+    assert reading.file.warnings[0].startswith("1 serial of digits is shorter than the usual 6 (first on line 22)")
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    paths = [tmp_path / place / "erp.csv" for place in ("north", "south")]
+    for path in (*paths, tmp_path / "x.csv"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(HEADER + ROW)
+    names = [file.name for file in Reading(tmp_path, *paths, tmp_path / "x.csv").loaded.files]
+    assert names == [str(paths[0]), str(paths[1]), "x.csv"]
+
+
 def test_what_looks_like_a_trailer_above_the_last_line_is_an_ordinary_problem(tmp_path: Path) -> None:
     assert read(tmp_path, HEADER + "Total,2,\n" + ROW).problems == [Problem.EMPTY_KEY, 0]
 
@@ -595,3 +665,28 @@ def test_no_bytes_fail_otherwise_than_with_words_and_cuts_change_nothing(
                 keys = pa.Table.from_batches([block.keys for block in reading.blocks], KEY_SCHEMA)
                 results.append((reading.cells, keys.to_pylist()))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'email,device id,action,note\na@x.com,D1,assign,"oops\nb@x.com,D2,assign,x"\nc@x.com,D3,assign,y\n',
+        'email,device id,action,note\na@x.com,D1,assign,"oops\nb@x.com,D2,assign,"\nc@x.com,D3,assign,y\n',
+        'note,email,device id,action\n"oops,a@x.com,D1,assign\nbar",c@x.com,D3,assign\n',
+    ],
+)
+def test_two_stray_quotes_that_join_two_rows_into_one_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="line 2 has swallowed whole rows"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'note,email,device id,action\n"one\ntwo",c@x.com,D3,assign\n',
+        'email,device id,action,note\na@x.com,D1,assign,"one\ntwo, three, four"\n',
+        '"email","device id","action","note"\n"a@x.com","D1","assign","one\n\ntwo"\n',
+    ],
+)
+def test_a_harmless_cell_of_several_lines_is_one_cell(tmp_path: Path, text: str) -> None:
+    assert len(read(tmp_path, text).devices) == 1

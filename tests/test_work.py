@@ -213,7 +213,7 @@ class Api:
     killed_at: int | None = None
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
-    async def post(self, _: str, body: bytes) -> Exchange:
+    async def post(self, _: str, body: bytes, *__: object) -> Exchange:
         devices = tuple(json.loads(body)["deviceIdentifiers"])
         number = len(self.asked)
         if number == self.killed_at:

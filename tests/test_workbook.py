@@ -53,7 +53,7 @@ def save(path: Path, sheets: dict[str, list[list[object]]], hidden: tuple[str, .
         listed = related = ""
         for number, (name, rows) in enumerate(sheets.items(), start=1):
             state = ' state="hidden"' if name in hidden else ""
-            listed += f'<sheet name="{name}" sheetId="{number}" r:id="r{number}"{state}/>'
+            listed += f'<sheet name="{escape(name)}" sheetId="{number}" r:id="r{number}"{state}/>'
             related += (
                 f'<Relationship Id="r{number}" Type="{RELATION}/worksheet" Target="worksheets/sheet{number}.xml"/>'
             )
@@ -98,24 +98,26 @@ def test_a_sheet_is_read_with_its_own_row_numbers(tmp_path: Path) -> None:
     ]
     file, keys, cells = read(save(tmp_path / "r.xlsx", {"Sheet1": rows}))
     assert (file.encoding, file.delimiter, file.header_line) == ("xlsx", "", 4)
-    assert file.header == (*HEADER, "", "x")
+    assert file.header == ("", *HEADER, "", "x")
     assert [row["line"] for row in keys] == [5, 7]
     assert [row["deviceIdentifier"] for row in keys] == ["490154203237518", "S2"]
     assert [row["problem"] for row in keys] == [0, Problem.EMPTY_KEY]
-    assert cells[0] == ["A@b.c", "490154203237518", "return", "", ""]
+    assert cells[0] == ["", "A@b.c", "490154203237518", "return", "", ""]
 
 
 def test_an_error_in_a_key_cell_is_never_sent(tmp_path: Path) -> None:
-    rows = [HEADER, ["a@b.c", "#N/A", "add"]]
-    _, keys, _ = read(save(tmp_path / "r.xlsx", {"Sheet1": rows}))
-    assert [row["problem"] for row in keys] == [Problem.EMPTY_KEY]  # the library gives error cells as empty
+    rows = [[], [None, *HEADER], [None, "a@b.c", "#N/A", "add"], [None, "a@b.c", "S1", "#REF!"], [None, *["#N/A"] * 3]]
+    _, keys, cells = read(save(tmp_path / "r.xlsx", {"Other": [["x"]], "A & B": rows}))
+    assert [row["line"] for row in keys] == [3, 4, 5]
+    assert [row["problem"] for row in keys] == [Problem.DAMAGED, Problem.ACTION, Problem.DAMAGED]
+    assert cells[2] == ["", "#N/A", "#N/A", "#N/A"]
 
 
 def test_numbers_and_dates_become_text_as_the_sheet_shows_them(tmp_path: Path) -> None:
     rows = [[*HEADER, "x"]] + [["a@b.c", cell, "add", 1.5] for cell in (12.0, 1e15, True, date(2024, 2, 29), "0012")]
     _, keys, cells = read(save(tmp_path / "r.xlsx", {"Sheet1": rows}))
     assert [row[1] for row in cells] == ["12", "1000000000000000", "TRUE", "2024-02-29", "0012"]
-    assert [row["problem"] for row in keys] == [0, Problem.DAMAGED, 0, 0, 0]
+    assert [row["problem"] for row in keys] == [0, Problem.DAMAGED, 0, Problem.DAMAGED, 0]
     assert cells[0][3] == "1.5"
 
 
@@ -158,6 +160,13 @@ def test_a_sheet_that_is_not_there_or_has_no_headers_is_refused(tmp_path: Path) 
 
 def test_a_header_without_rows_has_no_rows(tmp_path: Path) -> None:
     assert read(save(tmp_path / "r.xlsx", {"Data": [HEADER, ["", " "]]}))[0].rows == 0
+
+
+def test_a_sheet_may_close_with_a_counted_trailer(tmp_path: Path) -> None:
+    rows = [HEADER, ["a@b.c", "S1", "add"], [], ["Total", 1, None], ["", " ", None]]
+    file, keys, _ = read(save(tmp_path / "r.xlsx", {"Data": rows}), trailer_count="Total;(.+)")
+    assert (len(keys), file.trailer_count) == (1, 1)
+    assert "line 4" in file.warnings[0]
 
 
 def test_a_long_sheet_comes_in_several_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

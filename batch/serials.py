@@ -1,0 +1,164 @@
+"""What spreadsheets do to serials, and what the other serials of a file say against it.
+
+An exponent or an error value is damage wherever it stands. A date may be a serial's own
+form, so it counts as damage only where the neighbours are written otherwise. Looks at
+identifiers alone, never at rows or files, and repairs nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+_DAY: Final = "(?:0?[1-9]|[12][0-9]|3[01])"
+_MONTH: Final = "(?:0?[1-9]|1[0-2])"
+_YEAR: Final = "(?:19|20)[0-9]{2}"
+# English and German short names in full, then those of French, Spanish, Italian and Dutch that differ.
+_NAMES: Final = (
+    "(?i:jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
+    "|janv|févr|fev|mars|avr|juin|juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|mrt|mei)"
+)
+_TIME: Final = "(?:[ T][0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)?"
+_DATES: Final = (
+    rf"{_DAY}\.{_MONTH}\.(?:{_YEAR}|[0-9]{{2}})",
+    rf"{_DAY}-{_MONTH}-{_YEAR}",
+    rf"(?:{_DAY}/{_MONTH}|{_MONTH}/{_DAY})/(?:{_YEAR}|[0-9]{{2}})",
+    rf"{_YEAR}([-/.]){_MONTH}[-/.]{_DAY}",
+    rf"{_NAMES}\.?[- ](?:{_YEAR}|[0-9]{{2}})",
+    rf"{_DAY}(?:-|\. ?| ){_NAMES}\.?(?:[- ](?:{_YEAR}|[0-9]{{2}}))?",
+)
+DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
+"""A serial that a spreadsheet may have taken for a date: `12.03.2025`, `2025-03-12`, `Mar-12` ..."""
+
+DAMAGE: Final[Mapping[str, str]] = {
+    "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
+    "digits replaced by zeros": "^[0-9]{11,}00000$",
+    "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
+}
+"""Kinds of damage that need no neighbours to be seen, each with its pattern."""
+
+_SHAPES: Final = (("[0-9]+", "0"), (r"\p{Lu}+", "A"), (r"[^\P{L}A]+", "a"))
+_LONGEST: Final = 64
+_MOST_USUAL: Final = 0.8
+_FEWEST: Final = 10
+
+
+def damage_of(serial: str) -> str:
+    """The kind of damage that a serial shows; "date" where it shows no other."""
+    return next((kind for kind, pattern in DAMAGE.items() if re.search(pattern, serial)), "date")
+
+
+class Neighbours:
+    """What the serials of a file look like, judged by those of its first block.
+
+    A serial's shape is its signs with each run of digits, capitals and small letters
+    taken as one: `SN-00012` is `A-0`, `12.03.2025` is `0.0.0`. Nothing is worked out
+    before a serial of doubtful form asks.
+    """
+
+    def __init__(self, serials: pa.Array) -> None:
+        self._serials = serials
+
+    def strange(self, serials: pa.Array) -> Flags:
+        """Which of these look like dates, though the neighbours do not look so?
+
+        They do look so where more than half of all serials have the same shape, or more
+        serials of the same shape are no dates than are.
+        """
+        dates = _flags(pc.match_substring_regex(serials, DATE))
+        if dates.any():
+            dates &= ~_flags(pc.is_in(_shapes(serials), self._shapes_of_dates))
+        return dates
+
+    @cached_property
+    def example(self) -> str:
+        """A serial of the most frequent shape among those that are not damaged; "" without one."""
+        sound = self._serials.filter(pa.array(~self._damaged))
+        if not len(sound):
+            return ""
+        shapes = _shapes(sound)
+        most = max(shapes.value_counts().to_pylist(), key=lambda one: one["counts"])["values"]
+        return str(sound[pc.index(shapes, most).as_py()].as_py())
+
+    @cached_property
+    def _damaged(self) -> Flags:
+        damaged = _flags(pc.match_substring_regex(self._serials, "|".join(DAMAGE.values())))
+        return damaged | self.strange(self._serials) | _flags(pc.equal(self._serials, ""))
+
+    @cached_property
+    def _shapes_of_dates(self) -> pa.Array:
+        """Shapes that are a serial's own form here, however much they look like dates."""
+        filled = self._serials.filter(pc.not_equal(self._serials, ""))
+        shapes = _shapes(filled)
+        dates = pc.match_substring_regex(filled, DATE)
+        all_of = _counts(shapes)
+        dates_of = _counts(shapes.filter(dates))
+        own = [
+            shape
+            for shape, count in dates_of.items()
+            if all_of[shape] > len(filled) / 2 or all_of[shape] - count > count
+        ]
+        return pa.array(own, pa.string())
+
+
+@dataclass(slots=True)
+class LostZeros:
+    """Counts serials of digits by their length, to tell those that may have lost zeros in front."""
+
+    _counts: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
+    _padded: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
+    _first: dict[int, int] = field(default_factory=dict)
+
+    def add(self, serials: pa.Array, lines: Ints) -> None:
+        """Count some serials and the lines on which they stand."""
+        digits = np.flatnonzero(_flags(pc.ascii_is_decimal(serials)))
+        if not len(digits):
+            return
+        serials = serials.take(pa.array(digits))
+        lengths = pc.binary_length(serials).to_numpy(zero_copy_only=False).clip(max=_LONGEST - 1)
+        padded = _flags(pc.starts_with(serials, "0"))
+        self._counts += np.bincount(lengths, minlength=_LONGEST)
+        self._padded += np.bincount(lengths[padded], minlength=_LONGEST)
+        for length, at in zip(*np.unique(lengths, return_index=True), strict=True):
+            self._first.setdefault(int(length), int(lines[digits[at]]))
+
+    def warning(self) -> str | None:
+        """One sentence if a few are shorter than nearly all others; None if all is well.
+
+        Short ones that begin with 0 are as they were written, and clear their length.
+        """
+        usual, total = int(self._counts.argmax()), int(self._counts.sum())
+        short = [length for length in range(usual) if self._counts[length] and not self._padded[length]]
+        if total < _FEWEST or self._counts[usual] < _MOST_USUAL * total or not short:
+            return None
+        count = int(self._counts[short].sum())
+        line = min(self._first[length] for length in short)
+        serials = "serial of digits is" if count == 1 else "serials of digits are"
+        return (
+            f"{count} {serials} shorter than the usual {usual} (first on line {line}); if a spreadsheet took "
+            "zeros off the front, restore them: they are sent as written"
+        )
+
+
+def _counts(texts: pa.Array) -> dict[str, int]:
+    return {one["values"]: one["counts"] for one in texts.value_counts().to_pylist()}
+
+
+def _shapes(serials: pa.Array) -> pa.Array:
+    for pattern, sign in _SHAPES:
+        serials = pc.replace_substring_regex(serials, pattern, sign)
+    return serials
+
+
+def _flags(mask: pa.BooleanArray) -> Flags:
+    flags: Flags = mask.to_numpy(zero_copy_only=False)
+    return flags

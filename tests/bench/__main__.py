@@ -1,0 +1,10 @@
+"""Runs the benches: all of them, or those named."""
+
+import sys
+from importlib import import_module
+
+BENCHES = ("bench_load",)
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or BENCHES:
+        import_module(f"tests.bench.{name}").main()

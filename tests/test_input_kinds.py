@@ -1,0 +1,257 @@
+"""Each line of the README's table of input kinds is a test here, and each test a line there."""
+
+import codecs
+import gzip
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from batch import app
+from batch.cli import main
+from batch.config import resolve
+from batch.digest import Digest
+from batch.errors import BatchError
+from tests.readme import README, part
+from tests.test_workbook import save
+
+H = "customerEmail,deviceIdentifier,action\n"
+R = "a@b.c,S1,assign\n"
+ROWS = [["customerEmail", "deviceIdentifier", "action"], ["a@b.c", "S1", "assign"]]
+
+
+class Desk:
+    """A folder with input files, and what `plan` makes of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, content: str | bytes, name: str = "erp.csv") -> str:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    def plan(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> Digest:
+        return app.make_plan(resolve([self.path(content, name)], flags, {}))
+
+    def counts(self, content: str | bytes, **flags: Any) -> tuple[int, int]:
+        """Rows, and those of them that are invalid."""
+        plan = self.plan(content, **flags)
+        return plan.rows, plan.invalid
+
+    def warnings(self, content: str | bytes, **flags: Any) -> str:
+        return "; ".join(self.plan(content, **flags).files[0].warnings)
+
+    def refused(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> str:
+        with pytest.raises(BatchError) as refusal:
+            self.plan(content, name, **flags)
+        assert refusal.value.exit_code == 2
+        return str(refusal.value)
+
+
+KINDS: dict[str, Callable[[Desk, pytest.MonkeyPatch], None]] = {}
+
+
+def kind(name: str) -> Callable[[Callable[[Desk, pytest.MonkeyPatch], None]], None]:
+    """A test under the words of the README's line."""
+
+    def add(check: Callable[[Desk, pytest.MonkeyPatch], None]) -> None:
+        assert name not in KINDS
+        KINDS[name] = check
+
+    return add
+
+
+@kind("`.csv`, `.tsv`, `.txt`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    for delimiter in (",", ";", "\t", "|"):
+        for name in ("a.csv", "a.tsv", "a.txt"):
+            assert desk.plan((H + R).replace(",", delimiter), name).calls == 1
+
+
+@kind("the same as `.gz`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.plan(gzip.compress((H + R).encode()), "a.csv.gz").calls == 1
+    assert "broken gzip" in desk.refused(gzip.compress((H + R).encode())[:-5], "a.csv.gz")
+
+
+@kind("`.xlsx`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    path = save(desk.folder / "a.xlsx", {"Notes": [["x"]], "Data": ROWS})
+    (file,) = app.make_plan(resolve([str(path)], {}, {})).files
+    assert file.warnings == ('only sheet "Data" is read, not "Notes"; name another with --sheet',)
+
+
+@kind("a workbook's error values (`#N/A`)")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    path = save(desk.folder / "a.xlsx", {"Data": [*ROWS, ["a@b.c", "#N/A", "assign"], ["#N/A", "#N/A", "#N/A"]]})
+    assert [(one.title, one.rows) for one in app.make_plan(resolve([str(path)], {}, {})).problems] == [
+        ("identifier damaged by a spreadsheet", 2)
+    ]
+
+
+@kind("`-`")
+def _(_desk: Desk, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((H + R).encode())))
+    assert app.make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
+
+
+@kind("several files")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    paths = [
+        desk.path(H + R, "north/a.csv"),
+        desk.path((H + R).replace(",", ";"), "south/a.csv"),
+        desk.path(H + R, "b.csv"),
+    ]
+    plan = app.make_plan(resolve(paths, {}, {}))
+    assert (plan.rows, plan.duplicates) == (3, 2)
+    assert [file.name for file in plan.files] == [*paths[:2], "b.csv"]
+
+
+@kind("UTF-8, UTF-16")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    for mark, encoding in [
+        (b"", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (b"", "utf-16-le"),
+        (b"", "utf-16-be"),
+    ]:
+        assert desk.counts(mark + (H + "ä@b.c,Ü1,assign\n").encode(encoding)) == (1, 0)
+
+
+@kind("any other encoding")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = ("Ort," + H + "Köln," + R + "Köln,a@b.c,Ü1,assign\n").encode("cp1252")
+    assert desk.counts(content) == (2, 1)
+    assert "read as Windows-1252 on a guess" in desk.warnings(content)
+    assert desk.counts(content, encoding="cp1252") == (2, 0)
+
+
+@kind("titles, blank lines and `sep=;` above the header")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts("sep=;\nDevices, all of them;;\n\n" + (H + R).replace(",", ";")) == (1, 0)
+    assert "first 50 lines" in desk.refused("title\n" * 50 + H + R)
+
+
+@kind("a column that is missing, or found twice")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert 'headers seen on line 1: "Email", "action" (delimiter ","' in desk.refused("Email,action\na@b.c,assign\n")
+    assert "found 2 times" in desk.refused("Email,Mail,Serial,Action\na@b.c,a@b.c,S1,assign\n")
+    assert desk.counts("Email,Serial\n" + R[:-8] + "\n", action="assign") == (1, 0)
+
+
+@kind("empty records, Ctrl-Z at the end")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(H + "\n,,\n" + R + ' , ,""\n\n\x1a') == (1, 0)
+
+
+@kind('white space and invisible signs around a cell, `="0012"`')
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.plan(H + R + ' A@b.c ,"=""S1""",\u200bassign\u00a0\n').duplicates == 1
+
+
+@kind("`0012`, `NA`, `1E5`, `TRUE`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    plan = desk.plan(
+        H + "".join(f"a@b.c,{text},assign\n" for text in ("0012", "12", "NA", "1E5", "100000", "TRUE", ""))
+    )
+    assert (plan.devices, plan.invalid) == (6, 1)
+
+
+@kind("a cell too many or too few")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(H + "Smith,a@b.c,S1,assign\na@b.c,S1\n" + R[:-1] + ",,\n") == (3, 2)
+
+
+@kind("a quoted cell that spans lines")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    harmful = "note," + H + '"5 inch,' + R + "x," + R + '"7 inch,' + R
+    assert desk.counts("note," + H + '"one\ntwo",' + R) == (1, 0)
+    assert "has swallowed whole rows" in desk.refused(harmful)
+    assert desk.counts(harmful, multiline_cells=True) == (1, 0)
+
+
+@kind("an empty key cell, no email address, an unknown action word")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(H + R + "a@b.c,,assign\njoe,S2,assign\na@b.c,S3,scrap\n") == (4, 3)
+
+
+@kind("`1.23457E+11`, 16 digits ending in `00000`, `#REF!`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = H + "".join(f"a@b.c,{text},assign\n" for text in ("1.23457E+11", "4901542032300000", "#REF!"))
+    assert desk.counts(content) == (3, 3)
+    assert desk.counts(content, allow_suspect=True) == (3, 0)
+
+
+@kind("`12.03.2025`, `Mar-12` where other serials are no dates")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    dates = "a@b.c,12.03.2025,assign\na@b.c,13.03.2025,assign\n"
+    assert desk.counts(H + "a@b.c,SN-1,assign\na@b.c,SN-2,assign\n" + dates) == (4, 2)
+    assert desk.counts(H + "a@b.c,SN-1,assign\na@b.c,SN-2,assign\n" + dates, allow_suspect=True) == (4, 0)
+    assert desk.counts(H + dates) == (2, 0)
+
+
+@kind("a few serials of digits shorter than all others")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = H + "".join(f"a@b.c,{serial},assign\n" for serial in (*range(1000, 1010), 7))
+    assert desk.counts(content) == (11, 0)
+    assert "shorter than the usual 4 (first on line 12)" in desk.warnings(content)
+
+
+@kind("a formula: `=A1`, `@x`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(H + "a@b.c,=A1,assign\na@b.c,@x,assign\n") == (2, 2)
+    assert desk.counts(H + "a@b.c,=A1,assign\na@b.c,@x,assign\n", allow_suspect=True) == (2, 0)
+
+
+@kind("a control character inside, more than 256 characters")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(H + f"a@b.c,S\x001,assign\na@b.c,{'x' * 257},assign\n", allow_suspect=True) == (2, 2)
+
+
+@kind("`Total;2;`, `T1,63` on the last line")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    for trailer in ("Total,1,\n", "T1,63\n"):
+        assert [one.title for one in desk.plan(H + R + trailer).problems] == ["trailer line, not a row"]
+
+
+@kind("the same with `--trailer-count`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    pattern = "^T1,([0-9]+)"
+    assert desk.counts(H + R + "T1,1\n", trailer_count=pattern) == (1, 0)
+    assert "has 1 rows, its trailer says 63" in desk.refused(H + R + "T1,63\n", trailer_count=pattern)
+    assert "no trailer" in desk.refused(H + R, trailer_count=pattern)
+
+
+@kind("no rows at all")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    for content in ("", H):
+        assert "has no data rows" in desk.refused(content)
+        assert desk.counts(content, allow_empty=True) == (0, 0)
+
+
+@kind("`.xls`, a folder, a file that changes while it is read")
+def _(desk: Desk, patch: pytest.MonkeyPatch) -> None:
+    assert "save it as .xlsx" in desk.refused(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xls")
+    assert CliRunner().invoke(main, ["plan", str(desk.folder)]).exit_code == 2
+    times = iter(range(9))
+    patch.setattr("batch.stored.Stored.fingerprint", lambda _: (1, next(times)))
+    assert "changed while it was read" in desk.refused(H + R)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_input_is_treated_as_the_readme_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    KINDS[name](Desk(tmp_path), monkeypatch)
+
+
+def test_the_readme_has_a_line_for_each_and_no_other() -> None:
+    lines = part(README.read_text(), "input kinds").splitlines()[2:]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [*KINDS]
