@@ -260,7 +260,7 @@ def _distinct(name: str, raw: pa.Array, *, lower: bool = False) -> _Column:
     if lower:
         texts = pc.utf8_lower(texts)
     codes = encoded.indices.to_numpy()
-    full = texts.take(encoded.indices)
+    full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
     return _Column(name, full, encoded.dictionary, texts, lambda flags: np.flatnonzero(flags[codes]))
 
 

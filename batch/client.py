@@ -29,7 +29,7 @@ from batch.verdict import (
     Verdict,
     judge,
 )
-from batch.work import NO_MAXIMUM, Try, Work, blame, halved, named, take_up
+from batch.work import NO_MAXIMUM, Work, blame, halved, named, take_up, tries_of
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
@@ -126,7 +126,8 @@ class Client:
         exchange = await self._post(wire.PATHS[call.action], wire.request_body(call, asked), left)
         result = self._weigh(work, spent, leave, exchange)
         ending = _ending(result, exchange)
-        work.tries.append(Try(frozenset(asked), started, ending.ending == "unclear"))
+        omitted = result.omitted if isinstance(result, wire.Reply) else ()
+        work.tries += tries_of(asked, omitted, started, may_have_acted=ending.ending == "unclear")
         answer = self._settled_by(work, asked, result, exchange.status)
         settlement = None if answer is None else Settlement(call.number, answer, by_attempt=True)
         await self._journal.ended(number, ending, self._wall(), settlement)
@@ -187,10 +188,11 @@ class Client:
         if not self._traffic.heard:
             self._traffic.halt.now(_out_of_reach(last.text))
             return Halted()
-        _, unclear = work.asked_before(asked)
-        outcome = Outcome.UNCONFIRMED if unclear else Outcome.FAILED
         detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
-        answer = self._answer(work, dict.fromkeys(asked, DeviceResult(outcome, detail=detail)), None)
+        unclear = {at for at in asked if work.asked_before((at,))[1]}
+        outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
+        results = {at: DeviceResult(outcome, detail=detail) for at, outcome in outcomes.items()}
+        answer = self._answer(work, results, None)
         await self._journal.settled(Settlement(work.call.number, answer, by_attempt=False))
         work.split.settled(asked)
         work.answers.append(answer)
@@ -206,9 +208,14 @@ class Client:
             LOGGER.info("call %d: %s: %s", call.number, type(result).__name__, _text_of(result))
 
     def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
-        attempts, unclear = work.asked_before(results)
-        if unclear:
-            results = {at: _attributed(result, work.call.action, work.held(at)) for at, result in results.items()}
+        tried = {at: work.asked_before((at,)) for at in results}
+        attempts, unclear = (max(counts) for counts in zip(*tried.values(), strict=True))
+        # Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
+        doubted = {at for at in results if tried[at][1] or (unclear and work.held_before is None)}
+        results = {
+            at: _attributed(result, work.call.action, work.held(at)) if at in doubted else result
+            for at, result in results.items()
+        }
         answered_at = None if status is None else self._wall()
         return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
 
@@ -228,7 +235,8 @@ def _ending(result: Result, exchange: Exchange) -> Ending:
     text = _text_of(result)
     verdict = type(result).__name__
     if isinstance(result, wire.Reply):
-        return Ending("answered", verdict, exchange.status)
+        left_out = f"{len(result.omitted)} devices left out" if result.omitted else ""
+        return Ending("answered", verdict, exchange.status, left_out)
     if isinstance(exchange.ending, NoAnswer) and not exchange.ending.sent:
         return Ending("unsent", verdict, None, text)
     unclear = isinstance(result, Stubborn) or getattr(result, "doubt", None) is Doubt.UNCLEAR

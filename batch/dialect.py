@@ -203,6 +203,11 @@ def _trimmed(header: str) -> str:
     return header.strip("\ufeff\u200b\u2060").strip()
 
 
+def _shown(header: str) -> str:
+    """A header as a sentence can quote it: short, and on one line."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in header[:40])
+
+
 def column_hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
     """The columns at which each field is found, by the user's word or by name; raises ConfigError."""
     unknown = set(options.columns) - set(ALIASES)
@@ -261,7 +266,7 @@ def _advice(field: str) -> str:
 
 
 def _seen(sighting: _Sighting, encoding: str) -> str:
-    shown = ", ".join(f'"{cell[:40]}"' for cell in sighting.cells[:20])
+    shown = ", ".join(f'"{_shown(cell)}"' for cell in sighting.cells[:20])
     more = f" and {len(sighting.cells) - 20} more" if len(sighting.cells) > 20 else ""
     delimiter = {"\t": "TAB", "": "none"}.get(sighting.delimiter, f'"{sighting.delimiter}"')
     return f"headers seen on line {sighting.line}: {shown}{more} (delimiter {delimiter}, encoding {encoding})"
@@ -272,15 +277,17 @@ def _refuse_twice(sighting: _Sighting, encoding: str, options: InputOptions) -> 
     for field in _used_fields(sighting, options):
         hits = sighting.hits[field]
         if len(hits) > 1:
-            spelled = " and ".join(f'"{sighting.cells[at]}"' for at in hits)
+            spelled = " and ".join(f'"{_shown(sighting.cells[at])}"' for at in hits)
             raise InputError(
                 f"{field} is found {len(hits)} times, as {spelled}; {_seen(sighting, encoding)}",
-                f'say which column it is, as in --column {field}="{sighting.cells[hits[-1]]}"; '
+                f'say which column it is, as in --column {field}="{_shown(sighting.cells[hits[-1]])}"; '
                 "two headers spelled the same must be told apart in the file",
             )
         other = used.setdefault(hits[0], field)
         if other != field:
-            raise ConfigError(f'--column gives "{sighting.cells[hits[0]]}" to both {other} and {field}', "correct one")
+            raise ConfigError(
+                f'--column gives "{_shown(sighting.cells[hits[0]])}" to both {other} and {field}', "correct one"
+            )
 
 
 def _used_fields(sighting: _Sighting, options: InputOptions) -> list[str]:
@@ -293,7 +300,7 @@ def _used_fields(sighting: _Sighting, options: InputOptions) -> list[str]:
 def _dialect(sighting: _Sighting, start: int, options: InputOptions) -> Dialect:
     warnings: tuple[str, ...] = ()
     if options.action is not None and sighting.hits["action"]:
-        spelled = sighting.cells[sighting.hits["action"][0]]
+        spelled = _shown(sighting.cells[sighting.hits["action"][0]])
         warnings = (f'column "{spelled}" is not used: --action says that every row is to {options.action.value}',)
     return Dialect(
         delimiter=sighting.delimiter,

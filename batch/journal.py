@@ -209,8 +209,8 @@ class Journal:
         return [*self._attempts("WHERE call = ?", (call,))]
 
     def unclear_attempts(self) -> Iterator[Attempt]:
-        """All attempts that may have acted without our hearing of it."""
-        return self._attempts("WHERE ending IS NULL OR ending = 'unclear'", ())
+        """All attempts that may have acted without our hearing of it, also where an answer left devices out."""
+        return self._attempts("WHERE ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')", ())
 
     def settlements(self) -> Iterator[Settlement]:
         """Every answer, in the order in which they were recorded."""

@@ -6,7 +6,7 @@ a stage starts only when the one before has settled.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batch import clock
@@ -43,8 +43,13 @@ class _Progress:
     """Call number to settled devices, from earlier processes."""
     unknown: set[tuple[int, str]] = field(default_factory=set)
     """Stage and customer of unassigns that the API answered with: no such customer."""
-    doubts: dict[str, tuple[Call, float]] = field(default_factory=dict)
-    """Customer to a call with an unanswered attempt, and when that left."""
+    doubts: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
+    """Customer and device to what was last asked of them without an answer, and when that left."""
+
+    def doubt(self, call: Call, positions: Iterable[int], left: float) -> None:
+        """Remember an attempt that may be carried out later than we think."""
+        for at in positions:
+            self.doubts[call.customer, call.devices[at]] = (call.action, left)
 
 
 class Runner:
@@ -112,7 +117,7 @@ class Runner:
         done += self._progress.settled.get(call.number, 0)
         self.tally.calls_done += done == len(call.devices)
         if end.last_doubt is not None:
-            self._progress.doubts[call.customer] = (call, end.last_doubt)
+            self._progress.doubt(call, range(len(call.devices)), end.last_doubt)
         self._brake()
         for hear in self.on_call:
             hear()
@@ -159,10 +164,10 @@ class Runner:
         A request that timed out here may still be carried out there, later than the
         opposite one that follows it.
         """
-        former, left = self._progress.doubts.get(call.customer, (None, 0.0))
-        if former is None or former.action is call.action or not set(former.devices) & set(call.devices):
-            return
-        await clock.sleep_unless(self._halt.event, left + self._limits.quiet - wall())
+        doubts = (self._progress.doubts.get((call.customer, device)) for device in call.devices)
+        left = max((doubt[1] for doubt in doubts if doubt and doubt[0] is not call.action), default=None)
+        if left is not None:
+            await clock.sleep_unless(self._halt.event, left + self._limits.quiet - wall())
 
     def _brake(self) -> None:
         failed, created = self.tally.failed, len(self.tally.new_customers)
@@ -180,6 +185,10 @@ class Runner:
             number = settlement.call
             self._progress.settled[number] = self._progress.settled.get(number, 0) + len(settlement.answer.results)
             self._learn(self._plan.call(number), settlement.answer)
+        for attempt in self._journal.unclear_attempts():
+            call = self._plan.call(attempt.call)
+            asked = range(len(call.devices)) if attempt.positions is None else attempt.positions
+            self._progress.doubt(call, asked, attempt.started)
         self.tally.calls_done = sum(
             done == len(self._plan.rows_of(number)) for number, done in self._progress.settled.items()
         )

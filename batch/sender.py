@@ -212,7 +212,7 @@ class _PacerMemory:
         """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
         self._saved = clock.now()
         state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
-        aside = self._path.with_suffix(f".{os.getpid()}")
+        aside = self._path.with_suffix(".new")  # the lock on this key makes us the only writer
         with suppress(OSError):
             aside.touch(mode=0o600)
             aside.write_text(json.dumps(state))

@@ -5,7 +5,7 @@ a resumed run asks just what the former one would have asked next.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,6 +63,12 @@ class Work:
         return max((one.started for one in self.tries if one.may_have_acted), default=None)
 
 
+def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_have_acted: bool) -> list[Try]:
+    """An attempt, for bookkeeping: what its answer left out may have been done all the same."""
+    tries = [Try(frozenset(asked).difference(omitted), started, may_have_acted)]
+    return [*tries, Try(frozenset(omitted), started, may_have_acted=True)] if omitted else tries
+
+
 def take_up(call: Call, journal: Journal, maximum: int) -> Work:
     """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
     everything = tuple(range(len(call.devices)))
@@ -70,13 +76,16 @@ def take_up(call: Call, journal: Journal, maximum: int) -> Work:
     settled = journal.settled_positions(call.number)
     if not (history or settled):
         return Work(call, Split(everything, maximum))
-    tries = [
-        Try(frozenset(everything if one.positions is None else one.positions), one.started, one.may_have_acted)
-        for one in history
-    ]
+    answered = {attempt: positions for attempt, positions in settled if attempt}
+    tries: list[Try] = []
+    for one in history:
+        asked = everything if one.positions is None else one.positions
+        told = asked if one.verdict != ANSWERED else answered.get(one.number, ())
+        omitted = set(asked).difference(told)
+        tries += tries_of(asked, omitted, one.started, may_have_acted=one.may_have_acted)
     closed = {position for _, positions in settled for position in positions}
     still_open = tuple(position for position in everything if position not in closed)
-    split = _played_back(call, history, {attempt: positions for attempt, positions in settled if attempt})
+    split = _played_back(call, history, answered)
     if split is None or set(split.open()) != set(still_open):
         split = Split(still_open, maximum)
     return Work(call, split, tries)

@@ -33,6 +33,7 @@ from batch.cli import main
 from batch.fleet import Fleet
 from batch.journal import Journal
 from batch.model import PlanOptions
+from batch.outputs import FILES
 from batch.plan import Plan, plan_calls
 from batch.rows import RowsBuilder
 from batch.sandbox import HOST, PATH, stand_in
@@ -89,8 +90,8 @@ class Boundaries:
                 boundaries.reach("after a commit")
                 return cursor
 
-        def watched(self: writer.Writer, connect: Callable[[], sqlite3.Connection]) -> None:
-            begin(self, lambda: Watched(connect()))  # type: ignore[arg-type, return-value]
+        def watched(self: writer.Writer, connect: Callable[[], sqlite3.Connection], *others: Any) -> None:
+            begin(self, lambda: Watched(connect()), *others)  # type: ignore[arg-type, return-value]
 
         writer.Writer.__init__ = watched  # type: ignore[method-assign]
 
@@ -446,7 +447,7 @@ class Place:
     @property
     def leftovers(self) -> list[str]:
         """What stands in the run's folder and does not belong there."""
-        ours = {"reconciliation.csv", "attention.csv", "undo.csv", "summary.json", app.JOURNAL, "run.log", "run.lock"}
+        ours = {*FILES, app.JOURNAL, "run.log", "run.lock"}
         return [path.name for path in self.run_folder.iterdir() if path.name not in ours]
 
 

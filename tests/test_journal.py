@@ -233,11 +233,18 @@ def test_an_attempt_is_recorded_before_it_has_an_ending(journal: Journal) -> Non
 )
 def test_an_ended_attempt_says_whether_it_may_have_acted(ending: str, may_have_acted: bool, journal: Journal) -> None:
     number = run(journal.started(3, None, 11.5))
-    run(journal.ended(number, Ending(ending, "Verdict", 418, "why"), 12.0))
+    why = "" if ending == "answered" else "why"
+    run(journal.ended(number, Ending(ending, "Verdict", 418, why), 12.0))
     (attempt,) = journal.attempts_of(3)
-    assert (attempt.positions, attempt.ending, attempt.verdict, attempt.text) == (None, ending, "Verdict", "why")
+    assert (attempt.positions, attempt.ending, attempt.verdict, attempt.text) == (None, ending, "Verdict", why)
     assert attempt.may_have_acted is may_have_acted
     assert [*journal.unclear_attempts()] == [attempt] * may_have_acted
+
+
+def test_an_answer_that_left_devices_out_may_be_no_answer_to_them(journal: Journal) -> None:
+    number = run(journal.started(3, None, 11.5))
+    run(journal.ended(number, Ending("answered", "Reply", 200, "2 devices left out"), 12.0))
+    assert [attempt.number for attempt in journal.unclear_attempts()] == [number]
 
 
 def test_an_attempt_whose_process_died_may_have_acted(path: Path) -> None:

@@ -130,6 +130,12 @@ def test_a_name_that_a_profile_cannot_have_is_refused(profile: str, words: str) 
     assert (refused.exit_code, words in refused.stderr) == (2, True)
 
 
+def test_a_column_said_is_not_asked_for() -> None:
+    made = call("init", "desk.csv", *SAID, "--column", "deviceIdentifier=Pos")
+    assert "deviceIdentifier" not in made.stderr
+    assert profiles()["desk"]["column"]["deviceIdentifier"] == "Pos"  # type: ignore[index]
+
+
 def test_standard_input_is_refused() -> None:
     assert "name a file" in call("init", "-").stderr
 

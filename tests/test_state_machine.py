@@ -351,7 +351,6 @@ def _without_the_last(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | {"assignedDevices": answer["assignedDevices"][:-1]}
 
 
-@pytest.mark.xfail(strict=True, reason="attempts are counted for all devices of an answer together")
 def test_a_lost_answer_is_told_also_where_its_repeat_settles_another_device(desk: Desk) -> None:
     desk.server.script = _refuses_poison(lost=("SN-1",))
     devices = ["SN-0", "SN-1", "POISON-2", "SN-3", "SN-4", "SN-5"]
@@ -360,7 +359,6 @@ def test_a_lost_answer_is_told_also_where_its_repeat_settles_another_device(desk
     assert _is_marked(ran.rows[1])
 
 
-@pytest.mark.xfail(strict=True, reason="an answer that leaves a device out counts as none that may have acted on it")
 def test_a_device_that_an_answer_left_out_may_be_this_runs_own_work(desk: Desk) -> None:
     desk.server.script = once(Rewrites(_without_the_last))
     ran = desk.run([(A, "SN-1", "assign"), (A, "SN-2", "assign")])
@@ -368,14 +366,12 @@ def test_a_device_that_an_answer_left_out_may_be_this_runs_own_work(desk: Desk) 
     assert _is_marked(ran.rows[1])
 
 
-@pytest.mark.xfail(strict=True, reason="an answer that leaves a device out counts as none that may have acted on it")
 def test_a_device_that_an_answer_left_out_was_sent(desk: Desk) -> None:
     desk.server.script = once(Rewrites(_without_the_last), Says(401, {"error": "Invalid API key"}))
     ran = desk.run([(A, "SN-1", "assign"), (A, "SN-2", "assign")])
     assert ran.outcomes == ["assigned", "unconfirmed"]
 
 
-@pytest.mark.xfail(strict=True, reason="of a customer only the last call with an unanswered attempt is remembered")
 def test_each_unanswered_attempt_may_run_out_before_its_device_goes_the_other_way(desk: Desk) -> None:
     desk.server.script = late = Late(desk.server.fleet, 20, "SN-1", "SN-2")
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-1", "unassign"), (A, "SN-2", "unassign")]
@@ -385,7 +381,6 @@ def test_each_unanswered_attempt_may_run_out_before_its_device_goes_the_other_wa
     assert desk.server.fleet.devices_of(A) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a resumed run does not know of unanswered attempts at what is settled")
 def test_a_resumed_run_lets_unanswered_attempts_run_out_as_well(desk: Desk) -> None:
     desk.server.script = late = Late(desk.server.fleet, 20, "SN-1")
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "unassign")]

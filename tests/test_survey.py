@@ -63,6 +63,18 @@ def test_the_users_own_words_betray_the_action_column() -> None:
     assert "action" not in seen(("a", "b", "c"), *rows, options=InputOptions(action=Action.ASSIGN)).columns
 
 
+def test_empty_columns_running_numbers_and_free_text_are_nothing() -> None:
+    rows = [("", str(n), f"return note {n}", f"u{n}@b.de", f"S-{n}", "add") for n in range(20)]
+    columns = seen(("Serial text", "No", "Note", "d", "e", "f"), *rows).columns
+    assert dict(columns) == {"customerEmail": "d", "deviceIdentifier": "e", "action": "f"}
+
+
+def test_a_cell_beyond_all_measure_is_no_table_and_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("a,b\n" + "x" * 200_000 + ",y\n")
+    with pytest.raises(InputError, match="no header"):
+        survey_file(str(tmp_path / "r.csv"), PLAIN)
+
+
 def test_two_columns_that_could_both_be_it_are_a_doubt() -> None:
     rows = [(email, serial, serial.replace("AB", "XY")) for _, email, serial, *_ in ROWS]
     survey = seen(("a", "b", "c"), *rows)
