@@ -118,7 +118,8 @@ class TerminalFace(Face):
 def show_plan(plan: Digest, console: Console) -> None:
     """The plan as tables for people."""
     for file in plan.files:
-        console.print(_reading(file), markup=False, highlight=False, soft_wrap=True)
+        for line in (_reading(file), *(f"warning: {file.name}: {warning}" for warning in file.warnings)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     table = Table("stage", "action", "calls", "devices", title="Plan", title_justify="left")
     for column in table.columns[2:]:
         column.justify = "right"

@@ -170,7 +170,7 @@ FILES = [
         ((2, "S1", "unassign"),),
         options={"action": Action.UNASSIGN},
     ),
-    Nasty("line ends in headers", '"cust\nmail","x\ty"\n' + R, refused='"cust\\nmail", "x\\ty"'),
+    Nasty("line ends in headers", '"cust\nmail","x\ty",p,q\n' + R, refused='"cust\\nmail", "x\\ty"'),
     # Quotes
     Nasty("a quote never closed", H + 'a@b.c,"S1,assign\n', refused="opens on line 2 is never closed"),
     Nasty(
