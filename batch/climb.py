@@ -106,5 +106,5 @@ class Climb:
             # At the start, unlike at later onsets, the window was whole: count its exhaustion in.
             average = self._granted / (self._cycle + held)
         if self._ceiling < math.inf:
-            average = max(average, refused_at / 2)
+            average = max(average, min(refused_at / 2, 2 * average))
         return average if self._granted >= _FEW else max(average, min(self._refused_at / 4, _START))
