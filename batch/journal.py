@@ -225,13 +225,6 @@ class Journal:
         with self._reading(query, (call,)) as cursor:
             return [(attempt, tuple(_answer(answer).results)) for attempt, answer in cursor]
 
-    def settled_counts(self) -> dict[int, int]:
-        """Call number to the number of its devices that are settled."""
-        counts: dict[int, int] = {}
-        for settlement in self.settlements():
-            counts[settlement.call] = counts.get(settlement.call, 0) + len(settlement.answer.results)
-        return counts
-
     def holdings(self, customer: str) -> frozenset[str] | None:
         """What a customer held before the run first wrote to them; None if nobody looked."""
         query = "SELECT devices FROM holdings WHERE customer = ?"

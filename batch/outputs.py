@@ -130,7 +130,6 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
     untolerated = int(books.attention(ended.tolerate).sum())
     exit_code = int(_exit_code(ended, untolerated, len(plan.rows)))
     attempts, refusals, unclear = journal.attempt_totals()
-    settled = sum(count == len(plan.rows_of(call)) for call, count in journal.settled_counts().items())
     counts = books.counts()
     fields: dict[str, Any] = {
         "runId": journal.meta("runId"),
@@ -151,7 +150,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "customers": plan.customers,
         "customersCreated": books.customers_created,
         "calls": plan.calls,
-        "callsSettled": settled,
+        "callsSettled": books.calls_settled,
         "attempts": attempts,
         "refusals": refusals,
         "unclearAttempts": unclear,

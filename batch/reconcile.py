@@ -77,12 +77,14 @@ class Books:
         self._device_id = np.full(size, -1, dtype=np.int64)
         self._device_ids = _Texts()
         self._settled_twice = 0
+        self._settled_devices = np.zeros(plan.calls, dtype=np.int64)
         self._created_customers: set[int] = set()
 
     def settle(self, call: int, answer: Answer) -> None:
         """Book the results of one answer."""
         rows = self._plan.rows_of(call)
         entry = self._answers.add(answer)
+        self._settled_devices[call - 1] += len(answer.results)
         if answer.customer_was_created:
             self._created_customers.add(self._plan.customer_of(call))
         for position, result in answer.results.items():
@@ -131,6 +133,7 @@ class Books:
             call=call,
             answer=self._answer,
             answers=self._answers.columns(),
+            calls_settled=int((self._settled_devices == np.diff(self._plan.offsets)).sum()),
             customers_created=len(self._created_customers),
             detail=self._detail,
             details=pa.array([*self._details], pa.string()),
@@ -166,6 +169,8 @@ class Reconciliation:
     call: npt.NDArray[np.int32]
     answer: npt.NDArray[np.int32]
     answers: dict[str, pa.Array]
+    calls_settled: int
+    """Calls of which every device has a result."""
     customers_created: int
     """Customers that this run is known to have created."""
     detail: npt.NDArray[np.int32]

@@ -406,6 +406,7 @@ def test_the_deadline_stops_cleanly(desk: Desk) -> None:
     assert ran.summary.exit_code == 3
     assert 25 <= ran.outcomes.count("assigned") <= 35
     assert ran.outcomes.count("notSent") == 100 - ran.outcomes.count("assigned")
+    assert ran.json["callsSettled"] == ran.outcomes.count("assigned")
 
 
 def test_too_many_failures_stop_the_run(desk: Desk) -> None:
