@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test slow bench clean
+.PHONY: setup check format lint types test search slow bench clean
 
 setup: .venv/ready
 
@@ -25,6 +25,10 @@ types:
 
 test:
 	$(BIN)/pytest --cov --cov-report=term
+
+# The laws held against ten times the examples, new ones each time; what it finds becomes an @example.
+search:
+	$(BIN)/pytest --hypothesis-profile=search
 
 # Real sockets, real time, killed processes: some minutes.
 slow:

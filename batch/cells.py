@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
-from batch.serials import DAMAGE, Neighbours, damage_of
+from batch.serials import DAMAGE, MONTHS, Neighbours, damage_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -50,9 +50,11 @@ _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{_INVISIBLE}]"
 _EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{_SPACE}{_INVISIBLE}]'
 _EMAIL_LABEL: Final = _EMAIL_SIGN.replace("@", "@.", 1)
 _EMAIL: Final = f"^{_EMAIL_SIGN}+@{_EMAIL_LABEL}+(?:\\.{_EMAIL_LABEL}+)+$"
-# First letters of the months that a date may begin with, and the second ones, as bytes in either case.
-_MONTH_FIRST: Final = list(b"JFMASONDGLjfmasondgl")
-_MONTH_SECOND: Final = list(b"AEUPCOKBVGITaeupcokbvgit\xc3")
+# First and second letters of the months that a date may begin with. Other than ASCII is looked at anyway.
+_MONTH_FIRST, _MONTH_SECOND = (
+    [ord(letter) for name in MONTHS.split("|") for letter in (name[at], name[at].upper()) if letter.isascii()]
+    for at in (0, 1)
+)
 _LONGEST_DATE: Final = 14
 _LONGEST_TIME: Final = 9
 

@@ -23,10 +23,12 @@ _DAY: Final = "(?:0?[1-9]|[12][0-9]|3[01])"
 _MONTH: Final = "(?:0?[1-9]|1[0-2])"
 _YEAR: Final = "(?:19|20)[0-9]{2}"
 # English and German short names in full, then those of French, Spanish, Italian and Dutch that differ.
-_NAMES: Final = (
-    "(?i:jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
-    "|janv|févr|fev|mars|avr|juin|juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|mrt|mei)"
+MONTHS: Final = (
+    "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
+    "|janv|févr|fev|mars|avr|juin|juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|mrt|mei"
 )
+"""Short names of months as spreadsheets write them, in lower case, as the alternatives of a pattern."""
+_NAMES: Final = f"(?i:{MONTHS})"
 _TIME: Final = "(?:[ T][0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)?"
 _DATES: Final = (
     rf"{_DAY}\.{_MONTH}\.(?:{_YEAR}|[0-9]{{2}})",

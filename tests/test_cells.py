@@ -12,7 +12,7 @@ from batch import cells as judge
 from batch.cells import ACTION_WORDS, KeyCells, check, is_trailer, normalised, plausible, shown
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
-from batch.serials import DATE, Neighbours
+from batch.serials import DATE, MONTHS, Neighbours
 
 PLAIN = InputOptions()
 CREATE = InputOptions(auto_create_devices=True)
@@ -332,8 +332,18 @@ REMARKABLE = (
 )
 
 
+@pytest.mark.parametrize("month", MONTHS.split("|"))
+@pytest.mark.parametrize("form", ["{}-1900", "{}. 24", "3-{}", "31. {} 2025 23:59:59"])
+def test_no_date_of_any_month_escapes_the_quick_look(month: str, form: str) -> None:
+    for name in (month, month.title(), month.upper()):
+        devices = pa.array(["0", form.format(name)])
+        keys = check(KeyCells(np.arange(2), pa.array(["a@b.c"] * 2), devices, None, None, {}), PLAIN, guessed=False)
+        assert keys["problem"].to_pylist()[1] == Problem.DAMAGED, name
+
+
 @given(st.lists(REMARKABLE, max_size=8), st.booleans())
 @example(["SN-1", "12. août 2025 13:05:00", "Juil. 2025", "2025-03-12 00:00"], False)
+@example(["0", "MRZ-1900"], False)
 @example(["", "0" * 16, "1E+5", "x" * 257, "=", "#N/A", "1.5e5"], False)
 def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str], guessed: bool) -> None:
     cells = KeyCells(
