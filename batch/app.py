@@ -74,16 +74,18 @@ def run(
         if finished is not None:
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
+    face = face or Face()
     with _own_folder(folder), _locked(config, folder, clock):
+        plan = None
         if not (folder / JOURNAL).exists():
-            _start(config, folder, face or Face(), clock)
+            plan = _start(config, folder, face, clock)
             config = replace(config, files=())
         with _opened(folder) as journal:
             finished = _finished(config, folder, journal)
             if finished is not None:
                 return finished
             with logged_to(folder / "run.log", config.api_key):
-                return _carry_out(config, journal, face or Face(), transport, clock)
+                return _carry_out(Job(config, plan or _plan_of(journal), journal, face, clock), transport)
 
 
 def resume(
@@ -183,8 +185,8 @@ def _require_key(config: RunConfig) -> None:
 # Starting
 
 
-def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> None:
-    """Load the input into a new journal, look at the brakes, ask, and publish it."""
+def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> Plan:
+    """Load the input into a new journal, look at the brakes, ask, and publish it with its plan."""
     if not config.files:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
     draft = JournalDraft(folder / JOURNAL)
@@ -203,6 +205,7 @@ def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> None:
         draft.discard()
         raise
     draft.publish(_facts(config, loaded, plan, clock))
+    return plan
 
 
 def _checked_plan(config: RunConfig, loaded: Loaded, clock: Clock) -> Plan:
@@ -307,18 +310,16 @@ def _plan_of(journal: Journal) -> Plan:
     return plan
 
 
-def _carry_out(
-    config: RunConfig, journal: Journal, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock
-) -> Summary:
+def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary:
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
-    plan = _plan_of(journal)
+    config, plan, journal = job.config, job.plan, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
     journal.note(stop=None, endedAt=None)
     stop = None
     if plan.calls:
         with _target(config, plan.rows, transport) as target:
-            stop = send(Job(config, plan, journal, face, clock), target)
-    journal.note(endedAt=clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
+            stop = send(job, target)
+    journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
     summary = write_files(config.reports_dir / str(config.run_id), journal, plan, _ended(config, stop))
     journal.note(summary=summary.fields)
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
