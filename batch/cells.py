@@ -50,11 +50,13 @@ _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{_INVISIBLE}]"
 _EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{_SPACE}{_INVISIBLE}]'
 _EMAIL_LABEL: Final = _EMAIL_SIGN.replace("@", "@.", 1)
 _EMAIL: Final = f"^{_EMAIL_SIGN}+@{_EMAIL_LABEL}+(?:\\.{_EMAIL_LABEL}+)+$"
-# First and second letters of the months that a date may begin with. Other than ASCII is looked at anyway.
-_MONTH_FIRST, _MONTH_SECOND = (
-    [ord(letter) for name in MONTHS.split("|") for letter in (name[at], name[at].upper()) if letter.isascii()]
-    for at in (0, 1)
-)
+_MONTH_PAIRS: Final = np.zeros(1 << 16, np.bool_)
+"""First and second byte of the months that a date may begin with. Other than ASCII is looked at anyway."""
+for _name in MONTHS.split("|"):
+    for _first in {_name[0], _name[0].upper()}:
+        for _second in {_name[1], _name[1].upper()}:
+            if _first.isascii() and _second.isascii():
+                _MONTH_PAIRS[ord(_first) << 8 | ord(_second)] = True
 _LONGEST_DATE: Final = 14
 _LONGEST_TIME: Final = 9
 
@@ -104,6 +106,7 @@ class _Column:
 
     full         the normalised cell of every row
     raw, texts   the cells looked at, as written and as normalised
+    odd          which of them were written otherwise than in plain printable ASCII without spaces
     rows         gives the rows that hold the cells flagged among those
     """
 
@@ -111,6 +114,7 @@ class _Column:
     full: pa.Array
     raw: pa.Array
     texts: pa.Array
+    odd: Flags
     rows: Callable[[Flags], Ints]
 
 
@@ -231,25 +235,42 @@ def _octets(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
 
 def _having(flags: Flags, offsets: Ints) -> Flags:
     """Which cells hold a flagged byte?"""
+    having = offsets[1:] > offsets[:-1]
     if not flags.any():
-        return np.zeros(len(offsets) - 1, np.bool_)
-    filled = offsets[1:] > offsets[:-1]  # of an empty range `reduceat` gives the next byte
-    having: Flags = np.logical_or.reduceat(np.append(flags, False), offsets[:-1]) & filled
+        return np.zeros_like(having)
+    starts = offsets[:-1]
+    if having.all():
+        return np.asarray(np.logical_or.reduceat(flags, starts))
+    having[having] = np.logical_or.reduceat(flags, starts[having])  # of an empty range it gives the next byte
     return having
 
 
 def _edges(offsets: Ints, octets: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], ...]:
     """First and last byte of each cell; 0 for an empty one."""
-    padded = np.append(octets, np.uint8(0))
-    empty = offsets[1:] == offsets[:-1]
-    return np.where(empty, 0, padded[offsets[:-1]]), np.where(empty, 0, padded[offsets[1:] - 1])
+    return _octet(offsets, octets, offsets[:-1]), _octet(offsets, octets, offsets[1:] - 1)
+
+
+def _octet(offsets: Ints, octets: npt.NDArray[np.uint8], at: Ints) -> npt.NDArray[np.uint8]:
+    """The byte of each cell at a place; 0 for an empty cell, and behind the end of all."""
+    if not len(octets):
+        return np.zeros(len(at), np.uint8)
+    found = octets[np.minimum(at, len(octets) - 1)]
+    found[(offsets[1:] == offsets[:-1]) | (at >= len(octets))] = 0
+    return found
+
+
+def _are(octets: npt.NDArray[np.uint8], signs: bytes) -> Flags:
+    """Which bytes are one of these signs?"""
+    table = np.zeros(256, np.bool_)
+    table[list(signs)] = True
+    return np.asarray(table[octets])
 
 
 def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
     """Normalised cells, and which of them are not plain printable ASCII without spaces."""
     offsets, octets = _octets(texts)
     first, _ = _edges(offsets, octets)
-    odd = _having((octets <= 0x20) | (octets >= 0x7F), offsets) | np.isin(first, list(b"'="))
+    odd = _having((octets <= 0x20) | (octets >= 0x7F), offsets) | _are(first, b"'=")
     if odd.any():
         mask = pa.array(odd)
         texts = pc.replace_with_mask(texts, mask, normalised(texts.filter(mask)))
@@ -258,12 +279,12 @@ def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
 
 def _distinct(name: str, raw: pa.Array, *, lower: bool = False) -> _Column:
     encoded = raw.dictionary_encode()
-    texts, _ = _trim(encoded.dictionary)
+    texts, odd = _trim(encoded.dictionary)
     if lower:
         texts = pc.utf8_lower(texts)
     codes = encoded.indices.to_numpy()
     full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
-    return _Column(name, full, encoded.dictionary, texts, lambda flags: np.flatnonzero(flags[codes]))
+    return _Column(name, full, encoded.dictionary, texts, odd, lambda flags: np.flatnonzero(flags[codes]))
 
 
 def _remarkable(name: str, raw: pa.Array) -> _Column:
@@ -272,24 +293,24 @@ def _remarkable(name: str, raw: pa.Array) -> _Column:
     offsets, octets = _octets(full)
     lengths = np.diff(offsets)
     first, last = _edges(offsets, octets)
-    number = np.isin(first, list(b"+-0123456789")) & (last >= ord("0")) & (last <= ord("9"))
+    number = _are(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
     exponent = _having((octets | 0x20) == ord("e"), offsets) if number.any() else number
-    odd |= np.isin(first, list(b"\0=@#")) | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
-    odd |= _like_dates(first, offsets, octets)
-    rows = np.flatnonzero(odd)
-    mask = pa.array(odd)
-    return _Column(name, full, raw.filter(mask), full.filter(mask), lambda flags: rows[flags])
+    looked_at = odd | _are(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
+    looked_at |= _like_dates(first, offsets, octets)
+    rows = np.flatnonzero(looked_at)
+    mask = pa.array(looked_at)
+    return _Column(name, full, raw.filter(mask), full.filter(mask), odd[rows], lambda flags: rows[flags])
 
 
 def _like_dates(first: npt.NDArray[np.uint8], offsets: Ints, octets: npt.NDArray[np.uint8]) -> Flags:
     """Which cells could be a date, by their length, first and second byte and separators?"""
     lengths = np.diff(offsets)
-    second = np.append(octets, np.zeros(2, np.uint8))[offsets[:-1] + 1]
-    named = np.isin(first, _MONTH_FIRST) & np.isin(second, _MONTH_SECOND)
+    second = _octet(offsets, octets, offsets[:-1] + 1)
+    named = _MONTH_PAIRS[first.astype(np.uint16) << 8 | second]
     numbered = (first >= ord("0")) & (first <= ord("9"))
     likely: Flags = (lengths >= 4) & (lengths <= _LONGEST_DATE + _LONGEST_TIME) & (named | numbered)
     if likely.any():
-        likely &= _having(np.isin(octets, list(b"./- ")), offsets)
+        likely &= _having(_are(octets, b"./- "), offsets)
     timed = likely & (lengths > _LONGEST_DATE)
     if timed.any():
         likely &= ~timed | _having(octets == ord(":"), offsets)
@@ -298,6 +319,13 @@ def _like_dates(first: npt.NDArray[np.uint8], offsets: Ints, octets: npt.NDArray
 
 def _matching(texts: pa.Array, pattern: str) -> Flags:
     return _flags(pc.match_substring_regex(texts, pattern))
+
+
+def _matching_some(texts: pa.Array, pattern: str, some: Flags) -> Flags:
+    """The flagged texts that match; no other can."""
+    matching = some.copy()
+    matching[some] = _matching(texts.filter(pa.array(some)), pattern)
+    return matching
 
 
 def _flags(mask: pa.BooleanArray) -> Flags:
@@ -321,7 +349,7 @@ def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, gue
     for column in columns if guessed else ():
         yield Problem.ENCODING, column, ~_flags(pc.string_is_ascii(column.raw))
     for column in columns:
-        yield Problem.CONTROL, column, _matching(column.texts, _CONTROL)
+        yield Problem.CONTROL, column, _matching_some(column.texts, _CONTROL, column.odd)
     for column in columns:
         yield Problem.TOO_LONG, column, _flags(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
     if not options.allow_suspect:
