@@ -12,7 +12,7 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"model", "rate", "climb"},
+    0: {"model", "rate", "climb", "hashed"},
     1: {"errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally", "serials"},
     2: {
         "dialect",
