@@ -18,7 +18,6 @@ from batch.retry import Spent, until_settled
 from batch.split import Condemned, Positions
 from batch.traffic import Halt, Leave, Traffic
 from batch.verdict import (
-    Broken,
     Doubt,
     NoAnswer,
     Settled,
@@ -27,7 +26,6 @@ from batch.verdict import (
     TooMany,
     TryAgain,
     Verdict,
-    judge,
 )
 from batch.work import NO_MAXIMUM, Work, blame, halved, named, take_up, tries_of
 
@@ -135,10 +133,11 @@ class Client:
 
     def _weigh(self, work: Work, spent: _Round, leave: Leave, exchange: Exchange) -> Result:
         """The result of an exchange; the gate learns of it, and the round counts it."""
-        result = _read(work.call, spent.asked, exchange)
+        call, asked = work.call, spent.asked
+        result = exchange.read(lambda body: wire.read_reply(body, call, asked), call.action)
         self._traffic.heard |= exchange.status is not None
         self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange.hint)
-        self._log(work.call, result)
+        self._log(call, result)
         if not isinstance(result, TryAgain):
             return result
         spent.failures += not leave.while_down
@@ -218,16 +217,6 @@ class Client:
         }
         answered_at = None if status is None else self._wall()
         return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
-
-
-def _read(call: Call, asked: Positions, exchange: Exchange) -> wire.Reply | Verdict:
-    if exchange.ending is not None:
-        return judge(exchange.ending, call.action)
-    try:
-        return wire.read_reply(exchange.body, call, asked)
-    except wire.UnusableError as exc:
-        text = f"the answer cannot be used: {exc}"
-        return judge(NoAnswer(Broken.UNUSABLE, sent=True, text=text), call.action)
 
 
 def _ending(result: Result, exchange: Exchange) -> Ending:

@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 
 from batch import __version__, clock, wire
 from batch.hints import Hint, read_hints
-from batch.model import Secret
-from batch.verdict import Broken, NoAnswer, Refusal
+from batch.model import Action, Secret
+from batch.verdict import Broken, NoAnswer, Refusal, Verdict, judge
+
+T = TypeVar("T")
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10.0
@@ -57,6 +59,19 @@ class Exchange:
     body: bytes = b""
     status: int | None = None
     hint: Hint = Hint()  # noqa: RUF009 - frozen
+
+    def read(self, reader: Callable[[bytes], T], action: Action) -> T | Verdict:
+        """What `reader` makes of the body, or the verdict on what cannot be read.
+
+        `reader` raises `wire.UnusableError` where an answer says nothing usable.
+        """
+        if self.ending is not None:
+            return judge(self.ending, action)
+        try:
+            return reader(self.body)
+        except wire.UnusableError as exc:
+            text = f"the answer cannot be used: {exc}"
+            return judge(NoAnswer(Broken.UNUSABLE, sent=True, text=text), action)
 
 
 Left = Callable[[], None]

@@ -8,7 +8,7 @@ from batch.exchange import Exchange, Post
 from batch.model import Action
 from batch.retry import Spent, until_settled
 from batch.traffic import Traffic
-from batch.verdict import Broken, NoAnswer, Refusal, TryAgain, Verdict, judge
+from batch.verdict import Refusal, TryAgain, Verdict
 
 _NO_CALL = 0
 
@@ -44,12 +44,6 @@ class Looker:
 
 
 def _read(exchange: Exchange) -> frozenset[str] | Verdict:
-    ending = exchange.ending
-    if isinstance(ending, Refusal) and ending.status == 404:
+    if isinstance(exchange.ending, Refusal) and exchange.ending.status == 404:
         return frozenset()
-    if ending is not None:
-        return judge(ending, Action.ASSIGN)
-    try:
-        return wire.read_holdings(exchange.body)
-    except wire.UnusableError as exc:
-        return judge(NoAnswer(Broken.UNUSABLE, sent=True, text=f"the answer cannot be used: {exc}"), Action.ASSIGN)
+    return exchange.read(wire.read_holdings, Action.ASSIGN)

@@ -33,7 +33,6 @@ class Records:
     lines      for each record the number of line ends before it in this block
     line_ends  line ends in the consumed part, those inside quoted cells too
     open_quote position of a quote that is still open at the block's end, or -1
-    tidy       every quote opens at a cell's start and closes at a cell's end
     """
 
     block: bytes
@@ -42,7 +41,6 @@ class Records:
     lines: Ints
     line_ends: int
     open_quote: int
-    tidy: bool
 
     def __len__(self) -> int:
         return len(self.last)
@@ -122,15 +120,15 @@ def scan(block: bytes, delimiter: bytes, *, final: bool) -> Records:
     if block.find(b'"') < 0:
         last = np.flatnonzero(ends[marks])
         lines = np.arange(len(last), dtype=np.int64)
-        return Records(block, marks, last, lines, len(last), open_quote=-1, tidy=True)
-    toggles, open_quote, tidy = _toggles(octets, ord(delimiter))
+        return Records(block, marks, last, lines, len(last), open_quote=-1)
+    toggles, open_quote = _toggles(octets, ord(delimiter))
     outside = ~np.logical_xor.accumulate(toggles)[marks]
     is_end = ends[marks]
     lines_after = np.cumsum(is_end)[outside & is_end]
     last = np.flatnonzero(is_end[outside])
     lines = np.concatenate((np.zeros(min(1, len(last)), np.int64), lines_after[:-1]))
     line_ends = int(lines_after[-1]) if len(last) else 0
-    return Records(block, marks[outside], last, lines, line_ends, open_quote, tidy)
+    return Records(block, marks[outside], last, lines, line_ends, open_quote)
 
 
 def _line_ends(block: bytes, octets: Octets, *, final: bool) -> Flags:
@@ -145,10 +143,11 @@ def _line_ends(block: bytes, octets: Octets, *, final: bool) -> Flags:
     return alone
 
 
-def _toggles(octets: Octets, delimiter: int) -> tuple[Flags, int, bool]:
-    """Flags the quotes between which text is quoted; the quote left open or -1; all tidy?
+def _toggles(octets: Octets, delimiter: int) -> tuple[Flags, int]:
+    """Flags the quotes between which text is quoted; the quote left open or -1.
 
-    In tidy text every other quote opens. Then `""` inside a cell counts as closed and
+    In tidy text, where every quote opens at a cell's start or closes at a cell's end,
+    every other quote opens. Then `""` inside a cell counts as closed and
     opened again, which no delimiter can come between, so counting quotes is exact.
     """
     is_quote = octets == QUOTE
@@ -163,11 +162,11 @@ def _toggles(octets: Octets, delimiter: int) -> tuple[Flags, int, bool]:
     edge[QUOTE] = True
     at_end = edge[octets[np.minimum(closing + 1, len(octets) - 1)]]
     if np.all(at_start[0::2] | doubled) and at_end.all():
-        return is_quote, _still_open(quotes), True
+        return is_quote, _still_open(quotes)
     pairs, open_quote = _pairs(quotes.tolist(), at_start.tolist())
     toggles = np.zeros_like(is_quote)
     toggles[pairs] = True
-    return toggles, open_quote, False
+    return toggles, open_quote
 
 
 def _still_open(quotes: Ints) -> int:
