@@ -50,12 +50,12 @@ class _Answers:
     def columns(self) -> dict[str, pa.Array]:
         """The entries as text columns, ready to be taken from by row."""
         return {
-            "customerId": pa.array(self.customer_id, pa.string()),
-            "customerWasCreated": _text(pa.array(self.customer_was_created, pa.bool_())),
-            "attempts": _text(pa.array(self.attempts, pa.int32())),
-            "unclearAttempts": _text(pa.array(self.unclear, pa.int32())),
-            "httpStatus": _text(pa.array(self.status, pa.int32())),
-            "answeredAt": _moment(pa.array(self.answered_at, pa.float64())),
+            "customerId": pa.array(self.customer_id),
+            "customerWasCreated": _text(pa.array(self.customer_was_created)),
+            "attempts": _text(pa.array(self.attempts)),
+            "unclearAttempts": _text(pa.array(self.unclear)),
+            "httpStatus": _text(pa.array(self.status)),
+            "answeredAt": _moment(pa.array(self.answered_at)),
         }
 
 
@@ -110,11 +110,12 @@ class Books:
             rows = self._plan.rows_of(call)
             doubts[rows if positions is None else rows[list(positions)]] += 1
         is_open = self._outcome == _OPEN
-        for row in np.flatnonzero(is_open & (doubts > 0)).tolist():
+        in_doubt = is_open & (doubts > 0)
+        for row in np.flatnonzero(in_doubt).tolist():
             unclear = int(doubts[row])
             self._answer[row] = self._answers.add(Answer({}, attempts=unclear, unclear_attempts=unclear))
-        self._mark(is_open & (doubts > 0), Outcome.UNCONFIRMED, "sent, but the run stopped before an answer came")
-        self._mark(is_open & (doubts == 0), Outcome.NOT_SENT, f"the run stopped before it: {why}")
+        self._mark(in_doubt, Outcome.UNCONFIRMED, "sent, but the run stopped before an answer came")
+        self._mark(is_open & ~in_doubt, Outcome.NOT_SENT, f"the run stopped before it: {why}")
         missing = int((self._outcome == _OPEN).sum())
         if missing or self._settled_twice:
             raise UnbalancedError(
@@ -136,7 +137,7 @@ class Books:
             calls_settled=int((self._settled_devices == np.diff(self._plan.offsets)).sum()),
             customers_created=len(self._created_customers),
             detail=self._detail,
-            details=pa.array([*self._details], pa.string()),
+            details=pa.array([*self._details]),
             created=self._created,
             device_id=self._device_id,
             device_ids=self._device_ids.column(),
@@ -183,19 +184,17 @@ class Reconciliation:
 
     def counts(self) -> dict[Outcome, int]:
         """Rows by outcome, every outcome named."""
-        found = np.bincount(self.outcome, minlength=len(OUTCOMES)).tolist()
-        return dict(zip(OUTCOMES, found, strict=True))
+        return _by_outcome(self.outcome)
 
     def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
         """For each row: does it want attention? Tolerated outcomes do not."""
         wanted = _WANTED.copy()
         wanted[[outcome.code for outcome in tolerated]] = False
-        return np.asarray(wanted[self.outcome, self.plan.rows.frame["action"].to_numpy()], dtype=bool)
+        return np.asarray(wanted[self.outcome, self.plan.rows.frame["action"].to_numpy()])
 
     def attention_counts(self) -> dict[Outcome, int]:
         """Rows that want attention, by outcome, every outcome named."""
-        found = np.bincount(self.outcome[self.attention()], minlength=len(OUTCOMES)).tolist()
-        return dict(zip(OUTCOMES, found, strict=True))
+        return _by_outcome(self.outcome[self.attention()])
 
     def surely_changed(self) -> npt.NDArray[np.bool_]:
         """For each row: did this run, for certain, change what the API holds?"""
@@ -257,7 +256,7 @@ class _Texts:
 
     def column(self) -> pa.ChunkedArray:
         self._store()
-        return pa.chunked_array(self._chunks, pa.string())
+        return pa.chunked_array(self._chunks)
 
     def _store(self) -> None:
         self._chunks.append(pa.array(self._pending, pa.string()))
@@ -269,6 +268,11 @@ def inverse(action: Action) -> Action:
     return Action.UNASSIGN if action is Action.ASSIGN else Action.ASSIGN
 
 
+def _by_outcome(codes: npt.NDArray[np.int8]) -> dict[Outcome, int]:
+    found = np.bincount(codes, minlength=len(OUTCOMES)).tolist()
+    return dict(zip(OUTCOMES, found, strict=True))
+
+
 def _text(numbers: pa.Array) -> pa.Array:
     return pc.fill_null(pc.cast(numbers, pa.string()), "")
 
@@ -276,5 +280,5 @@ def _text(numbers: pa.Array) -> pa.Array:
 def _moment(seconds: pa.Array) -> pa.Array:
     """Seconds since the epoch as UTC text, to the millisecond."""
     millis = pc.cast(pc.round(pc.multiply(seconds, 1000.0)), pa.int64())
-    text = pc.strftime(pc.cast(millis, pa.timestamp("ms", "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+    text = pc.strftime(pc.cast(millis, pa.timestamp("ms")), format="%Y-%m-%dT%H:%M:%SZ")
     return pc.fill_null(text, "")

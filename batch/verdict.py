@@ -29,7 +29,6 @@ class NoAnswer:
     sent: bool
     """Did a byte of the request leave? If not, the server cannot have acted."""
     text: str
-    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ Verdict = TryAgain | Throttled | TooMany | Suspect | Settled | StopRun
 LONGEST_BACKOFF: Final = 30.0
 CUSTOMER_NOT_FOUND: Final = "customer not found"
 
-_NO_VALID_DEVICES: Final = re.compile(r"\bno valid (device|identifier)\w*", re.IGNORECASE)
+_NO_VALID_DEVICES: Final = re.compile(r"\bno valid (device|identifier)", re.IGNORECASE)
 _TOO_MANY: Final = re.compile(r"too (many|large|long)", re.IGNORECASE)
 _AT_MOST: Final = re.compile(r"\b(maximum|max|at most|limit(ed)? (of|to)|exceed\w*|no more than)\b", re.IGNORECASE)
 _OF_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
@@ -124,8 +123,10 @@ def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
         return TryAgain(Doubt.UNCLEAR, _words(ending), counts_as_down=True)
     if status in _TRANSIENT_4XX:
         return TryAgain(Doubt.NOT_DONE, _words(ending), counts_as_down=False)
-    if status < 400 or status in (401, 403):
-        return StopRun(_stop(ending))
+    if status < 400:
+        return StopRun(_redirected(status))
+    if status in (401, 403):
+        return StopRun(_key_refused(ending))
     return _judge_refused(ending, action)
 
 
@@ -155,13 +156,15 @@ def _words(ending: Refusal) -> str:
     return f"{ending.status}: {ending.text}" if ending.text else f"HTTP {ending.status}"
 
 
-def _stop(ending: Refusal) -> Stop:
-    if ending.status < 400:
-        return Stop(
-            ExitCode.CLIENT_REFUSED,
-            f"the API redirects elsewhere (HTTP {ending.status}), and redirects are never followed",
-            "correct --base-url, then run the same command again",
-        )
+def _redirected(status: int) -> Stop:
+    return Stop(
+        ExitCode.CLIENT_REFUSED,
+        f"the API redirects elsewhere (HTTP {status}), and redirects are never followed",
+        "correct --base-url, then run the same command again",
+    )
+
+
+def _key_refused(ending: Refusal) -> Stop:
     return Stop(
         ExitCode.CLIENT_REFUSED,
         f"the API refuses this key ({_words(ending)})",

@@ -92,8 +92,29 @@ def test_a_row_settled_twice_unbalances_the_books(second: Outcome) -> None:
     books = Books(planned(GIVEN))
     books.settle(1, answer(Outcome.ASSIGNED))
     books.settle(1, answer(second, Outcome.ASSIGNED))
-    with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice"):
+    with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice") as caught:
         books.close([], "")
+    assert caught.value.advice == "this is a bug; please report it and keep the run's folder"
+
+
+def test_a_call_is_settled_when_each_of_its_devices_is_in_however_many_answers() -> None:
+    rows = [*GIVEN, (B, "SN-1", "assign"), (C, "SN-1", "assign")]
+    first, second = answer(Outcome.ASSIGNED), Answer({1: DeviceResult(Outcome.FAILED), 2: DeviceResult(Outcome.FAILED)})
+    assert closed(planned(rows), (1, first), (2, first)).calls_settled == 1
+    assert closed(planned(rows), (1, first), (2, first), (1, second)).calls_settled == 2
+
+
+def test_the_books_take_twenty_two_bytes_a_row() -> None:
+    books = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED)))
+    columns = [books.outcome, books.call, books.answer, books.detail, books.created]
+    assert [column.dtype.name for column in columns] == ["int8", "int32", "int32", "int32", "int8"]
+    assert books.device_id.dtype == "int64"
+
+
+def test_a_row_that_no_answer_reached_has_the_codes_for_none() -> None:
+    books = closed(planned([("?", "SN-1", "assign", "EMAIL")]))
+    assert (books.call.tolist(), books.answer.tolist()) == ([0], [0])
+    assert (books.created.tolist(), books.device_id.tolist()) == ([-1], [-1])
 
 
 def test_parts_of_a_call_may_be_settled_one_after_another() -> None:
@@ -145,6 +166,7 @@ def test_created_is_true_false_or_not_told(was_created: bool | None, text: str) 
 def test_rows_find_their_own_answer_whatever_block_they_stand_in() -> None:
     results = {at: DeviceResult(Outcome.ASSIGNED, device_id=f"d-{at}") for at in range(3)}
     books = closed(planned(GIVEN), (1, Answer(results)))
+    assert told(books, GIVEN[:1])["deviceId"] == ["d-0"]
     assert told(books, GIVEN[1:], first=1)["deviceId"] == ["d-1", "d-2"]
 
 
@@ -160,6 +182,20 @@ def test_a_duplicate_names_line_and_outcome_of_its_original() -> None:
 def test_a_duplicate_finds_its_original_in_an_earlier_block() -> None:
     rows = [GIVEN[0], GIVEN[1], GIVEN[0]]
     assert told(closed(planned(rows)), rows[2:], first=2)["detail"] == ["same as line 2: notSent"]
+
+
+@pytest.mark.parametrize("names", [(), ("a.csv",)])
+def test_a_duplicate_names_no_file_where_there_is_but_one(names: tuple[str, ...]) -> None:
+    rows = [GIVEN[0], GIVEN[0]]
+    books = Books(planned(rows), names).close([], "a signal came")
+    assert told(books, rows)["detail"][1] == "same as line 2: notSent"
+
+
+def test_a_duplicate_names_the_file_of_its_original_where_there_are_several() -> None:
+    first, second = [GIVEN[0], GIVEN[1]], [GIVEN[2], GIVEN[1], GIVEN[2]]
+    books = Books(planned(first, second), ["a.csv", "b.csv"]).close([], "a signal came")
+    details = ["same as line 3 of a.csv: notSent", "same as line 2 of b.csv: notSent"]
+    assert told(books, second, first=2)["detail"][1:] == details
 
 
 def test_an_invalid_row_tells_the_loaders_words_and_belongs_to_no_call() -> None:
@@ -185,6 +221,7 @@ def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() 
     assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
     assert columns["detail"][1:] == ["sent, but the run stopped before an answer came"] * 2
     assert columns["unclearAttempts"] == ["0", "2", "1"]
+    assert columns["attempts"][1:] == ["2", "1"]
 
 
 def test_a_doubtful_attempt_says_nothing_of_the_positions_that_it_did_not_ask_for() -> None:

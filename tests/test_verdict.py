@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import Action, ExitCode, Outcome
+from batch.model import Action, ExitCode, Outcome, Stop
 from batch.verdict import (
     CUSTOMER_NOT_FOUND,
     Broken,
@@ -57,9 +57,9 @@ def test_503_that_asks_to_wait_is_throttling_but_may_have_acted(action: Action) 
 @BOTH
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 520, 599])
 def test_a_server_error_may_have_acted_and_speaks_of_an_outage(status: int, action: Action) -> None:
-    verdict = judge(Refusal(status, "no valid devices, email, too many devices"), action)
-    assert isinstance(verdict, TryAgain)
-    assert (verdict.doubt, verdict.counts_as_down) == (Doubt.UNCLEAR, True)
+    text = "no valid devices, email, too many devices"
+    verdict = judge(Refusal(status, text), action)
+    assert verdict == TryAgain(Doubt.UNCLEAR, f"{status}: {text}", counts_as_down=True)
 
 
 @BOTH
@@ -78,20 +78,25 @@ def test_a_passing_refusal_did_nothing_and_is_no_outage(status: int, action: Act
 @BOTH
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_stops_the_run_and_says_where_the_key_comes_from(status: int, action: Action) -> None:
-    verdict = judge(Refusal(status, "Invalid API key"), action)
-    assert isinstance(verdict, StopRun)
-    assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
-    assert f"{status}: Invalid API key" in verdict.stop.reason
-    assert "TELEMETRON_API_KEY" in verdict.stop.advice
+    assert judge(Refusal(status, "Invalid API key"), action) == StopRun(
+        Stop(
+            ExitCode.CLIENT_REFUSED,
+            f"the API refuses this key ({status}: Invalid API key)",
+            "check TELEMETRON_API_KEY or --api-key-file, then run the same command again",
+        )
+    )
 
 
 @BOTH
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_a_redirect_stops_the_run_and_names_the_base_url(status: int, action: Action) -> None:
-    verdict = judge(Refusal(status, ""), action)
-    assert isinstance(verdict, StopRun)
-    assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
-    assert "--base-url" in verdict.stop.advice
+    assert judge(Refusal(status, ""), action) == StopRun(
+        Stop(
+            ExitCode.CLIENT_REFUSED,
+            f"the API redirects elsewhere (HTTP {status}), and redirects are never followed",
+            "correct --base-url, then run the same command again",
+        )
+    )
 
 
 # Refusals of the request itself
@@ -111,7 +116,13 @@ def test_404_on_assign_is_read_like_any_other_refusal() -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    "text", ["No valid devices", "no valid devices found for this customer", "No valid device identifiers provided"]
+    "text",
+    [
+        "No valid devices",
+        "no valid devices found for this customer",
+        "No valid device identifiers provided",
+        "no valid identifiers",
+    ],
 )
 def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
     assert judge(Refusal(400, text), action) == Settled(Outcome.SKIPPED, f"400: {text}")
@@ -125,13 +136,37 @@ def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
         "Too many devices for customer a@b.c",
         "deviceIdentifiers must contain at most 1000 items",
         "A maximum of 1,000 devices is allowed",
-        "Request body too large",
+        "max. 100 devices",
+        "identifiers are limited to 100",
+        "there is a limit of 100 devices",
         "no more than 100 identifiers",
         "payload exceeds the limit",
+        "Request too large",
+        "body too large",
+        "items: array is too long",
+        "array too long",
+        "too many items",
     ],
 )
 def test_too_many_devices_is_said_in_many_ways(text: str, action: Action) -> None:
     assert judge(Refusal(400, text), action) == TooMany(f"400: {text}")
+
+
+@BOTH
+@pytest.mark.parametrize("per", ["a request", "a call", "a payload", "a body", "an array", "a batch", "at once"])
+def test_a_limit_of_the_request_is_too_many_even_where_it_names_the_customer(per: str, action: Action) -> None:
+    text = f"customer: at most 100 devices {per}"
+    assert judge(Refusal(400, text), action) == TooMany(f"400: {text}")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text", ["Customer has reached its maximum of 50 devices", "a@b.c: the email's quota of devices is exceeded"]
+)
+def test_a_customers_own_quota_is_not_called_too_many_for_no_smaller_request_would_help(
+    text: str, action: Action
+) -> None:
+    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, f"400: {text}")
 
 
 @BOTH
