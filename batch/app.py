@@ -100,13 +100,14 @@ def resume(
     return run(config, face=face, clock=clock)
 
 
-def report(folder: Path) -> Summary:
-    """Write the files of a run again, from its journal alone. Raises BatchError."""
+def report(folder: Path, *, xlsx: bool = False) -> Summary:
+    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError."""
     with _opened(folder) as journal:
         owner = Owner(os.getpid(), iso(RealClock().wall()), folder.name)
         lock = Lock.take(folder / LOCK, owner, f"run {folder.name}")
         try:
             told = resolve((), journal.meta("options"), {})
+            told = replace(told, xlsx=told.xlsx or xlsx)
             stopped = journal.meta("stop")
             stop = Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None
             if journal.meta("endedAt") is None:
@@ -198,7 +199,7 @@ def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> Plan:
             for warning in file.warnings:
                 face.told("warning", f"{file.name}: {warning}")
         _check_again(config, loaded, face)
-        require_room(folder, _room_for(plan, loaded))
+        require_room(folder, _room_for(plan, loaded, xlsx=config.xlsx))
         if not face.planned(digest(plan, loaded.files, config.sending.rate)):
             raise BrakeError("not confirmed", "nothing was sent")
     except BaseException:
@@ -233,10 +234,11 @@ def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
         )
 
 
-def _room_for(plan: Plan, loaded: Loaded) -> int:
+def _room_for(plan: Plan, loaded: Loaded, *, xlsx: bool) -> int:
     """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air."""
     cells = sum(os.path.getsize(file.path) for file in loaded.files if os.path.exists(file.path))  # noqa: PTH202, PTH110
-    return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells
+    workbook = 150 * len(plan.rows) + cells if xlsx else 0
+    return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
 
 
 def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[str, object]:
@@ -328,7 +330,13 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
 
 def _ended(config: RunConfig, stop: Stop | None) -> Ended:
     brakes = config.brakes
-    return Ended(stop=stop, raw_csv=config.raw_csv, tolerate=config.tolerate, empty_exit_code=brakes.empty_exit_code)
+    return Ended(
+        stop=stop,
+        raw_csv=config.raw_csv,
+        xlsx=config.xlsx,
+        tolerate=config.tolerate,
+        empty_exit_code=brakes.empty_exit_code,
+    )
 
 
 @contextmanager

@@ -174,15 +174,16 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 @main.command("report")
 @click.argument("run")
 @click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@click.option("--xlsx", is_flag=True, help="Write the reconciliation as a workbook too.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
-def report_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
+def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, verbose: bool) -> None:
     """Write the files of RUN (its id, or its folder) again, from its journal alone."""
     from batch import app, terminal
     from batch.config import Talk
 
     with _errors_in_words(verbose=verbose, as_json=as_json):
-        summary = app.report(_folder(run, reports_dir))
+        summary = app.report(_folder(run, reports_dir), xlsx=xlsx)
         with _if_anyone_listens():
             terminal.show_end(summary, Talk(json=as_json))
     raise SystemExit(summary.exit_code)

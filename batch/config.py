@@ -78,6 +78,7 @@ class RunConfig:
     brakes: Brakes
     talk: Talk
     raw_csv: bool = False
+    xlsx: bool = False
     tolerate: tuple[Outcome, ...] = ()
     told: Mapping[str, Any]
     """The options by name as texts, for the records; holds no secret."""
@@ -161,6 +162,7 @@ def _config(
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
         raw_csv=values["raw_csv"],
+        xlsx=values["xlsx"],
         tolerate=values["tolerate"],
         told=told,
     )

@@ -69,6 +69,20 @@ class Transfer:
     state: str
 
 
+def in_a_sentence(rows: int, attention: int) -> str:
+    """What became of a run's rows, so many of which want attention; without a full stop."""
+    settled = rows - attention
+    if not rows:
+        return "The input has no rows; nothing was sent"
+    if rows == 1:
+        return "The one row wants attention" if attention else "The one row is where it should be"
+    if not attention:
+        return f"All {rows:,} rows are where they should be"
+    are = "is where it" if settled < 2 else "are where they"
+    want = "wants" if attention == 1 else "want"
+    return f"{f'{settled:,}' if settled else 'None'} of {rows:,} rows {are} should be; {attention:,} {want} attention"
+
+
 # What wants attention
 
 

@@ -255,6 +255,7 @@ OPTIONS: Final = (
     Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
     Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
+    Option("xlsx", _flag, "Write the reconciliation as a workbook too.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
     Option("yes", _flag, "Do not ask before sending.", default=False, short="y"),
     Option("no-progress", _flag, "No progress display.", default=False),

@@ -6,7 +6,7 @@ gives the same files, for ever.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +22,12 @@ from batch.rate import Rate
 from batch.reconcile import Books, Reconciliation
 from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.report_html import Page, Timeline, slice_seconds, write_html
+from batch.report_xlsx import write_xlsx
 from batch.whole import written_whole
 
 _EVENTS_TOLD: Final = 200
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "report.html")
+WORKBOOK: Final = "reconciliation.xlsx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Ended:
 
     stop: Stop | None
     raw_csv: bool = False
+    xlsx: bool = False
     tolerate: Sequence[Outcome] = ()
     empty_exit_code: int | None = None
 
@@ -70,7 +73,12 @@ def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliati
 
 
 def write_files(folder: Path, journal: Journal, plan: Plan, ended: Ended) -> Summary:
-    """Write all files of the run and give its summary, whose exit code is the run's."""
+    """Write all files of the run and give its summary, whose exit code is the run's.
+
+    A workbook that stands there is kept up to date, asked for or not. It is the last to be
+    written: it takes the longest, and no other file shall wait for it.
+    """
+    ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
     books = close_books(journal, plan, ended.stop)
     files = input_files(journal)
     report = Report(files, books, ended.raw_csv)
@@ -84,6 +92,8 @@ def write_files(folder: Path, journal: Journal, plan: Plan, ended: Ended) -> Sum
     write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
     with written_whole(folder / "summary.json") as file:
         file.write(json.dumps(summary.fields, ensure_ascii=False, indent=2).encode() + b"\n")
+    if ended.xlsx:
+        write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks())
     return summary
 
 
@@ -155,7 +165,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "refusals": refusals,
         "unclearAttempts": unclear,
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
-        "files": [name for name in FILES if name != "summary.json"],
+        "files": [name for name in FILES if name != "summary.json"] + [WORKBOOK] * ended.xlsx,
         **_times(journal, attempts),
     }
     return Summary(folder, fields)

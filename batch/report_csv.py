@@ -54,11 +54,17 @@ class Report:
 
 def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
+    names, tables = reconciled(report, blocks)
+    return _write(path, names, tables, raw=report.raw)
+
+
+def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
+    """The reconciliation in any format: names of columns, and the columns of texts block by block."""
     extra = [header for header in _headers(report.files) if header not in _key_headers(report.files)]
     names = ["line", *_KEYS, *_TOLD, *(_apart(text) for text, _ in extra)]
     if len(report.files) > 1:
         names.insert(0, "file")
-    return _write(path, names, _reconciled(report, blocks, extra), raw=report.raw)
+    return names, _reconciled(report, blocks, extra)
 
 
 def write_attention(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:

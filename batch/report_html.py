@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from batch.clock import iso
 from batch.digest import Digest
-from batch.findings import created_customers, find_causes, find_transfers
+from batch.findings import created_customers, find_causes, find_transfers, in_a_sentence
 from batch.reconcile import Reconciliation
 from batch.rows import RowBlock
 from batch.whole import written_whole
@@ -84,6 +84,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     transfers, transfers_by_state = find_transfers(page.books)
     view: dict[str, Any] = {
         "run": page.fields,
+        "verdict": in_a_sentence(page.fields["rows"], page.fields["attention"]),
         "plan": page.plan,
         "bar": _bar(page.books),
         "causes": causes,

@@ -26,6 +26,7 @@ LAYERS = {
         "whole",
         "fleet",
         "sheet_errors",
+        "sheet_cells",
         "config",
     },
     3: {
@@ -42,7 +43,7 @@ LAYERS = {
         "profiles",
     },
     4: {"load", "journal", "report_csv", "retry", "findings"},
-    5: {"work", "report_html", "look", "runs", "check", "survey"},
+    5: {"work", "report_html", "report_xlsx", "look", "runs", "check", "survey"},
     6: {"outputs", "client", "baseline", "setup"},
     7: {"runner", "interview"},
     8: {"sender"},
@@ -64,6 +65,7 @@ ONLY_HERE = {
     "click": {"cli", "terminal", "interview"},
     "rich": {"terminal"},
     "jinja2": {"report_html"},
+    "xlsxwriter": {"report_xlsx"},
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
 }

@@ -1,0 +1,73 @@
+"""What the workbook of a large run costs in time and memory, beside the same rows as CSV."""
+
+# ruff: noqa: T201 - figures are all it is for
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from batch.journal import Journal, JournalDraft
+from batch.load import load
+from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
+from batch.plan import Plan, plan_calls
+from batch.reconcile import Books, Reconciliation
+from batch.report_csv import Report, write_reconciliation
+from batch.report_xlsx import write_xlsx
+from batch.rows import RowBlock
+from tests.bench.bench_load import own_peak, write_rows
+from tests.test_report_xlsx import fields_of
+
+ROWS = 1_000_000
+
+
+def settled(plan: Plan) -> Reconciliation:
+    """Books of a run in which everything was done."""
+    books = Books(plan)
+    for number in range(1, plan.calls + 1):
+        call = plan.call(number)
+        done = Outcome.ASSIGNED if call.action == "assign" else Outcome.UNASSIGNED
+        results = {at: DeviceResult(done, f"dev_{number:06x}{at:04x}") for at in range(len(call.devices))}
+        books.settle(number, Answer(results, f"cust_{number:08x}", False, 200, 1, 0, 1.8e9 + number))
+    return books.close([], "")
+
+
+def figure(name: str, path: Path, write: Callable[[Path], object]) -> None:
+    before, start = own_peak(), time.perf_counter()
+    write(path)
+    seconds, more = time.perf_counter() - start, own_peak() - before
+    print(f"  {name:<20}{seconds:7.1f} s, {path.stat().st_size >> 20:,} MiB, peak memory {more >> 10:,} MiB more")
+
+
+def write_all(
+    folder: Path, books: Reconciliation, files: tuple[InputFile, ...], blocks: Callable[[], Iterable[RowBlock]]
+) -> None:
+    report = Report(files, books)
+    fields = fields_of(report)
+    figure("reconciliation.csv", folder / "r.csv", lambda path: write_reconciliation(path, report, blocks()))
+    figure("reconciliation.xlsx", folder / "r.xlsx", lambda path: write_xlsx(path, report, fields, blocks()))
+
+
+def measure(rows: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder / "rows.csv", rows)
+        draft = JournalDraft(folder / "journal.sqlite3")
+        loaded = load([str(folder / "rows.csv")], InputOptions(), spool=folder, sink=draft.add)
+        draft.publish({})
+        journal = Journal(folder / "journal.sqlite3")
+        books = settled(plan_calls(loaded.rows, PlanOptions()))
+        print(f"{rows:,} rows, peak memory before writing {own_peak() >> 10:,} MiB")
+        write_all(folder, books, loaded.files, journal.blocks)
+        journal.close()
+
+
+def main() -> None:
+    """Print all figures, from a process of its own."""
+    subprocess.run([sys.executable, "-m", "tests.bench.bench_xlsx", str(ROWS)], check=True)
+
+
+if __name__ == "__main__":
+    measure(int(sys.argv[1]))
