@@ -156,7 +156,7 @@ def check(
     key, sending = config.api_key or Secret(""), config.sending
 
     async def ask() -> Stop | None:
-        opened = connected(sending.base_url, connections=1, seconds=sending.timeout, transport=transport)
+        opened = connected(sending.base_url, seconds=sending.timeout, transport=transport)
         async with opened as http:
             post = Exchanger(http, key, timeout=sending.timeout, wall=clock.wall).post
             return await check_api(post, sending.base_url)

@@ -188,7 +188,7 @@ class Client:
             self._traffic.halt.now(_out_of_reach(last.text))
             return Halted()
         detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
-        unclear = {at for at in asked if work.asked_before((at,))[1]}
+        unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
         outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
         results = {at: DeviceResult(outcome, detail=detail) for at, outcome in outcomes.items()}
         answer = self._answer(work, results, None)
@@ -207,14 +207,11 @@ class Client:
             LOGGER.info("call %d: %s: %s", call.number, type(result).__name__, _text_of(result))
 
     def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
-        tried = {at: work.asked_before((at,)) for at in results}
+        tried = work.each_asked_before(results)
         attempts, unclear = (max(counts) for counts in zip(*tried.values(), strict=True))
         # Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
         doubted = {at for at in results if tried[at][1] or (unclear and work.held_before is None)}
-        results = {
-            at: _attributed(result, work.call.action, work.held(at)) if at in doubted else result
-            for at, result in results.items()
-        }
+        results |= {at: _attributed(results[at], work.call.action, work.held(at)) for at in doubted}
         answered_at = None if status is None else self._wall()
         return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
 

@@ -46,6 +46,13 @@ ENDINGS: Final[Mapping[type[Exception], Broken]] = {
 }
 """How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
 
+_HEADERS: Final = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "connection": "keep-alive",
+    "user-agent": f"telemetron-batch/{__version__}",
+}
+
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 """Where a transport keeps no trace, these alone tell that nothing was sent."""
 
@@ -107,8 +114,8 @@ class _Trace:
 class Exchanger:
     """Posts JSON to one host, with one key, each request under one total deadline."""
 
-    def __init__(self, http: httpx2.AsyncClient, key: Secret, *, timeout: float, wall: Callable[[], float]) -> None:
-        self._http = http
+    def __init__(self, connections: "Connections", key: Secret, *, timeout: float, wall: Callable[[], float]) -> None:
+        self._connections = connections
         self._key = key
         self._timeout = timeout
         self._wall = wall
@@ -142,10 +149,9 @@ class Exchanger:
 
     async def _request(self, path: str, body: bytes, trace: _Trace) -> Exchange:
         began = clock.now()
-        # Set for each request rather than on the client: the client's headers can be printed.
+        # Set for each request rather than on what lasts: that could be printed.
         headers = {"x-api-key": self._key.reveal(), "content-type": "application/json"}
-        extensions = {"trace": trace}
-        async with self._http.stream("POST", path, content=body, headers=headers, extensions=extensions) as response:
+        async with self._connections.post(path, body, headers, trace) as response:
             seconds = clock.now() - began
             trace.status = response.status_code
             hint = read_hints(response.headers, self._wall())
@@ -180,32 +186,70 @@ class Exchanger:
                 self._deadlines.discard(limit)
 
 
+class Connections:
+    """Kept connections to one host: no redirects, no cookies, no proxies or credentials from the environment.
+
+    Each has a transport of its own, and the one that came free last is taken first. A
+    pool for all would look at every idle connection whenever one is wanted, and a client
+    on top would do for each request what is wanted for none: together that is more than
+    all else that a call costs.
+    """
+
+    def __init__(self, base_url: str, open_one: Callable[[], httpx2.AsyncBaseTransport], *, connect: float) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._open_one = open_one
+        self._timeout = {"connect": connect, "read": None, "write": None, "pool": None}
+        self._urls: dict[str, httpx2.URL] = {}
+        self._idle: list[httpx2.AsyncBaseTransport] = []
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], trace: _Trace
+    ) -> AsyncIterator[httpx2.Response]:
+        """The response to one request, its body not yet read."""
+        if path not in self._urls:
+            self._urls[path] = httpx2.URL(self._base_url + path)
+        extensions = {"timeout": self._timeout, "trace": trace}
+        request = httpx2.Request(
+            "POST", self._urls[path], headers={**_HEADERS, **headers}, content=body, extensions=extensions
+        )
+        transport = self._idle.pop() if self._idle else self._open_one()
+        try:
+            response = await transport.handle_async_request(request)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        finally:
+            self._idle.append(transport)
+
+    async def close(self) -> None:
+        """Close all that is idle, and that is all when nothing is under way."""
+        while self._idle:
+            await self._idle.pop().aclose()
+
+
 @asynccontextmanager
 async def connected(
-    base_url: str, *, connections: int, seconds: float, transport: httpx2.AsyncBaseTransport | None = None
-) -> AsyncIterator[httpx2.AsyncClient]:
-    """An HTTP client for one host: no redirects, no proxies or credentials from the environment.
+    base_url: str, *, seconds: float, transport: httpx2.AsyncBaseTransport | None = None
+) -> AsyncIterator[Connections]:
+    """Connections to one host, closed in the end.
 
     `seconds` is the deadline of an attempt. To connect must take less: a connection that is
     cancelled in its TLS handshake leaks its socket.
     HTTP/1.1 only: with HTTP/2 all calls would share the fate of one connection.
     """
-    limits = httpx2.Limits(
-        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_IDLE_SECONDS
-    )
-    async with httpx2.AsyncClient(
-        base_url=base_url,
-        headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": _AGENT},
-        timeout=httpx2.Timeout(None, connect=min(_CONNECT_SECONDS, 0.8 * seconds)),
-        limits=limits,
-        transport=transport,
-        trust_env=False,
-        follow_redirects=False,
-    ) as client:
-        yield client
+    limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_SECONDS)
+    trusted = httpx2.create_ssl_context(trust_env=False)
 
+    def open_one() -> httpx2.AsyncBaseTransport:
+        return transport or httpx2.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
 
-_AGENT: Final = f"telemetron-batch/{__version__}"
+    connections = Connections(base_url, open_one, connect=min(_CONNECT_SECONDS, 0.8 * seconds))
+    try:
+        yield connections
+    finally:
+        await connections.close()
 
 
 async def _whole(response: httpx2.Response) -> bytes:

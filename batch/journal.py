@@ -167,6 +167,9 @@ class Journal:
         self._connection = _open(path)
         self._writer: Writer | None = None
         self._reserve = Reserve(path.with_name("reserve"))
+        with self._reading("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM results)") as cursor:
+            self.was_begun = bool(cursor.fetchone()[0])
+            """Had anything been attempted or settled when it was opened?"""
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""

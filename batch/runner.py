@@ -137,7 +137,8 @@ class Runner:
 
     async def _hold_back(self, call: Call) -> Answer | None:
         """Settle as held the devices of an assign that may still be with a former owner."""
-        if call.action is Action.UNASSIGN or not self._limits.hold or call.number in self._progress.settled:
+        nothing_to_hold = call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck)
+        if nothing_to_hold or call.number in self._progress.settled:
             return None
         owners = {at: self._progress.stuck.former_owner(call.customer, one) for at, one in enumerate(call.devices)}
         results = {
@@ -164,6 +165,8 @@ class Runner:
         A request that timed out here may still be carried out there, later than the
         opposite one that follows it.
         """
+        if not self._progress.doubts:
+            return
         doubts = (self._progress.doubts.get((call.customer, device)) for device in call.devices)
         left = max((doubt[1] for doubt in doubts if doubt and doubt[0] is not call.action), default=None)
         if left is not None:

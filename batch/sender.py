@@ -104,9 +104,7 @@ async def _send(job: Job, target: Target) -> Stop | None:
     memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
     traffic = Traffic(pacer, DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
     traffic.may_start = lambda: not job.journal.is_short_of_disk
-    async with connected(
-        target.base_url, connections=sending.concurrency, seconds=sending.timeout, transport=target.transport
-    ) as http:
+    async with connected(target.base_url, seconds=sending.timeout, transport=target.transport) as http:
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
         client = Client(exchanger.post, job.journal, traffic, attempts=sending.attempts, wall=job.clock.wall)
         looker = Looker(exchanger.post, traffic, sending.attempts)

@@ -38,6 +38,9 @@ class Stuck:
 
     _owners: dict[str, set[str]] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self._owners)
+
     def learn(self, customer: str, device: str, outcome: Outcome) -> None:
         """Hear of the outcome of an unassign from a customer who exists."""
         if outcome in _FAILURES:

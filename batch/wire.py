@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from batch.model import Action, Call, DeviceResult, Outcome
 
@@ -51,8 +51,7 @@ class Reply:
     customer_was_created: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(NamedTuple):
     """One entry of one of the answer's lists."""
 
     identifier: str
@@ -90,9 +89,9 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
     said = [*_entries(answer, call.action)]
     joined, foreign = _join(said, call.devices, frozenset(positions))
     results = {
-        position: _result(entries, call.action)
+        position: _result(entries[0], call.action)
         for position, entries in joined.items()
-        if len({entry.outcome for entry in entries}) == 1
+        if len(entries) == 1 or len({entry.outcome for entry in entries}) == 1
     }
     created = answer.get("customerWasCreated")
     return Reply(
@@ -141,7 +140,7 @@ def _text(value: object) -> str:
         return ""
     text = value if isinstance(value, str) else json.dumps(value)
     # JSON can spell half a character, which no file could hold.
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
@@ -172,18 +171,32 @@ def _join(
     its lookalike.
     """
     exact = {identifier: position for position, identifier in enumerate(devices)}
-    trimmed = _unambiguous([identifier.strip() for identifier in devices])
-    folded = _unambiguous([identifier.strip().casefold() for identifier in devices])
+    lookalikes: _Lookalikes | None = None
     joined: defaultdict[int, list[_Said]] = defaultdict(list)
     foreign = []
     for entry in said:
-        bare = entry.identifier.strip()
-        position = exact.get(entry.identifier, trimmed.get(bare, folded.get(bare.casefold())))
+        position = exact.get(entry.identifier)
+        if position is None:
+            lookalikes = lookalikes or _Lookalikes(devices)
+            position = lookalikes.position(entry.identifier)
         if position is None or position not in asked:
             foreign.append(entry.identifier)
         else:
             joined[position].append(entry)
     return _without_lookalikes(joined, devices), tuple(foreign)
+
+
+class _Lookalikes:
+    """The devices of a call by other spellings: made only when an answer uses one."""
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._trimmed = _unambiguous([identifier.strip() for identifier in devices])
+        self._folded = _unambiguous([identifier.strip().casefold() for identifier in devices])
+
+    def position(self, spelling: str) -> int | None:
+        """The one device that can be meant; None if it may be several, or none."""
+        bare = spelling.strip()
+        return self._trimmed.get(bare, self._folded.get(bare.casefold()))
 
 
 def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:
@@ -197,15 +210,14 @@ def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:
 def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Sequence[str]) -> Mapping[int, list[_Said]]:
     """Where the answer spells a device as asked, its other spellings are somebody else's."""
     return {
-        position: [entry for entry in entries if entry.identifier == asked[position]] or entries
+        position: (len(entries) > 1 and [entry for entry in entries if entry.identifier == asked[position]]) or entries
         for position, entries in joined.items()
     }
 
 
-def _result(entries: Sequence[_Said], action: Action) -> DeviceResult:
-    first = entries[0]
-    detail = _WHY_SKIPPED[action] if first.outcome is Outcome.SKIPPED else ""
-    return DeviceResult(first.outcome, first.device_id, first.was_created, detail)
+def _result(said: _Said, action: Action) -> DeviceResult:
+    detail = _WHY_SKIPPED[action] if said.outcome is Outcome.SKIPPED else ""
+    return DeviceResult(said.outcome, said.device_id, said.was_created, detail)
 
 
 def read_holdings(body: bytes) -> frozenset[str]:

@@ -58,6 +58,12 @@ class Work:
         doubts = [one.may_have_acted for one in self.tries if one.asked.issuperset(asked)]
         return len(doubts), sum(doubts)
 
+    def each_asked_before(self, positions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Of each position what `asked_before` says of it alone; mostly that is the same of all."""
+        if all(one.asked.issuperset(positions) for one in self.tries):
+            return dict.fromkeys(positions, self.asked_before(positions))
+        return {at: self.asked_before((at,)) for at in positions}
+
     def last_doubt(self) -> float | None:
         """When the last attempt left that may have acted unheard; None if all is clear."""
         return max((one.started for one in self.tries if one.may_have_acted), default=None)
@@ -72,8 +78,8 @@ def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_
 def take_up(call: Call, journal: Journal, maximum: int) -> Work:
     """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
     everything = tuple(range(len(call.devices)))
-    history = journal.attempts_of(call.number)
-    settled = journal.settled_positions(call.number)
+    history = journal.attempts_of(call.number) if journal.was_begun else []
+    settled = journal.settled_positions(call.number) if journal.was_begun else []
     if not (history or settled):
         return Work(call, Split(everything, maximum))
     answered = {attempt: positions for attempt, positions in settled if attempt}

@@ -12,14 +12,32 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 from batch.errors import DiskError
 
-T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], Any]
-_Order = tuple[Write, "Future[Any]"]
+
+
+@dataclass(slots=True)
+class _Order:
+    """A write, and what waits for it."""
+
+    write: Write
+    done: "Future[Any] | asyncio.Future[Any]"
+    outcome: Any = None
+    failure: Exception | None = None
+
+    def tell(self) -> None:
+        """Let the waiter go on; a cancelled one is passed over."""
+        if self.done.done():
+            return
+        if self.failure is not None:
+            self.done.set_exception(self.failure)
+        else:
+            self.done.set_result(None if isinstance(self.outcome, sqlite3.Cursor) else self.outcome)
 
 
 class Writer:
@@ -46,15 +64,19 @@ class Writer:
 
     def submit(self, write: Write) -> "asyncio.Future[Any]":
         """Queue a write from the event loop. The future raises DiskError if it cannot be made."""
-        return asyncio.wrap_future(self._put(write))
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._put(_Order(write, done))
+        return done
 
     def post(self, write: Write) -> None:
         """Queue a write that nobody waits for."""
-        self._put(write)
+        self._put(_Order(write, Future()))
 
     def wait(self, write: Write) -> None:
         """Write from ordinary code, and wait until it is on disk."""
-        self._put(write).result()
+        done: Future[Any] = Future()
+        self._put(_Order(write, done))
+        done.result()
 
     def close(self) -> None:
         """Finish what is queued and end the thread."""
@@ -62,16 +84,12 @@ class Writer:
         self._orders.put(None)
         self._thread.join()
 
-    def _put(self, write: Write) -> "Future[Any]":
+    def _put(self, order: _Order) -> None:
         if self._closed:
             raise RuntimeError("the journal's writer has ended")
-        done: Future[Any] = Future()
-        # Running from the start: a cancelled waiter must not undo what others rely on.
-        done.set_running_or_notify_cancel()
         with self._counting:
             self._open_orders += 1
-        self._orders.put((write, done))
-        return done
+        self._orders.put(order)
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
         try:
@@ -106,31 +124,50 @@ class Writer:
     def _commit(self, connection: sqlite3.Connection | None, orders: list[_Order]) -> None:
         if connection is not None and self._failure is None:
             try:
-                outcomes = self._transaction(connection, orders)
+                self._transaction(connection, orders)
             except Exception as exc:  # noqa: BLE001 - whatever it is, its waiters must hear of it
                 self._failure = _unwritable(exc) if isinstance(exc, sqlite3.Error) else exc
             else:
-                for (_, done), outcome in zip(orders, outcomes, strict=True):
-                    done.set_result(None if isinstance(outcome, sqlite3.Cursor) else outcome)
+                _tell(orders)
                 return
-        for _, done in orders:
-            done.set_exception(self._failure or RuntimeError("the journal's writer has ended"))
+        for order in orders:
+            order.failure = self._failure or RuntimeError("the journal's writer has ended")
+        _tell(orders)
 
-    def _transaction(self, connection: sqlite3.Connection, orders: list[_Order]) -> list[Any]:
+    def _transaction(self, connection: sqlite3.Connection, orders: list[_Order]) -> None:
         """Carry out the orders, all or none. On a full disk once more, in the space put by for that."""
         try:
             connection.execute("BEGIN IMMEDIATE")
-            outcomes = [write(connection) for write, _ in orders]
+            for order in orders:
+                order.outcome = order.write(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             _roll_back(connection)
             if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._make_room():
-                return self._transaction(connection, orders)
+                self._transaction(connection, orders)
+                return
             raise
         except BaseException:
             _roll_back(connection)
             raise
-        return outcomes
+
+
+def _tell(orders: list[_Order]) -> None:
+    """Let all waiters go on; those of an event loop together, for to wake it costs more than to write."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
+    for order in orders:
+        if isinstance(order.done, asyncio.Future):
+            of_loops.setdefault(order.done.get_loop(), []).append(order)
+        else:
+            order.tell()
+    for loop, waiting in of_loops.items():
+        with suppress(RuntimeError):  # the loop has ended, and all who waited on it
+            loop.call_soon_threadsafe(_tell_all, waiting)
+
+
+def _tell_all(orders: list[_Order]) -> None:
+    for order in orders:
+        order.tell()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

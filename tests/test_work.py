@@ -34,6 +34,11 @@ def fresh(folder: Path) -> Journal:
     return Journal(folder / "journal.sqlite3")
 
 
+def later(journal: Journal) -> Journal:
+    """The same journal as a later process finds it."""
+    return Journal(journal._path)
+
+
 def answer(*positions: int, outcome: Outcome = Outcome.ASSIGNED) -> Answer:
     return Answer({position: DeviceResult(outcome) for position in positions})
 
@@ -109,13 +114,13 @@ SUSPECT = Ending("refused", "Suspect", 400, "400: bad")
 
 
 def test_a_call_that_the_journal_does_not_know_is_all_open(journal: Journal) -> None:
-    work = take_up(call_of("A", "B", "C"), journal, 2)
+    work = take_up(call_of("A", "B", "C"), later(journal), 2)
     assert (work.split.next(), set(work.split.open()), work.tries) == ((0, 1), {0, 1, 2}, [])
 
 
 def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acted(journal: Journal) -> None:
     recorded(journal, (None, UNCLEAR, ()), (None, None, ()))
-    work = take_up(call_of("A", "B"), journal, NO_MAXIMUM)
+    work = take_up(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.split.next() == (0, 1)
     assert work.asked_before([0, 1]) == (2, 2)
     assert work.last_doubt() == 1.0
@@ -123,12 +128,12 @@ def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acte
 
 def test_a_settled_call_has_nothing_left_to_ask(journal: Journal) -> None:
     recorded(journal, (None, REPLY, (0, 1)))
-    assert take_up(call_of("A", "B"), journal, NO_MAXIMUM).split.next() is None
+    assert take_up(call_of("A", "B"), later(journal), NO_MAXIMUM).split.next() is None
 
 
 def test_a_device_left_out_is_asked_for_once_more_but_not_twice(journal: Journal) -> None:
     recorded(journal, (None, REPLY, (0,)))
-    work = take_up(call_of("A", "B"), journal, NO_MAXIMUM)
+    work = take_up(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.split.next() == (1,)
     assert work.split.settled((1,), (1,)) == (1,)
 
@@ -137,25 +142,25 @@ def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journ
     recorded(journal, (None, SUSPECT, ()))
     split = Split((0, 1, 2, 3), NO_MAXIMUM)
     split.refused((0, 1, 2, 3), SUSPECT.text)
-    assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.next() == split.next()
+    assert take_up(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == split.next()
 
 
 def test_a_part_that_was_refused_whole_stays_closed_and_the_other_part_is_asked(journal: Journal) -> None:
     skipped = Ending("refused", "Settled", 400, "400: No valid devices")
     recorded(journal, (None, Ending("refused", "TooMany", 413), ()), ((0, 1), skipped, (0, 1)))
-    assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.next() == (2, 3)
+    assert take_up(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == (2, 3)
 
 
 def test_a_refused_customer_leaves_nothing_of_the_call_open(journal: Journal) -> None:
     refused = Ending("refused", "Settled", 400, "400: Customer is blocked")
     recorded(journal, (None, Ending("refused", "TooMany", 413), ()), ((0, 1), refused, (0, 1, 2, 3)))
-    assert take_up(call_of("A", "B", "C", "D"), journal, NO_MAXIMUM).split.open() == ()
+    assert take_up(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.open() == ()
 
 
 def test_what_was_given_up_stays_closed_and_the_rest_is_asked(journal: Journal) -> None:
     recorded(journal, ((0, 1), UNCLEAR, ()))
     asyncio.run(journal.settled(Settlement(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
-    work = take_up(call_of("A", "B", "C"), journal, NO_MAXIMUM)
+    work = take_up(call_of("A", "B", "C"), later(journal), NO_MAXIMUM)
     assert set(work.split.open()) == {2}
 
 
@@ -166,12 +171,12 @@ def test_a_history_that_does_not_fit_together_costs_no_device(
     asked: tuple[int, ...], verdict: str, journal: Journal
 ) -> None:
     recorded(journal, (None, SUSPECT, ()), (asked, Ending("refused", verdict, 400, "?"), ()))
-    assert set(take_up(call_of("A", "B", "C"), journal, NO_MAXIMUM).split.open()) == {0, 1, 2}
+    assert set(take_up(call_of("A", "B", "C"), later(journal), NO_MAXIMUM).split.open()) == {0, 1, 2}
 
 
 def test_a_result_without_an_attempt_keeps_its_devices_closed(journal: Journal) -> None:
     asyncio.run(journal.settled(Settlement(1, answer(1), by_attempt=False)))
-    assert set(take_up(call_of("A", "B"), journal, NO_MAXIMUM).split.open()) == {0}
+    assert set(take_up(call_of("A", "B"), later(journal), NO_MAXIMUM).split.open()) == {0}
 
 
 # Interrupted and resumed equals uninterrupted
@@ -287,6 +292,8 @@ def test_a_call_cut_off_anywhere_goes_on_with_the_same_requests_to_the_same_end(
         with pytest.raises(Killed):
             asyncio.run(settle(api, call, journal))
         api.killed_at = None
+        journal.close()
+        journal = later(journal)
         asyncio.run(settle(api, call, journal))
         assert api.asked == whole.asked
         assert outcomes(journal) == expected

@@ -211,26 +211,38 @@ def test_a_failed_write_says_what_to_do(path: Path) -> None:
     assert (failure.value.exit_code, failure.value.advice) == (3, "make room, then run the same command again")
 
 
-HANGS = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
 def waited(writer: Writer, write: Write) -> None:
-    """As `wait`, but never for ever."""
-    writer._put(write).result(timeout=0.3)
+    """From an event loop, and never for ever."""
+
+    async def main() -> None:
+        await asyncio.wait_for(writer.submit(write), 10)
+
+    asyncio.run(main())
 
 
-@HANGS
 def test_a_bug_in_a_write_reaches_its_waiter(path: Path) -> None:
     writer = Writer(lambda: connected(path))
     with pytest.raises(UnicodeEncodeError):
         waited(writer, say("\ud800"))
 
 
-@HANGS
 def test_a_journal_that_cannot_be_opened_for_writing_is_a_disk_error(path: Path) -> None:
     writer = Writer(lambda: connected(path / "no" / "such"))
     with pytest.raises(DiskError):
         waited(writer, say(1))
+
+
+def test_waiters_of_a_loop_that_has_ended_keep_nobody_from_writing(writer: Writer, path: Path) -> None:
+    blocked = Blocked()
+
+    async def leave_early() -> None:
+        writer.submit(blocked)
+        writer.submit(say(1))
+
+    asyncio.run(leave_early())
+    blocked.go_on.set()
+    writer.wait(say(2))
+    assert said(path) == [1, 2]
 
 
 def test_a_write_after_the_end_is_refused(path: Path) -> None:
