@@ -110,7 +110,7 @@ class Plan:
 
     def stages(self) -> Iterator[Stage]:
         """The stages that have calls, in their order."""
-        calls = self.groups.loc[self.group_of, ["stage", "lane"]].reset_index(drop=True)
+        calls = self.groups.loc[self.group_of, ["stage", "lane"]]
         devices = np.diff(self.offsets)
         for stage in np.unique(calls["stage"].to_numpy()):
             numbers = np.flatnonzero(calls["stage"].to_numpy() == stage)
@@ -188,19 +188,21 @@ def _stages(rows: Rows, sent: IntArray, follows_assign: IntArray) -> IntArray:
 
 
 def _walk(rows: Rows, some: IntArray) -> list[int]:
-    """Stages of rows in file order, each after what must come before it."""
+    """Stages of rows in file order, each after what must come before it.
+
+    No pair is told the same twice in a row, for such rows are not sent.
+    """
     columns = rows.frame.loc[some, ["customer", "device", "action"]].to_numpy().tolist()
-    last_of_pair: dict[tuple[int, int], int] = {}
-    last_removal: dict[int, int] = {}
+    given: dict[tuple[int, int], int] = {}
+    removed: dict[int, int] = {}
     stages = []
     for customer, device, action in columns:
-        pair = (customer, device)
         if action == _UNASSIGN:
-            stage = last_of_pair.get(pair, 0) + 1
-            last_removal[device] = max(last_removal.get(device, 1), stage)
+            stage = given.get((customer, device), 0) + 1
+            removed[device] = max(removed.get(device, 1), stage)
         else:
-            stage = max(last_of_pair.get(pair, 1), last_removal.get(device, 1)) + 1
-        last_of_pair[pair] = stage
+            stage = removed.get(device, 1) + 1
+            given[customer, device] = stage
         stages.append(stage)
     return stages
 
@@ -259,9 +261,9 @@ def _lanes(rows: Rows, sent: IntArray) -> IntArray:
     given = given[given["action"] == _ASSIGN]
     shared = given[given["device"].duplicated(keep=False)].sort_values("device", kind="stable")
     device, customer = shared["device"].to_numpy(), shared["customer"].tolist()
-    for at in np.flatnonzero(np.diff(device, prepend=-1) == 0).tolist():
-        lane[root(customer[at])] = root(customer[at - 1])
-    return np.fromiter((root(customer) for customer in range(len(lane))), np.int64, len(lane))
+    for at in np.flatnonzero(np.diff(device) == 0).tolist():
+        lane[root(customer[at + 1])] = root(customer[at])
+    return np.fromiter((root(customer) for customer in range(len(lane))), np.int64)
 
 
 def _cut(sizes: IntArray, chunk_size: int) -> tuple[IntArray, IntArray]:

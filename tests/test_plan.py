@@ -97,6 +97,7 @@ def test_a_call_asks_for_just_what_its_rows_say(file: list[Row], chunk: int) -> 
         asked = [(call.customer, device, call.action) for device in call.devices]
         assert asked == [file[row][:3] for row in plan.rows_of(number)]
         assert call.number == number
+        assert plan.rows.customers[plan.customer_of(number)].as_py() == call.customer
         assert len(set(call.devices)) == len(call.devices) <= chunk
 
 
@@ -165,6 +166,11 @@ def test_rows_of_one_customer_are_brought_together_from_all_over_the_file() -> N
     assert len(np.unique(plan.order)) == 40 * 501
 
 
+def test_the_devices_of_a_call_stand_in_the_order_of_the_file() -> None:
+    plan = planned([(f"user{at % 7}@x.com", f"SN-{at}", "assign") for at in range(7_000)])
+    assert all((np.diff(plan.rows_of(number)) > 0).all() for number in range(1, plan.calls + 1))
+
+
 @given(TYPED, CHUNK)
 def test_a_call_that_may_create_devices_has_one_type(file: list[Row], chunk: int) -> None:
     plan = planned(file, chunk_size=chunk, auto_create=True)
@@ -192,6 +198,7 @@ def test_an_unassign_never_carries_a_type() -> None:
 
 @given(FILE)
 @example([(A, SN, "assign", ""), (A, SN, "unassign", ""), (B, SN, "assign", ""), (C, SN, "unassign", "")])
+@example([(A, SN, "assign", ""), (A, SN, "unassign", ""), (B, SN, "unassign", ""), (C, SN, "assign", "")])
 def test_a_row_stands_in_the_first_stage_that_the_rule_allows(file: list[Row]) -> None:
     assert stages_of(planned(file)) == stages_by_the_rule(file)
 
@@ -294,6 +301,12 @@ def test_customers_share_a_lane_through_a_chain_of_devices_but_no_further() -> N
     assert [len(lane) for lane in stage.lanes] == [3, 1]
 
 
+def test_customers_of_different_devices_share_no_lane() -> None:
+    rows = [(A, "SN-0"), (B, "SN-1"), (C, "SN-1"), ("d@x.com", "SN-2"), ("e@x.com", "SN-2")]
+    (stage,) = planned([(*row, "assign") for row in rows], auto_create=True).stages()
+    assert [len(lane) for lane in stage.lanes] == [2, 2, 1]
+
+
 def test_a_shared_device_binds_nobody_where_none_is_created() -> None:
     (stage,) = planned([(A, SN, "assign"), (B, SN, "assign")]).stages()
     assert len(stage.lanes) == 2
@@ -307,6 +320,13 @@ def test_a_device_taken_from_two_customers_binds_them_to_no_lane() -> None:
 def test_customers_counts_each_once_however_many_calls_concern_it() -> None:
     plan = planned([(A, "SN-1", "assign"), (A, "SN-2", "unassign"), (B, "SN-3", "assign"), (C, "?", "assign", "EMAIL")])
     assert (plan.customers, plan.calls) == (2, 3)
+
+
+def test_devices_are_sent_several_times_that_several_calls_hold() -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (B, "SN-2", "unassign"), (A, "SN-3", "assign")]
+    plan = planned([*rows, (B, "SN-4", "assign"), (C, "SN-4", "assign"), (C, "SN-4", "assign"), rows[0]])
+    assert plan.devices_sent_several_times() == {"SN-2", "SN-4"}
+    assert planned(rows[:2]).devices_sent_several_times() == set()
 
 
 # The fingerprint
