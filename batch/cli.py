@@ -1,28 +1,31 @@
 """The command line: options in, one call of the program, words out.
 
-Imports nothing heavy before a command runs: `--help` and a usage error must not wait
-for pandas.
+Commands import what they run only when they run: `--help`, a usage error and the Tab key
+must not wait for pandas.
 """
 
 import json
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from batch import __version__
+from batch import __version__, completion
 from batch.errors import BatchError
 from batch.model import ExitCode
 from batch.options import OPTIONS, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
+_STANDARD_ERROR = 2
 _PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 
 
@@ -33,7 +36,12 @@ def _click_option(option: Option) -> Callable[[F], F]:
     if not option.metavar:
         return click.option(*names, option.key, is_flag=True, default=None, help=option.help)
     return click.option(
-        *names, option.key, metavar=option.metavar, multiple=option.repeatable, help=option.help + shown
+        *names,
+        option.key,
+        metavar=option.metavar,
+        multiple=option.repeatable,
+        help=option.help + shown,
+        shell_complete=completion.for_values(option.metavar),
     )
 
 
@@ -42,9 +50,19 @@ def _options(wanted: Callable[[Option], bool]) -> Callable[[F], F]:
         for option in reversed([one for one in OPTIONS if wanted(one)]):
             command = _click_option(option)(command)
         command = click.option("--profile", metavar="NAME", help="Profile in telemetron-batch.toml.")(command)
-        return click.option("--config", metavar="FILE", help="File of profiles, or of keys.")(command)
+        help_of_config = "File of profiles, or of keys."
+        return click.option("--config", metavar="FILE", help=help_of_config, shell_complete=completion.files)(command)
 
     return add
+
+
+_REPORTS_DIR = click.option(
+    "--reports-dir",
+    default="reports",
+    metavar="DIR",
+    help="Folder under which each run has its folder.",
+    shell_complete=completion.for_values("DIR"),
+)
 
 
 @contextmanager
@@ -56,7 +74,7 @@ def _if_anyone_listens() -> Iterator[None]:
     except OSError as exc:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(exc, BrokenPipeError):
-            click.echo(f"warning: standard output cannot be written ({exc.strerror}); the files are there", err=True)
+            _complain(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
 
 
 @contextmanager
@@ -86,8 +104,25 @@ def _errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
 
 
 def _complain(text: str) -> None:
-    """One line on standard error; what a file brought into it does nothing to the terminal."""
-    click.echo("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text), err=True)
+    """One line on standard error; what a file brought into it does nothing to the terminal.
+
+    Only a terminal gets it folded between words.
+    """
+    told = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
+    with suppress(OSError):
+        click.echo(told, err=True)
+
+
+def _open_what_is_closed() -> None:
+    """Give closed standard streams an end in nothing; else their numbers would go to the journal."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(number)
+    sys.stdin, sys.stdout = sys.stdin or os.fdopen(0), sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w")
 
 
 def _interrupted(*_: object) -> None:
@@ -102,6 +137,7 @@ class _OneLine(click.Group):
         run: Callable[..., Any] = super().main
         if not extra.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **extra)
+        _open_what_is_closed()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupted)  # before sending begins, as Ctrl-C
         try:
@@ -126,7 +162,7 @@ def main() -> None:
 
 
 @main.command("run")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
 @_options(lambda _: True)
 def run_command(files: tuple[str, ...], **flags: Any) -> None:
     """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run."""
@@ -141,7 +177,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
 
 @main.command("plan")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
 @_options(lambda option: option.plans)
 def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     """Everything up to sending, without any network: calls, stages, time, problems found."""
@@ -154,8 +190,8 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 
 
 @main.command("resume")
-@click.argument("run")
-@click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@click.argument("run", shell_complete=completion.runs)
+@_REPORTS_DIR
 @click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
 def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
@@ -172,8 +208,8 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 
 
 @main.command("report")
-@click.argument("run")
-@click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@click.argument("run", shell_complete=completion.runs)
+@_REPORTS_DIR
 @click.option("--xlsx", is_flag=True, help="Write the reconciliation as a workbook too.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
@@ -190,7 +226,7 @@ def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, ver
 
 
 @main.command("runs")
-@click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@_REPORTS_DIR
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON on standard output.")
 def runs_command(reports_dir: str, *, as_json: bool) -> None:
     """The runs under the reports folder, the newest first: when, input, state, and what to do next."""
@@ -229,7 +265,7 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
 
 
 @main.command("init")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
 @_options(lambda option: option.describes)
 @click.option("--force", is_flag=True, help="Write over a profile of this name.")
 def init_command(file: str, **flags: Any) -> None:
@@ -245,11 +281,19 @@ def init_command(file: str, **flags: Any) -> None:
             interview.hold(setup.Wanted(file, options, profile or setup.default_profile(file), config, force))
 
 
+@main.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def completion_command(shell: str) -> None:
+    """Print what SHELL reads in to complete commands, options and files at the Tab key."""
+    with _if_anyone_listens():
+        click.echo(completion.script(shell, main))
+
+
 def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
     from batch.config import resolve, unknown_variables
 
     for name in unknown_variables(os.environ):
-        click.echo(f"warning: {name} is no variable of ours and is passed over", err=True)
+        _complain(f"warning: {name} is no variable of ours and is passed over")
     return resolve(files, flags, environ)
 
 

@@ -45,6 +45,10 @@ class DownDetector:
         since = self.down_since
         return 0.0 if since is None else max(0.0, now - since)
 
+    def next_probe(self, now: float) -> float | None:
+        """Seconds until the next probe may leave, 0 or more; None while one is out, or none is needed."""
+        return None if self._probe is not None or not self._down else max(0.0, self._due - now)
+
     def take(self, call: int, now: float, jitter: float) -> float:
         """0 when an attempt of this call may leave now, else the seconds after which to ask again.
 

@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -33,15 +33,16 @@ from batch.model import ExitCode, Secret, Stop
 from batch.outage import DownDetector
 from batch.pacing import Pacer, PacerState
 from batch.plan import Plan
+from batch.progress import View, Watch
 from batch.runner import RunLimits, Runner
-from batch.tally import Tally
-from batch.traffic import Halt, Traffic
+from batch.traffic import Halt, Tell, Traffic
 
 _GRACE: Final = 3.5
 """Seconds that calls in flight get after a signal: Airflow kills after five."""
 _MARGIN: Final = 5.0
 """Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
 _SAVED_EVERY: Final = 1.0
+_LOOK_EVERY: Final = 0.25
 
 
 class Face:
@@ -58,14 +59,18 @@ class Face:
     def told(self, kind: str, text: str) -> None:
         """Something worth telling happened: a warning, a hold, an outage."""
 
-    def began(self, tally: Tally, traffic: Traffic) -> None:
-        """Sending begins; both may be read at any time until it has ended."""
+    def watches(self) -> bool:
+        """Does it want to see how the run gets on?"""
+        return False
 
-    def progressed(self) -> None:
-        """A call has come to its end. Called on the event loop: must not take long."""
+    def began(self) -> None:
+        """Sending begins: from now on nothing here may keep the event loop waiting."""
+
+    def saw(self, view: View) -> None:
+        """The run as it is now, some times a second; the last one is `over`."""
 
     def ended(self) -> None:
-        """Sending has ended."""
+        """Sending has ended. May be called twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +115,11 @@ async def _send(job: Job, target: Target) -> Stop | None:
         looker = Looker(exchanger.post, traffic, sending.attempts)
         baseline = Baseline(looker, job.journal, job.plan) if sending.baseline else None
         runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
-        runner.on_call = [job.face.progressed, memory.save_now_and_then]
-        job.face.began(runner.tally, traffic)
-        with _ended_early(halt, exchanger, sending.deadline), _shown(job.face):
-            memory.recall()
-            await _run(runner, halt, job.clock)
+        runner.on_call = [memory.save_now_and_then]
+        async with _shown(job.face, Watch(runner.tally, traffic, sending.rate, job.clock.wall)):
+            with _ended_early(halt, exchanger, sending.deadline, job.face):
+                memory.recall()
+                await _run(runner, halt, job.clock)
         memory.save()
     return halt.stop
 
@@ -139,25 +144,38 @@ def _limits(job: Job) -> RunLimits:
     )
 
 
-def _teller(job: Job) -> Callable[[str, str], None]:
-    def tell(kind: str, text: str) -> None:
+def _teller(job: Job) -> Tell:
+    def tell(kind: str, text: str, *, aloud: bool = True) -> None:
         job.journal.event(job.clock.wall(), kind, text)
         LOGGER.info(text, extra={"kind": kind})
-        job.face.told(kind, text)
+        if aloud:
+            job.face.told(kind, text)
 
     return tell
 
 
-@contextmanager
-def _shown(face: Face) -> Iterator[None]:
+@asynccontextmanager
+async def _shown(face: Face, watch: Watch) -> AsyncIterator[None]:
+    """While this lasts the face sees how the run gets on, if it wants to."""
+    face.began()
+    looking = asyncio.create_task(_look(face, watch)) if face.watches() else None
     try:
         yield
     finally:
+        if looking is not None:
+            looking.cancel()
+            face.saw(watch.view(over=True))
         face.ended()
 
 
+async def _look(face: Face, watch: Watch) -> None:
+    while True:
+        face.saw(watch.view())
+        await clock.sleep(_LOOK_EVERY)
+
+
 @contextmanager
-def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None) -> Iterator[None]:
+def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None, face: Face) -> Iterator[None]:
     """Signals and the deadline halt the run while this lasts; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     advice = "run the same command again to go on"
@@ -168,7 +186,9 @@ def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None) -> It
 
     def interrupted(name: str) -> None:
         if halt and halt.stop and halt.stop.reason.startswith("stopped by SIG"):
+            face.ended()
             os._exit(ExitCode.STOPPED)
+        face.told("stop", f"{name}: calls under way are finished; once more ends at once")
         halt.now(Stop(ExitCode.STOPPED, f"stopped by {name}", advice))
         exchanger.hurry(_GRACE)
 

@@ -6,22 +6,21 @@ elsewhere in plain lines. Decides nothing and counts nothing.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from batch.config import RunConfig, Talk
 from batch.digest import Digest
 from batch.model import InputFile, Outcome, Stop
 from batch.outputs import Summary
+from batch.progress import View, duration
 from batch.runs import RunLine
 from batch.sender import Face
-from batch.tally import Tally
-from batch.traffic import Traffic
+from batch.voice import ErrorConsole, Speaker, Voice
 
 _MEANS: Final = {
     Outcome.ASSIGNED: "now with the customer",
@@ -36,10 +35,13 @@ _MEANS: Final = {
     Outcome.HELD: "not sent: may still be with the former owner",
     Outcome.NOT_SENT: "not sent: the run stopped before",
 }
+_NO_LIMIT: Final = 10_000
+_LONG_ENOUGH: Final = 10
+"""Seconds over which a rate means something."""
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
-class _Out(Console):
+class _Out(Speaker):
     """Standard output; a closed pipe is for the command to deal with, not a reason to exit with 1."""
 
     def on_broken_pipe(self) -> None:
@@ -51,17 +53,14 @@ class TerminalFace(Face):
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
-        self._console = Console(stderr=True, quiet=talk.quiet)
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._tally: Tally | None = None
-        self._traffic: Traffic | None = None
+        self._console = ErrorConsole(quiet=talk.quiet)
+        self._voice = Voice(self._console, progress=talk.progress)
 
     def planned(self, plan: Digest) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
             for line in (*map(_reading, plan.files), _headline(plan)):
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._voice.say(line)
             return True
         show_plan(plan, self._console)
         return click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
@@ -73,90 +72,62 @@ class TerminalFace(Face):
 
     def told(self, kind: str, text: str) -> None:
         """Say it in one line."""
-        if not self._talk.quiet:
-            self._console.print(f"{kind}: {text}", markup=False, highlight=False, soft_wrap=True)
+        self._voice.say(f"{kind}: {text}")
 
-    def began(self, tally: Tally, traffic: Traffic) -> None:
-        """Open the progress display, on a terminal."""
-        self._tally, self._traffic = tally, traffic
-        if not (self._console.is_terminal and self._talk.progress and not self._talk.quiet):
-            return
-        self._progress = Progress(
-            TextColumn("calls"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=self._console,
-            get_time=None,
-        )
-        self._task = self._progress.add_task("calls", total=tally.calls, pace="", state="")
-        self._progress.start()
+    def watches(self) -> bool:
+        """Unless it is to be quiet."""
+        return self._voice.wants_views
 
-    def progressed(self) -> None:
-        """Bring the display up to date."""
-        if self._progress is None or self._task is None or self._tally is None or self._traffic is None:
-            return
-        held = self._traffic.held_for()
-        state = f"waiting {held:.0f} s: the API asked for it" if held >= 1 else _so_far(self._tally)
-        self._progress.update(
-            self._task, completed=self._tally.calls_done, pace=f"{self._traffic.rate():.1f}/s", state=state
-        )
+    def began(self) -> None:
+        """From now on a thread does the talking."""
+        self._voice.start()
+
+    def saw(self, view: View) -> None:
+        """Have it shown."""
+        self._voice.show(view)
 
     def ended(self) -> None:
-        """Close the progress display."""
-        if self._progress is not None:
-            self.progressed()
-            self._progress.stop()
-            self._progress = None
+        """Say the rest."""
+        self._voice.end()
 
     def _asks(self) -> bool:
         return not self._talk.yes and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def show_plan(plan: Digest, console: Console) -> None:
+def show_plan(plan: Digest, console: Speaker) -> None:
     """The plan as tables for people."""
     for file in plan.files:
         for line in (_reading(file), *(f"warning: {file.name}: {warning}" for warning in file.warnings)):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    table = Table("stage", "action", "calls", "devices", title="Plan", title_justify="left")
-    for column in table.columns[2:]:
-        column.justify = "right"
+            console.tell(line)
+    stages = _table("stage", "action", "calls", "devices", title="Plan", right=(2, 3))
     for stage in plan.stages:
-        table.add_row(str(stage.number), str(stage.action), f"{stage.calls:,}", f"{stage.devices:,}")
-    console.print(table)
-    console.print(_headline(plan), highlight=False, soft_wrap=True)
+        stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
+    console.print(stages)
+    console.tell(_headline(plan))
     if plan.problems:
-        problems = Table("problem", "rows", "first lines", title="Rows that will not be sent", title_justify="left")
+        problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
         for kind in plan.problems:
             problems.add_row(kind.title, f"{kind.rows:,}", _lines(kind.lines, kind.rows))
         console.print(problems)
 
 
 def show_end(summary: Summary, talk: Talk) -> None:
-    """The end of a run: on standard output the counts, or with --json one line."""
-    stop = summary.fields["stop"]
-    if stop:
-        click.echo(f"Stopped: {stop['reason']}; {stop['advice']}.", err=True)
+    """The end of a run: on standard output the counts and what to open next, or with --json one line."""
+    fields = summary.fields
+    if fields["stop"]:
+        ErrorConsole().tell(_stopped(fields["stop"]))
     if talk.json:
         click.echo(summary.as_json())
         return
     if talk.quiet:
         return
-    fields = summary.fields
     console = _Out()
-    table = Table("outcome", "rows", "attention", "", box=None, pad_edge=False)
-    table.columns[1].justify = table.columns[2].justify = "right"
-    for outcome, count in summary.counts.items():
-        if count:
-            wanting = fields["attentionByOutcome"].get(str(outcome), 0)
-            table.add_row(str(outcome), f"{count:,}", f"{wanting:,}" if wanting else "", _MEANS[outcome])
-    console.print(table)
-    console.print(_verdict(fields), highlight=False, soft_wrap=True)
-    console.print(f"See {summary.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(_outcomes(summary))
+    for line in (*_sent(fields), _verdict(fields)):
+        console.tell(line)
+    console.print(f"See {summary.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     if fields["attention"]:
-        console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, soft_wrap=True)
+        console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_planned(plan: Digest, talk: Talk) -> None:
@@ -172,13 +143,40 @@ def show_runs(lines: Sequence[RunLine], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([line.as_json() for line in lines], ensure_ascii=False))
         return
-    table = Table("started", "run", "input", "rows", "state", "attention", "next", box=None, pad_edge=False)
-    table.columns[3].justify = table.columns[5].justify = "right"
+    console = _Out()
+    if not lines:
+        console.tell("No runs here.")
+    elif console.is_screen:
+        for line in lines:
+            _show_run(line, console)
+    else:
+        console.width = _NO_LIMIT
+        console.print(_runs_table(lines))
+
+
+def _show_run(line: RunLine, console: Speaker) -> None:
+    """Two lines, for a terminal is too narrow for all of it beside one another."""
+    attention = f", {line.attention:,} want attention" if line.attention else ""
+    console.print(Text.assemble((line.run_id, "bold"), f"  {_minute(line.started_at)}"), soft_wrap=True)
+    console.tell(f"  {line.input}, {_counted(line.rows, 'row')}: {line.state}{attention}")
+    if line.next_step != "nothing":
+        console.print(Text(f"  {line.next_step}", "yellow"), soft_wrap=True)
+
+
+def _runs_table(lines: Sequence[RunLine]) -> Table:
+    """A line for each run, however long, to be searched and cut."""
+    table = _table("started", "run", "input", "rows", "state", "attention", "next", right=(3, 5))
     for line in lines:
-        when = line.started_at[:16].replace("T", " ")
         attention = f"{line.attention:,}" if line.attention else ""
-        table.add_row(when, line.run_id, line.input, f"{line.rows:,}", line.state, attention, line.next_step)
-    _Out().print(table if lines else "No runs here.")
+        told = (line.input, f"{line.rows:,}", line.state, attention, line.next_step)
+        table.add_row(_minute(line.started_at), line.run_id, *told)
+    for column in table.columns:
+        column.no_wrap = True
+    return table
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 
 def show_check(stop: Stop | None, config: RunConfig) -> None:
@@ -187,9 +185,45 @@ def show_check(stop: Stop | None, config: RunConfig) -> None:
         fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.reason if stop else None}
         click.echo(json.dumps(fields, ensure_ascii=False))
     if stop is not None:
-        click.echo(f"Error: {stop.reason}; {stop.advice}", err=True)
+        ErrorConsole().tell(f"Error: {stop.reason}; {stop.advice}")
     elif not (config.talk.quiet or config.talk.json):
         click.echo(f"{config.sending.base_url} is there, and it takes this key.")
+
+
+def _outcomes(summary: Summary) -> Table:
+    """The outcomes that occur, with what they mean."""
+    table = _table("outcome", "rows", "attention", "", right=(1, 2))
+    wanting = summary.fields["attentionByOutcome"]
+    for outcome, count in summary.counts.items():
+        if count:
+            attention = f"{wanting[outcome]:,}" if wanting.get(outcome) else ""
+            table.add_row(outcome, f"{count:,}", Text(attention, "bold yellow"), Text(_MEANS[outcome], "dim"))
+    return table
+
+
+def _sent(fields: Mapping[str, Any]) -> Iterator[str]:
+    """What was sent, how fast, and what got in the way."""
+    if not fields["attempts"]:
+        return
+    calls = _counted(fields["calls"], "call")
+    settled = calls if fields["callsSettled"] == fields["calls"] else f"{fields['callsSettled']:,} of {calls} settled"
+    reached = fields["rateReached"]
+    pace = f", {reached:,.1f} a second" if reached and fields["sendingSeconds"] >= _LONG_ENOUGH else ""
+    yield f"{settled}, {_counted(fields['attempts'], 'attempt')} in {duration(fields['sendingSeconds'])}{pace}."
+    refused = sum(event["kind"] == "hold" for event in fields["events"])
+    outages = sum(event["kind"] == "down" for event in fields["events"])
+    if refused or outages:
+        told = (refused and f"asked to wait {_times(refused)}", outages and f"was out of reach {_times(outages)}")
+        yield f"The API {' and '.join(filter(None, told))}; the report shows when."
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _stopped(stop: Mapping[str, str]) -> str:
+    """Why, and what to do; some reasons begin with the word itself."""
+    return f"Stopped: {stop['reason'].removeprefix('stopped ')}; {stop['advice']}."
 
 
 def _verdict(fields: Mapping[str, Any]) -> str:
@@ -206,26 +240,25 @@ def _reading(file: InputFile) -> str:
 
 def _headline(plan: Digest) -> str:
     shortest = plan.shortest_seconds
-    time = "" if shortest is None else f", {_duration(shortest)} or more at {plan.rate}"
+    time = "" if shortest is None else f", {duration(shortest)} or more at {plan.rate}"
     return (
         f"{_counted(plan.rows, 'row')}: {_counted(plan.devices, 'device')} of {_counted(plan.customers, 'customer')} "
         f"in {_counted(plan.calls, 'call')}{time}; {_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
     )
 
 
+def _table(*heads: str, right: Sequence[int], title: str | None = None) -> Table:
+    """Columns without lines around them, those of numbers to the right; a title sets it off."""
+    table = Table(*heads, box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="bold")
+    table.title = f"\n{title}" if title else None
+    for column in right:
+        table.columns[column].justify = "right"
+    return table
+
+
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _lines(lines: Sequence[int], rows: int) -> str:
     return ", ".join(map(str, lines)) + (", ..." if rows > len(lines) else "")
-
-
-def _so_far(tally: Tally) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in tally.outcomes.most_common(3))

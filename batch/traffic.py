@@ -7,7 +7,7 @@ running clock; what an attempt is about it does not know.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from batch import clock
 from batch.hints import Hint
@@ -21,8 +21,17 @@ _RETRIES: Final = 50
 
 _CHECK_THE_WAY: Final = "check --base-url and the network, then run the same command again"
 
-Tell = Callable[[str, str], None]
-"""Takes the kind and the text of something worth telling."""
+_LONGER: Final = 0.2
+"""Part of a pause by which another one has to outlast it to be told as well."""
+_ALOUD: Final = 5.0
+"""Seconds of a pause from which on it is said, and not only put on record."""
+
+
+class Tell(Protocol):
+    """Takes something worth telling."""
+
+    def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:
+        """Put it on record; `aloud` says it to the user too."""
 
 
 class Halt:
@@ -50,6 +59,24 @@ class Leave:
     permit: Permit
     while_down: bool
     """A probe of an API that seems to be down: does not count against its call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What lets attempts leave, or keeps them from it, at one moment. Times are seconds from then."""
+
+    departures: int
+    """Attempts that left so far."""
+    rate: float
+    """Attempts a second that may leave at present, holds apart."""
+    held_for: float
+    """How long all workers will still wait because the API asked for it; 0 if they need not."""
+    down_for: float | None
+    """How long the API has been down; None while it is up."""
+    next_probe: float | None
+    """While it is down: until one attempt looks whether it is back; None if that is out."""
+    stop: Stop | None
+    """Why nothing more leaves, if so."""
 
 
 class Traffic:
@@ -81,9 +108,17 @@ class Traffic:
         until = self._pacer.held_until(now)
         return 0.0 if until is None else until - now
 
-    def rate(self) -> float:
-        """Attempts a second that may leave at present."""
-        return self._pacer.rate(clock.now())
+    def condition(self) -> Condition:
+        """How things stand, for whoever shows it."""
+        now = clock.now()
+        return Condition(
+            departures=self._pacer.departures,
+            rate=self._pacer.rate(now),
+            held_for=self.held_for(),
+            down_for=self._detector.down_for(now) if self._detector.is_down else None,
+            next_probe=self._detector.next_probe(now),
+            stop=self.halt.stop,
+        )
 
     async def leave(self, call: int) -> Leave | None:
         """Wait until an attempt may leave; None when the run ends first."""
@@ -130,16 +165,23 @@ class Traffic:
         self.successes += 1
         self._pacer.succeeded(leave.permit, now)
         self._pacer.heed(hint.quotas, now)
+        if self.held_for() >= _ALOUD:  # a quota that is spent each second is no event
+            self._tell_hold()
         self._back_up(leave, now)
 
     def _throttled(self, leave: Leave, hint: Hint) -> None:
         now = clock.now()
         self._pacer.throttled(leave.permit, now, hint.wait, clock.jitter())
         self._back_up(leave, now)
+        self._tell_hold()
+
+    def _tell_hold(self) -> None:
+        """Tell of a pause once; again only if the refusals of attempts under way make it notably longer."""
         held = self.held_for()
-        if now + held > self._told_hold:
-            self._told_hold = now + held
-            self.tell("hold", f"waiting {held:.1f} s: the API asked for it")
+        until = clock.now() + held
+        if held > 0 and until > self._told_hold + _LONGER * held:
+            self._told_hold = until
+            self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _ALOUD)
 
     def _failed(self, leave: Leave, text: str) -> None:
         now = clock.now()

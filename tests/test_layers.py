@@ -13,7 +13,7 @@ import batch
 
 LAYERS = {
     0: {"model", "rate", "climb", "hashed"},
-    1: {"errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally", "serials"},
+    1: {"completion", "errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally", "serials"},
     2: {
         "dialect",
         "records",
@@ -42,8 +42,8 @@ LAYERS = {
         "exchange",
         "profiles",
     },
-    4: {"load", "journal", "report_csv", "retry", "findings"},
-    5: {"work", "report_html", "report_xlsx", "look", "runs", "check", "survey"},
+    4: {"load", "journal", "report_csv", "retry", "findings", "progress"},
+    5: {"voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey"},
     6: {"outputs", "client", "baseline", "setup"},
     7: {"runner", "interview"},
     8: {"sender"},
@@ -62,8 +62,8 @@ ONLY_HERE = {
     "python_calamine": {"workbook"},
     "time": {"clock", "sandbox"},
     "random": {"clock"},
-    "click": {"cli", "terminal", "interview"},
-    "rich": {"terminal"},
+    "click": {"cli", "completion", "terminal", "interview"},
+    "rich": {"terminal", "voice"},
     "jinja2": {"report_html"},
     "xlsxwriter": {"report_xlsx"},
     "starlette": {"sandbox"},

@@ -1,14 +1,22 @@
-"""What a person sees on a terminal."""
+"""What a person sees on a terminal, and what a log gets instead."""
 
 import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from batch import terminal
 from batch.config import Talk
 from batch.terminal import TerminalFace
+from batch.voice import ErrorConsole, Voice
 from tests.conftest import Desk
+from tests.ptys import OnTerminal
 from tests.scripted import Says
 
 A = "a@x.com"
@@ -17,10 +25,13 @@ A = "a@x.com"
 class Screen(TerminalFace):
     """A face whose terminal is a text."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, answer: bool, **talk: bool) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, answer: bool, file: io.StringIO | None = None, **talk: bool
+    ) -> None:
         super().__init__(Talk(**talk))
-        self.text = io.StringIO()
-        self._console = Console(file=self.text, force_terminal=True, width=100, stderr=False)
+        self.text = file or io.StringIO()
+        self._console = ErrorConsole(quiet=talk.get("quiet", False), file=self.text)
+        self._voice = Voice(self._console, progress=self._talk.progress)
         self.asked: list[str] = []
         monkeypatch.setattr(terminal.sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
@@ -54,20 +65,20 @@ def test_yes_skips_the_question(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> 
     assert screen.asked == []
 
 
-def test_the_progress_tells_calls_pace_and_outcomes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.face = screen = Screen(monkeypatch, answer=True)
-    desk.run([(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(5)])
-    shown = screen.text.getvalue()
-    assert "5/5" in shown
-    assert "10.0/s" in shown
-    assert "5 assigned" in shown
-
-
 def test_a_hold_is_told_with_its_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.face = screen = Screen(monkeypatch, answer=True)
     desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
     desk.run([(A, "SN-1", "assign")])
-    assert "waiting 12" in screen.text.getvalue()
+    assert "hold: waiting 12" in screen.text.getvalue()
+
+
+def test_without_a_terminal_there_is_a_plain_line_every_thirty_seconds(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True, yes=True)
+    desk.run([(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(70)], rate="1/s")
+    lines = [line for line in screen.text.getvalue().splitlines() if line.startswith("progress: ")]
+    assert [int(re.findall("([0-9]+) of 70 calls", line)[0]) for line in lines] == [30, 59, 70]
 
 
 def test_content_that_was_processed_before_is_asked_about(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +86,139 @@ def test_content_that_was_processed_before_is_asked_about(desk: Desk, monkeypatc
     desk.face = screen = Screen(monkeypatch, answer=True)
     assert desk.run([(A, "SN-1", "assign")], run_id="r2").outcomes == ["alreadyAssigned"]
     assert screen.asked[0].startswith("Run r1 has already processed exactly this content.")
+
+
+@pytest.mark.parametrize("talk", [{"quiet": True}, {"progress": False}])
+def test_who_wants_no_progress_gets_none(desk: Desk, monkeypatch: pytest.MonkeyPatch, talk: dict[str, bool]) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True, yes=True, **talk)
+    desk.run([(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(40)], rate="1/s")
+    assert "progress" not in screen.text.getvalue()
+
+
+class Stuck(io.StringIO):
+    """A terminal that was stopped with Ctrl-S."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going = threading.Event()
+        self.going.set()
+
+    def write(self, text: str) -> int:
+        self.going.wait(30)
+        return super().write(text)
+
+
+def test_a_terminal_that_takes_nothing_keeps_no_call_from_being_sent(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck()
+    desk.face = screen = Screen(monkeypatch, answer=True, yes=True, file=stuck)
+    desk.server.script = lambda seen: (
+        stuck.going.clear() or Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
+    )
+    assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
+    assert "hold" not in screen.text.getvalue()
+    stuck.going.set()
+
+
+class Gone(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, text: str) -> int:  # noqa: ARG002
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_broken_pipe_on_standard_error_is_no_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = Screen(monkeypatch, answer=True, yes=True, file=Gone())
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
+    assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
+
+
+# On a real one
+
+PROGRAM = (sys.executable, "-m", "batch")
+COLOURED = re.compile(r"\x1b\[(?:[0-9]+;)*[349][0-9]m")
+
+
+def on_terminal(folder: Path, *options: str, columns: int = 80, **environment: str) -> OnTerminal:
+    ours = {"XDG_STATE_HOME": str(folder / "state"), **environment}
+    told = ("--sandbox", "--rate", "50/s", "--reports-dir", str(folder / "reports"), "--run-id", "desk", *options)
+    command = [*PROGRAM, "run", "sample_data/returns.csv", "--action", "unassign", *told]
+    return OnTerminal(command, columns=columns, environment=ours)
+
+
+def test_the_whole_of_a_run_fits_eighty_columns_and_ends_with_what_to_open(tmp_path: Path) -> None:
+    program = on_terminal(tmp_path)
+    program.until(lambda written: "[y/N]" in written)
+    program.type("y\n")
+    assert program.finish() == 1
+    shown = [line for line in program.texts if str(tmp_path) not in line]
+    assert max(map(len, shown)) <= 80
+    end = "\n".join(program.texts)
+    assert re.search(r"14/14 calls  ━+  took 0 s  35 unassigned  2 skipped  1 failed", end)
+    assert re.search(r"See \S+/desk/report.html\nand \S+/desk/attention.csv\n", end)
+    assert COLOURED.search(program.written)
+
+
+def test_a_narrow_terminal_gets_narrow_lines(tmp_path: Path) -> None:
+    program = on_terminal(tmp_path, "--yes", columns=60)
+    assert program.finish() == 1
+    assert max(len(line) for line in program.texts if str(tmp_path) not in line) <= 60
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    program = on_terminal(tmp_path, "--yes", **environment)
+    assert program.finish() == 1
+    assert "35 unassigned" in re.sub(" +", " ", program.written) or "unassigned    35" in program.written
+    assert not COLOURED.search(program.written)
+
+
+def test_a_dumb_terminal_is_not_drawn_over(tmp_path: Path) -> None:
+    program = on_terminal(tmp_path, "--yes", TERM="dumb")
+    assert program.finish() == 1
+    assert "\x1b" not in program.written
+
+
+def off_terminal(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    told = ("--sandbox", "--rate", "50/s", "--reports-dir", str(folder / "reports"), *options)
+    command = [*PROGRAM, "run", "sample_data/returns.csv", "--action", "unassign", *told]
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_without_a_terminal_there_are_no_colours_and_messages_are_one_line(tmp_path: Path) -> None:
+    ended = off_terminal(tmp_path)
+    assert "\x1b" not in ended.stdout + ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+
+
+def test_forced_colours_do_not_make_a_screen_of_a_pipe(tmp_path: Path) -> None:
+    ended = off_terminal(tmp_path, FORCE_COLOR="1", TERM="xterm-256color")
+    assert COLOURED.search(ended.stdout)
+    assert "\r" not in ended.stderr
+    assert "━" not in ended.stderr
+
+
+def test_with_json_standard_output_is_json_alone_on_a_terminal_too(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shell = 'exec "$@" > ' + str(out)
+    told = ("--sandbox", "--rate", "50/s", "--reports-dir", str(tmp_path / "reports"), "--json")
+    run = (*PROGRAM, "run", "sample_data/returns.csv", "--action", "unassign", *told)
+    program = OnTerminal(["sh", "-c", shell, "sh", *run], environment={"XDG_STATE_HOME": str(tmp_path / "state")})
+    assert program.finish() == 1
+    assert json.loads(out.read_text())["exitCode"] == 1
+    assert "14/14 calls" in program.written
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>&- >&-", "2>&1 | head -1", "2> >(true)"])
+def test_whoever_does_not_listen_does_not_stop_the_run(tmp_path: Path, closed: str) -> None:
+    told = f"--sandbox --rate 50/s --yes --reports-dir {tmp_path}/reports --run-id r -v"
+    run = f"{' '.join(PROGRAM)} run sample_data/returns.csv --action unassign {told} {closed}"
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    script = f"set -o pipefail; {run}"
+    ended = subprocess.run(["bash", "-c", script], check=False, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    summary = json.loads((tmp_path / "reports" / "r" / "summary.json").read_text())
+    assert (summary["state"], summary["rows"]) == ("finished", 42)
