@@ -168,8 +168,8 @@ class Journal:
         self._writer: Writer | None = None
         self._reserve = Reserve(path.with_name("reserve"))
         with self._reading("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM results)") as cursor:
-            self.was_begun = bool(cursor.fetchone()[0])
-            """Had anything been attempted or settled when it was opened?"""
+            self._was_begun = bool(cursor.fetchone()[0])
+        self._settled_unasked: set[int] = set()
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""
@@ -206,6 +206,13 @@ class Journal:
         with self._reading(query) as cursor:
             for file, keys, cells in cursor:
                 yield RowBlock(file, _unpacked(keys), _unpacked(cells))
+
+    def may_know(self, call: int) -> bool:
+        """Can there be attempts at a call by former processes, or results that no answer brought?
+
+        Of most calls there cannot, and to ask costs as much as to record one.
+        """
+        return self._was_begun or call in self._settled_unasked
 
     def attempts_of(self, call: int) -> list[Attempt]:
         """The attempts at one call, oldest first."""
@@ -327,6 +334,7 @@ class Journal:
 
     async def settled(self, settlement: Settlement) -> None:
         """Record results that no answer of their own brought; on disk when this returns."""
+        self._settled_unasked.add(settlement.call)
         await self._writing().submit(lambda connection: _insert_result(connection, settlement, None))
 
     def _apply(self, write: Callable[[sqlite3.Connection], None]) -> None:

@@ -78,8 +78,10 @@ def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_
 def take_up(call: Call, journal: Journal, maximum: int) -> Work:
     """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
     everything = tuple(range(len(call.devices)))
-    history = journal.attempts_of(call.number) if journal.was_begun else []
-    settled = journal.settled_positions(call.number) if journal.was_begun else []
+    if not journal.may_know(call.number):
+        return Work(call, Split(everything, maximum))
+    history = journal.attempts_of(call.number)
+    settled = journal.settled_positions(call.number)
     if not (history or settled):
         return Work(call, Split(everything, maximum))
     answered = {attempt: positions for attempt, positions in settled if attempt}

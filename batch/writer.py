@@ -28,7 +28,7 @@ class _Order:
     write: Write
     done: "Future[Any] | asyncio.Future[Any]"
     outcome: Any = None
-    failure: Exception | None = None
+    failure: BaseException | None = None
 
     def tell(self) -> None:
         """Let the waiter go on; a cancelled one is passed over."""
@@ -128,11 +128,11 @@ class Writer:
             except Exception as exc:  # noqa: BLE001 - whatever it is, its waiters must hear of it
                 self._failure = _unwritable(exc) if isinstance(exc, sqlite3.Error) else exc
             else:
-                _tell(orders)
+                tell(orders)
                 return
         for order in orders:
             order.failure = self._failure or RuntimeError("the journal's writer has ended")
-        _tell(orders)
+        tell(orders)
 
     def _transaction(self, connection: sqlite3.Connection, orders: list[_Order]) -> None:
         """Carry out the orders, all or none. On a full disk once more, in the space put by for that."""
@@ -152,7 +152,7 @@ class Writer:
             raise
 
 
-def _tell(orders: list[_Order]) -> None:
+def tell(orders: list[_Order]) -> None:
     """Let all waiters go on; those of an event loop together, for to wake it costs more than to write."""
     of_loops: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
     for order in orders:

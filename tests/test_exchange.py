@@ -436,7 +436,7 @@ def test_the_key_travels_in_its_header_and_nowhere_else() -> None:
             exchanger = Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
             exchange = await exchanger.post("/path", BODY)
             shown = [http, vars(http), exchanger, vars(exchanger), exchange]
-            return server.heads[0], repr(shown) + str(http.headers.raw)
+            return server.heads[0], repr(shown)
 
     head, shown = run(main())
     assert head.count(KEY.encode()) == 1

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from batch import app
 from batch.fleet import Fleet
 from batch.journal import Journal
-from batch.writer import Writer
+from batch.writer import Writer, tell
 from tests.conftest import Desk, Ran
 from tests.crashing import Acts
 from tests.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, once
@@ -162,8 +162,9 @@ def _mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
         try:
             fate.step()
         except Death as death:
-            for _, done in orders:
-                done.set_exception(death)
+            for order in orders:
+                order.failure = death
+            tell(orders)
             return
         commit(self, connection, orders)
         if fate.steps is not None:
