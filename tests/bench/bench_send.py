@@ -22,8 +22,6 @@ from batch.load import load
 from batch.model import Call, InputOptions, PlanOptions
 from batch.plan import plan_calls
 from batch.sender import Face
-from batch.tally import Tally
-from batch.traffic import Traffic
 from tests.bench.swift import served
 
 CALLS = 3000
@@ -66,7 +64,7 @@ class Stopwatch(Face):
     def __init__(self) -> None:
         self.seconds = self.used = 0.0
 
-    def began(self, tally: Tally, traffic: Traffic) -> None:  # noqa: ARG002
+    def began(self) -> None:
         self.seconds, self.used = time.perf_counter(), time.process_time()
 
     def ended(self) -> None:
