@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,13 +30,15 @@ from batch.load import Loaded, load
 from batch.lock import Lock, Owner, client_name, is_held, state_folder
 from batch.log import LOGGER, logged_to
 from batch.model import ACTIONS, ExitCode, PlanOptions, Secret, Stop
-from batch.outputs import Ended, Summary, input_files, write_files
+from batch.outputs import Ended, Summary, close_books, input_files, write_files
+from batch.past import Delta, asker, compare
 from batch.plan import Plan, plan_calls
 from batch.rate import Rate
 from batch.rows import Rows, RowsBuilder
 from batch.runs import JOURNAL, LOCK
 from batch.sandbox import Limit, serve_forever, serving
 from batch.sender import Face, Job, Target, send
+from batch.since import packed, standing, unpacked
 from batch.stored import find_stored, reading
 from batch.whole import Reserve, owners_folder, require_room
 
@@ -47,8 +49,10 @@ def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
     """Everything up to sending; touches no network and leaves nothing behind. Raises BatchError."""
     with tempfile.TemporaryDirectory() as spool:
         loaded = load(config.files, config.input, spool=Path(spool))
-    plan = _checked_plan(config, loaded, clock or RealClock())
-    return digest(plan, loaded.files, config.sending.rate)
+    clock = clock or RealClock()
+    delta = _since_last(config, loaded, clock)
+    plan = _checked_plan(config, loaded, delta, clock)
+    return digest(plan, loaded.files, config.sending.rate, _told(delta))
 
 
 def run(
@@ -112,7 +116,8 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
             stop = Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None
             if journal.meta("endedAt") is None:
                 stop = Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
-            return write_files(folder, journal, _plan_of(journal), _ended(told, stop))
+            books = close_books(journal, _plan_of(journal), stop)
+            return write_files(folder, journal, books, _ended(told, stop))
         finally:
             lock.release()
 
@@ -194,22 +199,35 @@ def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> Plan:
     try:
         with tempfile.TemporaryDirectory(dir=folder) as spool:
             loaded = load(config.files, config.input, spool=Path(spool), sink=draft.add)
-        plan = _checked_plan(config, loaded, clock)
+        looked_at = clock.wall()
+        delta = _since_last(config, loaded, clock)
+        plan = _checked_plan(config, loaded, delta, clock)
         for file in loaded.files:
             for warning in file.warnings:
                 face.told("warning", f"{file.name}: {warning}")
         _check_again(config, loaded, face)
         require_room(folder, _room_for(plan, loaded, xlsx=config.xlsx))
-        if not face.planned(digest(plan, loaded.files, config.sending.rate)):
+        if not face.planned(digest(plan, loaded.files, config.sending.rate, _told(delta))):
             raise BrakeError("not confirmed", "nothing was sent")
     except BaseException:
         draft.discard()
         raise
-    draft.publish(_facts(config, loaded, plan, clock))
+    draft.publish(_facts(config, loaded, plan, clock) | _facts_since(delta, plan, looked_at))
     return plan
 
 
-def _checked_plan(config: RunConfig, loaded: Loaded, clock: Clock) -> Plan:
+def _since_last(config: RunConfig, loaded: Loaded, clock: Clock) -> Delta | None:
+    """What of the input earlier runs have settled; None unless asked for."""
+    if not config.since_last:
+        return None
+    return compare(asker(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
+
+
+def _told(delta: Delta | None) -> dict[str, Any] | None:
+    return None if delta is None else delta.as_json()
+
+
+def _checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: Clock) -> Plan:
     """The plan, if no brake holds it."""
     brakes = config.brakes
     check_trailers(loaded.files)
@@ -218,13 +236,14 @@ def _checked_plan(config: RunConfig, loaded: Loaded, clock: Clock) -> Plan:
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
-    plan = plan_calls(loaded.rows, config.plan)
-    check_plan(plan, brakes)
+    plan = plan_calls(loaded.rows, config.plan, None if delta is None else delta.left_out)
+    check_plan(plan, brakes, None if delta is None else delta.settled)
     return plan
 
 
 def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
-    if config.brakes.again or config.sandbox or len(loaded.rows) == 0:
+    # Under --since-last the same export again is a night on which nothing has changed.
+    if config.brakes.again or config.since_last or config.sandbox or len(loaded.rows) == 0:
         return
     former = former_run(loaded.files, config.sending.base_url, config.reports_dir)
     if former is not None and not face.again(former):
@@ -243,16 +262,32 @@ def _room_for(plan: Plan, loaded: Loaded, *, xlsx: bool) -> int:
 
 def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[str, object]:
     """What the journal records of a run at its start."""
+    asked_by = asker(config, loaded.files, clock.wall())
     return {
         "runId": config.run_id,
         "version": __version__,
         "startedAt": clock.wall(),
         "inputs": [asdict(file) for file in loaded.files],
-        "baseUrl": "sandbox" if config.sandbox else config.sending.base_url,
+        "baseUrl": asked_by.base_url,
+        "client": asked_by.client,
+        "lineage": asked_by.lineage,
         "sandbox": config.sandbox,
         "options": dict(config.told),
         "shape": _shape(config),
         "plan": plan.fingerprint(),
+    }
+
+
+def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
+    """What the journal records of what was left out, so that the plan can be made again from it alone."""
+    if delta is None:
+        return {}
+    return {
+        "since": _told(delta),
+        "lookedAt": looked_at,
+        "fullAt": delta.full_at,
+        "origins": [astuple(one) for one in delta.origins],
+        "leftOut": packed(plan.left_out),
     }
 
 
@@ -264,6 +299,7 @@ def _shape(config: RunConfig) -> dict[str, Any]:
         **asdict(config.plan),
         "base_url": base_url,
         "no_hold": not config.sending.hold,
+        "since_last": config.since_last,
     }
 
 
@@ -305,7 +341,8 @@ def _plan_of(journal: Journal) -> Plan:
         builder.add(file, keys)
     shape = journal.meta("shape")
     options = {name: shape[name] for name in ("chunk_size", "auto_create_devices")}
-    plan = plan_calls(builder.rows(), PlanOptions(**options))
+    left_out = journal.meta("leftOut")
+    plan = plan_calls(builder.rows(), PlanOptions(**options), None if left_out is None else unpacked(left_out))
     if plan.fingerprint() != journal.meta("plan"):
         version = journal.meta("version")
         raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
@@ -316,14 +353,15 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
     config, plan, journal = job.config, job.plan, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
-    journal.note(stop=None, endedAt=None)
+    journal.note(stop=None, endedAt=None, standing=None)
     stop = None
     if plan.calls:
         with _target(config, plan.rows, transport) as target:
             stop = send(job, target)
     journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
-    summary = write_files(config.reports_dir / str(config.run_id), journal, plan, _ended(config, stop))
-    journal.note(summary=summary.fields)
+    books = close_books(journal, plan, stop)
+    summary = write_files(config.reports_dir / str(config.run_id), journal, books, _ended(config, stop))
+    journal.note(summary=summary.fields, standing=packed(standing(plan, books.outcome, books.in_doubt)))
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary
 

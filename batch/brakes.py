@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from batch.config import Brakes
 from batch.errors import BrakeError
 from batch.model import Action, InputFile
@@ -36,9 +39,16 @@ def check_trailers(files: Iterable[InputFile]) -> None:
             )
 
 
-def check_plan(plan: Plan, brakes: Brakes) -> None:
-    """Raise BrakeError where the plan would remove more than the user allowed."""
+def check_plan(plan: Plan, brakes: Brakes, settled: npt.NDArray[np.int64] | None = None) -> None:
+    """Raise BrakeError where the plan would remove more than the user allowed.
+
+    `settled` is not 0 for rows of which an earlier run knows that they are surely so:
+    where these are sent all the same, that removes nothing.
+    """
     removals = sum(stage.devices for stage in plan.stages() if stage.action is Action.UNASSIGN)
+    if settled is not None:
+        unassign = plan.rows.frame["action"].to_numpy()[plan.order] == Action.UNASSIGN.code
+        removals -= int((unassign & (settled[plan.order] > 0)).sum())
     if brakes.max_unassign is not None and removals > brakes.max_unassign:
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",

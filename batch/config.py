@@ -8,7 +8,7 @@ import difflib
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,11 @@ class RunConfig:
     sending: Sending
     brakes: Brakes
     talk: Talk
+    profile: str | None = None
+    """The name of the profile in use."""
+    since_last: bool = False
+    full_every: float
+    """Seconds after which a run under `since_last` leaves nothing out again."""
     raw_csv: bool = False
     xlsx: bool = False
     tolerate: tuple[Outcome, ...] = ()
@@ -132,7 +137,8 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
         values["api_key_file"] = None  # the environment beats the profile
-    return _config(files, values, environ, told)
+    name = flags.get("profile") or environ.get("TELEMETRON_PROFILE") or None
+    return replace(_config(files, values, environ, told), profile=name)
 
 
 def _as_told(option: Option, texts: Sequence[str], value: Any) -> Any:
@@ -161,6 +167,8 @@ def _config(
         sending=Sending(hold=not values["no_hold"], **{name: values[name] for name in _SENDING}),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        since_last=values["since_last"],
+        full_every=values["full_every"],
         raw_csv=values["raw_csv"],
         xlsx=values["xlsx"],
         tolerate=values["tolerate"],

@@ -1,6 +1,6 @@
 """The plan in numbers, for a person who is about to say yes and for `plan --json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,10 @@ class Digest:
     devices: int
     customers: int
     duplicates: int
+    unchanged: int
+    """Rows left out because an earlier run settled them."""
+    since: Mapping[str, Any] | None
+    """With --since-last, what that came to, as in summary.json."""
     stages: Sequence[Stage]
     problems: Sequence[ProblemKind]
     rate: Rate
@@ -57,6 +61,8 @@ class Digest:
             "devices": self.devices,
             "customers": self.customers,
             "duplicates": self.duplicates,
+            "unchanged": self.unchanged,
+            "since": self.since,
             "invalid": self.invalid,
             "stages": [
                 {
@@ -75,7 +81,7 @@ class Digest:
         }
 
 
-def digest(plan: Plan, files: Sequence[InputFile], rate: Rate) -> Digest:
+def digest(plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[str, Any] | None = None) -> Digest:
     """Sum up a plan."""
     return Digest(
         files=files,
@@ -84,6 +90,8 @@ def digest(plan: Plan, files: Sequence[InputFile], rate: Rate) -> Digest:
         devices=plan.sent,
         customers=plan.customers,
         duplicates=int((plan.duplicate_of >= 0).sum()),
+        unchanged=int((plan.left_out > 0).sum()),
+        since=since,
         stages=[*plan.stages()],
         problems=_problems(plan),
         rate=rate,

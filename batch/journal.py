@@ -63,6 +63,8 @@ CREATE TABLE holdings (customer TEXT PRIMARY KEY, devices BLOB NOT NULL) WITHOUT
 CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
 
+_UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
+"""May have acted without our hearing of it: no answer, or one that left devices out."""
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
 _BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
 _BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
@@ -182,6 +184,11 @@ class Journal:
         self._connection.close()
 
     @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
+
+    @property
     def is_short_of_disk(self) -> bool:
         """Has the space that was put by been used? Then only what is under way may still be recorded."""
         return self._writer is not None and self._reserve.used
@@ -220,7 +227,7 @@ class Journal:
 
     def unclear_attempts(self) -> Iterator[Attempt]:
         """All attempts that may have acted without our hearing of it, also where an answer left devices out."""
-        return self._attempts("WHERE ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')", ())
+        return self._attempts(f"WHERE {_UNCLEAR}", ())
 
     def settlements(self) -> Iterator[Settlement]:
         """Every answer, in the order in which they were recorded."""
@@ -256,6 +263,16 @@ class Journal:
             first, last = cursor.fetchone()
         return None if first is None else (first, last)
 
+    def acted_since(self, moment: float, late: float) -> bool:
+        """Did an attempt end after that moment, or may one that nobody heard of have acted then?
+
+        `late` is how many seconds after it left such an attempt may still be carried out.
+        """
+        query = f"""SELECT EXISTS (SELECT 1 FROM attempts WHERE coalesce(ended, started) > :moment
+                    OR (started > :moment - :late AND ({_UNCLEAR})))"""  # noqa: S608 - a constant
+        with self._reading(query, {"moment": moment, "late": late}) as cursor:
+            return bool(cursor.fetchone()[0])
+
     def timeline(self, start: float, seconds: float) -> list[tuple[int, str, int]]:
         """Slice of time (from 0, each so many seconds long), what happened in it, and how often.
 
@@ -271,7 +288,7 @@ class Journal:
             return cursor.fetchall()
 
     @contextmanager
-    def _reading(self, query: str, values: Sequence[object] = ()) -> Iterator[sqlite3.Cursor]:
+    def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:
         """What a query finds; where the file turns out to be damaged, that is said in words."""
         try:
             cursor = self._connection.execute(query, values)

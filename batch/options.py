@@ -213,10 +213,12 @@ def _pattern(text: str) -> str:
 _N1, _N0 = _whole(1), _whole(0)
 
 OPTIONS: Final = (
-    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, checks=True),
-    Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
+    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL,
+           plans=True, checks=True),
+    Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False,
+           plans=True),
     Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
-    Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
+    Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports", plans=True),
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
     Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h or auto.", "RATE", Rate.parse("10/s"), plans=True),
     Option("concurrency", _N1, "Calls in flight.", "N", 8),
@@ -248,6 +250,9 @@ OPTIONS: Final = (
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N", plans=True),
     Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX", plans=True),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
+    Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False, plans=True),
+    Option("full-every", _some_seconds, "With --since-last: leave nothing out when the last full run is older.",
+           "DURATION", default=604_800.0, plans=True),
     Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False, plans=True),
     Option("allow-empty", _flag, "An input without rows is no error.", default=False, plans=True),
     Option("empty-exit-code", _whole(0, 255), "Exit code for an input without rows.", "N", plans=True),

@@ -23,6 +23,7 @@ from batch.reconcile import Books, Reconciliation
 from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.report_html import Page, Timeline, slice_seconds, write_html
 from batch.report_xlsx import write_xlsx
+from batch.since import Origin
 from batch.whole import written_whole
 
 _EVENTS_TOLD: Final = 200
@@ -65,21 +66,22 @@ class Ended:
 
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from what the journal holds. Raises UnbalancedError."""
-    books = Books(plan, [file.name for file in input_files(journal)])
+    origins = [Origin(*one).words for one in journal.meta("origins", [])]
+    books = Books(plan, [file.name for file in input_files(journal)], origins)
     for settlement in journal.settlements():
         books.settle(settlement.call, settlement.answer)
     doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
     return books.close(doubtful, stop.reason if stop else "its process ended")
 
 
-def write_files(folder: Path, journal: Journal, plan: Plan, ended: Ended) -> Summary:
+def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
     """Write all files of the run and give its summary, whose exit code is the run's.
 
     A workbook that stands there is kept up to date, asked for or not. It is the last to be
     written: it takes the longest, and no other file shall wait for it.
     """
     ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
-    books = close_books(journal, plan, ended.stop)
+    plan = books.plan
     files = input_files(journal)
     report = Report(files, books, ended.raw_csv)
     written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks())
@@ -111,7 +113,7 @@ def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) ->
     return Page(
         fields=fields,
         books=books,
-        plan=digest(books.plan, input_files(journal), rate),
+        plan=digest(books.plan, input_files(journal), rate, journal.meta("since")),
         timeline=_timeline(journal, fields["attempts"]),
     )
 
@@ -157,6 +159,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
+        "since": journal.meta("since"),
         "customers": plan.customers,
         "customersCreated": books.customers_created,
         "calls": plan.calls,

@@ -50,6 +50,7 @@ class Plan:
     groups        one record a group: stage, lane, customer, device_type (codes)
     group_of      int64[calls]     the group each call was cut from
     duplicate_of  int64[rows]      the row that a row repeats, or -1
+    left_out      int64[rows]      0, or why a row is not sent: the number of the run that settled it
     """
 
     rows: Rows
@@ -59,6 +60,7 @@ class Plan:
     groups: pd.DataFrame
     group_of: IntArray
     duplicate_of: IntArray
+    left_out: IntArray
 
     @property
     def calls(self) -> int:
@@ -129,26 +131,31 @@ class Plan:
         digest = hashlib.sha256(repr(self.options).encode())
         for column in (self.order, self.offsets, self.group_of, self.groups.to_numpy(np.int64)):
             digest.update(np.ascontiguousarray(column).data)
+        if self.left_out.any():
+            digest.update(self.left_out.data)
         return digest.hexdigest()
 
 
-def plan_calls(rows: Rows, options: PlanOptions) -> Plan:
+def plan_calls(rows: Rows, options: PlanOptions, left_out: IntArray | None = None) -> Plan:
     """Put every valid row into a call of the earliest stage that the order of the file allows.
 
     Stages alternate unassign, assign, unassign, ... counted from 1. A row goes into the
     first stage of its kind after the stage of an earlier row of its (customer, device)
     pair with the other action; an assign also after every unassign of its device that
-    stands earlier in the file. A row that repeats its pair's last action is not sent.
+    stands earlier in the file. A row that repeats its pair's last action is not sent, nor
+    is one that `left_out` gives a number: of a device with such a row all rows have one, so
+    the others go where they would go without.
     """
     valid = np.flatnonzero(rows.frame["problem"].to_numpy() == 0)
     duplicate_of, follows_assign = _pairs(rows, valid)
-    sent = valid[duplicate_of[valid] < 0]
+    left_out = np.where(duplicate_of < 0, 0 if left_out is None else left_out, 0).astype(np.int64)
+    sent = valid[(duplicate_of[valid] < 0) & (left_out[valid] == 0)]
     stage = _stages(rows, sent, follows_assign)
     groups, group_of_row = _groups(rows, sent, stage, options)
     order = sent[np.argsort(group_of_row, kind="stable")]
     offsets, group_of = _cut(groups["size"].to_numpy(), options.chunk_size)
     shown = groups[["stage", "lane", "customer", "device_type"]]
-    return Plan(rows, options, order, offsets, shown, group_of, duplicate_of)
+    return Plan(rows, options, order, offsets, shown, group_of, duplicate_of, left_out)
 
 
 def _action_of(stage: int) -> Action:

@@ -62,7 +62,8 @@ class _Answers:
 class Books:
     """One outcome for every row of a plan: filled in answer by answer, then closed."""
 
-    def __init__(self, plan: Plan, file_names: Sequence[str] = ()) -> None:
+    def __init__(self, plan: Plan, file_names: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
+        """`origins` says of each number in `plan.left_out`, from 1, what settled such a row."""
         size = len(plan.rows)
         self._plan = plan
         self._file_names = tuple(file_names)
@@ -76,6 +77,8 @@ class Books:
         self._created = np.full(size, -1, dtype=np.int8)
         self._device_id = np.full(size, -1, dtype=np.int64)
         self._device_ids = _Texts()
+        for number, words in enumerate(origins, 1):
+            self._mark(plan.left_out == number, Outcome.UNCHANGED, words)
         self._settled_twice = 0
         self._settled_devices = np.zeros(plan.calls, dtype=np.int64)
         self._created_customers: set[int] = set()
@@ -122,9 +125,9 @@ class Books:
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
                 "this is a bug; please report it and keep the run's folder",
             )
-        return self._closed()
+        return self._closed(doubts)
 
-    def _closed(self) -> "Reconciliation":
+    def _closed(self, doubts: npt.NDArray[np.int32]) -> "Reconciliation":
         call = np.zeros(len(self._outcome), dtype=np.int32)
         numbers = np.arange(1, self._plan.calls + 1, dtype=np.int32)
         call[self._plan.order] = np.repeat(numbers, np.diff(self._plan.offsets))
@@ -138,6 +141,7 @@ class Books:
             customers_created=len(self._created_customers),
             detail=self._detail,
             details=pa.array([*self._details]),
+            in_doubt=doubts > 0,
             created=self._created,
             device_id=self._device_id,
             device_ids=self._device_ids.column(),
@@ -161,6 +165,7 @@ class Reconciliation:
     call       int32  the call that held the row; 0: none
     answer     int32  position in `answers`, whose columns are texts; 0: none
     detail     int32  position in `details`
+    in_doubt   bool   may an attempt at the row have acted without our hearing of it?
     created    int8   was the device created: 0 no, 1 yes, -1 not told
     device_id  int64  position in `device_ids`; -1: none
     """
@@ -176,6 +181,7 @@ class Reconciliation:
     """Customers that this run is known to have created."""
     detail: npt.NDArray[np.int32]
     details: pa.Array
+    in_doubt: npt.NDArray[np.bool_]
     created: npt.NDArray[np.int8]
     device_id: npt.NDArray[np.int64]
     device_ids: pa.ChunkedArray

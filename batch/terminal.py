@@ -59,11 +59,11 @@ class TerminalFace(Face):
     def planned(self, plan: Digest) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
-            for line in (*map(_reading, plan.files), _headline(plan)):
+            for line in (*map(_reading, plan.files), *_since(plan), _headline(plan)):
                 self._voice.say(line)
             return True
         show_plan(plan, self._console)
-        return click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
+        return not plan.calls or click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
 
     def again(self, former: str) -> bool:
         """Ask whether to process content that a former run has processed."""
@@ -103,7 +103,8 @@ def show_plan(plan: Digest, console: Speaker) -> None:
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
-    console.tell(_headline(plan))
+    for line in (*_since(plan), _headline(plan)):
+        console.tell(line)
     if plan.problems:
         problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
         for kind in plan.problems:
@@ -238,12 +239,19 @@ def _reading(file: InputFile) -> str:
     return f"{file.name} ({written}): {columns}"
 
 
+def _since(plan: Digest) -> Sequence[str]:
+    """What --since-last came to, in a line or none."""
+    return () if plan.since is None else (f"since last: {plan.since['told']}",)
+
+
 def _headline(plan: Digest) -> str:
+    unchanged = f"{plan.unchanged:,} unchanged, " if plan.since is not None else ""
     shortest = plan.shortest_seconds
     time = "" if shortest is None else f", {duration(shortest)} or more at {plan.rate}"
     return (
         f"{_counted(plan.rows, 'row')}: {_counted(plan.devices, 'device')} of {_counted(plan.customers, 'customer')} "
-        f"in {_counted(plan.calls, 'call')}{time}; {_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
+        f"in {_counted(plan.calls, 'call')}{time}; "
+        f"{unchanged}{_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
     )
 
 

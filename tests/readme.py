@@ -16,7 +16,7 @@ def _default(option: Option) -> str:
         return "off"
     if option.default is None:
         return ""
-    seconds = {"give-up-after": "15m", "wait": "0"}
+    seconds = {"give-up-after": "15m", "wait": "0", "full-every": "7d"}
     return (
         f"`{seconds.get(option.name, f'{option.default:g}' if isinstance(option.default, float) else option.default)}`"
     )
