@@ -242,4 +242,4 @@ class Pacer:
 
 
 def _clamped(number: float, most: float) -> float:
-    return min(most, max(0.0, number)) if not math.isnan(number) else 0.0
+    return min(most, max(0.0, number))  # in this order, for then NaN makes 0

@@ -165,7 +165,7 @@ def _action_of(stage: int) -> Action:
 def _pairs(rows: Rows, valid: IntArray) -> tuple[IntArray, IntArray]:
     """For each row the row it repeats (or -1); and the rows that undo an earlier assign of their pair."""
     frame = rows.frame
-    pair = frame["customer"].to_numpy()[valid].astype(np.int64) * max(1, len(rows.devices))
+    pair = frame["customer"].to_numpy()[valid].astype(np.int64) * len(rows.devices)
     pair += frame["device"].to_numpy()[valid]
     by_pair = np.argsort(pair, kind="stable")
     pair, row = pair[by_pair], valid[by_pair]
@@ -221,7 +221,7 @@ def _groups(rows: Rows, sent: IntArray, stage: IntArray, options: PlanOptions) -
     device_type = np.zeros(len(sent), dtype=np.int64)
     if options.auto_create_devices:
         device_type = np.where(stage % 2, 0, frame["device_type"].to_numpy()[sent])
-    key = (stage * max(1, len(rows.customers)) + customer) * max(1, len(rows.device_types)) + device_type
+    key = (stage * len(rows.customers) + customer) * len(rows.device_types) + device_type
     code, _ = pd.factorize(key)
     size = np.bincount(code)
     first = np.full(len(size), len(frame), dtype=np.int64)

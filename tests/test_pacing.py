@@ -164,6 +164,45 @@ def test_departures_and_refusals_are_counted():
     assert (pacer.departures, pacer.refusals) == (1, 1)
 
 
+# From the permit to the wire
+
+
+def test_what_was_permitted_evenly_and_then_bunched_still_leaves_no_faster_than_the_rate():
+    pacer = Pacer(Rate(2))
+    assert [pacer.depart(0.0), pacer.depart(0.5)] == [0, 0]
+    assert pacer.depart(0.75) == pytest.approx(0.275)
+    assert [pacer.depart(1.025), pacer.depart(1.525)] == [0, 0]
+    assert pacer.depart(1.75) == pytest.approx(0.3)
+
+
+def test_whoever_is_told_to_wait_is_told_long_enough_to_move_any_clock():
+    pacer = Pacer(Rate(1))
+    pacer.depart(0.0)
+    assert pacer.depart(1.025 - 1e-9) == 1e-4
+
+
+def test_where_no_limit_was_told_whoever_has_leave_leaves():
+    pacer = Pacer(Rate.AUTO)
+    assert [pacer.depart(0.0) for _ in range(3)] == [0, 0, 0]
+
+
+def test_an_attempt_that_left_late_counts_from_when_it_left():
+    pacer = Pacer(Rate(1))
+    pacer.depart(0.0)
+    pacer.left_late(0.0, 0.5)
+    assert pacer.depart(1.2) == pytest.approx(0.325)
+    assert pacer.depart(1.525) == 0
+
+
+def test_a_lateness_of_a_millisecond_or_of_an_attempt_long_gone_changes_nothing():
+    pacer = Pacer(Rate(1))
+    pacer.depart(0.0)
+    pacer.left_late(0.0, 0.001)
+    assert pacer.depart(1.025) == 0
+    pacer.left_late(0.0, 2.0)
+    assert pacer.depart(2.05) == 0
+
+
 # Holds and probes
 
 
@@ -234,6 +273,7 @@ def test_an_abandoned_probe_frees_the_role():
     refused(pacer, wait=2.0)
     probe, now = leave(pacer, 3.0)
     pacer.abandoned(probe, now + 30)
+    assert pacer.held_until(now + 30) == now + 30.125
     again, later = leave(pacer, now + 30)
     assert again.probe
     assert later < now + 31
@@ -336,6 +376,25 @@ def test_attempts_in_flight_count_against_the_quota():
     leave(pacer, 0.0)
     pacer.heed([(2, 30.0)], 0.2)
     assert pacer.held_until(0.2) == pytest.approx(30.2)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda pacer, permit: pacer.succeeded(permit, 0.2),
+        lambda pacer, permit: pacer.abandoned(permit, 0.2),
+        lambda pacer, permit: pacer.throttled(permit, 0.2, None, 0.0),
+    ],
+    ids=["succeeded", "abandoned", "throttled"],
+)
+def test_an_attempt_reported_back_is_in_flight_no_more(report):
+    pacer, now, permits = Pacer(Rate(10)), 0.0, []
+    for _ in range(3):
+        permit, now = leave(pacer, now)
+        permits.append(permit)
+    report(pacer, permits[0])
+    pacer.heed([(3, 10.0)], 0.5)
+    assert pacer.rate(0.5) == pytest.approx(0.1)
 
 
 def test_the_tighter_of_two_quotas_holds_and_that_of_a_day_is_not_spread():
@@ -538,10 +597,39 @@ def test_a_restart_goes_on_with_a_running_hold_and_the_rate_it_had_found():
     assert later.rate(now) == pytest.approx(0.9 * state.plateau, rel=0.01)
 
 
-def test_a_hold_that_is_over_by_the_restart_is_no_hold():
+@pytest.mark.parametrize(("elapsed", "until"), [(0.0, 105.0), (4.5, 100.5), (5.0, None), (6.0, None)])
+def test_a_hold_goes_on_for_what_is_left_of_it_at_the_restart(elapsed, until):
     pacer = Pacer(Rate(10))
-    pacer.restore(PacerState(hold=5.0), 6.0, 100.0)
-    assert pacer.held_until(100.0) is None
+    pacer.restore(PacerState(hold=5.0), elapsed, 100.0)
+    assert pacer.held_until(100.0) == until
+
+
+def test_a_state_says_when_the_next_departure_is_due():
+    pacer = Pacer(Rate(1))
+    leave(pacer, 0.0)
+    assert pacer.snapshot(0.5) == PacerState(pytest.approx(0.475))
+    assert pacer.snapshot(5.0) == PacerState()
+
+
+def test_after_a_restart_the_first_leaves_a_gap_later_but_within_about_a_second():
+    for rate, wait in (Rate(10), 0.1525), (Rate(6, 60), 1.05):
+        pacer = Pacer(rate)
+        pacer.restore(PacerState(), 0.0, 100.0)
+        assert pacer.take(100.0) == pytest.approx(wait)
+
+
+def test_a_restart_waits_no_longer_than_the_gap_of_the_rate_it_had_found():
+    pacer = Pacer(Rate(10))
+    pacer.restore(PacerState(ahead=100.0, plateau=0.5), 0.0, 100.0)
+    assert pacer.rate(100.0) == pytest.approx(0.45)
+    assert pacer.take(100.0) == pytest.approx(1 / 0.45 + 0.05)
+
+
+@pytest.mark.parametrize("plateau", [0.0, -1.0, math.inf, math.nan])
+def test_a_rate_that_no_server_can_have_granted_is_not_believed(plateau):
+    pacer = Pacer(Rate.AUTO)
+    pacer.restore(PacerState(plateau=plateau), 0.0, 100.0)
+    assert pacer.rate(100.0) == Pacer(Rate.AUTO).rate(100.0)
 
 
 ABSURD = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 1e300])
