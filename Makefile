@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow bench clean
+.PHONY: setup check format lint types test search slow bench pictures clean
 
 setup: .venv/ready
 
@@ -37,6 +37,10 @@ slow:
 # Measurements; prints figures and ratios, asserts nothing.
 bench:
 	$(BIN)/python -m tests.bench
+
+# The README's pictures, from a run of the sample data; needs Chromium.
+pictures:
+	$(BIN)/python -m tests.pictures
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -59,11 +59,14 @@ class TerminalFace(Face):
     def planned(self, plan: Digest) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
-            for line in (*map(_reading, plan.files), *_since(plan), _headline(plan)):
+            for line in (*map(_reading, plan.files), *_since(plan), f"{_size(plan)}; {_left_out(plan)}"):
                 self._voice.say(line)
             return True
         show_plan(plan, self._console)
-        return not plan.calls or click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
+        if not plan.calls:
+            return True
+        self._console.tell("")
+        return click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
 
     def again(self, former: str) -> bool:
         """Ask whether to process content that a former run has processed."""
@@ -103,7 +106,7 @@ def show_plan(plan: Digest, console: Speaker) -> None:
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
-    for line in (*_since(plan), _headline(plan)):
+    for line in (*_since(plan), _size(plan), _left_out(plan)):
         console.tell(line)
     if plan.problems:
         problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
@@ -123,9 +126,12 @@ def show_end(summary: Summary, talk: Talk) -> None:
     if talk.quiet:
         return
     console = _Out()
+    if console.is_screen:
+        console.tell("")
     console.print(_outcomes(summary))
-    for line in (*_sent(fields), _verdict(fields)):
+    for line in _sent(fields):
         console.tell(line)
+    console.print(Text(_verdict(fields), "bold"), soft_wrap=not console.is_screen)
     console.print(f"See {summary.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     if fields["attention"]:
         console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, markup=False, soft_wrap=True)
@@ -244,15 +250,18 @@ def _since(plan: Digest) -> Sequence[str]:
     return () if plan.since is None else (f"since last: {plan.since['told']}",)
 
 
-def _headline(plan: Digest) -> str:
-    unchanged = f"{plan.unchanged:,} unchanged, " if plan.since is not None else ""
+def _size(plan: Digest) -> str:
     shortest = plan.shortest_seconds
     time = "" if shortest is None else f", {duration(shortest)} or more at {plan.rate}"
     return (
         f"{_counted(plan.rows, 'row')}: {_counted(plan.devices, 'device')} of {_counted(plan.customers, 'customer')} "
-        f"in {_counted(plan.calls, 'call')}{time}; "
-        f"{unchanged}{_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
+        f"in {_counted(plan.calls, 'call')}{time}"
     )
+
+
+def _left_out(plan: Digest) -> str:
+    unchanged = f"{plan.unchanged:,} unchanged, " if plan.since is not None else ""
+    return f"{unchanged}{_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
 
 
 def _table(*heads: str, right: Sequence[int], title: str | None = None) -> Table:
