@@ -45,6 +45,7 @@ _SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u2
 _OUTER: Final = f"^[{_SPACE}{_INVISIBLE}]+|[{_SPACE}{_INVISIBLE}]+$"
 _BLANK: Final = re.compile(f"[{_SPACE}{_INVISIBLE}]*")
 _GUARD: Final = "^'([=+@-])"
+_GUARDED_SPACE: Final = f"^'[\t\r][{_SPACE}{_INVISIBLE}]*"
 _WRAPPED: Final = '^="((?:[^"]|"")*)"$'
 _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{_INVISIBLE}]"
 _EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{_SPACE}{_INVISIBLE}]'
@@ -177,9 +178,10 @@ def action_words(options: InputOptions) -> dict[str, Action]:
 def normalised(texts: pa.Array) -> pa.Array:
     """Cells without outer white space and invisible signs, `="..."` unwrapped.
 
-    A `'` before a formula sign is our own output's guard, and goes.
+    A `'` before a formula sign or a tab is our own output's guard, and goes.
     """
     texts = pc.replace_substring_regex(texts, _OUTER, "")
+    texts = pc.replace_substring_regex(texts, _GUARDED_SPACE, "")
     texts = pc.replace_substring_regex(texts, _GUARD, r"\1")
     wrapped = pc.match_substring_regex(texts, _WRAPPED)
     if not pc.any(wrapped).as_py():

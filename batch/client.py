@@ -18,6 +18,9 @@ from batch.retry import Spent, until_settled
 from batch.split import Condemned, Positions
 from batch.traffic import Halt, Leave, Traffic
 from batch.verdict import (
+    CUSTOMER_NOT_FOUND,
+    MAYBE_DONE,
+    MAYBE_OURS,
     Doubt,
     NoAnswer,
     Settled,
@@ -212,6 +215,7 @@ class Client:
         # Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
         doubted = {at for at in results if tried[at][1] or (unclear and work.held_before is None)}
         results |= {at: _attributed(results[at], work.call.action, work.held(at)) for at in doubted}
+        results |= {at: _doubting(result) for at, result in results.items() if tried[at][1]}
         answered_at = None if status is None else self._wall()
         return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
 
@@ -257,12 +261,18 @@ def _attributed(result: DeviceResult, action: Action, held_before: bool | None) 
     if not done_already:
         return result
     if held_before is None:
-        doubt = "an earlier attempt went unanswered, so this may be this run's own work"
-        return replace(result, detail=f"{result.detail}; {doubt}" if result.detail else doubt)
+        return replace(result, detail=f"{result.detail}; {MAYBE_OURS}" if result.detail else MAYBE_OURS)
     if held_before is (action is Action.ASSIGN):
         return result
     done = Outcome.ASSIGNED if action is Action.ASSIGN else Outcome.UNASSIGNED
     return replace(result, outcome=done, detail="done by an earlier attempt, whose answer was lost")
+
+
+def _doubting(result: DeviceResult) -> DeviceResult:
+    """The result when an earlier attempt went unanswered: that the repeat was refused does not undo it."""
+    if result.outcome is not Outcome.FAILED or result.detail == CUSTOMER_NOT_FOUND:
+        return result
+    return replace(result, detail=f"{result.detail}; {MAYBE_DONE}")
 
 
 def _stored(call: Call, asked: Positions) -> Positions | None:

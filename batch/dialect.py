@@ -69,6 +69,7 @@ _MARKS: Final = (
 )
 _DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_GUARDED: Final = ("'=", "'+", "'-", "'@")
 _IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
@@ -193,14 +194,16 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
         for delimiter in delimiters:
             reader = csv.reader(texts[at:], delimiter=delimiter)
             try:
-                cells = tuple(_trimmed(cell) for cell in next(reader))
+                cells = tuple(trimmed(cell) for cell in next(reader))
             except csv.Error:  # a cell beyond the reader's limit is no header
                 continue
             yield _Sighting(cells, at + 1, reader.line_num, delimiter, column_hits(cells, options))
 
 
-def _trimmed(header: str) -> str:
-    return header.strip("\ufeff\u200b\u2060").strip()
+def trimmed(header: str) -> str:
+    """A header without outer white space, and without the sign by which we keep spreadsheets from running it."""
+    text = header.strip("\ufeff\u200b\u2060").strip()
+    return text[1:] if text[:2] in _GUARDED else text
 
 
 def _shown(header: str) -> str:
@@ -214,15 +217,16 @@ def column_hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[i
     if unknown:
         raise ConfigError(f"--column {min(unknown)}=... names no column of ours", f"the names are {', '.join(ALIASES)}")
     wanted = [*required_fields(options), "action", "deviceType"]
-    said = {field: _said_hits(cells, header) for field, header in options.columns.items()}
+    said = {field: said_hits(cells, header) for field, header in options.columns.items()}
     taken = {at for hits in said.values() for at in hits}
     return {
         field: said[field] if field in said else _named_hits(cells, field, taken) for field in dict.fromkeys(wanted)
     }
 
 
-def _said_hits(cells: Sequence[str], header: str) -> list[int]:
-    exact = [at for at, cell in enumerate(cells) if cell == _trimmed(header)]
+def said_hits(cells: Sequence[str], header: str) -> list[int]:
+    """The columns that a header named by the user stands over."""
+    exact = [at for at, cell in enumerate(cells) if cell == trimmed(header)]
     return exact or [at for at, cell in enumerate(cells) if cell and folded(cell) == folded(header)]
 
 

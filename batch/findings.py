@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.model import OUTCOMES, Action, Outcome
+from batch.model import ACTIONS, OUTCOMES, Action, Outcome
 from batch.reconcile import Reconciliation
 from batch.rows import RowBlock
 from batch.verdict import CUSTOMER_NOT_FOUND
@@ -22,6 +22,7 @@ _CAUSES: Final = 30
 _LINES: Final = 10
 _CUSTOMERS: Final = 50
 _TRANSFERS: Final = 100
+_NOT_UNDONE: Final = 50
 
 _QUOTED: Final = (('(?s)".*"', '"…"'),)
 """The loader quotes one cell, which may hold quotes itself."""
@@ -67,6 +68,32 @@ class Transfer:
     given: str
     """Outcomes of the two rows."""
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What undo.csv takes back of a run, and what it cannot."""
+
+    rows: int
+    """Changes that it takes back."""
+    left_out: int
+    """Rows that changed something, or perhaps, and that it leaves as they are."""
+    first: Sequence["LeftOut"]
+    customers: int
+    """Customers that the run created: nothing removes them."""
+    devices: int
+    """Devices that it created."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that undo.csv does not take back."""
+
+    line: str
+    customer: str
+    device: str
+    action: str
+    outcome: str
 
 
 def in_a_sentence(rows: int, attention: int) -> str:
@@ -146,7 +173,7 @@ def _fold(texts: pa.Array, folds: Iterable[tuple[str, str]]) -> pa.Array:
     return texts
 
 
-# Customers and transfers
+# Customers, transfers, and what can be undone
 
 
 def created_customers(books: Reconciliation) -> list[str]:
@@ -203,4 +230,28 @@ def _transfer(books: Reconciliation, taken: int, given: int, state: str) -> Tran
         taken=OUTCOMES[books.outcome[taken]],
         given=OUTCOMES[books.outcome[given]],
         state=state,
+    )
+
+
+def find_undo(books: Reconciliation) -> Undo:
+    """What undo.csv takes back, and the first rows that it leaves out."""
+    rows = np.flatnonzero(books.not_undone())
+    return Undo(
+        rows=int(books.surely_changed().sum()),
+        left_out=len(rows),
+        first=[_left_out(books, row) for row in rows[:_NOT_UNDONE].tolist()],
+        customers=books.customers_created,
+        devices=int((books.created == 1).sum()),
+    )
+
+
+def _left_out(books: Reconciliation, row: int) -> LeftOut:
+    rows = books.plan.rows
+    customer, device, action = (int(rows.frame[name].to_numpy()[row]) for name in ("customer", "device", "action"))
+    return LeftOut(
+        line=_place(books, row),
+        customer=rows.customers[customer].as_py(),
+        device=rows.devices[device].as_py(),
+        action=ACTIONS[action],
+        outcome=OUTCOMES[books.outcome[row]],
     )

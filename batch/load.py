@@ -19,15 +19,18 @@ import pyarrow.compute as pc
 from batch.cells import KeyCells, check, is_blank, is_trailer, normalised, shown
 from batch.dialect import Dialect, find_dialect
 from batch.errors import InputError
+from batch.fed_back import as_written, our_header, refuse_contradiction
 from batch.model import InputFile, InputOptions, Problem
 from batch.parse import Piece, cells_of, closing_text, parsed
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
 from batch.serials import LostZeros, Neighbours
-from batch.stored import Kind, Stored, find_stored, find_text, reading
+from batch.stored import Kind, Stored, Text, find_stored, find_text, reading
 from batch.workbook import Sheet, find_sheet
 
 _HEAD: Final = 4 << 20
 """Bytes of text in which the header must be found."""
+_FIRST: Final = 1 << 16
+"""Bytes of text that show whether this program wrote it."""
 _MAY_BE_TRAILER: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
 
 
@@ -47,7 +50,9 @@ class _Source:
     encoding: str
     warnings: tuple[str, ...]
     pieces: Iterable[Piece]
-    guessed: bool
+    options: InputOptions
+    """Those that hold for this file."""
+    guessed: bool = False
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -121,7 +126,7 @@ def _load_file(
         source = _source(stored, options)
     rows = 0
     seen = _Seen()
-    blocks = _row_blocks(number, source, options, seen)
+    blocks = _row_blocks(number, source, seen)
     while True:
         with reading(path):  # what `take` raises is not the file's fault
             block = next(blocks, None)
@@ -156,14 +161,30 @@ def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> Inpu
 def _source(stored: Stored, options: InputOptions) -> _Source:
     if stored.kind is Kind.WORKBOOK:
         sheet = find_sheet(stored.path, options)
-        return _Source(sheet.dialect, "xlsx", sheet.warnings, _sheet_pieces(sheet), guessed=False)
-    text = find_text(stored, options.encoding)
+        return _Source(
+            sheet.dialect,
+            "xlsx",
+            sheet.warnings,
+            _sheet_pieces(sheet),
+            as_written(stored.name, sheet.dialect.header, options),
+        )
+    text, options = _text(stored, options)
     head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
-        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), guessed=False)
+        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), options)
     dialect = find_dialect(head, text.encoding, options)
     pieces = parsed(_after(text.pieces(), dialect.start), dialect, options)
-    return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, guessed=text.guessed)
+    return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, options, guessed=text.guessed)
+
+
+def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions]:
+    """The text of a file, and the options that hold for it."""
+    with stored.open() as file:
+        header = our_header(stored.name, file.read(_FIRST))
+    text = find_text(stored, None if header else options.encoding)
+    if header and text.guessed:  # saved again by a person's spreadsheet
+        text = find_text(stored, options.encoding)
+    return text, as_written(stored.name, header, options)
 
 
 def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
@@ -183,19 +204,19 @@ def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
         line += len(rows)
 
 
-def _row_blocks(file: int, source: _Source, options: InputOptions, seen: _Seen) -> Iterator[RowBlock]:
+def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
     """The pieces judged, without empty records; the last row may turn out to be a trailer."""
     held: RowBlock | None = None
     closing: tuple[str, ...] = ()
     for piece in _ahead(iter(source.pieces)):
-        block = _judged(file, piece, source, options, seen)
+        block = _judged(file, piece, source, seen)
         if block.keys.num_rows:
             if held is not None:
                 seen.add(held.keys)
                 yield held
             held, closing = block, piece.closing
-    if options.trailer_count is not None:
-        held = _without_trailer(held, closing, options.trailer_count, seen)
+    if source.options.trailer_count is not None:
+        held = _without_trailer(held, closing, source.options.trailer_count, seen)
     if held is not None:
         held = _with_trailer(held)
         seen.add(held.keys)
@@ -211,7 +232,10 @@ def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
             yield piece
 
 
-def _judged(file: int, piece: Piece, source: _Source, options: InputOptions, seen: _Seen) -> RowBlock:
+def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
+    if source.dialect is not None:
+        refuse_contradiction(source.dialect.header, piece.cells, source.options)
+
     def column(field: str) -> pa.Array | None:
         at = source.columns.get(field)
         return None if at is None else piece.cells.column(at)
@@ -225,7 +249,7 @@ def _judged(file: int, piece: Piece, source: _Source, options: InputOptions, see
             device_type=column("deviceType"),
             faults=piece.faults,
         ),
-        options,
+        source.options,
         guessed=source.guessed,
         neighbours=seen.neighbours,
     )
@@ -263,7 +287,7 @@ def _without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: st
         last = f'"{shown(closing[0])}"' if closing else "nothing"
         raise InputError(
             f"no trailer as --trailer-count describes it: the last line is {last}",
-            "look whether the export is complete; a file that has no trailer is read without --trailer-count",
+            "look whether the export is complete; a file that has no trailer is read with --trailer-count ''",
         )
     number = re.sub(r"[\s.,']", "", found[1] or "")
     if not re.fullmatch("[0-9]{1,18}", number):

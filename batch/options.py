@@ -200,7 +200,10 @@ def _encoding(text: str) -> str:
     return text.strip()
 
 
-def _pattern(text: str) -> str:
+def _pattern(text: str) -> str | None:
+    """Read a pattern with one group; an empty text takes back what a profile says."""
+    if not text:
+        return None
     try:
         groups = re.compile(text).groups
     except (re.error, OverflowError, RecursionError) as exc:

@@ -17,6 +17,7 @@ from batch.errors import UnbalancedError
 from batch.model import ACTIONS, OUTCOMES, Action, Answer, Outcome
 from batch.plan import Plan
 from batch.rows import RowBlock
+from batch.verdict import MAYBE_DONE, MAYBE_OURS
 
 _OPEN: Final = -1
 _CHUNK: Final = 1 << 16
@@ -202,9 +203,39 @@ class Reconciliation:
         """Rows that want attention, by outcome, every outcome named."""
         return _by_outcome(self.outcome[self.attention()])
 
+    def unclear(self) -> npt.NDArray[np.bool_]:
+        """For each row: may this run have changed what the API holds, without anybody knowing?"""
+        said = [pc.match_substring(self.details, words) for words in (MAYBE_OURS, MAYBE_DONE)]
+        in_doubt = pc.or_(*said).to_numpy(zero_copy_only=False)
+        return np.asarray((self.outcome == Outcome.UNCONFIRMED.code) | in_doubt[self.detail], dtype=bool)
+
     def surely_changed(self) -> npt.NDArray[np.bool_]:
-        """For each row: did this run, for certain, change what the API holds?"""
-        return np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code])
+        """For each row: is this a change, for certain, from what the API held before this run?
+
+        What a row changed that follows an unclear one on its pair was perhaps this run's
+        own work just before.
+        """
+        changed = np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code])
+        changed[self._after_unclear(changed)] = False
+        return changed
+
+    def not_undone(self) -> npt.NDArray[np.bool_]:
+        """For each row: did it change something, or perhaps, that undo.csv does not take back?"""
+        unclear = self.unclear()
+        unclear[self._after_unclear(np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code]))] = True
+        return unclear
+
+    def _after_unclear(self, changed: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Rows that changed something, on pairs of which the first change is an unclear one."""
+        unclear = self.unclear()
+        if not unclear.any():
+            return np.empty(0, dtype=np.int64)
+        rows = np.flatnonzero(changed | unclear)
+        frame = self.plan.rows.frame
+        customer, device = (frame[name].to_numpy()[rows].astype(np.int64) for name in ("customer", "device"))
+        pair = customer * max(1, len(self.plan.rows.devices)) + device
+        _, first, of = np.unique(pair, return_index=True, return_inverse=True)
+        return rows[unclear[rows[first]][of] & changed[rows]]
 
     def columns(self, block: RowBlock, first: int) -> dict[str, pa.Array]:
         """What is to be reported of the rows of a block, as texts by column name.

@@ -99,6 +99,10 @@ Verdict = TryAgain | Throttled | TooMany | Suspect | Settled | StopRun
 
 LONGEST_BACKOFF: Final = 30.0
 CUSTOMER_NOT_FOUND: Final = "customer not found"
+MAYBE_OURS: Final = "an earlier attempt went unanswered, so this may be this run's own work"
+"""Said of what is found done already, where it is not known who did it."""
+MAYBE_DONE: Final = "but an earlier attempt went unanswered, and may have been carried out"
+"""Said of what is refused now."""
 
 _NO_VALID_DEVICES: Final = re.compile(r"\bno valid (device|identifier)", re.IGNORECASE)
 _TOO_MANY: Final = re.compile(r"too (many|large|long)", re.IGNORECASE)

@@ -544,3 +544,8 @@ def test_variables_that_only_look_like_ours_are_found() -> None:
         "TELEMETRON_RATE": "1/s",
     }
     assert [*unknown_variables(environ)] == ["TELEMETRON_RATES"]
+
+
+def test_an_empty_pattern_takes_back_the_trailer_of_a_profile() -> None:
+    profile = "[p]\ntrailer-count = '^T1,([0-9]+)'"
+    assert resolved({"trailer_count": ""}, profile=profile).input.trailer_count is None

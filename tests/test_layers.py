@@ -31,6 +31,7 @@ LAYERS = {
     },
     3: {
         "stored",
+        "fed_back",
         "parse",
         "workbook",
         "writer",

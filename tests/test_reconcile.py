@@ -10,6 +10,7 @@ from batch.errors import UnbalancedError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
 from batch.plan import Plan
 from batch.reconcile import Books, Reconciliation, inverse
+from batch.verdict import MAYBE_DONE, MAYBE_OURS
 from tests.builders import A, B, C, Row, block_of, keys_of, planned
 
 GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
@@ -20,6 +21,9 @@ ROW = st.tuples(
     st.sampled_from(["assign", "unassign"]),
     st.sampled_from(["", "", "", "EMAIL"]),
 )
+
+UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, detail=MAYBE_OURS)
+REFUSED = DeviceResult(Outcome.FAILED, detail=f"locked; {MAYBE_DONE}")
 
 
 def answer(*outcomes: Outcome, **told: object) -> Answer:
@@ -278,6 +282,30 @@ def test_only_what_was_assigned_and_unassigned_is_surely_changed() -> None:
     books = closed(planned(rows), (1, answer(*SENT)))
     changed = [outcome for outcome, sure in zip(SENT, books.surely_changed(), strict=True) if sure]
     assert changed == [Outcome.ASSIGNED, Outcome.UNASSIGNED]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sure", "left"),
+    [
+        (UNSURE, Outcome.UNASSIGNED, [], [0, 1]),
+        (Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, [1], []),
+        (Outcome.ASSIGNED, Outcome.UNCONFIRMED, [0], [1]),
+        (Outcome.FAILED, Outcome.UNASSIGNED, [1], []),
+        (REFUSED, Outcome.UNASSIGNED, [], [0, 1]),
+    ],
+)
+def test_what_follows_an_unclear_row_on_its_pair_is_no_sure_change_from_before_the_run(
+    first: Outcome | DeviceResult, second: Outcome, sure: list[int], left: list[int]
+) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")]
+    plan = planned(rows)
+    ends = {(A, "assign"): first, (A, "unassign"): second, (B, "assign"): Outcome.FAILED}
+    calls = [(number, plan.call(number)) for number in range(1, plan.calls + 1)]
+    told = [(number, ends[call.customer, str(call.action)]) for number, call in calls]
+    results = [(number, one if isinstance(one, DeviceResult) else DeviceResult(one)) for number, one in told]
+    books = closed(plan, *((number, Answer({0: result})) for number, result in results))
+    assert [at for at, is_sure in enumerate(books.surely_changed()) if is_sure] == sure
+    assert [at for at, is_left in enumerate(books.not_undone()) if is_left] == left
 
 
 def test_a_customer_created_counts_once_however_many_calls_say_so() -> None:

@@ -468,7 +468,7 @@ def test_the_page_has_landmarks_labels_and_scopes(hostile: str) -> None:
     assert len(ids) == len(set(ids))
     labels = [one["aria-labelledby"] for one in elements.named("section", "svg") if "aria-labelledby" in one]
     assert set(" ".join(filter(None, labels)).split()) <= set(ids)
-    assert len(elements.named("section")) == 7
+    assert len(elements.named("section")) == 8
     assert {one["for"] for one in elements.named("label")} == {one["id"] for one in elements.named("input")}
 
 

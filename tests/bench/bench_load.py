@@ -62,7 +62,7 @@ def read_only(path: Path) -> None:
 def read_and_check(path: Path) -> None:
     stored = find_stored(str(path), path.parent)
     stored.sha256()
-    for _ in _row_blocks(0, _source(stored, PLAIN), PLAIN, _Seen()):
+    for _ in _row_blocks(0, _source(stored, PLAIN), _Seen()):
         pass
 
 
