@@ -93,7 +93,7 @@ def _errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
         _complain("Error: not confirmed; nothing was sent")
         raise SystemExit(ExitCode.NOT_STARTED) from None
     except KeyboardInterrupt:
-        _complain("Stopped; nothing was sent. Run the same command again.")
+        _complain("Stopped. Run the same command again.")
         raise SystemExit(ExitCode.STOPPED) from None
     except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
         if verbose:

@@ -69,7 +69,8 @@ def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], I
 
 def write_attention(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write the rows that want attention in the input's own columns, to be corrected and fed back."""
-    own = [header for header in _headers(report.files) if header[0] not in ("outcome", "detail")]
+    keys = _key_headers(report.files)
+    own = [header for header in _headers(report.files) if header[0] not in ("outcome", "detail") or header in keys]
     names = [*(text for text, _ in own), "outcome", "detail"]
     return _write(path, names, _wanting(report, blocks, own), raw=report.raw)
 

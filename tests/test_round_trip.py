@@ -310,3 +310,11 @@ def test_what_a_run_created_is_said_to_stay(desk: Desk) -> None:
     assert "What it created stays" in page
     assert "1&nbsp;customer and 1&nbsp;device." in page
     assert "undo.csv cannot take this back" in page
+
+
+def test_a_key_column_named_like_one_of_ours_is_never_taken_for_it(desk: Desk) -> None:
+    column = ["deviceIdentifier=detail"]
+    ran = desk.run("customerEmail,detail\na@x.com,UNKNOWN-1\n", column=column, action="assign")
+    assert ran.outcomes == ["skipped"]
+    with pytest.raises(InputError, match="deviceIdentifier is found 2 times"):
+        desk.run(str(ran.folder / "attention.csv"), run_id="fed", column=column, action="assign")
