@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import random
-import re
 import select
 import shutil
 import signal
@@ -37,6 +36,7 @@ from batch.outputs import FILES
 from batch.plan import Plan, plan_calls
 from batch.rows import RowsBuilder
 from batch.sandbox import HOST, PATH, stand_in
+from tests.listening import Background, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Says, Seen
 
 ROOT = Path(__file__).parent.parent
@@ -255,8 +255,7 @@ class Server:
         self.base_url = ""
         self.renew()
         self._busy = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
+        self._background = Background()
 
     def renew(self) -> None:
         """A new world, and nothing heard."""
@@ -267,24 +266,17 @@ class Server:
         self._api = httpx2.ASGITransport(app=stand_in(self.fleet))
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        listening = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._converse, HOST, 0), self._loop)
-        self._listener = listening.result()
+        self._background.__enter__()
+        self._listener = self._background.do(asyncio.start_server(self._converse, HOST, 0))
         self.base_url = f"http://{HOST}:{self._listener.sockets[0].getsockname()[1]}{PATH}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._background.do(self._close())
+        self._background.__exit__()
 
     async def _close(self) -> None:
         self._listener.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     def settle(self) -> None:
         """Wait until what dead programs have left on the way has been done."""
@@ -306,11 +298,8 @@ class Server:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and what becomes of it; gives whether the connection lives on."""
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
-        assert length is not None
-        body = await reader.readexactly(int(length[1]))
-        seen = Seen(len(self.heard) + 1, time.monotonic(), head.split(b" ", 2)[1].decode(), json.loads(body), {})
+        path, headers, body = await request_from(reader)
+        seen = Seen(len(self.heard) + 1, time.monotonic(), path, body, headers)
         heard = Heard(seen)
         self.heard.append(heard)
         self._busy += 1
@@ -318,7 +307,7 @@ class Server:
             await asyncio.sleep(self.latency())
             event = self.script(seen)
             # Not interrupted: a client that goes away does not undo what it has asked for.
-            answer = await asyncio.shield(self._act(heard, body)) if _acts(event) else None
+            answer = await asyncio.shield(self._act(heard)) if _acts(event) else None
         finally:
             self._busy -= 1
         if isinstance(event, Hangs):
@@ -327,35 +316,28 @@ class Server:
         if isinstance(event, Loses):
             return False
         if isinstance(event, Says) or (isinstance(event, Acts) and event.says is not None):
-            answer = _words(event if isinstance(event, Says) else event.says)  # type: ignore[arg-type]
+            answer = event if isinstance(event, Says) else event.says
         assert answer is not None
         cut = isinstance(event, Acts) and event.says is None
-        writer.write(answer[: -(len(answer) // 8)] if cut else answer)
+        whole = packed(answer)
+        writer.write(whole[: -(len(whole) // 8)] if cut else whole)
         await writer.drain()
         return not cut
 
-    async def _act(self, heard: Heard, body: bytes) -> bytes:
+    async def _act(self, heard: Heard) -> Says:
         """Let the stand-in do its work, and note what it changed."""
-        headers = {"x-api-key": KEY, "content-type": "application/json"}
-        request = httpx2.Request("POST", f"http://{HOST}{heard.seen.path}", headers=headers, content=body)
-        answer = await self._api.handle_async_request(request)
-        told = json.loads(await answer.aread())
-        if answer.status_code == 200:
+        answer = await carried_out(self._api, heard.seen)
+        if answer.status == 200:
+            told = json.loads(answer.body)
             heard.executed = True
             gave = {device["identifier"] for device in told.get("assignedDevices", ())}
             heard.changed = frozenset(gave | set(told.get("unassignedDevices", ())))
             self.shared += [device for device in heard.seen.devices if len(self.fleet.owners(device)) > 1]
-        return _words(Says(answer.status_code, told))
+        return answer
 
 
 def _acts(event: Any) -> bool:
     return event is None or isinstance(event, Acts) or (isinstance(event, Loses | Hangs) and event.acted)
-
-
-def _words(says: Says) -> bytes:
-    content = says.body if isinstance(says.body, bytes) else json.dumps(says.body).encode()
-    headers = "".join(f"{name}: {text}\r\n" for name, text in says.headers.items())
-    return f"HTTP/1.1 {says.status} So\r\ncontent-length: {len(content)}\r\n{headers}\r\n".encode() + content
 
 
 def refusing(name: str) -> Callable[[Seen], Event]:

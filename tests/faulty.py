@@ -9,20 +9,20 @@ import json
 import math
 import socket
 import struct
-import threading
+import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import httpx2
 
 from batch.fleet import Fleet
 from batch.sandbox import HOST, PATH, stand_in
+from tests.listening import Background, Wire, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Rewrites, Says, Seen
 
-_REASONS = {200: "OK", 307: "Temporary Redirect", 401: "Unauthorized", 429: "Too Many Requests", 502: "Bad Gateway"}
 _BYTE_EVERY = 0.2
 
 
@@ -116,17 +116,17 @@ class FaultyServer:
 
     def __enter__(self) -> Self:
         self._api = httpx2.ASGITransport(app=stand_in(self.fleet, api_key=self.api_key))
+        self._working: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[None]] = set()
         listener = socket.create_server((HOST, 0), backlog=256)
         self.port = listener.getsockname()[1]
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(listener)), name="faulty", daemon=True)
-        self._thread.start()
-        self._ready.wait()
+        self._background = Background().__enter__()
+        self._background.do(self._open_port(listener))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+        self.refuse_connections()
+        self._background.__exit__()
         self.fleet.close()
 
     @property
@@ -135,26 +135,11 @@ class FaultyServer:
 
     def refuse_connections(self) -> None:
         """Close the port and all that is open; whoever comes now is refused by the kernel."""
-        self._call(self._close_port())
+        self._background.do(self._close_port())
 
     def accept_connections(self) -> None:
         """Open the same port again."""
-        self._call(self._open_port(socket.create_server((HOST, self.port), backlog=256)))
-
-    def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    async def _main(self, listener: socket.socket) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
-        self._working: set[asyncio.Task[None]] = set()
-        self._late: set[asyncio.Task[None]] = set()
-        await self._open_port(listener)
-        self._ready.set()
-        await self._end.wait()
-        await self._close_port()
-        for task in self._late:
-            task.cancel()
+        self._background.do(self._open_port(socket.create_server((HOST, self.port), backlog=256)))
 
     async def _open_port(self, listener: socket.socket) -> None:
         self._server = await asyncio.start_server(self._connected, sock=listener)
@@ -177,7 +162,7 @@ class FaultyServer:
                 self.slam -= 1
                 _reset(writer)
             else:
-                await self._serve(reader, writer, self.connections)
+                await self._serve((reader, writer), self.connections)
         except (OSError, EOFError, asyncio.CancelledError):
             pass
         finally:
@@ -185,27 +170,21 @@ class FaultyServer:
             self._working.discard(task)
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
+    async def _serve(self, wire: Wire, connection: int) -> None:
         nth, goes_on = 0, True
         while goes_on:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            at, nth = self._loop.time(), nth + 1
-            fields = (line.partition(":") for line in head[1:] if line)
-            headers = {name.lower(): text.strip() for name, _, text in fields}
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            path = head[0].split()[1]
-            arrived = Arrived(len(self.seen) + 1, at, path, json.loads(body or b"{}"), headers, connection, nth)
+            path, headers, body = await request_from(wire[0])
+            nth += 1
+            arrived = Arrived(len(self.seen) + 1, time.monotonic(), path, body, headers, connection, nth)
             self.seen.append(arrived)
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
             try:
-                goes_on = await self._carry_out(self.script(arrived), arrived, (reader, writer))
+                goes_on = await self._carry_out(self.script(arrived), arrived, wire)
             finally:
                 self.in_flight -= 1
 
-    async def _carry_out(
-        self, fault: Fault, arrived: Arrived, wire: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-    ) -> bool:
+    async def _carry_out(self, fault: Fault, arrived: Arrived, wire: Wire) -> bool:
         """Do to one request what is scripted for it; True if its connection goes on."""
         writer = wire[1]
         await asyncio.sleep(self.latency)
@@ -215,65 +194,46 @@ class FaultyServer:
         match fault:
             case Says():
                 self.refusals += fault.status == 429
-                content = fault.body if isinstance(fault.body, bytes) else json.dumps(fault.body).encode()
-                writer.write(_packed(fault.status, content, fault.headers))
+                writer.write(packed(fault))
             case Raw(content):
                 writer.write(content)
             case Cuts(share):
-                whole = _packed(*await self._act(arrived))
+                whole = packed(await carried_out(self._api, arrived))
                 writer.write(whole[: math.ceil(len(whole) * share)])
             case _:
                 await self._answer(fault, arrived, writer)
         await writer.drain()
         return not isinstance(fault, Raw | Cuts | Leaves)
 
-    async def _break_off(
-        self, fault: Fault, arrived: Arrived, wire: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-    ) -> None:
+    async def _break_off(self, fault: Fault, arrived: Arrived, wire: Wire) -> None:
         """Act or not, and never get to the end of an answer."""
         reader, writer = wire
         if isinstance(fault, ActsLate):
             self._late.add(asyncio.create_task(self._act_late(arrived, fault.seconds)))
         elif isinstance(fault, Hangs | Loses | Resets | Drips) and fault.acted:
-            await self._act(arrived)
+            await carried_out(self._api, arrived)
         if isinstance(fault, Hangs | ActsLate):
             await reader.read()  # until the other side hangs up
         elif isinstance(fault, Resets):
             _reset(writer)
         elif isinstance(fault, Drips):
-            for byte in _packed(200, b" " * 10_000):
+            for byte in packed(Says(200, b" " * 10_000)):
                 if reader.at_eof():
                     break
                 writer.write(bytes([byte]))
                 await asyncio.sleep(_BYTE_EVERY)
 
     async def _answer(self, fault: Fault, arrived: Arrived, writer: asyncio.StreamWriter) -> None:
-        status, content = await self._act(arrived)
+        says = await carried_out(self._api, arrived)
         if isinstance(fault, Rewrites):
-            content = json.dumps(fault.how(json.loads(content))).encode()
-        elif status == 200:
+            says = replace(says, body=fault.how(json.loads(says.body)))
+        elif says.status == 200:
             self.told.update((arrived.action, arrived.customer, device) for device in arrived.devices)
-        writer.write(_packed(status, content, fault.headers if isinstance(fault, Adds) else {}))
-
-    async def _act(self, arrived: Arrived) -> tuple[int, bytes]:
-        request = httpx2.Request(
-            "POST",
-            f"http://{HOST}{arrived.path}",
-            content=json.dumps(arrived.body).encode(),
-            headers={"x-api-key": arrived.headers.get("x-api-key", "")},
-        )
-        response = await self._api.handle_async_request(request)
-        return response.status_code, await response.aread()
+        writer.write(packed(replace(says, headers=fault.headers) if isinstance(fault, Adds) else says))
 
     async def _act_late(self, arrived: Arrived, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._act(arrived)
-
-
-def _packed(status: int, content: bytes, headers: Mapping[str, str] | None = None) -> bytes:
-    fields = {"content-type": "application/json", **(headers or {}), "content-length": str(len(content))}
-    lines = "".join(f"{name}: {text}\r\n" for name, text in fields.items())
-    return f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}\r\n{lines}\r\n".encode() + content
+        await carried_out(self._api, arrived)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.crashing import KILLED, Acts, Forge, Heard, Left, Place, Server, left_by
+from tests.crashing import KILLED, Acts, Forge, Heard, Left, Place, Server, left_by, refusing
 from tests.scripted import Hangs, Loses, Says, Seen
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ def faulty(chance: random.Random, met: Counter[str]) -> Callable[[Seen], Any]:
             event = FAULTS[name][1]
             is_refused = any(device.startswith(POISON) for device in seen.devices)
             return _unacted(event) if is_refused else event
-        return refused(seen)
+        return refusing(POISON)(seen)
 
     return script
 
@@ -79,11 +79,6 @@ def _unacted(event: Any) -> Any:
     if isinstance(event, Acts):
         return event.says or Loses(acted=False)
     return type(event)(acted=False) if isinstance(event, Loses | Hangs) else event
-
-
-def refused(seen: Seen) -> Any:
-    bad = [device for device in seen.devices if device.startswith(POISON)]
-    return Says(400, {"error": "Something about a device is wrong"}) if bad else None
 
 
 @dataclass
