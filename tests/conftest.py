@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 httpx2.alias_httpx()  # before respx is imported, which patches what `httpx` names
 
@@ -25,6 +25,9 @@ from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402
 # The same examples each time, so that a commit's verdict is its own; `make search` looks for new ones.
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+# Whether a mutant is noticed at all: by which smallest example does not matter, and fewer have to do.
+found = (Phase.explicit, Phase.generate)
+settings.register_profile("mutants", deadline=None, derandomize=True, max_examples=30, database=None, phases=found)
 settings.load_profile("same")
 
 T = TypeVar("T")
