@@ -224,7 +224,7 @@ def _state(view: View, room: int) -> Iterator[Piece]:
     if view.over:
         return
     if condition.stop:
-        yield "stopping: calls under way are finished", Tone.WAITING
+        yield "stopping: letting calls under way finish", Tone.WAITING
     elif view.down_at is not None:
         since = f"{datetime.fromtimestamp(view.down_at):%H:%M}"
         long, short = (

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from batch.clock import iso
@@ -62,15 +63,20 @@ def _line(folder: Path) -> RunLine:
         if fields and journal.meta("endedAt") is not None:
             return _ended(folder, fields)
         begun = {"startedAt": iso(journal.meta("startedAt")), "input": _input(journal.meta("inputs", []))}
-        return _from(folder, begun, "interrupted", f"telemetron-batch resume {folder.name}")
+        return _from(folder, begun, "interrupted", _resume(folder))
     finally:
         journal.close()
 
 
 def _ended(folder: Path, fields: Mapping[str, Any]) -> RunLine:
     if fields["state"] == "stopped":
-        return _from(folder, fields, "stopped", f"telemetron-batch resume {folder.name}")
+        return _from(folder, fields, "stopped", _resume(folder))
     return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
+
+
+def _resume(folder: Path) -> str:
+    """The command that goes on with the run; where it is not under the usual folder, by its path."""
+    return f"telemetron-batch resume {folder.name if folder.parent == Path('reports') else quote(str(folder))}"
 
 
 def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunLine:

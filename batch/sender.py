@@ -188,7 +188,7 @@ def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None, face:
         if halt and halt.stop and halt.stop.reason.startswith("stopped by SIG"):
             face.ended()
             os._exit(ExitCode.STOPPED)
-        face.told("stop", f"{name}: calls under way are finished; once more ends at once")
+        face.told("stop", f"{name}: letting calls under way finish; once more ends at once")
         halt.now(Stop(ExitCode.STOPPED, f"stopped by {name}", advice))
         exchanger.hurry(_GRACE)
 

@@ -75,7 +75,7 @@ def test_nobody_knows_how_long_an_outage_lasts() -> None:
 def test_after_a_signal_it_says_what_is_waited_for() -> None:
     stop = Stop(ExitCode.STOPPED, "stopped by SIGINT", "run it again")
     told = text(view(stop=stop))
-    assert "stopping: calls under way are finished" in told
+    assert "stopping: letting calls under way finish" in told
     assert "left" not in told
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from batch.cli import main
@@ -25,7 +26,16 @@ def test_runs_are_listed_the_newest_first_with_state_and_next_step(desk: Desk) -
         ("two", "finished", 1, 1),
         ("one", "finished", 0, 0),
     ]
-    assert [line.next_step for line in lines] == ["telemetron-batch resume three", "look at attention.csv", "nothing"]
+    resume = f"telemetron-batch resume {desk.folder / 'reports' / 'three'}"
+    assert [line.next_step for line in lines] == [resume, "look at attention.csv", "nothing"]
+
+
+def test_what_to_resume_can_be_typed_as_it_stands(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.run([(f"u{n}@x.com", "SN-3", "assign") for n in range(20)], run_id="three", deadline="1s")
+    monkeypatch.chdir(desk.folder)
+    assert list_runs(Path("reports"))[0].next_step == "telemetron-batch resume three"
+    (desk.folder / "reports").rename(desk.folder / "the reports")
+    assert list_runs(Path("the reports"))[0].next_step == "telemetron-batch resume 'the reports/three'"
 
 
 def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
@@ -37,7 +47,7 @@ def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
     journal.close()
     line = list_runs(desk.folder / "reports")[0]
     assert (line.state, line.input, line.rows, line.next_step) == (
-        "interrupted", "rows.csv", 1, "telemetron-batch resume r1",
+        "interrupted", "rows.csv", 1, f"telemetron-batch resume {folder}",
     )  # fmt: skip
 
 
