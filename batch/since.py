@@ -92,22 +92,26 @@ def left_out(rows: Rows, known: Known) -> IntArray:
     frame = rows.frame
     device, action = frame["device"].to_numpy(), frame["action"].to_numpy()
     valid = frame["problem"].to_numpy() == 0
-    pair = _found(rows, known)
+    theirs = _codes(pa.concat_arrays([known.pairs.devices, known.touched]), rows.devices)
+    its_device, touched = np.split(theirs, [len(known.pairs.devices)])
+    pair = _found(rows, known, its_device)
     so = pair != _ABSENT
     so[so] = known.pairs.frame["action"].to_numpy()[pair[so]] == action[so]
     so &= (action != Action.ASSIGN.code) | (_types(rows, known)[pair] == frame["device_type"].to_numpy())
     moving = np.zeros(len(rows.devices), dtype=np.bool_)
     moving[device[valid & ~so]] = True
-    touched = pc.index_in(known.touched, value_set=rows.devices)
-    moving[touched.drop_null().to_numpy()] = True
+    moving[touched[touched != _ABSENT]] = True
     return np.where(valid & so & ~moving[device], np.append(known.origin, 0)[pair], 0)
 
 
-def _found(rows: Rows, known: Known) -> IntArray:
-    """For each row the number of the known pair that it is about, or _ABSENT."""
+def _found(rows: Rows, known: Known, its_device: IntArray) -> IntArray:
+    """For each row the number of the known pair that it is about, or _ABSENT.
+
+    `its_device` is our code of each device that is known of.
+    """
     pairs = known.pairs.frame
     customer = _codes(known.pairs.customers, rows.customers)[pairs["customer"].to_numpy()]
-    device = _codes(known.pairs.devices, rows.devices)[pairs["device"].to_numpy()]
+    device = its_device[pairs["device"].to_numpy()]
     here = np.flatnonzero((customer != _ABSENT) & (device != _ABSENT))
     keys = customer[here] * len(rows.devices) + device[here]
     by_key = np.argsort(keys)

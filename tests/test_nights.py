@@ -1,6 +1,7 @@
 """Night after night: what is left out was surely so, and the world is as after a full run, whatever came between."""
 
 import json
+import os
 import sqlite3
 import tempfile
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from batch import app
 from batch.config import resolve
 from batch.errors import BrakeError
+from batch.fleet import Fleet
 from batch.lock import Lock, Owner
 from batch.runs import LOCK
+from batch.sandbox import serving
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
 
@@ -526,3 +529,34 @@ def test_after_any_nights_one_that_left_out_leaves_the_world_as_a_full_one(
         full.manual(rows)
         assert world.state() == full.state()
         assert world.sent <= full.sent
+
+
+# A real night
+
+
+@pytest.mark.slow
+def test_a_second_night_in_real_time_makes_few_of_the_calls(tmp_path: Path) -> None:
+    size = int(os.environ.get("TELEMETRON_ROWS", "5000"))
+    rows = [(f"user{row // 2}@x.com", f"SN-{row}", "assign") for row in range(size)]
+    changed = {row: ("new", "assign") if row % 2 else ("", "unassign") for row in range(0, size, 101)}
+    later = [
+        (customer, f"{device}{changed[row][0]}", changed[row][1]) if row in changed else (customer, device, action)
+        for row, (customer, device, action) in enumerate(rows)
+    ]
+    desk = Desk(tmp_path)
+    calls = []
+    with Fleet(tmp_path / "fleet.sqlite3") as fleet, serving(fleet) as base_url:
+        for night, file in enumerate((rows, later), 1):
+            flags = {
+                "base_url": base_url,
+                "reports_dir": str(tmp_path / "reports"),
+                "since_last": True,
+                "rate": "2000/s",
+            }
+            path = desk.file(file, f"erp-{night}.csv")
+            summary = app.run(resolve([path], {**flags, "run_id": f"n{night}"}, {"TELEMETRON_API_KEY": KEY}))
+            assert summary.exit_code == 0
+            calls.append(summary.fields["attempts"])
+    print(f"\n{len(changed)} of {size:,} rows changed: {calls[0]:,} calls, then {calls[1]:,}")  # noqa: T201
+    assert calls[1] <= 0.03 * calls[0]
+    assert summary.fields["counts"]["unchanged"] == len(rows) - len(changed)
