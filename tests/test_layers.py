@@ -26,7 +26,6 @@ LAYERS = {
         "whole",
         "fleet",
         "sheet_errors",
-        "sheet_cells",
         "config",
     },
     3: {
