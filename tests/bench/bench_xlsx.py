@@ -20,7 +20,7 @@ from batch.rows import RowBlock
 from tests.bench.bench_load import own_peak, write_rows
 from tests.test_report_xlsx import fields_of
 
-ROWS = 1_000_000
+ROWS = 200_000
 
 
 def settled(plan: Plan) -> Reconciliation:
