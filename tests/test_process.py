@@ -102,7 +102,7 @@ def test_a_kill_loses_nothing_and_repeats_only_what_was_in_flight(program: Progr
 
 
 def test_the_second_process_is_told_who_has_the_run(program: Program) -> None:
-    process = program.start("--rate", "50/s")
+    process = program.start("--rate", "5/s")
     program.wait_for_attempts(5)
     second, third = program.finish(), program.finish(run_id="other")
     assert (second.returncode, third.returncode) == (6, 6)
