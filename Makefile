@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants bench pictures clean
+.PHONY: setup check format lint types test search slow mutants bench pictures airflow clean
 
 setup: .venv/ready
 
@@ -49,5 +49,19 @@ bench:
 pictures:
 	$(BIN)/python -m tests.pictures
 
+# Airflow in an environment of its own, the provider's tests in it, and a real scheduler: some minutes.
+# AIRFLOW=3.1 takes the oldest version that is supported.
+AIRFLOW ?= 3.3
+
+airflow: .venv-airflow-$(AIRFLOW)/ready
+	.venv-airflow-$(AIRFLOW)/bin/pytest -m airflow
+
+.venv-airflow-$(AIRFLOW)/ready: pyproject.toml constraints-airflow-$(AIRFLOW).txt
+	python3 -m venv .venv-airflow-$(AIRFLOW)
+	.venv-airflow-$(AIRFLOW)/bin/pip install --quiet -c constraints-airflow-$(AIRFLOW).txt -e '.[airflow]' $(AIRFLOW_TESTS)
+	touch $@
+
+AIRFLOW_TESTS = pytest hypothesis respx openpyxl apache-airflow-providers-openlineage
+
 clean:
-	rm -rf .venv build mutants dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-airflow-* build mutants dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from typing import Any, Final
 import httpx2
 
 from batch import __version__
+from batch.airflow_context import context_variables, in_words
 from batch.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.check import check_api
 from batch.clock import Clock, RealClock, file_age, iso
@@ -25,6 +26,7 @@ from batch.digest import Digest, digest
 from batch.errors import BrakeError, ConfigError, InputError, JournalError, LockedError
 from batch.exchange import Exchanger, connected
 from batch.fleet import Fleet
+from batch.interrupt import Interrupt
 from batch.journal import Journal, JournalDraft
 from batch.load import Loaded, load
 from batch.lock import Lock, Owner, client_name, is_held, state_folder
@@ -67,7 +69,7 @@ def run(
     Raises BatchError where it cannot start; a run that has started always gives its
     summary, however it ended. Of a finished run it gives the summary and changes nothing.
     """
-    clock = clock or RealClock()
+    clock, face = clock or RealClock(), face or Face()
     config = replace(config, run_id=config.run_id or _new_run_id(config, clock))
     _require_key(config)
     folder = config.reports_dir / str(config.run_id)
@@ -78,8 +80,7 @@ def run(
         if finished is not None:
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
-    face = face or Face()
-    with _own_folder(folder), _locked(config, folder, clock):
+    with _own_folder(folder), _locked(config, folder, clock, interrupt=face.interrupt):
         plan = None
         if not (folder / JOURNAL).exists():
             plan = _start(config, folder, face, clock)
@@ -98,7 +99,7 @@ def resume(
     """Go on with a stopped run, with the options it was started with. Raises BatchError."""
     with _opened(folder) as journal:
         options = journal.meta("options")
-    keep = {name: text for name, text in environ.items() if name == "TELEMETRON_API_KEY"}
+    keep = {name: text for name, text in environ.items() if name == "TELEMETRON_API_KEY"} | context_variables(environ)
     config = resolve((), options, keep)
     config = replace(config, reports_dir=folder.parent, run_id=folder.name)
     return run(config, face=face, clock=clock)
@@ -353,7 +354,9 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
     config, plan, journal = job.config, job.plan, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
-    journal.note(stop=None, endedAt=None, standing=None)
+    journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow))
+    if config.airflow:
+        journal.event(job.clock.wall(), "airflow", in_words(config.airflow))
     stop = None
     if plan.calls:
         with _target(config, plan.rows, transport) as target:
@@ -409,14 +412,16 @@ def _own_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (folder / JOURNAL).exists() and {path.name for path in folder.iterdir()} <= {LOCK}:
+        # Another process may hold the lock and not have begun to write: then it is not ours to remove.
+        left = folder.exists() and not (folder / JOURNAL).exists() and not is_held(folder / LOCK)
+        if left and {path.name for path in folder.iterdir()} <= {LOCK}:
             (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
 
 
 @contextmanager
-def _locked(config: RunConfig, folder: Path, clock: Clock) -> Iterator[None]:
-    """This run, and this base URL and key, for this process alone."""
+def _locked(config: RunConfig, folder: Path, clock: Clock, *, interrupt: Interrupt | None) -> Iterator[None]:
+    """This run, and this base URL and key, for this process alone; an interrupt ends the waiting for them."""
     owner = Owner(os.getpid(), iso(clock.wall()), str(config.run_id))
     wanted = [(folder / LOCK, f"run {config.run_id}")]
     if config.api_key is not None:
@@ -426,20 +431,20 @@ def _locked(config: RunConfig, folder: Path, clock: Clock) -> Iterator[None]:
     locks: list[Lock] = []
     try:
         for path, what in wanted:
-            locks.append(_take(partial(Lock.take, path, owner, what), until, clock))
+            locks.append(_take(partial(Lock.take, path, owner, what), until, clock, interrupt))
         yield
     finally:
         for lock in locks:
             lock.release()
 
 
-def _take(take: Callable[[], Lock], until: float, clock: Clock) -> Lock:
+def _take(take: Callable[[], Lock], until: float, clock: Clock, interrupt: Interrupt | None) -> Lock:
     """Take a lock, waiting for it until a moment of the wall clock."""
     while True:
         try:
             return take()
         except LockedError:
-            if clock.wall() >= until:
+            if interrupt or clock.wall() >= until:
                 raise
         clock.pause(_LOOK_AGAIN)
 

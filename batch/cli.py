@@ -170,6 +170,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
+        _warn_of_airflow(config)
         summary = app.run(config, face=terminal.TerminalFace(config.talk))
         with _if_anyone_listens():
             terminal.show_end(summary, config.talk)
@@ -295,6 +296,13 @@ def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[
     for name in unknown_variables(os.environ):
         _complain(f"warning: {name} is no variable of ours and is passed over")
     return resolve(files, flags, environ)
+
+
+def _warn_of_airflow(config: Any) -> None:
+    """Airflow runs a command in a folder that it deletes afterwards, with all that a retry could go on with."""
+    if config.airflow and not config.reports_dir.is_absolute():
+        told = f"warning: --reports-dir {config.reports_dir} is relative, and Airflow deletes the folder of a task"
+        _complain(f"{told}; give an absolute path that all workers share, or a retry starts anew")
 
 
 def _folder(run: str, reports_dir: str) -> Path:

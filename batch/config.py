@@ -8,10 +8,11 @@ import difflib
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from batch.airflow_context import airflow_context
 from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, PlanOptions, Secret
 from batch.options import BY_KEY, OPTIONS, Option, Share
@@ -87,6 +88,8 @@ class RunConfig:
     tolerate: tuple[Outcome, ...] = ()
     told: Mapping[str, Any]
     """The options by name as texts, for the records; holds no secret."""
+    airflow: Mapping[str, str] = field(default_factory=dict)
+    """The Airflow task that this process works for; empty outside Airflow."""
 
 
 class _Problems:
@@ -173,6 +176,7 @@ def _config(
         xlsx=values["xlsx"],
         tolerate=values["tolerate"],
         told=told,
+        airflow=airflow_context(environ),
     )
 
 

@@ -155,6 +155,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "baseUrl": journal.meta("baseUrl"),
         "sandbox": journal.meta("sandbox"),
         "options": journal.meta("options"),
+        "airflow": journal.meta("airflow") or None,
         "rows": len(plan.rows),
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,

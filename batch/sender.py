@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from batch.config import RunConfig
 from batch.digest import Digest
 from batch.errors import DiskError, JournalError
 from batch.exchange import Exchanger, connected
+from batch.interrupt import Interrupt
 from batch.journal import Journal
 from batch.lock import client_name, state_folder
 from batch.log import LOGGER
@@ -43,10 +44,14 @@ _MARGIN: Final = 5.0
 """Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
 _SAVED_EVERY: Final = 1.0
 _LOOK_EVERY: Final = 0.25
+_GO_ON: Final = "run the same command again to go on"
 
 
 class Face:
     """What a door shows while a run goes on; this one shows nothing and agrees to everything."""
+
+    interrupt: Interrupt | None = None
+    """Through which the door ends the run. None: signals do, as at a terminal."""
 
     def planned(self, plan: Digest) -> bool:  # noqa: ARG002
         """The plan is made. Shall it be carried out?"""
@@ -117,7 +122,7 @@ async def _send(job: Job, target: Target) -> Stop | None:
         runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
         runner.on_call = [memory.save_now_and_then]
         async with _shown(job.face, Watch(runner.tally, traffic, sending.rate, job.clock.wall)):
-            with _ended_early(halt, exchanger, sending.deadline, job.face):
+            with _deadline(halt, sending.deadline), _heard(job.face, _Ending(halt, exchanger)):
                 memory.recall()
                 await _run(runner, halt, job.clock)
         memory.save()
@@ -174,23 +179,50 @@ async def _look(face: Face, watch: Watch) -> None:
         await clock.sleep(_LOOK_EVERY)
 
 
+class _Ending:
+    """Ends a run early: nothing more leaves, and what is under way gets a little time."""
+
+    def __init__(self, halt: Halt, exchanger: Exchanger) -> None:
+        self._halt = halt
+        self._exchanger = exchanger
+        self.begun = False
+
+    def now(self, why: str) -> None:
+        """End it for this reason, unless it ends already."""
+        self.begun = True
+        self._halt.now(Stop(ExitCode.STOPPED, why, _GO_ON))
+        self._exchanger.hurry(_GRACE)
+
+
 @contextmanager
-def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None, face: Face) -> Iterator[None]:
-    """Signals and the deadline halt the run while this lasts; a second signal ends the process at once."""
+def _deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
+    """So many seconds from now the run ends."""
     loop = asyncio.get_running_loop()
-    advice = "run the same command again to go on"
-    timer = None
-    if deadline is not None:
-        stop = Stop(ExitCode.STOPPED, "the deadline has passed", advice)
-        timer = loop.call_later(deadline, halt.now, stop)
+    stop = Stop(ExitCode.STOPPED, "the deadline has passed", _GO_ON)
+    timer = None if seconds is None else loop.call_later(seconds, halt.now, stop)
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _heard(face: Face, ending: _Ending) -> AbstractContextManager[None]:
+    """Whoever may end the run is heard while this lasts."""
+    return _signals(face, ending) if face.interrupt is None else _interrupts(face.interrupt, ending)
+
+
+@contextmanager
+def _signals(face: Face, ending: _Ending) -> Iterator[None]:
+    """A signal ends the run while this lasts; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
 
     def interrupted(name: str) -> None:
-        if halt and halt.stop and halt.stop.reason.startswith("stopped by SIG"):
+        if ending.begun:
             face.ended()
             os._exit(ExitCode.STOPPED)
         face.told("stop", f"{name}: letting calls under way finish; once more ends at once")
-        halt.now(Stop(ExitCode.STOPPED, f"stopped by {name}", advice))
-        exchanger.hurry(_GRACE)
+        ending.now(f"stopped by {name}")
 
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if threading.current_thread() is threading.main_thread():
@@ -199,10 +231,21 @@ def _ended_early(halt: Halt, exchanger: Exchanger, deadline: float | None, face:
     try:
         yield
     finally:
-        if timer is not None:
-            timer.cancel()
         for one in signals:
             loop.remove_signal_handler(one)
+
+
+@contextmanager
+def _interrupts(interrupt: Interrupt, ending: _Ending) -> Iterator[None]:
+    """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
+    loop = asyncio.get_running_loop()
+    with interrupt.heard_by(lambda: _from_outside(loop, lambda: ending.now(interrupt.reason or "stopped"))):
+        yield
+
+
+def _from_outside(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
+        loop.call_soon_threadsafe(what)
 
 
 class _PacerMemory:

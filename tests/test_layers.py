@@ -4,6 +4,7 @@ file -> load -> rows -> plan -> calls -> client -> answers -> journal -> reconci
 """
 
 import ast
+import re
 from itertools import chain
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"model", "rate", "climb", "hashed"},
+    0: {"model", "rate", "climb", "hashed", "interrupt", "airflow_context"},
     1: {"completion", "errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally", "serials"},
     2: {
         "dialect",
@@ -116,3 +117,33 @@ def test_no_function_is_longer_than_fifty_lines(module: str) -> None:
     tree = ast.parse((FOLDER / f"{module}.py").read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 50] == []
+
+
+# What knows Airflow stands beside the command line: above everything, and imported by nothing.
+
+PROVIDER = FOLDER / "airflow_provider"
+PROVIDER_MODULES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in PROVIDER.rglob("*.py"))
+PLAIN = {"airflow_provider/__init__"}
+"""Airflow reads these in every process: they import nothing but the standard library."""
+
+
+def test_nothing_else_knows_airflow() -> None:
+    users = {
+        module
+        for module in MODULES
+        if any(re.match(r"airflow|batch\.airflow_provider", name) for name in imports_of(module))
+    }
+    assert users == set()
+
+
+@pytest.mark.parametrize("module", PROVIDER_MODULES)
+def test_the_provider_does_not_import_the_command_line(module: str) -> None:
+    used = {name for name in ours(module) if not name.startswith("airflow_provider")}
+    assert {name for name in used if LAYER_OF[name] >= LAYER_OF["cli"]} == set()
+    assert module not in PLAIN or not used
+
+
+@pytest.mark.parametrize("module", [name for name in PROVIDER_MODULES if "example" not in name])
+def test_a_module_of_the_provider_is_as_the_others(module: str) -> None:
+    test_a_module_says_what_it_is_for(module)
+    test_no_function_is_longer_than_fifty_lines(module)

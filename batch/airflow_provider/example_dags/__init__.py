@@ -1,0 +1,1 @@
+"""DAGs to copy from; each is run by the tests as it stands here."""

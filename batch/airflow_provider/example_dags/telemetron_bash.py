@@ -1,0 +1,44 @@
+"""The same with the command line: for workers whose environment cannot take the package.
+
+`telemetron-batch` may be installed in a virtual environment of its own; name it by its
+path then. The last line of its output is the summary as JSON, and so the task's XCom.
+"""
+
+import json
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, Param
+
+with DAG(
+    dag_id="telemetron_bash",
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    params={
+        "file": Param("/erp/assignments.csv", type="string"),
+        "reports_dir": Param("/shared/telemetron", type="string"),
+    },
+    doc_md=__doc__,
+) as dag:
+    assign_devices = BashOperator(
+        task_id="assign_devices",
+        # `exec`, so that Airflow's signals reach the program itself. Values go in by the environment, never
+        # into the command. Exit 99 marks the task as skipped; exit 1 only says that rows want attention.
+        bash_command=(
+            'exec telemetron-batch run "$EXPORT" --run-id "$RUN" --reports-dir "$REPORTS" '
+            "--tolerate invalid --tolerate failed --empty-exit-code 99 --json"
+        ),
+        env={
+            "EXPORT": "{{ params.file }}",
+            "REPORTS": "{{ params.reports_dir }}",
+            "RUN": "{{ dag.dag_id }}.{{ task.task_id }}.{{ run_id | replace(':', '_') }}",
+            "TELEMETRON_API_KEY": "{{ conn.telemetron_default.password }}",
+            "TELEMETRON_BASE_URL": "{{ conn.telemetron_default.host }}",
+        },
+        append_env=True,
+        output_processor=json.loads,
+        retries=3,
+        retry_delay=timedelta(minutes=5),
+    )

@@ -1,0 +1,44 @@
+"""Every night, carry out the export of the ERP. One task, one machine, the whole file.
+
+The connection `telemetron_default` (type telemetron) has the base URL as host and the API
+key as password. A pool of one slot, or `max_active_runs=1` as here, keeps two runs from
+sharing the API's rate.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param, task
+
+from batch.airflow_provider.operators import TelemetronBatchOperator
+
+with DAG(
+    dag_id="telemetron_operator",
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    params={
+        "file": Param("/erp/assignments.csv", type="string"),
+        "reports_dir": Param("/shared/telemetron", type="string"),
+    },
+    doc_md=__doc__,
+) as dag:
+    assign_devices = TelemetronBatchOperator(
+        task_id="assign_devices",
+        file="{{ params.file }}",
+        reports_dir="{{ params.reports_dir }}",
+        options={"max_failed": "5%", "give_up_after": "30m"},
+        outlets=[Asset("telemetron://assignments")],
+        retries=3,
+        retry_delay=timedelta(minutes=5),
+        retry_exponential_backoff=True,
+        execution_timeout=timedelta(hours=6),
+    )
+
+    @task
+    def tell(summary: dict[str, Any]) -> str:
+        """Say how it went; in place of this, mail `attention.csv` to whoever can correct it."""
+        return f"{summary['rows']} rows, {summary['attention']} want attention: {summary['folder']}/attention.csv"
+
+    tell(assign_devices.output)

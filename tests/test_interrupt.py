@@ -1,0 +1,76 @@
+"""A run can be ended from outside, by whoever holds its interrupt."""
+
+import pytest
+
+from batch.errors import LockedError
+from batch.interrupt import Interrupt
+from batch.lock import Lock, Owner
+from batch.model import ExitCode, Outcome
+from batch.runs import LOCK
+from batch.sender import Face
+from tests.conftest import Desk
+
+
+class Held(Face):
+    """A door that holds an interrupt."""
+
+    def __init__(self) -> None:
+        self.interrupt = Interrupt()
+
+
+def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
+    desk.face = Held()
+    interrupt = desk.face.interrupt
+    assert interrupt is not None
+    desk.server.script = lambda seen: interrupt.now("enough") if seen.number == 3 else None
+    rows = [(f"c{number}@x.com", f"d{number}", "assign") for number in range(30)]
+    first = desk.run(rows, allow_suspect=True)
+    assert (first.summary.exit_code, first.json["stop"]["reason"]) == (ExitCode.STOPPED, "enough")
+    assert 3 <= len(desk.server.seen) < 30
+    desk.face = Face()
+    assert desk.run(rows, allow_suspect=True).outcomes.count(Outcome.NOT_SENT) == 0
+    assert len(desk.server.seen) == 30
+
+
+def test_a_run_interrupted_before_it_sends_sends_nothing(desk: Desk) -> None:
+    desk.face = Held()
+    assert desk.face.interrupt is not None
+    desk.face.interrupt.now("never mind")
+    assert desk.run([("a@x.com", "d1", "assign")]).outcomes == [Outcome.NOT_SENT]
+    assert desk.server.seen == []
+
+
+def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
+    desk.face = Held()
+    assert desk.face.interrupt is not None
+    desk.face.interrupt.now("never mind")
+    folder = desk.folder / "reports" / "r1"
+    other = Lock.take(folder / LOCK, Owner(1, "now", "r1"), "run r1")
+    try:
+        before = desk.clock.wall()
+        with pytest.raises(LockedError):
+            desk.run([("a@x.com", "d1", "assign")], wait="1h")
+        assert desk.clock.wall() - before < 10
+    finally:
+        other.release()
+
+
+def test_who_is_refused_leaves_the_lock_of_another_where_it_is(desk: Desk) -> None:
+    folder = desk.folder / "reports" / "r1"
+    other = Lock.take(folder / LOCK, Owner(1, "now", "r1"), "run r1")
+    try:
+        with pytest.raises(LockedError):
+            desk.run([("a@x.com", "d1", "assign")])
+        assert (folder / LOCK).exists()
+    finally:
+        other.release()
+
+
+def test_the_first_reason_stands_and_is_heard_once() -> None:
+    interrupt, heard = Interrupt(), []
+    with interrupt.heard_by(lambda: heard.append(1)):
+        interrupt.now("first")
+        interrupt.now("second")
+    with interrupt.heard_by(lambda: heard.append(2)):
+        pass
+    assert (interrupt.reason, heard) == ("first", [1, 2])

@@ -1,0 +1,233 @@
+"""The operator in `dag.test()`: what Airflow sees of a run, and what the API sees of Airflow."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pytest
+
+from batch import app
+from batch.airflow_provider.hooks import TelemetronHook
+from batch.airflow_provider.operators import TelemetronBatchOperator
+from batch.airflow_provider.running import TaskFace, in_thread
+from batch.interrupt import Interrupt
+from batch.lock import Lock, Owner
+from batch.log import LOGGER
+from batch.model import Outcome
+from batch.runs import LOCK
+from tests.conftest import HEADER
+from tests.faulty import Arrived, FaultyServer
+from tests.scripted import Event, Hangs, Says
+from tests.under_airflow.conftest import KEY, DagRun
+
+RunDag = Callable[..., DagRun]
+
+
+def write(path: Path, rows: int, action: str = "assign") -> str:
+    """An input of so many rows, each of a customer of its own."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        writer.writerows((f"c{number}@x.com", f"SN-{number}", action) for number in range(rows))
+    return str(path)
+
+
+@pytest.fixture
+def places(tmp_path: Path, server: FaultyServer) -> dict[str, str]:
+    """An input of three rows, whose devices exist; and where reports go."""
+    server.fleet.seed([(f"c{number}@x.com", f"SN-{number}", "assign") for number in range(60)])
+    return {"file": write(tmp_path / "rows.csv", 3), "reports_dir": str(tmp_path / "reports")}
+
+
+def test_the_return_value_is_the_summary(run_dag: RunDag, places: dict[str, str]) -> None:
+    task = run_dag("plain", **places).task("send")
+    summary = task.xcom()
+    assert task.state == "success"
+    assert summary["counts"]["assigned"] == 3
+    folder = Path(summary["folder"])
+    written = json.loads((folder / "summary.json").read_text())
+    assert {**written, "folder": str(folder)} == summary
+
+
+def test_the_run_id_is_made_of_dag_task_and_run(run_dag: RunDag, places: dict[str, str]) -> None:
+    run = run_dag("plain", **places)
+    expected = f"plain.send.{run.run.run_id}".replace(":", "_")
+    assert run.task("send").xcom()["runId"] == expected
+
+
+def test_summary_and_journal_name_the_task(run_dag: RunDag, places: dict[str, str]) -> None:
+    run = run_dag("plain", **places)
+    told = run.task("send").xcom()["airflow"]
+    assert told == {"dagId": "plain", "taskId": "send", "dagRunId": run.run.run_id, "tryNumber": "1"}
+
+
+def test_the_link_leads_to_the_report(run_dag: RunDag, places: dict[str, str]) -> None:
+    url = run_dag("plain", **places).task("send").xcom("_link_ReportLink")
+    assert Path(unquote(url.removeprefix("file://"))).read_text().startswith("<!doctype html>")
+
+
+def test_the_link_goes_where_reports_can_be_seen(run_dag: RunDag, places: dict[str, str]) -> None:
+    task = run_dag("strict", **places).task("send")
+    run_id = task.xcom()["runId"]
+    assert task.xcom("report_url") == f"https://reports.example.com/telemetron/{quote(run_id)}/report.html"
+
+
+def test_the_same_run_id_after_success_sends_nothing(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
+    first = run_dag("named", **places, name="night-1").task("send").xcom()
+    again = run_dag("named", **places, name="night-1").task("send").xcom()
+    assert (again, len(server.seen)) == (first, 3)
+
+
+def test_rows_that_want_attention_do_not_fail_the_task(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    task = run_dag("plain", **places).task("send")
+    assert (task.state, task.xcom()["exitCode"]) == ("success", 1)
+
+
+def test_rows_that_want_attention_fail_a_strict_task(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    task = run_dag("strict", **places).task("send")
+    assert (task.state, task.xcom("summary")["attention"]) == ("failed", 1)
+
+
+def test_an_input_without_rows_skips_the_task(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\n")
+    run = run_dag("plain", **places)
+    assert (run.task("send").state, run.state, server.seen) == ("skipped", "success", [])
+
+
+def test_an_input_without_rows_fails_a_strict_task(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\n")
+    assert run_dag("strict", **places).task("send").state == "failed"
+
+
+@pytest.mark.parametrize("wrong", ["no such file", "no such column", "a refused key"])
+def test_what_a_person_must_mend_is_not_tried_again(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str], wrong: str
+) -> None:
+    if wrong == "no such file":
+        Path(places["file"]).unlink()
+    elif wrong == "no such column":
+        Path(places["file"]).write_text("a,b,c\n1,2,3\n")
+    else:
+        server.script = lambda _: Says(401, {"error": "Invalid API key"})
+    task = run_dag("plain", **places).task("send")
+    assert (task.state, task.tries) == ("failed", 1)
+    assert len(server.seen) == (1 if wrong == "a refused key" else 0)
+
+
+def test_a_journal_in_use_is_tried_again(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+    folder = Path(places["reports_dir"]) / "night-1"
+    other = Lock.take(folder / LOCK, Owner(1, "now", "night-1"), "run night-1")
+    try:
+        task = run_dag("named", **places, name="night-1").task("send")
+    finally:
+        other.release()
+    assert (task.state, task.tries, server.seen) == ("failed", 2, [])
+
+
+def test_a_timeout_ends_the_run_and_the_next_try_goes_on(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
+    write(Path(places["file"]), 30)
+    hung: list[Arrived] = []
+
+    def script(arrived: Arrived) -> Event:
+        if arrived.devices == ["SN-20"] and not hung:
+            hung.append(arrived)
+            return Hangs(acted=False)
+        return None
+
+    server.script = script
+    task = run_dag("short", **places).task("send")
+    summary = task.xcom()
+    assert (task.state, task.tries, summary["counts"]["notSent"]) == ("success", 2, 0)
+    assert len(server.seen) == summary["attempts"] == 31
+    assert summary["unclearAttempts"] == 1
+    assert [event["kind"] for event in summary["events"]] == ["airflow", "airflow"]
+
+
+def test_each_mapped_task_has_a_run_of_its_own(run_dag: RunDag, places: dict[str, str], tmp_path: Path) -> None:
+    files = [places["file"], write(tmp_path / "more.csv", 5)]
+    run = run_dag("several", reports_dir=places["reports_dir"], files=files)
+    summaries = [run.task("send", index).xcom() for index in range(2)]
+    assert [one["rows"] for one in summaries] == [3, 5]
+    assert [one["runId"][-2:] for one in summaries] == [".0", ".1"]
+    assert [one["airflow"]["mapIndex"] for one in summaries] == ["0", "1"]
+
+
+def test_the_asset_event_tells_how_it_went(run_dag: RunDag, places: dict[str, str]) -> None:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    run = run_dag("plain", **places)
+    with create_session() as session:
+        query = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run.run_id)
+        (extra,) = session.execute(query).scalars().all()
+    assert extra["counts"]["assigned"] == 3
+
+
+def test_the_key_is_in_nothing_that_is_kept(
+    run_dag: RunDag, airflow_home: Path, places: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dag("plain", **places)
+    run_dag("telemetron_bash", **places)
+    out, err = capfd.readouterr()
+    assert KEY not in out + err
+    for place in (airflow_home, Path(places["reports_dir"])):
+        for path in place.rglob("*"):
+            if path.is_file():
+                assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_killed_task_ends_its_run(server: FaultyServer, places: dict[str, str], tmp_path: Path) -> None:
+    write(Path(places["file"]), 60)
+    interrupt = Interrupt()
+    config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
+    server.script = lambda seen: interrupt.now("stopped by Airflow") if seen.number == 5 else None
+    summary = in_thread(lambda: app.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
+    assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "stopped by Airflow")
+    assert summary.counts[Outcome.NOT_SENT] == 60 - len(server.seen) > 0
+
+
+def test_a_run_whose_supervisor_is_gone_ends(
+    server: FaultyServer, places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Path(places["file"]), 60)
+    parents = iter([1, 1, 1])
+    monkeypatch.setattr("os.getppid", lambda: next(parents, 2))
+    interrupt = Interrupt()
+    config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
+    summary = in_thread(lambda: app.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
+    assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "the supervisor of its task is gone")
+    assert len(server.seen) < 60
+
+
+def test_the_example_with_the_operator_runs(run_dag: RunDag, places: dict[str, str]) -> None:
+    run = run_dag("telemetron_operator", **places)
+    assert run.state == "success"
+    assert run.task("tell").xcom().startswith("3 rows, 0 want attention: /")
+
+
+def test_the_example_with_the_command_line_runs(run_dag: RunDag, places: dict[str, str]) -> None:
+    task = run_dag("telemetron_bash", **places).task("assign_devices")
+    assert (task.state, task.xcom()["counts"]["assigned"]) == ("success", 3)
+    assert task.xcom()["airflow"]["dagId"] == "telemetron_bash"
+
+
+def test_the_example_with_the_command_line_skips_an_empty_input(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\n")
+    assert run_dag("telemetron_bash", **places).task("assign_devices").state == "skipped"
+
+
+def test_lineage_names_the_files() -> None:
+    pytest.importorskip("airflow.providers.openlineage")
+    operator = TelemetronBatchOperator(task_id="send", file="/in/rows.csv", reports_dir="/out", run_id="r:1")
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert [one.name for one in told.inputs] == ["/in/rows.csv"]
+    assert told.outputs[0].name == "/out/r_1/reconciliation.csv"

@@ -1,0 +1,118 @@
+"""What Airflow learns of the package before any task runs, and how a connection is read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: F401
+from airflow.providers_manager import ProvidersManager
+
+from batch.airflow_provider import get_provider_info
+from batch.airflow_provider.hooks import TelemetronHook
+from batch.airflow_provider.operators import TelemetronBatchOperator, folder_name
+from batch.config import RunConfig
+from batch.errors import ConfigError
+from tests.faulty import FaultyServer
+from tests.under_airflow.conftest import KEY, connection, dags
+
+
+def test_airflow_finds_the_provider() -> None:
+    manager = ProvidersManager()
+    assert "telemetron-batch" in manager.providers
+    hook = manager.hooks["telemetron"]
+    assert hook is not None
+    assert (hook.hook_name, hook.connection_id_attribute_name) == ("Telemetron", "telemetron_conn_id")
+    assert "batch.airflow_provider.operators.ReportLink" in manager.extra_links_class_names
+
+
+def test_what_the_provider_says_is_as_airflow_wants_it() -> None:
+    import airflow
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_to_describe_the_provider_imports_no_airflow() -> None:
+    code = "import sys, batch.airflow_provider as p; p.get_provider_info(); sys.exit('airflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_dag_can_be_read(airflow_home: Path) -> None:
+    assert {"telemetron_operator", "telemetron_bash"} <= set(dags(airflow_home))
+
+
+def test_the_connection_is_tested_with_one_harmless_call(server: FaultyServer) -> None:
+    assert TelemetronHook().test_connection() == (True, f"{server.base_url} is there, and it takes this key.")
+    assert [seen.action for seen in server.seen] == ["query"]
+
+
+def test_a_connection_with_a_wrong_key_is_told_so(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", connection(server).replace(KEY, "another-key-0123"))
+    well, text = TelemetronHook().test_connection()
+    assert not well
+    assert "refuses this key" in text
+
+
+def test_no_connection_is_told_so() -> None:
+    well, text = TelemetronHook("nowhere").test_connection()
+    assert (well, text) == (False, "there is no connection 'nowhere'; make one of type telemetron")
+
+
+def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps({"conn_type": "telemetron", **told}))
+    return TelemetronHook().get_conn()
+
+
+@pytest.mark.parametrize(
+    ("told", "base_url"),
+    [
+        ({}, "https://admin.telemetron.ai/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com", "port": 8443}, "https://t.example.com:8443"),
+        ({"host": "http://127.0.0.1", "port": 80, "schema": "api/ext-v1"}, "http://127.0.0.1:80/api/ext-v1"),
+        ({"host": "localhost/api", "schema": "http", "port": 1}, "http://localhost:1/api"),
+    ],
+)
+def test_the_base_url_may_be_told_whole_or_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, object], base_url: str
+) -> None:
+    assert config_of(monkeypatch, password=KEY, **told).sending.base_url == base_url
+
+
+def test_the_extra_holds_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(monkeypatch, password=KEY, extra={"rate": "5/s", "chunk-size": 100, "timeout": None})
+    assert (str(config.sending.rate), config.plan.chunk_size, config.sending.timeout) == ("5/s", 100, 30)
+
+
+def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="telemetron_default: extra: unknown option ratte"):
+        config_of(monkeypatch, password=KEY, extra={"ratte": "5/s"})
+
+
+def test_a_connection_without_a_key_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="connection telemetron_default has no API key"):
+        config_of(monkeypatch, host="https://t.example.com")
+
+
+def test_a_sandbox_needs_no_connection() -> None:
+    assert TelemetronHook(None).config((), {"sandbox": True}).sandbox
+
+
+def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
+    with pytest.raises(ConfigError, match="options: unknown option max_faled"):
+        TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"max_faled": 1})
+    with pytest.raises(ValueError, match="run_id is an argument of the operator"):
+        TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"run-id": "x"})
+    with pytest.raises(ValueError, match="fail_on"):
+        TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", fail_on="sometimes")
+
+
+def test_a_run_id_becomes_the_name_of_a_folder() -> None:
+    assert folder_name("d.g.t.manual__2026-01-01T00:00:00+00:00") == "d.g.t.manual__2026-01-01T00_00_00+00_00"
+    assert folder_name("../a/b") == "_a_b"
+    assert len(folder_name("x" * 500)) < 200
+    assert folder_name("x" * 500) != folder_name("x" * 501)
