@@ -184,7 +184,7 @@ def _input(files: Sequence[InputFile]) -> dict[str, Any]:
 
 
 def _times(journal: Journal, attempts: int) -> dict[str, Any]:
-    """When the run began and ended, and the rate reached between its first and last attempt."""
+    """When the run began and ended, the rate reached between its first and last attempt, and the limit found."""
     span = journal.attempt_span()
     sending = span[1] - span[0] if span else 0.0
     started, ended = journal.meta("startedAt"), journal.meta("endedAt")
@@ -194,4 +194,5 @@ def _times(journal: Journal, attempts: int) -> dict[str, Any]:
         "seconds": round(ended - started, 3) if started and ended else None,
         "sendingSeconds": round(sending, 3),
         "rateReached": round((attempts - 1) / sending, 3) if sending else None,
+        "rateFound": journal.meta("rateFound"),
     }

@@ -22,6 +22,7 @@ _FORGOTTEN: Final = 600.0  # what a server granted so long ago says little of no
 _SOONEST: Final = 1e-4  # moves any clock's floating point on, so that nobody asks for ever
 _LOOK_AGAIN: Final = 0.05  # nobody can tell when a probe that is out will be answered
 _PROBE_LOST: Final = 600.0  # a probe never reported back must not hold everybody for ever
+_LONGEST_GAP: Final = 1.0  # after a probe that was let through
 _EVEN: Final = 120.0  # a quota renewed by then is spread evenly; that of a day would crawl
 
 
@@ -154,6 +155,8 @@ class Pacer:
                 self._until = None
                 self._streak = 0
                 self._climb.resume(now)
+                # The probe may have taken the one place that had become free.
+                self._schedule.due = max(self._schedule.due, now + min(_LONGEST_GAP, 1 / self.rate(now)))
 
     def throttled(self, permit: Permit, now: float, wait: float | None, jitter: float) -> None:
         """The server refused the attempt for its rate: all wait, one probes, the rate falls once.
@@ -162,6 +165,7 @@ class Pacer:
         """
         self._flying -= 1
         self.refusals += 1
+        self._climb.refused(now, wait)
         if permit == self._probe:
             self._probe = None
             self._streak += 1
@@ -206,16 +210,21 @@ class Pacer:
         """Attempts a second that may leave at present, holds apart."""
         return min(self._climb.rate(), self._quota if now < self._quota_ends else math.inf)
 
+    @property
+    def found(self) -> float | None:
+        """Attempts a second that the server was found to grant; None when it never refused."""
+        return self._climb.plateau
+
     def snapshot(self, now: float) -> PacerState:
         """What `restore` needs so that the next process neither bursts nor ignores a hold."""
         ahead = max(0.0, self._schedule.due - now)
         held_until = self.held_until(now)
-        return PacerState(ahead, 0.0 if held_until is None else held_until - now, self._climb.plateau)
+        return PacerState(ahead, 0.0 if held_until is None else held_until - now, self.found)
 
     def restore(self, state: PacerState, elapsed: float, now: float) -> None:
         """Go on where a former process was `elapsed` seconds ago; absurd numbers are clamped."""
         if state.plateau is not None and 0 < state.plateau < math.inf and elapsed < _FORGOTTEN:
-            self._climb.settle(state.plateau)
+            self._climb.restore(state.plateau)
         gap = max(self._schedule.gap, 1 / self.rate(now))
         elapsed = _clamped(elapsed, math.inf)
         # Departures that the state does not know of yet were a gap apart, give or take the lateness.

@@ -126,6 +126,8 @@ async def _send(job: Job, target: Target) -> Stop | None:
                 memory.recall()
                 await _run(runner, halt, job.clock)
         memory.save()
+    if pacer.found is not None:
+        job.journal.note(rateFound=round(pacer.found, 3))
     return halt.stop
 
 

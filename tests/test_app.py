@@ -163,6 +163,18 @@ def test_an_unknown_limit_fails_no_row(desk: Desk) -> None:
     assert window.refused < 0.06 * len(ran.server.seen)
 
 
+def test_auto_finds_a_limit_and_the_summary_says_what_it_found(desk: Desk) -> None:
+    desk.server.script = window = Window(20, 1.0)
+    ran = desk.run(customers(800), rate="auto")
+    assert set(ran.outcomes) == {"assigned"}
+    assert window.refused <= 0.03 * len(ran.server.seen)
+    assert ran.summary.fields["rateFound"] == pytest.approx(20, rel=0.15)
+
+
+def test_a_limit_that_never_refused_was_not_found(desk: Desk) -> None:
+    assert desk.run(customers(3), rate="auto").summary.fields["rateFound"] is None
+
+
 # Passing faults
 
 
