@@ -1,7 +1,7 @@
 """The program put together: from a configuration to a run, its files and its summary.
 
 Here the parts meet, and only here. The doors (command line, Airflow) call `run`,
-`make_plan`, `resume` and `report` and put what they give into words.
+`make_plan`, `resume`, `verify` and `report` and put what they give into words.
 """
 
 import os
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import numpy as np
+import numpy.typing as npt
 
 from batch import __version__
 from batch.airflow_context import context_variables, in_words
@@ -23,7 +25,7 @@ from batch.check import check_api
 from batch.clock import Clock, RealClock, file_age, iso
 from batch.config import RunConfig, api_key, resolve
 from batch.digest import Digest, digest
-from batch.errors import BrakeError, ConfigError, InputError, JournalError, LockedError
+from batch.errors import BrakeError, ConfigError, InputError, JournalError, LockedError, VerifyError
 from batch.exchange import Exchanger, connected
 from batch.fleet import Fleet
 from batch.interrupt import Interrupt
@@ -36,11 +38,12 @@ from batch.outputs import Ended, Summary, close_books, input_files, write_files
 from batch.past import Delta, asker, compare
 from batch.plan import Plan, plan_calls
 from batch.rate import Rate
+from batch.reconcile import Reconciliation
 from batch.rows import Rows, RowsBuilder
 from batch.runs import JOURNAL, LOCK
 from batch.sandbox import Limit, serve_forever, serving
-from batch.sender import Face, Job, Target, send
-from batch.since import packed, standing, unpacked
+from batch.sender import Face, Job, Target, ask_afterwards, send
+from batch.since import Standing, packed, standing, unpacked
 from batch.stored import find_stored, reading
 from batch.whole import Reserve, owners_folder, require_room
 
@@ -97,12 +100,40 @@ def resume(
     folder: Path, environ: Mapping[str, str], *, face: Face | None = None, clock: Clock | None = None
 ) -> Summary:
     """Go on with a stopped run, with the options it was started with. Raises BatchError."""
-    with _opened(folder) as journal:
-        options = journal.meta("options")
-    keep = {name: text for name, text in environ.items() if name == "TELEMETRON_API_KEY"} | context_variables(environ)
-    config = resolve((), options, keep)
-    config = replace(config, reports_dir=folder.parent, run_id=folder.name)
-    return run(config, face=face, clock=clock)
+    return run(_as_started(folder, environ), face=face, clock=clock)
+
+
+def verify(
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    face: Face | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    clock: Clock | None = None,
+) -> Summary:
+    """Ask what the customers of a run hold now, and write its files again with what that tells.
+
+    With the options the run was started with. Raises BatchError, also where it ends before
+    all were asked: then the files are as they were, and the same again goes on.
+    """
+    clock = clock or RealClock()
+    config = _as_started(folder, environ)
+    _require_key(config)
+    with _locked(config, folder, clock), _opened(folder) as journal, logged_to(folder / "run.log", config.api_key):
+        plan = _plan_of(journal)
+        if plan.calls:
+            with _target(config, plan.rows, transport) as target:
+                stop = ask_afterwards(Job(config, plan, journal, face or Face(), clock), target)
+            if stop is not None:
+                raise VerifyError.of(stop)
+        if journal.meta("allSent"):
+            # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.
+            journal.note(stop=None, endedAt=journal.meta("endedAt") or clock.wall())
+        stop = _stop_of(journal)
+        books = close_books(journal, plan, stop)
+        summary = write_files(folder, journal, books, _ended(config, stop))
+        journal.note(summary=summary.fields, standing=packed(_standing(books)))
+        return summary
 
 
 def report(folder: Path, *, xlsx: bool = False) -> Summary:
@@ -113,14 +144,27 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
         try:
             told = resolve((), journal.meta("options"), {})
             told = replace(told, xlsx=told.xlsx or xlsx)
-            stopped = journal.meta("stop")
-            stop = Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None
-            if journal.meta("endedAt") is None:
-                stop = Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
+            stop = _stop_of(journal)
             books = close_books(journal, _plan_of(journal), stop)
             return write_files(folder, journal, books, _ended(told, stop))
         finally:
             lock.release()
+
+
+def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
+    """The options that a run was started with; of the environment the key, and who asks, alone."""
+    with _opened(folder) as journal:
+        options = journal.meta("options")
+    keep = {name: text for name, text in environ.items() if name == "TELEMETRON_API_KEY"} | context_variables(environ)
+    return replace(resolve((), options, keep), reports_dir=folder.parent, run_id=folder.name)
+
+
+def _stop_of(journal: Journal) -> Stop | None:
+    """Why the run ended early, as its journal has it."""
+    if journal.meta("endedAt") is None:
+        return Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
+    stopped = journal.meta("stop")
+    return Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,9 +408,16 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
     journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
     books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, _ended(config, stop))
-    journal.note(summary=summary.fields, standing=packed(standing(plan, books.outcome, books.in_doubt)))
+    journal.note(summary=summary.fields, standing=packed(_standing(books)))
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary
+
+
+def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:
+    """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
+    said = standing(books.plan, books.outcome, books.in_doubt)
+    said[books.differs()] = Standing.TOUCHED
+    return said
 
 
 def _ended(config: RunConfig, stop: Stop | None) -> Ended:

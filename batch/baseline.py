@@ -25,14 +25,21 @@ class Baseline:
         self._several_times = plan.devices_sent_several_times()
         self._since: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
+        attempted = {plan.customer_of(call) for call, _ in journal.may_act_until()}
+        self._too_late: set[str] = {plan.rows.customers[code].as_py() for code in attempted}
+        """Customers whom the run may have changed: what they hold now is not what they held before."""
 
     async def before(self, call: Call) -> Mapping[str, bool] | None:
         """For each device of a call: did its customer hold it before? None when that is not known."""
         held = self._journal.holdings(call.customer)
         if held is None:
-            held = await self._looker.holdings(call.customer)
-            if held is None:
+            if call.customer in self._too_late:
                 return None
+            self._too_late.add(call.customer)
+            look = await self._looker.look(call.customer)
+            if look is None or look.devices is None:
+                return None
+            held = look.devices
             await self._journal.held(call.customer, held)
         return {device: self._since.get((call.customer, device), device in held) for device in call.devices}
 

@@ -31,7 +31,7 @@ async def check_api(post: Post, base_url: str) -> Stop | None:
 
 def _is_ours(exchange: Exchange) -> bool:
     try:
-        wire.read_holdings(exchange.body)
+        wire.read_holdings(exchange.body, NOBODY)
     except wire.UnusableError:
         return False
     return True

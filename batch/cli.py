@@ -208,6 +208,24 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
     raise SystemExit(summary.exit_code)
 
 
+@main.command("verify")
+@click.argument("run")
+@click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
+@click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
+def verify_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
+    """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
+    from batch import app, terminal
+    from batch.config import Talk
+
+    talk = Talk(yes=True, json=as_json, verbose=verbose)
+    with _errors_in_words(verbose=verbose, as_json=as_json):
+        summary = app.verify(_folder(run, reports_dir), os.environ, face=terminal.TerminalFace(talk))
+        with _if_anyone_listens():
+            terminal.show_end(summary, talk)
+    raise SystemExit(summary.exit_code)
+
+
 @main.command("report")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR

@@ -13,7 +13,7 @@ from batch import wire
 from batch.exchange import Exchange, Post
 from batch.journal import Ending, Journal, Settlement
 from batch.log import LOGGER
-from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
+from batch.model import Action, Answer, Call, DeviceResult, Outcome
 from batch.retry import Spent, until_settled
 from batch.split import Condemned, Positions
 from batch.traffic import Halt, Leave, Traffic
@@ -187,8 +187,7 @@ class Client:
 
         An API that has never answered anything is no fault of this call: the run stops.
         """
-        if not self._traffic.heard:
-            self._traffic.halt.now(_out_of_reach(last.text))
+        if self._traffic.end_if_unheard(last.text):
             return Halted()
         detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
         unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
@@ -243,11 +242,6 @@ def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
 
 def _text_of(result: Result) -> str:
     return result.stop.reason if isinstance(result, StopRun) else str(getattr(result, "text", ""))
-
-
-def _out_of_reach(text: str) -> Stop:
-    advice = "check --base-url and the network, then run the same command again"
-    return Stop(ExitCode.STOPPED, f"the API cannot be reached: {text}", advice)
 
 
 def _attributed(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:

@@ -50,6 +50,7 @@ class Sending:
     deadline: float | None = None
     hold: bool = True
     baseline: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +192,17 @@ _INPUT: Final = (
     "auto_create_devices",
     "device_type",
 )
-_SENDING: Final = ("base_url", "rate", "concurrency", "timeout", "attempts", "give_up_after", "deadline", "baseline")
+_SENDING: Final = (
+    "base_url",
+    "rate",
+    "concurrency",
+    "timeout",
+    "attempts",
+    "give_up_after",
+    "deadline",
+    "baseline",
+    "verify",
+)
 _TALK: Final = ("yes", "json", "verbose", "quiet")
 
 

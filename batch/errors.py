@@ -7,6 +7,7 @@
     ├── JournalError                  2    whoever keeps the reports folder
     ├── DiskError                     3    whoever keeps the disk; then the same command again
     ├── LockedError                   6    nobody: another process is at it
+    ├── VerifyError                   3    whoever its advice names (4: the API refuses this client)
     └── UnbalancedError               7    us: a bug
 
 A call that the API refuses is no exception but an outcome; a run that stops on its
@@ -14,8 +15,9 @@ way is a `Stop`. Any other exception is a bug and keeps its traceback.
 """
 
 import errno
+from typing import Self
 
-from batch.model import ExitCode
+from batch.model import ExitCode, Stop
 
 _NO_PLACE_TO_WRITE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
@@ -67,6 +69,19 @@ class LockedError(BatchError):
     """Another live process holds this run, or this base URL and key."""
 
     exit_code = ExitCode.LOCKED
+
+
+class VerifyError(BatchError):
+    """A verify ended before all were asked; what it has learnt is kept, and no file was written."""
+
+    exit_code = ExitCode.STOPPED
+
+    @classmethod
+    def of(cls, stop: Stop) -> Self:
+        """The error for what stopped it, with the exit code of that."""
+        error = cls(f"verify stopped: {stop.reason}", stop.advice)
+        error.exit_code = stop.exit_code
+        return error
 
 
 class UnbalancedError(BatchError):

@@ -23,6 +23,7 @@ _LINES: Final = 10
 _CUSTOMERS: Final = 50
 _TRANSFERS: Final = 100
 _NOT_UNDONE: Final = 50
+_DIFFERENCES: Final = 100
 
 _QUOTED: Final = (('(?s)".*"', '"…"'),)
 """The loader quotes one cell, which may hold quotes itself."""
@@ -68,6 +69,18 @@ class Transfer:
     given: str
     """Outcomes of the two rows."""
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row of which the API was seen to hold something else than its outcome says."""
+
+    line: str
+    customer: str
+    device: str
+    outcome: str
+    is_held: bool
+    """Does the customer hold the device?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +184,22 @@ def _fold(texts: pa.Array, folds: Iterable[tuple[str, str]]) -> pa.Array:
     for pattern, instead in folds:
         texts = pc.replace_substring_regex(texts, pattern, instead)
     return texts
+
+
+# What differs
+
+
+def find_differences(books: Reconciliation) -> list[Difference]:
+    """The first rows of which the API was seen to hold something else, in input order."""
+    rows = books.plan.rows
+    found = []
+    for row in np.flatnonzero(books.differs())[:_DIFFERENCES].tolist():
+        customer, device = (int(rows.frame[name].to_numpy()[row]) for name in ("customer", "device"))
+        outcome = OUTCOMES[books.outcome[row]]
+        is_held = outcome not in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
+        names = rows.customers[customer].as_py(), rows.devices[device].as_py()
+        found.append(Difference(_place(books, row), *names, outcome, is_held))
+    return found
 
 
 # Customers, transfers, and what can be undone

@@ -26,7 +26,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from batch.errors import DiskError, JournalError
-from batch.model import OUTCOMES, Answer, DeviceResult
+from batch.model import OUTCOMES, Answer, DeviceResult, Look
 from batch.rows import RowBlock
 from batch.whole import Reserve, sync_folder
 from batch.writer import Writer
@@ -65,6 +65,29 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NUL
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
 """May have acted without our hearing of it: no answer, or one that left devices out."""
+_LOOKS: Final = """
+CREATE TABLE IF NOT EXISTS looks (
+    customer TEXT PRIMARY KEY,
+    round INTEGER NOT NULL,  -- the verify that asked last
+    at REAL NOT NULL,        -- when the question left that brought these devices
+    devices BLOB,            -- NULL: never learnt
+    why TEXT NOT NULL        -- not learnt the last time, because ...
+) WITHOUT ROWID
+"""
+"""Made by the first verify: journals written before there was one can be verified too."""
+# What was learnt once stands until it is learnt anew.
+_INSERT_LOOK: Final = """
+INSERT INTO looks (customer, round, at, devices, why) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (customer) DO UPDATE SET
+    round = excluded.round,
+    at = CASE WHEN excluded.devices IS NULL THEN at ELSE excluded.at END,
+    devices = coalesce(excluded.devices, devices),
+    why = excluded.why
+"""
+_MAY_ACT_UNTIL: Final = """
+SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answered' AND coalesce(text, '') = '')
+                 THEN ended ELSE started + ? END) FROM attempts GROUP BY call
+"""
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
 _BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
 _BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
@@ -247,7 +270,32 @@ class Journal:
         query = "SELECT devices FROM holdings WHERE customer = ?"
         with self._reading(query, (customer,)) as cursor:
             row = cursor.fetchone()
-            return None if row is None else frozenset(json.loads(zlib.decompress(row[0])))
+            return None if row is None else _devices(row[0])
+
+    def all_holdings(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Each customer who was looked at before the run first wrote to them, and what they held."""
+        with self._reading("SELECT customer, devices FROM holdings ORDER BY customer") as cursor:
+            for customer, devices in cursor:
+                yield customer, _devices(devices)
+
+    def looks(self, round_number: int | None = None) -> Iterator[Look]:
+        """What customers were seen to hold after the run, one look each; of one verify, or of all."""
+        query = "SELECT customer, at, devices, why FROM looks WHERE round = coalesce(?, round) ORDER BY customer"
+        with self._reading(query, (round_number,)) as cursor:
+            for customer, at, devices, why in cursor:
+                yield Look(customer, at, None if devices is None else _devices(devices), why)
+
+    def looks_taken(self, round_number: int) -> tuple[int, int]:
+        """Customers who were asked in one verify, and those of them of whom nothing could be learnt."""
+        query = "SELECT count(*), coalesce(sum(why <> ''), 0) FROM looks WHERE round = ?"
+        with self._reading(query, (round_number,)) as cursor:
+            asked, missed = cursor.fetchone()
+        return asked, missed
+
+    def may_act_until(self) -> list[tuple[int, float]]:
+        """Each call that was attempted, and the moment from which no attempt at it can act any more."""
+        with self._reading(_MAY_ACT_UNTIL, (self.meta("quiet", 0.0),)) as cursor:
+            return cursor.fetchall()
 
     def attempt_totals(self) -> tuple[int, int, int]:
         """Number of attempts, of those throttled, and of those that may have acted unheard."""
@@ -346,15 +394,25 @@ class Journal:
 
     async def held(self, customer: str, devices: Collection[str]) -> None:
         """Record what a customer holds before the run first writes to them; on disk when this returns."""
-        row = (customer, zlib.compress(json.dumps(sorted(devices)).encode(), 1))
+        row = (customer, _devices_blob(devices))
         await self._writing().submit(lambda connection: connection.execute(_INSERT_HELD, row))
+
+    async def looked(self, look: Look, round_number: int) -> None:
+        """Record what a customer was seen to hold after the run; on disk when this returns."""
+        devices = None if look.devices is None else _devices_blob(look.devices)
+        row = (look.customer, round_number, look.at, devices, look.why)
+        await self._writing().submit(lambda connection: connection.execute(_INSERT_LOOK, row))
+
+    def expect_looks(self) -> None:
+        """Make room for looks, where there is none yet."""
+        self._apply(lambda connection: connection.execute(_LOOKS))
 
     async def settled(self, settlement: Settlement) -> None:
         """Record results that no answer of their own brought; on disk when this returns."""
         self._settled_unasked.add(settlement.call)
         await self._writing().submit(lambda connection: _insert_result(connection, settlement, None))
 
-    def _apply(self, write: Callable[[sqlite3.Connection], None]) -> None:
+    def _apply(self, write: Callable[[sqlite3.Connection], object]) -> None:
         if self._writer is not None:
             self._writer.wait(write)
         else:
@@ -446,6 +504,14 @@ def _positions_blob(positions: Positions | None) -> bytes | None:
 
 def _positions(blob: bytes | None) -> Positions | None:
     return None if blob is None else tuple(json.loads(blob))
+
+
+def _devices_blob(devices: Collection[str]) -> bytes:
+    return zlib.compress(json.dumps(sorted(devices)).encode(), 1)
+
+
+def _devices(blob: bytes) -> frozenset[str]:
+    return frozenset(json.loads(zlib.decompress(blob)))
 
 
 def _answer_blob(answer: Answer) -> bytes:

@@ -234,6 +234,19 @@ class Answer:
     """Seconds since the epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the API said when it was asked what a customer holds."""
+
+    customer: str
+    at: float
+    """When the question left, in seconds since the epoch."""
+    devices: frozenset[str] | None
+    """Their identifiers as the API spells them; None where that could not be learnt."""
+    why: str = ""
+    """Why it could not be learnt the last time that it was asked."""
+
+
 class ExitCode(IntEnum):
     """What the process tells cron, Airflow and shell scripts."""
 

@@ -263,6 +263,7 @@ OPTIONS: Final = (
     Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False, plans=True),
     Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
     Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
+    Option("verify", _flag, "Ask at the end what the customers hold, as the command verify does.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
     Option("xlsx", _flag, "Write the reconciliation as a workbook too.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),

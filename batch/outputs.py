@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
+from batch.audit import Evidence, audited
 from batch.clock import iso
 from batch.digest import digest
 from batch.errors import UnbalancedError
@@ -19,7 +20,7 @@ from batch.model import ExitCode, InputFile, Outcome, Stop
 from batch.options import BY_KEY
 from batch.plan import Plan
 from batch.rate import Rate
-from batch.reconcile import Books, Reconciliation
+from batch.reconcile import NO, YES, Books, Reconciliation
 from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.report_html import Page, Timeline, slice_seconds, write_html
 from batch.report_xlsx import write_xlsx
@@ -65,7 +66,15 @@ class Ended:
 
 
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    """One outcome for every row, from what the journal holds. Raises UnbalancedError."""
+    """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
+    books = answered_books(journal, plan, stop)
+    if journal.meta("verify") is None:
+        return books
+    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.may_act_until()))
+
+
+def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+    """One outcome for every row, from the answers alone. Raises UnbalancedError."""
     origins = [Origin(*one).words for one in journal.meta("origins", [])]
     books = Books(plan, [file.name for file in input_files(journal)], origins)
     for settlement in journal.settlements():
@@ -127,6 +136,25 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
     return Timeline(start, end, seconds, journal.timeline(start, seconds))
 
 
+def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
+    """What asking afterwards brought, by its names in summary.json; nothing where nobody asked."""
+    facts = journal.meta("verify")
+    if facts is None or books.verified is None:
+        return {}
+    asked, missed = journal.looks_taken(facts["round"])
+    yes, no = (int((books.verified == answer).sum()) for answer in (YES, NO))
+    return {
+        "verify": {
+            "startedAt": iso(facts["startedAt"]),
+            "endedAt": iso(facts["endedAt"]),
+            "customersAsked": asked,
+            "customersMissed": missed,
+            "rows": {"yes": yes, "no": no, "blank": len(books.verified) - yes - no},
+            "rowsSettled": books.settled_afterwards,
+        }
+    }
+
+
 def _exit_code(ended: Ended, attention: int, rows: int) -> int:
     if ended.stop is not None:
         return ended.stop.exit_code
@@ -138,9 +166,12 @@ def _exit_code(ended: Ended, attention: int, rows: int) -> int:
 def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
     files = input_files(journal)
     plan = books.plan
+    verified = _verified(journal, books)
     attention = int(books.attention().sum())
-    untolerated = int(books.attention(ended.tolerate).sum())
-    exit_code = int(_exit_code(ended, untolerated, len(plan.rows)))
+    open_ends = int(books.attention(ended.tolerate).sum())
+    if verified:
+        open_ends += verified["verify"]["customersMissed"]
+    exit_code = int(_exit_code(ended, open_ends, len(plan.rows)))
     attempts, refusals, unclear = journal.attempt_totals()
     counts = books.counts()
     fields: dict[str, Any] = {
@@ -171,6 +202,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
         "files": [name for name in FILES if name != "summary.json"] + [WORKBOOK] * ended.xlsx,
         **_times(journal, attempts),
+        **verified,
     }
     return Summary(folder, fields)
 

@@ -49,8 +49,10 @@ Piece = tuple[str, Tone]
 class View:
     """A run at one moment."""
 
+    what: str = "calls"
+    """What is counted, in one word."""
     calls: int
-    """Calls of the plan."""
+    """Calls of the plan; or of what else there is to be done."""
     done: int
     """Calls settled, those of earlier processes included."""
     outcomes: dict[Outcome, int]
@@ -89,6 +91,7 @@ class Watch:
         self._seen = now
         self._remember(self._mark(now, condition.departures))
         return View(
+            what=self._tally.what,
             calls=self._tally.calls,
             done=self._tally.calls_done,
             outcomes=dict(self._tally.outcomes),
@@ -180,7 +183,8 @@ def plain(view: View) -> str:
     told = [text for text, _ in (*_state(view, 1000), *_left(view))]
     outcomes = ", ".join(f"{view.outcomes[one]:,} {one}" for one in _ORDER if view.outcomes.get(one))
     pace = [] if view.over or view.condition.stop else [_pace(view)[0].strip()]
-    return f"{view.done:,} of {view.calls:,} calls, {', '.join([*pace, *told])}" + (f"; {outcomes}" if outcomes else "")
+    so_far = f"{view.done:,} of {view.calls:,} {view.what}, {', '.join([*pace, *told])}"
+    return f"{so_far}; {outcomes}" if outcomes else so_far
 
 
 def duration(seconds: float) -> str:
@@ -195,7 +199,7 @@ def duration(seconds: float) -> str:
 
 def _count(view: View) -> Piece:
     calls = f"{view.calls:,}"
-    return f"{view.done:,}".rjust(len(calls)) + f"/{calls} calls", Tone.PLAIN
+    return f"{view.done:,}".rjust(len(calls)) + f"/{calls} {view.what}", Tone.PLAIN
 
 
 def _bar(view: View, width: int) -> list[Piece]:

@@ -21,6 +21,9 @@ from batch.verdict import MAYBE_DONE, MAYBE_OURS
 
 _OPEN: Final = -1
 _CHUNK: Final = 1 << 16
+YES: Final = 1
+NO: Final = 0
+_VERIFIED: Final = pa.array(["no", "yes", ""])
 _NAMES: Final = pa.array([str(outcome) for outcome in OUTCOMES])
 _WANTED: Final = np.array(
     [[outcome.wants_attention(action) for action in ACTIONS] + [True] for outcome in OUTCOMES], dtype=bool
@@ -169,6 +172,7 @@ class Reconciliation:
     in_doubt   bool   may an attempt at the row have acted without our hearing of it?
     created    int8   was the device created: 0 no, 1 yes, -1 not told
     device_id  int64  position in `device_ids`; -1: none
+    verified   int8   does the API hold what the outcome says: `NO`, `YES`, -1 not known; None: nobody asked
     """
 
     plan: Plan
@@ -188,16 +192,24 @@ class Reconciliation:
     device_ids: pa.ChunkedArray
     file_names: tuple[str, ...] = ()
     """Of the input files, where there are several."""
+    verified: npt.NDArray[np.int8] | None = None
+    settled_afterwards: int = 0
+    """Rows whose outcome is not from an answer of their own, but from asking afterwards."""
+
+    def differs(self) -> npt.NDArray[np.bool_]:
+        """For each row: was the API seen to hold something else than its outcome says?"""
+        return np.zeros(len(self.outcome), dtype=bool) if self.verified is None else self.verified == NO
 
     def counts(self) -> dict[Outcome, int]:
         """Rows by outcome, every outcome named."""
         return _by_outcome(self.outcome)
 
     def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
-        """For each row: does it want attention? Tolerated outcomes do not."""
+        """For each row: does it want attention? Tolerated outcomes do not, but what differs at the API always."""
         wanted = _WANTED.copy()
         wanted[[outcome.code for outcome in tolerated]] = False
-        return np.asarray(wanted[self.outcome, self.plan.rows.frame["action"].to_numpy()])
+        by_outcome = wanted[self.outcome, self.plan.rows.frame["action"].to_numpy()]
+        return np.asarray(by_outcome | self.differs(), dtype=bool)
 
     def attention_counts(self) -> dict[Outcome, int]:
         """Rows that want attention, by outcome, every outcome named."""
@@ -256,7 +268,10 @@ class Reconciliation:
             "deviceWasCreated": pa.array(["false", "true", ""]).take(pa.array(self.created[rows] % 3)),
             "call": _text(pa.array(call, mask=call == 0)),
         }
-        return columns | {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
+        columns |= {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
+        if self.verified is not None:
+            columns["verified"] = _VERIFIED.take(pa.array(self.verified[rows] % 3))
+        return columns
 
     def _details_of(self, block: RowBlock, rows: slice) -> pa.Array:
         """The loader's words for an invalid row, the answer's for a sent one; a duplicate names its original."""

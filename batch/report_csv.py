@@ -61,7 +61,8 @@ def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock])
 def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
     """The reconciliation in any format: names of columns, and the columns of texts block by block."""
     extra = [header for header in _headers(report.files) if header not in _key_headers(report.files)]
-    names = ["line", *_KEYS, *_TOLD, *(_apart(text) for text, _ in extra)]
+    told = _told(report)
+    names = ["line", *_KEYS, *told, *(_apart(text, told) for text, _ in extra)]
     if len(report.files) > 1:
         names.insert(0, "file")
     return names, _reconciled(report, blocks, extra)
@@ -90,8 +91,13 @@ def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Head
         file = [_repeated(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
         line = pc.cast(block.keys["line"], pa.string())
-        yield [*file, line, *keys, *(told[name] for name in _TOLD), *_cells(report, block, extra)]
+        yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
         first += block.keys.num_rows
+
+
+def _told(report: Report) -> tuple[str, ...]:
+    """Our columns after the keys; `verified` only where somebody asked."""
+    return _TOLD if report.books.verified is None else (*_TOLD, "verified")
 
 
 def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) -> Iterator[list[pa.Array]]:
@@ -174,9 +180,9 @@ def _action_words(block: RowBlock) -> pa.Array:
     return pc.if_else(known, _WORDS.take(pc.if_else(known, code, Action.ASSIGN.code)), block.keys["actionWord"])
 
 
-def _apart(header: str) -> str:
+def _apart(header: str, told: Sequence[str] = _TOLD) -> str:
     """A column of the input whose name is one of ours is told apart."""
-    return f"{header} (input)" if header in (*_KEYS, *_TOLD, "line", "file") else header
+    return f"{header} (input)" if header in (*_KEYS, *told, "line", "file") else header
 
 
 def _repeated(text: str, block: RowBlock) -> pa.Array:

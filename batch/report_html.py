@@ -19,7 +19,14 @@ from markupsafe import Markup
 
 from batch.clock import iso
 from batch.digest import Digest
-from batch.findings import created_customers, find_causes, find_transfers, find_undo, in_a_sentence
+from batch.findings import (
+    created_customers,
+    find_causes,
+    find_differences,
+    find_transfers,
+    find_undo,
+    in_a_sentence,
+)
 from batch.reconcile import Reconciliation
 from batch.rows import RowBlock
 from batch.whole import written_whole
@@ -91,6 +98,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "causes_in_all": causes_in_all,
         "customers": created_customers(page.books),
         "undo": find_undo(page.books),
+        "differences": find_differences(page.books),
         "transfers": transfers,
         "transfers_by_state": transfers_by_state,
         "events": page.fields["events"][:_EVENTS],

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from batch.clock import Clock
 from batch.config import RunConfig
 from batch.digest import Digest
 from batch.errors import DiskError, JournalError
-from batch.exchange import Exchanger, connected
+from batch.exchange import Exchanger, Post, connected
 from batch.interrupt import Interrupt
 from batch.journal import Journal
 from batch.lock import client_name, state_folder
@@ -37,6 +37,7 @@ from batch.plan import Plan
 from batch.progress import View, Watch
 from batch.runner import RunLimits, Runner
 from batch.traffic import Halt, Tell, Traffic
+from batch.verify import Verifier
 
 _GRACE: Final = 3.5
 """Seconds that calls in flight get after a signal: Airflow kills after five."""
@@ -69,13 +70,13 @@ class Face:
         return False
 
     def began(self) -> None:
-        """Sending begins: from now on nothing here may keep the event loop waiting."""
+        """Sending begins, or asking afterwards: from now on nothing here may keep the event loop waiting."""
 
     def saw(self, view: View) -> None:
         """The run as it is now, some times a second; the last one is `over`."""
 
     def ended(self) -> None:
-        """Sending has ended. May be called twice."""
+        """What began has ended. May be called twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,37 +105,82 @@ class Target:
 
 
 def send(job: Job, target: Target) -> Stop | None:
-    """Send what of the plan is not settled yet. None, or why it stopped before the end."""
+    """Send what of the plan is not settled yet, and verify it where that is wanted.
+
+    None, or why it stopped before the end.
+    """
     return job.clock.run(_send(job, target))
 
 
+def ask_afterwards(job: Job, target: Target) -> Stop | None:
+    """Ask what the customers of the plan hold now. None, or why it stopped before all were asked."""
+    return job.clock.run(_ask_afterwards(job, target))
+
+
 async def _send(job: Job, target: Target) -> Stop | None:
+    sending = job.config.sending
+    async with _way_to(job, target) as way:
+        client = Client(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
+        baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
+        runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
+        runner.on_call = [way.memory.save_now_and_then]
+        async with _shown(job.face, Watch(runner.tally, way.traffic, sending.rate, job.clock.wall)):
+            await _done(runner.run(job.clock.wall), way.traffic.halt)
+        if sending.verify and not way.traffic.halt:
+            job.journal.note(allSent=True)  # what may stop it from here on is no reason to send again
+            await _verify(job, way)
+    return way.traffic.halt.stop
+
+
+async def _ask_afterwards(job: Job, target: Target) -> Stop | None:
+    async with _way_to(job, target) as way:
+        await _verify(job, way)
+    return way.traffic.halt.stop
+
+
+async def _verify(job: Job, way: "_Way") -> None:
+    sending = job.config.sending
+    verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, sending.concurrency)
+    verifier.on_look = [way.memory.save_now_and_then]
+    async with _shown(job.face, Watch(verifier.tally, way.traffic, sending.rate, job.clock.wall)):
+        await _done(verifier.run(job.clock.wall), way.traffic.halt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way to the API, for all that one process asks of it."""
+
+    post: Post
+    looker: Looker
+    traffic: Traffic
+    memory: "_PacerMemory"
+
+
+@asynccontextmanager
+async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
+    """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
     sending, halt = job.config.sending, Halt()
+    # An attempt of an earlier process may have had a later deadline than those of this one.
+    job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
     pacer = Pacer(sending.rate)
     memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
     traffic = Traffic(pacer, DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
     traffic.may_start = lambda: not job.journal.is_short_of_disk
     async with connected(target.base_url, seconds=sending.timeout, transport=target.transport) as http:
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
-        client = Client(exchanger.post, job.journal, traffic, attempts=sending.attempts, wall=job.clock.wall)
-        looker = Looker(exchanger.post, traffic, sending.attempts)
-        baseline = Baseline(looker, job.journal, job.plan) if sending.baseline else None
-        runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
-        runner.on_call = [memory.save_now_and_then]
-        async with _shown(job.face, Watch(runner.tally, traffic, sending.rate, job.clock.wall)):
-            with _deadline(halt, sending.deadline), _heard(job.face, _Ending(halt, exchanger)):
-                memory.recall()
-                await _run(runner, halt, job.clock)
+        looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
+        with _deadline(halt, sending.deadline), _heard(job.face, _Ending(halt, exchanger)):
+            memory.recall()
+            yield _Way(exchanger.post, looker, traffic, memory)
         memory.save()
     if pacer.found is not None:
         job.journal.note(rateFound=round(pacer.found, 3))
-    return halt.stop
 
 
-async def _run(runner: Runner, halt: Halt, clock: Clock) -> None:
-    """Run until all is settled; a disk that refuses the journal is an end like any other."""
+async def _done(work: Awaitable[None], halt: Halt) -> None:
+    """Work until all is done; a disk that refuses the journal is an end like any other."""
     try:
-        await runner.run(clock.wall)
+        await work
     except* (DiskError, JournalError) as group:
         error = group.exceptions[0]
         halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
@@ -147,7 +193,7 @@ def _limits(job: Job) -> RunLimits:
         max_failed=None if brakes.max_failed is None else brakes.max_failed.of(len(job.plan.rows)),
         max_new_customers=brakes.max_new_customers,
         hold=sending.hold,
-        quiet=sending.timeout + _MARGIN,
+        quiet=job.journal.meta("quiet"),
     )
 
 

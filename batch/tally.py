@@ -13,11 +13,13 @@ class Tally:
     """Running totals of one run, calls of earlier processes included."""
 
     calls: int
-    """Calls of the plan."""
+    """Calls of the plan; or what else is to be done, one by one."""
     calls_done: int = 0
     devices_done: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new_customers: set[str] = field(default_factory=set)
+    what: str = "calls"
+    """What `calls` counts, in one word."""
 
     @property
     def failed(self) -> int:

@@ -132,6 +132,8 @@ def show_end(summary: Summary, talk: Talk) -> None:
     for line in _sent(fields):
         console.tell(line)
     console.print(Text(_verdict(fields), "bold"), soft_wrap=not console.is_screen)
+    for line in _verified(fields):
+        console.tell(line)
     console.print(f"See {summary.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     if fields["attention"]:
         console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, markup=False, soft_wrap=True)
@@ -236,6 +238,19 @@ def _stopped(stop: Mapping[str, str]) -> str:
 def _verdict(fields: Mapping[str, Any]) -> str:
     rows, attention = fields["rows"], fields["attention"]
     return f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention."
+
+
+def _verified(fields: Mapping[str, Any]) -> Iterator[str]:
+    """What asking afterwards brought, if anybody asked."""
+    told = fields.get("verify")
+    if told is None:
+        return
+    rows, missed = told["rows"], told["customersMissed"]
+    asked = f"Asked what {_counted(told['customersAsked'], 'customer')} hold now"
+    settled = f" ({told['rowsSettled']:,} settled by that)" if told["rowsSettled"] else ""
+    yield f"{asked}: {_counted(rows['yes'], 'row')} as their outcome says{settled}, {rows['no']:,} not."
+    if missed:
+        yield f"Of {_counted(missed, 'customer')} the API did not say it: verify the run again."
 
 
 def _reading(file: InputFile) -> str:

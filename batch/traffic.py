@@ -154,6 +154,12 @@ class Traffic:
         if isinstance(verdict, StopRun):
             self.halt.now(verdict.stop)
 
+    def end_if_unheard(self, text: str) -> bool:
+        """End the run if the API has never given any sign of life: that is no fault of a single call."""
+        if not self.heard:
+            self.halt.now(Stop(ExitCode.STOPPED, f"the API cannot be reached: {text}", _CHECK_THE_WAY))
+        return not self.heard
+
     def spend_retry(self) -> bool:
         """Book a retry; False when retries have come to outnumber answers, and each should wait its longest."""
         self._retries = max(0, self._retries - 1)

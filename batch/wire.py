@@ -220,9 +220,19 @@ def _result(said: _Said, action: Action) -> DeviceResult:
     return DeviceResult(said.outcome, said.device_id, said.was_created, detail)
 
 
-def read_holdings(body: bytes) -> frozenset[str]:
-    """The identifiers that a queryCustomer answer lists. Raises UnusableError."""
-    devices = _object(body).get("devices")
-    if not isinstance(devices, list):
+def read_holdings(body: bytes, customer: str) -> frozenset[str]:
+    """The identifiers that a queryCustomer answer lists, whole or not at all.
+
+    Raises UnusableError where it speaks of another customer or lists what is no device:
+    a device that was overlooked would pass for one that the customer does not have.
+    """
+    answer = _object(body)
+    email, entries = answer.get("email"), answer.get("devices")
+    if isinstance(email, str) and email.strip().casefold() != customer.strip().casefold():
+        raise UnusableError("it speaks of another customer")
+    if not isinstance(entries, list):
         raise UnusableError("it lists no devices")
-    return frozenset(device for device in devices if isinstance(device, str))
+    devices = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
+    if not all(isinstance(device, str) for device in devices):
+        raise UnusableError("its devices hold something that is not a device")
+    return frozenset(map(_text, devices))

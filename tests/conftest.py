@@ -123,6 +123,12 @@ class Desk:
         summary = app.run(config, face=self.face, transport=self.server, clock=self.clock)
         return Ran(summary, summary.folder, self.server)
 
+    def verify(self, ran: Ran) -> Ran:
+        """Verify a run, as the command does."""
+        environ = {"TELEMETRON_API_KEY": KEY}
+        summary = app.verify(ran.folder, environ, face=self.face, transport=self.server, clock=self.clock)
+        return Ran(summary, summary.folder, self.server)
+
 
 HEADER = ("customerEmail", "deviceIdentifier", "action")
 

@@ -401,10 +401,22 @@ def test_a_long_error_text_is_cut() -> None:
 
 
 def test_a_query_answer_gives_the_customers_devices() -> None:
-    assert read_holdings(b'{"email": "a@b.c", "devices": ["A", "B", 3, null]}') == {"A", "B"}
+    body = b'{"email": " A@B.c", "devices": ["A", {"identifier": "B", "deviceId": "7"}]}'
+    assert read_holdings(body, "a@b.c") == {"A", "B"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"devices": null}', b'{"devices": {"A": 1}}', b"<html>"])
 def test_a_query_answer_without_devices_is_unusable(body: bytes) -> None:
     with pytest.raises(UnusableError):
-        read_holdings(body)
+        read_holdings(body, "a@b.c")
+
+
+@pytest.mark.parametrize("odd", ["3", "null", '{"deviceId": "7"}'])
+def test_a_query_answer_is_taken_whole_or_not_at_all(odd: str) -> None:
+    with pytest.raises(UnusableError, match="not a device"):
+        read_holdings(f'{{"devices": ["A", {odd}]}}'.encode(), "a@b.c")
+
+
+def test_a_query_answer_about_another_customer_is_unusable() -> None:
+    with pytest.raises(UnusableError, match="another customer"):
+        read_holdings(b'{"email": "b@b.c", "devices": ["A"]}', "a@b.c")

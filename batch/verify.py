@@ -1,0 +1,98 @@
+"""After a run: each customer concerned is asked once what they hold, and the journal keeps it.
+
+Asks only those of whom a look can tell something, and only when no attempt of the run
+can act any more. A verify that was stopped is gone on with; one after a verify that
+ended asks afresh. What the looks mean for the rows is not known here.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+
+from batch import clock
+from batch.audit import concerned, quiet_from
+from batch.journal import Journal
+from batch.look import Looker
+from batch.model import Look
+from batch.outputs import answered_books
+from batch.plan import Plan
+from batch.tally import Tally
+from batch.traffic import Traffic
+
+_TOLD: Final = 5
+"""Customers who could not be asked that are told of one by one."""
+
+Target = tuple[float, str]
+"""The moment from which a customer may be asked, and their email."""
+
+
+class Verifier:
+    """Asks what the customers of one run hold."""
+
+    def __init__(self, plan: Plan, journal: Journal, looker: Looker, traffic: Traffic, concurrency: int) -> None:
+        self._journal = journal
+        self._looker = looker
+        self._traffic = traffic
+        self._halt = traffic.halt
+        self._concurrency = concurrency
+        self._missed = 0
+        journal.expect_looks()
+        self._last = journal.meta("verify") or {"round": 0, "endedAt": 0.0}
+        targets = self._targets(plan)
+        asked = {look.customer for look in self._looks_that_stand({customer: moment for moment, customer in targets})}
+        self._open = [(moment, customer) for moment, customer in targets if customer not in asked]
+        self.tally = Tally(len(targets), calls_done=len(asked), what="customers")
+        self.on_look: list[Callable[[], None]] = []
+        """Called after each look, on the event loop: must not take long."""
+
+    async def run(self, wall: Callable[[], float]) -> None:
+        """Ask everybody who is left, or as many as may be asked before the run is halted."""
+        facts = self._last
+        if facts["endedAt"] is not None:
+            facts = {"round": facts["round"] + 1, "startedAt": wall(), "endedAt": None}
+        self._journal.note(verify=facts)
+        targets = iter(self._open)
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(self._concurrency, len(self._open))):
+                workers.create_task(self._work(targets, facts["round"], wall))
+        if not self._halt:
+            self._journal.note(verify={**facts, "endedAt": wall()})
+
+    async def _work(self, targets: Iterator[Target], number: int, wall: Callable[[], float]) -> None:
+        """One worker: take the next customer, and ask when their time has come."""
+        for moment, customer in targets:
+            while (wait := moment - wall()) > 0 and not self._halt:
+                await clock.sleep_unless(self._halt.event, wait)
+            look = None if self._halt else await self._looker.look(customer)
+            if look is None or (look.devices is None and self._is_missed(look)):
+                return
+            await self._journal.looked(look, number)
+            self.tally.calls_done += 1
+            for hear in self.on_look:
+                hear()
+
+    def _is_missed(self, look: Look) -> bool:
+        """Hear of a customer who could not be asked. Does that end it all, because nobody has ever answered?"""
+        if self._traffic.end_if_unheard(look.why):
+            return True
+        self._missed += 1
+        if self._missed <= _TOLD:
+            self._traffic.tell("verify", f"{look.customer} could not be asked: {look.why}")
+        return False
+
+    def _targets(self, plan: Plan) -> list[Target]:
+        """Everybody of whom a look can tell something, those first who need not be waited for."""
+        codes = concerned(answered_books(self._journal, plan, None))
+        moments = quiet_from(plan, self._journal.may_act_until())[codes]
+        order = np.argsort(moments, kind="stable")
+        customers = plan.rows.customers.take(codes[order]).to_pylist()
+        return [*zip(moments[order].tolist(), customers, strict=True)]
+
+    def _looks_that_stand(self, moments: dict[str, float]) -> Iterator[Look]:
+        """Those of a verify that was stopped, but for customers whom it missed or to whom the run went on sending."""
+        if self._last["endedAt"] is None:
+            for look in self._journal.looks(self._last["round"]):
+                if not look.why and look.at >= moments.get(look.customer, np.inf):
+                    yield look
