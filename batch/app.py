@@ -119,11 +119,16 @@ def verify(
     clock = clock or RealClock()
     config = _as_started(folder, environ)
     _require_key(config)
-    with _locked(config, folder, clock), _opened(folder) as journal, logged_to(folder / "run.log", config.api_key):
+    face = face or Face()
+    with (
+        _locked(config, folder, clock, interrupt=face.interrupt),
+        _opened(folder) as journal,
+        logged_to(folder / "run.log", config.api_key),
+    ):
         plan = _plan_of(journal)
         if plan.calls:
             with _target(config, plan.rows, transport) as target:
-                stop = ask_afterwards(Job(config, plan, journal, face or Face(), clock), target)
+                stop = ask_afterwards(Job(config, plan, journal, face, clock), target)
             if stop is not None:
                 raise VerifyError.of(stop)
         if journal.meta("allSent"):
