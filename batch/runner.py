@@ -76,6 +76,7 @@ class Runner:
     async def run(self, wall: Callable[[], float]) -> None:
         """Settle every call, or as many as may be settled before the run is halted."""
         self._recall()
+        self._brake()  # what stopped the process before this one holds until somebody raises it
         for stage in self._plan.stages():
             lanes = iter(stage.lanes)
             async with asyncio.TaskGroup() as workers:

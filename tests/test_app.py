@@ -428,6 +428,15 @@ def test_too_many_failures_stop_the_run(desk: Desk) -> None:
     assert ran.outcomes.count("failed") == 6
 
 
+def test_a_run_stopped_by_a_brake_sends_nothing_more_until_the_brake_is_raised(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(400, {"error": "Invalid email format"})
+    desk.run(customers(20), max_failed="5", concurrency="1")
+    sent = len(desk.server.seen)
+    assert desk.run(customers(20), max_failed="5", concurrency="1").summary.exit_code == 5
+    assert len(desk.server.seen) == sent
+    assert desk.run(customers(20), max_failed="50").outcomes.count("failed") == 20
+
+
 def test_too_many_new_customers_stop_the_run(desk: Desk) -> None:
     ran = desk.run(customers(100), max_new_customers="5", concurrency="1")
     assert ran.summary.exit_code == 5

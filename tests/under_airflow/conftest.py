@@ -3,6 +3,7 @@
 Airflow reads its variables when it is first imported, so they are set here, before any test is.
 """
 
+import atexit
 import importlib.util
 import json
 import logging
@@ -52,7 +53,8 @@ def furnish(home: Path) -> Path:
 
 
 if INSTALLED:
-    HOME = furnish(Path(tempfile.mkdtemp(prefix="airflow-")))
+    HOME = furnish(Path(tempfile.mkdtemp(prefix="telemetron-airflow-")))
+    atexit.register(shutil.rmtree, HOME, ignore_errors=True)
     os.environ.update(variables(HOME))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -66,13 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def airflow_home() -> Iterator[Path]:
-    """Airflow with its database made; gone with the session."""
+def airflow_home() -> Path:
+    """Airflow with its database made."""
     from airflow.utils.db import initdb
 
     initdb()
-    yield HOME
-    shutil.rmtree(HOME, ignore_errors=True)
+    return HOME
 
 
 @pytest.fixture
