@@ -196,11 +196,11 @@ def test_an_attempt_that_left_late_counts_from_when_it_left():
 
 def test_a_lateness_of_a_millisecond_or_of_an_attempt_long_gone_changes_nothing():
     pacer = Pacer(Rate(1))
-    pacer.depart(0.0)
-    pacer.left_late(0.0, 0.001)
-    assert pacer.depart(1.025) == 0
-    pacer.left_late(0.0, 2.0)
-    assert pacer.depart(2.05) == 0
+    pacer.depart(10.0)
+    pacer.left_late(10.0, 10.001)
+    assert pacer.depart(11.025) == 0
+    pacer.left_late(10.0, 12.0)
+    assert pacer.depart(12.05) == 0
 
 
 # Holds and probes

@@ -317,6 +317,12 @@ def test_a_device_taken_from_two_customers_binds_them_to_no_lane() -> None:
     assert len(stage.lanes) == 2
 
 
+def test_customers_who_share_a_lane_to_be_given_a_device_are_relieved_of_others_side_by_side() -> None:
+    rows = [(A, SN, "assign"), (B, SN, "assign"), (A, "SN-2", "unassign"), (B, "SN-3", "unassign")]
+    stages = planned(rows, auto_create=True).stages()
+    assert [len(stage.lanes) for stage in stages] == [2, 1]
+
+
 def test_customers_counts_each_once_however_many_calls_concern_it() -> None:
     plan = planned([(A, "SN-1", "assign"), (A, "SN-2", "unassign"), (B, "SN-3", "assign"), (C, "?", "assign", "EMAIL")])
     assert (plan.customers, plan.calls) == (2, 3)
