@@ -279,6 +279,18 @@ def test_customers_with_most_calls_go_first_and_the_rest_as_in_the_file() -> Non
     assert order == ["five@x.com", "three@x.com", "one@x.com", "two@x.com"]
 
 
+def test_customers_with_as_many_calls_go_as_in_the_file_however_full_their_calls_are() -> None:
+    rows = [(who, f"SN-{at}", "assign") for at, who in enumerate([A, A, A, B, B, B, B])]
+    plan = planned(rows, chunk_size=2)
+    assert [plan.call(number).customer for number in range(1, plan.calls + 1)] == [A, A, B, B]
+
+
+def test_calls_of_several_types_for_one_customer_share_a_lane() -> None:
+    rows = [(A, "SN-1", "K"), (B, "SN-2", "K"), (A, "SN-3", "T"), (B, "SN-4", "T")]
+    (stage,) = planned([(who, device, "assign", kind) for who, device, kind in rows], auto_create=True).stages()
+    assert [len(lane) for lane in stage.lanes] == [2, 2]
+
+
 @given(FILE, CHUNK, st.booleans())
 def test_all_calls_of_a_customer_in_a_stage_share_a_lane(file: list[Row], chunk: int, auto_create: bool) -> None:
     plan = planned(file, chunk_size=chunk, auto_create=auto_create)
