@@ -28,7 +28,7 @@ test:
 
 # The laws held against ten times the examples, new ones each time; what it finds becomes an @example.
 search:
-	$(BIN)/pytest --hypothesis-profile=search
+	$(BIN)/pytest -m "hypothesis and not slow" --hypothesis-profile=search
 
 # Real sockets, real time, killed processes: some minutes.
 slow:
