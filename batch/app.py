@@ -7,7 +7,7 @@ Here the parts meet, and only here. The doors (command line, Airflow) call `run`
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any, Final
 import httpx2
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from batch import __version__
 from batch.airflow_context import context_variables, in_words
@@ -39,25 +40,29 @@ from batch.past import Delta, asker, compare
 from batch.plan import Plan, plan_calls
 from batch.rate import Rate
 from batch.reconcile import Reconciliation
-from batch.rows import Rows, RowsBuilder
+from batch.rows import RowBlock, RowsBuilder
 from batch.runs import JOURNAL, LOCK
 from batch.sandbox import Limit, serve_forever, serving
+from batch.scratch import Scratch
 from batch.sender import Face, Job, Target, ask_afterwards, send
 from batch.since import Standing, packed, standing, unpacked
 from batch.stored import find_stored, reading
-from batch.whole import Reserve, owners_folder, require_room
+from batch.whole import Reserve, owners_folder, require_room, written_in
 
 _LOOK_AGAIN: Final = 0.5
+SCRATCH: Final = "scratch"
+_SCRATCH_A_BYTE: Final = 4
+"""Bytes of scratch that planning may take for each byte of a large input."""
 
 
 def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
     """Everything up to sending; touches no network and leaves nothing behind. Raises BatchError."""
-    with tempfile.TemporaryDirectory() as spool:
-        loaded = load(config.files, config.input, spool=Path(spool))
     clock = clock or RealClock()
-    delta = _since_last(config, loaded, clock)
-    plan = _checked_plan(config, loaded, delta, clock)
-    return digest(plan, loaded.files, config.sending.rate, _told(delta))
+    with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder) / SCRATCH) as scratch:
+        loaded = _loaded(config, Path(folder), scratch)
+        delta = _since_last(config, loaded, clock)
+        plan = _checked_plan(config, loaded, delta, clock)
+        return digest(plan, loaded.files, config.sending.rate, _told(delta))
 
 
 def run(
@@ -83,17 +88,18 @@ def run(
         if finished is not None:
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
-    with _own_folder(folder), _locked(config, folder, clock, interrupt=face.interrupt):
+    holding = _locked(config, folder, clock, interrupt=face.interrupt)
+    with _own_folder(folder), holding, Scratch(folder / SCRATCH) as scratch:
         plan = None
         if not (folder / JOURNAL).exists():
-            plan = _start(config, folder, face, clock)
+            plan = _start(config, scratch, face, clock)
             config = replace(config, files=())
         with _opened(folder) as journal:
             finished = _finished(config, folder, journal)
             if finished is not None:
                 return finished
             with logged_to(folder / "run.log", config.api_key):
-                return _carry_out(Job(config, plan or _plan_of(journal), journal, face, clock), transport)
+                return _carry_out(Job(config, plan or _plan_of(journal, scratch), journal, face, clock), transport)
 
 
 def resume(
@@ -116,19 +122,20 @@ def verify(
     With the options the run was started with. Raises BatchError, also where it ends before
     all were asked: then the files are as they were, and the same again goes on.
     """
-    clock = clock or RealClock()
+    clock, face = clock or RealClock(), face or Face()
     config = _as_started(folder, environ)
     _require_key(config)
-    face = face or Face()
     with (
         _locked(config, folder, clock, interrupt=face.interrupt),
         _opened(folder) as journal,
         logged_to(folder / "run.log", config.api_key),
+        Scratch(folder / SCRATCH) as scratch,
     ):
-        plan = _plan_of(journal)
+        plan = _plan_of(journal, scratch)
         if plan.calls:
-            with _target(config, plan.rows, transport) as target:
-                stop = ask_afterwards(Job(config, plan, journal, face, clock), target)
+            job = Job(config, plan, journal, face, clock)
+            with _target(job, transport) as target:
+                stop = ask_afterwards(job, target)
             if stop is not None:
                 raise VerifyError.of(stop)
         if journal.meta("allSent"):
@@ -150,8 +157,9 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
             told = resolve((), journal.meta("options"), {})
             told = replace(told, xlsx=told.xlsx or xlsx)
             stop = _stop_of(journal)
-            books = close_books(journal, _plan_of(journal), stop)
-            return write_files(folder, journal, books, _ended(told, stop))
+            with Scratch(folder / SCRATCH) as scratch:
+                books = close_books(journal, _plan_of(journal, scratch), stop)
+                return write_files(folder, journal, books, _ended(told, stop))
         finally:
             lock.release()
 
@@ -241,14 +249,15 @@ def _require_key(config: RunConfig) -> None:
 # Starting
 
 
-def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> Plan:
+def _start(config: RunConfig, scratch: Scratch, face: Face, clock: Clock) -> Plan:
     """Load the input into a new journal, look at the brakes, ask, and publish it with its plan."""
+    folder = config.reports_dir / str(config.run_id)
     if not config.files:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
     draft = JournalDraft(folder / JOURNAL)
     try:
         with tempfile.TemporaryDirectory(dir=folder) as spool:
-            loaded = load(config.files, config.input, spool=Path(spool), sink=draft.add)
+            loaded = _loaded(config, Path(spool), scratch, draft.add)
         looked_at = clock.wall()
         delta = _since_last(config, loaded, clock)
         plan = _checked_plan(config, loaded, delta, clock)
@@ -264,6 +273,22 @@ def _start(config: RunConfig, folder: Path, face: Face, clock: Clock) -> Plan:
         raise
     draft.publish(_facts(config, loaded, plan, clock) | _facts_since(delta, plan, looked_at))
     return plan
+
+
+def _loaded(config: RunConfig, spool: Path, scratch: Scratch, sink: Callable[[RowBlock], None] | None = None) -> Loaded:
+    """The input files as rows; raises DiskError before they are read where many of them will find no room."""
+    size = sum(_size(path) for path in config.files)
+    if size > scratch.room.memory:
+        require_room(spool, _SCRATCH_A_BYTE * size)
+    with written_in(spool):
+        return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch)
+
+
+def _size(path: str) -> int:
+    """Bytes of an input file, as far as they can be told before it is read."""
+    with suppress(OSError):
+        return os.path.getsize(path)  # noqa: PTH202 - standard input is no path
+    return 0
 
 
 def _since_last(config: RunConfig, loaded: Loaded, clock: Clock) -> Delta | None:
@@ -286,7 +311,8 @@ def _checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock:
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
-    plan = plan_calls(loaded.rows, config.plan, None if delta is None else delta.left_out)
+    with written_in(config.reports_dir):
+        plan = plan_calls(loaded.rows, config.plan, None if delta is None else delta.left_out)
     check_plan(plan, brakes, None if delta is None else delta.settled)
     return plan
 
@@ -305,7 +331,7 @@ def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
 
 def _room_for(plan: Plan, loaded: Loaded, *, xlsx: bool) -> int:
     """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air."""
-    cells = sum(os.path.getsize(file.path) for file in loaded.files if os.path.exists(file.path))  # noqa: PTH202, PTH110
+    cells = sum(_size(file.path) for file in loaded.files)
     workbook = 150 * len(plan.rows) + cells if xlsx else 0
     return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
 
@@ -384,12 +410,12 @@ def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | No
     return Summary(folder, fields) if fields is not None and fields["state"] == "finished" else None
 
 
-def _plan_of(journal: Journal) -> Plan:
+def _plan_of(journal: Journal, scratch: Scratch) -> Plan:
     """The plan that the run was started with, made again from the journal's rows."""
-    builder = RowsBuilder()
+    shape = journal.meta("shape")
+    builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)
-    shape = journal.meta("shape")
     options = {name: shape[name] for name in ("chunk_size", "auto_create_devices")}
     left_out = journal.meta("leftOut")
     plan = plan_calls(builder.rows(), PlanOptions(**options), None if left_out is None else unpacked(left_out))
@@ -408,7 +434,7 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
         journal.event(job.clock.wall(), "airflow", in_words(config.airflow))
     stop = None
     if plan.calls:
-        with _target(config, plan.rows, transport) as target:
+        with _target(job, transport) as target:
             stop = send(job, target)
     journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
     books = close_books(journal, plan, stop)
@@ -420,7 +446,7 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
 
 def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:
     """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
-    said = standing(books.plan, books.outcome, books.in_doubt)
+    said = standing(books.plan, books.outcome, books.doubts > 0)
     said[books.differs()] = Standing.TOUCHED
     return said
 
@@ -437,25 +463,27 @@ def _ended(config: RunConfig, stop: Stop | None) -> Ended:
 
 
 @contextmanager
-def _target(config: RunConfig, rows: Rows, transport: httpx2.AsyncBaseTransport | None) -> Iterator[Target]:
+def _target(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[Target]:
     """The API to send to; with --sandbox an embedded one whose fleet fits the input."""
+    config = job.config
     if not config.sandbox:
         yield Target(config.sending.base_url, config.api_key or Secret(""), transport)
         return
     db = config.reports_dir / str(config.run_id) / "sandbox.sqlite3"
     db.touch(mode=0o600)
     with Fleet(db) as fleet:
-        fleet.seed(_pairs(rows))
+        fleet.seed(_pairs(job.journal))
         with serving(fleet) as base_url:
             yield Target(base_url, Secret("sandbox"))
 
 
-def _pairs(rows: Rows) -> Iterator[tuple[str, str, str]]:
+def _pairs(journal: Journal) -> Iterator[tuple[str, str, str]]:
     """Customer, device and action of each valid row."""
-    frame = rows.frame[rows.frame["problem"] == 0]
-    customers, devices = rows.customers.to_pylist(), rows.devices.to_pylist()
-    for customer, device, action in zip(frame["customer"], frame["device"], frame["action"], strict=True):
-        yield customers[customer], devices[device], str(ACTIONS[action])
+    for _, keys in journal.key_columns():
+        valid = keys.filter(pc.equal(keys["problem"], 0))
+        columns = (valid[name].to_pylist() for name in ("customerEmail", "deviceIdentifier", "action"))
+        for customer, device, action in zip(*columns, strict=True):
+            yield customer, device, str(ACTIONS[action])
 
 
 # Folders and locks

@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 
 from batch.holdings import SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
 from batch.model import Action, Look, Outcome
-from batch.plan import Plan
+from batch.plan import Plan, SentKeys
 from batch.reconcile import Reconciliation
-from batch.rows import Rows
 from batch.verdict import MAYBE_DONE, MAYBE_OURS
 
 Flags = npt.NDArray[np.bool_]
@@ -60,12 +59,12 @@ class Evidence:
 
 def concerned(books: Reconciliation) -> Ints:
     """Codes of the customers of whom a look can tell anything."""
-    return np.unique(books.plan.rows.frame["customer"].to_numpy()[_Pairs.of(books).rows])
+    return np.unique(_Pairs.of(books).keys.customer)
 
 
 def quiet_from(plan: Plan, may_act_until: Iterable[tuple[int, float]]) -> Moments:
     """For each customer code, the moment from which no attempt of the run can act any more."""
-    quiet = np.full(len(plan.rows.customers), -np.inf)
+    quiet = np.full(plan.customers, -np.inf)
     for call, moment in may_act_until:
         customer = plan.customer_of(call)
         quiet[customer] = max(quiet[customer], moment)
@@ -74,10 +73,10 @@ def quiet_from(plan: Plan, may_act_until: Iterable[tuple[int, float]]) -> Moment
 
 def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     """The books with `verified` filled in, and rows settled that a look can settle."""
-    rows, pairs = books.plan.rows, _Pairs.of(books)
-    looks = _Looks(rows, quiet_from(books.plan, evidence.may_act_until))
-    held_now = states_of(pairs.rows, rows, looks.timely(evidence.looks))
-    held_first = states_of(pairs.rows, rows, looks.coded(evidence.before))
+    pairs = _Pairs.of(books)
+    looks = _Looks(books.plan.customer_names(), quiet_from(books.plan, evidence.may_act_until))
+    held_now = states_of(pairs.keys, looks.timely(evidence.looks))
+    held_first = states_of(pairs.keys, looks.coded(evidence.before))
     seen = np.where(pairs.last, held_now, UNKNOWN)
     after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.found_by_next), pairs.own_after)
     before = np.where(pairs.first, held_first, np.roll(after, 1))
@@ -89,7 +88,7 @@ def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     words = _Words(len(outcome))
     for some, text in _sayings(pairs, before, after, seen):
         words.say(pairs.rows[some], text)
-    for row, text in looks.failures(pairs, rows):
+    for row, text in looks.failures(pairs):
         words.say(row, text)
     detail, details = words.added_to(books)
     return replace(
@@ -114,7 +113,7 @@ def _outcomes(target: States, before: States, after: States) -> States:
 class _Pairs:
     """The rows that may have changed anything, pair by pair, in the order in which they were carried out."""
 
-    rows: Ints
+    keys: SentKeys
     first: Flags
     last: Flags
     """Is it the first, the last of its pair?"""
@@ -127,26 +126,31 @@ class _Pairs:
     found_by_next: States
     """Did they after it, by the answer to the next row of the pair?"""
 
+    @property
+    def rows(self) -> Ints:
+        """Their numbers."""
+        return self.keys.rows
+
     @classmethod
     def of(cls, books: Reconciliation) -> "_Pairs":
-        frame, in_doubt = books.plan.rows.frame, books.in_doubt
-        sent = np.sort(books.plan.order)
+        keys, in_doubt = books.plan.sent_keys(), books.doubts > 0
+        sent = keys.rows
         # A row that was refused and never in doubt has changed nothing: a look has nothing to say of it.
         idle = np.isin(books.outcome[sent], _NEVER_SENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
-        sent = sent[~idle]
-        pair = frame["customer"].to_numpy()[sent].astype(np.int64) * max(1, len(books.plan.rows.devices))
-        pair += frame["device"].to_numpy()[sent]
+        keys = keys.only(~idle)
+        pair = keys.customer * max(1, len(keys.devices)) + keys.device
         by_pair = np.argsort(pair, kind="stable")
-        rows, pair = sent[by_pair], pair[by_pair]
+        keys, pair = keys.only(by_pair), pair[by_pair]
+        rows = keys.rows
         outcome, last = books.outcome[rows], np.diff(pair, append=-1) != 0
         is_open = np.isin(outcome, _OPEN)
         found_by_next = np.roll(_found(outcome, in_doubt[rows]), -1)
         return cls(
-            rows=rows,
+            keys=keys,
             first=np.diff(pair, prepend=-1) != 0,
             last=last,
             is_open=is_open,
-            target=(frame["action"].to_numpy()[rows] == Action.ASSIGN.code).astype(np.int8),
+            target=(books.plan.rows.action[rows] == Action.ASSIGN.code).astype(np.int8),
             own_after=np.where(is_open, UNKNOWN, np.isin(outcome, _HELD_AFTER)).astype(np.int8),
             found_by_next=np.where(last, UNKNOWN, found_by_next).astype(np.int8),
         )
@@ -163,8 +167,8 @@ def _found(outcome: States, in_doubt: Flags) -> States:
 class _Looks:
     """Hands on the looks that came late enough, with customers by their codes, and keeps why others failed."""
 
-    def __init__(self, rows: Rows, quiet: Moments) -> None:
-        self._codes = {name: code for code, name in enumerate(rows.customers.to_pylist())}
+    def __init__(self, customers: pa.Array, quiet: Moments) -> None:
+        self._codes = {name: code for code, name in enumerate(customers.to_pylist())}
         self._quiet = quiet
         self._why: dict[int, str] = {}
 
@@ -181,10 +185,10 @@ class _Looks:
         """Holdings by customer codes."""
         return ((self._codes[customer], devices) for customer, devices in holdings)
 
-    def failures(self, pairs: _Pairs, rows: Rows) -> Iterator[tuple[int, str]]:
+    def failures(self, pairs: _Pairs) -> Iterator[tuple[int, str]]:
         """Rows that stay open because their customer could not be asked, and why they could not."""
-        lost = pairs.rows[pairs.is_open & pairs.last]
-        for row, customer in zip(lost.tolist(), rows.frame["customer"].to_numpy()[lost].tolist(), strict=True):
+        lost = pairs.keys.only(pairs.is_open & pairs.last)
+        for row, customer in zip(lost.rows.tolist(), lost.customer.tolist(), strict=True):
             if customer in self._why:
                 yield row, f"{_NOT_LEARNT}: {self._why[customer]}"
 

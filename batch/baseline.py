@@ -8,6 +8,8 @@ attributed as without a baseline: marked, not guessed.
 
 from collections.abc import Mapping
 
+import pyarrow as pa
+
 from batch.journal import Journal
 from batch.look import Looker
 from batch.model import Answer, Call, Outcome
@@ -22,11 +24,11 @@ class Baseline:
     def __init__(self, looker: Looker, journal: Journal, plan: Plan) -> None:
         self._looker = looker
         self._journal = journal
-        self._several_times = plan.devices_sent_several_times()
+        self._plan = plan
         self._since: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
         attempted = {plan.customer_of(call) for call, _ in journal.may_act_until()}
-        self._too_late: set[str] = {plan.rows.customers[code].as_py() for code in attempted}
+        self._too_late: set[str] = set(plan.customer_names().take(pa.array(sorted(attempted), pa.int64())).to_pylist())
         """Customers whom the run may have changed: what they hold now is not what they held before."""
 
     async def before(self, call: Call) -> Mapping[str, bool] | None:
@@ -47,5 +49,5 @@ class Baseline:
         """Hear what the run itself has changed."""
         for position, result in answer.results.items():
             device = call.devices[position]
-            if device in self._several_times and result.outcome in _HELD_AFTER:
+            if result.outcome in _HELD_AFTER and self._plan.may_be_sent_again(device):
                 self._since[call.customer, device] = _HELD_AFTER[result.outcome]

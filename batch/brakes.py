@@ -47,8 +47,9 @@ def check_plan(plan: Plan, brakes: Brakes, settled: npt.NDArray[np.int64] | None
     """
     removals = sum(stage.devices for stage in plan.stages() if stage.action is Action.UNASSIGN)
     if settled is not None:
-        unassign = plan.rows.frame["action"].to_numpy()[plan.order] == Action.UNASSIGN.code
-        removals -= int((unassign & (settled[plan.order] > 0)).sum())
+        for rows, _ in plan.calls_by_row():
+            unassign = plan.rows.action[rows] == Action.UNASSIGN.code
+            removals -= int(np.count_nonzero(settled[rows[unassign]]))
     if brakes.max_unassign is not None and removals > brakes.max_unassign:
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",

@@ -2,25 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from batch.model import InputFile, Problem
+from batch.model import InputFile
 from batch.plan import Plan, Stage
 from batch.rate import Rate
-
-_EXAMPLES: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemKind:
-    """Rows that are invalid for one kind of reason."""
-
-    title: str
-    rows: int
-    lines: tuple[int, ...]
-    """The first few, for a look into the file."""
+from batch.rows import InvalidRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +27,7 @@ class Digest:
     since: Mapping[str, Any] | None
     """With --since-last, what that came to, as in summary.json."""
     stages: Sequence[Stage]
-    problems: Sequence[ProblemKind]
+    problems: Sequence[InvalidRows]
     rate: Rate
 
     @property
@@ -89,20 +78,10 @@ def digest(plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[st
         calls=plan.calls,
         devices=plan.sent,
         customers=plan.customers,
-        duplicates=int((plan.duplicate_of >= 0).sum()),
-        unchanged=int((plan.left_out > 0).sum()),
+        duplicates=plan.duplicates,
+        unchanged=int(np.count_nonzero(plan.left_out)),
         since=since,
         stages=[*plan.stages()],
-        problems=_problems(plan),
+        problems=plan.rows.invalid,
         rate=rate,
     )
-
-
-def _problems(plan: Plan) -> list[ProblemKind]:
-    problem = plan.rows.frame["problem"].to_numpy()
-    lines = plan.rows.frame["line"].to_numpy()
-    kinds = []
-    for code in np.unique(problem[problem != 0]).tolist():
-        rows = np.flatnonzero(problem == code)
-        kinds.append(ProblemKind(Problem(code).title, len(rows), tuple(lines[rows[:_EXAMPLES]].tolist())))
-    return sorted(kinds, key=lambda kind: -kind.rows)

@@ -4,6 +4,7 @@ Group-bys on the integer columns of a reconciliation. Gives the few that a page 
 show and the number of all; how they are shown is not known here.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.model import ACTIONS, OUTCOMES, Action, Outcome
-from batch.reconcile import Reconciliation
+from batch.model import ACTIONS, OUTCOMES, Outcome
+from batch.reconcile import WAS_CREATED, Reconciliation
 from batch.rows import RowBlock
 from batch.verdict import CUSTOMER_NOT_FOUND
 
@@ -40,6 +41,8 @@ _GIVEN: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.U
 _STATES: Final = ("moved", "given, not taken back", "taken back, not given", "not moved")
 
 Ints = npt.NDArray[np.int64]
+Keys = tuple[str, str]
+"""Customer and device of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,43 +130,47 @@ def in_a_sentence(rows: int, attention: int) -> str:
 
 
 def find_causes(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Cause], int]:
-    """The causes with most rows, and how many there are in all."""
-    words, code, quoted = _folded(books, blocks)
+    """The causes with most rows, and how many there are in all. Goes through the blocks more than once."""
     wanting = np.flatnonzero(books.attention())
-    key = books.outcome[wanting] * np.int64(max(1, len(words))) + code[wanting]
+    words, code, quoted = _folded(books, wanting, blocks)
+    key = books.outcome[wanting] * np.int64(max(1, len(words))) + code
     keys, first, counts = np.unique(key, return_index=True, return_counts=True)
+    most = np.lexsort((first, -counts))[:_CAUSES]
+    keys_of = _keys_of(wanting[first[most]], blocks)
     found = []
-    for at in np.lexsort((first, -counts))[:_CAUSES].tolist():
+    for at in most.tolist():
         rows = wanting[np.flatnonzero(key == keys[at])]
-        text = words[int(code[rows[0]])].as_py()
-        found.append(_cause(books, rows, text, quoted.get(text)))
+        text = words[int(code[first[at]])].as_py()
+        found.append(_cause(books, rows, (text, quoted.get(text)), keys_of[int(rows[0])]))
     return found, len(keys)
 
 
-def _cause(books: Reconciliation, rows: Ints, words: str, quoted: str | None) -> Cause:
-    plan, first = books.plan.rows, int(rows[0])
-    row = plan.frame.iloc[first]
-    detail = quoted if quoted is not None else books.details[int(books.detail[first])].as_py()
+def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys: Keys) -> Cause:
+    """A cause with these rows; told are its words, and what the loader said of one of them."""
+    words, quoted = told
+    detail = quoted if quoted is not None else books.details[int(books.detail[rows[0]])].as_py()
     alike = quoted is None and np.ptp(books.detail[rows]) == 0
     return Cause(
-        outcome=OUTCOMES[books.outcome[first]],
+        outcome=OUTCOMES[books.outcome[rows[0]]],
         words=detail if alike else words,
         rows=len(rows),
         lines=[_place(books, int(one)) for one in rows[:_LINES]],
-        customer=plan.customers[int(row["customer"])].as_py(),
-        device=plan.devices[int(row["device"])].as_py(),
+        customer=keys[0],
+        device=keys[1],
         detail=detail,
     )
 
 
 def _place(books: Reconciliation, row: int) -> str:
     """The line of a row, with its file's name where there are several."""
-    line, file = (books.plan.rows.frame[name].to_numpy()[row] for name in ("line", "file"))
-    return f"{books.file_names[file]}:{line}" if len(books.file_names) > 1 else f"{line}"
+    rows = books.plan.rows
+    return f"{books.file_names[rows.file[row]]}:{rows.line[row]}" if len(books.file_names) > 1 else f"{rows.line[row]}"
 
 
-def _folded(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[pa.Array, Ints, dict[str, str]]:
-    """Folded details as distinct texts; each row's position in them; and of the loader's one example each."""
+def _folded(
+    books: Reconciliation, wanting: Ints, blocks: Iterable[RowBlock]
+) -> tuple[pa.Array, npt.NDArray[np.int32], dict[str, str]]:
+    """Folded details as distinct texts; each wanting row's position in them; and of the loader's one example each."""
     chunks, quoted = [pc.dictionary_encode(_fold(books.details, _NAMED))], dict[str, str]()
     for block in blocks:
         details = block.keys["detail"].filter(pc.not_equal(block.keys["problem"], 0))
@@ -174,9 +181,23 @@ def _folded(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[pa.Array
             quoted = dict(zip(chunks[-1].dictionary.to_pylist(), examples, strict=True)) | quoted
     unified = pa.chunked_array(chunks).unify_dictionaries()
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])
-    code = codes[: len(books.details)][books.detail].astype(np.int64)
-    code[books.plan.rows.frame["problem"].to_numpy() != 0] = codes[len(books.details) :]
+    code = codes[: len(books.details)][books.detail[wanting]]
+    code[books.plan.rows.problem[wanting] != 0] = codes[len(books.details) :]
     return unified.chunk(unified.num_chunks - 1).dictionary, code, quoted
+
+
+def _keys_of(rows: Iterable[int], blocks: Iterable[RowBlock]) -> dict[int, Keys]:
+    """Customer and device of some rows; goes through the blocks no further than need be."""
+    wanted, found, end = deque(sorted({int(row) for row in rows})), dict[int, Keys](), 0
+    for block in blocks if wanted else ():
+        first, end = end, end + block.keys.num_rows
+        while wanted and wanted[0] < end:
+            row = wanted.popleft()
+            customer, device = (block.keys[name][row - first].as_py() for name in ("customerEmail", "deviceIdentifier"))
+            found[row] = customer, device
+        if not wanted:
+            break
+    return found
 
 
 def _fold(texts: pa.Array, folds: Iterable[tuple[str, str]]) -> pa.Array:
@@ -189,98 +210,76 @@ def _fold(texts: pa.Array, folds: Iterable[tuple[str, str]]) -> pa.Array:
 # What differs
 
 
-def find_differences(books: Reconciliation) -> list[Difference]:
+def find_differences(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[Difference]:
     """The first rows of which the API was seen to hold something else, in input order."""
-    rows = books.plan.rows
     found = []
-    for row in np.flatnonzero(books.differs())[:_DIFFERENCES].tolist():
-        customer, device = (int(rows.frame[name].to_numpy()[row]) for name in ("customer", "device"))
+    for row, keys in _keys_of(np.flatnonzero(books.differs())[:_DIFFERENCES], blocks).items():
         outcome = OUTCOMES[books.outcome[row]]
         is_held = outcome not in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
-        names = rows.customers[customer].as_py(), rows.devices[device].as_py()
-        found.append(Difference(_place(books, row), *names, outcome, is_held))
+        found.append(Difference(_place(books, row), *keys, outcome, is_held))
     return found
 
 
 # Customers, transfers, and what can be undone
 
 
-def created_customers(books: Reconciliation) -> list[str]:
+def created_customers(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[str]:
     """The first customers that this run created, in input order."""
-    created = pc.equal(books.answers["customerWasCreated"], "true").to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(created[books.answer])
-    customer = books.plan.rows.frame["customer"].to_numpy()[rows]
-    _, first = np.unique(customer, return_index=True)
-    codes = customer[np.sort(first)[:_CUSTOMERS]]
-    names: list[str] = books.plan.rows.customers.take(pa.array(codes)).to_pylist()
-    return names
+    if not books.customers_created:
+        return []
+    created = pc.fill_null(books.answers["customerWasCreated"], False).to_numpy(zero_copy_only=False)
+    found: dict[str, None] = {}
+    end = 0
+    for block in blocks:
+        first, end = end, end + block.keys.num_rows
+        rows = np.flatnonzero(created[books.answer[first:end]])
+        found |= dict.fromkeys(block.keys["customerEmail"].take(pa.array(rows)).to_pylist())
+        if len(found) >= min(_CUSTOMERS, books.customers_created):
+            break
+    return [*found][:_CUSTOMERS]
 
 
-def find_transfers(books: Reconciliation) -> tuple[list[Transfer], dict[str, int]]:
+def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Transfer], dict[str, int]]:
     """The first transfers, those that did not come off before the others, and the number of each state."""
-    taken, given = _transferred(books)
+    taken, given = books.plan.taken, books.plan.given
     unknown = pc.equal(books.details, CUSTOMER_NOT_FOUND).to_numpy(zero_copy_only=False)
     is_free = np.isin(books.outcome[taken], _TAKEN) | unknown[books.detail[taken]]
     state = 2 * ~np.isin(books.outcome[given], _GIVEN) + ~is_free
     shown = np.lexsort((given, state == 0))[:_TRANSFERS].tolist()
     counts = np.bincount(state, minlength=len(_STATES)).tolist()
-    found = [_transfer(books, int(taken[at]), int(given[at]), _STATES[state[at]]) for at in shown]
+    keys_of = _keys_of([*taken[shown], *given[shown]], blocks)
+    found = [
+        Transfer(
+            device=keys_of[to][1],
+            taken_from=keys_of[of][0],
+            given_to=keys_of[to][0],
+            taken=OUTCOMES[books.outcome[of]],
+            given=OUTCOMES[books.outcome[to]],
+            state=_STATES[state[at]],
+        )
+        for at, of, to in zip(shown, taken[shown].tolist(), given[shown].tolist(), strict=True)
+    ]
     return found, dict(zip(_STATES, counts, strict=True))
 
 
-def _transferred(books: Reconciliation) -> tuple[Ints, Ints]:
-    """Rows of transfers: each assign, and the unassign by which its device left another customer.
-
-    That is the last one before it in the file, else the next one after it.
-    """
-    frame = books.plan.rows.frame
-    sent = np.sort(books.plan.order)
-    by_device = sent[np.argsort(frame["device"].to_numpy()[sent], kind="stable")]
-    device, customer, action = (frame[name].to_numpy()[by_device] for name in ("device", "customer", "action"))
-    at = np.arange(len(by_device))
-    unassign = action == Action.UNASSIGN.code
-    before = np.maximum.accumulate(np.where(unassign, at, 0))
-    after = np.minimum.accumulate(np.where(unassign, at, len(at) - 1)[::-1])[::-1]
-    taken = np.full(len(at), -1)
-    for other in (after, before):
-        fits = unassign[other] & ~unassign & (device[other] == device) & (customer[other] != customer)
-        taken[fits] = other[fits]
-    moved = taken >= 0
-    return by_device[taken[moved]], by_device[moved]
-
-
-def _transfer(books: Reconciliation, taken: int, given: int, state: str) -> Transfer:
-    rows = books.plan.rows
-    customer, device = rows.frame["customer"].to_numpy(), rows.frame["device"].to_numpy()
-    return Transfer(
-        device=rows.devices[int(device[given])].as_py(),
-        taken_from=rows.customers[int(customer[taken])].as_py(),
-        given_to=rows.customers[int(customer[given])].as_py(),
-        taken=OUTCOMES[books.outcome[taken]],
-        given=OUTCOMES[books.outcome[given]],
-        state=state,
-    )
-
-
-def find_undo(books: Reconciliation) -> Undo:
+def find_undo(books: Reconciliation, blocks: Iterable[RowBlock]) -> Undo:
     """What undo.csv takes back, and the first rows that it leaves out."""
     rows = np.flatnonzero(books.not_undone())
+    keys_of = _keys_of(rows[:_NOT_UNDONE], blocks)
     return Undo(
         rows=int(books.surely_changed().sum()),
         left_out=len(rows),
-        first=[_left_out(books, row) for row in rows[:_NOT_UNDONE].tolist()],
+        first=[_left_out(books, row, keys) for row, keys in keys_of.items()],
         customers=books.customers_created,
-        devices=int((books.created == 1).sum()),
+        devices=int((books.created == WAS_CREATED).sum()),
     )
 
 
-def _left_out(books: Reconciliation, row: int) -> LeftOut:
-    rows = books.plan.rows
-    customer, device, action = (int(rows.frame[name].to_numpy()[row]) for name in ("customer", "device", "action"))
+def _left_out(books: Reconciliation, row: int, keys: Keys) -> LeftOut:
     return LeftOut(
         line=_place(books, row),
-        customer=rows.customers[customer].as_py(),
-        device=rows.devices[device].as_py(),
-        action=ACTIONS[action],
+        customer=keys[0],
+        device=keys[1],
+        action=ACTIONS[books.plan.rows.action[row]],
         outcome=OUTCOMES[books.outcome[row]],
     )

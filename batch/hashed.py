@@ -35,11 +35,11 @@ def hash_texts(texts: pa.Array) -> Hashes:
         some = slice(None) if whole else going
         left = lengths[some] - at
         word = words[starts[some] + at] & _MASKS[np.minimum(left, _WORD)]
-        hashes[some] = _mixed(hashes[some] ^ word)
+        hashes[some] = mixed(hashes[some] ^ word)
         at += _WORD
         going = going[left > _WORD]
         whole = len(going) == len(lengths)
-    return _mixed(hashes)
+    return mixed(hashes)
 
 
 def _words(texts: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
@@ -56,8 +56,8 @@ def _words(texts: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     return bounds[:-1] - bounds[0], np.diff(bounds), words
 
 
-def _mixed(hashes: Hashes) -> Hashes:
-    """Every bit of the result depends on every bit that went in."""
+def mixed(hashes: Hashes) -> Hashes:
+    """Numbers of which every bit depends on every bit of those that went in."""
     hashes = (hashes ^ (hashes >> _HALF)) * _FIRST
     hashes = (hashes ^ (hashes >> np.uint64(29))) * _SECOND
     return hashes ^ (hashes >> _HALF)

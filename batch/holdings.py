@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.rows import Rows
+from batch.plan import SentKeys
 
 Ints = npt.NDArray[np.int64]
 Holding = tuple[int, frozenset[str]]
@@ -40,12 +40,11 @@ class _Found:
     """The identifier in small letters."""
 
 
-def states_of(some: Ints, rows: Rows, holdings: Iterable[Holding]) -> States:
-    """For each of some rows (by number), whether its customer holds its device."""
-    size = max(1, len(rows.devices))
-    folded = pc.dictionary_encode(pc.utf8_lower(rows.devices))
-    asked, found = _found_in(holdings, rows.devices, folded.dictionary)
-    customer, device = (rows.frame[name].to_numpy()[some].astype(np.int64) for name in ("customer", "device"))
+def states_of(keys: SentKeys, holdings: Iterable[Holding]) -> States:
+    """For each of some rows, whether its customer holds its device."""
+    customer, device, size = keys.customer, keys.device, max(1, len(keys.devices))
+    folded = pc.dictionary_encode(pc.utf8_lower(keys.devices))
+    asked, found = _found_in(holdings, keys.devices, folded.dictionary)
     pair = customer * size + device
     held_pair = np.where(found.device == _NONE, _NONE, found.customer * size + found.device)
     # What is spelled as another row of this customer spells it is that row's device.

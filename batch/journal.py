@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +146,16 @@ class Settlement:
     by_attempt: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The input in the journal, which can be gone through as often as needed."""
+
+    _read: Callable[[], Iterator[RowBlock]]
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        return self._read()
+
+
 class JournalDraft:
     """A journal in the making: takes the input block by block, then is published or thrown away."""
 
@@ -230,12 +241,9 @@ class Journal:
             for file, keys in cursor:
                 yield file, _unpacked(keys)
 
-    def blocks(self, *, backwards: bool = False) -> Iterator[RowBlock]:
+    def blocks(self, *, backwards: bool = False) -> "Blocks":
         """The input, block by block, in order or last to first."""
-        query = _BLOCKS_BACKWARDS if backwards else _BLOCKS
-        with self._reading(query) as cursor:
-            for file, keys, cells in cursor:
-                yield RowBlock(file, _unpacked(keys), _unpacked(cells))
+        return Blocks(partial(self._blocks, _BLOCKS_BACKWARDS if backwards else _BLOCKS))
 
     def may_know(self, call: int) -> bool:
         """Can there be attempts at a call by former processes, or results that no answer brought?
@@ -334,6 +342,11 @@ class Journal:
         query = "SELECT at, kind, text FROM events ORDER BY id LIMIT ?"
         with self._reading(query, (most,)) as cursor:
             return cursor.fetchall()
+
+    def _blocks(self, query: str) -> Iterator[RowBlock]:
+        with self._reading(query) as cursor:
+            for file, keys, cells in cursor:
+                yield RowBlock(file, _unpacked(keys), _unpacked(cells))
 
     @contextmanager
     def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from batch.fed_back import as_written, our_header, refuse_contradiction
 from batch.model import InputFile, InputOptions, Problem
 from batch.parse import Piece, cells_of, closing_text, parsed
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from batch.scratch import Scratch
 from batch.serials import LostZeros, Neighbours
 from batch.stored import Kind, Stored, Text, find_stored, find_text, reading
 from batch.workbook import Sheet, find_sheet
@@ -31,6 +33,8 @@ _HEAD: Final = 4 << 20
 """Bytes of text in which the header must be found."""
 _FIRST: Final = 1 << 16
 """Bytes of text that show whether this program wrote it."""
+_One = TypeVar("_One")
+_Other = TypeVar("_Other")
 _MAY_BE_TRAILER: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
 
 
@@ -72,11 +76,7 @@ class _Seen:
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count the serials of a block's valid rows."""
-        serials, lines = keys["deviceIdentifier"], keys["line"]
-        if np.any(keys["problem"]):
-            valid = pc.equal(keys["problem"], 0)
-            serials, lines = serials.filter(valid), lines.filter(valid)
-        self.zeros.add(serials, lines.to_numpy())
+        self.zeros.add(keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0)
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
@@ -89,8 +89,11 @@ def load(
     *,
     spool: Path,
     sink: Callable[[RowBlock], None] | None = None,
+    scratch: Scratch | None = None,
 ) -> Loaded:
     """Read all files in order; gives the rows, and hands each block of them to `sink`.
+
+    Where they are many, the rows are kept in `scratch` and may be used as long as it is there.
 
     `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
     `InputFile.path` names the copy. A file without any text counts as one of no rows.
@@ -99,7 +102,7 @@ def load(
     """
     if list(paths).count("-") > 1:
         raise InputError("standard input is named twice", "name - once")
-    builder = RowsBuilder()
+    builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
     def take(block: RowBlock) -> None:
         builder.add(block.file, block.keys)
@@ -108,6 +111,14 @@ def load(
 
     files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
     return Loaded(_told_apart(files), builder.rows())
+
+
+def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other]) -> tuple[_One, _Other]:
+    """What two functions give, each of which goes through the whole file."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(one)
+        there = other()
+        return coming.result(), there
 
 
 def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
@@ -122,8 +133,7 @@ def _load_file(
     with reading("standard input" if path == "-" else path):
         stored = find_stored(path, spool)
         before = stored.fingerprint()
-        digest = stored.sha256()
-        source = _source(stored, options)
+        digest, source = _side_by_side(stored.sha256, partial(_source, stored, options))
     rows = 0
     seen = _Seen()
     blocks = _row_blocks(number, source, seen)

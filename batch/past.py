@@ -33,11 +33,12 @@ from batch.errors import JournalError
 from batch.journal import Journal
 from batch.lock import client_name, is_held
 from batch.model import InputFile
-from batch.rows import Rows, RowsBuilder
+from batch.rows import KEY_SCHEMA, VALID, Rows
 from batch.runs import JOURNAL, LOCK
 from batch.since import IntArray, Known, Origin, Standing, left_out, unpacked
 
 _LATE: Final = 900.0
+_NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in VALID]))
 _SLACK: Final = 23 / 24
 """Of --full-every: a job that starts some minutes early must not put its weekly full run off for a day."""
 
@@ -190,23 +191,23 @@ def _past(path: Path) -> _Past:
 
 def _known(last: _Past, others: Iterable[_Past]) -> Known:
     """What a finished run knows, and the devices that others may have touched since."""
-    builder, origin = RowsBuilder(), [np.empty(0, dtype=np.int64)]
+    pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
     with closing(Journal(last.folder / JOURNAL)) as journal:
         origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta("origins", ())))
-        for file, keys, said, carried in _standing(journal):
+        for keys, said, carried in _standing(journal):
             sure = said >= Standing.SETTLED
-            builder.add(file, keys.filter(pa.array(sure)))
+            pairs.append(keys.select(VALID).filter(pa.array(sure)))
             origin.append(np.where(said == Standing.CARRIED, carried + 1, 1)[sure])
     touched = [device for other in others for device in _touched(other)]
     devices = pc.unique(pa.chunked_array(touched, pa.string()))
-    return Known(builder.rows(), np.concatenate(origin), origins, devices)
+    return Known(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
 
 
 def _touched(past: _Past) -> Iterator[pa.Array]:
     """Identifiers of the devices that a run sent, or may have sent by now."""
     with closing(Journal(past.folder / JOURNAL)) as journal:
         ended = journal.meta("standing") is not None and not is_held(past.folder / LOCK)
-        for _, keys, said, carried in _standing(journal):
+        for keys, said, carried in _standing(journal):
             if ended:
                 sent = (said == Standing.TOUCHED) | (said == Standing.SETTLED)
             else:
@@ -214,13 +215,13 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
-def _standing(journal: Journal) -> Iterator[tuple[int, pa.RecordBatch, IntArray, IntArray]]:
-    """The rows of a run block by block: file, keys, `Standing`, and the number of the origin they were left out for."""
+def _standing(journal: Journal) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
+    """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
     said, carried = (_column(journal, name) for name in ("standing", "leftOut"))
     first = 0
-    for file, keys in journal.key_columns():
+    for _, keys in journal.key_columns():
         rows = slice(first, first + keys.num_rows)
-        yield file, keys, said[rows], carried[rows]
+        yield keys, said[rows], carried[rows]
         first += keys.num_rows
 
 

@@ -4,23 +4,27 @@ Outcomes are integer columns by row number. Whatever is written about a run is a
 function of what this module makes of its journal.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.entries import Answers, RowTexts
 from batch.errors import UnbalancedError
 from batch.model import ACTIONS, OUTCOMES, Action, Answer, Outcome
 from batch.plan import Plan
 from batch.rows import RowBlock
+from batch.scratch import forget
 from batch.verdict import MAYBE_DONE, MAYBE_OURS
 
 _OPEN: Final = -1
-_CHUNK: Final = 1 << 16
+_WINDOW: Final = 1 << 20
+WAS_CREATED: Final = 2
+"""In `Reconciliation.created`."""
 YES: Final = 1
 NO: Final = 0
 _VERIFIED: Final = pa.array(["no", "yes", ""])
@@ -31,61 +35,33 @@ _WANTED: Final = np.array(
 """By outcome and action; the last column is for rows whose action is unknown, all of them invalid."""
 
 
-@dataclass(slots=True)
-class _Answers:
-    """What answers say of whole requests, one entry each; entry 0 stands for no answer."""
-
-    customer_id: list[str] = field(default_factory=lambda: [""])
-    customer_was_created: list[bool | None] = field(default_factory=lambda: [None])
-    attempts: list[int | None] = field(default_factory=lambda: [None])
-    unclear: list[int | None] = field(default_factory=lambda: [None])
-    status: list[int | None] = field(default_factory=lambda: [None])
-    answered_at: list[float | None] = field(default_factory=lambda: [None])
-
-    def add(self, answer: Answer) -> int:
-        self.customer_id.append(answer.customer_id)
-        self.customer_was_created.append(answer.customer_was_created)
-        self.attempts.append(answer.attempts)
-        self.unclear.append(answer.unclear_attempts)
-        self.status.append(answer.http_status)
-        self.answered_at.append(answer.answered_at)
-        return len(self.attempts) - 1
-
-    def columns(self) -> dict[str, pa.Array]:
-        """The entries as text columns, ready to be taken from by row."""
-        return {
-            "customerId": pa.array(self.customer_id),
-            "customerWasCreated": _text(pa.array(self.customer_was_created)),
-            "attempts": _text(pa.array(self.attempts)),
-            "unclearAttempts": _text(pa.array(self.unclear)),
-            "httpStatus": _text(pa.array(self.status)),
-            "answeredAt": _moment(pa.array(self.answered_at)),
-        }
-
-
 class Books:
     """One outcome for every row of a plan: filled in answer by answer, then closed."""
 
     def __init__(self, plan: Plan, file_names: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
         """`origins` says of each number in `plan.left_out`, from 1, what settled such a row."""
-        size = len(plan.rows)
+        scratch, size = plan.rows.scratch, len(plan.rows)
         self._plan = plan
         self._file_names = tuple(file_names)
-        self._outcome = np.full(size, _OPEN, dtype=np.int8)
-        self._outcome[plan.rows.frame["problem"].to_numpy() != 0] = Outcome.INVALID.code
-        self._outcome[plan.duplicate_of >= 0] = Outcome.DUPLICATE.code
-        self._answer = np.zeros(size, dtype=np.int32)
-        self._answers = _Answers()
-        self._detail = np.zeros(size, dtype=np.int32)
+        self._outcome = scratch.array(size, np.int8)
+        self._call = scratch.array(size, np.int32)
+        self._answer = scratch.array(size, np.int32)
+        self._answers = Answers()
+        self._detail = scratch.array(size, np.int32)
         self._details = {"": 0}
-        self._created = np.full(size, -1, dtype=np.int8)
-        self._device_id = np.full(size, -1, dtype=np.int64)
-        self._device_ids = _Texts()
-        for number, words in enumerate(origins, 1):
-            self._mark(plan.left_out == number, Outcome.UNCHANGED, words)
+        self._created = scratch.array(size, np.int8)
+        self._doubts = scratch.array(size, np.int32)
+        self._device_ids = RowTexts(scratch, size)
         self._settled_twice = 0
-        self._settled_devices = np.zeros(plan.calls, dtype=np.int64)
+        self._settled_devices = np.zeros(plan.calls, dtype=np.int32)
         self._created_customers: set[int] = set()
+        words = np.array([0, *map(self._detail_code, origins)], np.int32)
+        for rows in _windows(size):
+            unsent = np.where(plan.left_out[rows], Outcome.UNCHANGED.code, _OPEN)
+            unsent[plan.repeated(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
+            unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
+            self._outcome[rows] = unsent
+            self._detail[rows] = words[plan.left_out[rows]]
 
     def settle(self, call: int, answer: Answer) -> None:
         """Book the results of one answer."""
@@ -101,9 +77,9 @@ class Books:
             self._answer[row] = entry
             self._detail[row] = self._detail_code(result.detail)
             if result.was_created is not None:
-                self._created[row] = result.was_created
+                self._created[row] = 1 + result.was_created
             if result.device_id:
-                self._device_id[row] = self._device_ids.add(result.device_id)
+                self._device_ids.add(int(row), result.device_id)
 
     def close(self, doubtful: Iterable[tuple[int, Iterable[int] | None]], why: str) -> "Reconciliation":
         """Say of the rows without an answer what is true, and check that the books balance.
@@ -112,53 +88,55 @@ class Books:
         acted unheard; `why` tells why the run ended before the rest was sent. Raises
         UnbalancedError.
         """
-        doubts = np.zeros(len(self._outcome), dtype=np.int32)
         for call, positions in doubtful:
             rows = self._plan.rows_of(call)
-            doubts[rows if positions is None else rows[list(positions)]] += 1
-        is_open = self._outcome == _OPEN
-        in_doubt = is_open & (doubts > 0)
-        for row in np.flatnonzero(in_doubt).tolist():
-            unclear = int(doubts[row])
-            self._answer[row] = self._answers.add(Answer({}, attempts=unclear, unclear_attempts=unclear))
-        self._mark(in_doubt, Outcome.UNCONFIRMED, "sent, but the run stopped before an answer came")
-        self._mark(is_open & ~in_doubt, Outcome.NOT_SENT, f"the run stopped before it: {why}")
-        missing = int((self._outcome == _OPEN).sum())
+            self._doubts[rows if positions is None else rows[list(positions)]] += 1
+        missing = sum(self._close_open(window, why) for window in _windows(len(self._outcome)))
         if missing or self._settled_twice:
             raise UnbalancedError(
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
                 "this is a bug; please report it and keep the run's folder",
             )
-        return self._closed(doubts)
+        return self._closed()
 
-    def _closed(self, doubts: npt.NDArray[np.int32]) -> "Reconciliation":
-        call = np.zeros(len(self._outcome), dtype=np.int32)
-        numbers = np.arange(1, self._plan.calls + 1, dtype=np.int32)
-        call[self._plan.order] = np.repeat(numbers, np.diff(self._plan.offsets))
+    def _close_open(self, window: slice, why: str) -> int:
+        """Mark the rows without an answer; gives how many are left without an outcome."""
+        outcome, doubts = self._outcome[window], self._doubts[window]
+        is_open = outcome == _OPEN
+        for unclear in np.unique(doubts[is_open]).tolist():
+            rows = is_open & (doubts == unclear)
+            if unclear:
+                self._answer[window][rows] = self._answers.add(Answer({}, attempts=unclear, unclear_attempts=unclear))
+                outcome[rows] = Outcome.UNCONFIRMED.code
+                self._detail[window][rows] = self._detail_code("sent, but the run stopped before an answer came")
+            else:
+                outcome[rows] = Outcome.NOT_SENT.code
+                self._detail[window][rows] = self._detail_code(f"the run stopped before it: {why}")
+        return int((outcome == _OPEN).sum())
+
+    def _closed(self) -> "Reconciliation":
+        for rows, calls in self._plan.calls_by_row():
+            self._call[rows] = calls
+            forget(self._call)
+        self._device_ids.close()
         return Reconciliation(
             plan=self._plan,
             outcome=self._outcome,
-            call=call,
+            call=self._call,
             answer=self._answer,
             answers=self._answers.columns(),
-            calls_settled=int((self._settled_devices == np.diff(self._plan.offsets)).sum()),
+            calls_settled=int((self._settled_devices == self._plan.sizes()).sum()),
             customers_created=len(self._created_customers),
             detail=self._detail,
             details=pa.array([*self._details]),
-            in_doubt=doubts > 0,
+            doubts=self._doubts,
             created=self._created,
-            device_id=self._device_id,
-            device_ids=self._device_ids.column(),
+            device_ids=self._device_ids,
             file_names=self._file_names,
         )
 
     def _detail_code(self, detail: str) -> int:
         return self._details.setdefault(detail, len(self._details))
-
-    def _mark(self, rows: npt.NDArray[np.bool_], outcome: Outcome, detail: str) -> None:
-        if rows.any():
-            self._outcome[rows] = outcome.code
-            self._detail[rows] = self._detail_code(detail)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,11 +145,10 @@ class Reconciliation:
 
     outcome    int8   `Outcome.code`
     call       int32  the call that held the row; 0: none
-    answer     int32  position in `answers`, whose columns are texts; 0: none
+    answer     int32  position in `answers` (columns as `Answers.columns` has them); 0: none
     detail     int32  position in `details`
-    in_doubt   bool   may an attempt at the row have acted without our hearing of it?
-    created    int8   was the device created: 0 no, 1 yes, -1 not told
-    device_id  int64  position in `device_ids`; -1: none
+    doubts     int32  attempts at the row that may have acted without our hearing of it
+    created    int8   was the device created: 0 not told, 1 no, 2 yes
     verified   int8   does the API hold what the outcome says: `NO`, `YES`, -1 not known; None: nobody asked
     """
 
@@ -186,10 +163,9 @@ class Reconciliation:
     """Customers that this run is known to have created."""
     detail: npt.NDArray[np.int32]
     details: pa.Array
-    in_doubt: npt.NDArray[np.bool_]
+    doubts: npt.NDArray[np.int32]
     created: npt.NDArray[np.int8]
-    device_id: npt.NDArray[np.int64]
-    device_ids: pa.ChunkedArray
+    device_ids: RowTexts
     file_names: tuple[str, ...] = ()
     """Of the input files, where there are several."""
     verified: npt.NDArray[np.int8] | None = None
@@ -202,18 +178,21 @@ class Reconciliation:
 
     def counts(self) -> dict[Outcome, int]:
         """Rows by outcome, every outcome named."""
-        return _by_outcome(self.outcome)
+        return self._counted(lambda _: slice(None))
 
     def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
         """For each row: does it want attention? Tolerated outcomes do not, but what differs at the API always."""
         wanted = _WANTED.copy()
         wanted[[outcome.code for outcome in tolerated]] = False
-        by_outcome = wanted[self.outcome, self.plan.rows.frame["action"].to_numpy()]
-        return np.asarray(by_outcome | self.differs(), dtype=bool)
+        found = self.differs()
+        for rows in _windows(len(found)):
+            found[rows] |= wanted[self.outcome[rows], self.plan.rows.action[rows]]
+        return found
 
     def attention_counts(self) -> dict[Outcome, int]:
         """Rows that want attention, by outcome, every outcome named."""
-        return _by_outcome(self.outcome[self.attention()])
+        wanting = self.attention()
+        return self._counted(lambda rows: wanting[rows])
 
     def unclear(self) -> npt.NDArray[np.bool_]:
         """For each row: may this run have changed what the API holds, without anybody knowing?"""
@@ -227,27 +206,27 @@ class Reconciliation:
         What a row changed that follows an unclear one on its pair was perhaps this run's
         own work just before.
         """
-        changed = np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code])
+        changed = self._changed()
         changed[self._after_unclear(changed)] = False
         return changed
 
     def not_undone(self) -> npt.NDArray[np.bool_]:
         """For each row: did it change something, or perhaps, that undo.csv does not take back?"""
         unclear = self.unclear()
-        unclear[self._after_unclear(np.isin(self.outcome, [Outcome.ASSIGNED.code, Outcome.UNASSIGNED.code]))] = True
+        unclear[self._after_unclear(self._changed())] = True
         return unclear
 
     def _after_unclear(self, changed: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Rows that changed something, on pairs of which the first change is an unclear one."""
         unclear = self.unclear()
-        if not unclear.any():
-            return np.empty(0, dtype=np.int64)
-        rows = np.flatnonzero(changed | unclear)
-        frame = self.plan.rows.frame
-        customer, device = (frame[name].to_numpy()[rows].astype(np.int64) for name in ("customer", "device"))
-        pair = customer * max(1, len(self.plan.rows.devices)) + device
+        rows, pair = self.plan.rows_of_pairs(np.flatnonzero(unclear))
+        told = changed[rows] | unclear[rows]
+        rows, pair = rows[told], pair[told]
         _, first, of = np.unique(pair, return_index=True, return_inverse=True)
         return rows[unclear[rows[first]][of] & changed[rows]]
+
+    def _changed(self) -> npt.NDArray[np.bool_]:
+        return np.asarray((self.outcome == Outcome.ASSIGNED.code) | (self.outcome == Outcome.UNASSIGNED.code))
 
     def columns(self, block: RowBlock, first: int) -> dict[str, pa.Array]:
         """What is to be reported of the rows of a block, as texts by column name.
@@ -256,63 +235,51 @@ class Reconciliation:
         """
         rows = slice(first, first + block.keys.num_rows)
         entry = pa.array(self.answer[rows])
-        ids = self.device_ids.take(pa.array(self.device_id[rows], mask=self.device_id[rows] < 0))
         call = self.call[rows]
-        told = {name: column.take(entry) for name, column in self.answers.items()}
+        told = {name: _told(column.take(entry)) for name, column in self.answers.items()}
         columns = {
             "outcome": _NAMES.take(pa.array(self.outcome[rows])),
-            "detail": self._details_of(block, rows),
+            "detail": self.details_of(block, first),
             "customerId": told["customerId"],
-            "deviceId": pc.fill_null(ids.combine_chunks(), ""),
+            "deviceId": self.device_ids.texts(rows.start, rows.stop),
             "customerWasCreated": told["customerWasCreated"],
-            "deviceWasCreated": pa.array(["false", "true", ""]).take(pa.array(self.created[rows] % 3)),
-            "call": _text(pa.array(call, mask=call == 0)),
+            "deviceWasCreated": pa.array(["", "false", "true"]).take(pa.array(self.created[rows])),
+            "call": _told(pa.array(call, mask=call == 0)),
         }
         columns |= {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
         if self.verified is not None:
             columns["verified"] = _VERIFIED.take(pa.array(self.verified[rows] % 3))
         return columns
 
-    def _details_of(self, block: RowBlock, rows: slice) -> pa.Array:
+    def outcomes_of(self, rows: slice) -> pa.Array:
+        """Names of the outcomes of a range of rows."""
+        return _NAMES.take(pa.array(self.outcome[rows]))
+
+    def _counted(self, chosen: Callable[[slice], Any]) -> dict[Outcome, int]:
+        """Outcomes of the chosen rows of each window, counted."""
+        found = np.zeros(len(OUTCOMES), np.int64)
+        for rows in _windows(len(self.outcome)):
+            found += np.bincount(self.outcome[rows][chosen(rows)], minlength=len(OUTCOMES))
+        return dict(zip(OUTCOMES, found.tolist(), strict=True))
+
+    def details_of(self, block: RowBlock, first: int) -> pa.Array:
         """The loader's words for an invalid row, the answer's for a sent one; a duplicate names its original."""
+        rows = slice(first, first + block.keys.num_rows)
         detail = self.details.take(pa.array(self.detail[rows]))
         detail = pc.if_else(pc.equal(block.keys["problem"], 0), detail, block.keys["detail"])
-        origin = self.plan.duplicate_of[rows]
+        origin = self.plan.repeated(rows.start, rows.stop)
         repeats = origin >= 0
         if not repeats.any():
             return detail
-        line = _text(pa.array(self.plan.rows.frame["line"].to_numpy()[origin]))
-        outcome = _NAMES.take(pa.array(self.outcome[origin]))
-        where = [pa.scalar("same as line"), line]
+        return pc.replace_with_mask(detail, pa.array(repeats), self._same_as(origin[repeats]))
+
+    def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
+        """Where the originals of duplicates stand, and what became of them."""
+        where = [pa.scalar("same as line"), _told(pa.array(self.plan.rows.line[origin]))]
         if len(self.file_names) > 1:
-            file = self.plan.rows.frame["file"].to_numpy()[origin]
-            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(file))]
-        same = pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), outcome, ": ")
-        return pc.if_else(pa.array(repeats), same, detail)
-
-
-class _Texts:
-    """A long column of texts in the making; keeps few of them as Python objects."""
-
-    def __init__(self) -> None:
-        self._chunks: list[pa.Array] = []
-        self._pending: list[str] = []
-        self._size = 0
-
-    def add(self, text: str) -> int:
-        self._pending.append(text)
-        self._size += 1
-        if len(self._pending) >= _CHUNK:
-            self._store()
-        return self._size - 1
-
-    def column(self) -> pa.ChunkedArray:
-        self._store()
-        return pa.chunked_array(self._chunks)
-
-    def _store(self) -> None:
-        self._chunks.append(pa.array(self._pending, pa.string()))
-        self._pending = []
+            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.file[origin]))]
+        outcome = _NAMES.take(pa.array(self.outcome[origin]))
+        return pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), outcome, ": ")
 
 
 def inverse(action: Action) -> Action:
@@ -320,17 +287,14 @@ def inverse(action: Action) -> Action:
     return Action.UNASSIGN if action is Action.ASSIGN else Action.ASSIGN
 
 
-def _by_outcome(codes: npt.NDArray[np.int8]) -> dict[Outcome, int]:
-    found = np.bincount(codes, minlength=len(OUTCOMES)).tolist()
-    return dict(zip(OUTCOMES, found, strict=True))
+def _windows(size: int) -> Iterator[slice]:
+    """All rows, some at a time: what is worked out for them must not take much memory."""
+    return (slice(first, min(first + _WINDOW, size)) for first in range(0, size, _WINDOW))
 
 
-def _text(numbers: pa.Array) -> pa.Array:
-    return pc.fill_null(pc.cast(numbers, pa.string()), "")
-
-
-def _moment(seconds: pa.Array) -> pa.Array:
-    """Seconds since the epoch as UTC text, to the millisecond."""
-    millis = pc.cast(pc.round(pc.multiply(seconds, 1000.0)), pa.int64())
-    text = pc.strftime(pc.cast(millis, pa.timestamp("ms")), format="%Y-%m-%dT%H:%M:%SZ")
-    return pc.fill_null(text, "")
+def _told(values: pa.Array) -> pa.Array:
+    """As texts; "" where nothing is known. Seconds since the epoch as UTC, to the millisecond."""
+    if pa.types.is_floating(values.type):
+        millis = pc.cast(pc.round(pc.multiply(values, 1000.0)), pa.int64())
+        values = pc.strftime(pc.cast(millis, pa.timestamp("ms", "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+    return pc.fill_null(pc.cast(values, pa.string()), "")

@@ -106,8 +106,8 @@ def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) 
     for block in blocks:
         rows = wanted[first : first + block.keys.num_rows]
         if rows.any():
-            told = report.books.columns(block, first)
-            columns = [*_correctable(report, block, own), told["outcome"], told["detail"]]
+            outcome = report.books.outcomes_of(slice(first, first + block.keys.num_rows))
+            columns = [*_correctable(report, block, own), outcome, report.books.details_of(block, first)]
             yield [column.filter(pa.array(rows)) for column in columns]
         first += block.keys.num_rows
 

@@ -86,9 +86,9 @@ class Slice:
 
 
 def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
-    """Write the page. `blocks` are the input, in order; only invalid rows are looked at. Raises DiskError."""
+    """Write the page. `blocks` are the input, in order, and gone through several times. Raises DiskError."""
     causes, causes_in_all = find_causes(page.books, blocks)
-    transfers, transfers_by_state = find_transfers(page.books)
+    transfers, transfers_by_state = find_transfers(page.books, blocks)
     view: dict[str, Any] = {
         "run": page.fields,
         "verdict": in_a_sentence(page.fields["rows"], page.fields["attention"]),
@@ -96,9 +96,9 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "bar": _bar(page.books),
         "causes": causes,
         "causes_in_all": causes_in_all,
-        "customers": created_customers(page.books),
-        "undo": find_undo(page.books),
-        "differences": find_differences(page.books),
+        "customers": created_customers(page.books, blocks),
+        "undo": find_undo(page.books, blocks),
+        "differences": find_differences(page.books, blocks),
         "transfers": transfers,
         "transfers_by_state": transfers_by_state,
         "events": page.fields["events"][:_EVENTS],

@@ -4,13 +4,18 @@ A row is never a Python object. It is a position in these columns, counted from 
 input order across all files of the run.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from batch.hashed import hash_texts
+from batch.model import Problem
+from batch.scratch import Column, Scratch, Spread
 
 KEY_SCHEMA: Final = pa.schema(
     [
@@ -36,6 +41,12 @@ problem           `Problem`; 0 for a valid row
 detail            why the row is invalid, in words; "" for a valid row
 """
 
+VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
+"""What planning needs of a valid row."""
+
+_NUMBERS: Final = {"line": np.int64, "file": np.int16, "action": np.int8, "problem": np.int8}
+_EXAMPLES: Final = 5
+
 
 @dataclass(frozen=True, slots=True)
 class RowBlock:
@@ -53,75 +64,84 @@ class RowBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """All rows of a run, with customers, devices and types as integer codes.
+class InvalidRows:
+    """Rows that are invalid for one kind of reason."""
 
-    frame     one record a row, RangeIndex in input order:
-              line int64, file int32, customer int32, device int32, action int8,
-              device_type int32, problem int8
-    customers, devices, device_types   distinct texts; a code is a position in them
+    problem: Problem
+    rows: int
+    lines: tuple[int, ...]
+    """The first few, for a look into the file."""
+
+    @property
+    def title(self) -> str:
+        """The kind in words."""
+        return self.problem.title
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows of a run as columns of numbers in input order, and the keys of the valid ones.
+
+    line      int64  the file's line on which the record begins
+    file      int16  position in the list of input files
+    action    int8   `Action.code`, or `NO_ACTION`
+    problem   int8   `Problem`; 0 for a valid row
     """
 
-    frame: pd.DataFrame
-    customers: pa.Array
-    devices: pa.Array
-    device_types: pa.Array
+    line: npt.NDArray[np.int64]
+    file: npt.NDArray[np.int16]
+    action: npt.NDArray[np.int8]
+    problem: npt.NDArray[np.int8]
+    invalid: Sequence[InvalidRows]
+    """By kind of problem, the most frequent first."""
+    scratch: Scratch
+    """Where they are kept, if they are many: they can be used as long as it is there."""
+    keys: Spread
+    """Of each valid row its number as `row` and its columns of `VALID`, spread by device; to be taken once."""
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.line)
 
 
 class RowsBuilder:
     """Takes key columns block by block and gives `Rows`; keeps no other column."""
 
-    def __init__(self) -> None:
-        self._lines: list[np.ndarray] = []
-        self._files: list[np.ndarray] = []
-        self._actions: list[np.ndarray] = []
-        self._problems: list[np.ndarray] = []
-        self._texts: dict[str, list[pa.Array]] = {
-            "customerEmail": [],
-            "deviceIdentifier": [],
-            "deviceType": [],
-        }
+    def __init__(self, scratch: Scratch | None = None, *, typed: bool = True) -> None:
+        """Without a scratch everything stays in memory; only `typed` rows have `deviceType` among their keys."""
+        self._names = VALID if typed else VALID[:-1]
+        self._scratch = scratch = scratch or Scratch()
+        self._columns = {name: Column(scratch, dtype) for name, dtype in _NUMBERS.items()}
+        self._keys = Spread(scratch)
+        self._size = 0
+        self._counts: Counter[int] = Counter()
+        self._lines: dict[int, list[int]] = {}
 
     def add(self, file: int, keys: pa.RecordBatch) -> None:
         """Append the rows of one block (`keys` as in `RowBlock`)."""
-        self._lines.append(keys["line"].to_numpy())
-        self._files.append(np.full(keys.num_rows, file, dtype=np.int32))
-        self._actions.append(keys["action"].to_numpy())
-        self._problems.append(keys["problem"].to_numpy())
-        for name, chunks in self._texts.items():
-            chunks.append(pc.dictionary_encode(keys[name]))
+        count = keys.num_rows
+        for name, column in self._columns.items():
+            column.add(np.full(count, file) if name == "file" else keys[name].to_numpy())
+        rows = pa.array(np.arange(self._size, self._size + count))
+        self._size += count
+        self._learn(keys)
+        columns = pa.record_batch([rows, *(keys[name] for name in self._names)], names=["row", *self._names])
+        valid = keys["problem"].to_numpy() == 0
+        self._keys.add(columns, hash_texts(keys["deviceIdentifier"]), None if valid.all() else valid)
 
     def rows(self) -> Rows:
-        """All rows added so far."""
-        customer, customers = _codes(self._texts["customerEmail"])
-        device, devices = _codes(self._texts["deviceIdentifier"])
-        device_type, device_types = _codes(self._texts["deviceType"])
-        frame = pd.DataFrame(
-            {
-                "line": _joined(self._lines, np.int64),
-                "file": _joined(self._files, np.int32),
-                "customer": customer,
-                "device": device,
-                "action": _joined(self._actions, np.int8),
-                "device_type": device_type,
-                "problem": _joined(self._problems, np.int8),
-            },
-            copy=False,
-        )
-        return Rows(frame, customers, devices, device_types)
+        """All rows added so far; nothing can be added after that."""
+        invalid = [
+            InvalidRows(Problem(code), count, tuple(self._lines[code]))
+            for code, count in sorted(self._counts.items(), key=lambda kind: (-kind[1], kind[0]))
+        ]
+        columns = {name: column.array() for name, column in self._columns.items()}
+        return Rows(**columns, invalid=invalid, scratch=self._scratch, keys=self._keys)
 
-
-def _joined(chunks: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    return np.concatenate(chunks) if chunks else np.empty(0, dtype=dtype)
-
-
-def _codes(chunks: list[pa.Array]) -> tuple[np.ndarray, pa.Array]:
-    """Integer codes across all chunks, and the distinct texts they stand for."""
-    if not chunks:
-        return np.empty(0, dtype=np.int32), pa.array([], pa.string())
-    unified = pa.chunked_array(chunks).unify_dictionaries()
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])
-    return codes, unified.chunk(unified.num_chunks - 1).dictionary
+    def _learn(self, keys: pa.RecordBatch) -> None:
+        """Count the invalid rows by kind, and remember where the first of them are."""
+        problem, line = keys["problem"].to_numpy(), keys["line"].to_numpy()
+        for code in np.unique(problem[problem != 0]).tolist():
+            rows = np.flatnonzero(problem == code)
+            self._counts[code] += len(rows)
+            lines = self._lines.setdefault(code, [])
+            lines += line[rows[: _EXAMPLES - len(lines)]].tolist()

@@ -91,7 +91,7 @@ class Runner:
             for number in lane:
                 if self._halt:
                     return
-                if self._progress.settled.get(number) == len(self._plan.rows_of(number)):
+                if self._progress.settled.get(number) == self._plan.size_of(number):
                     continue
                 call = self._plan.call(number)
                 if (call.stage, call.customer) in self._progress.unknown:
@@ -194,5 +194,5 @@ class Runner:
             asked = range(len(call.devices)) if attempt.positions is None else attempt.positions
             self._progress.doubt(call, asked, attempt.started)
         self.tally.calls_done = sum(
-            done == len(self._plan.rows_of(number)) for number, done in self._progress.settled.items()
+            done == self._plan.size_of(number) for number, done in self._progress.settled.items()
         )

@@ -120,9 +120,9 @@ class LostZeros:
     _padded: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
     _first: dict[int, int] = field(default_factory=dict)
 
-    def add(self, serials: pa.Array, lines: Ints) -> None:
-        """Count some serials and the lines on which they stand."""
-        digits = np.flatnonzero(_flags(pc.ascii_is_decimal(serials)))
+    def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
+        """Count the valid ones among some serials, and the lines on which they stand."""
+        digits = np.flatnonzero(_flags(pc.ascii_is_decimal(serials)) & valid)
         if not len(digits):
             return
         serials = serials.take(pa.array(digits))

@@ -103,7 +103,7 @@ def make_profile(wanted: Wanted, interview: Interview) -> Made:
     options = replace(options, action_words=_meanings(options, words.counts, interview))
     _refuse_without_actions(options, words)
     write_profiles(wanted.config, with_profile(text, wanted.profile, profile_keys(options), force=wanted.force))
-    problems = read_words(wanted.file, options).loaded.rows.frame["problem"]
+    problems = read_words(wanted.file, options).loaded.rows.problem
     return Made(wanted.profile, wanted.config, len(problems), int((problems != 0).sum()))
 
 

@@ -30,9 +30,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.hashed import hash_texts
 from batch.model import Action, Outcome
 from batch.plan import Plan
 from batch.rows import Rows
+from batch.scratch import in_one
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -73,69 +75,85 @@ class Origin:
 class Known:
     """What is surely so, and what others may have changed since.
 
-    pairs    one row a pair: its customer, its device, the action that holds, its device's type
+    pairs    one row a pair: the columns of `VALID`, with the action that holds
     origin   int64[pairs]  by which of the `origins` it was settled, counted from 1
     touched  texts: identifiers of devices of which nothing is sure any more
     """
 
-    pairs: Rows
+    pairs: pa.RecordBatch
     origin: IntArray
     origins: tuple[Origin, ...]
     touched: pa.Array
 
 
 def left_out(rows: Rows, known: Known) -> IntArray:
-    """For each row the number of the origin that settled it, or 0 for a row that takes part in the run.
+    """For each row the number of the origin that settled it, or 0 for a row that takes part in the run."""
+    numbers = np.zeros(len(rows), np.int64)
+    pairs = rows.keys.share_of(hash_texts(known.pairs["deviceIdentifier"]))
+    touched = rows.keys.share_of(hash_texts(known.touched))
+    for part, table in rows.keys.seen():
+        those = np.flatnonzero(pairs == part)
+        some = Known(
+            known.pairs.take(pa.array(those)),
+            known.origin[those],
+            known.origins,
+            known.touched.filter(pa.array(touched == part)),
+        )
+        keys = in_one(table)
+        numbers[keys["row"].to_numpy()] = _left_out(keys, some)
+    return numbers
 
-    `rows` may be a part of the input, if it holds all rows of each of its devices.
-    """
-    frame = rows.frame
-    device, action = frame["device"].to_numpy(), frame["action"].to_numpy()
-    valid = frame["problem"].to_numpy() == 0
-    theirs = _codes(pa.concat_arrays([known.pairs.devices, known.touched]), rows.devices)
-    its_device, touched = np.split(theirs, [len(known.pairs.devices)])
-    pair = _found(rows, known, its_device)
+
+def _left_out(keys: pa.RecordBatch, known: Known) -> IntArray:
+    """The same for valid rows, all of some devices."""
+    device, action = keys["deviceIdentifier"].dictionary_encode(), keys["action"].to_numpy()
+    pair = _found(keys, known)
     so = pair != _ABSENT
-    so[so] = known.pairs.frame["action"].to_numpy()[pair[so]] == action[so]
-    so &= (action != Action.ASSIGN.code) | (_types(rows, known)[pair] == frame["device_type"].to_numpy())
-    moving = np.zeros(len(rows.devices), dtype=np.bool_)
-    moving[device[valid & ~so]] = True
-    moving[touched[touched != _ABSENT]] = True
-    return np.where(valid & so & ~moving[device], np.append(known.origin, 0)[pair], 0)
+    so[so] = known.pairs["action"].to_numpy()[pair[so]] == action[so]
+    so &= (action != Action.ASSIGN.code) | _same_type(keys, known, pair)
+    moving = np.zeros(len(device.dictionary), dtype=np.bool_)
+    code = device.indices.to_numpy()
+    moving[code[~so]] = True
+    touched = pc.index_in(known.touched, value_set=device.dictionary)
+    moving[touched.drop_null().to_numpy()] = True
+    return np.where(so & ~moving[code], np.append(known.origin, 0)[pair], 0)
 
 
-def _found(rows: Rows, known: Known, its_device: IntArray) -> IntArray:
-    """For each row the number of the known pair that it is about, or _ABSENT.
-
-    `its_device` is our code of each device that is known of.
-    """
-    pairs = known.pairs.frame
-    customer = _codes(known.pairs.customers, rows.customers)[pairs["customer"].to_numpy()]
-    device = its_device[pairs["device"].to_numpy()]
-    here = np.flatnonzero((customer != _ABSENT) & (device != _ABSENT))
-    keys = customer[here] * len(rows.devices) + device[here]
-    by_key = np.argsort(keys)
-    keys = keys[by_key]
-    wanted = rows.frame["customer"].to_numpy().astype(np.int64) * len(rows.devices)
-    wanted += rows.frame["device"].to_numpy()
-    at = np.searchsorted(keys, wanted)
-    at[at == len(keys)] = 0
-    if not len(keys):
-        return np.full(len(wanted), _ABSENT, dtype=np.int64)
-    return np.where(keys[at] == wanted, here[by_key[at]], _ABSENT)
+def _found(keys: pa.RecordBatch, known: Known) -> IntArray:
+    """For each row the number of the known pair that it is about, or _ABSENT."""
+    customer, their_customer = _codes(keys["customerEmail"], known.pairs["customerEmail"])
+    device, their_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
+    devices = int(device.max(initial=0)) + 1
+    here = np.flatnonzero((their_customer != _ABSENT) & (their_device != _ABSENT))
+    if not len(here):
+        return np.full(len(customer), _ABSENT, dtype=np.int64)
+    known_keys = their_customer[here] * devices + their_device[here]
+    by_key = np.argsort(known_keys)
+    known_keys = known_keys[by_key]
+    wanted = customer * devices + device
+    at = np.searchsorted(known_keys, wanted)
+    at[at == len(known_keys)] = 0
+    return np.where(known_keys[at] == wanted, here[by_key[at]], _ABSENT)
 
 
-def _types(rows: Rows, known: Known) -> IntArray:
-    """The device type of each known pair as this input's code; one more at the end, for _ABSENT."""
-    codes = _codes(known.pairs.device_types, rows.device_types)
-    return np.append(codes[known.pairs.frame["device_type"].to_numpy()], _ABSENT)
+def _same_type(keys: pa.RecordBatch, known: Known, pair: IntArray) -> BoolArray:
+    """Which rows say the device type of their known pair? Rows without a pair do not."""
+    said, theirs = (_types(batch) for batch in (keys, known.pairs))
+    found = theirs.take(pa.array(pair, mask=pair == _ABSENT))
+    same: BoolArray = pc.fill_null(pc.equal(found, said), False).to_numpy(zero_copy_only=False)
+    return same
 
 
-def _codes(theirs: pa.Array, ours: pa.Array) -> IntArray:
-    """For each of their texts our code, or _ABSENT."""
-    found = pc.fill_null(pc.index_in(theirs, value_set=ours), _ABSENT)
-    codes: IntArray = found.to_numpy().astype(np.int64)
-    return codes
+def _types(keys: pa.RecordBatch) -> pa.Array:
+    """Device types; "" where none were read."""
+    return keys["deviceType"] if "deviceType" in keys.schema.names else pa.repeat("", keys.num_rows)
+
+
+def _codes(ours: pa.Array, theirs: pa.Array) -> tuple[IntArray, IntArray]:
+    """Codes of our texts; and for each of theirs the code that it has among ours, or _ABSENT."""
+    encoded = ours.dictionary_encode()
+    found = pc.fill_null(pc.index_in(theirs, value_set=encoded.dictionary), _ABSENT)
+    return encoded.indices.to_numpy().astype(np.int64), found.to_numpy().astype(np.int64)
 
 
 def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> npt.NDArray[np.int8]:
@@ -150,22 +168,14 @@ def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> 
     return said
 
 
-def _last_sent_surely(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> IntArray:
-    """The rows that were the last of their pair to be sent, and whose pair is surely so now."""
-    frame = plan.rows.frame
-    unassign = frame["action"].to_numpy() == Action.UNASSIGN.code
-    sure = np.isin(outcome, _SURE) | ((outcome == Outcome.SKIPPED.code) & unassign)
-    pair = frame["customer"].to_numpy()[plan.order].astype(np.int64) * max(1, len(plan.rows.devices))
-    pair += frame["device"].to_numpy()[plan.order]
-    # In a stable order of (pair, row) the rows of a pair alternate between the actions.
-    by_pair = np.lexsort((plan.order, pair))
-    pair, row = pair[by_pair], plan.order[by_pair]
-    last = np.diff(pair, append=-1) != 0
-    group = np.cumsum(last) - last
-    final = unassign[row[last]][group]
-    opposed = np.bincount(group, in_doubt[row] & (unassign[row] != final), minlength=int(last.sum()))
-    settled: IntArray = row[last][sure[row[last]] & (opposed == 0)]
-    return settled
+def _last_sent_surely(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> BoolArray:
+    """Which rows were the last of their pair to be sent, and have a pair that is surely so now?"""
+    unassign = plan.rows.action == Action.UNASSIGN.code
+    surely: BoolArray = np.isin(outcome, _SURE) | ((outcome == Outcome.SKIPPED.code) & unassign)
+    surely[plan.told_again] = False
+    opposed = in_doubt[plan.told_again] & (unassign[plan.told_again] != unassign[plan.last])
+    surely[plan.last[opposed]] = False
+    return surely
 
 
 def packed(column: npt.NDArray[np.integer]) -> str:

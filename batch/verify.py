@@ -87,7 +87,7 @@ class Verifier:
         codes = concerned(answered_books(self._journal, plan, None))
         moments = quiet_from(plan, self._journal.may_act_until())[codes]
         order = np.argsort(moments, kind="stable")
-        customers = plan.rows.customers.take(codes[order]).to_pylist()
+        customers = plan.customer_names().take(codes[order]).to_pylist()
         return [*zip(moments[order].tolist(), customers, strict=True)]
 
     def _looks_that_stand(self, moments: dict[str, float]) -> Iterator[Look]:

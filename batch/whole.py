@@ -33,6 +33,17 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise DiskError(f"cannot write {path} ({exc.strerror or exc})", "make room, then run the same again") from exc
 
 
+@contextmanager
+def written_in(folder: Path) -> Iterator[None]:
+    """Turns what the disk refuses into DiskError, where nothing but files of this folder is written."""
+    try:
+        yield
+    except OSError as exc:
+        raise DiskError(
+            f"cannot write in {folder} ({exc.strerror or exc})", "make room, then run the same again"
+        ) from exc
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder on disk, not just the contents of its files."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from batch.model import ACTIONS, NO_ACTION, Action, InputFile, PlanOptions, Problem
 from batch.plan import Plan, plan_calls
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from batch.scratch import Scratch
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 KEYS = ("customerEmail", "deviceIdentifier", "action")
@@ -31,17 +32,31 @@ def _key(row: Row, line: int) -> tuple[object, ...]:
     return line, customer, device, action, word, "" if wrong else rest, wrong, f"wrong: {rest}" if wrong else ""
 
 
-def rows_of(*files: Sequence[Row]) -> Rows:
+def rows_of(*files: Sequence[Row], scratch: Scratch | None = None) -> Rows:
     """The rows of one or more files, as the loader hands them on."""
-    builder = RowsBuilder()
+    builder = RowsBuilder(scratch)
     for number, rows in enumerate(files):
         builder.add(number, keys_of(rows))
     return builder.rows()
 
 
-def planned(*files: Sequence[Row], chunk_size: int = 500, auto_create: bool = False) -> Plan:
+def planned(
+    *files: Sequence[Row], chunk_size: int = 500, auto_create: bool = False, scratch: Scratch | None = None
+) -> Plan:
     """The plan of one or more files."""
-    return plan_calls(rows_of(*files), PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create))
+    return plan_calls(
+        rows_of(*files, scratch=scratch), PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create)
+    )
+
+
+def sent_rows(plan: Plan) -> list[int]:
+    """Numbers of the rows that are sent, call after call."""
+    return [row for number in range(1, plan.calls + 1) for row in plan.rows_of(number).tolist()]
+
+
+def repeated_rows(plan: Plan) -> list[int]:
+    """For each row the row that it repeats, or -1."""
+    return plan.repeated(0, len(plan.rows)).tolist()
 
 
 def file_of(header: Iterable[str] = KEYS, rows: int = 0, *, name: str = "rows.csv", **columns: str) -> InputFile:

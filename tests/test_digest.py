@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from batch.digest import Digest, ProblemKind, digest
+from batch.digest import Digest, digest
+from batch.model import Problem
 from batch.rate import Rate
+from batch.rows import InvalidRows
 from tests.builders import A, B, Row, file_of, planned
 
 ROWS = [
@@ -43,8 +45,8 @@ def test_stages_are_told_with_their_calls_and_devices() -> None:
 def test_problems_are_told_by_kind_the_most_frequent_first_each_with_its_first_five_lines() -> None:
     damaged, unknown = (A, "1E+11", "assign", "DAMAGED"), (A, "SN-1", "lend", "ACTION")
     assert digested([unknown, *[damaged] * 3, unknown, *[damaged] * 4]).problems == [
-        ProblemKind("identifier damaged by a spreadsheet", 7, (3, 4, 5, 7, 8)),
-        ProblemKind("unknown action word", 2, (2, 6)),
+        InvalidRows(Problem.DAMAGED, 7, (3, 4, 5, 7, 8)),
+        InvalidRows(Problem.ACTION, 2, (2, 6)),
     ]
 
 

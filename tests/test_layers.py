@@ -13,8 +13,24 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"model", "rate", "climb", "hashed", "interrupt", "airflow_context"},
-    1: {"completion", "errors", "rows", "options", "hints", "outage", "split", "verdict", "wire", "tally", "serials"},
+    0: {"model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context"},
+    1: {
+        "completion",
+        "errors",
+        "entries",
+        "rows",
+        "staging",
+        "grouping",
+        "ordering",
+        "options",
+        "hints",
+        "outage",
+        "split",
+        "verdict",
+        "wire",
+        "tally",
+        "serials",
+    },
     2: {
         "dialect",
         "records",

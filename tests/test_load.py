@@ -117,8 +117,8 @@ def test_several_files_make_one_list_of_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER + ROW * 2)
     (tmp_path / "b.txt").write_text("action\tMAC\tE-Mail\nreturn\tM1\tx@y.z\n")
     reading = Reading(tmp_path, tmp_path / "a.csv", tmp_path / "b.txt")
-    assert reading.loaded.rows.frame["file"].tolist() == [0, 0, 1]
-    assert reading.loaded.rows.frame["line"].tolist() == [2, 3, 2]
+    assert reading.loaded.rows.file.tolist() == [0, 0, 1]
+    assert reading.loaded.rows.line.tolist() == [2, 3, 2]
     assert [file.delimiter for file in reading.loaded.files] == [",", "\t"]
 
 

@@ -2,15 +2,17 @@
 
 import random
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batch.model import Action
 from batch.plan import Plan
-from tests.builders import A, B, C, Row, planned
+from batch.scratch import Room, Scratch
+from tests.builders import A, B, C, Row, planned, repeated_rows, sent_rows
 
 SN = "SN-1"
 
@@ -91,35 +93,37 @@ def test_every_valid_row_that_repeats_nothing_is_in_exactly_one_call(file: list[
 
 @given(FILE, CHUNK)
 def test_a_call_asks_for_just_what_its_rows_say(file: list[Row], chunk: int) -> None:
-    plan = planned(file, chunk_size=chunk)
+    plan, customers = planned(file, chunk_size=chunk), {}
     for number in range(1, plan.calls + 1):
         call = plan.call(number)
+        assert customers.get(call.customer, plan.customer_of(number)) == plan.customer_of(number)
         asked = [(call.customer, device, call.action) for device in call.devices]
         assert asked == [file[row][:3] for row in plan.rows_of(number)]
         assert call.number == number
-        assert plan.rows.customers[plan.customer_of(number)].as_py() == call.customer
+        customers[call.customer] = plan.customer_of(number)
         assert len(set(call.devices)) == len(call.devices) <= chunk
+    assert sorted(customers.values()) == [*range(len(customers))]
 
 
 @given(FILE)
 def test_a_duplicate_names_the_row_that_its_pair_was_last_told_so_by(file: list[Row]) -> None:
-    assert planned(file).duplicate_of.tolist() == originals_by_the_rule(file)
+    assert repeated_rows(planned(file)) == originals_by_the_rule(file)
 
 
 def test_a_duplicate_names_the_first_of_its_like_not_another_duplicate() -> None:
     rows = [(A, SN, "assign"), (A, SN, "assign"), (A, SN, "assign"), (A, SN, "unassign"), (A, SN, "unassign")]
-    assert planned(rows).duplicate_of.tolist() == [-1, 0, 0, -1, 3]
+    assert repeated_rows(planned(rows)) == [-1, 0, 0, -1, 3]
 
 
 def test_a_row_is_no_duplicate_when_its_pair_was_told_otherwise_in_between() -> None:
     rows = [(A, SN, "assign"), (A, SN, "unassign"), (A, SN, "assign")]
-    assert planned(rows).duplicate_of.tolist() == [-1, -1, -1]
+    assert repeated_rows(planned(rows)) == [-1, -1, -1]
 
 
 def test_an_invalid_row_is_neither_sent_nor_the_original_of_a_duplicate() -> None:
     plan = planned([(A, SN, "assign", "DAMAGED"), (A, SN, "assign"), (A, SN, "return", "ACTION")])
-    assert plan.order.tolist() == [1]
-    assert plan.duplicate_of.tolist() == [-1, -1, -1]
+    assert sent_rows(plan) == [1]
+    assert repeated_rows(plan) == [-1, -1, -1]
 
 
 def test_identifiers_that_differ_only_in_case_are_different_devices() -> None:
@@ -127,14 +131,14 @@ def test_identifiers_that_differ_only_in_case_are_different_devices() -> None:
 
 
 def test_a_row_repeated_in_a_second_file_is_a_duplicate_of_the_first() -> None:
-    assert planned([(A, SN, "assign")], [(B, SN, "assign"), (A, SN, "assign")]).duplicate_of.tolist() == [-1, -1, 0]
+    assert repeated_rows(planned([(A, SN, "assign")], [(B, SN, "assign"), (A, SN, "assign")])) == [-1, -1, 0]
 
 
 @pytest.mark.parametrize("rows", [[], [("", "", "", "EMPTY_KEY")]])
 def test_a_file_without_valid_rows_needs_no_call(rows: list[Row]) -> None:
     plan = planned(rows)
     assert (plan.calls, plan.sent, plan.customers, [*plan.stages()]) == (0, 0, 0, [])
-    assert plan.duplicate_of.tolist() == [-1] * len(rows)
+    assert repeated_rows(plan) == [-1] * len(rows)
     assert len(plan.fingerprint()) == 64
 
 
@@ -162,8 +166,8 @@ def test_rows_of_one_customer_are_brought_together_from_all_over_the_file() -> N
     customers = [f"user{number % 40}@x.com" for number in range(40 * 501)]
     plan = planned([(customer, f"SN-{at}", "assign") for at, customer in enumerate(customers)])
     assert plan.calls == 80
-    assert sorted(np.diff(plan.offsets).tolist()) == [1] * 40 + [500] * 40
-    assert len(np.unique(plan.order)) == 40 * 501
+    assert sorted(plan.sizes().tolist()) == [1] * 40 + [500] * 40
+    assert len(np.unique(sent_rows(plan))) == 40 * 501
 
 
 def test_the_devices_of_a_call_stand_in_the_order_of_the_file() -> None:
@@ -224,7 +228,7 @@ def test_the_lanes_of_the_stages_hold_every_call_once_and_in_order(file: list[Ro
 def test_an_assign_stands_after_what_must_come_before_it(file: list[Row]) -> None:
     plan = planned(file)
     stages = stages_of(plan)
-    sent = plan.order.tolist()
+    sent = sent_rows(plan)
     for late in sent:
         for early in (row for row in sent if row < late):
             same_pair = file[early][:2] == file[late][:2]
@@ -340,11 +344,49 @@ def test_customers_counts_each_once_however_many_calls_concern_it() -> None:
     assert (plan.customers, plan.calls) == (2, 3)
 
 
-def test_devices_are_sent_several_times_that_several_calls_hold() -> None:
+def test_devices_may_be_sent_again_that_several_calls_hold() -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (B, "SN-2", "unassign"), (A, "SN-3", "assign")]
     plan = planned([*rows, (B, "SN-4", "assign"), (C, "SN-4", "assign"), (C, "SN-4", "assign"), rows[0]])
-    assert plan.devices_sent_several_times() == {"SN-2", "SN-4"}
-    assert planned(rows[:2]).devices_sent_several_times() == set()
+    assert [plan.may_be_sent_again(f"SN-{number}") for number in range(1, 6)] == [False, True, False, True, False]
+    assert not planned(rows[:2]).may_be_sent_again("SN-2")
+
+
+# In how many parts
+
+
+def everything(plan: Plan) -> dict[str, object]:
+    """All that anyone asks of a plan."""
+    return {
+        "calls": [plan.call(number) for number in range(1, plan.calls + 1)],
+        "rows": sent_rows(plan),
+        "sizes": [plan.size_of(number) for number in range(1, plan.calls + 1)],
+        "stages": [(stage.number, [*stage.lanes], stage.calls, stage.devices) for stage in plan.stages()],
+        "duplicates": (plan.duplicates, repeated_rows(plan)),
+        "transfers": [*zip(plan.taken.tolist(), plan.given.tolist(), strict=True)],
+        "customers": plan.customers,
+        "again": [plan.may_be_sent_again(device) for device in ("SN-1", "SN-2", "SN-3", "SN-4")],
+        "fingerprint": plan.fingerprint(),
+    }
+
+
+@given(FILE | TYPED, CHUNK, st.integers(1, 5), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
+    tmp_path: Path, file: list[Row], chunk: int, parts: int, auto_create: bool
+) -> None:
+    whole = planned(file, chunk_size=chunk, auto_create=auto_create)
+    with Scratch(tmp_path / "scratch", Room(memory=0, parts=parts)) as scratch:
+        spread = planned(file[:7], file[7:], chunk_size=chunk, auto_create=auto_create, scratch=scratch)
+        assert everything(spread) == everything(whole)
+    assert not (tmp_path / "scratch").exists()
+
+
+@given(FILE, CHUNK)
+def test_each_row_sent_knows_its_call(file: list[Row], chunk: int) -> None:
+    plan = planned(file, chunk_size=chunk)
+    found = [(row, call) for rows, calls in plan.calls_by_row() for row, call in zip(rows, calls, strict=True)]
+    assert sorted(found) == sorted((row, call) for call in range(1, plan.calls + 1) for row in plan.rows_of(call))
+    assert plan.sizes().tolist() == [plan.size_of(call) for call in range(1, plan.calls + 1)]
 
 
 # The fingerprint

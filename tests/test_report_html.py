@@ -235,8 +235,9 @@ def test_of_many_causes_those_with_most_rows_are_shown(tmp_path: Path) -> None:
 
 
 def test_created_customers_are_named_in_input_order() -> None:
-    books = closed(planned([(C, "1", "assign"), (A, "2", "assign"), (B, "3", "assign")]), {}, created=[A, C])
-    assert created_customers(books) == [C, A]
+    rows = [(C, "1", "assign"), (A, "2", "assign"), (B, "3", "assign")]
+    books = closed(planned(rows), {}, created=[A, C])
+    assert created_customers(books, blocks_of(rows)) == [C, A]
 
 
 TAKE, GIVE = (A, "1", "unassign"), (B, "1", "assign")
@@ -255,27 +256,29 @@ TAKE, GIVE = (A, "1", "unassign"), (B, "1", "assign")
 )
 @pytest.mark.parametrize("rows", [[TAKE, GIVE], [GIVE, TAKE]])
 def test_a_transfer_says_how_far_it_came(rows: Sequence[Row], ends: Ends, state: str) -> None:
-    (transfer,), by_state = find_transfers(closed(planned(rows), ends))
+    (transfer,), by_state = find_transfers(closed(planned(rows), ends), blocks_of(rows))
     assert (transfer.device, transfer.taken_from, transfer.given_to, transfer.state) == ("1", A, B, state)
     assert by_state[state] == sum(by_state.values()) == 1
 
 
 def test_a_device_that_goes_on_is_two_transfers() -> None:
     rows = [(A, "1", "unassign"), (B, "1", "assign"), (B, "1", "unassign"), (C, "1", "assign")]
-    found, _ = find_transfers(closed(planned(rows), {}))
+    found, _ = find_transfers(closed(planned(rows), {}), blocks_of(rows))
     assert [(one.taken_from, one.given_to) for one in found] == [(A, B), (B, C)]
 
 
 def test_a_device_taken_from_and_given_to_the_same_customer_is_no_transfer() -> None:
     rows = [(A, "1", "unassign"), (A, "1", "assign"), (B, "2", "unassign"), (C, "3", "assign")]
-    assert find_transfers(closed(planned(rows), {}))[0] == []
+    assert find_transfers(closed(planned(rows), {}), blocks_of(rows))[0] == []
 
 
 def test_transfers_that_did_not_come_off_are_shown_first() -> None:
     rows = [
         (customer, f"SN-{at}", action) for at in range(150) for customer, action in ((A, "unassign"), (B, "assign"))
     ]
-    found, by_state = find_transfers(closed(planned(rows), {(B, "SN-149", "assign"): failed("locked")}))
+    found, by_state = find_transfers(
+        closed(planned(rows), {(B, "SN-149", "assign"): failed("locked")}), blocks_of(rows)
+    )
     assert (len(found), found[0].device, by_state["moved"]) == (100, "SN-149", 149)
 
 

@@ -83,7 +83,7 @@ def test_each_damage_has_a_name(serial: str, kind: str) -> None:
 def counted(*blocks: list[str]) -> LostZeros:
     zeros, line = LostZeros(), 2
     for block in blocks:
-        zeros.add(pa.array(block, pa.string()), np.arange(line, line + len(block)))
+        zeros.add(pa.array(block, pa.string()), np.arange(line, line + len(block)), np.ones(len(block), np.bool_))
         line += len(block)
     return zeros
 

@@ -1,6 +1,8 @@
 """What a run settled surely, and what a later file may therefore leave out, by rows and by rule."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import OUTCOMES, Action, Outcome
+from batch.rows import VALID
+from batch.scratch import Room, Scratch
 from batch.since import Known, Origin, Standing, left_out, packed, standing, unpacked
-from tests.builders import A, B, C, Row, planned, rows_of
+from tests.builders import A, B, C, Row, keys_of, planned, repeated_rows, rows_of, sent_rows
 
 SN, OTHER = "SN-1", "SN-2"
 A_HAS, B_HAS, A_LOST = (A, SN, "assign"), (B, SN, "assign"), (A, SN, "unassign")
@@ -25,11 +29,19 @@ ROW = st.tuples(
 def known(pairs: Sequence[Row], touched: Sequence[str] = ()) -> Known:
     """Knowledge that these pairs are surely so."""
     origin = np.ones(len(pairs), dtype=np.int64)
-    return Known(rows_of(pairs), origin, (Origin("r1", "2026-01-01T02:00:00Z"),), pa.array(touched, pa.string()))
+    return Known(
+        keys_of(pairs).select(VALID), origin, (Origin("r1", "2026-01-01T02:00:00Z"),), pa.array(touched, pa.string())
+    )
 
 
 def stays_out(file: Sequence[Row], pairs: Sequence[Row], touched: Sequence[str] = ()) -> list[bool]:
-    return [bool(number) for number in left_out(rows_of(file), known(pairs, touched))]
+    """Which rows are left out, into however many parts they are spread."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Scratch(Path(folder) / "scratch", Room(memory=0, parts=3))
+        spread = left_out(rows_of(file, scratch=scratch), known(pairs, touched)).tolist()
+    numbers = left_out(rows_of(file), known(pairs, touched)).tolist()
+    assert spread == numbers
+    return [bool(number) for number in numbers]
 
 
 # What may be left out
@@ -93,7 +105,7 @@ def test_a_repeated_row_goes_with_its_original() -> None:
     numbers = left_out(rows_of([A_HAS, A_HAS]), known([A_HAS]))
     plan = planned([A_HAS, A_HAS])
     assert (numbers > 0).all()
-    assert plan.duplicate_of.tolist() == [-1, 0]
+    assert repeated_rows(plan) == [-1, 0]
 
 
 def test_an_invalid_row_is_not_left_out_and_keeps_no_other_from_it() -> None:
@@ -183,7 +195,7 @@ def test_settled_is_the_last_sent_row_of_a_pair_without_a_doubt_about_the_opposi
     file: list[Row], data: st.DataObject
 ) -> None:
     plan = planned(file)
-    sent = sorted(plan.order.tolist())
+    sent = sorted(sent_rows(plan))
     some = st.sampled_from([Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.SKIPPED, Outcome.FAILED, Outcome.HELD])
     outcomes = [data.draw(some) if row in sent else Outcome.INVALID for row in range(len(file))]
     doubted = data.draw(st.sets(st.sampled_from(sent))) if sent else set()

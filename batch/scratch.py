@@ -1,0 +1,234 @@
+"""Room for more columns than fit into memory: in memory as long as they are few, then in files.
+
+Three shapes: a column that grows block by block, an array that is filled in any order,
+and a table whose records are spread over parts by a number. What they hold is lost with
+the `Scratch`; nothing here is ever read by another process. Knows no row and no rule.
+"""
+
+import mmap
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+MEMORY: Final = 128 << 20
+"""Bytes of one column, array or table that stay in memory."""
+PARTS: Final = 64
+
+Array = npt.NDArray[Any]
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much of a scratch's contents may stay in memory, and into how many parts the rest is spread."""
+
+    memory: int = MEMORY
+    parts: int = PARTS
+
+
+class Scratch:
+    """A folder for one piece of work, made when it is first needed and removed when the work is done."""
+
+    def __init__(self, folder: Path | None = None, room: Room | None = None) -> None:
+        """Without a folder everything stays in memory."""
+        self.room = room or Room()
+        self._folder = folder
+        self._names = 0
+        if folder is not None:  # a process that was killed may have left one
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Free the disk. What is still mapped stays readable as long as it is held."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def fits(self, size: int) -> bool:
+        """May something of so many bytes stay in memory?"""
+        return self._folder is None or size <= self.room.memory
+
+    def path(self) -> Path:
+        """A new file's."""
+        assert self._folder is not None  # noqa: S101 - without a folder everything fits
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._names += 1
+        return self._folder / f"{self._names}"
+
+    def array(self, size: int, dtype: npt.DTypeLike) -> Array:
+        """So many zeros, to be filled in any order."""
+        length = size * np.dtype(dtype).itemsize
+        if self.fits(length):
+            return np.zeros(size, dtype)
+        path = self.path()
+        with path.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, length)  # a file with holes would end the process on a full disk
+        return np.memmap(path, dtype, "r+", shape=(size,))
+
+
+class Column:
+    """A column of numbers that grows block by block."""
+
+    def __init__(self, scratch: Scratch, dtype: npt.DTypeLike) -> None:
+        self._scratch = scratch
+        self._dtype = np.dtype(dtype)
+        self._chunks: list[Array] = []
+        self._size = 0
+        self._path: Path | None = None
+
+    def add(self, values: Array) -> None:
+        """Append some values."""
+        self._chunks.append(np.ascontiguousarray(values, self._dtype))
+        self._size += len(values)
+        if not self._scratch.fits(self._size * self._dtype.itemsize):
+            self._store()
+
+    def array(self) -> Array:
+        """All of it; nothing can be added after that."""
+        if self._path is not None:
+            self._store()
+            return np.memmap(self._path, self._dtype, "r+", shape=(self._size,))
+        return np.concatenate(self._chunks) if self._chunks else np.empty(0, self._dtype)
+
+    def _store(self) -> None:
+        self._path = self._path or self._scratch.path()
+        with self._path.open("ab") as file:
+            for chunk in self._chunks:
+                file.write(chunk.data)
+        self._chunks = []
+
+
+class Spread:
+    """A table whose records are spread over parts by a number that each brings: equal numbers, same part.
+
+    One part while it is small; then as many as the room has, in files.
+    """
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._batches: list[pa.RecordBatch] = []
+        self._hashes: list[Hashes] = []
+        self._size = 0
+        self._files: list[_PartFile] = []
+
+    def add(self, batch: pa.RecordBatch, hashes: Hashes, chosen: npt.NDArray[np.bool_] | None = None) -> None:
+        """Append records and the number of each; only those chosen, if some are."""
+        if self._files:
+            self._share_out(batch, hashes, chosen)
+            return
+        if chosen is not None:
+            batch, hashes = batch.filter(pa.array(chosen)), hashes[chosen]
+        if not batch.num_rows:
+            return
+        self._batches.append(batch)
+        self._hashes.append(hashes)
+        self._size += batch.nbytes + hashes.nbytes
+        if not self._scratch.fits(self._size):
+            self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.room.parts)]
+            for held in zip(self._batches, self._hashes, strict=True):
+                self._share_out(*held)
+            self._batches, self._hashes = [], []
+
+    def share_of(self, hashes: Hashes) -> npt.NDArray[np.int16]:
+        """The part, counted from 0, to which each of these numbers belongs."""
+        return (hashes % np.uint64(max(1, len(self._files)))).astype(np.int16)
+
+    def seen(self) -> Iterator[tuple[int, pa.Table]]:
+        """As `parts`, with the number of each; nothing can be added after that, but they can be gone through again."""
+        if self._batches:
+            yield 0, pa.Table.from_batches(self._batches)
+        for number, file in enumerate(self._files):
+            if (table := file.read()) is not None:
+                yield number, table
+
+    def parts(self) -> Iterator[pa.Table]:
+        """Each part that holds anything, its records in the order in which they came.
+
+        A part is gone once it has been given.
+        """
+        batches, self._batches, self._hashes = self._batches, [], []
+        if batches:
+            yield pa.Table.from_batches(batches)
+        files, self._files = self._files, []
+        for file in files:
+            if (table := file.read()) is not None:
+                file.remove()
+                yield table
+
+    def _share_out(self, batch: pa.RecordBatch, hashes: Hashes, chosen: npt.NDArray[np.bool_] | None = None) -> None:
+        part = self.share_of(hashes)
+        order = np.argsort(part, kind="stable")
+        if chosen is not None:
+            order = order[chosen[order]]
+        bounds = np.searchsorted(part[order], np.arange(len(self._files) + 1)).tolist()
+        batch = batch.take(pa.array(order))
+        for file, (first, end) in zip(self._files, pairwise(bounds), strict=True):
+            if end > first:
+                file.write(batch.slice(first, end - first))
+
+
+class _PartFile:
+    """One part on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._file = self._path.open("xb")
+            self._writer = pa.ipc.new_stream(self._file, batch.schema)
+        self._writer.write_batch(batch)
+
+    def read(self) -> pa.Table | None:
+        """The part's records, None without any; no more can be written."""
+        if self._writer is None:
+            return None
+        if not self._file.closed:
+            self._writer.close()
+            self._file.close()
+        with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as stream:
+            return stream.read_all()
+
+    def remove(self) -> None:
+        """Free the disk."""
+        self._path.unlink()
+
+
+def in_one(table: pa.Table) -> pa.RecordBatch:
+    """A part in one piece; its texts may come to more than the two gibibytes of a plain string column."""
+    if table.nbytes > 1 << 30:
+        large = [field.with_type(pa.large_string()) if field.type == pa.string() else field for field in table.schema]
+        table = table.cast(pa.schema(large))
+    return table.combine_chunks().to_batches()[0]
+
+
+def kept(scratch: Scratch, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same records; where they are many they are read from a file when they are looked at."""
+    if scratch.fits(batch.nbytes * scratch.room.parts):
+        return batch
+    path = scratch.path()
+    with path.open("xb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+
+
+def forget(array: Array) -> None:
+    """Give back the memory through which a file was looked at; the contents stay."""
+    held = getattr(array, "_mmap", None)
+    if held is not None:
+        with suppress(ValueError, OSError):
+            held.madvise(mmap.MADV_DONTNEED)

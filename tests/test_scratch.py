@@ -1,0 +1,98 @@
+"""Columns, arrays and tables that hold the same in memory and in files."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batch.entries import RowTexts
+from batch.scratch import Column, Room, Scratch, Spread, forget, kept
+
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+ROOM = st.builds(Room, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))
+NUMBERS = st.lists(st.lists(st.integers(0, 1000), max_size=8), max_size=6)
+
+
+def table_of(numbers: list[int]) -> pa.RecordBatch:
+    return pa.record_batch({"n": pa.array(numbers, pa.int64()), "text": pa.array([f"t{n}" for n in numbers])})
+
+
+@given(ROOM, NUMBERS)
+@SETTINGS
+def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: Room, blocks: list[list[int]]) -> None:
+    with Scratch(tmp_path / "s", room) as scratch:
+        column = Column(scratch, np.int32)
+        for block in blocks:
+            column.add(np.array(block, np.int64))
+        assert column.array().tolist() == [number for block in blocks for number in block]
+
+
+@given(ROOM, NUMBERS, st.booleans())
+@SETTINGS
+def test_equal_numbers_go_into_one_part_and_keep_their_order(
+    tmp_path: Path, room: Room, blocks: list[list[int]], only_even: bool
+) -> None:
+    with Scratch(tmp_path / "s", room) as scratch:
+        spread = Spread(scratch)
+        for block in blocks:
+            numbers = np.array(block, np.uint64)
+            spread.add(table_of(block), numbers, numbers % 2 == 0 if only_even else None)
+        wanted = [number for block in blocks for number in block if not only_even or number % 2 == 0]
+        seen = [(part, number) for part, table in spread.seen() for number in table["n"].to_pylist()]
+        assert [part for part, _ in seen] == spread.share_of(np.array([n for _, n in seen], np.uint64)).tolist()
+        parts = [table.to_pydict() for table in spread.parts()]
+    assert sorted(number for part in parts for number in part["n"]) == sorted(wanted)
+    for part in parts:
+        assert part["n"] == [number for number in wanted if number in part["n"]]
+        assert part["text"] == [f"t{number}" for number in part["n"]]
+
+
+@given(ROOM, st.integers(1, 30), st.dictionaries(st.integers(0, 29), st.text(max_size=5)), st.data())
+@SETTINGS
+def test_texts_of_rows_are_read_as_they_were_said(
+    tmp_path: Path, room: Room, rows: int, said: dict[int, str], data: st.DataObject
+) -> None:
+    with Scratch(tmp_path / "s", room) as scratch:
+        texts = RowTexts(scratch, rows)
+        told = {row: text for row, text in said.items() if row < rows}
+        for row, text in told.items():
+            texts.add(row, text)
+        texts.close()
+        for _ in range(2):  # they can be read again
+            first = data.draw(st.integers(0, rows))
+            end = data.draw(st.integers(first, rows))
+            assert texts.texts(first, end).to_pylist() == [told.get(row, "") for row in range(first, end)]
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+def test_an_array_begins_with_zeros_and_keeps_what_is_put_in(tmp_path: Path, memory: int) -> None:
+    with Scratch(tmp_path / "s", Room(memory=memory)) as scratch:
+        array = scratch.array(1000, np.int32)
+        array[[3, 999]] = 7
+        forget(array)
+        assert np.flatnonzero(array).tolist() == [3, 999]
+        assert (tmp_path / "s").exists() == (memory == 0)
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_is_kept_in_a_file_reads_as_before(tmp_path: Path) -> None:
+    with Scratch(tmp_path / "s", Room(memory=0)) as scratch:
+        assert kept(scratch, table_of([1, 2])).equals(table_of([1, 2]))
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "1").write_bytes(b"old")
+    Scratch(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_without_a_folder_everything_stays_in_memory() -> None:
+    scratch = Scratch(room=Room(memory=0))
+    spread = Spread(scratch)
+    spread.add(table_of([1, 2, 3]), np.array([1, 2, 3], np.uint64))
+    assert [table.num_rows for table in spread.parts()] == [3]
+    assert scratch.array(3, np.int8).tolist() == [0, 0, 0]
