@@ -23,8 +23,8 @@ class Grouped:
     rows        one record a row: `row`, `deviceIdentifier`
     customers   distinct texts; types likewise, "" alone where no device is created
     groups      columns, one entry a group:
-                stage int32, customer and type (places among the texts) int32, start and size
-                (of its slice of `rows`) int64, first (row) int64, checksum (of its rows'
+                stage, customer and type (places among the texts), start and size (of its
+                slice of `rows`) int32, first (row) int64, checksum (of its rows'
                 numbers) and hash (of its customer) uint64
     """
 
@@ -52,8 +52,8 @@ def group_rows(rows: pa.RecordBatch, *, typed: bool) -> Grouped:
         "stage": stage[first].astype(np.int32),
         "customer": customer[first].astype(np.int32),
         "type": kind[first].astype(np.int32),
-        "start": start,
-        "size": np.diff(start, append=len(number)),
+        "start": start.astype(np.int32),
+        "size": np.diff(start, append=len(number)).astype(np.int32),
         "first": number[start],
         "checksum": _checksums(number, start),
         "hash": hash_texts(customers)[customer[first]],

@@ -13,16 +13,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from batch.hashed import Hashes
+from batch.scratch import Column, Scratch, forget
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 GroupColumns: TypeAlias = dict[str, npt.NDArray[Any]]
-"""As `grouping` makes them, and `part`."""
+"""As `grouping` makes them; of several parts with `part`, too."""
 
-_NO_GROUPS: Final = {
-    name: np.empty(0, dtype)
+_COLUMNS: Final = {
+    name: dtype
     for dtype, names in (
-        (np.int32, ("stage", "part", "customer", "type")),
-        (np.int64, ("start", "size", "first")),
+        (np.int32, ("stage", "part", "customer", "type", "start", "size")),
+        (np.int64, ("first",)),
         (np.uint64, ("checksum", "hash")),
     )
     for name in names
@@ -64,8 +65,8 @@ class Groups:
 
     stage: npt.NDArray[np.int32]
     part: npt.NDArray[np.int32]
-    start: Ints
-    size: Ints
+    start: npt.NDArray[np.int32]
+    size: npt.NDArray[np.int32]
     customer: npt.NDArray[np.int32]
     type: npt.NDArray[np.int32]
     first_call: Ints
@@ -75,13 +76,26 @@ class Groups:
         return len(self.stage)
 
 
-def joined(groups: Sequence[GroupColumns], first_customers: Sequence[int]) -> GroupColumns:
-    """The groups of all parts; customers are counted through, from each part's first one on."""
-    found = [
-        columns | {"part": np.full_like(columns["stage"], part), "customer": columns["customer"] + np.int32(first)}
-        for part, (columns, first) in enumerate(zip(groups, first_customers, strict=True))
-    ]
-    return {name: np.concatenate([none, *(columns[name] for columns in found)]) for name, none in _NO_GROUPS.items()}
+class GroupsBuilder:
+    """Takes the groups part by part."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._columns = {name: Column(scratch, dtype) for name, dtype in _COLUMNS.items()}
+        self._parts = 0
+
+    def add(self, groups: GroupColumns, first_customer: int) -> None:
+        """Append the groups of the next part, whose customers are counted from this one on."""
+        columns = groups | {
+            "part": np.full(len(groups["stage"]), self._parts),
+            "customer": groups["customer"] + first_customer,
+        }
+        for name, column in self._columns.items():
+            column.add(columns[name])
+        self._parts += 1
+
+    def columns(self) -> GroupColumns:
+        """The groups of all parts."""
+        return {name: column.array() for name, column in self._columns.items()}
 
 
 def in_sending_order(groups: GroupColumns, linked: Hashes | None, chunk_size: int) -> tuple[Groups, Ints]:
@@ -98,8 +112,10 @@ def in_sending_order(groups: GroupColumns, linked: Hashes | None, chunk_size: in
     order = np.lexsort((first, lane_first, -lane_calls, groups["stage"]))
     stage, lane_first = groups["stage"][order], lane_first[order]
     first_call = np.concatenate([[1], 1 + np.cumsum(calls[order])])
-    names = ("part", "start", "size", "customer", "type", "checksum")
-    columns = {name: groups[name][order] for name in names}
+    columns = {}
+    for name in ("part", "start", "size", "customer", "type", "checksum"):
+        columns[name] = groups[name][order]
+        forget(groups[name])
     begins = (np.diff(stage, prepend=-1) != 0) | (np.diff(lane_first, prepend=-1) != 0)
     lanes = np.append(first_call[:-1][begins], first_call[-1])
     return Groups(stage=stage, first_call=first_call, **columns), lanes

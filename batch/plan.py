@@ -22,7 +22,7 @@ import pyarrow as pa
 from batch.grouping import Grouped, group_rows
 from batch.hashed import Hashes, hash_texts
 from batch.model import ACTIONS, Action, Call, PlanOptions
-from batch.ordering import GroupColumns, Groups, Lanes, in_sending_order, joined
+from batch.ordering import Groups, GroupsBuilder, Lanes, in_sending_order
 from batch.rows import Rows
 from batch.scratch import Column, Scratch, Spread, forget, in_one, kept
 from batch.staging import Staged, stage_rows
@@ -252,15 +252,13 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     for some in _side_by_side(lambda table: stage_rows(in_one(table), left_out), rows.keys.parts()):
         staged.add(some)
     parts: list[Part] = []
-    groups: list[GroupColumns] = []
+    groups = GroupsBuilder(scratch)
     typed = options.auto_create_devices
     for grouped in _side_by_side(lambda table: group_rows(in_one(table), typed=typed), staged.sent.parts()):
-        groups.append(grouped.groups)
         parts.append(_part(grouped, parts, scratch))
+        groups.add(grouped.groups, parts[-1].first_customer)
     linked = np.concatenate(staged.linked) if options.auto_create_devices and staged.linked else None
-    ordered, lanes = in_sending_order(
-        joined(groups, [part.first_customer for part in parts]), linked, options.chunk_size
-    )
+    ordered, lanes = in_sending_order(groups.columns(), linked, options.chunk_size)
     given = staged.given.array()
     by_given = np.argsort(given, kind="stable")
     told_again = staged.told_again.array()

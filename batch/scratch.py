@@ -21,10 +21,13 @@ import pyarrow as pa
 
 MEMORY: Final = 128 << 20
 """Bytes of one column, array or table that stay in memory."""
-PARTS: Final = 64
+PARTS: Final = 128
+_AT_ONCE: Final = 32 << 20
+"""Bytes that are shared out together: to share out little costs much for each record."""
 
 Array = npt.NDArray[Any]
 Hashes = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +122,20 @@ class Spread:
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._batches: list[pa.RecordBatch] = []
-        self._hashes: list[Hashes] = []
+        self._held: list[tuple[pa.RecordBatch, Hashes, Flags]] = []
         self._size = 0
         self._files: list[_PartFile] = []
 
-    def add(self, batch: pa.RecordBatch, hashes: Hashes, chosen: npt.NDArray[np.bool_] | None = None) -> None:
+    def add(self, batch: pa.RecordBatch, hashes: Hashes, chosen: Flags | None = None) -> None:
         """Append records and the number of each; only those chosen, if some are."""
-        if self._files:
-            self._share_out(batch, hashes, chosen)
-            return
-        if chosen is not None:
-            batch, hashes = batch.filter(pa.array(chosen)), hashes[chosen]
         if not batch.num_rows:
             return
-        self._batches.append(batch)
-        self._hashes.append(hashes)
+        self._held.append((batch, hashes, np.ones(len(hashes), np.bool_) if chosen is None else chosen))
         self._size += batch.nbytes + hashes.nbytes
-        if not self._scratch.fits(self._size):
+        if not self._files and not self._scratch.fits(self._size):
             self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.room.parts)]
-            for held in zip(self._batches, self._hashes, strict=True):
-                self._share_out(*held)
-            self._batches, self._hashes = [], []
+        if self._files and self._size >= _AT_ONCE:
+            self._share_out()
 
     def share_of(self, hashes: Hashes) -> npt.NDArray[np.int16]:
         """The part, counted from 0, to which each of these numbers belongs."""
@@ -148,8 +143,12 @@ class Spread:
 
     def seen(self) -> Iterator[tuple[int, pa.Table]]:
         """As `parts`, with the number of each; nothing can be added after that, but they can be gone through again."""
-        if self._batches:
-            yield 0, pa.Table.from_batches(self._batches)
+        if not self._files:
+            batches = [batch.filter(pa.array(chosen)) for batch, _, chosen in self._held]
+            if sum(batch.num_rows for batch in batches):
+                yield 0, pa.Table.from_batches(batches)
+            return
+        self._share_out()
         for number, file in enumerate(self._files):
             if (table := file.read()) is not None:
                 yield number, table
@@ -159,22 +158,23 @@ class Spread:
 
         A part is gone once it has been given.
         """
-        batches, self._batches, self._hashes = self._batches, [], []
-        if batches:
-            yield pa.Table.from_batches(batches)
-        files, self._files = self._files, []
-        for file in files:
-            if (table := file.read()) is not None:
-                file.remove()
-                yield table
+        for number, table in self.seen():
+            if self._files:
+                self._files[number].remove()
+            yield table
+        self._held, self._files = [], []
 
-    def _share_out(self, batch: pa.RecordBatch, hashes: Hashes, chosen: npt.NDArray[np.bool_] | None = None) -> None:
-        part = self.share_of(hashes)
+    def _share_out(self) -> None:
+        """Write what is held into the parts' files."""
+        if not self._held:
+            return
+        batches, hashes, chosen = zip(*self._held, strict=True)
+        self._held, self._size = [], 0
+        part = self.share_of(np.concatenate(hashes))
         order = np.argsort(part, kind="stable")
-        if chosen is not None:
-            order = order[chosen[order]]
+        order = order[np.concatenate(chosen)[order]]
         bounds = np.searchsorted(part[order], np.arange(len(self._files) + 1)).tolist()
-        batch = batch.take(pa.array(order))
+        batch = pa.concat_batches(batches).take(pa.array(order))
         for file, (first, end) in zip(self._files, pairwise(bounds), strict=True):
             if end > first:
                 file.write(batch.slice(first, end - first))

@@ -1,0 +1,136 @@
+"""From a file to its plan: time beside reading it alone and beside polars, memory as the file grows.
+
+Every turn is a process of its own. They are taken alternately, so that a busy machine
+slows all; each figure is a median, and the ratios are what to look at. Says more rows
+than it goes through unasked: `python -m tests.bench.bench_plan 100000000`.
+"""
+
+# ruff: noqa: T201 - figures are all it is for
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from tests.bench.bench_load import own_peak
+
+LENGTHS = (100_000, 1_000_000, 10_000_000)
+TURNS = 3
+CHUNK = 250_000
+ROWS_A_CUSTOMER = 20
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """About 20 rows a customer as Zipf has it, 1 % duplicates, 0.5 % bad emails, 30 % written oddly, 2 % moves."""
+    numbers = np.random.default_rng(7)
+    customers = max(1, rows // ROWS_A_CUSTOMER)
+    shares = np.cumsum(1 / (np.arange(customers) + 10.0) ** 0.9)
+    whose = numbers.permutation(customers)
+    names = ["customerEmail", "deviceIdentifier", "action"]
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with csv.CSVWriter(path, schema, write_options=csv.WriteOptions(quoting_style="none")) as file:
+        for first in range(0, rows, CHUNK):
+            count = min(CHUNK, rows - first)
+            customer = whose[np.searchsorted(shares, numbers.random(count) * shares[-1])].tolist()
+            chance, repeat = numbers.random((3, count)).tolist(), numbers.random(count).tolist()
+            cells: list[list[str]] = []
+            for at in range(count):
+                if cells and repeat[at] < 0.01:
+                    cells.append(cells[-1])
+                    continue
+                serial, action = first + at, "unassign" if chance[0][at] < 0.25 else "assign"
+                if cells and repeat[at] < 0.03:
+                    serial, action = first + at - 1, "assign" if cells[-1][2] == "unassign" else "unassign"
+                cells.append([_email(customer[at], chance[1][at]), f"SN-{serial:010}", action])
+            columns = [pa.array(column, pa.string()) for column in zip(*cells, strict=True)]
+            file.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _email(customer: int, chance: float) -> str:
+    email = f"user.{customer:07}@corp{customer % 997}.example.com"
+    if chance < 0.005:
+        return email.replace("@", "(at)")
+    return email.upper() if chance < 0.15 else f" {email} " if chance < 0.3 else email
+
+
+def read_alone(path: Path) -> int:
+    """What any program has to do: the floor."""
+    return csv.read_csv(path).num_rows
+
+
+def with_polars(path: Path) -> int:
+    """The same groups with polars, streaming: no check but of the email, no order among calls."""
+    import polars as pl
+
+    email = pl.col("customerEmail").str.strip_chars().str.to_lowercase()
+    rows = pl.scan_csv(path, infer_schema=False).with_row_index("row").with_columns(email)
+    rows = rows.filter(pl.col("customerEmail").str.contains(r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"))
+    rows = rows.unique(["customerEmail", "deviceIdentifier", "action"], keep="first")
+    groups = rows.group_by("action", "customerEmail").agg(
+        pl.col("row").sort(), pl.col("deviceIdentifier").sort_by("row")
+    )
+    calls = groups.with_columns(calls=(pl.col("row").list.len() + 499) // 500)
+    return int(calls.sort("action", "calls").collect(engine="streaming")["calls"].sum())
+
+
+def load_and_plan(path: Path) -> int:
+    from batch.load import load
+    from batch.model import InputOptions, PlanOptions
+    from batch.plan import plan_calls
+    from batch.scratch import Scratch
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, Scratch(Path(folder) / "scratch") as scratch:
+        loaded = load([str(path)], InputOptions(), spool=Path(folder), scratch=scratch)
+        return plan_calls(loaded.rows, PlanOptions()).calls
+
+
+WORKS: dict[str, Callable[[Path], int]] = {work.__name__: work for work in (read_alone, with_polars, load_and_plan)}
+
+
+def taken(work: str, path: Path) -> tuple[float, float, int]:
+    """Seconds on the clock and of processors, and most memory (KiB), of a process that does this work."""
+    command = [sys.executable, "-m", "tests.bench.bench_plan", work, str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(told[0]), float(told[1]), int(told[2])
+
+
+def compare(folder: Path, rows: int, turns: int) -> None:
+    path = folder / "rows.csv"
+    write_rows(path, rows)
+    figures: dict[str, list[tuple[float, float, int]]] = {name: [] for name in WORKS}
+    for _ in range(turns):
+        for name, found in figures.items():
+            found.append(taken(name, path))
+    print(f"{rows:,} rows, {path.stat().st_size >> 20:,} MiB; medians of {turns}, ratios to reading alone")
+    alone, alone_used, _ = (median(column) for column in zip(*figures["read_alone"], strict=True))
+    for name, found in figures.items():
+        clock, used, peak = (median(column) for column in zip(*found, strict=True))
+        print(
+            f"  {name:<14}{clock:8.2f} s {clock / alone:6.2f} x   processors {used:8.2f} s {used / alone_used:6.2f} x"
+            f"   peak memory {int(peak) >> 10:,} MiB"
+        )
+    path.unlink()
+
+
+def main() -> None:
+    """Print all figures."""
+    lengths = [int(rows) for rows in sys.argv[1:] if rows.isdigit()] or LENGTHS
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in lengths:
+            compare(Path(folder), rows, TURNS if rows < 10**8 else 1)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        start, used = time.perf_counter(), time.process_time()
+        WORKS[sys.argv[1]](Path(sys.argv[2]))
+        print(time.perf_counter() - start, time.process_time() - used, own_peak())
+    else:
+        main()
