@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -104,13 +105,30 @@ def load(
         raise InputError("standard input is named twice", "name - once")
     builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
-    def take(block: RowBlock) -> None:
-        builder.add(block.file, block.keys)
-        if sink is not None:
-            sink(block)
+    with _one_behind(builder) as add:
 
-    files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
+        def take(block: RowBlock) -> None:
+            add(block)
+            if sink is not None:
+                sink(block)
+
+        files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
     return Loaded(_told_apart(files), builder.rows())
+
+
+@contextmanager
+def _one_behind(builder: RowsBuilder) -> Iterator[Callable[[RowBlock], None]]:
+    """Gives a function that has one block added while the next is checked. What goes wrong is raised with the next."""
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(lambda: None)
+
+        def add(block: RowBlock) -> None:
+            nonlocal adding
+            adding.result()
+            adding = pool.submit(builder.add, block.file, block.keys)
+
+        yield add
+        adding.result()
 
 
 def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other]) -> tuple[_One, _Other]:

@@ -317,7 +317,7 @@ class _StagedRows:
         self.devices_again = Column(self.scratch, np.uint64)
 
     def add(self, staged: Staged) -> None:
-        self.sent.add(staged.rows, hash_texts(staged.rows["customerEmail"]), staged.sent)
+        self.sent.add(staged.rows, staged.customers, staged.sent)
         self.repeated[staged.repeats] = staged.origins + 1
         forget(self.repeated)
         self.duplicates += len(staged.repeats)

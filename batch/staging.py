@@ -26,6 +26,7 @@ class Staged:
     """What was found out about the rows of some devices; rows by their numbers.
 
     rows               the rows as they came: an int32 column `stage` for `action`
+    customers          hash of each row's customer
     sent               flags those that are sent; None: all of them
     repeats, origins   rows that repeat an earlier one, and that one
     told_again, last   rows whose pair a later row tells otherwise, and the pair's last row
@@ -35,6 +36,7 @@ class Staged:
     """
 
     rows: pa.RecordBatch
+    customers: Hashes
     sent: Flags | None
     repeats: Ints
     origins: Ints
@@ -84,6 +86,7 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
     told_again, last = _told_again(sent)
     return Staged(
         rows=rows.drop_columns("action").append_column("stage", pa.array(stage)),
+        customers=hash_texts(rows["customerEmail"]),
         sent=None if is_sent.all() else is_sent,
         repeats=number[some.at[repeats]],
         origins=number[origin[repeats]],

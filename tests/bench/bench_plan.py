@@ -1,8 +1,8 @@
 """From a file to its plan: time beside reading it alone and beside polars, memory as the file grows.
 
 Every turn is a process of its own. They are taken alternately, so that a busy machine
-slows all; each figure is a median, and the ratios are what to look at. Says more rows
-than it goes through unasked: `python -m tests.bench.bench_plan 100000000`.
+slows all; each figure is a median, and the ratios are what to look at. Needs the extra
+`bench`. More rows on request: `python -m tests.bench.bench_plan 100000000`.
 """
 
 # ruff: noqa: T201 - figures are all it is for
