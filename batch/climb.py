@@ -145,7 +145,7 @@ class Climb:
         of_late = sum(latest - recent < at for at in self._accepted) / (recent + closed - onset)
         high = min(self._refused_at, of_late)
         low = min(high, self._sustained(onset, (closed + now) / 2))
-        if len(self._accepted) < _FEW:
+        if not low or len(self._accepted) < _FEW:
             low = max(low, self._least())
             high = max(low, min(_WIDE * low, self._refused_at))
         trust = _TRUST * min(1.0, cycle / self._memory)

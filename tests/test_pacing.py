@@ -302,6 +302,19 @@ def test_refusals_of_one_incident_cut_the_rate_once():
     assert 7 < pacer.rate(now) < 10
 
 
+def test_refusals_that_are_answered_sooner_than_all_that_was_accepted_are_lived_with():
+    pacer, now, permits = Pacer(Rate(1_000)), 0.0, []
+    for _ in range(8):
+        permit, now = leave(pacer, now)
+        permits.append(permit)
+    pacer.throttled(permits[0], now, None, 0.0)
+    for permit in permits[1:]:
+        pacer.succeeded(permit, now + 0.05)
+    probe, now = leave(pacer, now + 0.05)
+    pacer.succeeded(probe, now + 0.05)
+    assert 0 < pacer.rate(now) < 1_000
+
+
 def test_a_late_refusal_of_the_same_incident_still_holds_as_long_as_it_asks():
     pacer = Pacer(Rate(10))
     first, _ = leave(pacer, 0.0)
