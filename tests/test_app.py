@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+from functools import partial
 from itertools import count
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from batch import app
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError
 from batch.fleet import Fleet
+from batch.scratch import Room, Scratch
 from batch.writer import Writer
 from tests.conftest import KEY, Desk
-from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, Seen, Window, once
+from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 
@@ -695,3 +697,33 @@ def test_a_single_dead_call_ends_when_the_api_has_been_given_up(desk: Desk) -> N
     began = desk.clock.monotonic
     assert desk.run(many(1), give_up_after="3s", attempts="50").summary.exit_code == 3
     assert desk.clock.monotonic - began < 40
+
+
+# Many rows
+
+
+def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything goes through files here; the plan is made again from the journal for the second report."""
+    rows = [*many(7), *many(5, B, "unassign"), *many(7), (B, "SN-0", "assign"), ("?", "SN-1", "assign")]
+    in_memory = desk.run(rows, run_id="memory")
+    monkeypatch.setattr(app, "Scratch", partial(Scratch, room=Room(memory=0, parts=3)))
+    desk.server = ScriptedServer()
+    in_files = desk.run(rows, run_id="files", again=True)
+    timeless = [[{**row, "answeredAt": ""} for row in ran.rows] for ran in (in_memory, in_files)]
+    assert timeless[0] == timeless[1]
+    for name in ("reconciliation.csv", "attention.csv", "undo.csv"):
+        before = (in_files.folder / name).read_bytes()
+        app.report(in_files.folder)
+        assert (in_files.folder / name).read_bytes() == before
+    assert not (in_files.folder / app.SCRATCH).exists()
+
+
+def test_a_disk_without_room_for_many_rows_is_told_before_they_are_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "Scratch", partial(Scratch, room=Room(memory=0)))
+    monkeypatch.setattr(app, "_SCRATCH_A_BYTE", 1 << 50)
+    with pytest.raises(DiskError, match="MiB free"):
+        desk.run(many(3))
