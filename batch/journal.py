@@ -202,19 +202,24 @@ class Journal:
         self._path = path
         self._connection = _open(path)
         self._writer: Writer | None = None
+        self._has_written = False
         self._reserve = Reserve(path.with_name("reserve"))
         with self._reading("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM results)") as cursor:
             self._was_begun = bool(cursor.fetchone()[0])
         self._settled_unasked: set[int] = set()
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let go of it."""
+        """Let go of it; whoever has written to it folds the write-ahead log into the file.
+
+        Who has only read may have done so beside a run under way, whose log and reserve are not theirs.
+        """
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._reserve.give_back()
-        with suppress(sqlite3.Error):  # a full disk: the log is read just as well
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._reserve.give_back()
+        if self._has_written:
+            with suppress(sqlite3.Error):  # a full disk: the log is read just as well
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     @property
@@ -426,6 +431,7 @@ class Journal:
         await self._writing().submit(lambda connection: _insert_result(connection, settlement, None))
 
     def _apply(self, write: Callable[[sqlite3.Connection], object]) -> None:
+        self._has_written = True
         if self._writer is not None:
             self._writer.wait(write)
         else:
@@ -435,6 +441,7 @@ class Journal:
     def _writing(self) -> Writer:
         if self._writer is None:
             self._reserve.put_by()
+            self._has_written = True
             self._writer = Writer(lambda: _connect(self._path), self._reserve.give_back)
         return self._writer
 

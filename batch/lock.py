@@ -43,12 +43,12 @@ class Lock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
             raise unwritable(str(path), exc) from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            holder = _read_owner(descriptor)
-            os.close(descriptor)
-            raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m") from exc
+        # Whoever looks whether it is held has it for an instant, and shares it: that is no owner.
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if not _locked(descriptor, fcntl.LOCK_SH):
+                holder = _read_owner(descriptor)
+                os.close(descriptor)
+                raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m")
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run]).encode(), 0)
@@ -69,12 +69,18 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _locked(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Lock an open file, alone or shared, unless somebody else's lock forbids it."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read_owner(descriptor: int) -> str:

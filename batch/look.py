@@ -3,9 +3,11 @@
 Under the same gate as all attempts. Changes nothing, so nothing about it is ever unclear.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from batch import wire
 from batch.exchange import Exchange, Post
@@ -13,6 +15,14 @@ from batch.model import Action, Look
 from batch.retry import Spent, until_settled
 from batch.traffic import Traffic
 from batch.verdict import Refusal, TryAgain, Verdict
+
+_UNKNOWN_CUSTOMER: Final = re.compile(
+    r"(?<![\w/])((no such|unknown) customer\b|customer (with (this |that )?(e-?mail )?)?(\S*@\S* )?"
+    r"(was |is |does )?(not (found|exist|known)|unknown)\b)",
+    re.IGNORECASE,
+)
+"""What a 404 says of somebody who holds nothing. A gateway that has lost its way says 404 too, and
+may name the path or a service, in which the word stands as well: that tells nothing of anybody."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +76,6 @@ class Looker:
 
 def _read(exchange: Exchange, customer: str) -> frozenset[str] | Verdict:
     ending = exchange.ending
-    # A gateway that has lost its way says 404 too, but nothing of a customer.
-    if isinstance(ending, Refusal) and ending.status == 404 and "customer" in ending.text.lower():
+    if isinstance(ending, Refusal) and ending.status == 404 and _UNKNOWN_CUSTOMER.search(ending.text):
         return frozenset()
     return exchange.read(partial(wire.read_holdings, customer=customer), Action.ASSIGN)

@@ -30,6 +30,7 @@ _DESCRIBING: Final = frozenset(
     }
 )
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_PORTS: Final = {"https": 443, "http": 80}
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1,4}}")
@@ -141,7 +142,10 @@ def _base_url(text: str) -> str:
         raise ValueError("a base URL has no user, password, query or fragment")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ValueError(f"{text!r} would send the key unencrypted: use https (http is for this machine only)")
-    return url
+    # One spelling for one place: locks and earlier runs are found by it.
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
 def _run_id(text: str) -> str:

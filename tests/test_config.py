@@ -301,10 +301,22 @@ def test_a_share_is_a_number_of_rows_or_a_percentage(text: str, share: Share, of
 
 
 @pytest.mark.parametrize(
-    "url", ["http://localhost:8765/api", "http://127.0.0.1", "http://[::1]:80", "HTTP://LOCALHOST"]
+    "url", ["http://localhost:8765/api", "http://127.0.0.1", "http://[::1]:8080", "http://localhost"]
 )
 def test_plain_http_is_for_this_machine(url: str) -> None:
     assert resolved({"base_url": url + "/"}).sending.base_url == url
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("HTTPS://Admin.Example:443/Api/", "https://admin.example/Api"),
+        ("https://admin.example:8443", "https://admin.example:8443"),
+        ("HTTP://[::1]:80/x", "http://[::1]/x"),
+    ],
+)
+def test_one_place_has_one_spelling(said: str, meant: str) -> None:
+    assert resolved({"base_url": said}).sending.base_url == meant
 
 
 @pytest.mark.parametrize(

@@ -375,3 +375,12 @@ def test_a_fact_that_cannot_be_noted_is_a_disk_error(journal: Journal, path: Pat
 def test_a_draft_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
     with pytest.raises(DiskError):
         JournalDraft(tmp_path / "no" / "journal.sqlite3")
+
+
+def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path: Path, journal: Journal) -> None:
+    run(journal.settled(Settlement(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    log = path.with_name(path.name + "-wal").stat().st_size
+    with closing(Journal(path)) as reader:
+        assert len([*reader.settlements()]) == 1
+    assert "reserve" in names(path.parent)
+    assert path.with_name(path.name + "-wal").stat().st_size == log > 0

@@ -5,13 +5,14 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ConfigError, DiskError, LockedError
-from batch.lock import Lock, Owner, client_name, state_folder
+from batch.lock import Lock, Owner, client_name, is_held, state_folder
 
 HOLD = """
 import os, sys, time
@@ -53,6 +54,27 @@ def test_the_second_process_is_refused_and_told_who_has_it(held: Holder, tmp_pat
     assert refusal.value.what == f"this run is in use by {owner}"
     assert "--wait" in refusal.value.advice
     assert refusal.value.exit_code == 6
+
+
+def test_to_look_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    Lock.take(path, ME, "this run").release()
+    has_ended = threading.Event()
+
+    def look() -> None:
+        while not has_ended.is_set():
+            is_held(path)
+
+    lookers = [threading.Thread(target=look) for _ in range(4)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(500):
+            Lock.take(path, ME, "this run").release()
+    finally:
+        has_ended.set()
+        for looker in lookers:
+            looker.join()
 
 
 def test_a_lock_is_gone_with_its_killed_owner(held: Holder, tmp_path: Path) -> None:

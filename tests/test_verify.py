@@ -183,6 +183,21 @@ def test_a_customer_unknown_to_the_api_holds_nothing(desk: Desk) -> None:
     assert told(ran)[1] == ("failed", "yes")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Customer not found in your organization",
+        "customer a@x.com was not found",
+        "Customer with email a@x.com does not exist",
+        "No such customer",
+    ],
+)
+def test_that_a_customer_is_unknown_can_be_said_in_several_ways(desk: Desk, words: str) -> None:
+    ran = ended_unconfirmed(desk, (A, "SN-1", "assign"), acted=False)
+    desk.server.script = lambda seen: Says(404, {"error": words}) if seen.body.get("email") == A else None
+    assert told(desk.verify(ran))[1] == ("failed", "yes")
+
+
 def test_only_the_last_row_of_a_pair_is_judged(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (A, "SN-1", "assign")])
     assert told(desk.verify(ran)) == [("assigned", ""), ("unassigned", ""), ("assigned", "yes")]
@@ -248,6 +263,9 @@ def test_a_look_waits_until_no_attempt_can_act_any_more(desk: Desk) -> None:
         Says(200, {"email": B, "devices": ["SN-1"]}),
         Says(200, b"<html>"),
         Says(404, b"<html>no such page</html>"),
+        Says(404, {"error": "Cannot POST /api/ext-v1/customer/queryCustomer"}),
+        Says(404, {"error": "Route POST:/customer not found"}),
+        Says(404, {"message": "The customer service was not found"}),
         Says(500, {"error": "Internal server error"}),
         Says(400, {"error": "something"}),
     ],
