@@ -302,13 +302,13 @@ def test_hanging_and_dripping_answers_lose_no_connection_for_later_calls(place: 
     bad, good = 96 * LONG, 120
     place.write(customers(bad + good))
     hangs, drips = first_time(Hangs()), first_time(Drips())
-    healthy: list[tuple[float, int]] = []
+    healthy: list[tuple[int, int]] = []
 
     def script(arrived: Arrived) -> Fault:
         number = int(arrived.customer[4:8])
         if number < bad:
             return (hangs if number % 2 else drips)(arrived)
-        healthy.append((arrived.at, place.server.in_flight))
+        healthy.append((arrived.connection, place.server.in_flight))
         return None
 
     place.server.script, place.server.latency = script, 0.1
@@ -316,9 +316,7 @@ def test_hanging_and_dripping_answers_lose_no_connection_for_later_calls(place: 
     assert place.server.most_open <= 2 * IN_FLIGHT
     half = healthy[good // 2 :]  # by then no faulty call is about any more
     assert max(in_flight for _, in_flight in half) >= IN_FLIGHT
-    took, ideal = half[-1][0] - half[0][0], len(half) * 0.1 / IN_FLIGHT
-    tell(f"after {bad} hanging and dripping answers: {len(half)} calls in {took:.2f} s (ideal {ideal:.2f} s)")
-    assert took < 2 * ideal
+    assert len({connection for connection, _ in half}) >= IN_FLIGHT
     place.check_books()
 
 
