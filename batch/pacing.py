@@ -22,6 +22,8 @@ _FORGOTTEN: Final = 600.0  # what a server granted so long ago says little of no
 _SOONEST: Final = 1e-4  # moves any clock's floating point on, so that nobody asks for ever
 _LOOK_AGAIN: Final = 0.05  # nobody can tell when a probe that is out will be answered
 _PROBE_LOST: Final = 600.0  # a probe never reported back must not hold everybody for ever
+_FIRST_PAUSE: Final = 0.25
+_DOUBLINGS: Final = 5  # so that no pause of our own is longer than 8 s
 _LONGEST_GAP: Final = 1.0  # after a probe that was let through
 _EVEN: Final = 120.0  # a quota renewed by then is spread evenly; that of a day would crawl
 
@@ -236,7 +238,7 @@ class Pacer:
 
     def _pause(self, wait: float | None, jitter: float) -> float:
         """Seconds to hold: never less than asked for, and longer with each probe refused in a row."""
-        own = (0.5 + jitter / 2) * min(8.0, 0.25 * 2.0 ** min(self._streak, 5))
+        own = (0.5 + jitter / 2) * _FIRST_PAUSE * 2.0 ** min(self._streak, _DOUBLINGS)
         return own if wait is None else max(own, wait + jitter * min(1.0, wait / 20))
 
     def _held(self, now: float) -> float:

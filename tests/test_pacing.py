@@ -345,6 +345,21 @@ def test_a_probe_answered_during_a_longer_hold_does_not_end_it():
     assert leave(pacer, now + 0.1)[0].probe
 
 
+def test_the_longer_a_server_says_it_is_closed_the_less_it_is_taken_to_grant():
+    found = []
+    for wait in None, 3.0, 9.0:
+        pacer, now = Pacer(Rate(10)), 0.0
+        for _ in range(40):
+            permit, now = leave(pacer, now)
+            pacer.succeeded(permit, now)
+        permit, now = leave(pacer, now)
+        pacer.throttled(permit, now, wait, 0.0)
+        probe, _ = leave(pacer, now + 10)
+        pacer.succeeded(probe, now + 10)
+        found.append(pacer.found)
+    assert found[2] < found[1] < found[0] < 10
+
+
 def test_after_a_fluke_the_rate_is_back_at_the_ceiling_within_a_minute():
     pacer, now = Pacer(Rate(10)), 0.0
     refused(pacer, wait=5.0)
