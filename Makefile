@@ -34,7 +34,7 @@ search:
 slow:
 	$(BIN)/pytest -m slow -s
 
-# What the tests of the pure middle would not notice, an hour or so. `mutmut run 'batch.plan.*'` goes on with a part.
+# What the tests of the pure middle would not notice, an hour or so. `mutmut run 'batch.planning.plan.*'` goes on with a part.
 mutants:
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[mutants]'
 	rm -rf mutants

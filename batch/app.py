@@ -21,33 +21,33 @@ import pyarrow.compute as pc
 
 from batch import __version__
 from batch.airflow_context import context_variables, in_words
-from batch.brakes import check_age, check_plan, check_rows, check_trailers, former_run
-from batch.check import check_api
 from batch.clock import Clock, RealClock, file_age, iso
 from batch.config import RunConfig, api_key, resolve
-from batch.digest import Digest, digest
 from batch.errors import BrakeError, ConfigError, InputError, JournalError, LockedError, VerifyError
-from batch.exchange import Exchanger, connected
-from batch.fleet import Fleet
+from batch.input.load import Loaded, load
+from batch.input.stored import find_stored, reading
 from batch.interrupt import Interrupt
-from batch.journal import Journal, JournalDraft
-from batch.load import Loaded, load
-from batch.lock import Lock, Owner, client_name, is_held, state_folder
-from batch.log import LOGGER, logged_to
 from batch.model import ACTIONS, ExitCode, PlanOptions, Secret, Stop
-from batch.outputs import Ended, Summary, close_books, input_files, write_files
-from batch.past import Delta, asker, compare
-from batch.plan import Plan, plan_calls
+from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
+from batch.planning.digest import Digest, digest
+from batch.planning.past import Delta, asker, compare
+from batch.planning.plan import Plan, plan_calls
+from batch.planning.since import Standing, packed, standing, unpacked
 from batch.rate import Rate
-from batch.reconcile import Reconciliation
+from batch.reconciliation.outputs import Ended, Summary, close_books, input_files, write_files
+from batch.reconciliation.reconcile import Reconciliation
 from batch.rows import RowBlock, RowsBuilder
-from batch.runs import JOURNAL, LOCK
-from batch.sandbox import Limit, serve_forever, serving
-from batch.scratch import Scratch
-from batch.sender import Face, Job, Target, ask_afterwards, send
-from batch.since import Standing, packed, standing, unpacked
-from batch.stored import find_stored, reading
-from batch.whole import Reserve, owners_folder, require_room, written_in
+from batch.sending.check import check_api
+from batch.sending.exchange import Exchanger, connected
+from batch.sending.sender import Face, Job, Target, ask_afterwards, send
+from batch.stand_in.fleet import Fleet
+from batch.stand_in.sandbox import Limit, serve_forever, serving
+from batch.storage.journal import Journal, JournalDraft
+from batch.storage.lock import Lock, Owner, client_name, is_held, state_folder
+from batch.storage.log import LOGGER, logged_to
+from batch.storage.runs import JOURNAL, LOCK
+from batch.storage.scratch import Scratch
+from batch.storage.whole import Reserve, owners_folder, require_room, written_in
 
 _LOOK_AGAIN: Final = 0.5
 SCRATCH: Final = "scratch"

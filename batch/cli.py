@@ -166,7 +166,8 @@ def main() -> None:
 @_options(lambda _: True)
 def run_command(files: tuple[str, ...], **flags: Any) -> None:
     """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run."""
-    from batch import app, terminal
+    from batch import app
+    from batch.screen import terminal
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
@@ -182,7 +183,8 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 @_options(lambda option: option.plans)
 def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     """Everything up to sending, without any network: calls, stages, time, problems found."""
-    from batch import app, terminal
+    from batch import app
+    from batch.screen import terminal
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
@@ -197,8 +199,9 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
 def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
     """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
-    from batch import app, terminal
+    from batch import app
     from batch.config import Talk
+    from batch.screen import terminal
 
     talk = Talk(yes=True, json=as_json, verbose=verbose)
     with _errors_in_words(verbose=verbose, as_json=as_json):
@@ -215,8 +218,9 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
 def verify_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
     """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
-    from batch import app, terminal
+    from batch import app
     from batch.config import Talk
+    from batch.screen import terminal
 
     talk = Talk(yes=True, json=as_json, verbose=verbose)
     with _errors_in_words(verbose=verbose, as_json=as_json):
@@ -234,8 +238,9 @@ def verify_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
 def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, verbose: bool) -> None:
     """Write the files of RUN (its id, or its folder) again, from its journal alone."""
-    from batch import app, terminal
+    from batch import app
     from batch.config import Talk
+    from batch.screen import terminal
 
     with _errors_in_words(verbose=verbose, as_json=as_json):
         summary = app.report(_folder(run, reports_dir), xlsx=xlsx)
@@ -249,7 +254,8 @@ def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, ver
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON on standard output.")
 def runs_command(reports_dir: str, *, as_json: bool) -> None:
     """The runs under the reports folder, the newest first: when, input, state, and what to do next."""
-    from batch import runs, terminal
+    from batch.screen import terminal
+    from batch.storage import runs
 
     with _if_anyone_listens():
         terminal.show_runs(runs.list_runs(Path(reports_dir)), as_json=as_json)
@@ -259,7 +265,8 @@ def runs_command(reports_dir: str, *, as_json: bool) -> None:
 @_options(lambda option: option.checks)
 def check_command(**flags: Any) -> None:
     """Ask the API one harmless thing: are base URL, TLS and key right?"""
-    from batch import app, terminal
+    from batch import app
+    from batch.screen import terminal
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve((), flags)
@@ -289,7 +296,8 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
 @click.option("--force", is_flag=True, help="Write over a profile of this name.")
 def init_command(file: str, **flags: Any) -> None:
     """Look at FILE, ask what its columns and words mean, and write a profile under which it can be planned."""
-    from batch import interview, setup
+    from batch.input import setup
+    from batch.screen import interview
 
     with _errors_in_words(verbose=bool(flags["verbose"])):
         force, profile = flags.pop("force"), flags.pop("profile")

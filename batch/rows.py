@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch.hashed import hash_texts
 from batch.model import Problem
-from batch.scratch import Column, Scratch, Spread
+from batch.storage.hashed import hash_texts
+from batch.storage.scratch import Column, Scratch, Spread
 
 KEY_SCHEMA: Final = pa.schema(
     [

@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 
 from batch import clock
-from batch.audit import concerned, quiet_from
-from batch.journal import Journal
-from batch.look import Looker
 from batch.model import Look
-from batch.outputs import answered_books
-from batch.plan import Plan
-from batch.tally import Tally
-from batch.traffic import Traffic
+from batch.planning.plan import Plan
+from batch.reconciliation.audit import concerned, quiet_from
+from batch.reconciliation.outputs import answered_books
+from batch.sending.look import Looker
+from batch.sending.tally import Tally
+from batch.sending.traffic import Traffic
+from batch.storage.journal import Journal
 
 _TOLD: Final = 5
 """Customers who could not be asked that are told of one by one."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from batch.model import ACTIONS, NO_ACTION, Action, InputFile, PlanOptions, Problem
-from batch.plan import Plan, plan_calls
+from batch.planning.plan import Plan, plan_calls
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
-from batch.scratch import Scratch
+from batch.storage.scratch import Scratch
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 KEYS = ("customerEmail", "deviceIdentifier", "action")

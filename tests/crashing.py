@@ -27,15 +27,18 @@ from typing import Any, Self
 
 import httpx2
 
-from batch import app, clock, exchange, journal, retry, sender, terminal, writer  # noqa: F401 - imported before the fork
+from batch import app, clock
 from batch.cli import main
-from batch.fleet import Fleet
-from batch.journal import Journal
 from batch.model import PlanOptions
-from batch.outputs import FILES
-from batch.plan import Plan, plan_calls
+from batch.planning.plan import Plan, plan_calls
+from batch.reconciliation.outputs import FILES
 from batch.rows import RowsBuilder
-from batch.sandbox import HOST, PATH, stand_in
+from batch.screen import terminal  # noqa: F401 - imported before the fork
+from batch.sending import exchange, retry, sender
+from batch.stand_in.fleet import Fleet
+from batch.stand_in.sandbox import HOST, PATH, stand_in
+from batch.storage import journal, writer
+from batch.storage.journal import Journal
 from tests.listening import Background, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Says, Seen
 

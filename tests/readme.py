@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from batch.cells import ACTION_WORDS
-from batch.dialect import ALIASES
+from batch.input.cells import ACTION_WORDS
+from batch.input.dialect import ALIASES
 from batch.model import Action
 from batch.options import OPTIONS, Option
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from batch.fleet import Fleet
-from batch.sandbox import stand_in
+from batch.stand_in.fleet import Fleet
+from batch.stand_in.sandbox import stand_in
 
 BASE_URL = "http://127.0.0.1:9/api/ext-v1"
 

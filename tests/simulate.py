@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from batch.pacing import Pacer, Permit
+from batch.sending.pacing import Pacer, Permit
 
 
 class Server(Protocol):

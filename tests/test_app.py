@@ -12,9 +12,9 @@ import pytest
 
 from batch import app
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError
-from batch.fleet import Fleet
-from batch.scratch import Room, Scratch
-from batch.writer import Writer
+from batch.stand_in.fleet import Fleet
+from batch.storage.scratch import Room, Scratch
+from batch.storage.writer import Writer
 from tests.conftest import KEY, Desk
 from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 

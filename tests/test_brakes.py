@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from batch.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.config import Brakes
 from batch.errors import BrakeError
+from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from tests.builders import A, B, Row, file_of, planned, rows_of
 
 URL = "https://api.example.com/v1"

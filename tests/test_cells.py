@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch import cells as judge
-from batch.cells import ACTION_WORDS, KeyCells, check, is_trailer, normalised, plausible, shown
+from batch.input import cells as judge
+from batch.input.cells import ACTION_WORDS, KeyCells, check, is_trailer, normalised, plausible, shown
+from batch.input.serials import DATE, MONTHS, Neighbours
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
-from batch.serials import DATE, MONTHS, Neighbours
 
 PLAIN = InputOptions()
 CREATE = InputOptions(auto_create_devices=True)

@@ -159,8 +159,8 @@ def test_check_says_where_it_cannot_get_through() -> None:
 
 
 def test_check_says_when_all_is_well() -> None:
-    from batch.fleet import Fleet
-    from batch.sandbox import serving
+    from batch.stand_in.fleet import Fleet
+    from batch.stand_in.sandbox import serving
 
     with Fleet() as fleet, serving(fleet) as base_url:
         ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.dialect import (
+from batch.errors import ConfigError, InputError
+from batch.input.dialect import (
     ALIASES,
     DELIMITERS,
     Dialect,
@@ -17,7 +18,6 @@ from batch.dialect import (
     required_fields,
     said_encoding,
 )
-from batch.errors import ConfigError, InputError
 from batch.model import Action, InputOptions
 
 PLAIN = InputOptions()

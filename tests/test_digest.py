@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from batch.digest import Digest, digest
 from batch.model import Problem
+from batch.planning.digest import Digest, digest
 from batch.rate import Rate
 from batch.rows import InvalidRows
 from tests.builders import A, B, Row, file_of, planned

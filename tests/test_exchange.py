@@ -14,9 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from batch.exchange import ENDINGS, LARGEST_BODY, Exchange, Exchanger, connected
 from batch.model import Secret
-from batch.verdict import Broken, NoAnswer, Refusal
+from batch.sending.exchange import ENDINGS, LARGEST_BODY, Exchange, Exchanger, connected
+from batch.sending.verdict import Broken, NoAnswer, Refusal
 
 KEY = "sk-live-0123456789"
 BODY = b'{"customerEmail":"a@b.c","deviceIdentifiers":["SN-1"]}'

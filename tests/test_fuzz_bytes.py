@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from batch.cli import main
 from batch.errors import BatchError
-from batch.load import load
+from batch.input.load import load
 from batch.model import Action, InputOptions
 from tests.test_workbook import save
 

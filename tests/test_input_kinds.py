@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from batch import app
 from batch.cli import main
 from batch.config import resolve
-from batch.digest import Digest
 from batch.errors import BatchError
+from batch.planning.digest import Digest
 from tests.readme import README, part
 from tests.test_workbook import save
 
@@ -243,7 +243,7 @@ def _(desk: Desk, patch: pytest.MonkeyPatch) -> None:
     assert "save it as .xlsx" in desk.refused(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xls")
     assert CliRunner().invoke(main, ["plan", str(desk.folder)]).exit_code == 2
     times = iter(range(9))
-    patch.setattr("batch.stored.Stored.fingerprint", lambda _: (1, next(times)))
+    patch.setattr("batch.input.stored.Stored.fingerprint", lambda _: (1, next(times)))
     assert "changed while it was read" in desk.refused(H + R)
 
 

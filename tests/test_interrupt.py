@@ -4,10 +4,10 @@ import pytest
 
 from batch.errors import LockedError
 from batch.interrupt import Interrupt
-from batch.lock import Lock, Owner
 from batch.model import ExitCode, Outcome
-from batch.runs import LOCK
-from batch.sender import Face
+from batch.sending.sender import Face
+from batch.storage.lock import Lock, Owner
+from batch.storage.runs import LOCK
 from tests.conftest import Desk
 
 

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.errors import DiskError, JournalError
-from batch.journal import APPLICATION_ID, Ending, Journal, JournalDraft, Settlement
 from batch.model import Answer, DeviceResult, Outcome
 from batch.rows import KEY_SCHEMA, RowBlock
+from batch.storage.journal import APPLICATION_ID, Ending, Journal, JournalDraft, Settlement
 
 ANSWERED = Ending("answered", "Reply", 200)
 

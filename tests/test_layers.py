@@ -72,7 +72,15 @@ LAYERS = {
 }
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
 FOLDER = Path(batch.__file__).parent
-MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+PACKAGES = ("storage", "stand_in", "input", "planning", "sending", "reconciliation", "screen")
+"""Each may import from those before it, and the modules beside them that a layer allows."""
+PATH_OF = {
+    path.stem: path
+    for folder in (FOLDER, *(FOLDER / name for name in PACKAGES))
+    for path in folder.glob("*.py")
+    if path.stem != "__init__"
+}
+MODULES = sorted(PATH_OF)
 
 ONLY_HERE = {
     "httpx2": {"exchange", "sender", "app"},
@@ -91,12 +99,19 @@ ONLY_HERE = {
 """Libraries and the modules that may know them; `sender` and `app` hand a transport through by its type."""
 
 
+FOLDERS = ("batch", *(f"batch.{name}" for name in PACKAGES))
+
+
+def path_of(module: str) -> Path:
+    return PATH_OF.get(module, FOLDER / f"{module}.py")
+
+
 def imports_of(module: str) -> set[str]:
-    """Every name a module imports, wherever in it: `batch.plan`, `batch.__version__`, `httpx2` ..."""
-    tree = ast.parse((FOLDER / f"{module}.py").read_text())
+    """Every name a module imports, wherever in it: `batch.input.load`, `batch.__version__`, `httpx2` ..."""
+    tree = ast.parse(path_of(module).read_text())
     plain = (alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names)
     named = (
-        f"{node.module}.{alias.name}" if node.module == "batch" else str(node.module)
+        f"{node.module}.{alias.name}" if node.module in FOLDERS else str(node.module)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -105,8 +120,10 @@ def imports_of(module: str) -> set[str]:
 
 
 def ours(module: str) -> set[str]:
+    """Modules of ours that a module imports, by their own names."""
     names = {name.removeprefix("batch.") for name in imports_of(module) if name.startswith("batch.")}
-    return names - {"__version__"}
+    bare = {name.partition(".")[2] if name.partition(".")[0] in PACKAGES else name for name in names}
+    return bare - {"__version__"}
 
 
 def test_every_module_has_its_place() -> None:
@@ -118,6 +135,23 @@ def test_a_module_imports_only_from_lower_layers(module: str) -> None:
     assert {name for name in ours(module) if LAYER_OF[name] >= LAYER_OF[module]} == set()
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_knows_only_those_before_it(package: str) -> None:
+    later = PACKAGES[PACKAGES.index(package) + 1 :]
+    inside = [module for module in MODULES if PATH_OF[module].parent.name == package]
+    assert [(module, name) for module in inside for name in ours(module) if PATH_OF[name].parent.name in later] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_says_what_it_is_for(package: str) -> None:
+    assert ast.get_docstring(ast.parse((FOLDER / package / "__init__.py").read_text()))
+
+
+def test_every_folder_is_a_package_that_is_known() -> None:
+    folders = {path.name for path in FOLDER.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders == {*PACKAGES, "airflow_provider"}
+
+
 @pytest.mark.parametrize(("library", "modules"), ONLY_HERE.items())
 def test_a_library_is_known_only_where_it_belongs(library: str, modules: set[str]) -> None:
     users = {module for module in MODULES if library in {name.split(".")[0] for name in imports_of(module)}}
@@ -126,12 +160,12 @@ def test_a_library_is_known_only_where_it_belongs(library: str, modules: set[str
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(ast.parse((FOLDER / f"{module}.py").read_text()))
+    assert ast.get_docstring(ast.parse(path_of(module).read_text()))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_function_is_longer_than_fifty_lines(module: str) -> None:
-    tree = ast.parse((FOLDER / f"{module}.py").read_text())
+    tree = ast.parse(path_of(module).read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 50] == []
 

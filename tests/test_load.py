@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batch import load as loading
-from batch import parse, stored
 from batch.errors import BatchError, ConfigError, DiskError, InputError, UnbalancedError
-from batch.load import Loaded, load
+from batch.input import load as loading
+from batch.input import parse, stored
+from batch.input.load import Loaded, load
 from batch.model import Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA, RowBlock
 from tests.test_records import machine

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ConfigError, DiskError, LockedError
-from batch.lock import Lock, Owner, client_name, is_held, state_folder
+from batch.storage.lock import Lock, Owner, client_name, is_held, state_folder
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from batch.lock import Lock, Owner
+from batch.storage.lock import Lock, Owner
 Lock.take(Path(sys.argv[1]), Owner(os.getpid(), "2025-01-02T03:04:05Z", "night-run"), "this run")
 print("held", flush=True)
 sys.stdin.read()

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.errors import ConfigError
-from batch.log import LOGGER, Redaction, logged_to
 from batch.model import Secret
+from batch.storage.log import LOGGER, Redaction, logged_to
 
 KEY = Secret("sk/live+1 =")
 """A key that looks different in a URL."""

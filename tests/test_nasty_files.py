@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch.errors import InputError
-from batch.load import load
+from batch.input.load import load
 from batch.model import ACTIONS, Action, InputOptions, Problem
 from batch.rows import RowBlock
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from batch import app
 from batch.config import resolve
 from batch.errors import BrakeError
-from batch.fleet import Fleet
-from batch.lock import Lock, Owner
-from batch.runs import LOCK
-from batch.sandbox import serving
+from batch.stand_in.fleet import Fleet
+from batch.stand_in.sandbox import serving
+from batch.storage.lock import Lock, Owner
+from batch.storage.runs import LOCK
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.outage import DownDetector
+from batch.sending.outage import DownDetector
 
 
 def down_at(now: float, *, calls: int = 3) -> DownDetector:

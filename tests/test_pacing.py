@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from batch.pacing import Pacer, PacerState, Permit, Rate
+from batch.sending.pacing import Pacer, PacerState, Permit, Rate
 from tests.simulate import (
     Bucket,
     Changing,

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batch.model import Action
-from batch.plan import Plan
-from batch.scratch import Room, Scratch
+from batch.planning.plan import Plan
+from batch.storage.scratch import Room, Scratch
 from tests.builders import A, B, C, Row, planned, repeated_rows, sent_rows
 
 SN = "SN-1"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.fleet import Fleet
-from batch.sandbox import Limit, serving
+from batch.stand_in.fleet import Fleet
+from batch.stand_in.sandbox import Limit, serving
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.errors import ConfigError
-from batch.profiles import read_profiles, with_profile, write_profiles
+from batch.input.profiles import read_profiles, with_profile, write_profiles
 
 KEPT = """# ours
 rate = "1/s" # for all

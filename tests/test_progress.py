@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import ExitCode, Outcome, Stop
-from batch.progress import Tone, View, line, plain
 from batch.rate import Rate
-from batch.traffic import Condition
+from batch.sending.progress import Tone, View, line, plain
+from batch.sending.traffic import Condition
 from tests.conftest import Desk
 from tests.scripted import Refuses, Says, Seen
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from batch.errors import UnbalancedError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
-from batch.plan import Plan
-from batch.reconcile import Books, Reconciliation, inverse
-from batch.verdict import MAYBE_DONE, MAYBE_OURS
+from batch.planning.plan import Plan
+from batch.reconciliation.reconcile import Books, Reconciliation, inverse
+from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 from tests.builders import A, B, C, Row, block_of, keys_of, planned
 
 GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from batch.errors import ConfigError, DiskError
 from batch.model import Answer, DeviceResult, InputFile, Outcome
-from batch.plan import Plan
-from batch.reconcile import Books
-from batch.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.planning.plan import Plan
+from batch.reconciliation.reconcile import Books
+from batch.reconciliation.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.rows import RowBlock
-from batch.whole import owners_folder, written_whole
+from batch.storage.whole import owners_folder, written_whole
 from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned
 
 TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]

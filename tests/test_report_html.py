@@ -13,15 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch.digest import digest
-from batch.findings import created_customers, find_causes, find_transfers
-from batch.journal import Ending, Journal, JournalDraft
 from batch.model import Action, Answer, DeviceResult, InputFile, Outcome
-from batch.plan import Plan
+from batch.planning.digest import digest
+from batch.planning.plan import Plan
 from batch.rate import Rate
-from batch.reconcile import Books, Reconciliation
-from batch.report_html import Page, Timeline, slice_seconds, slices, write_html
+from batch.reconciliation.findings import created_customers, find_causes, find_transfers
+from batch.reconciliation.reconcile import Books, Reconciliation
+from batch.reconciliation.report_html import Page, Timeline, slice_seconds, slices, write_html
 from batch.rows import RowBlock
+from batch.storage.journal import Ending, Journal, JournalDraft
 from tests.builders import A, B, C, Row, block_of, file_of, keys_of, planned
 from tests.conftest import Desk, FakeClock
 from tests.scripted import Refuses, Says, Seen, Window

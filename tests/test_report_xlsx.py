@@ -15,12 +15,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
-from batch import app, report_xlsx
+from batch import app
 from batch.errors import DiskError
 from batch.model import Answer, DeviceResult, Outcome
-from batch.reconcile import Books
-from batch.report_csv import Report, write_reconciliation
-from batch.report_xlsx import LONGEST, write_xlsx
+from batch.reconciliation import report_xlsx
+from batch.reconciliation.reconcile import Books
+from batch.reconciliation.report_csv import Report, write_reconciliation
+from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
 from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned
 from tests.conftest import Desk
 from tests.scripted import Refuses

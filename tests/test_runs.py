@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from batch.cli import main
-from batch.lock import Lock, Owner
-from batch.runs import list_runs
+from batch.storage.lock import Lock, Owner
+from batch.storage.runs import list_runs
 from tests.conftest import Desk
 
 A = "a@x.com"
@@ -40,7 +40,7 @@ def test_what_to_resume_can_be_typed_as_it_stands(desk: Desk, monkeypatch: pytes
 
 def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
     folder = desk.run([(A, "SN-1", "assign")]).folder
-    from batch.journal import Journal
+    from batch.storage.journal import Journal
 
     journal = Journal(folder / "journal.sqlite3")
     journal.note(summary=None, endedAt=None)

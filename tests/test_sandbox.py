@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from batch.errors import ConfigError
-from batch.fleet import SHARES, Arrival, Fleet
-from batch.sandbox import PATH, Limit, Window, serve_forever, serving, stand_in
+from batch.stand_in.fleet import SHARES, Arrival, Fleet
+from batch.stand_in.sandbox import PATH, Limit, Window, serve_forever, serving, stand_in
 
 ASSIGN = f"{PATH}/deviceAssignment/assignDevicesToOwner"
 UNASSIGN = f"{PATH}/deviceAssignment/unassignDevicesFromOwner"

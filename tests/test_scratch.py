@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.entries import RowTexts
-from batch.scratch import Column, Room, Scratch, Spread, forget, kept
+from batch.reconciliation.entries import RowTexts
+from batch.storage.scratch import Column, Room, Scratch, Spread, forget, kept
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROOM = st.builds(Room, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))

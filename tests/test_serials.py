@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.serials import LostZeros, Neighbours, damage_of
+from batch.input.serials import LostZeros, Neighbours, damage_of
 
 DATES = [
     "12.03.2025",

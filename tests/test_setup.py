@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batch import interview as spoken
 from batch.cli import main
 from batch.config import resolve
 from batch.errors import ConfigError, InputError
+from batch.input.setup import Interview, Wanted, default_profile, make_profile, profile_keys
 from batch.model import Action, InputOptions
-from batch.setup import Interview, Wanted, default_profile, make_profile, profile_keys
+from batch.screen import interview as spoken
 
 TEXT = """Rückläufer;;;;
 Pos;Kontakt;Seriennr. "Gerät";Art

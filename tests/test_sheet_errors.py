@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batch import sheet_errors
-from batch.sheet_errors import error_cells
+from batch.input import sheet_errors
+from batch.input.sheet_errors import error_cells
 from tests.test_workbook import save
 
 ROWS = [["x", "#N/A"], [], ["#REF!", 3, "S1", *[""] * 23, "#DIV/0!"]]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import OUTCOMES, Action, Outcome
+from batch.planning.since import Known, Origin, Standing, left_out, packed, standing, unpacked
 from batch.rows import VALID
-from batch.scratch import Room, Scratch
-from batch.since import Known, Origin, Standing, left_out, packed, standing, unpacked
+from batch.storage.scratch import Room, Scratch
 from tests.builders import A, B, C, Row, keys_of, planned, repeated_rows, rows_of, sent_rows
 
 SN, OTHER = "SN-1", "SN-2"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.split import HOPELESS_AFTER, Condemned, Positions, Split
+from batch.sending.split import HOPELESS_AFTER, Condemned, Positions, Split
 
 
 def each_its_own(position: int) -> str:

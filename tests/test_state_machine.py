@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from batch import app
-from batch.fleet import Fleet
-from batch.journal import Journal
-from batch.writer import Writer, tell
+from batch.stand_in.fleet import Fleet
+from batch.storage.journal import Journal
+from batch.storage.writer import Writer, tell
 from tests.conftest import Desk, Ran
 from tests.crashing import Acts
 from tests.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, once

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import InputError
+from batch.input.survey import Survey, propose, read_words, survey_file, table_of
 from batch.model import Action, InputOptions
-from batch.survey import Survey, propose, read_words, survey_file, table_of
 from tests.test_workbook import save
 
 PLAIN = InputOptions()

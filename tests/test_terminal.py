@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from batch import terminal
 from batch.config import Talk
-from batch.terminal import TerminalFace
-from batch.voice import ErrorConsole, Voice
+from batch.screen import terminal
+from batch.screen.terminal import TerminalFace
+from batch.screen.voice import ErrorConsole, Voice
 from tests.conftest import Desk
 from tests.ptys import OnTerminal
 from tests.scripted import Says

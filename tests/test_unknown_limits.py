@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from batch.pacing import Pacer
 from batch.rate import Rate
+from batch.sending.pacing import Pacer
 from tests.simulate import Bucket, Changing, Course, FixedWindow, Server, SlidingLog, Unadvertised, World, run
 
 SEEDS = range(6)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import Action, ExitCode, Outcome, Stop
-from batch.verdict import (
+from batch.sending.verdict import (
     CUSTOMER_NOT_FOUND,
     Broken,
     Doubt,

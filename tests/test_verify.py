@@ -11,8 +11,8 @@ from python_calamine import CalamineWorkbook
 
 from batch import app
 from batch.errors import ConfigError, JournalError, LockedError, VerifyError
-from batch.lock import Lock, Owner
 from batch.model import ExitCode
+from batch.storage.lock import Lock, Owner
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, Seen
 

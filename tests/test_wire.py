@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import Action, Call, DeviceResult, Outcome
-from batch.wire import (
+from batch.sending.wire import (
     PATHS,
     QUERY_PATH,
     Reply,

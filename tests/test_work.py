@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch import clock
-from batch.client import Client
-from batch.exchange import Exchange
-from batch.journal import Ending, Journal, JournalDraft, Settlement
 from batch.model import Action, Answer, Call, DeviceResult, Outcome
-from batch.pacing import Permit
-from batch.split import Split
-from batch.traffic import Halt, Leave
-from batch.verdict import Broken, NoAnswer, Refusal
-from batch.work import Try, Work, halved, named, take_up
+from batch.sending.client import Client
+from batch.sending.exchange import Exchange
+from batch.sending.pacing import Permit
+from batch.sending.split import Split
+from batch.sending.traffic import Halt, Leave
+from batch.sending.verdict import Broken, NoAnswer, Refusal
+from batch.sending.work import Try, Work, halved, named, take_up
+from batch.storage.journal import Ending, Journal, JournalDraft, Settlement
 
 NO_MAXIMUM = 1 << 30
 

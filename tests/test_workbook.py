@@ -8,12 +8,12 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from batch import workbook
 from batch.errors import InputError
-from batch.load import load
+from batch.input import workbook
+from batch.input.load import load
+from batch.input.workbook import as_text
 from batch.model import InputFile, InputOptions, Problem
 from batch.rows import RowBlock
-from batch.workbook import as_text
 
 TYPES = (
     '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from batch.errors import DiskError
-from batch.writer import Write, Writer
+from batch.storage.writer import Write, Writer
 
 Connect = Callable[[], sqlite3.Connection]
 

@@ -36,7 +36,7 @@ from batch.config import RunConfig
 from batch.errors import BatchError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode
-from batch.outputs import Summary
+from batch.reconciliation.outputs import Summary
 
 RUN_ID: Final = (
     "{{ dag.dag_id }}.{{ task.task_id }}.{{ run_id }}{% if ti.map_index >= 0 %}.{{ ti.map_index }}{% endif %}"

@@ -15,10 +15,10 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Final, TypeVar
 
-from batch.digest import Digest
 from batch.interrupt import Interrupt
-from batch.progress import View, plain
-from batch.sender import Face
+from batch.planning.digest import Digest
+from batch.sending.progress import View, plain
+from batch.sending.sender import Face
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from statistics import median
 
 import numpy as np
 
-from batch.load import _row_blocks, _Seen, _source, load
+from batch.input.load import _row_blocks, _Seen, _source, load
+from batch.input.stored import find_stored
 from batch.model import InputOptions
-from batch.stored import find_stored
 
 PLAIN = InputOptions()
 LENGTHS = (1_000_000, 10_000_000)

@@ -81,10 +81,10 @@ def with_polars(path: Path) -> int:
 
 
 def load_and_plan(path: Path) -> int:
-    from batch.load import load
+    from batch.input.load import load
     from batch.model import InputOptions, PlanOptions
-    from batch.plan import plan_calls
-    from batch.scratch import Scratch
+    from batch.planning.plan import plan_calls
+    from batch.storage.scratch import Scratch
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, Scratch(Path(folder) / "scratch") as scratch:
         loaded = load([str(path)], InputOptions(), spool=Path(folder), scratch=scratch)

@@ -14,12 +14,12 @@ from statistics import median
 import pyarrow as pa
 from pyarrow import csv
 
-from batch.journal import Journal, JournalDraft
-from batch.load import load
+from batch.input.load import load
 from batch.model import InputOptions, PlanOptions
-from batch.plan import plan_calls
-from batch.report_csv import Report, reconciled, write_reconciliation
-from batch.scratch import Scratch
+from batch.planning.plan import plan_calls
+from batch.reconciliation.report_csv import Report, reconciled, write_reconciliation
+from batch.storage.journal import Journal, JournalDraft
+from batch.storage.scratch import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.bench_plan import write_rows
 from tests.bench.bench_xlsx import settled

@@ -15,13 +15,13 @@ from statistics import median
 
 import httpx2
 
-from batch import wire
 from batch.app import run
 from batch.config import resolve
-from batch.load import load
+from batch.input.load import load
 from batch.model import Call, InputOptions, PlanOptions
-from batch.plan import plan_calls
-from batch.sender import Face
+from batch.planning.plan import plan_calls
+from batch.sending import wire
+from batch.sending.sender import Face
 from tests.bench.swift import served
 
 CALLS = 3000

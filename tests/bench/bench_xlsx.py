@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from batch.journal import Journal, JournalDraft
-from batch.load import load
+from batch.input.load import load
 from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
-from batch.plan import Plan, plan_calls
-from batch.reconcile import Books, Reconciliation
-from batch.report_csv import Report, write_reconciliation
-from batch.report_xlsx import write_xlsx
+from batch.planning.plan import Plan, plan_calls
+from batch.reconciliation.reconcile import Books, Reconciliation
+from batch.reconciliation.report_csv import Report, write_reconciliation
+from batch.reconciliation.report_xlsx import write_xlsx
 from batch.rows import RowBlock
+from batch.storage.journal import Journal, JournalDraft
 from tests.bench.bench_load import own_peak, write_rows
 from tests.test_report_xlsx import fields_of
 

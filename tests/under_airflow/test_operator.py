@@ -13,10 +13,10 @@ from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
 from batch.airflow_provider.running import TaskFace, in_thread
 from batch.interrupt import Interrupt
-from batch.lock import Lock, Owner
-from batch.log import LOGGER
 from batch.model import Outcome
-from batch.runs import LOCK
+from batch.storage.lock import Lock, Owner
+from batch.storage.log import LOGGER
+from batch.storage.runs import LOCK
 from tests.conftest import HEADER
 from tests.faulty import Arrived, FaultyServer
 from tests.scripted import Event, Hangs, Says

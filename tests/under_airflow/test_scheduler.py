@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from batch.runs import LOCK
+from batch.storage.runs import LOCK
 from tests.faulty import FaultyServer
 from tests.under_airflow.conftest import KEY, connection, furnish, variables
 from tests.under_airflow.test_operator import write

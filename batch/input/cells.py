@@ -1,0 +1,426 @@
+"""What a row's key cells say: trimmed, unwrapped, judged; a column at a time.
+
+Gives every row a problem number and, where there is one, a sentence for the person who
+has to correct it. Knows nothing of files, lines or delimiters, and repairs nothing
+that could have meant something else.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.input.serials import DAMAGE, MONTHS, Neighbours, damage_of
+from batch.model import NO_ACTION, Action, InputOptions, Problem
+from batch.rows import KEY_SCHEMA
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+MAX_LENGTH: Final = 256
+MAX_EMAIL_LENGTH: Final = 254
+SHOWN_LENGTH: Final = 60
+
+ACTION_WORDS: Final[Mapping[str, Action]] = {
+    "assign": Action.ASSIGN,
+    "add": Action.ASSIGN,
+    "give": Action.ASSIGN,
+    "issue": Action.ASSIGN,
+    "unassign": Action.UNASSIGN,
+    "remove": Action.UNASSIGN,
+    "return": Action.UNASSIGN,
+    "returned": Action.UNASSIGN,
+    "revoke": Action.UNASSIGN,
+}
+"""Words that can mean only one thing; any other has to be named with --action-word."""
+
+# Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
+_INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+_SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_OUTER: Final = f"^[{_SPACE}{_INVISIBLE}]+|[{_SPACE}{_INVISIBLE}]+$"
+_BLANK: Final = re.compile(f"[{_SPACE}{_INVISIBLE}]*")
+_GUARD: Final = "^'([=+@-])"
+_GUARDED_SPACE: Final = f"^'[\t\r][{_SPACE}{_INVISIBLE}]*"
+_WRAPPED: Final = '^="((?:[^"]|"")*)"$'
+_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{_INVISIBLE}]"
+_EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{_SPACE}{_INVISIBLE}]'
+_EMAIL_LABEL: Final = _EMAIL_SIGN.replace("@", "@.", 1)
+_EMAIL: Final = f"^{_EMAIL_SIGN}+@{_EMAIL_LABEL}+(?:\\.{_EMAIL_LABEL}+)+$"
+_MONTH_PAIRS: Final = np.zeros(1 << 16, np.bool_)
+"""First and second byte of the months that a date may begin with. Other than ASCII is looked at anyway."""
+for _name in MONTHS.split("|"):
+    for _first in {_name[0], _name[0].upper()}:
+        for _second in {_name[1], _name[1].upper()}:
+            if _first.isascii() and _second.isascii():
+                _MONTH_PAIRS[ord(_first) << 8 | ord(_second)] = True
+_LONGEST_DATE: Final = 14
+_LONGEST_TIME: Final = 9
+
+_TRAILER_WORD: Final = re.compile(
+    r"(grand |sub ?)?total|sum|summe|gesamt|count|rows?|records?|lines?"
+    r"|end( of file)?|eof|trailer|[tfz]\d{0,2}",
+    re.IGNORECASE,
+)
+_AMOUNT: Final = re.compile(r"[-+]?[\d.,' ]+")
+
+_SENTENCES: Final[Mapping[Problem, str]] = {
+    Problem.EMPTY_KEY: "{name} is empty; every row needs one",
+    Problem.ENCODING: '{name} "{cell}" holds letters of unsure encoding; say with --encoding which it is',
+    Problem.CONTROL: '{name} "{cell}" holds a control or invisible character; remove it in the source',
+    Problem.TOO_LONG: '{name} "{cell}" is longer than 256 characters; correct it in the source',
+    Problem.FORMULA: '{name} "{cell}" would run as a formula in a spreadsheet; correct it in the source, '
+    "or send it as it is with --allow-suspect",
+    Problem.DAMAGED: '{name} "{cell}" was damaged by a spreadsheet ({damage}{others}); restore the serial in the '
+    "source, or send it as it is with --allow-suspect",
+    Problem.EMAIL: '{name} "{cell}" is not an email address; one @ and a domain with a dot are expected, '
+    "as in name@example.com",
+    Problem.ACTION: '{name} "{cell}" is not a word we know; assign or unassign is expected, or say what it '
+    "means with --action-word WORD=ACTION",
+    Problem.DEVICE_TYPE: "{name} is empty, and devices are to be created; fill it in, or give --device-type",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCells:
+    """The key cells of some rows as written: string columns without nulls, one record a row.
+
+    action, device_type   None where no column says it
+    faults                row to sentence, for rows with a wrong number of cells
+    """
+
+    lines: Ints
+    email: pa.Array
+    device: pa.Array
+    action: pa.Array | None
+    device_type: pa.Array | None
+    faults: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One key column. Only its distinct, or its remarkable, cells are looked at one by one.
+
+    full         the normalised cell of every row
+    raw, texts   the cells looked at, as written and as normalised
+    odd          which of them were written otherwise than in plain printable ASCII without spaces
+    rows         gives the rows that hold the cells flagged among those
+    """
+
+    name: str
+    full: pa.Array
+    raw: pa.Array
+    texts: pa.Array
+    odd: Flags
+    rows: Callable[[Flags], Ints]
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    email: _Column
+    device: _Column
+    action: _Column | None
+    device_type: _Column | None
+
+    def columns(self) -> list[_Column]:
+        columns = (self.email, self.device, self.action, self.device_type)
+        return [column for column in columns if column is not None]
+
+
+_Finding: TypeAlias = tuple[Problem, _Column, Flags]
+
+
+def check(
+    cells: KeyCells, options: InputOptions, *, guessed: bool, neighbours: Neighbours | None = None
+) -> pa.RecordBatch:
+    """Normalise and judge rows; gives their `KEY_SCHEMA`.
+
+    `guessed` says that nothing vouches for the encoding; `neighbours` is what serials are
+    held against, without it one another. A row gets the first problem in the order: cells,
+    empty, encoding, control, length, formula, damage, email, action, device type.
+    """
+    count = len(cells.lines)
+    action, device_type = cells.action, cells.device_type
+    keys = _Keys(
+        email=_distinct("customerEmail", cells.email, lower=True),
+        device=_remarkable("deviceIdentifier", cells.device),
+        action=None if action is None else _distinct("action", action),
+        device_type=None if device_type is None else _distinct("deviceType", device_type),
+    )
+    neighbours = neighbours or Neighbours(_of_fitting_rows(keys.device.full, cells.faults))
+    findings = _findings(keys, options, neighbours, guessed=guessed)
+    problems, details = _judged(count, cells.faults, findings, neighbours)
+    codes = _action_codes(keys.action, count, options)
+    codes[problems == Problem.CELLS] = NO_ACTION
+    words = pa.repeat("", count) if keys.action is None else keys.action.full
+    columns = {
+        "line": pa.array(cells.lines, pa.int64()),
+        "customerEmail": _unless_shifted(keys.email.full, problems),
+        "deviceIdentifier": _unless_shifted(keys.device.full, problems),
+        "action": pa.array(codes),
+        "actionWord": _unless_shifted(words, problems),
+        "deviceType": _unless_shifted(_device_types(keys.device_type, count, options), problems),
+        "problem": pa.array(problems),
+        "detail": details,
+    }
+    return pa.record_batch(list(columns.values()), schema=KEY_SCHEMA)
+
+
+def action_words(options: InputOptions) -> dict[str, Action]:
+    """Every word, lowercased, that says an action."""
+    return {**ACTION_WORDS, **{word.lower(): action for word, action in options.action_words.items()}}
+
+
+def normalised(texts: pa.Array) -> pa.Array:
+    """Cells without outer white space and invisible signs, `="..."` unwrapped.
+
+    A `'` before a formula sign or a tab is our own output's guard, and goes.
+    """
+    texts = pc.replace_substring_regex(texts, _OUTER, "")
+    texts = pc.replace_substring_regex(texts, _GUARDED_SPACE, "")
+    texts = pc.replace_substring_regex(texts, _GUARD, r"\1")
+    wrapped = pc.match_substring_regex(texts, _WRAPPED)
+    if not pc.any(wrapped).as_py():
+        return texts
+    inner = pc.replace_substring(pc.utf8_slice_codeunits(texts.filter(wrapped), 2, -1), '""', '"')
+    return pc.replace_with_mask(texts, wrapped, pc.replace_substring_regex(inner, _OUTER, ""))
+
+
+def are_emails(texts: pa.Array) -> Flags:
+    """Which normalised cells are email addresses?"""
+    return ~_not_emails(texts)
+
+
+def plausible(email: str, action: str | None, words: Mapping[str, Action]) -> bool:
+    """Could these cells be the keys of a row?"""
+    if action is not None and action.strip().lower() in words:
+        return True
+    return bool(pc.match_substring_regex(normalised(pa.array([email])), _EMAIL)[0].as_py())
+
+
+def is_trailer(cells: Sequence[str]) -> bool:
+    """Is this plainly a closing line such as `Total;2;` or `T1,63`?"""
+    texts = [cell.strip() for cell in cells if cell.strip()]
+    return (
+        bool(texts)
+        and _TRAILER_WORD.fullmatch(texts[0].rstrip(": ")) is not None
+        and all(_AMOUNT.fullmatch(text) for text in texts[1:])
+    )
+
+
+def is_blank(cell: str) -> bool:
+    """Is there nothing in this cell, or only what trimming takes away?"""
+    return _BLANK.fullmatch(cell) is not None
+
+
+def shown(cell: str) -> str:
+    """A cell as a sentence can quote it: short, and nothing in it invisible."""
+    short = cell if len(cell) <= SHOWN_LENGTH else cell[: SHOWN_LENGTH - 1] + "…"
+    if short.isprintable():
+        return short
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
+
+
+def _octets(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
+    """Offsets of the cells (one more than cells), and the bytes they point into."""
+    if len(texts) == 0:
+        return np.zeros(1, np.int64), np.empty(0, np.uint8)
+    _, offsets, content = texts.buffers()
+    at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    octets = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
+    return at - at[0], octets[at[0] : at[-1]]
+
+
+def _having(flags: Flags, offsets: Ints) -> Flags:
+    """Which cells hold a flagged byte?"""
+    having = offsets[1:] > offsets[:-1]
+    if not flags.any():
+        return np.zeros_like(having)
+    starts = offsets[:-1]
+    if having.all():
+        return np.asarray(np.logical_or.reduceat(flags, starts))
+    having[having] = np.logical_or.reduceat(flags, starts[having])  # of an empty range it gives the next byte
+    return having
+
+
+def _edges(offsets: Ints, octets: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], ...]:
+    """First and last byte of each cell; 0 for an empty one."""
+    return _octet(offsets, octets, offsets[:-1]), _octet(offsets, octets, offsets[1:] - 1)
+
+
+def _octet(offsets: Ints, octets: npt.NDArray[np.uint8], at: Ints) -> npt.NDArray[np.uint8]:
+    """The byte of each cell at a place; 0 for an empty cell, and behind the end of all."""
+    if not len(octets):
+        return np.zeros(len(at), np.uint8)
+    found = octets[np.minimum(at, len(octets) - 1)]
+    found[(offsets[1:] == offsets[:-1]) | (at >= len(octets))] = 0
+    return found
+
+
+def _are(octets: npt.NDArray[np.uint8], signs: bytes) -> Flags:
+    """Which bytes are one of these signs?"""
+    table = np.zeros(256, np.bool_)
+    table[list(signs)] = True
+    return np.asarray(table[octets])
+
+
+def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
+    """Normalised cells, and which of them are not plain printable ASCII without spaces."""
+    offsets, octets = _octets(texts)
+    first, _ = _edges(offsets, octets)
+    odd = _having((octets <= 0x20) | (octets >= 0x7F), offsets) | _are(first, b"'=")
+    if odd.any():
+        mask = pa.array(odd)
+        texts = pc.replace_with_mask(texts, mask, normalised(texts.filter(mask)))
+    return texts, odd
+
+
+def _distinct(name: str, raw: pa.Array, *, lower: bool = False) -> _Column:
+    encoded = raw.dictionary_encode()
+    texts, odd = _trim(encoded.dictionary)
+    if lower:
+        texts = pc.utf8_lower(texts)
+    codes = encoded.indices.to_numpy()
+    full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
+    return _Column(name, full, encoded.dictionary, texts, odd, lambda flags: np.flatnonzero(flags[codes]))
+
+
+def _remarkable(name: str, raw: pa.Array) -> _Column:
+    """Of identifiers, mostly distinct, only those are looked at that could have a problem."""
+    full, odd = _trim(raw)
+    offsets, octets = _octets(full)
+    lengths = np.diff(offsets)
+    first, last = _edges(offsets, octets)
+    number = _are(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
+    exponent = _having((octets | 0x20) == ord("e"), offsets) if number.any() else number
+    looked_at = odd | _are(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
+    looked_at |= _like_dates(first, offsets, octets)
+    rows = np.flatnonzero(looked_at)
+    mask = pa.array(looked_at)
+    return _Column(name, full, raw.filter(mask), full.filter(mask), odd[rows], lambda flags: rows[flags])
+
+
+def _like_dates(first: npt.NDArray[np.uint8], offsets: Ints, octets: npt.NDArray[np.uint8]) -> Flags:
+    """Which cells could be a date, by their length, first and second byte and separators?"""
+    lengths = np.diff(offsets)
+    second = _octet(offsets, octets, offsets[:-1] + 1)
+    named = _MONTH_PAIRS[first.astype(np.uint16) << 8 | second]
+    numbered = (first >= ord("0")) & (first <= ord("9"))
+    likely: Flags = (lengths >= 4) & (lengths <= _LONGEST_DATE + _LONGEST_TIME) & (named | numbered)
+    if likely.any():
+        likely &= _having(_are(octets, b"./- "), offsets)
+    timed = likely & (lengths > _LONGEST_DATE)
+    if timed.any():
+        likely &= ~timed | _having(octets == ord(":"), offsets)
+    return likely
+
+
+def _matching(texts: pa.Array, pattern: str) -> Flags:
+    return _flags(pc.match_substring_regex(texts, pattern))
+
+
+def _matching_some(texts: pa.Array, pattern: str, some: Flags) -> Flags:
+    """The flagged texts that match; no other can."""
+    matching = some.copy()
+    matching[some] = _matching(texts.filter(pa.array(some)), pattern)
+    return matching
+
+
+def _flags(mask: pa.BooleanArray) -> Flags:
+    flags: Flags = mask.to_numpy(zero_copy_only=False)
+    return flags
+
+
+def _of_fitting_rows(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
+    """The cells of rows that have as many as they should."""
+    fitting = np.ones(len(column), np.bool_)
+    fitting[list(faults)] = False
+    return column.filter(pa.array(fitting)) if faults else column
+
+
+def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, guessed: bool) -> Iterator[_Finding]:
+    """All that is wrong, the gravest first."""
+    columns = keys.columns()
+    for column in columns:
+        if column is not keys.device_type:
+            yield Problem.EMPTY_KEY, column, _flags(pc.equal(column.texts, ""))
+    for column in columns if guessed else ():
+        yield Problem.ENCODING, column, ~_flags(pc.string_is_ascii(column.raw))
+    for column in columns:
+        yield Problem.CONTROL, column, _matching_some(column.texts, _CONTROL, column.odd)
+    for column in columns:
+        yield Problem.TOO_LONG, column, _flags(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
+    if not options.allow_suspect:
+        yield Problem.FORMULA, keys.device, _matching(keys.device.texts, "^[=@]")
+        yield Problem.DAMAGED, keys.device, _matching(keys.device.texts, "|".join(DAMAGE.values()))
+        yield Problem.DAMAGED, keys.device, neighbours.strange(keys.device.texts)
+    yield Problem.EMAIL, keys.email, _not_emails(keys.email.texts)
+    if keys.action is not None:
+        words = pa.array(list(action_words(options)))
+        yield Problem.ACTION, keys.action, ~_flags(pc.is_in(pc.utf8_lower(keys.action.texts), words))
+    if keys.device_type is not None and not options.device_type:
+        yield Problem.DEVICE_TYPE, keys.device_type, _flags(pc.equal(keys.device_type.texts, ""))
+
+
+def _unless_shifted(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
+    """The column, empty where a row has the wrong number of cells: what stands there may be another column's."""
+    shifted = problems == Problem.CELLS
+    return pc.if_else(pa.array(shifted), "", column) if shifted.any() else column
+
+
+def _not_emails(texts: pa.Array) -> Flags:
+    too_long = pc.greater(pc.utf8_length(texts), MAX_EMAIL_LENGTH)
+    return ~_matching(texts, _EMAIL) | _flags(too_long)
+
+
+def _judged(
+    count: int, faults: Mapping[int, str], findings: Iterator[_Finding], neighbours: Neighbours
+) -> tuple[npt.NDArray[np.int8], pa.Array]:
+    """The first problem of each row, and the sentence about it."""
+    problems = np.zeros(count, np.int8)
+    problems[list(faults)] = Problem.CELLS
+    sentences = dict(faults)
+    for problem, column, flags in findings:
+        rows = column.rows(flags) if flags.any() else np.empty(0, np.int64)
+        rows = rows[problems[rows] == 0]
+        problems[rows] = problem
+        cells = column.full.take(pa.array(rows)).to_pylist()
+        for row, cell in zip(rows.tolist(), cells, strict=True):
+            sentences[row] = _sentence(problem, column.name, cell, neighbours)
+    details = pa.repeat("", count)
+    if sentences:
+        texts = pa.array([sentences[row] for row in sorted(sentences)], pa.string())
+        details = pc.replace_with_mask(details, pa.array(problems != 0), texts)
+    return problems, details
+
+
+def _sentence(problem: Problem, name: str, cell: str, neighbours: Neighbours) -> str:
+    damage = damage_of(cell) if problem is Problem.DAMAGED else ""
+    others = ""
+    if damage == "date" and neighbours.example:
+        others = f'; other serials here look like "{shown(neighbours.example)}"'
+    return _SENTENCES[problem].format(name=name, cell=shown(cell), damage=damage, others=others)
+
+
+def _action_codes(action: _Column | None, count: int, options: InputOptions) -> npt.NDArray[np.int8]:
+    if action is None:
+        return np.full(count, NO_ACTION if options.action is None else options.action.code, np.int8)
+    codes = np.full(count, NO_ACTION, np.int8)
+    words = action_words(options)
+    lowered = pc.utf8_lower(action.texts)
+    for kind in Action:
+        meaning = pa.array([word for word in words if words[word] is kind], pa.string())
+        codes[action.rows(_flags(pc.is_in(lowered, meaning)))] = kind.code
+    return codes
+
+
+def _device_types(column: _Column | None, count: int, options: InputOptions) -> pa.Array:
+    """What the column says; where it says nothing, what the option says; "" without auto-create."""
+    default = (options.device_type or "") if options.auto_create_devices else ""
+    if column is None:
+        return pa.repeat(default, count)
+    return pc.if_else(pc.equal(column.full, ""), default, column.full)

@@ -1,0 +1,348 @@
+"""Input files to rows: opens each, asks the dialect, cuts, parses, checks, and counts twice.
+
+The records are counted apart from the parser, and the two must agree. Works a block at a
+time, so memory grows with the key columns alone. Decides nothing about what rows ask for.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.errors import InputError
+from batch.input.cells import KeyCells, check, is_blank, is_trailer, normalised, shown
+from batch.input.dialect import Dialect, find_dialect
+from batch.input.fed_back import as_written, our_header, refuse_contradiction
+from batch.input.parse import Piece, cells_of, closing_text, parsed
+from batch.input.serials import LostZeros, Neighbours
+from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading
+from batch.input.workbook import Sheet, find_sheet
+from batch.model import InputFile, InputOptions, Problem
+from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from batch.storage.scratch import Scratch
+
+_HEAD: Final = 4 << 20
+"""Bytes of text in which the header must be found."""
+_FIRST: Final = 1 << 16
+"""Bytes of text that show whether this program wrote it."""
+_One = TypeVar("_One")
+_Other = TypeVar("_Other")
+_MAY_BE_TRAILER: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All input files of a run, and the rows of all of them."""
+
+    files: tuple[InputFile, ...]
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file made ready: what is known of it, and its records to come."""
+
+    dialect: Dialect | None
+    encoding: str
+    warnings: tuple[str, ...]
+    pieces: Iterable[Piece]
+    options: InputOptions
+    """Those that hold for this file."""
+    guessed: bool = False
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """Field name to the position of its column."""
+        return {} if self.dialect is None else self.dialect.columns
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is learnt of a file on the way through its blocks."""
+
+    neighbours: Neighbours | None = None
+    """What its serials look like; None before the first block."""
+    zeros: LostZeros = field(default_factory=LostZeros)
+    trailer: str | None = None
+    trailer_count: int | None = None
+
+    def add(self, keys: pa.RecordBatch) -> None:
+        """Count the serials of a block's valid rows."""
+        self.zeros.add(keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to say of the file's end and of its serials."""
+        return tuple(filter(None, (self.trailer, self.zeros.warning())))
+
+
+def load(
+    paths: Sequence[str],
+    options: InputOptions,
+    *,
+    spool: Path,
+    sink: Callable[[RowBlock], None] | None = None,
+    scratch: Scratch | None = None,
+) -> Loaded:
+    """Read all files in order; gives the rows, and hands each block of them to `sink`.
+
+    Where they are many, the rows are kept in `scratch` and may be used as long as it is there.
+
+    `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
+    `InputFile.path` names the copy. A file without any text counts as one of no rows.
+    Raises InputError or ConfigError for what cannot be read as rows, DiskError when the
+    copy cannot be written, UnbalancedError when the parser lost or made a record.
+    """
+    if list(paths).count("-") > 1:
+        raise InputError("standard input is named twice", "name - once")
+    builder = RowsBuilder(scratch, typed=options.auto_create_devices)
+
+    with _one_behind(builder) as add:
+
+        def take(block: RowBlock) -> None:
+            add(block)
+            if sink is not None:
+                sink(block)
+
+        files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
+    return Loaded(_told_apart(files), builder.rows())
+
+
+@contextmanager
+def _one_behind(builder: RowsBuilder) -> Iterator[Callable[[RowBlock], None]]:
+    """Gives a function that has one block added while the next is checked. What goes wrong is raised with the next."""
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(lambda: None)
+
+        def add(block: RowBlock) -> None:
+            nonlocal adding
+            adding.result()
+            adding = pool.submit(builder.add, block.file, block.keys)
+
+        yield add
+        adding.result()
+
+
+def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other]) -> tuple[_One, _Other]:
+    """What two functions give, each of which goes through the whole file."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(one)
+        there = other()
+        return coming.result(), there
+
+
+def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
+    """The files; those of one name under their whole paths."""
+    names = Counter(file.name for file in files)
+    return tuple(file if names[file.name] == 1 else replace(file, name=file.path) for file in files)
+
+
+def _load_file(
+    number: int, path: str, options: InputOptions, spool: Path, take: Callable[[RowBlock], None]
+) -> InputFile:
+    with reading("standard input" if path == "-" else path):
+        stored = find_stored(path, spool)
+        before = stored.fingerprint()
+        digest, source = _side_by_side(stored.sha256, partial(_source, stored, options))
+    rows = 0
+    seen = _Seen()
+    blocks = _row_blocks(number, source, seen)
+    while True:
+        with reading(path):  # what `take` raises is not the file's fault
+            block = next(blocks, None)
+        if block is None:
+            break
+        rows += block.keys.num_rows
+        take(block)
+    with reading(path):
+        if stored.fingerprint() != before:
+            raise InputError("changed while it was read", "wait until it is complete, and run again")
+    file = _input_file(stored, digest, source, rows)
+    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=seen.trailer_count)
+
+
+def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> InputFile:
+    dialect = source.dialect
+    header = () if dialect is None else dialect.header
+    return InputFile(
+        name=stored.name,
+        path=str(stored.path),
+        sha256=digest,
+        rows=rows,
+        header=header,
+        header_line=0 if dialect is None else dialect.header_line,
+        encoding=source.encoding,
+        delimiter="" if dialect is None else dialect.delimiter,
+        columns={} if dialect is None else {field: header[at] for field, at in dialect.columns.items()},
+        warnings=source.warnings,
+    )
+
+
+def _source(stored: Stored, options: InputOptions) -> _Source:
+    if stored.kind is Kind.WORKBOOK:
+        sheet = find_sheet(stored.path, options)
+        return _Source(
+            sheet.dialect,
+            "xlsx",
+            sheet.warnings,
+            _sheet_pieces(sheet),
+            as_written(stored.name, sheet.dialect.header, options),
+        )
+    text, options = _text(stored, options)
+    head = text.head(_HEAD)
+    if not head.strip(b" \t\r\n\0\x1a"):
+        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), options)
+    dialect = find_dialect(head, text.encoding, options)
+    pieces = parsed(_after(text.pieces(), dialect.start), dialect, options)
+    return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, options, guessed=text.guessed)
+
+
+def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions]:
+    """The text of a file, and the options that hold for it."""
+    with stored.open() as file:
+        header = our_header(stored.name, file.read(_FIRST))
+    text = find_text(stored, None if header else options.encoding)
+    if header and text.guessed:  # saved again by a person's spreadsheet
+        text = find_text(stored, options.encoding)
+    return text, as_written(stored.name, header, options)
+
+
+def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
+    """The text from the byte `start` on."""
+    for text in texts:
+        yield text[start:]
+        start = max(0, start - len(text))
+
+
+def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
+    width = len(sheet.dialect.header)
+    line = sheet.dialect.first_line
+    for rows in sheet.rows():
+        last = next((cells for cells in reversed(rows) if not all(map(is_blank, cells))), [])
+        closing = (closing_text(last, ";"),)
+        yield Piece(np.arange(line, line + len(rows)), cells_of(rows, width), {}, closing)
+        line += len(rows)
+
+
+def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
+    """The pieces judged, without empty records; the last row may turn out to be a trailer."""
+    held: RowBlock | None = None
+    closing: tuple[str, ...] = ()
+    for piece in _ahead(iter(source.pieces)):
+        block = _judged(file, piece, source, seen)
+        if block.keys.num_rows:
+            if held is not None:
+                seen.add(held.keys)
+                yield held
+            held, closing = block, piece.closing
+    if source.options.trailer_count is not None:
+        held = _without_trailer(held, closing, source.options.trailer_count, seen)
+    if held is not None:
+        held = _with_trailer(held)
+        seen.add(held.keys)
+        yield held
+
+
+def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same pieces, the next one being cut and parsed while one is looked at."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
+
+
+def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
+    if source.dialect is not None:
+        refuse_contradiction(source.dialect.header, piece.cells, source.options)
+
+    def column(field: str) -> pa.Array | None:
+        at = source.columns.get(field)
+        return None if at is None else piece.cells.column(at)
+
+    keys = check(
+        KeyCells(
+            lines=piece.lines,
+            email=column("customerEmail"),
+            device=column("deviceIdentifier"),
+            action=column("action"),
+            device_type=column("deviceType"),
+            faults=piece.faults,
+        ),
+        source.options,
+        guessed=source.guessed,
+        neighbours=seen.neighbours,
+    )
+    filled = _filled(keys, piece.cells)
+    block = RowBlock(file, keys, piece.cells)
+    if filled is not None:
+        block = RowBlock(file, keys.filter(filled), piece.cells.filter(filled))
+    if seen.neighbours is None and block.keys.num_rows:
+        seen.neighbours = Neighbours(block.keys["deviceIdentifier"])
+    return block
+
+
+def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
+    """Which records hold anything at all; None if all of them do."""
+    # A record of a wrong width may hold something in its surplus, and was looked at there.
+    keyless = pc.and_(pc.equal(keys["customerEmail"], ""), pc.equal(keys["problem"], Problem.EMPTY_KEY))
+    rows = np.flatnonzero(keyless.to_numpy(zero_copy_only=False))
+    for column in cells.columns:
+        if not len(rows):
+            return None
+        blank = pc.equal(normalised(column.take(pa.array(rows))), "")
+        rows = rows[blank.to_numpy(zero_copy_only=False)]
+    filled = np.ones(len(keyless), np.bool_)
+    filled[rows] = False
+    return pa.array(filled)
+
+
+def _without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str, seen: _Seen) -> RowBlock | None:
+    """The block without its last row, which must be the trailer; None if that was its only one.
+
+    Raises InputError where it is not: the file may have been cut short.
+    """
+    found = next(filter(None, (re.search(pattern, text) for text in closing)), None)
+    if block is None or found is None:
+        last = f'"{shown(closing[0])}"' if closing else "nothing"
+        raise InputError(
+            f"no trailer as --trailer-count describes it: the last line is {last}",
+            "look whether the export is complete; a file that has no trailer is read with --trailer-count ''",
+        )
+    number = re.sub(r"[\s.,']", "", found[1] or "")
+    if not re.fullmatch("[0-9]{1,18}", number):
+        raise InputError(
+            f'the trailer "{shown(closing[0])}" has "{shown(found[1] or "")}" for the number of rows',
+            "correct the pattern of --trailer-count",
+        )
+    rows = block.keys.num_rows - 1
+    line = block.keys["line"][rows].as_py()
+    seen.trailer_count = int(number)
+    seen.trailer = f'"{shown(closing[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
+    return RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
+
+
+def _with_trailer(block: RowBlock) -> RowBlock:
+    """The block; if its last row is plainly a trailer, with that said of it."""
+    last = block.keys.slice(block.keys.num_rows - 1)
+    cells = [column[-1].as_py() for column in block.cells.columns]
+    if last["problem"][0].as_py() not in _MAY_BE_TRAILER or not is_trailer(cells):
+        return block
+    row = last.to_pylist()[0]
+    text = shown(" ".join(cell for cell in cells if cell.strip()))
+    fault = f": {row['detail']}" if row["problem"] == Problem.CELLS else ""
+    row |= {
+        "problem": Problem.TRAILER,
+        "detail": f'"{text}" on the last line closes the file and is no row; leave it out{fault}',
+    }
+    trailer = pa.RecordBatch.from_pylist([row], schema=KEY_SCHEMA)
+    keys = pa.concat_batches([block.keys.slice(0, block.keys.num_rows - 1), trailer])
+    return RowBlock(block.file, keys, block.cells)

@@ -1,0 +1,218 @@
+"""Input files as bytes on disk: which kind, which hash, which encoding, and their text as UTF-8.
+
+Gives pieces of UTF-8 text without a byte order mark, whatever the file was written in,
+and turns every way in which reading can fail into one line for the person who made the
+file. Knows nothing of delimiters, records or cells.
+"""
+
+import codecs
+import gzip
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from batch.errors import DiskError, InputError
+from batch.input.dialect import GUESS, marked_encoding, said_encoding
+
+PIECE: Final = 4 << 20
+"""Bytes read at a time; with more of them, what is worked out for a piece outgrows a processor's cache."""
+_HEAD: Final = 4096
+_GZIP: Final = b"\x1f\x8b"
+_WORKBOOK: Final = b"PK\x03\x04"
+_OLD_WORKBOOK: Final = b"\xd0\xcf\x11\xe0"
+_UTF8: Final = ("utf-8", "utf-8-sig")
+# The five bytes that Windows-1252 leaves undefined become control characters, as browsers read them.
+_WINDOWS: Final = "".join(bytes([octet]).decode("cp1252", errors="ignore") or chr(octet) for octet in range(256))
+
+
+class Kind(Enum):
+    """How the bytes are to be opened."""
+
+    TEXT = "text"
+    GZIP = "gzip"
+    WORKBOOK = "workbook"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A regular file that can be read as often as needed."""
+
+    path: Path
+    name: str
+    kind: Kind
+
+    def fingerprint(self) -> tuple[int, int]:
+        """Size and time of change: a file must keep them while it is read."""
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
+
+    def sha256(self) -> str:
+        """Of the bytes as stored, compressed where the file is."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def open(self) -> BinaryIO:
+        """The bytes, decompressed where the file is compressed."""
+        if self.kind is Kind.GZIP:
+            return cast(BinaryIO, gzip.open(self.path, "rb"))
+        return self.path.open("rb")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A stored file together with the encoding in which it is to be read."""
+
+    stored: Stored
+    encoding: str
+    guessed: bool
+    warnings: tuple[str, ...]
+
+    def pieces(self) -> Iterator[bytes]:
+        """The text as UTF-8, about `PIECE` bytes at a time, without a byte order mark."""
+        pieces = self._decoded()
+        head = b""
+        for piece in pieces:
+            head += piece
+            if len(head) >= len(codecs.BOM_UTF8):
+                break
+        yield head.removeprefix(codecs.BOM_UTF8)
+        yield from pieces
+
+    def head(self, size: int) -> bytes:
+        """The first so many bytes of the text."""
+        head = b""
+        for piece in self.pieces():
+            head += piece
+            if len(head) >= size:
+                break
+        return head[:size]
+
+    def _decoded(self) -> Iterator[bytes]:
+        if self.encoding in _UTF8:
+            return _bytes_of(self.stored)
+        if self.encoding in ("cp1252", GUESS):
+            return (codecs.charmap_decode(piece, "strict", _WINDOWS)[0].encode() for piece in _bytes_of(self.stored))
+        return _transcoded(self.stored, self.encoding)
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turns what can go wrong in reading into InputError, and puts the file's name before it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error.what}", error.advice) from error
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: there is no such file", "check the path") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{name}: broken gzip file ({error})", "fetch or make the file again") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error})", "check the file") from error
+
+
+def find_stored(path: str, spool: Path) -> Stored:
+    """The file behind a path; what can be read only once (`-`, a pipe) is copied to `spool` first.
+
+    Raises InputError for a folder and for kinds that cannot be read, DiskError when the
+    copy cannot be written; any OSError in opening the file is left to `reading`.
+    """
+    if path == "-":
+        return _identified(_copied(sys.stdin.buffer, spool, "stdin"), "stdin")
+    place = Path(path)
+    mode = place.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise InputError("is a folder, not a file", "name the files in it one by one")
+    if not stat.S_ISREG(mode):
+        with place.open("rb") as pipe:
+            return _identified(_copied(pipe, spool, place.name), place.name)
+    return _identified(place, place.name)
+
+
+def find_text(stored: Stored, said: str | None) -> Text:
+    """Settle the encoding: the one said, else a byte order mark, else UTF-8, else a guess."""
+    with stored.open() as file:
+        marked = marked_encoding(file.read(_HEAD))
+    encoding = said_encoding(said) if said is not None else marked or "utf-8"
+    bad = _first_bad_byte(stored) if encoding in _UTF8 else None
+    if bad is not None and encoding == "utf-8" and said is None:
+        warning = (
+            f"not UTF-8 (byte {bad}), so read as Windows-1252 on a guess; rows whose key cells hold "
+            "other letters than ASCII are invalid; say the encoding with --encoding"
+        )
+        return Text(stored, GUESS, guessed=True, warnings=(warning,))
+    if bad is not None:
+        raise InputError(f"is not {encoding} (byte {bad})", "say the encoding with --encoding, such as cp1252")
+    warnings: tuple[str, ...] = ()
+    if marked is not None and encoding.removesuffix("-sig") not in marked:
+        warnings = (f"read as {encoding} because --encoding says so, though its first bytes say {marked}",)
+    return Text(stored, encoding, guessed=False, warnings=warnings)
+
+
+def _identified(path: Path, name: str) -> Stored:
+    with path.open("rb") as file:
+        head = file.read(4)
+    ending = Path(name).suffix.lower()
+    if head == _OLD_WORKBOOK:
+        raise InputError("is an old workbook (.xls) or Office file", "save it as .xlsx or as CSV UTF-8")
+    if ending == ".xlsx" or head == _WORKBOOK:
+        if head != _WORKBOOK:
+            raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
+        return Stored(path, name, Kind.WORKBOOK)
+    if head.startswith(_GZIP):
+        return Stored(path, name, Kind.GZIP)
+    if ending == ".gz" and head:
+        raise InputError("is not gzip, whatever its name says", "take .gz off its name if it is text")
+    return Stored(path, name, Kind.TEXT)
+
+
+def _copied(source: BinaryIO, spool: Path, name: str) -> Path:
+    """A copy that can be read again, readable by its owner only."""
+    copy = spool / name
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+        with open(copy, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            shutil.copyfileobj(source, file, PIECE)
+    except OSError as error:
+        raise DiskError(f"{name} cannot be kept in {spool} ({error.strerror})", "free or name another disk") from error
+    return copy
+
+
+def _bytes_of(stored: Stored) -> Iterator[bytes]:
+    with stored.open() as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def _transcoded(stored: Stored, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for piece in _bytes_of(stored):
+            yield decoder.decode(piece).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError as error:
+        raise InputError(f"is not {encoding} ({error})", "say the encoding with --encoding") from error
+
+
+def _first_bad_byte(stored: Stored) -> int | None:
+    """Where, counted from 0, the file stops being UTF-8; None if it is UTF-8 to its end."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read = 0
+    try:
+        for piece in _bytes_of(stored):
+            pending = len(decoder.getstate()[0])
+            decoder.decode(piece)
+            read += len(piece)
+        pending = len(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        return read - pending + error.start
+    return None

@@ -1,0 +1,237 @@
+"""What earlier runs in the reports folder know, and what they may have changed since.
+
+Only these count: runs in the same reports folder against the same base URL (the sandbox
+is one of its own). What is removed from the folder is forgotten.
+
+The run that is asked is the last finished one with the same key and the same profile; where
+no profile is named, one without, whose input files had the same names but for digits
+(`erp-0521.csv` is `erp-0522.csv`). "Last" is the one that began last. It alone is asked: what
+it left out itself it carries over, with the run that settled it.
+
+Any other run, whatever its key, profile and end, that sent anything after that one began
+makes unsure the devices that it sent, and so does a stopped or killed one; of a run that is
+under way or was killed it is those that it set out to send. An attempt that nobody heard of
+again may act for a quarter of an hour. A journal that cannot be read, or a last run that began in
+the future, makes everything unsure. Times are the clock's of whoever ran: hosts that share a
+reports folder must agree on it to within the time between two runs.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.clock import iso
+from batch.config import RunConfig
+from batch.errors import JournalError
+from batch.model import InputFile
+from batch.planning.since import IntArray, Known, Origin, Standing, left_out, unpacked
+from batch.rows import KEY_SCHEMA, VALID, Rows
+from batch.storage.journal import Journal
+from batch.storage.lock import client_name, is_held
+from batch.storage.runs import JOURNAL, LOCK
+
+_LATE: Final = 900.0
+_NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in VALID]))
+_SLACK: Final = 23 / 24
+"""Of --full-every: a job that starts some minutes early must not put its weekly full run off for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants to know what is settled."""
+
+    reports_dir: Path
+    base_url: str
+    client: str | None
+    """Stands for base URL and key; None where no key is at hand: then any key's runs are asked."""
+    lineage: tuple[str, ...]
+    """What runs of the same job have in common: their profile, or the names of their files."""
+    now: float
+    """Seconds since the epoch."""
+
+    @property
+    def words(self) -> str:
+        """The lineage, for people."""
+        kind, *names = self.lineage
+        return f"profile {names[0]}" if kind == "profile" else f"{', '.join(names)} without a profile"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What of an input earlier runs have settled surely, and whether it is left out."""
+
+    settled: IntArray
+    """By row: 0, or the number of the origin that settled it, also in a full run."""
+    origins: tuple[Origin, ...]
+    told: str
+    """What is done and why, in words."""
+    last: str | None = None
+    """The run that was asked."""
+    full_at: float | None = None
+    """When the last full run began; None if this is one."""
+
+    @property
+    def left_out(self) -> IntArray | None:
+        """The rows to be left out, as the plan takes them; None in a full run."""
+        return None if self.full_at is None else self.settled
+
+    def as_json(self) -> dict[str, Any]:
+        """By the names of the JSON documents."""
+        return {"run": self.last, "full": self.full_at is None, "told": self.told}
+
+
+def asker(config: RunConfig, files: Sequence[InputFile], now: float) -> Asker:
+    """The one who asks on behalf of a run of these files."""
+    base_url = "sandbox" if config.sandbox else config.sending.base_url
+    client = "sandbox" if config.sandbox else None
+    if config.api_key is not None:
+        client = client_name(base_url, config.api_key.reveal())
+    names = sorted({re.sub(r"\d+", "#", file.name) for file in files})
+    lineage = ("files", *names) if config.profile is None else ("profile", config.profile)
+    return Asker(config.reports_dir, base_url, client, lineage, now)
+
+
+def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
+    """What of these rows is settled; left out unless the last full run began longer ago (in seconds)."""
+    nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
+    try:
+        last, others = _runs(asked_by)
+        if last is None:
+            return Delta(nothing, (), f"{sent}there is no finished run of {asked_by.words} yet")
+        if last.began > asked_by.now:
+            return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
+        known = _known(last, others)
+    except JournalError as exc:
+        return Delta(nothing, (), f"{sent}{exc.what}; move its folder away if it is of no use")
+    settled, origins = _used(left_out(rows, known), known.origins)
+    if asked_by.now - last.full_at >= full_every * _SLACK:
+        return Delta(settled, origins, f"{sent}the last full run began {iso(last.full_at)}", last.run_id)
+    told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
+    return Delta(settled, origins, told, last.run_id, last.full_at)
+
+
+def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple[Origin, ...]]:
+    """The same with those origins only that settled something, so that they do not heap up night by night."""
+    numbers = np.unique(settled[settled > 0])
+    renumbered = np.where(settled > 0, np.searchsorted(numbers, settled) + 1, 0)
+    return renumbered, tuple(origins[number - 1] for number in numbers.tolist())
+
+
+# Journals
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """An earlier run, as far as it matters whether it is asked or only heeded."""
+
+    folder: Path
+    base_url: str
+    client: str | None
+    lineage: tuple[str, ...]
+    began: float
+    """When it looked at the runs before it; nothing was sent by then."""
+    ended: float | None
+    """When it last ended; None while it goes on, and where it was killed."""
+    finished: bool
+    full_at: float
+
+    @property
+    def run_id(self) -> str:
+        """Its name."""
+        return self.folder.name
+
+    def answers(self, asked_by: Asker) -> bool:
+        """Is it a finished run of the same job?"""
+        same_key = self.client is not None and asked_by.client in (None, self.client)
+        return self.finished and same_key and self.lineage == asked_by.lineage
+
+    def may_have_acted_since(self, moment: float) -> bool:
+        """Can anything that it sent have been carried out after that moment?"""
+        if is_held(self.folder / LOCK):
+            return True
+        if self.ended is not None and self.ended < moment - _LATE:
+            return False
+        with closing(Journal(self.folder / JOURNAL)) as journal:
+            return journal.acted_since(moment, _LATE)
+
+
+def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
+    """The run to ask, if there is one, and the others that may have changed since what it knows."""
+    journals = sorted(asked_by.reports_dir.glob(f"*/{JOURNAL}"))
+    there = [past for past in map(_past, journals) if past.base_url == asked_by.base_url]
+    answering = (past for past in there if past.answers(asked_by))
+    last = max(answering, key=lambda past: (past.began, past.run_id), default=None)
+    if last is None:
+        return None, []
+    return last, [past for past in there if past is not last and past.may_have_acted_since(last.began)]
+
+
+def _past(path: Path) -> _Past:
+    with closing(Journal(path)) as journal:
+        started, ended = journal.meta("startedAt", 0.0), journal.meta("endedAt")
+        state = (journal.meta("summary") or {}).get("state")
+        return _Past(
+            folder=path.parent,
+            base_url=journal.meta("baseUrl", ""),
+            client=journal.meta("client"),
+            lineage=tuple(journal.meta("lineage", ())),
+            began=min(started, journal.meta("lookedAt", started)),
+            ended=ended,
+            finished=state == "finished" and ended is not None,
+            full_at=journal.meta("fullAt") or started,
+        )
+
+
+def _known(last: _Past, others: Iterable[_Past]) -> Known:
+    """What a finished run knows, and the devices that others may have touched since."""
+    pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
+    with closing(Journal(last.folder / JOURNAL)) as journal:
+        origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta("origins", ())))
+        for keys, said, carried in _standing(journal):
+            sure = said >= Standing.SETTLED
+            pairs.append(keys.select(VALID).filter(pa.array(sure)))
+            origin.append(np.where(said == Standing.CARRIED, carried + 1, 1)[sure])
+    touched = [device for other in others for device in _touched(other)]
+    devices = pc.unique(pa.chunked_array(touched, pa.string()))
+    return Known(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
+
+
+def _touched(past: _Past) -> Iterator[pa.Array]:
+    """Identifiers of the devices that a run sent, or may have sent by now."""
+    with closing(Journal(past.folder / JOURNAL)) as journal:
+        ended = journal.meta("standing") is not None and not is_held(past.folder / LOCK)
+        for keys, said, carried in _standing(journal):
+            if ended:
+                sent = (said == Standing.TOUCHED) | (said == Standing.SETTLED)
+            else:
+                sent = (carried == 0) & (keys["problem"].to_numpy() == 0)
+            yield keys["deviceIdentifier"].filter(pa.array(sent))
+
+
+def _standing(journal: Journal) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
+    """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
+    said, carried = (_column(journal, name) for name in ("standing", "leftOut"))
+    first = 0
+    for _, keys in journal.key_columns():
+        rows = slice(first, first + keys.num_rows)
+        yield keys, said[rows], carried[rows]
+        first += keys.num_rows
+
+
+def _column(journal: Journal, name: str) -> IntArray:
+    """What a journal says of each row; nothing but 0 where it says nothing."""
+    rows, text = sum(file["rows"] for file in journal.meta("inputs", [])), journal.meta(name)
+    try:
+        column = np.zeros(rows, dtype=np.int64) if text is None else unpacked(text)
+    except ValueError:
+        column = np.empty(0, dtype=np.int64)
+    if len(column) != rows:
+        raise JournalError(f"what {journal.path} says of its rows is damaged")
+    return column

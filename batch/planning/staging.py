@@ -1,0 +1,200 @@
+"""Which rows are sent, and in which stage: what the order of the file asks of a device's rows.
+
+Works on all rows of some devices; no other device's rows make a difference. Nearly every
+device has one row in a file, so the rules are gone through only for those with several.
+"""
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from batch.model import Action
+from batch.storage.hashed import Hashes, hash_texts
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+_UNASSIGN = Action.UNASSIGN.code
+_MARK_BITS: Final = 20
+_TO_MARK: Final = np.uint64(64 - _MARK_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What was found out about the rows of some devices; rows by their numbers.
+
+    rows               the rows as they came: an int32 column `stage` for `action`
+    customers          hash of each row's customer
+    sent               flags those that are sent; None: all of them
+    repeats, origins   rows that repeat an earlier one, and that one
+    told_again, last   rows whose pair a later row tells otherwise, and the pair's last row
+    taken, given       unassigns and assigns by which devices go from one customer to another
+    linked             pairs of customers (their hashes) who are given the same device
+    devices_again      hashes of the devices that are sent several times
+    """
+
+    rows: pa.RecordBatch
+    customers: Hashes
+    sent: Flags | None
+    repeats: Ints
+    origins: Ints
+    told_again: Ints
+    last: Ints
+    taken: Ints
+    given: Ints
+    linked: Hashes
+    devices_again: Hashes
+
+
+@dataclass(frozen=True, slots=True)
+class _Some:
+    """Rows of devices that have several, by device and then in file order; texts as codes."""
+
+    at: Ints
+    device: Ints
+    customer: Ints
+    action: Ints
+
+    def only(self, flags: Flags) -> "_Some":
+        return _Some(self.at[flags], self.device[flags], self.customer[flags], self.action[flags])
+
+
+def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
+    """The stage of each row: `row`, `customerEmail`, `deviceIdentifier` and `action`, in file order.
+
+    Stages alternate unassign, assign, unassign, ... counted from 1. A row goes into the
+    first stage of its kind after the stage of an earlier row of its (customer, device)
+    pair with the other action; an assign also after every unassign of its device that
+    stands earlier in the file. A row that repeats its pair's last action is not sent, nor
+    is one that `left_out` (by row number) is not 0 for: of a device with such a row all rows
+    have it, so the others go where they would go without.
+    """
+    number = rows["row"].to_numpy()
+    is_sent = np.ones(len(number), np.bool_) if left_out is None else left_out[number] == 0
+    action = rows["action"].to_numpy()
+    stage = np.where(action == _UNASSIGN, 1, 2).astype(np.int32)
+    some = _with_several_rows(rows)
+    origin, taken_back = _pairs(some)
+    repeats = origin >= 0
+    is_sent[some.at[repeats]] = False
+    sent = some.only(is_sent[some.at])
+    walked = sent.only(np.isin(sent.device, taken_back))
+    stage[walked.at] = _walk(walked)
+    taken, given = _moves(sent)
+    told_again, last = _told_again(sent)
+    return Staged(
+        rows=rows.drop_columns("action").append_column("stage", pa.array(stage)),
+        customers=hash_texts(rows["customerEmail"]),
+        sent=None if is_sent.all() else is_sent,
+        repeats=number[some.at[repeats]],
+        origins=number[origin[repeats]],
+        told_again=number[told_again],
+        last=number[last],
+        taken=number[taken],
+        given=number[given],
+        linked=_linked(rows, sent),
+        devices_again=_sent_again(rows, sent),
+    )
+
+
+def _with_several_rows(rows: pa.RecordBatch) -> _Some:
+    at = _likely_several(hash_texts(rows["deviceIdentifier"]))
+    device = _codes(rows["deviceIdentifier"].take(pa.array(at)))
+    several = np.flatnonzero(np.bincount(device)[device] > 1)
+    several = several[np.argsort(device[several], kind="stable")]
+    at, device = at[several], device[several]
+    customer = _codes(rows["customerEmail"].take(pa.array(at)))
+    return _Some(at, device, customer, rows["action"].to_numpy()[at].astype(np.int64))
+
+
+def _likely_several(hashes: Hashes) -> Ints:
+    """Places of the hashes that occur several times, and of some others.
+
+    To sort numbers is much cheaper than to compare texts, and few are left for that.
+    """
+    ordered = np.sort(hashes)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    marked = np.zeros(1 << _MARK_BITS, np.bool_)
+    marked[again >> _TO_MARK] = True
+    return np.flatnonzero(marked[hashes >> _TO_MARK])
+
+
+def _codes(texts: pa.Array) -> Ints:
+    codes: Ints = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes
+
+
+def _pairs(some: _Some) -> tuple[Ints, Ints]:
+    """For each row the place of the row it repeats, or -1; and the devices taken back from whom the file gave them."""
+    by_pair = np.lexsort((some.at, some.customer, some.device))
+    device, customer, action = some.device[by_pair], some.customer[by_pair], some.action[by_pair]
+    same_pair = (np.diff(device, prepend=-1) == 0) & (np.diff(customer, prepend=-1) == 0)
+    repeats = same_pair & (np.diff(action, prepend=-1) == 0)
+    first_of_run = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(action))))
+    origin = np.full(len(action), -1, np.int64)
+    origin[by_pair[repeats]] = some.at[by_pair[first_of_run[repeats]]]
+    return origin, np.unique(device[same_pair & ~repeats & (action == _UNASSIGN)])
+
+
+def _walk(some: _Some) -> list[int]:
+    """Stages of rows, each after what must come before it.
+
+    No pair is told the same twice in a row, for such rows are not sent.
+    """
+    given: dict[tuple[int, int], int] = {}
+    removed: dict[int, int] = {}
+    stages = []
+    columns = (some.customer.tolist(), some.device.tolist(), some.action.tolist())
+    for customer, device, action in zip(*columns, strict=True):
+        if action == _UNASSIGN:
+            stage = given.get((customer, device), 0) + 1
+            removed[device] = max(removed.get(device, 1), stage)
+        else:
+            stage = removed.get(device, 1) + 1
+            given[customer, device] = stage
+        stages.append(stage)
+    return stages
+
+
+def _told_again(some: _Some) -> tuple[Ints, Ints]:
+    """Places of the rows that are not the last of their pair, and of that one."""
+    by_pair = np.lexsort((some.at, some.customer, some.device))
+    device, customer = some.device[by_pair], some.customer[by_pair]
+    is_last = (np.diff(device, append=-1) != 0) | (np.diff(customer, append=-1) != 0)
+    at = some.at[by_pair]
+    last = at[is_last][np.cumsum(is_last) - is_last]
+    return at[~is_last], last[~is_last]
+
+
+def _moves(some: _Some) -> tuple[Ints, Ints]:
+    """Places of transfers: each assign, and the unassign by which its device left another customer.
+
+    That is the last one before it in the file, else the next one after it.
+    """
+    at = np.arange(len(some.at))
+    unassign = some.action == _UNASSIGN
+    before = np.maximum.accumulate(np.where(unassign, at, 0))
+    after = np.minimum.accumulate(np.where(unassign, at, len(at) - 1)[::-1])[::-1]
+    taken = np.full(len(at), -1)
+    for other in (after, before):
+        same_device = some.device[other] == some.device
+        fits = unassign[other] & ~unassign & same_device & (some.customer[other] != some.customer)
+        taken[fits] = other[fits]
+    moved = taken >= 0
+    return some.at[taken[moved]], some.at[moved]
+
+
+def _linked(rows: pa.RecordBatch, some: _Some) -> Hashes:
+    """Customers who are given the same device, as pairs of neighbours in the file."""
+    given = some.only(some.action != _UNASSIGN)
+    customer = hash_texts(rows["customerEmail"].take(pa.array(given.at)))
+    again = np.flatnonzero(np.diff(given.device, prepend=-1) == 0)
+    return np.column_stack((customer[again - 1], customer[again]))
+
+
+def _sent_again(rows: pa.RecordBatch, some: _Some) -> Hashes:
+    """Hashes of the devices that are sent several times."""
+    again = np.flatnonzero(np.diff(some.device, prepend=-1) == 0)
+    return np.unique(hash_texts(rows["deviceIdentifier"].take(pa.array(some.at[again]))))

@@ -1,0 +1,238 @@
+"""Closed books put against what the API was seen to hold afterwards.
+
+A look tells one thing: whether a customer holds a device now. So it can judge the last
+row of a pair (a customer and a device) that may have changed anything, and settle it
+where no answer did; of the rows before it only the answers of later rows tell. Whose
+work it was stays open, unless what the customer held before is known. Pure: knows no
+journal and asks nobody.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.model import Action, Look, Outcome
+from batch.planning.plan import Plan, SentKeys
+from batch.reconciliation.holdings import SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
+from batch.reconciliation.reconcile import Reconciliation
+from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
+
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Moments = npt.NDArray[np.float64]
+
+_ASSIGNED, _ALREADY = Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code
+_UNASSIGNED, _SKIPPED, _FAILED = Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.FAILED.code
+_OPEN: Final = (Outcome.UNCONFIRMED.code, _FAILED)
+_HELD_AFTER: Final = (_ASSIGNED, _ALREADY)
+_NEVER_SENT: Final = (Outcome.HELD.code, Outcome.NOT_SENT.code)
+
+_THE_API_HOLDS: Final = (
+    "asked afterwards, the API does not have it with the customer",
+    "asked afterwards, the API has it with the customer",
+)
+_A_LATER_ROW: Final = ("a later row found the customer without it", "a later row found the customer with it")
+_OWN_WORK: Final = ": done by an attempt whose answer was lost"
+_NO_WORK: Final = ", as before"
+_WHOSE_WORK: Final = f"; {MAYBE_OURS}"
+_SUPERSEDED: Final = "later rows are about the same device, so that asking afterwards does not tell"
+_OTHER_CASE: Final = "asked afterwards, the API has one with the customer that is spelled in other case"
+_NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer holds"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of holdings besides the answers."""
+
+    looks: Iterable[Look]
+    """One for each customer who was asked after the run."""
+    before: Iterable[tuple[str, frozenset[str]]]
+    """Customers who were asked before the run wrote to them, and what they held."""
+    may_act_until: Iterable[tuple[int, float]]
+    """Calls, and the moment from which no attempt at them can act any more."""
+
+
+def concerned(books: Reconciliation) -> Ints:
+    """Codes of the customers of whom a look can tell anything."""
+    return np.unique(_Pairs.of(books).keys.customer)
+
+
+def quiet_from(plan: Plan, may_act_until: Iterable[tuple[int, float]]) -> Moments:
+    """For each customer code, the moment from which no attempt of the run can act any more."""
+    quiet = np.full(plan.customers, -np.inf)
+    for call, moment in may_act_until:
+        customer = plan.customer_of(call)
+        quiet[customer] = max(quiet[customer], moment)
+    return quiet
+
+
+def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
+    """The books with `verified` filled in, and rows settled that a look can settle."""
+    pairs = _Pairs.of(books)
+    looks = _Looks(books.plan.customer_names(), quiet_from(books.plan, evidence.may_act_until))
+    held_now = states_of(pairs.keys, looks.timely(evidence.looks))
+    held_first = states_of(pairs.keys, looks.coded(evidence.before))
+    seen = np.where(pairs.last, held_now, UNKNOWN)
+    after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.found_by_next), pairs.own_after)
+    before = np.where(pairs.first, held_first, np.roll(after, 1))
+
+    outcome, verified = books.outcome.copy(), np.full(len(books.outcome), -1, dtype=np.int8)
+    settled, known = pairs.is_open & (after >= 0), seen >= 0
+    outcome[pairs.rows[settled]] = _outcomes(pairs.target, before, after)[settled]
+    verified[pairs.rows[known]] = (pairs.is_open | (pairs.own_after == seen))[known]
+    words = _Words(len(outcome))
+    for some, text in _sayings(pairs, before, after, seen):
+        words.say(pairs.rows[some], text)
+    for row, text in looks.failures(pairs):
+        words.say(row, text)
+    detail, details = words.added_to(books)
+    return replace(
+        books,
+        outcome=outcome,
+        detail=detail,
+        details=details,
+        verified=verified,
+        settled_afterwards=int(settled.sum()),
+    )
+
+
+def _outcomes(target: States, before: States, after: States) -> States:
+    """What became of rows of which it is known whether the customer held the device afterwards."""
+    changed = np.where(target == 1, _ASSIGNED, _UNASSIGNED)
+    unchanged = np.where(target == 1, _ALREADY, _SKIPPED)
+    done = np.where(before == 1 - target, changed, unchanged)
+    return np.where(after == target, done, _FAILED).astype(np.int8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pairs:
+    """The rows that may have changed anything, pair by pair, in the order in which they were carried out."""
+
+    keys: SentKeys
+    first: Flags
+    last: Flags
+    """Is it the first, the last of its pair?"""
+    is_open: Flags
+    """Is it not known what it came to?"""
+    target: States
+    """What the row wanted: 1 to give, 0 to take."""
+    own_after: States
+    """Did the customer hold the device after it, by its own answer?"""
+    found_by_next: States
+    """Did they after it, by the answer to the next row of the pair?"""
+
+    @property
+    def rows(self) -> Ints:
+        """Their numbers."""
+        return self.keys.rows
+
+    @classmethod
+    def of(cls, books: Reconciliation) -> "_Pairs":
+        keys, in_doubt = books.plan.sent_keys(), books.doubts > 0
+        sent = keys.rows
+        # A row that was refused and never in doubt has changed nothing: a look has nothing to say of it.
+        idle = np.isin(books.outcome[sent], _NEVER_SENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
+        keys = keys.only(~idle)
+        pair = keys.customer * max(1, len(keys.devices)) + keys.device
+        by_pair = np.argsort(pair, kind="stable")
+        keys, pair = keys.only(by_pair), pair[by_pair]
+        rows = keys.rows
+        outcome, last = books.outcome[rows], np.diff(pair, append=-1) != 0
+        is_open = np.isin(outcome, _OPEN)
+        found_by_next = np.roll(_found(outcome, in_doubt[rows]), -1)
+        return cls(
+            keys=keys,
+            first=np.diff(pair, prepend=-1) != 0,
+            last=last,
+            is_open=is_open,
+            target=(books.plan.rows.action[rows] == Action.ASSIGN.code).astype(np.int8),
+            own_after=np.where(is_open, UNKNOWN, np.isin(outcome, _HELD_AFTER)).astype(np.int8),
+            found_by_next=np.where(last, UNKNOWN, found_by_next).astype(np.int8),
+        )
+
+
+def _found(outcome: States, in_doubt: Flags) -> States:
+    """Did the customer hold the device before a row, by its answer? Not told where a lost attempt may have acted."""
+    found = np.full(len(outcome), UNKNOWN, dtype=np.int8)
+    found[(outcome == _ASSIGNED) | ((outcome == _SKIPPED) & ~in_doubt)] = 0
+    found[(outcome == _UNASSIGNED) | ((outcome == _ALREADY) & ~in_doubt)] = 1
+    return found
+
+
+class _Looks:
+    """Hands on the looks that came late enough, with customers by their codes, and keeps why others failed."""
+
+    def __init__(self, customers: pa.Array, quiet: Moments) -> None:
+        self._codes = {name: code for code, name in enumerate(customers.to_pylist())}
+        self._quiet = quiet
+        self._why: dict[int, str] = {}
+
+    def timely(self, looks: Iterable[Look]) -> Iterator[Holding]:
+        """What customers were seen to hold when no attempt of the run could act any more."""
+        for look in looks:
+            code = self._codes[look.customer]
+            if look.devices is None:
+                self._why[code] = look.why
+            elif look.at >= self._quiet[code]:
+                yield code, look.devices
+
+    def coded(self, holdings: Iterable[tuple[str, frozenset[str]]]) -> Iterator[Holding]:
+        """Holdings by customer codes."""
+        return ((self._codes[customer], devices) for customer, devices in holdings)
+
+    def failures(self, pairs: _Pairs) -> Iterator[tuple[int, str]]:
+        """Rows that stay open because their customer could not be asked, and why they could not."""
+        lost = pairs.keys.only(pairs.is_open & pairs.last)
+        for row, customer in zip(lost.rows.tolist(), lost.customer.tolist(), strict=True):
+            if customer in self._why:
+                yield row, f"{_NOT_LEARNT}: {self._why[customer]}"
+
+
+def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, str]]:
+    """What is to be said of which of the pairs' rows."""
+    done = after == pairs.target
+    whose: Mapping[str, Flags] = {
+        "": ~done,
+        _OWN_WORK: done & (before == 1 - pairs.target),
+        _NO_WORK: done & (before == pairs.target),
+        _WHOSE_WORK: done & (before < 0),
+    }
+    for state in (0, 1):
+        settled = pairs.is_open & (after == state)
+        for words, rows in whose.items():
+            yield settled & rows & pairs.last, _THE_API_HOLDS[state] + words
+            yield settled & rows & ~pairs.last, _A_LATER_ROW[state] + words
+        yield ~pairs.is_open & (seen == state) & (pairs.own_after != state), f"but {_THE_API_HOLDS[state]}"
+    yield pairs.is_open & ~pairs.last & (after < 0), _SUPERSEDED
+    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _OTHER_CASE
+
+
+class _Words:
+    """What is said of rows besides what their details say already."""
+
+    def __init__(self, rows: int) -> None:
+        self._codes = {"": 0}
+        self._said = np.zeros(rows, dtype=np.int64)
+
+    def say(self, rows: Ints | int, text: str) -> None:
+        """Say it of these rows, instead of what was said of them before."""
+        self._said[rows] = self._codes.setdefault(text, len(self._codes))
+
+    def added_to(self, books: Reconciliation) -> tuple[npt.NDArray[np.int32], pa.Array]:
+        """The rows' details with these words after them: positions, and the texts they are positions in."""
+        also = np.flatnonzero(self._said)
+        keys, at = np.unique(books.detail[also] * np.int64(len(self._codes)) + self._said[also], return_inverse=True)
+        told = books.details.take(pa.array(keys // len(self._codes)))
+        words = pa.array([*self._codes]).take(pa.array(keys % len(self._codes)))
+        settles = [text.startswith((*_THE_API_HOLDS, *_A_LATER_ROW)) for text in words.to_pylist()]
+        # The doubt is over.
+        told = pc.if_else(pa.array(settles, pa.bool_()), pc.replace_substring(told, f"; {MAYBE_DONE}", ""), told)
+        joined = pc.if_else(pc.equal(told, ""), words, pc.binary_join_element_wise(told, words, "; "))
+        detail = books.detail.copy()
+        detail[also] = len(books.details) + at
+        return detail, pa.concat_arrays([books.details, joined])

@@ -1,0 +1,230 @@
+"""From a journal to the files of its run, and to the summary that says how it ended.
+
+A pure function of the journal and of how files are to be written: the same journal
+gives the same files, for ever.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from batch import __version__
+from batch.clock import iso
+from batch.errors import UnbalancedError
+from batch.model import ExitCode, InputFile, Outcome, Stop
+from batch.options import BY_KEY
+from batch.planning.digest import digest
+from batch.planning.plan import Plan
+from batch.planning.since import Origin
+from batch.rate import Rate
+from batch.reconciliation.audit import Evidence, audited
+from batch.reconciliation.reconcile import NO, YES, Books, Reconciliation
+from batch.reconciliation.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
+from batch.reconciliation.report_xlsx import write_xlsx
+from batch.storage.journal import Journal
+from batch.storage.whole import written_whole
+
+_EVENTS_TOLD: Final = 200
+FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "report.html")
+WORKBOOK: Final = "reconciliation.xlsx"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended, in numbers: what summary.json and `--json` hold, by its names there."""
+
+    folder: Path
+    fields: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """The run's, and so the process's."""
+        return int(self.fields["exitCode"])
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """Rows by outcome, every outcome named."""
+        return {Outcome(name): count for name, count in self.fields["counts"].items()}
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.fields, ensure_ascii=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """What is known of a run's end besides its journal."""
+
+    stop: Stop | None
+    raw_csv: bool = False
+    xlsx: bool = False
+    tolerate: Sequence[Outcome] = ()
+    empty_exit_code: int | None = None
+
+
+def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+    """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
+    books = answered_books(journal, plan, stop)
+    if journal.meta("verify") is None:
+        return books
+    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.may_act_until()))
+
+
+def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+    """One outcome for every row, from the answers alone. Raises UnbalancedError."""
+    origins = [Origin(*one).words for one in journal.meta("origins", [])]
+    books = Books(plan, [file.name for file in input_files(journal)], origins)
+    for settlement in journal.settlements():
+        books.settle(settlement.call, settlement.answer)
+    doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
+    return books.close(doubtful, stop.reason if stop else "its process ended")
+
+
+def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+    """Write all files of the run and give its summary, whose exit code is the run's.
+
+    A workbook that stands there is kept up to date, asked for or not. It is the last to be
+    written: it takes the longest, and no other file shall wait for it.
+    """
+    ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
+    plan = books.plan
+    files = input_files(journal)
+    report = Report(files, books, ended.raw_csv)
+    written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks())
+    write_attention(folder / "attention.csv", report, journal.blocks())
+    write_undo(folder / "undo.csv", report, journal.blocks(backwards=True))
+    expected = sum(file.rows for file in files)
+    if not written == expected == len(plan.rows):
+        raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
+    summary = _summary(folder, journal, books, ended)
+    write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
+    with written_whole(folder / "summary.json") as file:
+        file.write(json.dumps(summary.fields, ensure_ascii=False, indent=2).encode() + b"\n")
+    if ended.xlsx:
+        write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks())
+    return summary
+
+
+def input_files(journal: Journal) -> tuple[InputFile, ...]:
+    """The input files as the journal knows them."""
+    return tuple(
+        InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
+        for one in journal.meta("inputs", [])
+    )
+
+
+def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) -> Page:
+    """What report.html is written from."""
+    rate = Rate.parse(fields["options"].get("rate", str(BY_KEY["rate"].default)))
+    return Page(
+        fields=fields,
+        books=books,
+        plan=digest(books.plan, input_files(journal), rate, journal.meta("since")),
+        timeline=_timeline(journal, fields["attempts"]),
+    )
+
+
+def _timeline(journal: Journal, attempts: int) -> Timeline | None:
+    span = journal.attempt_span()
+    if span is None:
+        return None
+    start, end = span[0], max(span[1], journal.meta("endedAt") or 0.0)
+    seconds = slice_seconds(end - start, attempts)
+    return Timeline(start, end, seconds, journal.timeline(start, seconds))
+
+
+def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
+    """What asking afterwards brought, by its names in summary.json; nothing where nobody asked."""
+    facts = journal.meta("verify")
+    if facts is None or books.verified is None:
+        return {}
+    asked, missed = journal.looks_taken(facts["round"])
+    yes, no = (int((books.verified == answer).sum()) for answer in (YES, NO))
+    return {
+        "verify": {
+            "startedAt": iso(facts["startedAt"]),
+            "endedAt": iso(facts["endedAt"]),
+            "customersAsked": asked,
+            "customersMissed": missed,
+            "rows": {"yes": yes, "no": no, "blank": len(books.verified) - yes - no},
+            "rowsSettled": books.settled_afterwards,
+        }
+    }
+
+
+def _exit_code(ended: Ended, attention: int, rows: int) -> int:
+    if ended.stop is not None:
+        return ended.stop.exit_code
+    if rows == 0 and ended.empty_exit_code is not None:
+        return ended.empty_exit_code
+    return ExitCode.ATTENTION if attention else ExitCode.DONE
+
+
+def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+    files = input_files(journal)
+    plan = books.plan
+    verified = _verified(journal, books)
+    attention = int(books.attention().sum())
+    open_ends = int(books.attention(ended.tolerate).sum())
+    if verified:
+        open_ends += verified["verify"]["customersMissed"]
+    exit_code = int(_exit_code(ended, open_ends, len(plan.rows)))
+    attempts, refusals, unclear = journal.attempt_totals()
+    counts = books.counts()
+    fields: dict[str, Any] = {
+        "runId": journal.meta("runId"),
+        "version": __version__,
+        "state": "stopped" if ended.stop else "finished",
+        "exitCode": exit_code,
+        "balanced": True,
+        "stop": None if ended.stop is None else {"reason": ended.stop.reason, "advice": ended.stop.advice},
+        "input": _input(files),
+        "inputs": [file.as_json() for file in files],
+        "baseUrl": journal.meta("baseUrl"),
+        "sandbox": journal.meta("sandbox"),
+        "options": journal.meta("options"),
+        "airflow": journal.meta("airflow") or None,
+        "rows": len(plan.rows),
+        "counts": {str(outcome): count for outcome, count in counts.items()},
+        "attention": attention,
+        "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
+        "since": journal.meta("since"),
+        "customers": plan.customers,
+        "customersCreated": books.customers_created,
+        "calls": plan.calls,
+        "callsSettled": books.calls_settled,
+        "attempts": attempts,
+        "refusals": refusals,
+        "unclearAttempts": unclear,
+        "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
+        "files": [name for name in FILES if name != "summary.json"] + [WORKBOOK] * ended.xlsx,
+        **_times(journal, attempts),
+        **verified,
+    }
+    return Summary(folder, fields)
+
+
+def _input(files: Sequence[InputFile]) -> dict[str, Any]:
+    return {
+        "name": ", ".join(file.name for file in files),
+        "sha256": ", ".join(file.sha256 for file in files),
+        "rows": sum(file.rows for file in files),
+    }
+
+
+def _times(journal: Journal, attempts: int) -> dict[str, Any]:
+    """When the run began and ended, the rate reached between its first and last attempt, and the limit found."""
+    span = journal.attempt_span()
+    sending = span[1] - span[0] if span else 0.0
+    started, ended = journal.meta("startedAt"), journal.meta("endedAt")
+    return {
+        "startedAt": iso(started),
+        "endedAt": iso(ended),
+        "seconds": round(ended - started, 3) if started and ended else None,
+        "sendingSeconds": round(sending, 3),
+        "rateReached": round((attempts - 1) / sending, 3) if sending else None,
+        "rateFound": journal.meta("rateFound"),
+    }

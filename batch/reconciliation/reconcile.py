@@ -1,0 +1,300 @@
+"""Rows, plan and answers in; one outcome for every row out, and the law that none is missing.
+
+Outcomes are integer columns by row number. Whatever is written about a run is a
+function of what this module makes of its journal.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.errors import UnbalancedError
+from batch.model import ACTIONS, OUTCOMES, Action, Answer, Outcome
+from batch.planning.plan import Plan
+from batch.reconciliation.entries import Answers, RowTexts
+from batch.rows import RowBlock
+from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
+from batch.storage.scratch import forget
+
+_OPEN: Final = -1
+_WINDOW: Final = 1 << 20
+WAS_CREATED: Final = 2
+"""In `Reconciliation.created`."""
+YES: Final = 1
+NO: Final = 0
+_VERIFIED: Final = pa.array(["no", "yes", ""])
+_NAMES: Final = pa.array([str(outcome) for outcome in OUTCOMES])
+_WANTED: Final = np.array(
+    [[outcome.wants_attention(action) for action in ACTIONS] + [True] for outcome in OUTCOMES], dtype=bool
+)
+"""By outcome and action; the last column is for rows whose action is unknown, all of them invalid."""
+
+
+class Books:
+    """One outcome for every row of a plan: filled in answer by answer, then closed."""
+
+    def __init__(self, plan: Plan, file_names: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
+        """`origins` says of each number in `plan.left_out`, from 1, what settled such a row."""
+        scratch, size = plan.rows.scratch, len(plan.rows)
+        self._plan = plan
+        self._file_names = tuple(file_names)
+        self._outcome = scratch.array(size, np.int8)
+        self._call = scratch.array(size, np.int32)
+        self._answer = scratch.array(size, np.int32)
+        self._answers = Answers()
+        self._detail = scratch.array(size, np.int32)
+        self._details = {"": 0}
+        self._created = scratch.array(size, np.int8)
+        self._doubts = scratch.array(size, np.int32)
+        self._device_ids = RowTexts(scratch, size)
+        self._settled_twice = 0
+        self._settled_devices = np.zeros(plan.calls, dtype=np.int32)
+        self._created_customers: set[int] = set()
+        words = np.array([0, *map(self._detail_code, origins)], np.int32)
+        for rows in _windows(size):
+            unsent = np.where(plan.left_out[rows], Outcome.UNCHANGED.code, _OPEN)
+            unsent[plan.repeated(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
+            unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
+            self._outcome[rows] = unsent
+            self._detail[rows] = words[plan.left_out[rows]]
+
+    def settle(self, call: int, answer: Answer) -> None:
+        """Book the results of one answer."""
+        rows = self._plan.rows_of(call)
+        entry = self._answers.add(answer)
+        self._settled_devices[call - 1] += len(answer.results)
+        if answer.customer_was_created:
+            self._created_customers.add(self._plan.customer_of(call))
+        for position, result in answer.results.items():
+            row = rows[position]
+            self._settled_twice += int(self._outcome[row] != _OPEN)
+            self._outcome[row] = result.outcome.code
+            self._answer[row] = entry
+            self._detail[row] = self._detail_code(result.detail)
+            if result.was_created is not None:
+                self._created[row] = 1 + result.was_created
+            if result.device_id:
+                self._device_ids.add(int(row), result.device_id)
+
+    def close(self, doubtful: Iterable[tuple[int, Iterable[int] | None]], why: str) -> "Reconciliation":
+        """Say of the rows without an answer what is true, and check that the books balance.
+
+        `doubtful` names call and positions (None: all) of every attempt that may have
+        acted unheard; `why` tells why the run ended before the rest was sent. Raises
+        UnbalancedError.
+        """
+        for call, positions in doubtful:
+            rows = self._plan.rows_of(call)
+            self._doubts[rows if positions is None else rows[list(positions)]] += 1
+        missing = sum(self._close_open(window, why) for window in _windows(len(self._outcome)))
+        if missing or self._settled_twice:
+            raise UnbalancedError(
+                f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
+                "this is a bug; please report it and keep the run's folder",
+            )
+        return self._closed()
+
+    def _close_open(self, window: slice, why: str) -> int:
+        """Mark the rows without an answer; gives how many are left without an outcome."""
+        outcome, doubts = self._outcome[window], self._doubts[window]
+        is_open = outcome == _OPEN
+        for unclear in np.unique(doubts[is_open]).tolist():
+            rows = is_open & (doubts == unclear)
+            if unclear:
+                self._answer[window][rows] = self._answers.add(Answer({}, attempts=unclear, unclear_attempts=unclear))
+                outcome[rows] = Outcome.UNCONFIRMED.code
+                self._detail[window][rows] = self._detail_code("sent, but the run stopped before an answer came")
+            else:
+                outcome[rows] = Outcome.NOT_SENT.code
+                self._detail[window][rows] = self._detail_code(f"the run stopped before it: {why}")
+        return int((outcome == _OPEN).sum())
+
+    def _closed(self) -> "Reconciliation":
+        for rows, calls in self._plan.calls_by_row():
+            self._call[rows] = calls
+            forget(self._call)
+        self._device_ids.close()
+        return Reconciliation(
+            plan=self._plan,
+            outcome=self._outcome,
+            call=self._call,
+            answer=self._answer,
+            answers=self._answers.columns(),
+            calls_settled=int((self._settled_devices == self._plan.sizes()).sum()),
+            customers_created=len(self._created_customers),
+            detail=self._detail,
+            details=pa.array([*self._details]),
+            doubts=self._doubts,
+            created=self._created,
+            device_ids=self._device_ids,
+            file_names=self._file_names,
+        )
+
+    def _detail_code(self, detail: str) -> int:
+        return self._details.setdefault(detail, len(self._details))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconciliation:
+    """Closed books: what became of every row, as columns by row number.
+
+    outcome    int8   `Outcome.code`
+    call       int32  the call that held the row; 0: none
+    answer     int32  position in `answers` (columns as `Answers.columns` has them); 0: none
+    detail     int32  position in `details`
+    doubts     int32  attempts at the row that may have acted without our hearing of it
+    created    int8   was the device created: 0 not told, 1 no, 2 yes
+    verified   int8   does the API hold what the outcome says: `NO`, `YES`, -1 not known; None: nobody asked
+    """
+
+    plan: Plan
+    outcome: npt.NDArray[np.int8]
+    call: npt.NDArray[np.int32]
+    answer: npt.NDArray[np.int32]
+    answers: dict[str, pa.Array]
+    calls_settled: int
+    """Calls of which every device has a result."""
+    customers_created: int
+    """Customers that this run is known to have created."""
+    detail: npt.NDArray[np.int32]
+    details: pa.Array
+    doubts: npt.NDArray[np.int32]
+    created: npt.NDArray[np.int8]
+    device_ids: RowTexts
+    file_names: tuple[str, ...] = ()
+    """Of the input files, where there are several."""
+    verified: npt.NDArray[np.int8] | None = None
+    settled_afterwards: int = 0
+    """Rows whose outcome is not from an answer of their own, but from asking afterwards."""
+
+    def differs(self) -> npt.NDArray[np.bool_]:
+        """For each row: was the API seen to hold something else than its outcome says?"""
+        return np.zeros(len(self.outcome), dtype=bool) if self.verified is None else self.verified == NO
+
+    def counts(self) -> dict[Outcome, int]:
+        """Rows by outcome, every outcome named."""
+        return self._counted(lambda _: slice(None))
+
+    def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
+        """For each row: does it want attention? Tolerated outcomes do not, but what differs at the API always."""
+        wanted = _WANTED.copy()
+        wanted[[outcome.code for outcome in tolerated]] = False
+        found = self.differs()
+        for rows in _windows(len(found)):
+            found[rows] |= wanted[self.outcome[rows], self.plan.rows.action[rows]]
+        return found
+
+    def attention_counts(self) -> dict[Outcome, int]:
+        """Rows that want attention, by outcome, every outcome named."""
+        wanting = self.attention()
+        return self._counted(lambda rows: wanting[rows])
+
+    def unclear(self) -> npt.NDArray[np.bool_]:
+        """For each row: may this run have changed what the API holds, without anybody knowing?"""
+        said = [pc.match_substring(self.details, words) for words in (MAYBE_OURS, MAYBE_DONE)]
+        in_doubt = pc.or_(*said).to_numpy(zero_copy_only=False)
+        return np.asarray((self.outcome == Outcome.UNCONFIRMED.code) | in_doubt[self.detail], dtype=bool)
+
+    def surely_changed(self) -> npt.NDArray[np.bool_]:
+        """For each row: is this a change, for certain, from what the API held before this run?
+
+        What a row changed that follows an unclear one on its pair was perhaps this run's
+        own work just before.
+        """
+        changed = self._changed()
+        changed[self._after_unclear(changed)] = False
+        return changed
+
+    def not_undone(self) -> npt.NDArray[np.bool_]:
+        """For each row: did it change something, or perhaps, that undo.csv does not take back?"""
+        unclear = self.unclear()
+        unclear[self._after_unclear(self._changed())] = True
+        return unclear
+
+    def _after_unclear(self, changed: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Rows that changed something, on pairs of which the first change is an unclear one."""
+        unclear = self.unclear()
+        rows, pair = self.plan.rows_of_pairs(np.flatnonzero(unclear))
+        told = changed[rows] | unclear[rows]
+        rows, pair = rows[told], pair[told]
+        _, first, of = np.unique(pair, return_index=True, return_inverse=True)
+        return rows[unclear[rows[first]][of] & changed[rows]]
+
+    def _changed(self) -> npt.NDArray[np.bool_]:
+        return np.asarray((self.outcome == Outcome.ASSIGNED.code) | (self.outcome == Outcome.UNASSIGNED.code))
+
+    def columns(self, block: RowBlock, first: int) -> dict[str, pa.Array]:
+        """What is to be reported of the rows of a block, as texts by column name.
+
+        `first` is the row number of the block's first row.
+        """
+        rows = slice(first, first + block.keys.num_rows)
+        entry = pa.array(self.answer[rows])
+        call = self.call[rows]
+        told = {name: _told(column.take(entry)) for name, column in self.answers.items()}
+        columns = {
+            "outcome": _NAMES.take(pa.array(self.outcome[rows])),
+            "detail": self.details_of(block, first),
+            "customerId": told["customerId"],
+            "deviceId": self.device_ids.texts(rows.start, rows.stop),
+            "customerWasCreated": told["customerWasCreated"],
+            "deviceWasCreated": pa.array(["", "false", "true"]).take(pa.array(self.created[rows])),
+            "call": _told(pa.array(call, mask=call == 0)),
+        }
+        columns |= {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
+        if self.verified is not None:
+            columns["verified"] = _VERIFIED.take(pa.array(self.verified[rows] % 3))
+        return columns
+
+    def outcomes_of(self, rows: slice) -> pa.Array:
+        """Names of the outcomes of a range of rows."""
+        return _NAMES.take(pa.array(self.outcome[rows]))
+
+    def _counted(self, chosen: Callable[[slice], Any]) -> dict[Outcome, int]:
+        """Outcomes of the chosen rows of each window, counted."""
+        found = np.zeros(len(OUTCOMES), np.int64)
+        for rows in _windows(len(self.outcome)):
+            found += np.bincount(self.outcome[rows][chosen(rows)], minlength=len(OUTCOMES))
+        return dict(zip(OUTCOMES, found.tolist(), strict=True))
+
+    def details_of(self, block: RowBlock, first: int) -> pa.Array:
+        """The loader's words for an invalid row, the answer's for a sent one; a duplicate names its original."""
+        rows = slice(first, first + block.keys.num_rows)
+        detail = self.details.take(pa.array(self.detail[rows]))
+        detail = pc.if_else(pc.equal(block.keys["problem"], 0), detail, block.keys["detail"])
+        origin = self.plan.repeated(rows.start, rows.stop)
+        repeats = origin >= 0
+        if not repeats.any():
+            return detail
+        return pc.replace_with_mask(detail, pa.array(repeats), self._same_as(origin[repeats]))
+
+    def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
+        """Where the originals of duplicates stand, and what became of them."""
+        where = [pa.scalar("same as line"), _told(pa.array(self.plan.rows.line[origin]))]
+        if len(self.file_names) > 1:
+            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.file[origin]))]
+        outcome = _NAMES.take(pa.array(self.outcome[origin]))
+        return pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), outcome, ": ")
+
+
+def inverse(action: Action) -> Action:
+    """The action that takes another back."""
+    return Action.UNASSIGN if action is Action.ASSIGN else Action.ASSIGN
+
+
+def _windows(size: int) -> Iterator[slice]:
+    """All rows, some at a time: what is worked out for them must not take much memory."""
+    return (slice(first, min(first + _WINDOW, size)) for first in range(0, size, _WINDOW))
+
+
+def _told(values: pa.Array) -> pa.Array:
+    """As texts; "" where nothing is known. Seconds since the epoch as UTC, to the millisecond."""
+    if pa.types.is_floating(values.type):
+        millis = pc.cast(pc.round(pc.multiply(values, 1000.0)), pa.int64())
+        values = pc.strftime(pc.cast(millis, pa.timestamp("ms", "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+    return pc.fill_null(pc.cast(values, pa.string()), "")

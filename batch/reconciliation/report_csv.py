@@ -1,0 +1,216 @@
+"""The CSV files of a run: reconciliation, attention and undo. UTF-8, LF, RFC 4180.
+
+Knows no rule of what becomes of a row: it streams the input's blocks beside the
+columns of the reconciliation. Each file appears whole or not at all.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from batch.model import ACTIONS, Action, InputFile, Problem
+from batch.reconciliation.reconcile import Reconciliation, inverse
+from batch.rows import RowBlock
+from batch.storage.whole import written_whole
+
+Header = tuple[str, int]
+"""A header's text, and how many headers of the same text stand before it in its file."""
+
+_RUNS_AS_FORMULA: Final = r"^[=+\-@\t\r]"
+_PLAIN_NUMBER: Final = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
+_KEYS: Final = ("customerEmail", "deviceIdentifier", "action")
+_TOLD: Final = (
+    "outcome",
+    "detail",
+    "customerId",
+    "deviceId",
+    "customerWasCreated",
+    "deviceWasCreated",
+    "call",
+    "attempts",
+    "unclearAttempts",
+    "httpStatus",
+    "answeredAt",
+)
+_WORDS: Final = pa.array([*map(str, ACTIONS)])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the files of a run are written from."""
+
+    files: Sequence[InputFile]
+    books: Reconciliation
+    raw: bool = False
+    """Leave cells that a spreadsheet would run as formulas as they are."""
+
+
+def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
+    """Write one row for each input row, in input order; gives their number."""
+    names, tables = reconciled(report, blocks)
+    return _write(path, names, tables, raw=report.raw)
+
+
+def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
+    """The reconciliation in any format: names of columns, and the columns of texts block by block."""
+    extra = [header for header in _headers(report.files) if header not in _key_headers(report.files)]
+    told = _told(report)
+    names = ["line", *_KEYS, *told, *(_apart(text, told) for text, _ in extra)]
+    if len(report.files) > 1:
+        names.insert(0, "file")
+    return names, _reconciled(report, blocks, extra)
+
+
+def write_attention(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
+    """Write the rows that want attention in the input's own columns, to be corrected and fed back."""
+    keys = _key_headers(report.files)
+    own = [header for header in _headers(report.files) if header[0] not in ("outcome", "detail") or header in keys]
+    names = [*(text for text, _ in own), "outcome", "detail"]
+    return _write(path, names, _wanting(report, blocks, own), raw=report.raw)
+
+
+def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
+    """Write the inverse of what the run is sure to have changed, the last change first.
+
+    `blocks` come last to first.
+    """
+    return _write(path, list(_KEYS), _undone(report, blocks), raw=report.raw)
+
+
+def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
+    first = 0
+    for block in blocks:
+        told = report.books.columns(block, first)
+        file = [_repeated(report.files[block.file].name, block)] if len(report.files) > 1 else []
+        keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
+        line = pc.cast(block.keys["line"], pa.string())
+        yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
+        first += block.keys.num_rows
+
+
+def _told(report: Report) -> tuple[str, ...]:
+    """Our columns after the keys; `verified` only where somebody asked."""
+    return _TOLD if report.books.verified is None else (*_TOLD, "verified")
+
+
+def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) -> Iterator[list[pa.Array]]:
+    wanted = report.books.attention()
+    first = 0
+    for block in blocks:
+        rows = wanted[first : first + block.keys.num_rows]
+        if rows.any():
+            outcome = report.books.outcomes_of(slice(first, first + block.keys.num_rows))
+            columns = [*_correctable(report, block, own), outcome, report.books.details_of(block, first)]
+            yield [column.filter(pa.array(rows)) for column in columns]
+        first += block.keys.num_rows
+
+
+def _correctable(report: Report, block: RowBlock, own: Sequence[Header]) -> list[pa.Array]:
+    """The cells as written, but no keys of a row with the wrong number of cells.
+
+    Filled up or cut to the header's width such a row might pass for a good one, with
+    another column's text for its device. `detail` holds it as it was.
+    """
+    shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))
+    keys = _key_headers(report.files)
+    columns = _cells(report, block, own)
+    return [
+        pc.if_else(shifted, "", column) if header in keys else column
+        for header, column in zip(own, columns, strict=True)
+    ]
+
+
+def _undone(report: Report, blocks: Iterable[RowBlock]) -> Iterator[list[pa.Array]]:
+    changed = report.books.surely_changed()
+    end = len(changed)
+    for block in blocks:
+        rows = np.flatnonzero(changed[end - block.keys.num_rows : end])[::-1]
+        end -= block.keys.num_rows
+        if len(rows):
+            at = pa.array(rows)
+            action = pa.array([str(inverse(action)) for action in ACTIONS]).take(block.keys["action"].take(at))
+            yield [block.keys["customerEmail"].take(at), block.keys["deviceIdentifier"].take(at), action]
+
+
+def _headers(files: Sequence[InputFile]) -> list[Header]:
+    """The columns of all files together, in the order in which they are met."""
+    found: dict[Header, None] = {}
+    for file in files:
+        found.update(dict.fromkeys(_headers_of(file, several=len(files) > 1)))
+    return list(found)
+
+
+def _headers_of(file: InputFile, *, several: bool) -> list[Header]:
+    """The columns of one file. Among several files the mapped ones go by the names of their fields."""
+    fields = {header: field for field, header in file.columns.items()} if several else {}
+    seen: Counter[str] = Counter()
+    headers = []
+    for text in file.header:
+        name = fields.get(text, _apart(text) if several else text)
+        headers.append((name, seen[name]))
+        seen[name] += 1
+    return headers
+
+
+def _key_headers(files: Sequence[InputFile]) -> set[Header]:
+    """The columns that customer, device and action were read from."""
+    if len(files) > 1:
+        return {(key, 0) for key in _KEYS}
+    return {(files[0].columns[key], 0) for key in _KEYS if key in files[0].columns}
+
+
+def _cells(report: Report, block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
+    """The block's cells as written, for these headers; empty where its file has no such column."""
+    headers = _headers_of(report.files[block.file], several=len(report.files) > 1)
+    cells = dict(zip(headers, block.cells.columns, strict=True))
+    return [cells.get(header, _repeated("", block)) for header in wanted]
+
+
+def _action_words(block: RowBlock) -> pa.Array:
+    """assign, unassign, or the word that we could not read."""
+    code = block.keys["action"]
+    known = pc.greater_equal(code, 0)
+    return pc.if_else(known, _WORDS.take(pc.if_else(known, code, Action.ASSIGN.code)), block.keys["actionWord"])
+
+
+def _apart(header: str, told: Sequence[str] = _TOLD) -> str:
+    """A column of the input whose name is one of ours is told apart."""
+    return f"{header} (input)" if header in (*_KEYS, *told, "line", "file") else header
+
+
+def _repeated(text: str, block: RowBlock) -> pa.Array:
+    return pa.repeat(pa.scalar(text, pa.string()), block.keys.num_rows)
+
+
+def _write(path: Path, names: Sequence[str], tables: Iterable[list[pa.Array]], *, raw: bool) -> int:
+    """Write the header and the tables' rows; gives the number of rows."""
+    schema = pa.schema([(name if raw else _harmless_text(name), pa.string()) for name in names])
+    rows = 0
+    with written_whole(path) as file, csv.CSVWriter(file, schema) as writer:
+        for columns in tables:
+            cells = columns if raw else [_harmless(column) for column in columns]
+            batch = pa.RecordBatch.from_arrays(cells, schema=schema)
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def _harmless_text(text: str) -> str:
+    written: str = _harmless(pa.array([text]))[0].as_py()
+    return written
+
+
+def _harmless(column: pa.Array) -> pa.Array:
+    """With an apostrophe before whatever a spreadsheet would run as a formula."""
+    runs = pc.match_substring_regex(column, _RUNS_AS_FORMULA)
+    if not pc.any(runs).as_py():
+        return column
+    runs = pc.and_not(runs, pc.match_substring_regex(column, _PLAIN_NUMBER))
+    return pc.if_else(runs, pc.binary_join_element_wise("'", column, ""), column)

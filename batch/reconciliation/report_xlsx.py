@@ -1,0 +1,239 @@
+"""The reconciliation as a workbook: the same rows, every cell text, and a sheet that sums them up.
+
+XlsxWriter writes it row by row, so that memory does not grow with the rows; it takes its
+time, some fifty times that of the CSV. Knows no rule of what becomes of a row.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from xlsxwriter import Workbook
+from xlsxwriter.exceptions import FileCreateError
+from xlsxwriter.format import Format
+from xlsxwriter.worksheet import Worksheet
+
+from batch.model import Action, Outcome
+from batch.reconciliation.findings import in_a_sentence
+from batch.reconciliation.report_csv import Report, reconciled
+from batch.rows import RowBlock
+from batch.storage.whole import written_whole
+
+LONGEST: Final = 32_767
+"""What one cell of a sheet can hold, in UTF-16 units."""
+_ROWS: Final = 1_048_575
+"""Rows that a sheet holds below its header."""
+_COLUMNS: Final = 16_384
+_AT_A_TIME: Final = 8192
+"""Rows; what bounds the memory."""
+_WIDTHS: Final = {
+    "line": 8,
+    "customerEmail": 32,
+    "deviceIdentifier": 24,
+    "action": 10,
+    "outcome": 16,
+    "detail": 60,
+    "answeredAt": 25,
+}
+_WIDTH: Final = 21
+_DIGITS_ARE_MEANT: Final = {"number_stored_as_text": "A1:XFD1048576"}
+"""No green triangle in every cell whose text is a number."""
+_TEXT: Final = {"num_format": "@", "valign": "top"}
+_HEADER: Final = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#1F3A4D"}
+_TONES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "": {},
+    "title": {"bold": True, "font_size": 14},
+    "header": _HEADER,
+    "good": {"font_color": "#0B4F1E", "bg_color": "#DDF2E1"},
+    "plain": {"font_color": "#33414D", "bg_color": "#E9EDF0"},
+    "doubt": {"font_color": "#6B3A00", "bg_color": "#FFEBC8"},
+    "wrong": {"font_color": "#8A1013", "bg_color": "#FBDEDD", "bold": True},
+}
+_TONE_OF: Final[Mapping[str, str]] = {
+    Outcome.ASSIGNED: "good",
+    Outcome.ALREADY_ASSIGNED: "good",
+    Outcome.UNASSIGNED: "good",
+    Outcome.SKIPPED: "plain",
+    Outcome.DUPLICATE: "plain",
+    Outcome.UNCHANGED: "plain",
+    Outcome.INVALID: "wrong",
+    Outcome.FAILED: "wrong",
+    Outcome.UNCONFIRMED: "doubt",
+    Outcome.HELD: "doubt",
+    Outcome.NOT_SENT: "doubt",
+}
+_SKIPPED_ASSIGN: Final = "wrong"
+
+
+@dataclass(slots=True)
+class _Sheets:
+    """The sheets of the reconciliation, filled one after another."""
+
+    book: Workbook
+    columns: Sequence[str]
+    rows: int
+    """Of all sheets together."""
+    formats: Mapping[str, Format]
+    number: int = 0
+    cut: int = 0
+    """Cells that were too long."""
+
+    @property
+    def needed(self) -> int:
+        """Sheets for all rows; one, if there are none."""
+        return max(1, -(-self.rows // _ROWS))
+
+    def fill(self, rows: Iterable[tuple[str, Sequence[str]]]) -> int:
+        """Write rows, each with the tone of its outcome; gives their number."""
+        sheet, written = self._next(), 0
+        tinted = self.columns.index("outcome")
+        for tone, cells in rows:
+            if written and written % _ROWS == 0:
+                sheet = self._next()
+            self._write(sheet, written % _ROWS + 1, cells)
+            sheet.write_string(written % _ROWS + 1, tinted, cells[tinted], self.formats[tone])
+            written += 1
+        return written
+
+    def _next(self) -> Worksheet:
+        self.number += 1
+        of = f" {self.number} of {self.needed}" if self.needed > 1 else ""
+        sheet = self.book.add_worksheet(f"Reconciliation{of}")
+        for at, name in enumerate(self.columns):
+            sheet.set_column(at, at, _WIDTHS.get(name, _WIDTH), self.formats[""])
+        sheet.freeze_panes(1, 0)
+        sheet.repeat_rows(0)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
+        here = min(_ROWS, self.rows - (self.number - 1) * _ROWS)
+        sheet.autofilter(0, 0, here, len(self.columns) - 1)
+        sheet.ignore_errors(_DIGITS_ARE_MEANT)
+        self._write(sheet, 0, self.columns, "header")
+        return sheet
+
+    def _write(self, sheet: Worksheet, row: int, cells: Sequence[str], tone: str = "") -> None:
+        for at, text in enumerate(cells):
+            if text:
+                fits = _fitting(text)
+                self.cut += fits is not text
+                sheet.write_string(row, at, fits, self.formats[tone])
+
+
+def write_xlsx(path: Path, report: Report, fields: Mapping[str, Any], blocks: Iterable[RowBlock]) -> int:
+    """Write the workbook; gives the number of rows. `fields` is what summary.json holds. Raises DiskError."""
+    names, tables = reconciled(report, blocks)
+    with written_whole(path) as file, _opened(file, path.parent) as book:
+        book.set_properties({"created": _moment(fields)})
+        formats = {name: book.add_format({**_TEXT, **tone}) for name, tone in _TONES.items()}
+        sheets = _Sheets(book, names[:_COLUMNS], len(report.books.outcome), formats)
+        written = sheets.fill(chain.from_iterable(_rows(names, columns) for columns in tables))
+        _sum_up(book.add_worksheet("Summary"), summary_lines(fields, _notes(sheets)), formats)
+    return written
+
+
+@contextmanager
+def _opened(file: BinaryIO, folder: Path) -> Iterator[Workbook]:
+    """A workbook that is written to the file in the end, if nothing fails. Its rows wait in a folder of their own."""
+    with TemporaryDirectory(prefix="xlsx-", dir=folder) as spool:
+        book = Workbook(file, {"constant_memory": True, "tmpdir": spool})
+        book.use_zip64()
+        yield book
+        try:
+            book.close()
+        except FileCreateError as exc:
+            raise exc.args[0] from exc
+
+
+def _rows(names: Sequence[str], columns: Sequence[pa.Array]) -> Iterator[tuple[str, Sequence[str]]]:
+    told = dict(zip(names, columns, strict=False))
+    whole = [_tones(told["outcome"], told["action"]), *columns[:_COLUMNS]]
+    for first in range(0, len(whole[0]), _AT_A_TIME):
+        tones, *cells = (column[first : first + _AT_A_TIME].to_pylist() for column in whole)
+        yield from zip(tones, zip(*cells, strict=True), strict=True)
+
+
+def _fitting(text: str) -> str:
+    """The text, cut where it is too long for a cell, which it then says."""
+    if len(text) <= LONGEST // 2 or len(text.encode("utf-16-le")) <= 2 * LONGEST:
+        return text
+    sign = f" [cut: {len(text):,} characters, all of them in reconciliation.csv]"
+    return text.encode("utf-16-le")[: 2 * (LONGEST - len(sign))].decode("utf-16-le", "ignore") + sign
+
+
+def _tones(outcome: pa.Array, action: pa.Array) -> pa.Array:
+    tones = pa.array(_TONE_OF.values()).take(pc.index_in(outcome, pa.array([*map(str, _TONE_OF)])))
+    unknown = pc.and_(pc.equal(outcome, str(Outcome.SKIPPED)), pc.equal(action, str(Action.ASSIGN)))
+    return pc.if_else(unknown, _SKIPPED_ASSIGN, tones)
+
+
+# The summary
+
+
+def summary_lines(fields: Mapping[str, Any], notes: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each line of the summary sheet: how it looks, and its cells."""
+    yield "title", [in_a_sentence(fields["rows"], fields["attention"]) + "."]
+    if fields["stop"]:
+        yield "doubt", [f"Stopped: {fields['stop']['reason']}; {fields['stop']['advice']}."]
+    yield from (("", [note]) for note in notes)
+    yield "", []
+    yield "header", ["Outcome", "Rows", "Want attention"]
+    for outcome, rows in fields["counts"].items():
+        wanting = fields["attentionByOutcome"].get(outcome, 0)
+        tone = _SKIPPED_ASSIGN if wanting and outcome == Outcome.SKIPPED else _TONE_OF[outcome]
+        yield tone if rows else "", [outcome, f"{rows:,}", f"{wanting:,}" if wanting else ""]
+    yield "", ["all rows", f"{fields['rows']:,}", f"{fields['attention']:,}"]
+    yield from _sections(fields)
+
+
+def _sections(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Which run this was, its input and its options."""
+    run = {"run id": "runId", "state": "state", "exit code": "exitCode", "began": "startedAt", "ended": "endedAt"}
+    yield from _section("Run", [*((name, fields[key]) for name, key in run.items()), ("sent to", fields["baseUrl"])])
+    for one in fields["inputs"]:
+        about = [("file", one["name"]), ("SHA-256", one["sha256"]), ("rows", f"{one['rows']:,}")]
+        mapping = [(f"{name} is", header) for name, header in one["columns"].items()]
+        yield from _section("Input", [*about, ("encoding", one["encoding"]), *mapping])
+    given = ((key.replace("_", "-"), "on" if value is True else value) for key, value in fields["options"].items())
+    yield from _section("Options that were given", given)
+
+
+def _section(title: str, pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Sequence[str]]]:
+    yield "", []
+    yield "header", [title, "", ""]
+    for name, value in pairs:
+        yield "", [name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
+
+
+def _notes(sheets: _Sheets) -> Iterator[str]:
+    """What the reader of the sheets has to know of them."""
+    if sheets.number > 1:
+        yield f"The rows are on {sheets.number} sheets: one holds 1,048,576 lines at most."
+    if sheets.cut:
+        yield f"Cells of more than {LONGEST:,} characters are cut and say so: {sheets.cut:,}."
+    if len(sheets.columns) == _COLUMNS:
+        yield f"A sheet holds {_COLUMNS:,} columns: any further ones are in reconciliation.csv alone."
+
+
+def _sum_up(sheet: Worksheet, lines: Iterable[tuple[str, Sequence[str]]], formats: Mapping[str, Any]) -> None:
+    sheet.set_column(0, 0, 26, formats[""])
+    sheet.set_column(1, 2, 18, formats[""])
+    sheet.hide_gridlines(2)
+    sheet.fit_to_pages(1, 0)
+    sheet.ignore_errors(_DIGITS_ARE_MEANT)
+    for row, (tone, cells) in enumerate(lines):
+        for column, text in enumerate(cells):
+            sheet.write_string(
+                row, column, _fitting(text), formats["" if column and tone not in ("header", "") else tone]
+            )
+
+
+def _moment(fields: Mapping[str, Any]) -> datetime:
+    """A moment of the run's own, so that the same journal gives the same file."""
+    return datetime.fromisoformat(fields["startedAt"] or "2000-01-01T00:00:00Z")

@@ -1,0 +1,296 @@
+"""What a person sees: the plan before a run, its progress, and its end.
+
+Talk goes to standard error, results to standard output; on a terminal with rich,
+elsewhere in plain lines. Decides nothing and counts nothing.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from batch.config import RunConfig, Talk
+from batch.model import InputFile, Outcome, Stop
+from batch.planning.digest import Digest
+from batch.reconciliation.outputs import Summary
+from batch.screen.voice import ErrorConsole, Speaker, Voice
+from batch.sending.progress import View, duration
+from batch.sending.sender import Face
+from batch.storage.runs import RunLine
+
+_MEANS: Final = {
+    Outcome.ASSIGNED: "now with the customer",
+    Outcome.ALREADY_ASSIGNED: "were with the customer before",
+    Outcome.UNASSIGNED: "taken from the customer",
+    Outcome.SKIPPED: "unknown device, or not this customer's",
+    Outcome.DUPLICATE: "the same as an earlier row",
+    Outcome.UNCHANGED: "settled by an earlier run",
+    Outcome.INVALID: "not sent: the row itself is wrong",
+    Outcome.FAILED: "refused by the API; nothing was changed",
+    Outcome.UNCONFIRMED: "may or may not have been done",
+    Outcome.HELD: "not sent: may still be with the former owner",
+    Outcome.NOT_SENT: "not sent: the run stopped before",
+}
+_NO_LIMIT: Final = 10_000
+_LONG_ENOUGH: Final = 10
+"""Seconds over which a rate means something."""
+_DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+
+
+class _Out(Speaker):
+    """Standard output; a closed pipe is for the command to deal with, not a reason to exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class TerminalFace(Face):
+    """Shows a run as it goes on standard error, and asks there where that is wanted."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self._console = ErrorConsole(quiet=talk.quiet)
+        self._voice = Voice(self._console, progress=talk.progress)
+
+    def planned(self, plan: Digest) -> bool:
+        """Show the plan; on a terminal ask whether to go on."""
+        if not self._asks():
+            for line in (*map(_reading, plan.files), *_since(plan), f"{_size(plan)}; {_left_out(plan)}"):
+                self._voice.say(line)
+            return True
+        show_plan(plan, self._console)
+        if not plan.calls:
+            return True
+        self._console.tell("")
+        return click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
+
+    def again(self, former: str) -> bool:
+        """Ask whether to process content that a former run has processed."""
+        question = f"Run {former} has already processed exactly this content. Process it again?"
+        return self._asks() and click.confirm(question, default=False, err=True)
+
+    def told(self, kind: str, text: str) -> None:
+        """Say it in one line."""
+        self._voice.say(f"{kind}: {text}")
+
+    def watches(self) -> bool:
+        """Unless it is to be quiet."""
+        return self._voice.wants_views
+
+    def began(self) -> None:
+        """From now on a thread does the talking."""
+        self._voice.start()
+
+    def saw(self, view: View) -> None:
+        """Have it shown."""
+        self._voice.show(view)
+
+    def ended(self) -> None:
+        """Say the rest."""
+        self._voice.end()
+
+    def _asks(self) -> bool:
+        return not self._talk.yes and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def show_plan(plan: Digest, console: Speaker) -> None:
+    """The plan as tables for people."""
+    for file in plan.files:
+        for line in (_reading(file), *(f"warning: {file.name}: {warning}" for warning in file.warnings)):
+            console.tell(line)
+    stages = _table("stage", "action", "calls", "devices", title="Plan", right=(2, 3))
+    for stage in plan.stages:
+        stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
+    console.print(stages)
+    for line in (*_since(plan), _size(plan), _left_out(plan)):
+        console.tell(line)
+    if plan.problems:
+        problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
+        for kind in plan.problems:
+            problems.add_row(kind.title, f"{kind.rows:,}", _lines(kind.lines, kind.rows))
+        console.print(problems)
+
+
+def show_end(summary: Summary, talk: Talk) -> None:
+    """The end of a run: on standard output the counts and what to open next, or with --json one line."""
+    fields = summary.fields
+    if fields["stop"]:
+        ErrorConsole().tell(_stopped(fields["stop"]))
+    if talk.json:
+        click.echo(summary.as_json())
+        return
+    if talk.quiet:
+        return
+    console = _Out()
+    if console.is_screen:
+        console.tell("")
+    console.print(_outcomes(summary))
+    for line in _sent(fields):
+        console.tell(line)
+    console.print(Text(_verdict(fields), "bold"), soft_wrap=not console.is_screen)
+    for line in _verified(fields):
+        console.tell(line)
+    console.print(f"See {summary.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    if fields["attention"]:
+        console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_planned(plan: Digest, talk: Talk) -> None:
+    """What `plan` came to, on standard output."""
+    if talk.json:
+        click.echo(json.dumps(plan.as_json(), ensure_ascii=False))
+    else:
+        show_plan(plan, _Out(quiet=talk.quiet))
+
+
+def show_runs(lines: Sequence[RunLine], *, as_json: bool) -> None:
+    """A list of runs, on standard output."""
+    if as_json:
+        click.echo(json.dumps([line.as_json() for line in lines], ensure_ascii=False))
+        return
+    console = _Out()
+    if not lines:
+        console.tell("No runs here.")
+    elif console.is_screen:
+        for line in lines:
+            _show_run(line, console)
+    else:
+        console.width = _NO_LIMIT
+        console.print(_runs_table(lines))
+
+
+def _show_run(line: RunLine, console: Speaker) -> None:
+    """Two lines, for a terminal is too narrow for all of it beside one another."""
+    attention = f", {line.attention:,} want attention" if line.attention else ""
+    console.print(Text.assemble((line.run_id, "bold"), f"  {_minute(line.started_at)}"), soft_wrap=True)
+    console.tell(f"  {line.input}, {_counted(line.rows, 'row')}: {line.state}{attention}")
+    if line.next_step != "nothing":
+        console.print(Text(f"  {line.next_step}", "yellow"), soft_wrap=True)
+
+
+def _runs_table(lines: Sequence[RunLine]) -> Table:
+    """A line for each run, however long, to be searched and cut."""
+    table = _table("started", "run", "input", "rows", "state", "attention", "next", right=(3, 5))
+    for line in lines:
+        attention = f"{line.attention:,}" if line.attention else ""
+        told = (line.input, f"{line.rows:,}", line.state, attention, line.next_step)
+        table.add_row(_minute(line.started_at), line.run_id, *told)
+    for column in table.columns:
+        column.no_wrap = True
+    return table
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
+
+
+def show_check(stop: Stop | None, config: RunConfig) -> None:
+    """How the check went: well on standard output, otherwise on standard error."""
+    if config.talk.json:
+        fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.reason if stop else None}
+        click.echo(json.dumps(fields, ensure_ascii=False))
+    if stop is not None:
+        ErrorConsole().tell(f"Error: {stop.reason}; {stop.advice}")
+    elif not (config.talk.quiet or config.talk.json):
+        click.echo(f"{config.sending.base_url} is there, and it takes this key.")
+
+
+def _outcomes(summary: Summary) -> Table:
+    """The outcomes that occur, with what they mean."""
+    table = _table("outcome", "rows", "attention", "", right=(1, 2))
+    wanting = summary.fields["attentionByOutcome"]
+    for outcome, count in summary.counts.items():
+        if count:
+            attention = f"{wanting[outcome]:,}" if wanting.get(outcome) else ""
+            table.add_row(outcome, f"{count:,}", Text(attention, "bold yellow"), Text(_MEANS[outcome], "dim"))
+    return table
+
+
+def _sent(fields: Mapping[str, Any]) -> Iterator[str]:
+    """What was sent, how fast, and what got in the way."""
+    if not fields["attempts"]:
+        return
+    calls = _counted(fields["calls"], "call")
+    settled = calls if fields["callsSettled"] == fields["calls"] else f"{fields['callsSettled']:,} of {calls} settled"
+    reached = fields["rateReached"]
+    pace = f", {reached:,.1f} a second" if reached and fields["sendingSeconds"] >= _LONG_ENOUGH else ""
+    yield f"{settled}, {_counted(fields['attempts'], 'attempt')} in {duration(fields['sendingSeconds'])}{pace}."
+    refused = sum(event["kind"] == "hold" for event in fields["events"])
+    outages = sum(event["kind"] == "down" for event in fields["events"])
+    if refused or outages:
+        told = (refused and f"asked to wait {_times(refused)}", outages and f"was out of reach {_times(outages)}")
+        yield f"The API {' and '.join(filter(None, told))}; the report shows when."
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _stopped(stop: Mapping[str, str]) -> str:
+    """Why, and what to do; some reasons begin with the word itself."""
+    return f"Stopped: {stop['reason'].removeprefix('stopped ')}; {stop['advice']}."
+
+
+def _verdict(fields: Mapping[str, Any]) -> str:
+    rows, attention = fields["rows"], fields["attention"]
+    return f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention."
+
+
+def _verified(fields: Mapping[str, Any]) -> Iterator[str]:
+    """What asking afterwards brought, if anybody asked."""
+    told = fields.get("verify")
+    if told is None:
+        return
+    rows, missed = told["rows"], told["customersMissed"]
+    asked = f"Asked what {_counted(told['customersAsked'], 'customer')} hold now"
+    settled = f" ({told['rowsSettled']:,} settled by that)" if told["rowsSettled"] else ""
+    yield f"{asked}: {_counted(rows['yes'], 'row')} as their outcome says{settled}, {rows['no']:,} not."
+    if missed:
+        yield f"Of {_counted(missed, 'customer')} the API did not say it: verify the run again."
+
+
+def _reading(file: InputFile) -> str:
+    """How a file was understood."""
+    columns = ", ".join(f'{field} is "{header}"' for field, header in file.columns.items())
+    written = ", ".join(filter(None, (file.encoding, _DELIMITERS.get(file.delimiter, ""))))
+    return f"{file.name} ({written}): {columns}"
+
+
+def _since(plan: Digest) -> Sequence[str]:
+    """What --since-last came to, in a line or none."""
+    return () if plan.since is None else (f"since last: {plan.since['told']}",)
+
+
+def _size(plan: Digest) -> str:
+    shortest = plan.shortest_seconds
+    time = "" if shortest is None else f", {duration(shortest)} or more at {plan.rate}"
+    return (
+        f"{_counted(plan.rows, 'row')}: {_counted(plan.devices, 'device')} of {_counted(plan.customers, 'customer')} "
+        f"in {_counted(plan.calls, 'call')}{time}"
+    )
+
+
+def _left_out(plan: Digest) -> str:
+    unchanged = f"{plan.unchanged:,} unchanged, " if plan.since is not None else ""
+    return f"{unchanged}{_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
+
+
+def _table(*heads: str, right: Sequence[int], title: str | None = None) -> Table:
+    """Columns without lines around them, those of numbers to the right; a title sets it off."""
+    table = Table(*heads, box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="bold")
+    table.title = f"\n{title}" if title else None
+    for column in right:
+        table.columns[column].justify = "right"
+    return table
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _lines(lines: Sequence[int], rows: int) -> str:
+    return ", ".join(map(str, lines)) + (", ..." if rows > len(lines) else "")

@@ -1,0 +1,1 @@
+"""Calls become answers: paced, retried, taken apart, and each attempt in the journal before it leaves."""

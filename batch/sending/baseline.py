@@ -1,0 +1,53 @@
+"""What customers held before this run first wrote to them, so that lost answers can be told exactly.
+
+An answer `alreadyAssigned` after a lost one is this run's own work if the customer did
+not have the device before, and not if they had. Each customer is looked at once, before
+their first call, and the journal keeps it; a customer who could not be looked at is
+attributed as without a baseline: marked, not guessed.
+"""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from batch.model import Answer, Call, Outcome
+from batch.planning.plan import Plan
+from batch.sending.look import Looker
+from batch.storage.journal import Journal
+
+_HELD_AFTER = {Outcome.ASSIGNED: True, Outcome.ALREADY_ASSIGNED: True, Outcome.UNASSIGNED: False}
+
+
+class Baseline:
+    """Knows, or finds out, who held what before a call."""
+
+    def __init__(self, looker: Looker, journal: Journal, plan: Plan) -> None:
+        self._looker = looker
+        self._journal = journal
+        self._plan = plan
+        self._since: dict[tuple[str, str], bool] = {}
+        """Pairs that the run sends several times: what they came to last."""
+        attempted = {plan.customer_of(call) for call, _ in journal.may_act_until()}
+        self._too_late: set[str] = set(plan.customer_names().take(pa.array(sorted(attempted), pa.int64())).to_pylist())
+        """Customers whom the run may have changed: what they hold now is not what they held before."""
+
+    async def before(self, call: Call) -> Mapping[str, bool] | None:
+        """For each device of a call: did its customer hold it before? None when that is not known."""
+        held = self._journal.holdings(call.customer)
+        if held is None:
+            if call.customer in self._too_late:
+                return None
+            self._too_late.add(call.customer)
+            look = await self._looker.look(call.customer)
+            if look is None or look.devices is None:
+                return None
+            held = look.devices
+            await self._journal.held(call.customer, held)
+        return {device: self._since.get((call.customer, device), device in held) for device in call.devices}
+
+    def learn(self, call: Call, answer: Answer) -> None:
+        """Hear what the run itself has changed."""
+        for position, result in answer.results.items():
+            device = call.devices[position]
+            if result.outcome in _HELD_AFTER and self._plan.may_be_sent_again(device):
+                self._since[call.customer, device] = _HELD_AFTER[result.outcome]

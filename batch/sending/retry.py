@@ -1,0 +1,48 @@
+"""Attempts at one request until it is settled or they are spent: the only module that knows tenacity.
+
+Throttling costs nothing here: it is waited for at the gate, by all together. What an
+attempt is and what its results mean is its owner's business.
+"""
+
+from dataclasses import dataclass
+
+import tenacity
+
+from batch import clock
+from batch.sending.traffic import Traffic
+from batch.sending.verdict import LONGEST_BACKOFF, Throttled, TryAgain, backoff
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a request has cost so far."""
+
+    failures: int = 0
+    """Attempts that count: neither throttled nor made while the API was down."""
+    server_errors: int = 0
+
+
+def until_settled(spent: Spent, attempts: int, traffic: Traffic) -> tenacity.AsyncRetrying:
+    """Calls an attempt until its result is no passing fault; gives the last result when attempts are spent.
+
+    A fresh one for each request: shared by several tasks it would mix up their attempts.
+    """
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda result: isinstance(result, TryAgain | Throttled)),
+        stop=lambda _: spent.failures >= attempts,
+        wait=lambda state: _pause(state, spent, traffic),
+        sleep=lambda seconds: clock.sleep_unless(traffic.halt.event, seconds),
+        retry_error_callback=_last_result,
+    )
+
+
+def _pause(state: tenacity.RetryCallState, spent: Spent, traffic: Traffic) -> float:
+    if not isinstance(_last_result(state), TryAgain):
+        return 0.0
+    if traffic.is_down or traffic.spend_retry():
+        return backoff(max(1, spent.failures), clock.jitter())
+    return LONGEST_BACKOFF * (1 + clock.jitter()) / 2
+
+
+def _last_result(state: tenacity.RetryCallState) -> object:
+    return None if state.outcome is None else state.outcome.result()

@@ -1,0 +1,198 @@
+"""The plan carried out: stages one after another, their lanes side by side.
+
+Decides what is sent when, what is held back and when to stop; how a call comes to its
+end is the client's. An assign never overtakes the unassign that it depends on, because
+a stage starts only when the one before has settled.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from batch import clock
+from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
+from batch.planning.plan import Plan
+from batch.sending.baseline import Baseline
+from batch.sending.client import CallEnd, Client
+from batch.sending.tally import Stuck, Tally
+from batch.sending.verdict import CUSTOMER_NOT_FOUND
+from batch.storage.journal import Journal, Settlement
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLimits:
+    """What bounds the work of a run."""
+
+    concurrency: int = 8
+    max_failed: float | None = None
+    """Rows; a share of the input has been worked out by then."""
+    max_new_customers: int | None = None
+    hold: bool = True
+    """Hold assigns whose device may still be with its former owner."""
+    quiet: float = 35.0
+    """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the runner must remember between calls."""
+
+    tally: Tally
+    stuck: Stuck = field(default_factory=Stuck)
+    settled: dict[int, int] = field(default_factory=dict)
+    """Call number to settled devices, from earlier processes."""
+    unknown: set[tuple[int, str]] = field(default_factory=set)
+    """Stage and customer of unassigns that the API answered with: no such customer."""
+    doubts: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
+    """Customer and device to what was last asked of them without an answer, and when that left."""
+
+    def doubt(self, call: Call, positions: Iterable[int], left: float) -> None:
+        """Remember an attempt that may be carried out later than we think."""
+        for at in positions:
+            self.doubts[call.customer, call.devices[at]] = (call.action, left)
+
+
+class Runner:
+    """Carries out one plan."""
+
+    def __init__(
+        self, plan: Plan, journal: Journal, client: Client, limits: RunLimits, baseline: Baseline | None = None
+    ) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._client = client
+        self._halt = client.halt
+        self._limits = limits
+        self._progress = _Progress(Tally(plan.calls))
+        self._baseline = baseline
+        self.on_call: list[Callable[[], None]] = []
+        """Called after each call, on the event loop: must not take long."""
+
+    @property
+    def tally(self) -> Tally:
+        """The totals so far."""
+        return self._progress.tally
+
+    async def run(self, wall: Callable[[], float]) -> None:
+        """Settle every call, or as many as may be settled before the run is halted."""
+        self._recall()
+        self._brake()  # what stopped the process before this one holds until somebody raises it
+        for stage in self._plan.stages():
+            lanes = iter(stage.lanes)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(self._limits.concurrency, len(stage.lanes))):
+                    workers.create_task(self._work(lanes, wall))
+            if self._halt:
+                return
+
+    async def _work(self, lanes: Iterator[range], wall: Callable[[], float]) -> None:
+        """One worker: take the next lane, and settle its calls one after another."""
+        for lane in lanes:
+            for number in lane:
+                if self._halt:
+                    return
+                if self._progress.settled.get(number) == self._plan.size_of(number):
+                    continue
+                call = self._plan.call(number)
+                if (call.stage, call.customer) in self._progress.unknown:
+                    await self._spare(call)
+                else:
+                    await self._settle(call, wall)
+
+    async def _settle(self, call: Call, wall: Callable[[], float]) -> None:
+        await self._let_quiet(call, wall)
+        held = await self._hold_back(call)
+        if held is not None and len(held.results) == len(call.devices):
+            self._book(call, CallEnd((held,), None))
+            return
+        before = None if self._baseline is None else await self._baseline.before(call)
+        end = await self._client.settle(call, before)
+        answers = end.answers if held is None else (held, *end.answers)
+        self._book(call, CallEnd(answers, end.last_doubt))
+
+    def _book(self, call: Call, end: CallEnd) -> None:
+        """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
+        for answer in end.answers:
+            self._learn(call, answer)
+        done = sum(len(answer.results) for answer in end.answers)
+        done += self._progress.settled.get(call.number, 0)
+        self.tally.calls_done += done == len(call.devices)
+        if end.last_doubt is not None:
+            self._progress.doubt(call, range(len(call.devices)), end.last_doubt)
+        self._brake()
+        for hear in self.on_call:
+            hear()
+
+    def _learn(self, call: Call, answer: Answer) -> None:
+        """Hear what an answer means for the calls to come."""
+        self.tally.add(call.customer, answer)
+        if self._baseline is not None:
+            self._baseline.learn(call, answer)
+        if call.action is Action.ASSIGN:
+            return
+        for position, result in answer.results.items():
+            if result.detail == CUSTOMER_NOT_FOUND:
+                self._progress.unknown.add((call.stage, call.customer))
+            else:
+                self._progress.stuck.learn(call.customer, call.devices[position], result.outcome)
+
+    async def _hold_back(self, call: Call) -> Answer | None:
+        """Settle as held the devices of an assign that may still be with a former owner."""
+        nothing_to_hold = call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck)
+        if nothing_to_hold or call.number in self._progress.settled:
+            return None
+        owners = {at: self._progress.stuck.former_owner(call.customer, one) for at, one in enumerate(call.devices)}
+        results = {
+            at: DeviceResult(Outcome.HELD, detail=f"may still be with {owner}: its unassign did not succeed")
+            for at, owner in owners.items()
+            if owner is not None
+        }
+        if not results:
+            return None
+        answer = Answer(results)
+        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        return answer
+
+    async def _spare(self, call: Call) -> None:
+        """The customer is unknown: an unassign need not be sent to learn so again."""
+        result = DeviceResult(Outcome.FAILED, detail=CUSTOMER_NOT_FOUND)
+        answer = Answer(dict.fromkeys(range(len(call.devices)), result))
+        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        self._book(call, CallEnd((answer,), None))
+
+    async def _let_quiet(self, call: Call, wall: Callable[[], float]) -> None:
+        """Before a device goes the other way, let an unanswered attempt at it run out.
+
+        A request that timed out here may still be carried out there, later than the
+        opposite one that follows it.
+        """
+        if not self._progress.doubts:
+            return
+        doubts = (self._progress.doubts.get((call.customer, device)) for device in call.devices)
+        left = max((doubt[1] for doubt in doubts if doubt and doubt[0] is not call.action), default=None)
+        if left is not None:
+            await clock.sleep_unless(self._halt.event, left + self._limits.quiet - wall())
+
+    def _brake(self) -> None:
+        failed, created = self.tally.failed, len(self.tally.new_customers)
+        if self._limits.max_failed is not None and failed > self._limits.max_failed:
+            advice = "look at attention.csv, then raise --max-failed and run the same command again"
+            self._halt.now(Stop(ExitCode.BRAKE, f"{failed} rows have failed, more than --max-failed allows", advice))
+        if self._limits.max_new_customers is not None and created > self._limits.max_new_customers:
+            advice = "look at the new customers, then raise --max-new-customers and run the same command again"
+            why = f"{created} customers were created, more than --max-new-customers allows"
+            self._halt.now(Stop(ExitCode.BRAKE, why, advice))
+
+    def _recall(self) -> None:
+        """Learn what earlier processes of this run have settled."""
+        for settlement in self._journal.settlements():
+            number = settlement.call
+            self._progress.settled[number] = self._progress.settled.get(number, 0) + len(settlement.answer.results)
+            self._learn(self._plan.call(number), settlement.answer)
+        for attempt in self._journal.unclear_attempts():
+            call = self._plan.call(attempt.call)
+            asked = range(len(call.devices)) if attempt.positions is None else attempt.positions
+            self._progress.doubt(call, asked, attempt.started)
+        self.tally.calls_done = sum(
+            done == self._plan.size_of(number) for number, done in self._progress.settled.items()
+        )

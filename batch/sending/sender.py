@@ -1,0 +1,328 @@
+"""The sending part of a run: gate, client and runner put together on one event loop.
+
+Also what can end it early: signals, the deadline and the disk. Whatever does, what is
+under way is given a little time and the journal stays true.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+from batch import clock
+from batch.clock import Clock
+from batch.config import RunConfig
+from batch.errors import DiskError, JournalError
+from batch.interrupt import Interrupt
+from batch.model import ExitCode, Secret, Stop
+from batch.planning.digest import Digest
+from batch.planning.plan import Plan
+from batch.sending.baseline import Baseline
+from batch.sending.client import Client
+from batch.sending.exchange import Exchanger, Post, connected
+from batch.sending.look import Looker
+from batch.sending.outage import DownDetector
+from batch.sending.pacing import Pacer, PacerState
+from batch.sending.progress import View, Watch
+from batch.sending.runner import RunLimits, Runner
+from batch.sending.traffic import Halt, Tell, Traffic
+from batch.storage.journal import Journal
+from batch.storage.lock import client_name, state_folder
+from batch.storage.log import LOGGER
+from batch.verify import Verifier
+
+_GRACE: Final = 3.5
+"""Seconds that calls in flight get after a signal: Airflow kills after five."""
+_MARGIN: Final = 5.0
+"""Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
+_SAVED_EVERY: Final = 1.0
+_LOOK_EVERY: Final = 0.25
+_GO_ON: Final = "run the same command again to go on"
+
+
+class Face:
+    """What a door shows while a run goes on; this one shows nothing and agrees to everything."""
+
+    interrupt: Interrupt | None = None
+    """Through which the door ends the run. None: signals do, as at a terminal."""
+
+    def planned(self, plan: Digest) -> bool:  # noqa: ARG002
+        """The plan is made. Shall it be carried out?"""
+        return True
+
+    def again(self, former: str) -> bool:  # noqa: ARG002
+        """This content was already processed by that run. Shall it be processed again?"""
+        return False
+
+    def told(self, kind: str, text: str) -> None:
+        """Something worth telling happened: a warning, a hold, an outage."""
+
+    def watches(self) -> bool:
+        """Does it want to see how the run gets on?"""
+        return False
+
+    def began(self) -> None:
+        """Sending begins, or asking afterwards: from now on nothing here may keep the event loop waiting."""
+
+    def saw(self, view: View) -> None:
+        """The run as it is now, some times a second; the last one is `over`."""
+
+    def ended(self) -> None:
+        """What began has ended. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be sent, where, and how it is recorded and shown."""
+
+    config: RunConfig
+    plan: Plan
+    journal: Journal
+    face: Face
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The API and the key to it."""
+
+    base_url: str
+    key: Secret
+    transport: httpx2.AsyncBaseTransport | None = None
+
+    @property
+    def name(self) -> str:
+        """A name for files that belong to this base URL and key; gives neither away."""
+        return client_name(self.base_url, self.key.reveal())
+
+
+def send(job: Job, target: Target) -> Stop | None:
+    """Send what of the plan is not settled yet, and verify it where that is wanted.
+
+    None, or why it stopped before the end.
+    """
+    return job.clock.run(_send(job, target))
+
+
+def ask_afterwards(job: Job, target: Target) -> Stop | None:
+    """Ask what the customers of the plan hold now. None, or why it stopped before all were asked."""
+    return job.clock.run(_ask_afterwards(job, target))
+
+
+async def _send(job: Job, target: Target) -> Stop | None:
+    sending = job.config.sending
+    async with _way_to(job, target) as way:
+        client = Client(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
+        baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
+        runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
+        runner.on_call = [way.memory.save_now_and_then]
+        async with _shown(job.face, Watch(runner.tally, way.traffic, sending.rate, job.clock.wall)):
+            await _done(runner.run(job.clock.wall), way.traffic.halt)
+        if sending.verify and not way.traffic.halt:
+            job.journal.note(allSent=True)  # what may stop it from here on is no reason to send again
+            await _verify(job, way)
+    return way.traffic.halt.stop
+
+
+async def _ask_afterwards(job: Job, target: Target) -> Stop | None:
+    async with _way_to(job, target) as way:
+        await _verify(job, way)
+    return way.traffic.halt.stop
+
+
+async def _verify(job: Job, way: "_Way") -> None:
+    sending = job.config.sending
+    verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, sending.concurrency)
+    verifier.on_look = [way.memory.save_now_and_then]
+    async with _shown(job.face, Watch(verifier.tally, way.traffic, sending.rate, job.clock.wall)):
+        await _done(verifier.run(job.clock.wall), way.traffic.halt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way to the API, for all that one process asks of it."""
+
+    post: Post
+    looker: Looker
+    traffic: Traffic
+    memory: "_PacerMemory"
+
+
+@asynccontextmanager
+async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
+    """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
+    sending, halt = job.config.sending, Halt()
+    # An attempt of an earlier process may have had a later deadline than those of this one.
+    job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
+    pacer = Pacer(sending.rate)
+    memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
+    traffic = Traffic(pacer, DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
+    traffic.may_start = lambda: not job.journal.is_short_of_disk
+    async with connected(target.base_url, seconds=sending.timeout, transport=target.transport) as http:
+        exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
+        looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
+        with _deadline(halt, sending.deadline), _heard(job.face, _Ending(halt, exchanger)):
+            memory.recall()
+            yield _Way(exchanger.post, looker, traffic, memory)
+        memory.save()
+    if pacer.found is not None:
+        job.journal.note(rateFound=round(pacer.found, 3))
+
+
+async def _done(work: Awaitable[None], halt: Halt) -> None:
+    """Work until all is done; a disk that refuses the journal is an end like any other."""
+    try:
+        await work
+    except* (DiskError, JournalError) as group:
+        error = group.exceptions[0]
+        halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
+
+
+def _limits(job: Job) -> RunLimits:
+    brakes, sending = job.config.brakes, job.config.sending
+    return RunLimits(
+        concurrency=sending.concurrency,
+        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(len(job.plan.rows)),
+        max_new_customers=brakes.max_new_customers,
+        hold=sending.hold,
+        quiet=job.journal.meta("quiet"),
+    )
+
+
+def _teller(job: Job) -> Tell:
+    def tell(kind: str, text: str, *, aloud: bool = True) -> None:
+        job.journal.event(job.clock.wall(), kind, text)
+        LOGGER.info(text, extra={"kind": kind})
+        if aloud:
+            job.face.told(kind, text)
+
+    return tell
+
+
+@asynccontextmanager
+async def _shown(face: Face, watch: Watch) -> AsyncIterator[None]:
+    """While this lasts the face sees how the run gets on, if it wants to."""
+    face.began()
+    looking = asyncio.create_task(_look(face, watch)) if face.watches() else None
+    try:
+        yield
+    finally:
+        if looking is not None:
+            looking.cancel()
+            face.saw(watch.view(over=True))
+        face.ended()
+
+
+async def _look(face: Face, watch: Watch) -> None:
+    while True:
+        face.saw(watch.view())
+        await clock.sleep(_LOOK_EVERY)
+
+
+class _Ending:
+    """Ends a run early: nothing more leaves, and what is under way gets a little time."""
+
+    def __init__(self, halt: Halt, exchanger: Exchanger) -> None:
+        self._halt = halt
+        self._exchanger = exchanger
+        self.begun = False
+
+    def now(self, why: str) -> None:
+        """End it for this reason, unless it ends already."""
+        self.begun = True
+        self._halt.now(Stop(ExitCode.STOPPED, why, _GO_ON))
+        self._exchanger.hurry(_GRACE)
+
+
+@contextmanager
+def _deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
+    """So many seconds from now the run ends."""
+    loop = asyncio.get_running_loop()
+    stop = Stop(ExitCode.STOPPED, "the deadline has passed", _GO_ON)
+    timer = None if seconds is None else loop.call_later(seconds, halt.now, stop)
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _heard(face: Face, ending: _Ending) -> AbstractContextManager[None]:
+    """Whoever may end the run is heard while this lasts."""
+    return _signals(face, ending) if face.interrupt is None else _interrupts(face.interrupt, ending)
+
+
+@contextmanager
+def _signals(face: Face, ending: _Ending) -> Iterator[None]:
+    """A signal ends the run while this lasts; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted(name: str) -> None:
+        if ending.begun:
+            face.ended()
+            os._exit(ExitCode.STOPPED)
+        face.told("stop", f"{name}: letting calls under way finish; once more ends at once")
+        ending.now(f"stopped by {name}")
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if threading.current_thread() is threading.main_thread():
+        for one in signals:
+            loop.add_signal_handler(one, interrupted, one.name)
+    try:
+        yield
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+@contextmanager
+def _interrupts(interrupt: Interrupt, ending: _Ending) -> Iterator[None]:
+    """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
+    loop = asyncio.get_running_loop()
+    with interrupt.heard_by(lambda: _from_outside(loop, lambda: ending.now(interrupt.reason or "stopped"))):
+        yield
+
+
+def _from_outside(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
+        loop.call_soon_threadsafe(what)
+
+
+class _PacerMemory:
+    """The pacer's state in a file, so that a restart neither bursts nor forgets what the API asked for."""
+
+    def __init__(self, path: Path, pacer: Pacer, wall: Callable[[], float]) -> None:
+        self._path = path
+        self._pacer = pacer
+        self._wall = wall
+        self._saved = -_SAVED_EVERY
+
+    def recall(self) -> None:
+        """Let the pacer go on where the last process with this base URL and key was."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            known = json.loads(self._path.read_bytes())
+            elapsed = self._wall() - float(known.pop("at"))
+            self._pacer.restore(PacerState(**known), elapsed, clock.now())
+
+    def save_now_and_then(self) -> None:
+        """Save, unless that was done just now."""
+        if clock.now() - self._saved >= _SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
+        self._saved = clock.now()
+        state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
+        aside = self._path.with_suffix(".new")  # the lock on this key makes us the only writer
+        with suppress(OSError):
+            aside.touch(mode=0o600)
+            aside.write_text(json.dumps(state))
+            aside.replace(self._path)

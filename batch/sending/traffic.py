@@ -1,0 +1,219 @@
+"""The gate that every attempt passes: rate, holds, outages and the end of the run.
+
+One gate serves all workers. It joins the arithmetic of pacing and outage to the
+running clock; what an attempt is about it does not know.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from batch import clock
+from batch.model import ExitCode, Stop
+from batch.sending.hints import Hint
+from batch.sending.outage import DownDetector
+from batch.sending.pacing import Pacer, Permit
+from batch.sending.verdict import StopRun, Throttled, TryAgain, Verdict
+
+_RETRIES: Final = 50
+"""Retries that may go out, on top of one for each answer, before all of them slow down."""
+
+_CHECK_THE_WAY: Final = "check --base-url and the network, then run the same command again"
+
+_LONGER: Final = 0.2
+"""Part of a pause by which another one has to outlast it to be told as well."""
+_ALOUD: Final = 5.0
+"""Seconds of a pause from which on it is said, and not only put on record."""
+
+
+class Tell(Protocol):
+    """Takes something worth telling."""
+
+    def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:
+        """Put it on record; `aloud` says it to the user too."""
+
+
+class Halt:
+    """The end of a run before its last call; the first reason given is the one that stands."""
+
+    def __init__(self) -> None:
+        self.stop: Stop | None = None
+        self.event = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return self.stop is not None
+
+    def now(self, stop: Stop) -> None:
+        """Let nothing more leave."""
+        if self.stop is None:
+            self.stop = stop
+            self.event.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Leave for one attempt; given back exactly once, through one of the gate's methods."""
+
+    call: int
+    permit: Permit
+    while_down: bool
+    """A probe of an API that seems to be down: does not count against its call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What lets attempts leave, or keeps them from it, at one moment. Times are seconds from then."""
+
+    departures: int
+    """Attempts that left so far."""
+    rate: float
+    """Attempts a second that may leave at present, holds apart."""
+    held_for: float
+    """How long all workers will still wait because the API asked for it; 0 if they need not."""
+    down_for: float | None
+    """How long the API has been down; None while it is up."""
+    next_probe: float | None
+    """While it is down: until one attempt looks whether it is back; None if that is out."""
+    stop: Stop | None
+    """Why nothing more leaves, if so."""
+
+
+class Traffic:
+    """Says when an attempt may leave, and learns from what became of it."""
+
+    def __init__(self, pacer: Pacer, detector: DownDetector, halt: Halt, *, give_up_after: float, tell: Tell) -> None:
+        self._pacer = pacer
+        self._detector = detector
+        self.halt = halt
+        self._give_up_after = give_up_after
+        self.tell = tell
+        self._told_hold = 0.0
+        self.successes = 0
+        self.may_start: Callable[[], bool] = lambda: True
+        """Can another attempt be put on record? Asked before each."""
+        self._retries = _RETRIES
+        self._deaf_since: float | None = None
+        self.heard = False
+        """Has the API given any sign of life?"""
+
+    @property
+    def is_down(self) -> bool:
+        """Does the API seem to be out of reach?"""
+        return self._detector.is_down
+
+    def held_for(self) -> float:
+        """Seconds that all workers will still wait because the API asked for it; 0 if they need not."""
+        now = clock.now()
+        until = self._pacer.held_until(now)
+        return 0.0 if until is None else until - now
+
+    def condition(self) -> Condition:
+        """How things stand, for whoever shows it."""
+        now = clock.now()
+        return Condition(
+            departures=self._pacer.departures,
+            rate=self._pacer.rate(now),
+            held_for=self.held_for(),
+            down_for=self._detector.down_for(now) if self._detector.is_down else None,
+            next_probe=self._detector.next_probe(now),
+            stop=self.halt.stop,
+        )
+
+    async def leave(self, call: int) -> Leave | None:
+        """Wait until an attempt may leave; None when the run ends first."""
+        while not self.halt:
+            now = clock.now()
+            self._look_at_limits(now)
+            wait = self._detector.take(call, now, clock.jitter())
+            if wait <= 0:
+                permit = self._pacer.take(now)
+                if isinstance(permit, Permit):
+                    return Leave(call, permit, self._detector.is_down)
+                wait = permit
+            await clock.sleep_unless(self.halt.event, wait)
+        return None
+
+    async def depart(self) -> Callable[[], None]:
+        """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
+
+        Gives what is to be called when the request really begins to be written.
+        """
+        while (wait := self._pacer.depart(at := clock.now())) > 0:
+            await clock.sleep(wait)
+        return lambda: self._pacer.left_late(at, clock.now())
+
+    def learn(self, leave: Leave, verdict: Verdict | None, hint: Hint) -> None:
+        """Hear what became of an attempt; None is a usable answer."""
+        if isinstance(verdict, Throttled):
+            self._throttled(leave, hint)
+        elif isinstance(verdict, TryAgain) and verdict.counts_as_down:
+            self._failed(leave, verdict.text)
+        else:
+            self._answered(leave, hint)
+        if isinstance(verdict, StopRun):
+            self.halt.now(verdict.stop)
+
+    def end_if_unheard(self, text: str) -> bool:
+        """End the run if the API has never given any sign of life: that is no fault of a single call."""
+        if not self.heard:
+            self.halt.now(Stop(ExitCode.STOPPED, f"the API cannot be reached: {text}", _CHECK_THE_WAY))
+        return not self.heard
+
+    def spend_retry(self) -> bool:
+        """Book a retry; False when retries have come to outnumber answers, and each should wait its longest."""
+        self._retries = max(0, self._retries - 1)
+        return self._retries > 0
+
+    def _answered(self, leave: Leave, hint: Hint) -> None:
+        self._retries = min(_RETRIES, self._retries + 1)
+        now = clock.now()
+        self.successes += 1
+        self._pacer.succeeded(leave.permit, now)
+        self._pacer.heed(hint.quotas, now)
+        if self.held_for() >= _ALOUD:  # a quota that is spent each second is no event
+            self._tell_hold()
+        self._back_up(leave, now)
+
+    def _throttled(self, leave: Leave, hint: Hint) -> None:
+        now = clock.now()
+        self._pacer.throttled(leave.permit, now, hint.wait, clock.jitter())
+        self._back_up(leave, now)
+        self._tell_hold()
+
+    def _tell_hold(self) -> None:
+        """Tell of a pause once; again only if the refusals of attempts under way make it notably longer."""
+        held = self.held_for()
+        until = clock.now() + held
+        if held > 0 and until > self._told_hold + _LONGER * held:
+            self._told_hold = until
+            self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _ALOUD)
+
+    def _failed(self, leave: Leave, text: str) -> None:
+        now = clock.now()
+        was_down = self._detector.is_down
+        self._deaf_since = self._deaf_since or now
+        self._pacer.abandoned(leave.permit, now)
+        self._detector.failed(leave.call, now)
+        if self._detector.is_down and not was_down:
+            self.tell("down", f"the API seems to be down ({text}); probing until it answers")
+
+    def _back_up(self, leave: Leave, now: float) -> None:
+        was_down = self._detector.is_down
+        self._detector.answered(leave.call, now)
+        if was_down:
+            self.tell("up", "the API answers again")
+
+    def _look_at_limits(self, now: float) -> None:
+        """Stop when the API has been down, or asks to be left alone, for too long."""
+        if not self.heard and self._deaf_since is not None and now - self._deaf_since >= self._give_up_after:
+            self.halt.now(Stop(ExitCode.STOPPED, "the API cannot be reached", _CHECK_THE_WAY))
+        if not self.may_start():
+            self.halt.now(Stop(ExitCode.STOPPED, "the disk is full", "make room, then run the same command again"))
+        advice = "run the same command again later"
+        if self._detector.is_down and self._detector.down_for(now) >= self._give_up_after:
+            why = f"the API has been down for {self._detector.down_for(now):.0f} s"
+            self.halt.now(Stop(ExitCode.STOPPED, why, advice))
+        elif self.held_for() > self._give_up_after:
+            why = f"the API asks to wait {self.held_for():.0f} s"
+            self.halt.now(Stop(ExitCode.STOPPED, why, advice))

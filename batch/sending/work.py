@@ -1,0 +1,150 @@
+"""A call under way: what of it is open, what was tried, and how a killed run's call goes on.
+
+The journal's attempts are played back through the same `Split` that made them, so that
+a resumed run asks just what the former one would have asked next.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from batch.model import Answer, Call, DeviceResult, Outcome
+from batch.sending.split import Positions, Split
+from batch.storage.journal import Attempt, Journal
+
+_A_NAME: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
+"""Anything shorter, such as a lone number, may stand in an error text by chance."""
+
+NO_MAXIMUM: Final = 1 << 30
+ANSWERED: Final = "Reply"
+STUBBORN: Final = "Stubborn"
+BLAMED: Final = ("Suspect", STUBBORN)
+TOO_MANY: Final = "TooMany"
+ENDED: Final = "Settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An attempt as the bookkeeping of its call needs it."""
+
+    asked: frozenset[int]
+    started: float
+    may_have_acted: bool
+
+
+@dataclass(slots=True)
+class Work:
+    """A call under way."""
+
+    call: Call
+    split: Split[DeviceResult]
+    tries: list[Try] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    """Those recorded by this process."""
+    held_before: Mapping[str, bool] | None = None
+    """Of each device, did the customer hold it before this run? None: nobody looked."""
+    maximum: int = NO_MAXIMUM
+    """Devices that one request may hold, as far as refusals of this call tell."""
+    successes_before: int = 0
+    """Answers that calls had had when work on this one began."""
+
+    def held(self, position: int) -> bool | None:
+        """Did the customer hold this device before the run? None: not known."""
+        return None if self.held_before is None else self.held_before[self.call.devices[position]]
+
+    def asked_before(self, asked: Iterable[int]) -> tuple[int, int]:
+        """Attempts that held all these positions, and how many of them may have acted unheard."""
+        doubts = [one.may_have_acted for one in self.tries if one.asked.issuperset(asked)]
+        return len(doubts), sum(doubts)
+
+    def each_asked_before(self, positions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Of each position what `asked_before` says of it alone; mostly that is the same of all."""
+        if all(one.asked.issuperset(positions) for one in self.tries):
+            return dict.fromkeys(positions, self.asked_before(positions))
+        return {at: self.asked_before((at,)) for at in positions}
+
+    def last_doubt(self) -> float | None:
+        """When the last attempt left that may have acted unheard; None if all is clear."""
+        return max((one.started for one in self.tries if one.may_have_acted), default=None)
+
+
+def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_have_acted: bool) -> list[Try]:
+    """An attempt, for bookkeeping: what its answer left out may have been done all the same."""
+    tries = [Try(frozenset(asked).difference(omitted), started, may_have_acted)]
+    return [*tries, Try(frozenset(omitted), started, may_have_acted=True)] if omitted else tries
+
+
+def take_up(call: Call, journal: Journal, maximum: int) -> Work:
+    """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
+    everything = tuple(range(len(call.devices)))
+    if not journal.may_know(call.number):
+        return Work(call, Split(everything, maximum))
+    history = journal.attempts_of(call.number)
+    settled = journal.settled_positions(call.number)
+    if not (history or settled):
+        return Work(call, Split(everything, maximum))
+    answered = {attempt: positions for attempt, positions in settled if attempt}
+    tries: list[Try] = []
+    for one in history:
+        asked = everything if one.positions is None else one.positions
+        told = asked if one.verdict != ANSWERED else answered.get(one.number, ())
+        omitted = set(asked).difference(told)
+        tries += tries_of(asked, omitted, one.started, may_have_acted=one.may_have_acted)
+    closed = {position for _, positions in settled for position in positions}
+    still_open = tuple(position for position in everything if position not in closed)
+    split = _played_back(call, history, answered)
+    if split is None or set(split.open()) != set(still_open):
+        split = Split(still_open, maximum)
+    return Work(call, split, tries)
+
+
+def _played_back(call: Call, history: list[Attempt], settled: dict[int, Positions]) -> Split[DeviceResult] | None:
+    """The split after these attempts; None where they do not fit together."""
+    everything = tuple(range(len(call.devices)))
+    largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
+    split: Split[DeviceResult] = Split(everything, largest)
+    for attempt in history:
+        asked = everything if attempt.positions is None else attempt.positions
+        if attempt.verdict not in (ANSWERED, *BLAMED, TOO_MANY, ENDED):
+            continue
+        if split.next() != asked:
+            return None
+        _play(split, call, attempt, (asked, settled.get(attempt.number, ())))
+        split.condemned()
+    return split
+
+
+def _play(split: Split[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]) -> None:
+    asked, answered = positions
+    if attempt.verdict == ANSWERED:
+        split.settled(asked, [position for position in asked if position not in set(answered)])
+    elif attempt.verdict == TOO_MANY:
+        split.too_many(asked, halved(asked), blame(attempt.verdict, attempt.text))
+    elif attempt.verdict == ENDED:
+        split.settled(asked)
+        if len(answered) > len(asked):
+            split.give_up()
+    else:
+        split.refused(asked, blame(attempt.verdict, attempt.text), named(call, asked, attempt.text))
+
+
+def blame(verdict: str | None, text: str) -> DeviceResult:
+    """The outcome of devices that a refusal settles. What the API failed on may be done all the same."""
+    return DeviceResult(Outcome.UNCONFIRMED if verdict == STUBBORN else Outcome.FAILED, detail=text)
+
+
+def halved(asked: Positions) -> int:
+    """The largest number of devices to ask for when so many were too many."""
+    return max(1, len(asked) // 2)
+
+
+def named(call: Call, asked: Positions, text: str) -> Positions:
+    """The positions whose identifiers stand in an error text, as words of their own."""
+    return tuple(
+        position
+        for position in asked
+        if _A_NAME.match(call.devices[position])
+        and call.devices[position] in text
+        and re.search(rf"(?<!\w){re.escape(call.devices[position])}(?!\w)", text)
+    )

@@ -1,0 +1,1 @@
+"""The embedded stand-in for the Telemetron API, to try things out and to test against."""

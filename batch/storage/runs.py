@@ -1,0 +1,105 @@
+"""The runs under a reports folder: when, what, in which state, and what to do next."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any, Final
+
+from batch.clock import iso
+from batch.errors import JournalError
+from batch.storage.journal import Journal
+from batch.storage.lock import is_held
+
+JOURNAL: Final = "journal.sqlite3"
+LOCK: Final = "run.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run, for a list of them."""
+
+    run_id: str
+    started_at: str
+    input: str
+    rows: int
+    state: str
+    """running, finished, stopped, interrupted (its process died) or unreadable."""
+    attention: int | None
+    exit_code: int | None
+    next_step: str
+
+    def as_json(self) -> dict[str, Any]:
+        """By the names of the JSON document."""
+        return {
+            "runId": self.run_id,
+            "startedAt": self.started_at,
+            "input": self.input,
+            "rows": self.rows,
+            "state": self.state,
+            "attention": self.attention,
+            "exitCode": self.exit_code,
+            "nextStep": self.next_step,
+        }
+
+
+def list_runs(reports_dir: Path) -> list[RunLine]:
+    """All runs under the folder, the newest first."""
+    lines = [_line(path.parent) for path in reports_dir.glob(f"*/{JOURNAL}")]
+    return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
+
+
+def _line(folder: Path) -> RunLine:
+    if is_held(folder / LOCK):
+        # Its journal is being written: what the last process left says what it is.
+        return _from(folder, _summary(folder), "running", "wait for it")
+    try:
+        journal = Journal(folder / JOURNAL)
+    except JournalError as exc:
+        return RunLine(folder.name, "", "", 0, "unreadable", None, None, str(exc))
+    try:
+        fields = journal.meta("summary") or {}
+        if fields and journal.meta("endedAt") is not None:
+            return _ended(folder, fields)
+        begun = {"startedAt": iso(journal.meta("startedAt")), "input": _input(journal.meta("inputs", []))}
+        return _from(folder, begun, "interrupted", _resume(folder))
+    finally:
+        journal.close()
+
+
+def _ended(folder: Path, fields: Mapping[str, Any]) -> RunLine:
+    if fields["state"] == "stopped":
+        return _from(folder, fields, "stopped", _resume(folder))
+    return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
+
+
+def _resume(folder: Path) -> str:
+    """The command that goes on with the run; where it is not under the usual folder, by its path."""
+    return f"telemetron-batch resume {folder.name if folder.parent == Path('reports') else quote(str(folder))}"
+
+
+def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunLine:
+    told = fields.get("input", {})
+    return RunLine(
+        run_id=folder.name,
+        started_at=fields.get("startedAt", ""),
+        input=told.get("name", ""),
+        rows=told.get("rows", 0),
+        state=state,
+        attention=fields.get("attention"),
+        exit_code=fields.get("exitCode") if state in ("finished", "stopped") else None,
+        next_step=next_step,
+    )
+
+
+def _input(inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return fields
