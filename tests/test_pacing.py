@@ -145,6 +145,20 @@ def test_a_late_timer_costs_no_throughput_even_for_one_worker_at_a_high_rate():
     assert pacer.departures >= 1_900
 
 
+@pytest.mark.parametrize(("window", "allowance"), [(0.5, 0.025), (10.0, 0.25), (60.0, 0.5)])
+def test_a_fortieth_of_the_window_is_allowed_for_the_network_but_at_least_25_and_at_most_500_ms(window, allowance):
+    pacer = Pacer(Rate(1, window))
+    leave(pacer, 0.0)
+    assert pacer.take(window) == pytest.approx(allowance)
+
+
+def test_whoever_asks_again_at_the_very_moment_told_may_leave():
+    pacer = Pacer(Rate(1))
+    leave(pacer, 0.0)
+    assert pacer.take(0.0) == 1.025
+    assert isinstance(pacer.take(1.025), Permit)
+
+
 def test_a_limit_of_very_many_keeps_a_bounded_log_and_its_rate():
     pacer = Pacer(Rate(36_000, 3_600))
     assert pacer._schedule._log.maxlen == 9_000
@@ -216,10 +230,20 @@ def test_nobody_leaves_earlier_than_the_server_asked():
     assert now >= 31
 
 
-def test_jitter_makes_a_hold_longer_by_a_second_at_most():
+@pytest.mark.parametrize(("asked", "more"), [(300.0, 1.0), (20.0, 1.0), (8.0, 0.4)])
+def test_chance_makes_a_hold_that_was_asked_for_longer_by_a_twentieth_and_a_second_at_most(asked, more):
     pacer = Pacer(Rate(10))
-    refused(pacer, wait=300.0, jitter=0.999)
-    assert 301 < pacer.held_until(1.0) <= 302
+    refused(pacer, wait=asked, jitter=0.999)
+    assert pacer.held_until(1.0) - 1.0 == pytest.approx(asked + more, abs=0.002)
+
+
+def test_chance_spreads_a_hold_of_our_own_between_half_of_it_and_all():
+    holds = []
+    for jitter in 0.0, 0.5, 0.999:
+        pacer = Pacer(Rate(10))
+        refused(pacer, jitter=jitter)
+        holds.append(pacer.held_until(1.0) - 1.0)
+    assert holds == pytest.approx([0.125, 0.1875, 0.25], rel=0.01)
 
 
 def test_a_hold_that_begins_while_workers_sleep_holds_them():
@@ -237,16 +261,40 @@ def test_a_wait_of_hours_is_told_to_whoever_asks():
     assert pacer.held_until(2.0) == 86_401
 
 
-def test_one_probe_leaves_after_a_hold_and_the_others_wait_for_it():
+@pytest.mark.parametrize("begins", [0.0, 1_000_000.0])
+def test_one_probe_leaves_after_a_hold_and_the_others_wait_for_it_wherever_the_clock_begins(begins):
     pacer = Pacer(Rate(10))
-    refused(pacer, wait=2.0)
-    probe, now = leave(pacer, 3.0)
+    permit, _ = leave(pacer, begins)
+    pacer.throttled(permit, begins + 1, 2.0, 0.0)
+    probe, now = leave(pacer, begins + 3)
     assert probe.probe
     assert all(isinstance(pacer.take(now + later), float) for later in (0.0, 1.0, 5.0))
     assert pacer.held_until(now + 5) == now + 5
     pacer.succeeded(probe, now + 6)
     assert pacer.held_until(now + 6) is None
     assert not leave(pacer, now + 6)[0].probe
+
+
+@pytest.mark.parametrize(("found", "gap"), [(5.0, 1 / 4.5), (0.1, 1.0)])
+def test_after_a_probe_that_was_let_through_the_next_leaves_a_gap_later_but_within_a_second(found, gap):
+    pacer = Pacer(Rate.AUTO)
+    pacer.restore(PacerState(hold=20.0, plateau=found), 0.0, 0.0)
+    probe, now = leave(pacer, 0.0)
+    pacer.succeeded(probe, now + 30)
+    assert pacer.take(now + 30) == pytest.approx(gap)
+
+
+def test_after_a_probe_that_was_let_through_the_next_hold_is_short_again():
+    pacer, now = Pacer(Rate(10)), 1.0
+    refused(pacer)
+    for _ in range(4):
+        probe, now = leave(pacer, now)
+        pacer.throttled(probe, now, None, 0.0)
+    probe, now = leave(pacer, now)
+    pacer.succeeded(probe, now)
+    permit, now = leave(pacer, now)
+    pacer.throttled(permit, now, None, 0.0)
+    assert pacer.held_until(now) == pytest.approx(now + 0.125)
 
 
 def test_a_probe_that_is_refused_makes_the_next_hold_longer_up_to_eight_seconds():
