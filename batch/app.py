@@ -28,6 +28,7 @@ from batch.input.load import Loaded, load
 from batch.input.stored import find_stored, reading
 from batch.interrupt import Interrupt
 from batch.model import ACTIONS, ExitCode, PlanOptions, Secret, Stop
+from batch.options import BY_KEY
 from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.planning.digest import Digest, digest
 from batch.planning.past import Delta, asker, compare
@@ -388,7 +389,8 @@ def _check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     was = journal.meta("shape")
     differing = [name for name, value in _shape(config).items() if was.get(name) != value]
     if differing:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(set(differing)))
+        keys = (name if name in BY_KEY else name.removesuffix("s") for name in sorted(differing))
+        names = ", ".join(f"--{BY_KEY[key].name}" for key in keys)
         raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
     if not config.files:
         return

@@ -32,7 +32,7 @@ _PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 def _click_option(option: Option) -> Callable[[F], F]:
     """An option as click knows it; its text is read later, together with all others."""
     names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
-    shown = f" [default: {option.default}]" if option.metavar and option.default is not None else ""
+    shown = f" [default: {option.default_text}]" if option.metavar and option.default_text else ""
     if not option.metavar:
         return click.option(*names, option.key, is_flag=True, default=None, help=option.help)
     return click.option(
@@ -142,9 +142,13 @@ class _OneLine(click.Group):
             signal.signal(signal.SIGTERM, _interrupted)  # before sending begins, as Ctrl-C
         try:
             code = run(*args, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as exc:
+            click.echo(exc.format_message(), err=True)
+            sys.exit(ExitCode.NOT_STARTED)
         except click.UsageError as exc:
             command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
-            _complain(f"Error: {exc.format_message()} See {command} --help.")
+            told = " ".join(exc.format_message().split())
+            _complain(f"Error: {told.removesuffix('.')}. See {command} --help.")
             sys.exit(ExitCode.NOT_STARTED)
         except click.ClickException as exc:
             _complain(f"Error: {exc.format_message()}")
@@ -188,8 +192,10 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
+        planned = app.make_plan(config)
         with _if_anyone_listens():
-            terminal.show_planned(app.make_plan(config), config.talk)
+            terminal.show_planned(planned, config.talk)
+    raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
 @main.command("resume")
@@ -212,8 +218,8 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 
 
 @main.command("verify")
-@click.argument("run")
-@click.option("--reports-dir", default="reports", metavar="DIR", help="Folder under which each run has its folder.")
+@click.argument("run", shell_complete=completion.runs)
+@_REPORTS_DIR
 @click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
 def verify_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
@@ -309,7 +315,7 @@ def init_command(file: str, **flags: Any) -> None:
 
 
 @main.command("completion")
-@click.argument("shell", type=click.Choice(completion.SHELLS))
+@click.argument("shell", metavar="SHELL", type=click.Choice(completion.SHELLS))
 def completion_command(shell: str) -> None:
     """Print what SHELL reads in to complete commands, options and files at the Tab key."""
     with _if_anyone_listens():

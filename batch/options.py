@@ -76,6 +76,16 @@ class Option:
         return self.name in _DESCRIBING
 
     @property
+    def default_text(self) -> str:
+        """The default as it would be given; empty if there is none."""
+        if not isinstance(self.default, float):
+            return "" if self.default is None else str(self.default)
+        for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60)):
+            if self.default and self.default % seconds == 0:
+                return f"{self.default / seconds:g}{unit}"
+        return f"{self.default:g}"
+
+    @property
     def variable(self) -> str:
         """The name in the environment."""
         return f"TELEMETRON_{self.key.upper()}"

@@ -14,12 +14,7 @@ README = Path(__file__).parent.parent / "README.md"
 def _default(option: Option) -> str:
     if not option.metavar:
         return "off"
-    if option.default is None:
-        return ""
-    seconds = {"give-up-after": "15m", "wait": "0", "full-every": "7d"}
-    return (
-        f"`{seconds.get(option.name, f'{option.default:g}' if isinstance(option.default, float) else option.default)}`"
-    )
+    return option.default_text and f"`{option.default_text}`"
 
 
 def _option(option: Option) -> str:

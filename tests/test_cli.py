@@ -131,6 +131,21 @@ def test_an_empty_file_has_its_exit_code(tmp_path: Path) -> None:
     assert run(str(path), "--empty-exit-code", "99").exit_code == 99
 
 
+def test_plan_gives_an_empty_file_the_same_exit_code(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS.splitlines()[0])
+    assert call("plan", path).exit_code == 2
+    assert call("plan", path, "--allow-empty").exit_code == 0
+    assert call("plan", path, "--empty-exit-code", "99").exit_code == 99
+
+
+def test_a_refusal_of_other_options_names_them_as_they_are_given(rows: str) -> None:
+    run(rows)
+    ended = run(rows, "--column", "action=action", "--action-word", "RET=unassign", "--chunk-size", "7")
+    assert ended.exit_code == 2
+    assert "other options (--action-word, --chunk-size, --column)" in ended.stderr
+
+
 def test_options_come_from_the_environment_too(rows: str) -> None:
     ended = run(rows, "--json", TELEMETRON_TOLERATE="invalid", TELEMETRON_CHUNK_SIZE="1")
     assert ended.exit_code == 0
@@ -156,6 +171,7 @@ def test_check_says_where_it_cannot_get_through() -> None:
     assert ended.exit_code == 3
     assert json.loads(ended.stdout)["ok"] is False
     assert ended.stderr.startswith("Error: the API cannot be reached")
+    assert ended.output.endswith(ended.stdout)  # what is made for programs comes last
 
 
 def test_check_says_when_all_is_well() -> None:
@@ -176,11 +192,25 @@ def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
     assert (changed.exit_code, "another input" in changed.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["run", "x.csv", "--nope"], ["frobnicate"]])
+@pytest.mark.parametrize("arguments", [["run"], ["run", "x.csv", "--nope"], ["frobnicate"], ["completion"]])
 def test_a_usage_error_is_one_line_too(arguments: list[str]) -> None:
     ended = call(*arguments)
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert "--help" in ended.stderr
+
+
+def test_no_command_shows_what_there_is() -> None:
+    ended = call()
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("Usage: ")
+    assert "Commands:" in ended.stderr
+
+
+def test_help_shows_durations_as_they_are_given() -> None:
+    told = " ".join(call("run", "--help").stdout.split())
+    assert "before the run stops. [default: 15m]" in told
+    assert "Total deadline of one attempt. [default: 30]" in told
+    assert "last full run is older. [default: 7d]" in told
 
 
 def test_with_json_an_error_is_a_line_of_json_as_well(tmp_path: Path) -> None:

@@ -190,12 +190,12 @@ def _minute(moment: str) -> str:
 
 def show_check(stop: Stop | None, config: RunConfig) -> None:
     """How the check went: well on standard output, otherwise on standard error."""
+    if stop is not None:
+        ErrorConsole().tell(f"Error: {stop.reason}; {stop.advice}")
     if config.talk.json:
         fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.reason if stop else None}
         click.echo(json.dumps(fields, ensure_ascii=False))
-    if stop is not None:
-        ErrorConsole().tell(f"Error: {stop.reason}; {stop.advice}")
-    elif not (config.talk.quiet or config.talk.json):
+    elif stop is None and not config.talk.quiet:
         click.echo(f"{config.sending.base_url} is there, and it takes this key.")
 
 
