@@ -193,6 +193,7 @@ def test_undo_brings_back_what_the_api_held_before(world: World) -> None:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 @example(World(A_TO_B_TO_C, HAD, events=[Says(400, {"error": "The customer is locked"})]))
+@example(World([(A, "SN-1", "unassign"), (A, "SN-1", "assign")]))
 @example(
     World(
         [(A, "\tSN-1", "assign"), (A, '="0012"', "assign")], events=[Says(400, {"error": "The customer is locked"})] * 9
@@ -207,21 +208,66 @@ def test_attention_fed_back_settles_just_the_rows_that_wanted_it(world: World) -
         if not wanting:
             return
         fed = desk.run(str(ran.folder / "attention.csv"), run_id="fed", **world.options())
+        late = [is_overtaken(row, ran.rows) for row in wanting]
         assert [pair_of(row) for row in fed.rows] == [pair_of(row) for row in wanting]
-        assert [row["action"] for row in fed.rows] == [row["action"] for row in wanting]
+        asked = ["" if so else row["action"] for so, row in zip(late, wanting, strict=True)]
+        assert [row["action"] for row in fed.rows] == asked
         sent = [row for row in fed.rows if row["outcome"] != "invalid"]
         assert {row["outcome"] for row in sent} <= {*SETTLED}
-        assert [row["outcome"] == "invalid" for row in fed.rows] == [row["outcome"] == "invalid" for row in wanting]
+        unsent = [so or row["outcome"] == "invalid" for so, row in zip(late, wanting, strict=True)]
+        assert [row["outcome"] == "invalid" for row in fed.rows] == unsent
         wanted = {pair_of(row): row["action"] == "assign" for row in sent}
         assert {(one.customer, device) for one in desk.server.seen[seen:] for device in one.devices} <= {*wanted}
         assert holdings(desk) - {*wanted} == after - {*wanted}
         assert holdings(desk) & {*wanted} == {pair for pair, held in wanted.items() if held}
 
 
+# Rows that later ones have overtaken
+
+NOT_FOUND = [(A, "SN-1", "unassign"), (A, "SN-1", "assign")]
+"""The first row fails, for the customer is not known yet; the second creates them."""
+
+
+def test_what_a_later_row_has_overtaken_is_not_undone_by_feeding_attention_back(desk: Desk) -> None:
+    ran = desk.run([*NOT_FOUND, (B, "SN-2", "unassign")])
+    assert ran.outcomes == ["failed", "assigned", "failed"]
+    wanting = read(ran.folder / "attention.csv")
+    assert [(row["customerEmail"], row["deviceIdentifier"], row["action"]) for row in wanting] == [
+        (A, "SN-1", ""),
+        (B, "SN-2", "unassign"),
+    ]
+    assert "overtaken: a later row" in wanting[0]["detail"]
+    assert wanting[1]["detail"] == ran.rows[2]["detail"]
+    assert (ran.summary.exit_code, ran.json["attention"]) == (1, 2)
+    fed = desk.run(str(ran.folder / "attention.csv"), run_id="fed")
+    assert fed.outcomes == ["invalid", "failed"]
+    assert [*desk.server.fleet.devices_of(A)] == ["SN-1"]
+
+
+def test_an_overtaken_row_is_done_all_the_same_when_a_person_names_its_action(desk: Desk) -> None:
+    ran = desk.run(NOT_FOUND)
+    path = ran.folder / "attention.csv"
+    path.write_text(path.read_text().replace('"SN-1",""', '"SN-1","unassign"'))
+    assert desk.run(str(path), run_id="fed").outcomes == ["unassigned"]
+
+
+def test_only_what_is_where_it_should_be_overtakes(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(400, {"error": "The customer is locked"})
+    ran = desk.run([(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")])
+    assert [row["action"] for row in read(ran.folder / "attention.csv")] == ["assign", "unassign", "assign"]
+
+
 def is_wanting(row: dict[str, str]) -> bool:
     if row["outcome"] == "skipped":
         return row["action"] == "assign"
     return row["outcome"] not in SETTLED
+
+
+def is_overtaken(row: dict[str, str], rows: list[dict[str, str]]) -> bool:
+    """Is a later row of the same customer and device where it should be?"""
+    of_pair = [one for one in rows if pair_of(one) == pair_of(row) and one["outcome"] not in ("duplicate", "invalid")]
+    fine = [int(one["line"]) for one in of_pair if not is_wanting(one)]
+    return row["outcome"] != "invalid" and int(row["line"]) < max(fine, default=0)
 
 
 def remove_causes(desk: Desk) -> None:

@@ -194,6 +194,21 @@ class Reconciliation:
         wanting = self.attention()
         return self._counted(lambda rows: wanting[rows])
 
+    def overtaken(self) -> npt.NDArray[np.bool_]:
+        """For each row: does it want attention although a later row of its customer and device does not?
+
+        To do such a row after all would undo the later one.
+        """
+        wanting = self.attention()
+        rows, pair = self.plan.rows_of_pairs(np.flatnonzero(wanting))
+        pairs, of = np.unique(pair, return_inverse=True)
+        last_fine = np.full(len(pairs), -1)
+        fine = ~wanting[rows]
+        np.maximum.at(last_fine, of[fine], rows[fine])
+        found = np.zeros(len(wanting), dtype=bool)
+        found[rows] = wanting[rows] & (rows < last_fine[of])
+        return found
+
     def unclear(self) -> npt.NDArray[np.bool_]:
         """For each row: may this run have changed what the API holds, without anybody knowing?"""
         said = [pc.match_substring(self.details, words) for words in (MAYBE_OURS, MAYBE_DONE)]

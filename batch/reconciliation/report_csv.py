@@ -39,6 +39,7 @@ _TOLD: Final = (
     "httpStatus",
     "answeredAt",
 )
+_OVERTAKEN: Final = "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
 _WORDS: Final = pa.array([*map(str, ACTIONS)])
 
 
@@ -101,28 +102,33 @@ def _told(report: Report) -> tuple[str, ...]:
 
 
 def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) -> Iterator[list[pa.Array]]:
-    wanted = report.books.attention()
+    wanted, overtaken = report.books.attention(), report.books.overtaken()
     first = 0
     for block in blocks:
-        rows = wanted[first : first + block.keys.num_rows]
-        if rows.any():
-            outcome = report.books.outcomes_of(slice(first, first + block.keys.num_rows))
-            columns = [*_correctable(report, block, own), outcome, report.books.details_of(block, first)]
-            yield [column.filter(pa.array(rows)) for column in columns]
+        rows = slice(first, first + block.keys.num_rows)
+        if wanted[rows].any():
+            late = pa.array(overtaken[rows])
+            detail = report.books.details_of(block, first)
+            detail = pc.if_else(late, pc.binary_join_element_wise(detail, _OVERTAKEN, "; "), detail)
+            columns = [*_correctable(report, block, own, late), report.books.outcomes_of(rows), detail]
+            yield [column.filter(pa.array(wanted[rows])) for column in columns]
         first += block.keys.num_rows
 
 
-def _correctable(report: Report, block: RowBlock, own: Sequence[Header]) -> list[pa.Array]:
-    """The cells as written, but no keys of a row with the wrong number of cells.
+def _correctable(report: Report, block: RowBlock, own: Sequence[Header], overtaken: pa.Array) -> list[pa.Array]:
+    """The cells as written, but no keys of a row with the wrong number of cells, and no action of an overtaken one.
 
-    Filled up or cut to the header's width such a row might pass for a good one, with
-    another column's text for its device. `detail` holds it as it was.
+    Filled up or cut to the header's width the former might pass for a good one, with
+    another column's text for its device; `detail` holds it as it was. The latter, fed back
+    as it is, would undo what the later row did; so it needs a person to name its action.
     """
     shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))
-    keys = _key_headers(report.files)
+    blank = dict.fromkeys(_key_headers(report.files), shifted)
+    action = "action" if len(report.files) > 1 else report.files[0].columns.get("action", "")
+    blank[action, 0] = pc.or_(shifted, overtaken)
     columns = _cells(report, block, own)
     return [
-        pc.if_else(shifted, "", column) if header in keys else column
+        pc.if_else(blank[header], "", column) if header in blank else column
         for header, column in zip(own, columns, strict=True)
     ]
 
