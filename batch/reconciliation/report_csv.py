@@ -39,7 +39,9 @@ _TOLD: Final = (
     "httpStatus",
     "answeredAt",
 )
-_OVERTAKEN: Final = "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
+_OVERTAKEN: Final = (
+    "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
+)
 _WORDS: Final = pa.array([*map(str, ACTIONS)])
 
 
