@@ -47,22 +47,24 @@ def worst(courses: list[Course]) -> float:
 # The last two columns: the share to be used without Retry-After, and with it. A Retry-After of one second, the least
 # that can be told, where a tenth of it would do, costs what no pacing can win back.
 GRID = [
-    ("fixed 20 a second", fixed(20, 1), 20, 0.90, 0.80),
-    ("fixed 50 a second", fixed(50, 1), 50, 0.88, 0.78),
-    ("fixed 100 a second", fixed(100, 1), 100, 0.85, 0.74),
-    ("sliding 20 a second", sliding(20, 1), 20, 0.88, 0.80),
-    ("sliding 50 a second", sliding(50, 1), 50, 0.84, 0.78),
-    ("sliding 100 a second", sliding(100, 1), 100, 0.80, 0.72),
-    ("bucket of 20, 20 a second", bucket(20, 20), 20, 0.97, 0.95),
-    ("bucket of 20, 50 a second", bucket(50, 20), 50, 0.97, 0.80),
-    ("bucket of 20, 100 a second", bucket(100, 20), 100, 0.93, 0.65),
-    ("bucket of 5, 20 a second", bucket(20, 5), 20, 0.95, 0.83),
-    ("nginx, 20 a second", bucket(20, 1), 20, 0.70, 0.60),
-    ("sliding 250 in 5 s", sliding(250, 5), 50, 0.82, 0.84),
-    ("fixed 250 in 5 s", fixed(250, 5), 50, 0.85, 0.90),
-    ("sliding 100 in 5 s", sliding(100, 5), 20, 0.88, 0.87),
-    ("sliding 600 in a minute", sliding(600, 60), 10, 0.90, 0.90),
-    ("fixed 600 in a minute", fixed(600, 60), 10, 0.95, 0.95),
+    ("fixed 20 a second", fixed(20, 1), 20, 0.94, 0.86),
+    ("fixed 50 a second", fixed(50, 1), 50, 0.92, 0.80),
+    ("fixed 100 a second", fixed(100, 1), 100, 0.92, 0.75),
+    ("sliding 20 a second", sliding(20, 1), 20, 0.90, 0.86),
+    ("sliding 50 a second", sliding(50, 1), 50, 0.86, 0.80),
+    ("sliding 100 a second", sliding(100, 1), 100, 0.80, 0.74),
+    ("bucket of 20, 20 a second", bucket(20, 20), 20, 0.98, 0.96),
+    ("bucket of 20, 50 a second", bucket(50, 20), 50, 0.98, 0.81),
+    ("bucket of 20, 100 a second", bucket(100, 20), 100, 0.96, 0.68),
+    ("bucket of 5, 20 a second", bucket(20, 5), 20, 0.96, 0.85),
+    ("bucket of 5, 50 a second", bucket(50, 5), 50, 0.92, 0.74),
+    ("bucket of 5, 100 a second", bucket(100, 5), 100, 0.79, 0.56),
+    ("nginx, 20 a second", bucket(20, 1), 20, 0.81, 0.74),
+    ("sliding 250 in 5 s", sliding(250, 5), 50, 0.84, 0.86),
+    ("fixed 250 in 5 s", fixed(250, 5), 50, 0.92, 0.96),
+    ("sliding 100 in 5 s", sliding(100, 5), 20, 0.91, 0.87),
+    ("sliding 600 in a minute", sliding(600, 60), 10, 0.93, 0.98),
+    ("fixed 600 in a minute", fixed(600, 60), 10, 0.97, 0.98),
 ]
 
 
@@ -75,7 +77,7 @@ def test_a_thousand_calls_use_an_unknown_limit_and_are_seldom_refused(server, pe
         run(Pacer(Rate(1_000)), world(server(seed), seed, retry_after=retry_after), calls=1_000) for seed in SEEDS
     ]
     assert mean_use(courses, per_second) >= (told if retry_after else silent)
-    assert sum(course.refusal_share for course in courses) / len(courses) <= 0.035
+    assert sum(course.refusal_share for course in courses) / len(courses) <= 0.033
     assert worst(courses) <= 0.05
 
 
