@@ -481,6 +481,13 @@ def test_the_tighter_of_two_quotas_holds_and_that_of_a_day_is_not_spread():
     assert pacer.rate(11.0) == 10
 
 
+@pytest.mark.parametrize(("left", "renewed_in", "rate"), [(3, 0.5, 6.0), (12, 120.0, 0.1), (12, 121.0, 10.0)])
+def test_a_quota_of_up_to_two_minutes_is_spread_and_one_of_longer_is_not(left, renewed_in, rate):
+    pacer = Pacer(Rate(10))
+    pacer.heed([(left, renewed_in)], 0.0)
+    assert pacer.rate(0.0) == pytest.approx(rate)
+
+
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0, 1e9)), max_size=5))
 def test_a_hint_never_makes_us_faster(quotas):
     pacer = Pacer(Rate(10))
