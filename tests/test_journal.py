@@ -377,6 +377,15 @@ def test_a_draft_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
         JournalDraft(tmp_path / "no" / "journal.sqlite3")
 
 
+def test_who_writes_takes_away_the_reserve_that_a_killed_process_left(path: Path) -> None:
+    reserve = path.with_name("reserve")
+    reserve.write_bytes(b"0")
+    journal = Journal(path)
+    journal.note(endedAt=1.0)
+    journal.close()
+    assert not reserve.exists()
+
+
 def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path: Path, journal: Journal) -> None:
     run(journal.settled(Settlement(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     log = path.with_name(path.name + "-wal").stat().st_size

@@ -216,8 +216,8 @@ class Journal:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-            self._reserve.give_back()
         if self._has_written:
+            self._reserve.give_back()  # also one that a killed process left
             with suppress(sqlite3.Error):  # a full disk: the log is read just as well
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
