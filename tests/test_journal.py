@@ -393,3 +393,17 @@ def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path
         assert len([*reader.settlements()]) == 1
     assert "reserve" in names(path.parent)
     assert path.with_name(path.name + "-wal").stat().st_size == log > 0
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN])
+def test_a_disk_too_full_to_read_on_is_not_called_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full(_: Path) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr("batch.storage.journal._connect", full)
+    with pytest.raises(DiskError, match="make room"):
+        Journal(path)

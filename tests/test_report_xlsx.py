@@ -18,7 +18,7 @@ from python_calamine import CalamineWorkbook
 from batch import app
 from batch.errors import DiskError
 from batch.model import Answer, DeviceResult, Outcome
-from batch.reconciliation import report_xlsx
+from batch.reconciliation import outputs, report_xlsx
 from batch.reconciliation.reconcile import Books
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
@@ -283,6 +283,20 @@ def test_a_report_makes_it_for_a_run_that_had_none(desk: Desk) -> None:
     folder = desk.run([(A, "SN-1", "assign")]).folder
     app.report(folder, xlsx=True)
     assert sheets(folder / "reconciliation.xlsx")["Reconciliation"] == read(folder / "reconciliation.csv")
+
+
+def test_the_summary_lists_it_only_when_it_is_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise DiskError("the disk is full")
+
+    ran = desk.run([(A, "SN-1", "assign")])
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs, "write_xlsx", full)
+        with pytest.raises(DiskError):
+            app.report(ran.folder, xlsx=True)
+    assert "reconciliation.xlsx" not in ran.json["files"]
+    assert app.report(ran.folder, xlsx=True).fields == ran.json
+    assert "reconciliation.xlsx" in ran.json["files"]
 
 
 def test_one_that_stands_there_is_brought_up_to_date_when_a_run_goes_on(desk: Desk) -> None:

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 
 from batch.clock import iso
 from batch.config import RunConfig
-from batch.errors import JournalError
+from batch.errors import DiskError, JournalError
 from batch.model import InputFile
 from batch.planning.since import IntArray, Known, Origin, Standing, left_out, unpacked
 from batch.rows import KEY_SCHEMA, VALID, Rows
@@ -108,7 +108,7 @@ def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
         if last.began > asked_by.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
         known = _known(last, others)
-    except JournalError as exc:
+    except (JournalError, DiskError) as exc:
         return Delta(nothing, (), f"{sent}{exc.what}; move its folder away if it is of no use")
     settled, origins = _used(left_out(rows, known), known.origins)
     if asked_by.now - last.full_at >= full_every * _SLACK:

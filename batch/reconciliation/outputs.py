@@ -101,11 +101,19 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
     write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
-    with written_whole(folder / "summary.json") as file:
-        file.write(json.dumps(summary.fields, ensure_ascii=False, indent=2).encode() + b"\n")
+    _write_summary(summary)
     if ended.xlsx:
         write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks())
+        _write_summary(summary)
     return summary
+
+
+def _write_summary(summary: Summary) -> None:
+    """Write summary.json, which lists the files that are there by now."""
+    files = [name for name in summary.fields["files"] if (summary.folder / name).exists()]
+    with written_whole(summary.folder / "summary.json") as file:
+        fields = {**summary.fields, "files": files}
+        file.write(json.dumps(fields, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def input_files(journal: Journal) -> tuple[InputFile, ...]:

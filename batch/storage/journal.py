@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from batch.errors import DiskError, JournalError
+from batch.errors import BatchError, DiskError, JournalError
 from batch.model import OUTCOMES, Answer, DeviceResult, Look
 from batch.rows import RowBlock
 from batch.storage.whole import Reserve, sync_folder
@@ -103,6 +103,7 @@ ORDER BY slice, what
 """
 
 _ADVICE: Final = "name another --run-id, or move that file away"
+_OF_THE_DISK: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 Positions = tuple[int, ...]
 
@@ -365,7 +366,7 @@ class Journal:
                 with suppress(sqlite3.ProgrammingError):
                     cursor.close()
         except (sqlite3.DatabaseError, zlib.error, ValueError, OSError) as exc:
-            raise JournalError(f"{self._path} is damaged ({exc})", _ADVICE) from exc
+            raise _unreadable(self._path, exc) from exc
 
     def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
         columns = "id, call, positions, started, ending, verdict, coalesce(text, '')"
@@ -480,10 +481,17 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("SELECT count(*) FROM results").fetchone()
         connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.DatabaseError as exc:
-        raise JournalError(f"{path} is damaged ({exc})", advice) from exc
+        raise _unreadable(path, exc) from exc
     except OSError as exc:
         raise JournalError(f"{path} cannot be read ({exc.strerror})", advice) from exc
     return connection
+
+
+def _unreadable(path: Path, exc: Exception) -> BatchError:
+    """The error for a journal that cannot be read: the disk's fault, for to read it takes room as well, or its own."""
+    if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
+        return DiskError(f"{path} cannot be opened ({exc})", "make room, then run the same command again")
+    return JournalError(f"{path} is damaged ({exc})", _ADVICE)
 
 
 def _is_cut_short(path: Path, head: bytes) -> bool:

@@ -8,7 +8,7 @@ from shlex import quote
 from typing import Any, Final
 
 from batch.clock import iso
-from batch.errors import JournalError
+from batch.errors import DiskError, JournalError
 from batch.storage.journal import Journal
 from batch.storage.lock import is_held
 
@@ -56,7 +56,7 @@ def _line(folder: Path) -> RunLine:
         return _from(folder, _summary(folder), "running", "wait for it")
     try:
         journal = Journal(folder / JOURNAL)
-    except JournalError as exc:
+    except (JournalError, DiskError) as exc:
         return RunLine(folder.name, "", "", 0, "unreadable", None, None, str(exc))
     try:
         fields = journal.meta("summary") or {}
