@@ -16,7 +16,7 @@ from batch.stand_in.fleet import Fleet
 from batch.storage.scratch import Room, Scratch
 from batch.storage.writer import Writer
 from tests.conftest import KEY, Desk
-from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
+from tests.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 
@@ -306,6 +306,22 @@ def test_a_server_error_that_sticks_to_one_call_is_taken_apart(desk: Desk) -> No
     ran = desk.run([*many(16), *[(f"u{n}@x.com", f"X-{n}", "assign") for n in range(60)]], rate="20/s")
     assert ran.outcomes.count("assigned") == 75
     assert ran.outcomes[5] == "unconfirmed"
+
+
+def test_a_503_that_sticks_to_one_call_is_taken_apart_however_fast_it_comes(desk: Desk) -> None:
+    poisoned = holding("SN-00005", status=503, text="boom")
+
+    def hasty(seen: Seen) -> Event:
+        event = poisoned(seen)
+        desk.server.latency = 0.0 if event else 0.05
+        return event
+
+    desk.server.script = hasty
+    ran = desk.run([*many(16), *[(f"u{n}@x.com", f"X-{n}", "assign") for n in range(300)]], rate="20/s")
+    assert ran.summary.exit_code == 1
+    assert ran.outcomes.count("assigned") == 315
+    assert ran.outcomes[5] == "unconfirmed"
+    assert sum(len(seen.devices) == 16 for seen in ran.server.seen) <= 5 + 3
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -34,6 +34,8 @@ from batch.storage.log import LOGGER
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
+_SEEMING_AT_MOST: Final = 5
+"""So often a call's hasty 503 is taken for throttling; a limit refuses any call, and hardly one so often."""
 _FOREIGN_TOLD: Final = 5
 _LEFT_OUT: Final = DeviceResult(
     Outcome.UNCONFIRMED, detail="twice the answer left this device out, or contradicted itself about it"
@@ -137,6 +139,9 @@ class Client:
     def _weigh(self, work: Work, spent: _Round, leave: Leave, exchange: Exchange) -> Result:
         """The result of an exchange; the gate learns of it, and the round counts it."""
         call, asked = work.call, spent.asked
+        work.seemed_throttled += exchange.seems_throttled
+        if work.seemed_throttled > _SEEMING_AT_MOST:
+            exchange = exchange.at_its_word()
         result = exchange.read(lambda body: wire.read_reply(body, call, asked), call.action)
         self._traffic.heard |= exchange.status is not None
         self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange.hint)

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final, TypeVar
 
@@ -67,6 +67,18 @@ class Exchange:
     body: bytes = b""
     status: int | None = None
     hint: Hint = Hint()  # noqa: RUF009 - frozen
+
+    @property
+    def seems_throttled(self) -> bool:
+        """Is it a refusal that says nothing of waiting, and is taken for throttling by its haste alone?"""
+        hasty = isinstance(self.ending, Refusal) and self.ending.status == 503 and self.ending.asks_to_wait
+        return hasty and not self.hint.retry_after
+
+    def at_its_word(self) -> "Exchange":
+        """The same, where it seems throttled taken for the server error that its status says."""
+        if self.seems_throttled and isinstance(self.ending, Refusal):
+            return replace(self, ending=replace(self.ending, asks_to_wait=False))
+        return self
 
     def read(self, reader: Callable[[bytes], T], action: Action) -> T | Verdict:
         """What `reader` makes of the body, or the verdict on what cannot be read.

@@ -48,6 +48,8 @@ class Work:
     """Devices that one request may hold, as far as refusals of this call tell."""
     successes_before: int = 0
     """Answers that calls had had when work on this one began."""
+    seemed_throttled: int = 0
+    """Refusals of this call that were throttling by their haste alone."""
 
     def held(self, position: int) -> bool | None:
         """Did the customer hold this device before the run? None: not known."""
