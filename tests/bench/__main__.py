@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("bench_load", "bench_send", "bench_schedule", "bench_night")
+BENCHES = ("bench_load", "bench_send", "bench_schedule", "bench_night", "bench_instead")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:
