@@ -145,7 +145,7 @@ def verify(
         stop = _stop_of(journal)
         books = close_books(journal, plan, stop)
         summary = write_files(folder, journal, books, _ended(config, stop))
-        journal.note(summary=summary.fields, standing=packed(_standing(books)))
+        journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
         return summary
 
 
@@ -441,7 +441,7 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
     journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
     books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, _ended(config, stop))
-    journal.note(summary=summary.fields, standing=packed(_standing(books)))
+    journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary
 

@@ -386,6 +386,16 @@ def test_who_writes_takes_away_the_reserve_that_a_killed_process_left(path: Path
     assert not reserve.exists()
 
 
+def test_what_a_run_came_to_is_noted_when_its_reserve_is_gone(
+    path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(journal.settled(Settlement(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    there: list[bool] = []
+    monkeypatch.setattr(Journal, "note", lambda *_, **__: there.append(path.with_name("reserve").exists()))
+    journal.conclude(summary={})
+    assert there == [False]
+
+
 def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path: Path, journal: Journal) -> None:
     run(journal.settled(Settlement(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     log = path.with_name(path.name + "-wal").stat().st_size

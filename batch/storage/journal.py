@@ -381,6 +381,11 @@ class Journal:
         """Record facts about the run; what was there under these names gives way."""
         self._apply(lambda connection: _write_meta(connection, facts))
 
+    def conclude(self, **facts: object) -> None:
+        """Note what the run came to. The reserve goes before: whoever is killed right after this leaves none behind."""
+        self._reserve.give_back()
+        self.note(**facts)
+
     def event(self, at: float, kind: str, text: str) -> None:
         """Record something worth telling, without waiting for the disk."""
         row = (at, kind, text)
@@ -436,7 +441,7 @@ class Journal:
         if self._writer is not None:
             self._writer.wait(write)
         else:
-            with _disk_errors(self._path), self._connection:
+            with _disk_errors(self._path), _transaction(self._connection):
                 write(self._connection)
 
     def _writing(self) -> Writer:
@@ -451,6 +456,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     connection.execute("PRAGMA synchronous=FULL")
     return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of what is written within, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:  # which commits, or rolls back
+        yield
 
 
 @contextmanager
