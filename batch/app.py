@@ -333,7 +333,8 @@ def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
 def _room_for(plan: Plan, loaded: Loaded, *, xlsx: bool) -> int:
     """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air."""
     cells = sum(_size(file.path) for file in loaded.files)
-    workbook = 150 * len(plan.rows) + cells if xlsx else 0
+    # Its sheets lie there unpacked, and once more while they are put together.
+    workbook = 2_000 * len(plan.rows) + 4 * cells if xlsx else 0
     return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
 
 

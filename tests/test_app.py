@@ -681,6 +681,16 @@ def test_on_a_disk_that_fills_up_what_is_under_way_is_written_down_and_the_run_g
     assert len(desk.server.seen) == 60
 
 
+def test_a_workbook_wants_room_for_its_sheets_as_they_are_before_they_are_packed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(app, "require_room", lambda _, needed: asked.append(needed))
+    for run_id, xlsx in (("plain", False), ("sheet", True)):
+        desk.run(many(1), run_id=run_id, xlsx=xlsx, again=True)
+    assert asked[1] - asked[0] > 2_000
+
+
 def test_a_finished_run_leaves_no_reserve_behind(desk: Desk) -> None:
     assert sorted(path.name for path in desk.run(many(1)).folder.iterdir()) == [
         "attention.csv", "journal.sqlite3", "reconciliation.csv", "report.html", "run.lock", "run.log", "summary.json",
