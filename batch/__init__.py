@@ -12,4 +12,4 @@ The folders are the way of the rows, in the order in which they are best read:
     stand_in        an API to try things out on
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
