@@ -142,11 +142,7 @@ def verify(
         if journal.meta("allSent"):
             # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.
             journal.note(stop=None, endedAt=journal.meta("endedAt") or clock.wall())
-        stop = _stop_of(journal)
-        books = close_books(journal, plan, stop)
-        summary = write_files(folder, journal, books, _ended(config, stop))
-        journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
-        return summary
+        return _concluded(config, plan, journal, _stop_of(journal))
 
 
 def report(folder: Path, *, xlsx: bool = False) -> Summary:
@@ -371,11 +367,10 @@ def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str,
 
 def _shape(config: RunConfig) -> dict[str, Any]:
     """The options that decide what is sent: under one run id they cannot change."""
-    base_url = "sandbox" if config.sandbox else config.sending.base_url
     return {
         **asdict(config.input),
         **asdict(config.plan),
-        "base_url": base_url,
+        "base_url": config.api,
         "no_hold": not config.sending.hold,
         "since_last": config.since_last,
     }
@@ -440,10 +435,16 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
         with _target(job, transport) as target:
             stop = send(job, target)
     journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
+    summary = _concluded(config, plan, journal, stop)
+    LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
+    return summary
+
+
+def _concluded(config: RunConfig, plan: Plan, journal: Journal, stop: Stop | None) -> Summary:
+    """Close the books, write the files, and put into the journal what it all came to."""
     books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, _ended(config, stop))
     journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
-    LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary
 
 

@@ -198,6 +198,19 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
+def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: bool) -> None:
+    """Do something more with a run that was begun, and show how it ended."""
+    from batch.config import Talk
+    from batch.screen import terminal
+
+    talk = Talk(yes=True, json=as_json, verbose=verbose)
+    with _errors_in_words(verbose=verbose, as_json=as_json):
+        summary = work(folder, os.environ, face=terminal.TerminalFace(talk))
+        with _if_anyone_listens():
+            terminal.show_end(summary, talk)
+    raise SystemExit(summary.exit_code)
+
+
 @main.command("resume")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
@@ -206,15 +219,8 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
     """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
     from batch import app
-    from batch.config import Talk
-    from batch.screen import terminal
 
-    talk = Talk(yes=True, json=as_json, verbose=verbose)
-    with _errors_in_words(verbose=verbose, as_json=as_json):
-        summary = app.resume(_folder(run, reports_dir), os.environ, face=terminal.TerminalFace(talk))
-        with _if_anyone_listens():
-            terminal.show_end(summary, talk)
-    raise SystemExit(summary.exit_code)
+    _work_on(app.resume, _folder(run, reports_dir), as_json=as_json, verbose=verbose)
 
 
 @main.command("verify")
@@ -225,15 +231,8 @@ def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) 
 def verify_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
     """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
     from batch import app
-    from batch.config import Talk
-    from batch.screen import terminal
 
-    talk = Talk(yes=True, json=as_json, verbose=verbose)
-    with _errors_in_words(verbose=verbose, as_json=as_json):
-        summary = app.verify(_folder(run, reports_dir), os.environ, face=terminal.TerminalFace(talk))
-        with _if_anyone_listens():
-            terminal.show_end(summary, talk)
-    raise SystemExit(summary.exit_code)
+    _work_on(app.verify, _folder(run, reports_dir), as_json=as_json, verbose=verbose)
 
 
 @main.command("report")

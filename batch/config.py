@@ -92,6 +92,11 @@ class RunConfig:
     airflow: Mapping[str, str] = field(default_factory=dict)
     """The Airflow task that this process works for; empty outside Airflow."""
 
+    @property
+    def api(self) -> str:
+        """What runs against the same API have in common: its base URL, or that it is the sandbox."""
+        return "sandbox" if self.sandbox else self.sending.base_url
+
 
 class _Problems:
     """Collects what is wrong, so that it can be said at once."""

@@ -89,13 +89,12 @@ class Delta:
 
 def asker(config: RunConfig, files: Sequence[InputFile], now: float) -> Asker:
     """The one who asks on behalf of a run of these files."""
-    base_url = "sandbox" if config.sandbox else config.sending.base_url
     client = "sandbox" if config.sandbox else None
     if config.api_key is not None:
-        client = client_name(base_url, config.api_key.reveal())
+        client = client_name(config.api, config.api_key.reveal())
     names = sorted({re.sub(r"\d+", "#", file.name) for file in files})
     lineage = ("files", *names) if config.profile is None else ("profile", config.profile)
-    return Asker(config.reports_dir, base_url, client, lineage, now)
+    return Asker(config.reports_dir, config.api, client, lineage, now)
 
 
 def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
