@@ -61,7 +61,7 @@ pictures:
 AIRFLOW ?= 3.3
 
 airflow: .venv-airflow-$(AIRFLOW)/ready
-	.venv-airflow-$(AIRFLOW)/bin/pytest -m airflow
+	.venv-airflow-$(AIRFLOW)/bin/pytest -m airflow tests/under_airflow
 
 .venv-airflow-$(AIRFLOW)/ready: pyproject.toml constraints-airflow-$(AIRFLOW).txt
 	python3 -m venv .venv-airflow-$(AIRFLOW)

@@ -73,7 +73,7 @@ def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
         ({"host": "https://t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
         ({"host": "t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
         ({"host": "t.example.com", "port": 8443}, "https://t.example.com:8443"),
-        ({"host": "http://127.0.0.1", "port": 80, "schema": "api/ext-v1"}, "http://127.0.0.1:80/api/ext-v1"),
+        ({"host": "http://127.0.0.1", "port": 8080, "schema": "api/ext-v1"}, "http://127.0.0.1:8080/api/ext-v1"),
         ({"host": "localhost/api", "schema": "http", "port": 1}, "http://localhost:1/api"),
     ],
 )
