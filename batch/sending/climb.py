@@ -15,8 +15,8 @@ _NARROW, _WIDE, _RESTORED = 1.06, 2.0, 1 / 0.9  # by what factor the truth may l
 _TRUST: Final = 0.75  # how much of the way to the upper bound the truth is to be expected
 _BELOW: Final = 0.95  # what was refused is surely too much
 _SHORTEST_MEMORY: Final = 1.0
-_PERIOD, _LONGEST_PERIOD = 6.0, 30.0
-_CALLS_A_PERIOD: Final = 40.0  # or slow limits would see a refusal every few calls
+_PERIOD, _LONGEST_PERIOD = 6.0, 60.0
+_CALLS_A_PERIOD: Final = 75.0  # or slow limits would see a refusal every few calls
 _HOLDS_A_PERIOD, _LONGEST_HOLD = 8.0, 2.0  # the dearer a refusal, the rarer it should be
 _HURRY: Final = 0.7  # the less is known, the faster it should be found out
 _DOUBLES_IN: Final = 3.0
@@ -62,7 +62,8 @@ class Climb:
         self._age, self._period, self._spread = 0.0, _PERIOD, _NARROW
         self._onset: float | None = None
         self._refused_at = self._closed = 0.0
-        self._memory = _SHORTEST_MEMORY
+        self.memory = _SHORTEST_MEMORY
+        """For how long the server has been seen to refuse at a stretch, in seconds."""
         self._incidents: deque[_Incident] = deque(maxlen=_MOST_INCIDENTS)
         self._refused = 0
         self._chance: float | None = None
@@ -108,7 +109,7 @@ class Climb:
         if self._onset is None:
             return
         held = now - self._onset
-        self._memory = max(self._memory, held)
+        self.memory = max(self.memory, held)
         self._record_incident()
         if not self._is_chance():
             found, most = self._bounds(self._onset, now)
@@ -130,7 +131,7 @@ class Climb:
             _PERIOD,
             _CALLS_A_PERIOD / self.plateau,
             _HOLDS_A_PERIOD * min(held, _LONGEST_HOLD),
-            self._memory,  # in a window that fills up slowly, a fast climb ends far above the limit
+            self.memory,  # in a window that fills up slowly, a fast climb ends far above the limit
         )
         hurry = (math.log(_NARROW) / math.log(self._spread)) ** _HURRY
         self._period = min(_LONGEST_PERIOD, hurry * period)
@@ -140,7 +141,7 @@ class Climb:
         """The rate to expect, and the most that it can be."""
         closed = min(now, self._closed)
         cycle = max(0.02, onset - self._since)
-        recent = min(cycle, self._memory)
+        recent = min(cycle, self.memory)
         latest = max((at for at in self._accepted if at <= onset), default=onset)
         of_late = sum(latest - recent < at for at in self._accepted) / (recent + closed - onset)
         high = min(self._refused_at, of_late)
@@ -148,7 +149,7 @@ class Climb:
         if not low or len(self._accepted) < _FEW:
             low = max(low, self._least())
             high = max(low, min(_WIDE * low, self._refused_at))
-        trust = _TRUST * min(1.0, cycle / self._memory)
+        trust = _TRUST * min(1.0, cycle / self.memory)
         return min(low ** (1 - trust) * high**trust, _BELOW * self._refused_at), high
 
     def _sustained(self, onset: float, until: float) -> float:

@@ -23,7 +23,8 @@ _SOONEST: Final = 1e-4  # moves any clock's floating point on, so that nobody as
 _LOOK_AGAIN: Final = 0.05  # nobody can tell when a probe that is out will be answered
 _PROBE_LOST: Final = 600.0  # a probe never reported back must not hold everybody for ever
 _FIRST_PAUSE: Final = 0.25
-_DOUBLINGS: Final = 5  # so that no pause of our own is longer than 8 s
+_A_LOOK: Final = 0.05  # where a refusal has lasted for a minute, to look again at once is one more refusal
+_LONGEST_FIRST, _LONGEST_PAUSE, _DOUBLINGS = 2.0, 16.0, 6
 _LONGEST_GAP: Final = 1.0  # after a probe that was let through
 _EVEN: Final = 120.0  # a quota renewed by then is spread evenly; that of a day would crawl
 
@@ -238,7 +239,8 @@ class Pacer:
 
     def _pause(self, wait: float | None, jitter: float) -> float:
         """Seconds to hold: never less than asked for, and longer with each probe refused in a row."""
-        own = (0.5 + jitter / 2) * _FIRST_PAUSE * 2.0 ** min(self._streak, _DOUBLINGS)
+        first = max(_FIRST_PAUSE, min(_LONGEST_FIRST, self._climb.memory * _A_LOOK))
+        own = (0.5 + jitter / 2) * min(_LONGEST_PAUSE, first * 2.0 ** min(self._streak, _DOUBLINGS))
         return own if wait is None else max(own, wait + jitter * min(1.0, wait / 20))
 
     def _held(self, now: float) -> float:
