@@ -125,7 +125,7 @@ class Client:
             return Halted()
         started = self._wall()
         number = await self._journal.started(call.number, _stored(call, asked), started)
-        left = await self._traffic.depart()
+        left = await self._traffic.depart(leave)
         exchange = await self._post(wire.PATHS[call.action], wire.request_body(call, asked), left)
         result = self._weigh(work, spent, leave, exchange)
         ending = _ending(result, exchange)

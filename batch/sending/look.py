@@ -60,7 +60,7 @@ class Looker:
         leave = await self._traffic.leave(spent.number)
         if leave is None:
             return None
-        left = await self._traffic.depart()
+        left = await self._traffic.depart(leave)
         at = self._wall()
         exchange = await self._post(wire.QUERY_PATH, wire.query_body(customer), left)
         result = _read(exchange, customer)

@@ -30,6 +30,7 @@ from batch.sending.client import Client
 from batch.sending.exchange import Exchanger, Post, connected
 from batch.sending.look import Looker
 from batch.sending.outage import DownDetector
+from batch.sending.pace import OwnPace
 from batch.sending.pacing import Pacer, PacerState
 from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
@@ -164,7 +165,7 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
     pacer = Pacer(sending.rate)
     memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
-    traffic = Traffic(pacer, DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
+    traffic = Traffic(OwnPace(pacer), DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
     traffic.may_start = lambda: not job.journal.is_short_of_disk
     async with connected(target.base_url, seconds=sending.timeout, transport=target.transport) as http:
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)

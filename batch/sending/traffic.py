@@ -13,7 +13,8 @@ from batch import clock
 from batch.model import ExitCode, Stop
 from batch.sending.hints import Hint
 from batch.sending.outage import DownDetector
-from batch.sending.pacing import Pacer, Permit
+from batch.sending.pace import Pace
+from batch.sending.pacing import Permit
 from batch.sending.verdict import StopRun, Throttled, TryAgain, Verdict
 
 _RETRIES: Final = 50
@@ -82,8 +83,8 @@ class Condition:
 class Traffic:
     """Says when an attempt may leave, and learns from what became of it."""
 
-    def __init__(self, pacer: Pacer, detector: DownDetector, halt: Halt, *, give_up_after: float, tell: Tell) -> None:
-        self._pacer = pacer
+    def __init__(self, pace: Pace, detector: DownDetector, halt: Halt, *, give_up_after: float, tell: Tell) -> None:
+        self._pace = pace
         self._detector = detector
         self.halt = halt
         self._give_up_after = give_up_after
@@ -105,15 +106,15 @@ class Traffic:
     def held_for(self) -> float:
         """Seconds that all workers will still wait because the API asked for it; 0 if they need not."""
         now = clock.now()
-        until = self._pacer.held_until(now)
+        until = self._pace.held_until(now)
         return 0.0 if until is None else until - now
 
     def condition(self) -> Condition:
         """How things stand, for whoever shows it."""
         now = clock.now()
         return Condition(
-            departures=self._pacer.departures,
-            rate=self._pacer.rate(now),
+            departures=self._pace.departures,
+            rate=self._pace.rate(now),
             held_for=self.held_for(),
             down_for=self._detector.down_for(now) if self._detector.is_down else None,
             next_probe=self._detector.next_probe(now),
@@ -127,21 +128,27 @@ class Traffic:
             self._look_at_limits(now)
             wait = self._detector.take(call, now, clock.jitter())
             if wait <= 0:
-                permit = self._pacer.take(now)
+                permit = await self._pace.take(now)
                 if isinstance(permit, Permit):
-                    return Leave(call, permit, self._detector.is_down)
+                    return self._leave(call, permit)
                 wait = permit
             await clock.sleep_unless(self.halt.event, wait)
         return None
 
-    async def depart(self) -> Callable[[], None]:
+    def _leave(self, call: int, permit: Permit) -> Leave | None:
+        if self.halt:  # the run ended while the permit was asked for
+            self._pace.abandoned(permit, clock.now())
+            return None
+        return Leave(call, permit, self._detector.is_down)
+
+    async def depart(self, leave: Leave) -> Callable[[], None]:
         """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
 
         Gives what is to be called when the request really begins to be written.
         """
-        while (wait := self._pacer.depart(at := clock.now())) > 0:
+        while (wait := await self._pace.depart(leave.permit, at := clock.now())) > 0:
             await clock.sleep(wait)
-        return lambda: self._pacer.left_late(at, clock.now())
+        return lambda: self._pace.left_late(leave.permit, at, clock.now())
 
     def learn(self, leave: Leave, verdict: Verdict | None, hint: Hint) -> None:
         """Hear what became of an attempt; None is a usable answer."""
@@ -169,15 +176,15 @@ class Traffic:
         self._retries = min(_RETRIES, self._retries + 1)
         now = clock.now()
         self.successes += 1
-        self._pacer.succeeded(leave.permit, now)
-        self._pacer.heed(hint.quotas, now)
+        self._pace.succeeded(leave.permit, now)
+        self._pace.heed(hint.quotas, now)
         if self.held_for() >= _ALOUD:  # a quota that is spent each second is no event
             self._tell_hold()
         self._back_up(leave, now)
 
     def _throttled(self, leave: Leave, hint: Hint) -> None:
         now = clock.now()
-        self._pacer.throttled(leave.permit, now, hint.wait, clock.jitter())
+        self._pace.throttled(leave.permit, now, hint.wait, clock.jitter())
         self._back_up(leave, now)
         self._tell_hold()
 
@@ -193,7 +200,7 @@ class Traffic:
         now = clock.now()
         was_down = self._detector.is_down
         self._deaf_since = self._deaf_since or now
-        self._pacer.abandoned(leave.permit, now)
+        self._pace.abandoned(leave.permit, now)
         self._detector.failed(leave.call, now)
         if self._detector.is_down and not was_down:
             self.tell("down", f"the API seems to be down ({text}); probing until it answers")

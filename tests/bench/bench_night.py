@@ -32,6 +32,7 @@ from batch.sending.client import Client
 from batch.sending.exchange import Exchange
 from batch.sending.hints import Hint
 from batch.sending.outage import DownDetector
+from batch.sending.pace import OwnPace
 from batch.sending.pacing import Pacer
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt, Traffic
@@ -125,7 +126,7 @@ def silent(kind: str, text: str, *, aloud: bool = True) -> None:
 
 
 async def _sent(plan: Plan, books: Books, api: ModelledApi, fake: FakeClock) -> None:
-    traffic = Traffic(Pacer(Rate(LIMIT)), DownDetector(), Halt(), give_up_after=900, tell=silent)
+    traffic = Traffic(OwnPace(Pacer(Rate(LIMIT))), DownDetector(), Halt(), give_up_after=900, tell=silent)
     journal = cast(Journal, ModelledJournal(books))
     client = Client(api.post, journal, traffic, attempts=6, wall=fake.wall)
     await Runner(plan, journal, client, RunLimits(concurrency=WORKERS)).run(fake.wall)
