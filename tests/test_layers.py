@@ -67,9 +67,10 @@ LAYERS = {
     6: {"past", "outputs", "client", "baseline", "setup"},
     7: {"runner", "interview", "verify"},
     8: {"sender"},
-    9: {"app", "terminal"},
-    10: {"cli"},
-    11: {"__main__"},
+    9: {"starting", "places", "concluding", "terminal"},
+    10: {"app"},
+    11: {"cli"},
+    12: {"__main__"},
 }
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
 FOLDER = Path(batch.__file__).parent

@@ -1,0 +1,47 @@
+"""The end of a run: its books closed, its files written, and what it came to in its journal."""
+
+import numpy as np
+import numpy.typing as npt
+
+from batch.config import RunConfig
+from batch.model import ExitCode, Stop
+from batch.planning.plan import Plan
+from batch.planning.since import Standing, packed, standing
+from batch.reconciliation.outputs import Ended, Summary, close_books, write_files
+from batch.reconciliation.reconcile import Reconciliation
+from batch.storage.journal import Journal
+
+
+def concluded(config: RunConfig, plan: Plan, journal: Journal, stop: Stop | None) -> Summary:
+    """Close the books, write the files, and put into the journal what it all came to."""
+    books = close_books(journal, plan, stop)
+    summary = write_files(config.reports_dir / str(config.run_id), journal, books, ended_as(config, stop))
+    journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
+    return summary
+
+
+def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:
+    """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
+    said = standing(books.plan, books.outcome, books.doubts > 0)
+    said[books.differs()] = Standing.TOUCHED
+    return said
+
+
+def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
+    """How the files of a run are to be written that ended so."""
+    brakes = config.brakes
+    return Ended(
+        stop=stop,
+        raw_csv=config.raw_csv,
+        xlsx=config.xlsx,
+        tolerate=config.tolerate,
+        empty_exit_code=brakes.empty_exit_code,
+    )
+
+
+def stop_of(journal: Journal) -> Stop | None:
+    """Why the run ended early, as its journal has it."""
+    if journal.meta("endedAt") is None:
+        return Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
+    stopped = journal.meta("stop")
+    return Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None

@@ -1,0 +1,231 @@
+"""From a configuration to a plan: the input loaded, the brakes looked at, and what the journal records of it.
+
+Also the other way: from a journal to the plan that its run was started with.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, astuple
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from batch import __version__
+from batch.clock import Clock, file_age
+from batch.config import RunConfig
+from batch.errors import BrakeError, ConfigError, InputError, JournalError
+from batch.input.load import Loaded, load
+from batch.input.stored import find_stored, reading
+from batch.model import PlanOptions
+from batch.options import BY_KEY
+from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
+from batch.planning.digest import digest
+from batch.planning.past import Delta, asker, compare
+from batch.planning.plan import Plan, plan_calls
+from batch.planning.since import packed, unpacked
+from batch.reconciliation.outputs import input_files
+from batch.rows import RowBlock, RowsBuilder
+from batch.sending.sender import Face
+from batch.storage.journal import Journal, JournalDraft
+from batch.storage.runs import JOURNAL
+from batch.storage.scratch import Scratch
+from batch.storage.whole import Reserve, require_room, written_in
+
+SCRATCH: Final = "scratch"
+_SCRATCH_A_BYTE: Final = 4
+"""Bytes of scratch that planning may take for each byte of a large input."""
+
+
+def new_run_id(config: RunConfig, clock: Clock) -> str:
+    """`<file stem>-<UTC time>`."""
+    if not config.files:
+        raise ConfigError("no input file", "name one, or - for standard input")
+    name = Path(config.files[0]).name
+    stem = "stdin" if name == "-" else name.removesuffix(".gz").rpartition(".")[0] or name
+    safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in stem).lstrip(".")[:100]
+    at = datetime.fromtimestamp(clock.wall(), UTC)
+    run_id = f"{safe or 'run'}-{at:%Y%m%dT%H%M%SZ}"
+    taken = sum(1 for _ in config.reports_dir.glob(f"{run_id}*"))
+    return f"{run_id}-{taken + 1}" if taken else run_id
+
+
+def require_key(config: RunConfig) -> None:
+    """Raise ConfigError without an API key, unless none is needed."""
+    if config.api_key is None and not config.sandbox:
+        advice = "set TELEMETRON_API_KEY or name a file with --api-key-file (or try --sandbox)"
+        raise ConfigError("there is no API key", advice)
+
+
+def start(config: RunConfig, scratch: Scratch, face: Face, clock: Clock) -> Plan:
+    """Load the input into a new journal, look at the brakes, ask, and publish it with its plan."""
+    folder = config.reports_dir / str(config.run_id)
+    if not config.files:
+        raise JournalError(f"there is no run in {folder}", "name its id or its folder")
+    draft = JournalDraft(folder / JOURNAL)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as spool:
+            loaded = loaded_input(config, Path(spool), scratch, draft.add)
+        looked_at = clock.wall()
+        delta = since_last(config, loaded, clock)
+        plan = checked_plan(config, loaded, delta, clock)
+        for file in loaded.files:
+            for warning in file.warnings:
+                face.told("warning", f"{file.name}: {warning}")
+        _check_again(config, loaded, face)
+        require_room(folder, _room_for(plan, loaded, xlsx=config.xlsx))
+        if not face.planned(digest(plan, loaded.files, config.sending.rate, told_of(delta))):
+            raise BrakeError("not confirmed", "nothing was sent")
+    except BaseException:
+        draft.discard()
+        raise
+    draft.publish(_facts(config, loaded, plan, clock) | _facts_since(delta, plan, looked_at))
+    return plan
+
+
+def loaded_input(
+    config: RunConfig, spool: Path, scratch: Scratch, sink: Callable[[RowBlock], None] | None = None
+) -> Loaded:
+    """The input files as rows; raises DiskError before they are read where many of them will find no room."""
+    size = sum(_size(path) for path in config.files)
+    if size > scratch.room.memory:
+        require_room(spool, _SCRATCH_A_BYTE * size)
+    with written_in(spool):
+        return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch)
+
+
+def _size(path: str) -> int:
+    """Bytes of an input file, as far as they can be told before it is read."""
+    with suppress(OSError):
+        return os.path.getsize(path)  # noqa: PTH202 - standard input is no path
+    return 0
+
+
+def since_last(config: RunConfig, loaded: Loaded, clock: Clock) -> Delta | None:
+    """What of the input earlier runs have settled; None unless asked for."""
+    if not config.since_last:
+        return None
+    return compare(asker(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
+
+
+def told_of(delta: Delta | None) -> dict[str, Any] | None:
+    """What was left out, by its names in the JSON documents; None unless asked for."""
+    return None if delta is None else delta.as_json()
+
+
+def checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: Clock) -> Plan:
+    """The plan, if no brake holds it."""
+    brakes = config.brakes
+    check_trailers(loaded.files)
+    check_rows(loaded.rows, brakes)
+    check_age([(path, file_age(path, clock)) for path in config.files if path != "-"], brakes)
+    if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
+        names = ", ".join(file.name for file in loaded.files)
+        raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
+    with written_in(config.reports_dir):
+        plan = plan_calls(loaded.rows, config.plan, None if delta is None else delta.left_out)
+    check_plan(plan, brakes, None if delta is None else delta.settled)
+    return plan
+
+
+def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
+    # Under --since-last the same export again is a night on which nothing has changed.
+    if config.brakes.again or config.since_last or config.sandbox or len(loaded.rows) == 0:
+        return
+    former = former_run(loaded.files, config.sending.base_url, config.reports_dir)
+    if former is not None and not face.again(former):
+        raise BrakeError(
+            f"run {former} has already processed exactly this content",
+            "nothing was sent; if it shall be processed again, say --again",
+        )
+
+
+def _room_for(plan: Plan, loaded: Loaded, *, xlsx: bool) -> int:
+    """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air."""
+    cells = sum(_size(file.path) for file in loaded.files)
+    # Its sheets lie there unpacked, and once more while they are put together.
+    workbook = 2_000 * len(plan.rows) + 4 * cells if xlsx else 0
+    return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
+
+
+def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[str, object]:
+    """What the journal records of a run at its start."""
+    asked_by = asker(config, loaded.files, clock.wall())
+    return {
+        "runId": config.run_id,
+        "version": __version__,
+        "startedAt": clock.wall(),
+        "inputs": [asdict(file) for file in loaded.files],
+        "baseUrl": asked_by.base_url,
+        "client": asked_by.client,
+        "lineage": asked_by.lineage,
+        "sandbox": config.sandbox,
+        "options": dict(config.told),
+        "shape": _shape(config),
+        "plan": plan.fingerprint(),
+    }
+
+
+def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
+    """What the journal records of what was left out, so that the plan can be made again from it alone."""
+    if delta is None:
+        return {}
+    return {
+        "since": told_of(delta),
+        "lookedAt": looked_at,
+        "fullAt": delta.full_at,
+        "origins": [astuple(one) for one in delta.origins],
+        "leftOut": packed(plan.left_out),
+    }
+
+
+def _shape(config: RunConfig) -> dict[str, Any]:
+    """The options that decide what is sent: under one run id they cannot change."""
+    return {
+        **asdict(config.input),
+        **asdict(config.plan),
+        "base_url": config.api,
+        "no_hold": not config.sending.hold,
+        "since_last": config.since_last,
+    }
+
+
+# Going on
+
+
+def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
+    """Refuse another input or other deciding options under the id of this run."""
+    advice = "name another --run-id"
+    was = journal.meta("shape")
+    differing = [name for name, value in _shape(config).items() if was.get(name) != value]
+    if differing:
+        keys = (name if name in BY_KEY else name.removesuffix("s") for name in sorted(differing))
+        names = ", ".join(f"--{BY_KEY[key].name}" for key in keys)
+        raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
+    if not config.files:
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as spool:
+        hashes = [_sha256(path, Path(spool)) for path in config.files]
+    if hashes != [file.sha256 for file in input_files(journal)]:
+        raise JournalError(f"run {folder.name} was started with another input", advice)
+
+
+def _sha256(path: str, spool: Path) -> str:
+    with reading(path):
+        return find_stored(path, spool).sha256()
+
+
+def plan_of(journal: Journal, scratch: Scratch) -> Plan:
+    """The plan that the run was started with, made again from the journal's rows."""
+    shape = journal.meta("shape")
+    builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
+    for file, keys in journal.key_columns():
+        builder.add(file, keys)
+    options = {name: shape[name] for name in ("chunk_size", "auto_create_devices")}
+    left_out = journal.meta("leftOut")
+    plan = plan_calls(builder.rows(), PlanOptions(**options), None if left_out is None else unpacked(left_out))
+    if plan.fingerprint() != journal.meta("plan"):
+        version = journal.meta("version")
+        raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
+    return plan
