@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from batch import app
+from batch import app, starting
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError
 from batch.stand_in.fleet import Fleet
 from batch.storage.scratch import Room, Scratch
@@ -685,7 +685,7 @@ def test_a_workbook_wants_room_for_its_sheets_as_they_are_before_they_are_packed
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(app, "require_room", lambda _, needed: asked.append(needed))
+    monkeypatch.setattr(starting, "require_room", lambda _, needed: asked.append(needed))
     for run_id, xlsx in (("plain", False), ("sheet", True)):
         desk.run(many(1), run_id=run_id, xlsx=xlsx, again=True)
     assert asked[1] - asked[0] > 2_000
@@ -750,6 +750,6 @@ def test_a_disk_without_room_for_many_rows_is_told_before_they_are_read(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "Scratch", partial(Scratch, room=Room(memory=0)))
-    monkeypatch.setattr(app, "_SCRATCH_A_BYTE", 1 << 50)
+    monkeypatch.setattr(starting, "_SCRATCH_A_BYTE", 1 << 50)
     with pytest.raises(DiskError, match="MiB free"):
         desk.run(many(3))
