@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import httpx2
@@ -226,7 +226,7 @@ def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary
     if plan.calls:
         with _target(job, transport) as target:
             stop = send(job, target)
-    journal.note(endedAt=job.clock.wall(), stop=None if stop is None else [stop.exit_code, stop.reason, stop.advice])
+    journal.note(endedAt=job.clock.wall(), stop=None if stop is None else astuple(stop))
     summary = concluded(config, plan, journal, stop)
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary

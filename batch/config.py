@@ -47,6 +47,8 @@ class Sending:
     timeout: float
     attempts: int
     give_up_after: float
+    longest_wait: float | None = None
+    """None: as long as the API may be down."""
     deadline: float | None = None
     hold: bool = True
     baseline: bool = False
@@ -204,6 +206,7 @@ _SENDING: Final = (
     "timeout",
     "attempts",
     "give_up_after",
+    "longest_wait",
     "deadline",
     "baseline",
     "verify",

@@ -267,3 +267,5 @@ class Stop:
     exit_code: ExitCode
     reason: str
     advice: str
+    resume_at: float | None = None
+    """When the API wants to be asked again, in seconds since the epoch, where it said so."""

@@ -244,6 +244,7 @@ OPTIONS: Final = (
     Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),
     Option("attempts", _N1, "Attempts a call.", "N", 6),
     Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
+    Option("longest-wait", _some_seconds, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
     Option("wait", _seconds, "How long to wait for another run with this id or key.", "DURATION", 0.0),
     Option("deadline", _some_seconds, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
     Option("action", _action, "Action of every row, for files without such a column.", "ACTION", plans=True),

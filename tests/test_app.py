@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+from datetime import datetime
 from functools import partial
 from itertools import count
 
@@ -437,6 +438,39 @@ def test_the_deadline_stops_cleanly(desk: Desk) -> None:
     assert 25 <= ran.outcomes.count("assigned") <= 35
     assert ran.outcomes.count("notSent") == 100 - ran.outcomes.count("assigned")
     assert ran.json["callsSettled"] == ran.outcomes.count("assigned")
+
+
+def test_an_api_that_asks_to_wait_for_too_long_is_left_alone_until_then(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "600"}) if seen.number == 20 else None
+    ran = desk.run(customers(40), longest_wait="5m")
+    asked = desk.clock.wall()
+    stop, until = ran.json["stop"], datetime.fromisoformat(ran.json["resumeAt"])
+    assert (ran.summary.exit_code, ran.outcomes.count("notSent") > 0) == (3, True)
+    assert stop["reason"] == f"the API asks to wait until {until:%H:%M:%S}Z"
+    assert asked + 590 < until.timestamp() <= asked + 601
+    sent = len(desk.server.seen)
+    again = desk.run(customers(40), longest_wait="5m")
+    assert (again.summary.exit_code, len(desk.server.seen)) == (3, sent)
+    desk.clock.pause(until.timestamp() - asked)
+    ended = desk.run(customers(40), longest_wait="5m")
+    assert (ended.summary.exit_code, ended.json["resumeAt"]) == (0, None)
+
+
+def test_an_api_that_asks_to_wait_for_long_enough_is_waited_for(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "1200"}) if seen.number == 20 else None
+    assert desk.run(customers(40), longest_wait="30m").summary.exit_code == 0
+
+
+def test_a_wait_of_days_is_told_with_its_date(desk: Desk) -> None:
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "200000"}) if seen.number == 20 else None
+    assert desk.run(customers(40)).json["stop"]["reason"].startswith("the API asks to wait until 2026-01-03 07:")
+
+
+def test_a_spent_quota_is_waited_for_as_a_refusal_is(desk: Desk) -> None:
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "600"}
+    desk.server.script = lambda seen: Says(429, {}, spent) if seen.number == 20 else None
+    ran = desk.run(customers(40), longest_wait="5m")
+    assert (ran.summary.exit_code, ran.json["resumeAt"] is not None) == (3, True)
 
 
 def test_too_many_failures_stop_the_run(desk: Desk) -> None:

@@ -189,6 +189,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "exitCode": exit_code,
         "balanced": True,
         "stop": None if ended.stop is None else {"reason": ended.stop.reason, "advice": ended.stop.advice},
+        "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],
         "baseUrl": journal.meta("baseUrl"),

@@ -34,7 +34,7 @@ from batch.sending.pace import OwnPace
 from batch.sending.pacing import Pacer, PacerState
 from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
-from batch.sending.traffic import Halt, Tell, Traffic
+from batch.sending.traffic import Halt, Patience, Tell, Traffic
 from batch.storage.journal import Journal
 from batch.storage.lock import client_name, state_folder
 from batch.storage.log import LOGGER
@@ -160,17 +160,17 @@ class _Way:
 @asynccontextmanager
 async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
-    sending, halt = job.config.sending, Halt()
+    sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
     job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
     pacer = Pacer(sending.rate)
     memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
-    traffic = Traffic(OwnPace(pacer), DownDetector(), halt, give_up_after=sending.give_up_after, tell=_teller(job))
+    traffic = Traffic(OwnPace(pacer), DownDetector(), _patience(job), tell=_teller(job), wall=job.clock.wall)
     traffic.may_start = lambda: not job.journal.is_short_of_disk
     async with connected(target.base_url, seconds=sending.timeout, transport=target.transport) as http:
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
         looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
-        with _deadline(halt, sending.deadline), _heard(job.face, _Ending(halt, exchanger)):
+        with _deadline(traffic.halt, sending.deadline), _heard(job.face, _Ending(traffic.halt, exchanger)):
             memory.recall()
             yield _Way(exchanger.post, looker, traffic, memory)
         memory.save()
@@ -185,6 +185,12 @@ async def _done(work: Awaitable[None], halt: Halt) -> None:
     except* (DiskError, JournalError) as group:
         error = group.exceptions[0]
         halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
+
+
+def _patience(job: Job) -> Patience:
+    sending = job.config.sending
+    hold = sending.give_up_after if sending.longest_wait is None else sending.longest_wait
+    return Patience(down=sending.give_up_after, hold=hold)
 
 
 def _limits(job: Job) -> RunLimits:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from batch import clock
+from batch.clock import iso
 from batch.model import ExitCode, Stop
 from batch.sending.hints import Hint
 from batch.sending.outage import DownDetector
@@ -26,6 +27,9 @@ _LONGER: Final = 0.2
 """Part of a pause by which another one has to outlast it to be told as well."""
 _ALOUD: Final = 5.0
 """Seconds of a pause from which on it is said, and not only put on record."""
+_DAY: Final = 86_400.0
+_YEAR: Final = 365 * _DAY
+"""Nobody means more; and calendars end somewhere."""
 
 
 class Tell(Protocol):
@@ -33,6 +37,16 @@ class Tell(Protocol):
 
     def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:
         """Put it on record; `aloud` says it to the user too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds after which a run stops rather than wait on."""
+
+    down: float
+    """How long the API may be down."""
+    hold: float
+    """How long it may ask to be left alone."""
 
 
 class Halt:
@@ -83,11 +97,14 @@ class Condition:
 class Traffic:
     """Says when an attempt may leave, and learns from what became of it."""
 
-    def __init__(self, pace: Pace, detector: DownDetector, halt: Halt, *, give_up_after: float, tell: Tell) -> None:
+    def __init__(
+        self, pace: Pace, detector: DownDetector, patience: Patience, *, tell: Tell, wall: Callable[[], float]
+    ) -> None:
         self._pace = pace
         self._detector = detector
-        self.halt = halt
-        self._give_up_after = give_up_after
+        self._patience = patience
+        self._wall = wall
+        self.halt = Halt()
         self.tell = tell
         self._told_hold = 0.0
         self.successes = 0
@@ -213,14 +230,20 @@ class Traffic:
 
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""
-        if not self.heard and self._deaf_since is not None and now - self._deaf_since >= self._give_up_after:
+        if not self.heard and self._deaf_since is not None and now - self._deaf_since >= self._patience.down:
             self.halt.now(Stop(ExitCode.STOPPED, "the API cannot be reached", _CHECK_THE_WAY))
         if not self.may_start():
             self.halt.now(Stop(ExitCode.STOPPED, "the disk is full", "make room, then run the same command again"))
-        advice = "run the same command again later"
-        if self._detector.is_down and self._detector.down_for(now) >= self._give_up_after:
+        if self._detector.is_down and self._detector.down_for(now) >= self._patience.down:
             why = f"the API has been down for {self._detector.down_for(now):.0f} s"
-            self.halt.now(Stop(ExitCode.STOPPED, why, advice))
-        elif self.held_for() > self._give_up_after:
-            why = f"the API asks to wait {self.held_for():.0f} s"
-            self.halt.now(Stop(ExitCode.STOPPED, why, advice))
+            self.halt.now(Stop(ExitCode.STOPPED, why, "run the same command again later"))
+        elif self.held_for() > self._patience.hold:
+            until = self._wall() + min(self.held_for(), _YEAR)
+            why = f"the API asks to wait until {_moment(until, self._wall())}"
+            self.halt.now(Stop(ExitCode.STOPPED, why, "run the same command again then", until))
+
+
+def _moment(at: float, now: float) -> str:
+    """A moment to come, in UTC: its time, and its date where that is not clear."""
+    date, _, time = iso(at).partition("T")
+    return f"{time[:8]}Z" if at - now < _DAY else f"{date} {time[:8]}Z"

@@ -35,7 +35,7 @@ from batch.sending.outage import DownDetector
 from batch.sending.pace import OwnPace
 from batch.sending.pacing import Pacer
 from batch.sending.runner import RunLimits, Runner
-from batch.sending.traffic import Halt, Traffic
+from batch.sending.traffic import Patience, Traffic
 from batch.sending.verdict import Broken, NoAnswer, Refusal
 from batch.storage.journal import Ending, Journal, Settlement
 from batch.storage.scratch import Scratch
@@ -126,7 +126,8 @@ def silent(kind: str, text: str, *, aloud: bool = True) -> None:
 
 
 async def _sent(plan: Plan, books: Books, api: ModelledApi, fake: FakeClock) -> None:
-    traffic = Traffic(OwnPace(Pacer(Rate(LIMIT))), DownDetector(), Halt(), give_up_after=900, tell=silent)
+    patience = Patience(900, 900)
+    traffic = Traffic(OwnPace(Pacer(Rate(LIMIT))), DownDetector(), patience, tell=silent, wall=fake.wall)
     journal = cast(Journal, ModelledJournal(books))
     client = Client(api.post, journal, traffic, attempts=6, wall=fake.wall)
     await Runner(plan, journal, client, RunLimits(concurrency=WORKERS)).run(fake.wall)
