@@ -253,7 +253,7 @@ async def connected(
     HTTP/1.1 only: with HTTP/2 all calls would share the fate of one connection.
     """
     limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_SECONDS)
-    trusted = httpx2.create_ssl_context(trust_env=False)
+    trusted = httpx2.create_ssl_context()  # what the system trusts, or SSL_CERT_FILE where that is set
 
     def open_one() -> httpx2.AsyncBaseTransport:
         return transport or httpx2.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
