@@ -72,15 +72,15 @@ def run(
     """
     clock, face = clock or RealClock(), face or Face()
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
-    require_key(config)
     folder = config.reports_dir / str(config.run_id)
     if (folder / JOURNAL).exists() and not is_held(folder / LOCK):
-        # Looked at before any lock is taken: a finished run is not touched at all.
+        # Looked at before any lock is taken and without a key: a finished run is not touched at all.
         with opened(folder) as journal:
             finished = _finished(config, folder, journal)
         if finished is not None:
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
+    require_key(config)
     holding = locked(config, folder, clock, interrupt=face.interrupt)
     with own_folder(folder), holding, Scratch(folder / SCRATCH) as scratch:
         plan = None

@@ -65,6 +65,11 @@ _REPORTS_DIR = click.option(
 )
 
 
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
+_VERBOSE = click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="Errors only.")
+
+
 @contextmanager
 def _if_anyone_listens() -> Iterator[None]:
     """What is said into a closed pipe is lost, and that is no error: the files have it all."""
@@ -198,12 +203,12 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
-def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: bool) -> None:
+def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: bool, quiet: bool) -> None:
     """Do something more with a run that was begun, and show how it ended."""
     from batch.config import Talk
     from batch.screen import terminal
 
-    talk = Talk(yes=True, json=as_json, verbose=verbose)
+    talk = Talk(yes=True, json=as_json, verbose=verbose, quiet=quiet)
     with _errors_in_words(verbose=verbose, as_json=as_json):
         summary = work(folder, os.environ, face=terminal.TerminalFace(talk))
         with _if_anyone_listens():
@@ -214,33 +219,35 @@ def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: 
 @main.command("resume")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
-@click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
-@click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
-def resume_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
+@_AS_JSON
+@_VERBOSE
+@_QUIET
+def resume_command(run: str, reports_dir: str, **talk: bool) -> None:
     """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
     from batch import app
 
-    _work_on(app.resume, _folder(run, reports_dir), as_json=as_json, verbose=verbose)
+    _work_on(app.resume, _folder(run, reports_dir), **talk)
 
 
 @main.command("verify")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
-@click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
-@click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
-def verify_command(run: str, reports_dir: str, *, as_json: bool, verbose: bool) -> None:
+@_AS_JSON
+@_VERBOSE
+@_QUIET
+def verify_command(run: str, reports_dir: str, **talk: bool) -> None:
     """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
     from batch import app
 
-    _work_on(app.verify, _folder(run, reports_dir), as_json=as_json, verbose=verbose)
+    _work_on(app.verify, _folder(run, reports_dir), **talk)
 
 
 @main.command("report")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
 @click.option("--xlsx", is_flag=True, help="Write the reconciliation as a workbook too.")
-@click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
-@click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
+@_AS_JSON
+@_VERBOSE
 def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, verbose: bool) -> None:
     """Write the files of RUN (its id, or its folder) again, from its journal alone."""
     from batch import app
@@ -286,7 +293,7 @@ def check_command(**flags: Any) -> None:
 @click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="File that keeps its state.")
 @click.option("--rate", "limit", metavar="RATE", help="Calls it lets in, e.g. 40/s; more are answered 429.")
 @click.option("--max-devices", type=click.IntRange(1), default=1000, show_default=True, help="Devices it takes a call.")
-@click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
+@_VERBOSE
 def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: int, *, verbose: bool) -> None:
     """Serve the embedded stand-in API on this machine, until it is interrupted."""
     from batch import app

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import count
@@ -12,12 +13,13 @@ from itertools import count
 import pytest
 
 from batch import app, starting
+from batch.config import resolve
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError
 from batch.stand_in.fleet import Fleet
 from batch.storage.scratch import Room, Scratch
 from batch.storage.writer import Writer
 from tests.conftest import KEY, Desk
-from tests.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
+from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 
@@ -750,6 +752,15 @@ def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
     desk.run(many(1))
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
+
+
+def test_of_a_finished_run_the_end_is_told_without_a_key(desk: Desk) -> None:
+    first = desk.run([*many(2), (A, "", "assign")])
+    options = {"base_url": BASE_URL, "reports_dir": str(first.folder.parent), "run_id": first.folder.name}
+    config = resolve([desk.file([*many(2), (A, "", "assign")])], options, {})
+    assert app.run(config, transport=desk.server, clock=desk.clock).exit_code == 1
+    with pytest.raises(ConfigError, match="no API key"):
+        app.run(replace(config, run_id="another"), transport=desk.server, clock=desk.clock)
 
 
 def test_a_single_dead_call_ends_when_the_api_has_been_given_up(desk: Desk) -> None:
