@@ -32,7 +32,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
-        "extra-links": ["batch.airflow_provider.operators.ReportLink"],
+        "extra-links": ["batch.airflow_provider.base.ReportLink"],
     }
 
 

@@ -1,9 +1,11 @@
 """The operator in `dag.test()`: what Airflow sees of a run, and what the API sees of Airflow."""
 
+import asyncio
 import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
@@ -12,6 +14,7 @@ from batch import app
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
 from batch.airflow_provider.running import TaskFace, in_thread
+from batch.airflow_provider.waiting import MomentTrigger
 from batch.interrupt import Interrupt
 from batch.model import Outcome
 from batch.storage.lock import Lock, Owner
@@ -149,6 +152,37 @@ def test_a_timeout_ends_the_run_and_the_next_try_goes_on(
     assert len(server.seen) == summary["attempts"] == 31
     assert summary["unclearAttempts"] == 1
     assert [event["kind"] for event in summary["events"]] == ["airflow", "airflow"]
+
+
+def test_a_long_wait_is_spent_outside_of_the_slot_and_the_same_try_goes_on(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
+    server.script = lambda seen: Says(429, {}, {"Retry-After": "3"}) if seen.number == 2 else None
+    task = run_dag("patient", **places).task("send")
+    summary = task.xcom()
+    assert (task.state, task.tries, summary["counts"]["assigned"]) == ("success", 1, 3)
+    assert task.xcom("summary")["stop"]["reason"].startswith("the API asks to wait until ")
+    assert [event["kind"] for event in summary["events"]] == ["airflow", "hold", "airflow"]
+    assert server.seen[2].at - server.seen[1].at >= 3
+
+
+def test_a_wait_that_is_not_deferred_is_sat_out(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+    server.script = lambda seen: Says(429, {}, {"Retry-After": "2"}) if seen.number == 2 else None
+    summary = run_dag("plain", **places).task("send").xcom()
+    assert (summary["counts"]["assigned"], len([one for one in summary["events"] if one["kind"] == "airflow"])) == (
+        3,
+        1,
+    )
+
+
+def test_the_moment_waited_for_survives_its_way_to_the_triggerer() -> None:
+    path, told = MomentTrigger("2026-01-01T00:00:00+00:00").serialize()
+    assert path == "batch.airflow_provider.waiting.MomentTrigger"
+
+    async def fired() -> Any:
+        return [event.payload async for event in MomentTrigger(**told).run()]
+
+    assert asyncio.run(fired()) == ["2026-01-01T00:00:00+00:00"]
 
 
 def test_each_mapped_task_has_a_run_of_its_own(run_dag: RunDag, places: dict[str, str], tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: F4
 from airflow.providers_manager import ProvidersManager
 
 from batch.airflow_provider import get_provider_info
+from batch.airflow_provider.base import folder_name
 from batch.airflow_provider.hooks import TelemetronHook
-from batch.airflow_provider.operators import TelemetronBatchOperator, folder_name
+from batch.airflow_provider.operators import TelemetronBatchOperator
 from batch.config import RunConfig
 from batch.errors import ConfigError
 from tests.faulty import FaultyServer
@@ -25,7 +26,7 @@ def test_airflow_finds_the_provider() -> None:
     hook = manager.hooks["telemetron"]
     assert hook is not None
     assert (hook.hook_name, hook.connection_id_attribute_name) == ("Telemetron", "telemetron_conn_id")
-    assert "batch.airflow_provider.operators.ReportLink" in manager.extra_links_class_names
+    assert "batch.airflow_provider.base.ReportLink" in manager.extra_links_class_names
 
 
 def test_what_the_provider_says_is_as_airflow_wants_it() -> None:

@@ -1,6 +1,6 @@
 """The operator under a real scheduler, with tasks in processes of their own, which are killed.
 
-One Airflow for all tests here: dag-processor, scheduler and api-server with a LocalExecutor,
+One Airflow for all tests here: dag-processor, scheduler, triggerer and api-server with a LocalExecutor,
 on ports and in a home of its own.
 """
 
@@ -22,6 +22,7 @@ import pytest
 
 from batch.storage.runs import LOCK
 from tests.faulty import FaultyServer
+from tests.scripted import Says
 from tests.under_airflow.conftest import KEY, connection, furnish, variables
 from tests.under_airflow.test_operator import write
 
@@ -145,7 +146,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer) -> Iter
     subprocess.run([*command, "db", "migrate"], env=environ, check=True, capture_output=True)
     processes = []
     try:
-        for part in ("api-server", "scheduler", "dag-processor"):
+        for part in ("api-server", "scheduler", "dag-processor", "triggerer"):
             log = (home / f"{part}.log").open("wb")
             processes.append(
                 subprocess.Popen([*command, part], env=environ, stdout=log, stderr=log, start_new_session=True)
@@ -234,6 +235,18 @@ def test_a_task_marked_as_failed_stops(airflow: Airflow, api: FaultyServer, plac
     assert len(api.seen) < 40
     (folder,) = Path(places["reports_dir"]).iterdir()
     assert json.loads((folder / "summary.json").read_text())["stop"]["reason"] == "stopped by Airflow"
+
+
+def test_a_long_wait_frees_the_slot_and_the_same_try_goes_on(
+    airflow: Airflow, api: FaultyServer, places: dict[str, str]
+) -> None:
+    api.script = lambda seen: Says(429, {}, {"Retry-After": "8"}) if seen.number == 5 else None
+    run = airflow.trigger("patient", **places)
+    until(lambda: run.task("send")["state"] == "deferred")
+    assert api.seen[-1].number == 5
+    assert (run.end(), run.task("send")["try_number"]) == ("success", 1)
+    balanced(run.xcom("send"))
+    assert api.seen[5].at - api.seen[4].at >= 8
 
 
 def test_cleared_after_success_sends_nothing(airflow: Airflow, api: FaultyServer, places: dict[str, str]) -> None:

@@ -47,6 +47,15 @@ with DAG("short", schedule=None, start_date=NOW, params=FREE):
         retry_delay=timedelta(seconds=0),
     )
 
+with DAG("patient", schedule=None, start_date=NOW, params=FREE):
+    TelemetronBatchOperator(
+        task_id="send",
+        file="{{ params.file }}",
+        reports_dir="{{ params.reports_dir }}",
+        options={"longest_wait": "1s", "concurrency": 1},
+        deferrable=True,
+    )
+
 with DAG("named", schedule=None, start_date=NOW, params={**FREE, "name": Param("", type="string")}):
     TelemetronBatchOperator(
         task_id="send",

@@ -1,0 +1,249 @@
+"""What all operators have in common: connection, options and folder, and how an end is told to Airflow.
+
+What Airflow should do about an end is said by the class of the exception: tried again
+where time may heal it, failed for good where a person must act, skipped where there is
+nothing to do. A long wait that the API asks for is spent outside the worker's slot.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    Asset,
+    BaseOperator,
+    BaseOperatorLink,
+    XCom,
+    conf,
+)
+
+from batch.airflow_context import MAP_INDEX
+from batch.airflow_provider.hooks import TelemetronHook, named_options
+from batch.airflow_provider.lineage import lineage
+from batch.airflow_provider.running import TaskFace, in_thread
+from batch.airflow_provider.waiting import MomentTrigger
+from batch.config import RunConfig
+from batch.errors import BatchError
+from batch.interrupt import Interrupt
+from batch.model import ExitCode
+from batch.reconciliation.outputs import Summary
+
+T = TypeVar("T")
+
+REPORT_URL: Final = "report_url"
+SUMMARY: Final = "summary"
+RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
+
+_ARGUMENTS: Final = ("run_id", "reports_dir")
+_LONGEST_NAME: Final = 150
+_LONGEST_HOLD: Final = 300.0
+"""Seconds that a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
+_LONGEST_DEFERRAL: Final = timedelta(days=1)
+"""Whatever the API asks for: it is asked again each day."""
+
+
+class ReportLink(BaseOperatorLink):
+    """From the task to the page of its run."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
+        """The address of report.html; empty until the task has begun."""
+        return XCom.get_value(ti_key=ti_key, key=REPORT_URL) or ""
+
+
+class TelemetronOperator(BaseOperator):
+    """A task that works in the folder of a run.
+
+    :param reports_dir: folder under which the run has its folder; absolute, and on storage
+        that every worker sees, for it holds the journal from which a retry goes on. (templated)
+    :param run_id: the run's id. (templated)
+    :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
+        worker's environment, or not needed (option `sandbox`). (templated)
+    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`.
+        They beat those of the connection. (templated)
+    """
+
+    template_fields: Sequence[str] = ("reports_dir", "run_id", "telemetron_conn_id", "options")
+    template_fields_renderers: Mapping[str, str] = {"options": "json"}
+    ui_color = "#dcecf4"
+
+    def __init__(
+        self,
+        *,
+        reports_dir: str,
+        run_id: str,
+        telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
+        options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.reports_dir = reports_dir
+        self.run_id = run_id
+        self.telemetron_conn_id = telemetron_conn_id
+        self.options = options
+        self._interrupt: Interrupt | None = None
+        _check_options(options)
+
+    def on_kill(self) -> None:
+        """Ask the run to end. Called inside a signal handler, so nothing is waited for here."""
+        if self._interrupt is not None:
+            self._interrupt.now("stopped by Airflow")
+
+    def get_openlineage_facets_on_start(self) -> Any:
+        """The files read and written, for OpenLineage."""
+        return lineage(self._files(), Path(self.reports_dir) / folder_name(self.run_id))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """The same when the task has ended well."""
+        return self.get_openlineage_facets_on_start()
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """The same when it has not: the files are written all the same."""
+        return self.get_openlineage_facets_on_start()
+
+    def _files(self) -> list[str]:
+        """The inputs that the task reads."""
+        return []
+
+    def _config(self, context: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> RunConfig:
+        """The configuration of the task's work; raises as Airflow wants it."""
+        index = context["ti"].map_index
+        hook = TelemetronHook(self.telemetron_conn_id)
+        place = {"reports_dir": self.reports_dir, "run_id": folder_name(self.run_id)}
+        options = {**(defaults or {}), **(self.options or {}), **place}
+        with as_airflow_wants_it():
+            config = hook.config(self._files(), options, {MAP_INDEX: str(index)} if index >= 0 else {})
+        return replace(config, reports_dir=config.reports_dir.absolute())
+
+    def _carried_out(self, work: Callable[..., T]) -> T:
+        """Do the work, which takes a `face`, in a thread that ends when the task is no longer wanted.
+
+        Raises as Airflow wants it.
+        """
+        self._interrupt = Interrupt()
+        face = TaskFace(self._interrupt, logging.getLogger("batch"))
+        with as_airflow_wants_it():
+            return in_thread(partial(work, face=face), self._interrupt)
+
+    def _report_told(self, context: Mapping[str, Any], config: RunConfig, reports_url: str | None) -> None:
+        """Say where the report will be, for the link. Said first: a task that fails has a report too."""
+        context["ti"].xcom_push(key=REPORT_URL, value=_report_url(config, reports_url))
+
+    def _told(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
+        """The summary of a run for those who come after; raises the problem if there is one."""
+        if fields["attention"]:
+            where = Path(fields["folder"]) / "attention.csv"
+            self.log.warning("%d of %d rows want attention: see %s", fields["attention"], fields["rows"], where)
+        if problem is not None:
+            context["ti"].xcom_push(key=SUMMARY, value=fields)  # a task that fails returns nothing
+            raise problem
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = {**fields, "events": []}
+        return fields
+
+
+class SendingOperator(TelemetronOperator):
+    """A task that makes calls.
+
+    :param deferrable: when the API asks to wait for longer than the option `longest_wait`
+        (5 minutes), leave the worker's slot until then and go on in the same try. Needs
+        a triggerer. Otherwise it is waited for in the slot, as long as `give_up_after`.
+    """
+
+    def __init__(
+        self, *, deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+
+    def execute_again(self, context: Mapping[str, Any], event: Any = None) -> Any:  # noqa: ARG002
+        """Go on when the moment that the API asked to wait for has come."""
+        return self.execute(context)
+
+    def _config(self, context: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> RunConfig:
+        config = super()._config(context, defaults)
+        if not self.deferrable or config.sending.longest_wait is not None:
+            return config
+        return replace(config, sending=replace(config.sending, longest_wait=_LONGEST_HOLD))
+
+    def _deferred(self, context: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        """Leave the slot if the API asked to wait, and waiting outside is wanted."""
+        if not self.deferrable or not fields.get("resumeAt"):
+            return
+        context["ti"].xcom_push(key=SUMMARY, value=dict(fields))
+        moment = min(datetime.fromisoformat(fields["resumeAt"]), datetime.now(UTC) + _LONGEST_DEFERRAL)
+        self.log.info("%s: deferred until then, outside of the worker's slot", fields["stop"]["reason"])
+        self.defer(trigger=MomentTrigger(moment.isoformat()), method_name="execute_again")
+
+
+def fields_of(summary: Summary) -> dict[str, Any]:
+    """A summary as in summary.json, and the folder of its run."""
+    return {**json.loads(summary.as_json()), "folder": str(summary.folder)}
+
+
+def folder_name(run_id: str) -> str:
+    """A run id of Airflow's making as a name for a folder: `:` is none on every storage."""
+    name = re.sub(r"[^\w.+@=-]", "_", run_id.strip()).lstrip(".")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{sha256(run_id.encode()).hexdigest()[:12]}"
+
+
+def stopped(fields: Mapping[str, Any]) -> Exception | None:
+    """What tells Airflow that work ended before its end, and whether to try again; None if it did not."""
+    if not fields["stop"]:
+        return None
+    kind: type[Exception] = AirflowException if fields["exitCode"] in RETRIED else AirflowFailException
+    return kind(f"{fields['stop']['reason']}; {fields['stop']['advice']}")
+
+
+def check_fail_on(fail_on: str) -> None:
+    """Raise ValueError for a word that is none."""
+    if fail_on not in ("incomplete", "attention"):
+        raise ValueError(f"fail_on: {fail_on!r} is neither incomplete nor attention")
+
+
+def wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
+    """What fails a task whose run has ended with rows that want attention, where that is wanted."""
+    kind: type[Exception] = AirflowFailException
+    if fail_on == "attention" and fields["exitCode"] == ExitCode.ATTENTION:
+        return kind(f"{fields['attention']} rows want attention: see attention.csv")
+    return None
+
+
+@contextmanager
+def as_airflow_wants_it() -> Iterator[None]:
+    """What keeps work from starting: tried again where time may heal it, else failed at once."""
+    try:
+        yield
+    except BatchError as exc:
+        if exc.exit_code in RETRIED:
+            raise AirflowException(str(exc)) from exc
+        raise AirflowFailException(str(exc)) from exc
+
+
+def _check_options(options: Any) -> None:
+    """What can be seen to be wrong when the DAG is read."""
+    if isinstance(options, Mapping):
+        doubled = [name for name in _ARGUMENTS if name in named_options(options, "options")]
+        if doubled:
+            raise ValueError(f"options: {', '.join(doubled)} is an argument of the operator")
+
+
+def _report_url(config: RunConfig, reports_url: str | None) -> str:
+    if reports_url:
+        return f"{reports_url.rstrip('/')}/{quote(str(config.run_id))}/report.html"
+    return (config.reports_dir / str(config.run_id) / "report.html").as_uri()
