@@ -8,13 +8,7 @@ import csv
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,95 +17,11 @@ import pytest
 from batch.storage.runs import LOCK
 from tests.faulty import FaultyServer
 from tests.scripted import Says
-from tests.under_airflow.conftest import KEY, connection, furnish, variables
+from tests.under_airflow.conftest import KEY, connection
+from tests.under_airflow.live import LOCAL, Airflow, running, until
 from tests.under_airflow.test_operator import write
 
 pytestmark = pytest.mark.slow
-PATIENCE = 240.0
-
-
-@dataclass
-class Airflow:
-    """A running Airflow, spoken to as a user's script would."""
-
-    home: Path
-    port: int
-    token: str = ""
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One request to the API; None where there is nothing (yet)."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
-        request.add_header("Content-Type", "application/json")
-        if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
-        try:
-            with urllib.request.urlopen(request, json.dumps(body).encode() if body is not None else None) as answer:
-                return json.loads(answer.read() or "null")
-        except urllib.error.HTTPError as exc:
-            if exc.code in (404, 409, 422):
-                return None
-            raise
-        except OSError:
-            return None
-
-    def trigger(self, dag_id: str, **params: Any) -> "Run":
-        """Start a run of a DAG, as soon as Airflow knows it."""
-        body = {"logical_date": None, "conf": params}
-        told = until(lambda: self.ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", body))
-        return Run(self, dag_id, told["dag_run_id"])
-
-
-@dataclass
-class Run:
-    """A run of a DAG."""
-
-    airflow: Airflow
-    dag_id: str
-    run_id: str
-
-    @property
-    def path(self) -> str:
-        return f"/api/v2/dags/{self.dag_id}/dagRuns/{urllib.request.quote(self.run_id)}"
-
-    def end(self) -> str:
-        """Its state when it has ended."""
-        return until(lambda: (state := self.airflow.ask("GET", self.path)["state"]) in ("success", "failed") and state)
-
-    def task(self, task_id: str, index: int = -1) -> dict[str, Any]:
-        """A task instance, as the API tells of it."""
-        found = self.airflow.ask("GET", f"{self.path}/taskInstances")["task_instances"]
-        return next(one for one in found if (one["task_id"], one["map_index"]) == (task_id, index))
-
-    def xcom(self, task_id: str, key: str = "return_value", index: int = -1) -> Any:
-        """A value that a task left; None if it left none."""
-        where = f"{self.path}/taskInstances/{task_id}/xcomEntries/{key}?map_index={index}&deserialize=false"
-        told = self.airflow.ask("GET", where)
-        value = told and told["value"]
-        return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
-
-    def clear(self, task_id: str) -> None:
-        """Have a task run again."""
-        body = {"dry_run": False, "task_ids": [task_id], "dag_run_id": self.run_id, "only_failed": False}
-        assert self.airflow.ask("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
-
-    def fail(self, task_id: str) -> None:
-        """Mark a running task as failed, as a person would."""
-        assert self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task_id}", {"new_state": "failed"})
-
-
-def until(what: Callable[[], Any]) -> Any:
-    """Ask until the answer is something."""
-    end = time.monotonic() + PATIENCE
-    while not (answer := what()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.25)
-    return answer
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -122,55 +32,9 @@ def api() -> Iterator[FaultyServer]:
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer) -> Iterator[Airflow]:
-    """Airflow up, with our DAGs known."""
-    home, port = furnish(tmp_path_factory.mktemp("airflow")), free_port()
-    told = {
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": "4",
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
-        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-        "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api),
-    }
-    environ = {**os.environ, **variables(home), **told}
-    command = [str(Path(sys.executable).with_name("airflow"))]
-    subprocess.run([*command, "db", "migrate"], env=environ, check=True, capture_output=True)
-    processes = []
-    try:
-        for part in ("api-server", "scheduler", "dag-processor", "triggerer"):
-            log = (home / f"{part}.log").open("wb")
-            processes.append(
-                subprocess.Popen([*command, part], env=environ, stdout=log, stderr=log, start_new_session=True)
-            )
-        opened = Airflow(home, port)
-        until(lambda: _healthy(opened.ask("GET", "/api/v2/monitor/health")))
-        opened.token = until(lambda: opened.ask("GET", "/auth/token"))["access_token"]
+    told = {**LOCAL, "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api)}
+    with running(tmp_path_factory.mktemp("airflow"), told) as opened:
         yield opened
-    finally:
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            for process in processes:
-                _end(process, sign)
-
-
-def _healthy(told: Any) -> bool:
-    return bool(told) and all(told[part]["status"] == "healthy" for part in ("scheduler", "dag_processor"))
-
-
-def _end(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> None:
-    try:
-        os.killpg(process.pid, sign)
-        process.wait(12)
-    except (ProcessLookupError, subprocess.TimeoutExpired):
-        pass
 
 
 @pytest.fixture
