@@ -17,15 +17,17 @@ import pyarrow.compute as pc
 from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock, iso
 from batch.concluding import concluded, ended_as, stop_of
-from batch.config import RunConfig, api_key, resolve
+from batch.config import KEY_VARIABLE, RunConfig, api_key, resolve
 from batch.errors import ConfigError, VerifyError
 from batch.model import ACTIONS, Secret, Stop
+from batch.options import BY_KEY, STRUCK_OUT
 from batch.places import locked, opened, own_folder
 from batch.planning.digest import Digest, digest
 from batch.rate import Rate
 from batch.reconciliation.outputs import Summary, close_books, write_files
 from batch.sending.check import check_api
 from batch.sending.exchange import Exchanger, connected
+from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face, Job, Target, ask_afterwards, send
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
@@ -81,6 +83,7 @@ def run(
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
+    _reach_limit(config, clock)
     holding = locked(config, folder, clock, interrupt=face.interrupt)
     with own_folder(folder), holding, Scratch(folder / SCRATCH) as scratch:
         plan = None
@@ -91,7 +94,7 @@ def run(
             finished = _finished(config, folder, journal)
             if finished is not None:
                 return finished
-            with logged_to(folder / "run.log", config.api_key):
+            with logged_to(folder / "run.log", *config.secrets):
                 return _carry_out(Job(config, plan or plan_of(journal, scratch), journal, face, clock), transport)
 
 
@@ -118,10 +121,11 @@ def verify(
     clock, face = clock or RealClock(), face or Face()
     config = _as_started(folder, environ)
     require_key(config)
+    _reach_limit(config, clock)
     with (
         locked(config, folder, clock, interrupt=face.interrupt),
         opened(folder) as journal,
-        logged_to(folder / "run.log", config.api_key),
+        logged_to(folder / "run.log", *config.secrets),
         Scratch(folder / SCRATCH) as scratch,
     ):
         plan = plan_of(journal, scratch)
@@ -154,10 +158,13 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
 
 
 def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
-    """The options that a run was started with; of the environment the key, and who asks, alone."""
+    """The options that a run was started with; of the environment the secrets, and who asks, alone."""
     with opened(folder) as journal:
         options = journal.meta("options")
-    keep = {name: text for name, text in environ.items() if name == "TELEMETRON_API_KEY"} | context_variables(environ)
+    keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
+    variable = BY_KEY["limit_url"].variable
+    if _is_struck_out(options.get("limit_url", "")) and environ.get(variable):
+        options["limit_url"] = environ[variable]
     return replace(resolve((), options, keep), reports_dir=folder.parent, run_id=folder.name)
 
 
@@ -213,6 +220,21 @@ def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | No
     check_same(config, journal, folder)
     fields = journal.meta("summary")
     return Summary(folder, fields) if fields is not None and fields["state"] == "finished" else None
+
+
+def _is_struck_out(url: str) -> bool:
+    return f":{STRUCK_OUT}@" in url
+
+
+def _reach_limit(config: RunConfig, clock: Clock) -> None:
+    """Raise ConfigError where the limit is to be shared and nobody can be asked for it."""
+    url = config.sending.limit_url
+    if url is None:
+        return
+    if _is_struck_out(url.reveal()):
+        what = "the run was started with --limit-url, whose password is kept nowhere"
+        raise ConfigError(what, f"set {BY_KEY['limit_url'].variable}")
+    clock.run(RedisLine(url, "").reach())
 
 
 def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from batch.airflow_context import airflow_context
 from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, PlanOptions, Secret
-from batch.options import BY_KEY, OPTIONS, Option, Share
+from batch.options import BY_KEY, OPTIONS, Option, Share, struck_out
 from batch.rate import Rate
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
@@ -43,6 +44,8 @@ class Sending:
 
     base_url: str
     rate: Rate
+    limit_url: Secret | None = None
+    """Redis in which the rate is shared with other processes."""
     concurrency: int
     timeout: float
     attempts: int
@@ -93,6 +96,14 @@ class RunConfig:
     """The options by name as texts, for the records; holds no secret."""
     airflow: Mapping[str, str] = field(default_factory=dict)
     """The Airflow task that this process works for; empty outside Airflow."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no record may hold."""
+        url = self.sending.limit_url
+        password = None if url is None else urlsplit(url.reveal()).password
+        known = (self.api_key, Secret(unquote(password)) if password else None)
+        return tuple(secret for secret in known if secret is not None)
 
     @property
     def api(self) -> str:
@@ -153,7 +164,9 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
 
 
 def _as_told(option: Option, texts: Sequence[str], value: Any) -> Any:
-    """What was said of an option, for the records: so that reading it again gives the same value."""
+    """What was said of an option, for the records: so that reading it again gives the same value, but for secrets."""
+    if isinstance(value, Secret):
+        return struck_out(value)
     if not option.metavar or not texts:
         return value
     return list(texts) if option.repeatable else texts[-1]
@@ -202,6 +215,7 @@ _INPUT: Final = (
 _SENDING: Final = (
     "base_url",
     "rate",
+    "limit_url",
     "concurrency",
     "timeout",
     "attempts",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from batch.model import Action, Outcome
+from batch.model import Action, Outcome, Secret
 from batch.rate import Rate
 
 DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
@@ -29,6 +29,7 @@ _DESCRIBING: Final = frozenset(
         "verbose",
     }
 )
+STRUCK_OUT: Final = "***"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _PORTS: Final = {"https": 443, "http": 80}
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -158,6 +159,27 @@ def _base_url(text: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
+def _limit_url(text: str) -> Secret:
+    """A URL of Redis, whose password nobody is told: also not the one who mistyped it."""
+    try:
+        parts = urlsplit(text.strip())
+        usable = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"[!-~]+", text.strip()) or not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
+        raise ValueError("that is not a URL such as redis://host:6379/0")
+    return Secret(text.strip())
+
+
+def struck_out(url: Secret) -> str:
+    """A URL for the records: without its password, of which a sign remains."""
+    parts = urlsplit(url.reveal())
+    user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
+    if not colon:
+        return url.reveal()
+    return parts._replace(netloc=f"{user}:{STRUCK_OUT}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
 def _run_id(text: str) -> str:
     if not re.fullmatch(r"[\w.:+@=-]{1,200}", text.strip()) or text.strip().startswith("."):
         raise ValueError(f"{text!r} is not a folder name: use letters, digits and _ . : + @ = -")
@@ -239,6 +261,7 @@ OPTIONS: Final = (
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
     Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h, or auto to find it.", "RATE", Rate.parse("10/s"),
            plans=True),
+    Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),
     Option("concurrency", _N1, "Calls in flight.", "N", 8),
     Option("chunk-size", _N1, "Devices a call.", "N", 500, plans=True),
     Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),

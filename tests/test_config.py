@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "reports-dir": ("one", "two"),
     "run-id": ("night-1", "night-2"),
     "rate": ("5/s", "7/min"),
+    "limit-url": ("redis://127.0.0.1:6379/0", "rediss://limits.example/1"),
     "concurrency": ("3", "4"),
     "chunk-size": ("3", "4"),
     "timeout": ("5", "6.5"),
@@ -65,6 +66,15 @@ BAD: dict[str, list[str]] = {
     "reports-dir": [" "],
     "run-id": ["a/b", "..", ".hidden", "a b", "x" * 201, "a\nb"],
     "rate": ["10", "0/s", "fast", "-1/s"],
+    "limit-url": [
+        "localhost:6379",
+        "http://a.example",
+        "redis://",
+        "redis://a.example:0",
+        "redis://a.example/zero",
+        "redis://[::1",
+        "redis://a b",
+    ],
     "concurrency": ["0", "-1", "1.5", "many", "9" * 13],
     "chunk-size": ["0", "1e3"],
     "timeout": ["0", "soon", "-1", "nan", "inf", "1 fortnight"],
@@ -259,6 +269,14 @@ def test_an_exit_code_that_the_system_cannot_carry_is_refused() -> None:
 
 def test_a_password_in_a_base_url_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in refused({"base_url": "https://me:hunter2@a.example"})
+
+
+def test_a_password_of_redis_is_not_repeated_and_not_recorded() -> None:
+    assert "hunter2" not in refused({"limit_url": "redis://:hunter2@a.example/zero"})
+    config = resolved({"limit_url": "redis://me:hunter2@a.example:6380/1"})
+    assert config.told == {"limit_url": "redis://me:***@a.example:6380/1"}
+    assert "hunter2" not in repr(config)
+    assert [secret.reveal() for secret in config.secrets] == ["hunter2"]
 
 
 # Values

@@ -62,9 +62,9 @@ LAYERS = {
         "since",
         "holdings",
     },
-    4: {"load", "journal", "report_csv", "retry", "findings", "progress", "audit"},
-    5: {"voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey"},
-    6: {"past", "outputs", "client", "baseline", "setup"},
+    4: {"load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
+    5: {"voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
+    6: {"past", "outputs", "client", "baseline", "setup", "pace_keeping"},
     7: {"runner", "interview", "verify"},
     8: {"sender"},
     9: {"starting", "places", "concluding", "terminal"},
@@ -97,6 +97,7 @@ ONLY_HERE = {
     "xlsxwriter": {"report_xlsx"},
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
+    "redis": {"redis_line"},
 }
 """Libraries and the modules that may know them; `sender` and `app` hand a transport through by its type."""
 

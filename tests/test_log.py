@@ -29,7 +29,7 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 
 def test_each_line_is_an_object_with_time_level_text_and_kind(tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log", None):
+    with logged_to(tmp_path / "run.log"):
         LOGGER.info("waiting %d s\nfor Zoë", 3, extra={"kind": "hold"})
         LOGGER.warning("careful")
     first, second = logged(tmp_path / "run.log")
@@ -58,27 +58,27 @@ def test_no_message_carries_the_key(key: str, text: str) -> None:
 def test_a_message_is_logged_as_it_is_where_there_is_no_key() -> None:
     record = logging.LogRecord("batch", logging.INFO, "", 0, "50% of %s", ("all",), None)
     record.msg = "half of %s"
-    assert Redaction(None).filter(record) is True
+    assert Redaction().filter(record) is True
     assert record.getMessage() == "half of all"
 
 
 def test_the_log_is_the_owners_only(tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log", None):
+    with logged_to(tmp_path / "run.log"):
         pass
     assert stat.S_IMODE((tmp_path / "run.log").stat().st_mode) == 0o600
 
 
 def test_a_second_run_appends(tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log", None):
+    with logged_to(tmp_path / "run.log"):
         LOGGER.warning("first")
-    with logged_to(tmp_path / "run.log", None):
+    with logged_to(tmp_path / "run.log"):
         LOGGER.warning("second")
     assert [line["text"] for line in logged(tmp_path / "run.log")] == ["first", "second"]
 
 
 def test_after_the_run_nothing_is_logged_and_the_logger_is_as_before(tmp_path: Path) -> None:
     before = (LOGGER.level, list(LOGGER.handlers))
-    with logged_to(tmp_path / "run.log", None):
+    with logged_to(tmp_path / "run.log"):
         pass
     LOGGER.info("too late")
     assert (LOGGER.level, LOGGER.handlers) == before
@@ -86,12 +86,12 @@ def test_after_the_run_nothing_is_logged_and_the_logger_is_as_before(tmp_path: P
 
 
 def test_a_log_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot write .*run\.log"), logged_to(tmp_path / "no" / "run.log", None):
+    with pytest.raises(ConfigError, match=r"cannot write .*run\.log"), logged_to(tmp_path / "no" / "run.log"):
         pass
 
 
 def test_what_was_logged_before_the_run_does_not_silence_it(tmp_path: Path) -> None:
     LOGGER.info("nobody listens yet")
-    with logged_to(tmp_path / "run.log", None):
+    with logged_to(tmp_path / "run.log"):
         LOGGER.info("hello")
     assert [line["text"] for line in logged(tmp_path / "run.log")] == ["hello"]

@@ -49,9 +49,9 @@ class TelemetronHook(BaseHook):
         if key:
             environ[KEY_VARIABLE] = key
         config = resolve(files, {**told, **named_options(options or {}, "options")}, environ)
-        if config.api_key is not None:
-            mask_secret(config.api_key.reveal())
-        elif not config.sandbox:
+        for secret in config.secrets:
+            mask_secret(secret.reveal())
+        if config.api_key is None and not config.sandbox:
             raise ConfigError(
                 f"connection {self.telemetron_conn_id} has no API key", "put it into the connection's password"
             )

@@ -6,6 +6,7 @@ Arithmetic only: knows no permits, holds or probes, which are the pacer's.
 import math
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 # Found by simulation against fixed and sliding windows and token buckets (tests/test_unknown_limits.py).
@@ -35,6 +36,35 @@ class _Incident(NamedTuple):
     accepted: int
     """Attempts since the incident before."""
     refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What incidents have taught, as one process can tell it to another."""
+
+    plateau: float | None
+    age: float
+    period: float
+    spread: float
+    memory: float
+    chance: float | None
+    incidents: tuple[_Incident, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """An incident that is over, and what went before it. Times are seconds of one clock."""
+
+    since: float
+    """When the incident before was over, or the first attempt left."""
+    accepted: tuple[float, ...]
+    """When answers came since then."""
+    onset: float
+    refused_at: float
+    """The rate that was refused, per second."""
+    refused: int
+    closed: float
+    """Until when the server is taken to have refused."""
 
 
 class Climb:
@@ -178,6 +208,28 @@ class Climb:
             lately = _for_one_refused([*self._incidents][-_LAST_INCIDENTS:])
             self._chance = self._chance if lately >= self._chance / _MORE_OFTEN else None
         return self._chance is not None
+
+
+def learnt(known: Known, course: Course, now: float) -> Known:
+    """What is known after an incident that was over at this moment, for those who keep no `Climb` of their own."""
+    climb = Climb(math.inf)
+    climb.plateau, climb.memory = known.plateau, known.memory
+    climb._age, climb._period, climb._spread = known.age, known.period, known.spread
+    climb._chance = known.chance
+    climb._incidents.extend(known.incidents)
+    climb._since, climb._onset, climb._closed = course.since, course.onset, course.closed
+    climb._refused_at, climb._refused = course.refused_at, course.refused
+    climb._accepted.extend(course.accepted)
+    climb.resume(now)
+    return Known(
+        plateau=climb.plateau,
+        age=climb._age,
+        period=climb._period,
+        spread=climb._spread,
+        memory=climb.memory,
+        chance=climb._chance,
+        incidents=tuple(climb._incidents),
+    )
 
 
 def _for_one_refused(incidents: Sequence[_Incident]) -> float:

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from batch.rate import Rate
 from batch.sending.climb import Climb
@@ -51,6 +51,28 @@ class PacerState:
     """Attempts a second that the server was found to grant; None when it never refused."""
 
 
+class Spacing(NamedTuple):
+    """How far apart attempts have to leave; a span of 0 lets them leave as they like."""
+
+    places: int
+    """So many may leave in any `span` of seconds."""
+    span: float
+    gap: float
+    """Seconds between two that leave evenly."""
+
+
+def spacing(rate: Rate) -> Spacing:
+    """The spacing that holds a rate in any window of time; why, is told at `_Schedule`."""
+    if rate.attempts == math.inf:
+        return Spacing(1, 0.0, 0.0)
+    whole = max(1, math.floor(rate.attempts))
+    window = rate.seconds * whole / rate.attempts
+    parts = math.ceil(whole / _LOG_LENGTH)
+    places = whole // parts
+    span = (window + min(0.5, max(0.025, window / 40))) / parts
+    return Spacing(places, span, span / places)
+
+
 class _Schedule:
     """Even spacing, and never more than the rate in any window.
 
@@ -63,16 +85,8 @@ class _Schedule:
     """
 
     def __init__(self, rate: Rate) -> None:
-        self.gap = self._span = 0.0
+        places, self._span, self.gap = spacing(rate)
         self.due = -math.inf
-        places = 1
-        if rate.attempts < math.inf:
-            whole = max(1, math.floor(rate.attempts))
-            window = rate.seconds * whole / rate.attempts
-            parts = math.ceil(whole / _LOG_LENGTH)
-            places = whole // parts
-            self._span = (window + min(0.5, max(0.025, window / 40))) / parts
-            self.gap = self._span / places
         self._log: deque[float] = deque(maxlen=places)
         self._left: deque[float] = deque(maxlen=places)
 

@@ -5,14 +5,12 @@ under way is given a little time and the journal stays true.
 """
 
 import asyncio
-import json
 import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 import httpx2
@@ -30,13 +28,12 @@ from batch.sending.client import Client
 from batch.sending.exchange import Exchanger, Post, connected
 from batch.sending.look import Looker
 from batch.sending.outage import DownDetector
-from batch.sending.pace import OwnPace
-from batch.sending.pacing import Pacer, PacerState
+from batch.sending.pace_keeping import KeptPace, PaceOf, kept_pace
 from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt, Patience, Tell, Traffic
 from batch.storage.journal import Journal
-from batch.storage.lock import client_name, state_folder
+from batch.storage.lock import client_name
 from batch.storage.log import LOGGER
 from batch.verify import Verifier
 
@@ -44,7 +41,6 @@ _GRACE: Final = 3.5
 """Seconds that calls in flight get after a signal: Airflow kills after five."""
 _MARGIN: Final = 5.0
 """Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
-_SAVED_EVERY: Final = 1.0
 _LOOK_EVERY: Final = 0.25
 _GO_ON: Final = "run the same command again to go on"
 
@@ -124,7 +120,7 @@ async def _send(job: Job, target: Target) -> Stop | None:
         client = Client(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
         baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
         runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
-        runner.on_call = [way.memory.save_now_and_then]
+        runner.on_call = [way.kept.save_now_and_then]
         async with _shown(job.face, Watch(runner.tally, way.traffic, sending.rate, job.clock.wall)):
             await _done(runner.run(job.clock.wall), way.traffic.halt)
         if sending.verify and not way.traffic.halt:
@@ -142,7 +138,7 @@ async def _ask_afterwards(job: Job, target: Target) -> Stop | None:
 async def _verify(job: Job, way: "_Way") -> None:
     sending = job.config.sending
     verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, sending.concurrency)
-    verifier.on_look = [way.memory.save_now_and_then]
+    verifier.on_look = [way.kept.save_now_and_then]
     async with _shown(job.face, Watch(verifier.tally, way.traffic, sending.rate, job.clock.wall)):
         await _done(verifier.run(job.clock.wall), way.traffic.halt)
 
@@ -154,7 +150,7 @@ class _Way:
     post: Post
     looker: Looker
     traffic: Traffic
-    memory: "_PacerMemory"
+    kept: KeptPace
 
 
 @asynccontextmanager
@@ -163,19 +159,17 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
     job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
-    pacer = Pacer(sending.rate)
-    memory = _PacerMemory(state_folder() / f"{target.name}.json", pacer, job.clock.wall)
-    traffic = Traffic(OwnPace(pacer), DownDetector(), _patience(job), tell=_teller(job), wall=job.clock.wall)
-    traffic.may_start = lambda: not job.journal.is_short_of_disk
-    async with connected(target.base_url, seconds=sending.timeout, transport=target.transport) as http:
+    whose = PaceOf(target.name, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
+    connecting = connected(target.base_url, seconds=sending.timeout, transport=target.transport)
+    async with kept_pace(sending, whose) as kept, connecting as http:
+        traffic = Traffic(kept.pace, DownDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
+        traffic.may_start = lambda: not job.journal.is_short_of_disk
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
         looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
         with _deadline(traffic.halt, sending.deadline), _heard(job.face, _Ending(traffic.halt, exchanger)):
-            memory.recall()
-            yield _Way(exchanger.post, looker, traffic, memory)
-        memory.save()
-    if pacer.found is not None:
-        job.journal.note(rateFound=round(pacer.found, 3))
+            yield _Way(exchanger.post, looker, traffic, kept)
+    if kept.pace.found is not None:
+        job.journal.note(rateFound=round(kept.pace.found, 3))
 
 
 async def _done(work: Awaitable[None], halt: Halt) -> None:
@@ -301,35 +295,3 @@ def _interrupts(interrupt: Interrupt, ending: _Ending) -> Iterator[None]:
 def _from_outside(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
     with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
         loop.call_soon_threadsafe(what)
-
-
-class _PacerMemory:
-    """The pacer's state in a file, so that a restart neither bursts nor forgets what the API asked for."""
-
-    def __init__(self, path: Path, pacer: Pacer, wall: Callable[[], float]) -> None:
-        self._path = path
-        self._pacer = pacer
-        self._wall = wall
-        self._saved = -_SAVED_EVERY
-
-    def recall(self) -> None:
-        """Let the pacer go on where the last process with this base URL and key was."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            known = json.loads(self._path.read_bytes())
-            elapsed = self._wall() - float(known.pop("at"))
-            self._pacer.restore(PacerState(**known), elapsed, clock.now())
-
-    def save_now_and_then(self) -> None:
-        """Save, unless that was done just now."""
-        if clock.now() - self._saved >= _SAVED_EVERY:
-            self.save()
-
-    def save(self) -> None:
-        """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
-        self._saved = clock.now()
-        state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
-        aside = self._path.with_suffix(".new")  # the lock on this key makes us the only writer
-        with suppress(OSError):
-            aside.touch(mode=0o600)
-            aside.write_text(json.dumps(state))
-            aside.replace(self._path)

@@ -149,6 +149,8 @@ class Traffic:
                 if isinstance(permit, Permit):
                     return self._leave(call, permit)
                 wait = permit
+                if self.held_for() >= _ALOUD:  # another process may have been asked to wait
+                    self._tell_hold()
             await clock.sleep_unless(self.halt.event, wait)
         return None
 

@@ -1,4 +1,4 @@
-"""The run's log: JSON lines, from which the API key is struck out whatever is logged."""
+"""The run's log: JSON lines, from which secrets are struck out whatever is logged."""
 
 import json
 import logging
@@ -16,12 +16,13 @@ LOGGER: Final = logging.getLogger("batch")
 
 
 class Redaction(logging.Filter):
-    """Strikes a secret out of every record, in the spellings in which it might slip in."""
+    """Strikes secrets out of every record, in the spellings in which they might slip in."""
 
-    def __init__(self, secret: Secret | None) -> None:
+    def __init__(self, *secrets: Secret) -> None:
         super().__init__()
-        text = secret.reveal() if secret else ""
-        self._spellings = sorted({text, quote(text, safe="")} - {""}, key=len, reverse=True)
+        texts = {secret.reveal() for secret in secrets}
+        spellings = texts | {quote(text, safe="") for text in texts}
+        self._spellings = sorted(spellings - {""}, key=len, reverse=True)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record's message; never drops it."""
@@ -45,7 +46,7 @@ class _JsonLines(logging.Formatter):
 
 
 @contextmanager
-def logged_to(path: Path, secret: Secret | None) -> Iterator[None]:
+def logged_to(path: Path, *secrets: Secret) -> Iterator[None]:
     """Append the program's log to a file, readable by its owner only."""
     try:
         path.touch(mode=0o600)
@@ -53,7 +54,7 @@ def logged_to(path: Path, secret: Secret | None) -> Iterator[None]:
     except OSError as exc:
         raise unwritable(str(path), exc) from exc
     handler.setFormatter(_JsonLines())
-    handler.addFilter(Redaction(secret))
+    handler.addFilter(Redaction(*secrets))
     LOGGER.addHandler(handler)
     level = LOGGER.level
     LOGGER.setLevel(logging.INFO)

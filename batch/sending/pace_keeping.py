@@ -1,0 +1,96 @@
+"""Where the pace of a run is kept beyond its process: in a file of this host, or with all who share it in Redis."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from batch import clock
+from batch.config import Sending
+from batch.model import Secret
+from batch.sending.pace import OwnPace, Pace
+from batch.sending.pacing import Pacer, PacerState
+from batch.sending.redis_line import RedisLine
+from batch.sending.shared_pace import SharedPace, Terms
+from batch.sending.traffic import Tell
+from batch.storage.lock import state_folder
+
+_SAVED_EVERY: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPace:
+    """A pace, and what keeps it up to date where it lies."""
+
+    pace: Pace
+    save_now_and_then: Callable[[], None]
+    """To be called often; does nothing most of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaceOf:
+    """Whose pace it is."""
+
+    name: str
+    """Of the base URL and key; gives neither away."""
+    lost: float
+    """Seconds after which nothing more is heard of an attempt."""
+    wall: Callable[[], float]
+    tell: Tell
+
+
+def kept_pace(sending: Sending, whose: PaceOf) -> AbstractAsyncContextManager[KeptPace]:
+    """The pace while a run sends. Raises ConfigError where it is to be shared and cannot be."""
+    if sending.limit_url is None:
+        return _own(sending, whose)
+    return _shared(sending, sending.limit_url, whose)
+
+
+@asynccontextmanager
+async def _own(sending: Sending, whose: PaceOf) -> AsyncIterator[KeptPace]:
+    pacer = Pacer(sending.rate)
+    memory = _PacerMemory(state_folder() / f"{whose.name}.json", pacer, whose.wall)
+    memory.recall()
+    yield KeptPace(OwnPace(pacer), memory.save_now_and_then)
+    memory.save()
+
+
+@asynccontextmanager
+async def _shared(sending: Sending, url: Secret, whose: PaceOf) -> AsyncIterator[KeptPace]:
+    pace = SharedPace(RedisLine(url, whose.name), Terms(sending.rate, None, whose.lost), whose.tell)
+    async with pace.joined():
+        yield KeptPace(pace, lambda: None)
+
+
+class _PacerMemory:
+    """The pacer's state in a file, so that a restart neither bursts nor forgets what the API asked for."""
+
+    def __init__(self, path: Path, pacer: Pacer, wall: Callable[[], float]) -> None:
+        self._path = path
+        self._pacer = pacer
+        self._wall = wall
+        self._saved = -_SAVED_EVERY
+
+    def recall(self) -> None:
+        """Let the pacer go on where the last process with this base URL and key was."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            known = json.loads(self._path.read_bytes())
+            elapsed = self._wall() - float(known.pop("at"))
+            self._pacer.restore(PacerState(**known), elapsed, clock.now())
+
+    def save_now_and_then(self) -> None:
+        """Save, unless that was done just now."""
+        if clock.now() - self._saved >= _SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
+        self._saved = clock.now()
+        state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
+        aside = self._path.with_suffix(".new")  # the lock on this key makes us the only writer
+        with suppress(OSError):
+            aside.touch(mode=0o600)
+            aside.write_text(json.dumps(state))
+            aside.replace(self._path)

@@ -1,0 +1,298 @@
+-- One exchange of a process with all that share its limit: it tells what became of its attempts,
+-- and may ask whether one more may leave. Redis runs it as a whole, by its own clock.
+--
+-- The rules are those of pacing.py and climb.py, whose numbers stand before this text as a table N;
+-- a test compares the two step by step. Only what an incident teaches is not worked out here: the
+-- process whose probe ended it gets the facts, and sends back the lesson, for which all wait.
+--
+-- KEYS  the state, one packed table; departures, by permit; when answers came since the last incident
+-- ARGV  the request and, in the answer, times as seconds from now (see `SharedPace._exchange`)
+
+local STATE, LOG, ACCEPTED = KEYS[1], KEYS[2], KEYS[3]
+local ask = cjson.decode(ARGV[1])
+local answer = {}
+
+local packed = redis.call('GET', STATE)
+local s = packed and cmsgpack.unpack(packed)
+  or {epoch = 0, streak = 0, count = 0, refused = 0, closed = 0, members = {}, flying = {},
+      age = 0, period = N.PERIOD, spread = N.NARROW, memory = N.MEMORY, ramp = N.START, incidents = {}}
+
+-- Time never runs back, whoever sets the clock or takes over as master.
+local told = redis.call('TIME')
+local now = (ask.now or told[1] + told[2] / 1e6) + (s.ahead or 0)
+if s.now and now < s.now then
+  s.ahead, now = (s.ahead or 0) + s.now - now, s.now
+end
+s.now = now
+
+-- Who shares the limit. The lowest of their rates holds for all.
+local me = ask.member
+s.members[me] = not ask.leaves and {seen = now, rule = ask.rule, alone = ask.alone and true} or nil
+local rule, sharers, horizon = {places = 1, span = 0, gap = 0}, 0, 1
+for id, member in pairs(s.members) do
+  if now - member.seen > N.LATELY then
+    s.members[id] = nil
+  else
+    sharers = sharers + 1
+    horizon = math.max(horizon, member.rule.span)
+    if member.rule.gap > rule.gap then rule = member.rule end
+  end
+end
+local ceiling = rule.attempts and rule.attempts / rule.seconds
+
+-- What an attempt may take at most has passed: nothing more is heard of it.
+local flying = 0
+for id, flown in pairs(s.flying) do
+  if now - flown[1] > flown[2] then s.flying[id] = nil else flying = flying + 1 end
+end
+
+-- The rate (Climb.rate, .answered, .cut, .refused; Pacer.rate)
+
+local function climbed()
+  local rate = ceiling or s.ramp
+  if s.plateau then
+    local spread, way = math.log(s.spread) / math.log(2), s.age / s.period - 1
+    local doublings = math.min(spread * way ^ 3, spread + math.max(0, s.age - 2 * s.period) / N.DOUBLES_IN)
+    rate = math.min(N.TOP, math.max(N.FLOOR, s.plateau * 2 ^ math.min(40, doublings)))
+  end
+  return math.min(rate, ceiling or rate)
+end
+
+local function rate()
+  local most = climbed()
+  if s.quota and now < s.quota_ends then most = math.min(most, s.quota) end
+  return most
+end
+
+local function accepted(sent_at)
+  redis.call('RPUSH', ACCEPTED, string.format('%.17g', now))
+  redis.call('LTRIM', ACCEPTED, -N.LOG_LENGTH, -1)
+  local passed = now - s.last
+  s.last = now
+  if s.pressed and s.plateau then
+    s.age = s.age + math.min(passed, math.max(1, 2 / climbed()))
+  elseif s.pressed and not ceiling and now - 1 >= s.stepped and s.stepped <= sent_at then
+    s.ramp, s.stepped = math.min(N.TOP, 2 * s.ramp), now
+  end
+end
+
+local function cut()
+  s.refused_at, s.onset = climbed(), now
+  s.closed = math.max(s.closed, now)
+end
+
+local function refused(wait)
+  s.refused = s.refused + 1
+  s.closed = math.max(s.closed, now, now + N.TRUST * ((wait or 0) - 1))
+end
+
+-- Holds (Pacer._pause, ._hold, ._held)
+
+local function pause(wait, jitter)
+  local first = math.max(N.FIRST_PAUSE, math.min(N.LONGEST_FIRST, s.memory * N.A_LOOK))
+  local own = (0.5 + jitter / 2) * math.min(N.LONGEST_PAUSE, first * 2 ^ math.min(s.streak, N.DOUBLINGS))
+  return wait and math.max(own, wait + jitter * math.min(1, wait / 20)) or own
+end
+
+local function hold(until_)
+  s.held = math.max(s.held or until_, until_)
+end
+
+local function held()
+  if not s.held then return 0 end
+  local probe = s.probe
+  local owner = probe and s.members[probe.member]
+  if owner and now - owner.seen < N.DEAD and now - probe.at < probe.lost then
+    return math.max(N.LOOK_AGAIN, sharers * N.LOOK_AGAIN / 10)
+  end
+  return s.held - now
+end
+
+local function resume()
+  if s.held > now then return end
+  s.held, s.streak = nil, 0
+  s.due = math.max(s.due or now, now + math.min(N.LONGEST_GAP, 1 / rate()))
+end
+
+local function facts()
+  local course = {since = s.since - now, onset = s.onset - now, closed = s.closed - now,
+                  refused_at = s.refused_at, refused = s.refused, accepted = {}}
+  for at, time in ipairs(redis.call('LRANGE', ACCEPTED, 0, -1)) do course.accepted[at] = tonumber(time) - now end
+  local known = {}
+  for _, name in ipairs({'plateau', 'age', 'period', 'spread', 'memory', 'chance', 'incidents'}) do
+    known[name] = s[name]
+  end
+  return {course = course, known = known}
+end
+
+-- News of attempts (Pacer.succeeded, .throttled, .abandoned, .heed)
+
+local heard = {}
+
+local function landed(id)
+  local flown = s.flying[id]
+  if flown then s.flying[id], flying = nil, flying - 1 end
+  return flown
+end
+
+local function was_probe(id)
+  local probe = s.probe and s.probe.id == id
+  if probe then s.probe = nil end
+  return probe
+end
+
+function heard.succeeded(news)
+  local flown = landed(news.id)
+  if not flown then return end
+  accepted(flown[1])
+  if was_probe(news.id) and s.held and s.held <= now then
+    if s.onset then
+      s.probe = {id = 'lesson', member = me, at = now, lost = N.DEAD}
+      answer.facts = facts()
+    else
+      resume()
+    end
+  end
+end
+
+function heard.lesson(news)
+  if not s.probe or s.probe.id ~= 'lesson' or s.probe.member ~= me then return end
+  for name, value in pairs(news.known) do s[name] = value end
+  s.probe, s.onset, s.refused = nil, nil, 0
+  s.since, s.last = now, now
+  redis.call('DEL', ACCEPTED)
+  redis.call('RPUSH', ACCEPTED, string.format('%.17g', now))
+  resume()
+end
+
+function heard.throttled(news)
+  landed(news.id)
+  refused(news.wait)
+  if was_probe(news.id) then
+    s.streak = s.streak + 1
+  elseif news.epoch == s.epoch then
+    s.epoch = s.epoch + 1
+    cut()
+  elseif not news.wait then
+    return
+  end
+  hold(now + pause(news.wait, news.jitter))
+end
+
+function heard.abandoned(news)
+  landed(news.id)
+  if was_probe(news.id) then hold(now + pause(nil, 0)) end
+end
+
+function heard.quotas(news)
+  local spread, ends
+  for _, quota in ipairs(news.quotas) do
+    local room, renewed_in = quota[1] - flying, quota[2]
+    if room <= 0 then
+      s.renewed = math.max(s.renewed or 0, now + renewed_in)
+    elseif renewed_in > 0 and renewed_in <= N.EVEN and (not spread or room / renewed_in < spread) then
+      spread, ends = room / renewed_in, now + renewed_in
+    end
+  end
+  if spread then
+    s.quota, s.quota_ends = spread, ends
+    s.due = math.max(s.due or now, now)
+  end
+end
+
+function heard.late(news)
+  redis.call('ZADD', LOG, 'XX', string.format('%.17g', now), news.id)
+end
+
+for _, news in ipairs(ask.news) do heard[news.kind](news) end
+
+-- Leave (Pacer.take, _Schedule)
+
+local function window_free()
+  local nth = redis.call('ZREVRANGE', LOG, rule.places - 1, rule.places - 1, 'WITHSCORES')
+  return nth[2] and tonumber(nth[2]) + rule.span or 0
+end
+
+local function logged(id)
+  redis.call('ZADD', LOG, string.format('%.17g', now), id)
+  redis.call('ZREMRANGEBYSCORE', LOG, '-inf', string.format('(%.17g', now - horizon))
+end
+
+-- Those who were alone for a while send at their shares until all have come back.
+local function settled()
+  if s.settles and s.settles <= now then
+    s.due = math.max(s.due or 0, s.settles + sharers * math.max(rule.gap, 1 / rate()))
+    s.settles = nil
+  end
+  return s.settles and s.settles - now or 0
+end
+
+local function wait()
+  local seconds = settled()
+  return math.max(seconds, (s.due or now) - now, window_free() - now, (s.renewed or now) - now, held())
+end
+
+-- Each process is told another moment to ask again, in turn; who asks at the right one is not turned away.
+local function turn(seconds)
+  if s.held or (s.renewed or now) > now then return seconds end
+  local step, free = math.max(rule.gap, 1 / rate()), now + seconds
+  s.tail = math.min(math.max(free, (s.tail or 0) + step), free + (sharers - 1) * step)
+  return s.tail - now
+end
+
+local function take()
+  local seconds = wait()
+  if seconds > 0 then
+    s.pressed = true
+    answer.wait = math.max(turn(seconds), N.SOONEST)
+    return
+  end
+  if not s.due or now - s.due > N.LATENESS then s.pressed = false end
+  if not s.since then s.since, s.stepped, s.last = now, now, now end
+  s.due = math.max(s.due or 0, now - N.LATENESS) + math.max(1 / rate(), rule.gap)
+  s.count = s.count + 1
+  local id = me .. ':' .. s.count
+  logged(id)
+  s.flying[id] = {now, ask.lost}
+  if s.held then s.probe = {id = id, member = me, at = now, lost = ask.lost} end
+  answer.permit = {id = id, epoch = s.epoch, probe = s.held ~= nil}
+end
+
+-- A permitted attempt leaves only now: is there room in the window that ends here?
+local function move(id)
+  local before = redis.call('ZSCORE', LOG, id)
+  redis.call('ZREM', LOG, id)
+  local free = window_free()
+  if free > now then
+    if before then redis.call('ZADD', LOG, before, id) end
+    answer.wait = math.max(free - now, N.SOONEST)
+  else
+    logged(id)
+    answer.wait = 0
+  end
+end
+
+-- Back after `alone` seconds without Redis: at once if others had it meanwhile, else when all had time to notice.
+local function come_back()
+  local others = false
+  for id, member in pairs(s.members) do
+    others = others or (id ~= me and not member.alone and member.seen > now - ask.alone + N.NOTICED)
+  end
+  if not s.settles and not others then s.settles = now + N.SETTLES end
+  answer.wait = s.settles and math.max(0, s.settles - now) or 0
+end
+
+if ask.alone then come_back() end
+if ask.wants then take() end
+if ask.move then move(ask.move) end
+
+local held_for = math.max((s.held or now) - now, (s.renewed or now) - now)
+answer.rate, answer.found, answer.sharers = rate(), s.plateau, sharers
+answer.held = (s.held or held_for > 0) and held_for or nil
+answer.attempts, answer.seconds = rule.attempts, rule.seconds
+
+local keep = string.format('%d', 1000 * (N.FORGOTTEN + math.max(0, held_for)))
+redis.call('SET', STATE, cmsgpack.pack(s), 'PX', keep)
+redis.call('PEXPIRE', ACCEPTED, keep)
+redis.call('PEXPIRE', LOG, string.format('%d', 1000 * (N.FORGOTTEN + horizon)))
+return cjson.encode(answer)

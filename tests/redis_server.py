@@ -1,0 +1,105 @@
+"""A Redis of its own for a test, and the script that shares a pace run on it at times that the test chooses."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from batch.rate import Rate
+from batch.sending.pacing import Permit, spacing
+from batch.sending.shared_pace import SCRIPT, _Given, _lesson
+
+PROGRAM = shutil.which("redis-server") or ""
+
+
+class RedisServer:
+    """A redis-server on a free port, which keeps nothing."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.options = folder, options
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        folder = ["--dir", str(self.folder), "--save", "", "--appendonly", "no"]
+        command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", *folder, *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                assert time.monotonic() < until, "redis-server does not answer"
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """At once; what it held is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        """It takes connections and answers no more."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, decode_responses=True)
+
+
+class Member:
+    """A process that shares a pace, with the verbs of `Pacer`: each is one exchange, at the time it is given."""
+
+    def __init__(self, client: redis.Redis, rate: Rate, name: str = "one", lost: float = 600.0) -> None:
+        self.script = client.register_script(SCRIPT)
+        self.name, self.lost = name, lost
+        told = {} if rate == Rate.AUTO else {"attempts": rate.attempts, "seconds": rate.seconds}
+        self.rule = spacing(rate)._asdict() | told
+        self.answer: dict[str, Any] = {}
+
+    def exchange(self, now: float, *news: dict[str, Any], **besides: Any) -> dict[str, Any]:
+        request = {"now": now, "member": self.name, "rule": self.rule, "lost": self.lost, "news": news, **besides}
+        answer = json.loads(self.script(keys=["state", "log", "accepted"], args=[json.dumps(request)]))
+        self.answer = answer
+        if "facts" in answer:
+            self.exchange(now, {"kind": "lesson", "known": _lesson(answer["facts"])})
+        return answer
+
+    def take(self, now: float) -> Permit | float:
+        answer = self.exchange(now, wants=True)
+        if "permit" not in answer:
+            return float(answer["wait"])
+        told = answer["permit"]
+        return _Given(told["epoch"], now, told["probe"], id=told["id"])
+
+    def succeeded(self, permit: _Given, now: float) -> None:
+        self.exchange(now, {"kind": "succeeded", "id": permit.id})
+
+    def throttled(self, permit: _Given, now: float, wait: float | None, jitter: float) -> None:
+        asked = {} if wait is None else {"wait": wait}
+        self.exchange(now, {"kind": "throttled", "id": permit.id, "epoch": permit.epoch, "jitter": jitter, **asked})
+
+    def abandoned(self, permit: _Given, now: float) -> None:
+        self.exchange(now, {"kind": "abandoned", "id": permit.id})
+
+    def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
+        if told := [*quotas]:
+            self.exchange(now, {"kind": "quotas", "quotas": told})
+
+    def depart(self, permit: _Given, now: float) -> float:
+        return float(self.exchange(now, move=permit.id)["wait"])
