@@ -1,7 +1,8 @@
 """The program put together: from a configuration to a run, its files and its summary.
 
 Here the parts meet, and only here. The doors (command line, Airflow) call `run`,
-`make_plan`, `resume`, `verify` and `report` and put what they give into words.
+`make_plan`, `resume`, `verify` and `report` and put what they give into words; past one
+machine `plan_shards`, `run_shard`, `barrier` and `report`.
 """
 
 import os
@@ -18,26 +19,32 @@ from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock, iso
 from batch.concluding import concluded, ended_as, stop_of
 from batch.config import KEY_VARIABLE, RunConfig, api_key, resolve
-from batch.errors import ConfigError, VerifyError
+from batch.errors import ConfigError, JournalError, VerifyError
 from batch.model import ACTIONS, Secret, Stop
-from batch.options import BY_KEY, STRUCK_OUT
+from batch.options import BY_KEY
 from batch.places import locked, opened, own_folder
 from batch.planning.digest import Digest, digest
+from batch.planning.plan import Plan
 from batch.rate import Rate
 from batch.reconciliation.outputs import Summary, close_books, write_files
 from batch.sending.check import check_api
 from batch.sending.exchange import Exchanger, connected
-from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face, Job, Target, ask_afterwards, send
+from batch.sharded import Division, merged
+from batch.sharded import barrier as barrier
+from batch.sharded import plan_shards as plan_shards
+from batch.sharded import run_shard as run_shard
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (
     SCRATCH,
     check_same,
     checked_plan,
+    is_struck_out,
     loaded_input,
     new_run_id,
     plan_of,
+    reach_limit,
     require_key,
     since_last,
     start,
@@ -83,7 +90,7 @@ def run(
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
-    _reach_limit(config, clock)
+    reach_limit(config, clock)
     holding = locked(config, folder, clock, interrupt=face.interrupt)
     with own_folder(folder), holding, Scratch(folder / SCRATCH) as scratch:
         plan = None
@@ -95,7 +102,8 @@ def run(
             if finished is not None:
                 return finished
             with logged_to(folder / "run.log", *config.secrets):
-                return _carry_out(Job(config, plan or plan_of(journal, scratch), journal, face, clock), transport)
+                plan = plan or plan_of(journal, scratch)
+                return _carry_out(Job(config, plan, journal, face, clock), plan, transport)
 
 
 def resume(
@@ -121,13 +129,15 @@ def verify(
     clock, face = clock or RealClock(), face or Face()
     config = _as_started(folder, environ)
     require_key(config)
-    _reach_limit(config, clock)
+    reach_limit(config, clock)
     with (
         locked(config, folder, clock, interrupt=face.interrupt),
         opened(folder) as journal,
         logged_to(folder / "run.log", *config.secrets),
         Scratch(folder / SCRATCH) as scratch,
     ):
+        if Division.of(journal) is not None and journal.meta("endedAt") is None:
+            raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         plan = plan_of(journal, scratch)
         if plan.calls:
             job = Job(config, plan, journal, face, clock)
@@ -142,7 +152,12 @@ def verify(
 
 
 def report(folder: Path, *, xlsx: bool = False) -> Summary:
-    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError."""
+    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
+
+    Of a run made in shards the journal is put together first.
+    """
+    if _is_sharded(folder):
+        return merged(folder, xlsx=xlsx)
     with opened(folder) as journal:
         owner = Owner(os.getpid(), iso(RealClock().wall()), folder.name)
         lock = Lock.take(folder / LOCK, owner, f"run {folder.name}")
@@ -157,13 +172,18 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
             lock.release()
 
 
+def _is_sharded(folder: Path) -> bool:
+    with opened(folder) as journal:
+        return Division.of(journal) is not None
+
+
 def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
     """The options that a run was started with; of the environment the secrets, and who asks, alone."""
     with opened(folder) as journal:
         options = journal.meta("options")
     keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
     variable = BY_KEY["limit_url"].variable
-    if _is_struck_out(options.get("limit_url", "")) and environ.get(variable):
+    if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
     return replace(resolve((), options, keep), reports_dir=folder.parent, run_id=folder.name)
 
@@ -217,29 +237,16 @@ def check(
 
 def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | None:
     """The summary of a finished run; None for any other. Raises JournalError if it is not this run."""
+    if Division.of(journal) is not None:
+        raise JournalError(f"run {folder.name} is made in shards", "say which with --shard, or report the run")
     check_same(config, journal, folder)
     fields = journal.meta("summary")
     return Summary(folder, fields) if fields is not None and fields["state"] == "finished" else None
 
 
-def _is_struck_out(url: str) -> bool:
-    return f":{STRUCK_OUT}@" in url
-
-
-def _reach_limit(config: RunConfig, clock: Clock) -> None:
-    """Raise ConfigError where the limit is to be shared and nobody can be asked for it."""
-    url = config.sending.limit_url
-    if url is None:
-        return
-    if _is_struck_out(url.reveal()):
-        what = "the run was started with --limit-url, whose password is kept nowhere"
-        raise ConfigError(what, f"set {BY_KEY['limit_url'].variable}")
-    clock.run(RedisLine(url, "").reach())
-
-
-def _carry_out(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Summary:
+def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Summary:
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
-    config, plan, journal = job.config, job.plan, job.journal
+    config, journal = job.config, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
     journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow))
     if config.airflow:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from batch import __version__, completion
-from batch.errors import BatchError
+from batch.errors import BatchError, ConfigError
 from batch.model import ExitCode
 from batch.options import OPTIONS, Option
 
@@ -171,35 +171,65 @@ def main() -> None:
 
 
 @main.command("run")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
+@click.argument("files", nargs=-1, metavar="FILE...", shell_complete=completion.files)
 @_options(lambda _: True)
 def run_command(files: tuple[str, ...], **flags: Any) -> None:
-    """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run."""
+    """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run.
+
+    With --shard no FILE: that part of a run is made which `plan --shards` has planned.
+    """
     from batch import app
     from batch.screen import terminal
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
+        _check_shard(config)
         _warn_of_airflow(config)
-        summary = app.run(config, face=terminal.TerminalFace(config.talk))
+        make: Any = app.run if config.shard is None else app.run_shard
+        show: Any = terminal.show_end if config.shard is None else terminal.show_shard
+        summary = make(config, face=terminal.TerminalFace(config.talk))
         with _if_anyone_listens():
-            terminal.show_end(summary, config.talk)
+            show(summary, config.talk)
     raise SystemExit(summary.exit_code)
+
+
+def _check_shard(config: Any) -> None:
+    """Is it said what to run: files, or a shard of what was planned?"""
+    if config.shard is None:
+        if not config.files:
+            raise ConfigError("Missing argument 'FILE...'", "see telemetron-batch run --help")
+        if config.phase is not None:
+            raise ConfigError("--phase is for a shard", "say which with --shard")
+        if config.shards is not None:
+            raise ConfigError("--shards is for the command plan", "plan the run in shards, then run each with --shard")
+    elif config.files:
+        raise ConfigError("a shard takes no FILE", "its calls were planned; --run-id says in which run")
+    elif config.run_id is None:
+        raise ConfigError("it is not said of which run that is a shard", "name the run with --run-id")
 
 
 @main.command("plan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
 @_options(lambda option: option.plans)
 def plan_command(files: tuple[str, ...], **flags: Any) -> None:
-    """Everything up to sending, without any network: calls, stages, time, problems found."""
+    """Everything up to sending, without any network: calls, stages, time, problems found.
+
+    With --shards the run is made ready in its folder, to be made by several processes or machines.
+    """
     from batch import app
     from batch.screen import terminal
 
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
-        planned = app.make_plan(config)
-        with _if_anyone_listens():
-            terminal.show_planned(planned, config.talk)
+        if config.shards is None:
+            planned = app.make_plan(config)
+            with _if_anyone_listens():
+                terminal.show_planned(planned, config.talk)
+        else:
+            sharded = app.plan_shards(config)
+            planned = sharded.digest
+            with _if_anyone_listens():
+                terminal.show_sharded(sharded, config.talk)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from batch.airflow_context import airflow_context
 from batch.errors import ConfigError
-from batch.model import InputOptions, Outcome, PlanOptions, Secret
+from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
 from batch.options import BY_KEY, OPTIONS, Option, Share, struck_out
 from batch.rate import Rate
 
@@ -44,6 +44,9 @@ class Sending:
 
     base_url: str
     rate: Rate
+    """The ceiling of the whole run."""
+    share: Rate
+    """What of it this process may use alone: all, unless shards of the run do their part."""
     limit_url: Secret | None = None
     """Redis in which the rate is shared with other processes."""
     concurrency: int
@@ -92,6 +95,14 @@ class RunConfig:
     raw_csv: bool = False
     xlsx: bool = False
     tolerate: tuple[Outcome, ...] = ()
+    shards: int | None = None
+    """The number of shards into which the run is to be divided; None: it is not."""
+    shards_at_once: int | None = None
+    """How many of them may run at once; None: all."""
+    shard: int | None = None
+    """The shard that this process makes, from 1."""
+    phase: Phase | None = None
+    """What of it; None: everything."""
     told: Mapping[str, Any]
     """The options by name as texts, for the records; holds no secret."""
     airflow: Mapping[str, str] = field(default_factory=dict)
@@ -188,7 +199,7 @@ def _config(
             **{name: values[name] for name in _INPUT},
         ),
         plan=PlanOptions(chunk_size=values["chunk_size"], auto_create_devices=values["auto_create_devices"]),
-        sending=Sending(hold=not values["no_hold"], **{name: values[name] for name in _SENDING}),
+        sending=Sending(hold=not values["no_hold"], share=values["rate"], **{name: values[name] for name in _SENDING}),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
         since_last=values["since_last"],
@@ -196,6 +207,7 @@ def _config(
         raw_csv=values["raw_csv"],
         xlsx=values["xlsx"],
         tolerate=values["tolerate"],
+        **{name: values[name] for name in _SHARDS},
         told=told,
         airflow=airflow_context(environ),
     )
@@ -225,6 +237,7 @@ _SENDING: Final = (
     "baseline",
     "verify",
 )
+_SHARDS: Final = ("shards", "shards_at_once", "shard", "phase")
 _TALK: Final = ("yes", "json", "verbose", "quiet")
 
 

@@ -28,6 +28,15 @@ NO_ACTION: Final = -1
 """Stands in an action column for a word that means no action we know."""
 
 
+class Phase(StrEnum):
+    """What all shards of a run have to be through with before any of them goes on."""
+
+    UNASSIGN = "unassign"
+    """The unassigns of the first stage."""
+    ASSIGN = "assign"
+    """All later stages."""
+
+
 class Outcome(StrEnum):
     """What became of a row; every row has exactly one."""
 
@@ -275,3 +284,7 @@ class Stop:
     advice: str
     resume_at: float | None = None
     """When the API wants to be asked again, in seconds since the epoch, where it said so."""
+
+    def as_json(self) -> dict[str, str]:
+        """By the names of the JSON documents."""
+        return {"reason": self.reason, "advice": self.advice}

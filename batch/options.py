@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from batch.model import Action, Outcome, Secret
+from batch.model import Action, Outcome, Phase, Secret
 from batch.rate import Rate
 
 DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
@@ -61,7 +61,7 @@ class Option:
     default: Any = None
     short: str = ""
     repeatable: bool = False
-    plans: bool = False
+    plans: bool = True
     """Does `plan` take it too?"""
     checks: bool = False
     """Does `check` take it too?"""
@@ -208,6 +208,13 @@ def _action(text: str) -> Action:
         raise ValueError(f"{text!r} is neither assign nor unassign") from None
 
 
+def _phase(text: str) -> Phase:
+    try:
+        return Phase(text.strip().lower())
+    except ValueError:
+        raise ValueError(f"{text!r} is neither unassign nor assign") from None
+
+
 def _action_word(text: str) -> tuple[str, Action]:
     word, action = _pair(text)
     return word.lower(), _action(action)
@@ -252,63 +259,64 @@ def _pattern(text: str) -> str | None:
 _N1, _N0 = _whole(1), _whole(0)
 
 OPTIONS: Final = (
-    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL,
-           plans=True, checks=True),
-    Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False,
-           plans=True),
+    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, checks=True),
+    Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
     Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
-    Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports", plans=True),
+    Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
-    Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h, or auto to find it.", "RATE", Rate.parse("10/s"),
-           plans=True),
+    Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h, or auto to find it.", "RATE", Rate.parse("10/s")),
     Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),
     Option("concurrency", _N1, "Calls in flight.", "N", 8),
-    Option("chunk-size", _N1, "Devices a call.", "N", 500, plans=True),
+    Option("chunk-size", _N1, "Devices a call.", "N", 500),
     Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),
     Option("attempts", _N1, "Attempts a call.", "N", 6),
     Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
     Option("longest-wait", _some_seconds, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
     Option("wait", _seconds, "How long to wait for another run with this id or key.", "DURATION", 0.0),
     Option("deadline", _some_seconds, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
-    Option("action", _action, "Action of every row, for files without such a column.", "ACTION", plans=True),
+    Option("action", _action, "Action of every row, for files without such a column.", "ACTION"),
     Option(
         "column", _column, "Which header is which column, e.g. customerEmail=Kunde.", "NAME=HEADER",
-        repeatable=True, plans=True,
+        repeatable=True,
     ),
     Option(
         "action-word", _action_word, "What the file's own word means, e.g. RET=unassign.", "WORD=ACTION",
-        repeatable=True, plans=True,
+        repeatable=True,
     ),
-    Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR", plans=True),
-    Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME", plans=True),
-    Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME", plans=True),
-    Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False, plans=True),
-    Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE", plans=True),
+    Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
+    Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME"),
+    Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME"),
+    Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False),
+    Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE"),
     Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),
-    Option("max-unassign", _N0, "Send nothing if more rows than this are unassigns.", "N", plans=True),
+    Option("max-unassign", _N0, "Send nothing if more rows than this are unassigns.", "N"),
     Option("max-new-customers", _N0, "Stop when more customers than this were created.", "N"),
-    Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N", plans=True),
-    Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION", plans=True),
-    Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N", plans=True),
-    Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX", plans=True),
+    Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N"),
+    Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
+    Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
+    Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
-    Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False, plans=True),
+    Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False),
     Option("full-every", _some_seconds, "With --since-last: leave nothing out when the last full run is older.",
-           "DURATION", default=604_800.0, plans=True),
-    Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False, plans=True),
-    Option("allow-empty", _flag, "An input without rows is no error.", default=False, plans=True),
-    Option("empty-exit-code", _whole(0, 255), "Exit code for an input without rows.", "N", plans=True),
-    Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False, plans=True),
+           "DURATION", default=604_800.0),
+    Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False),
+    Option("allow-empty", _flag, "An input without rows is no error.", default=False),
+    Option("empty-exit-code", _whole(0, 255), "Exit code for an input without rows.", "N"),
+    Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False),
     Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
     Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
     Option("verify", _flag, "Ask at the end what the customers hold, as the command verify does.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
     Option("xlsx", _flag, "Write the reconciliation as a workbook too.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
-    Option("yes", _flag, "Do not ask before sending.", default=False, short="y"),
-    Option("no-progress", _flag, "No progress display.", default=False),
-    Option("json", _flag, "The summary as one line of JSON on stdout.", default=False, plans=True, checks=True),
-    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", plans=True, checks=True),
-    Option("quiet", _flag, "Errors only.", default=False, short="q", plans=True, checks=True),
+    Option("shards", _whole(1, 1000), "Divide the run, to be made past one machine.", "N"),
+    Option("shards-at-once", _whole(1, 1000), "So many shards share the rate; by default all.", "N"),
+    Option("shard", _whole(1, 1000), "Make this shard of the run --run-id, planned in shards.", "I", plans=False),
+    Option("phase", _phase, "Of a shard: unassign, or assign and what follows.", "PHASE", plans=False),
+    Option("yes", _flag, "Do not ask before sending.", default=False, short="y", plans=False),
+    Option("no-progress", _flag, "No progress display.", default=False, plans=False),
+    Option("json", _flag, "The summary as one line of JSON on stdout.", default=False, checks=True),
+    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", checks=True),
+    Option("quiet", _flag, "Errors only.", default=False, short="q", checks=True),
 )  # fmt: skip
 BY_KEY: Final = {option.key: option for option in OPTIONS}

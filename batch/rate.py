@@ -39,6 +39,16 @@ class Rate:
         """Attempts a second; infinite for `AUTO`."""
         return self.attempts / self.seconds
 
+    def share(self, at_once: int, place: int) -> "Rate":
+        """What the process at this place (from 0) of so many may take, so that all together keep the rate.
+
+        In any window: each gets whole attempts of it. Raises ValueError where there are too few.
+        """
+        whole = max(1, math.floor(self.attempts)) if self != Rate.AUTO else 0
+        if at_once > whole:
+            raise ValueError(f"{self} cannot be shared by {at_once} processes")
+        return Rate(whole // at_once + (place < whole % at_once), self.seconds * whole / self.attempts)
+
     def __str__(self) -> str:
         if self.attempts == math.inf:
             return "auto"

@@ -5,7 +5,7 @@ Also the other way: from a journal to the plan that its run was started with.
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from batch.errors import BrakeError, ConfigError, InputError, JournalError
 from batch.input.load import Loaded, load
 from batch.input.stored import find_stored, reading
 from batch.model import PlanOptions
-from batch.options import BY_KEY
+from batch.options import BY_KEY, STRUCK_OUT
 from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.planning.digest import digest
 from batch.planning.past import Delta, asker, compare
@@ -27,6 +27,7 @@ from batch.planning.plan import Plan, plan_calls
 from batch.planning.since import packed, unpacked
 from batch.reconciliation.outputs import input_files
 from batch.rows import RowBlock, RowsBuilder
+from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face
 from batch.storage.journal import Journal, JournalDraft
 from batch.storage.runs import JOURNAL
@@ -58,8 +59,33 @@ def require_key(config: RunConfig) -> None:
         raise ConfigError("there is no API key", advice)
 
 
-def start(config: RunConfig, scratch: Scratch, face: Face, clock: Clock) -> Plan:
-    """Load the input into a new journal, look at the brakes, ask, and publish it with its plan."""
+def is_struck_out(url: str) -> bool:
+    """Is it a URL for the records, whose password nobody knows any more?"""
+    return f":{STRUCK_OUT}@" in url
+
+
+def reach_limit(config: RunConfig, clock: Clock) -> None:
+    """Raise ConfigError where the limit is to be shared and nobody can be asked for it."""
+    url = config.sending.limit_url
+    if url is None:
+        return
+    if is_struck_out(url.reveal()):
+        what = "the run was started with --limit-url, whose password is kept nowhere"
+        raise ConfigError(what, f"set {BY_KEY['limit_url'].variable}")
+    clock.run(RedisLine(url, "").reach())
+
+
+def start(
+    config: RunConfig,
+    scratch: Scratch,
+    face: Face,
+    clock: Clock,
+    prepare: Callable[[Plan], Mapping[str, object]] = lambda _: {},
+) -> Plan:
+    """Load the input into a new journal, look at the brakes, ask, and publish it with its plan.
+
+    What is to be there before that is prepared last, and gives further facts for the journal.
+    """
     folder = config.reports_dir / str(config.run_id)
     if not config.files:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
@@ -77,10 +103,11 @@ def start(config: RunConfig, scratch: Scratch, face: Face, clock: Clock) -> Plan
         require_room(folder, _room_for(plan, loaded, xlsx=config.xlsx))
         if not face.planned(digest(plan, loaded.files, config.sending.rate, told_of(delta))):
             raise BrakeError("not confirmed", "nothing was sent")
+        prepared = prepare(plan)
     except BaseException:
         draft.discard()
         raise
-    draft.publish(_facts(config, loaded, plan, clock) | _facts_since(delta, plan, looked_at))
+    draft.publish({**_facts(config, loaded, plan, clock), **_facts_since(delta, plan, looked_at), **prepared})
     return plan
 
 

@@ -50,6 +50,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "full-every": ("3d", "12h"),
     "trailer-count": ("^T1,(\\d+)", "Total;([0-9]+)"),
     "empty-exit-code": ("0", "9"),
+    "shards": ("2", "3"),
+    "shards-at-once": ("2", "3"),
+    "shard": ("2", "3"),
+    "phase": ("unassign", "assign"),
     "tolerate": ("skipped", "held"),
 }
 """Two good texts for each option that is not a flag."""
@@ -99,6 +103,10 @@ BAD: dict[str, list[str]] = {
     "expect-rows": ["-0"],
     "trailer-count": ["T1,[0-9]+", "(", "(a)(b)", "(a){99999999999}", "*"],
     "empty-exit-code": ["-1"],
+    "shards": ["0", "1001", "some"],
+    "shards-at-once": ["0"],
+    "shard": ["0", "1/4"],
+    "phase": ["both"],
     "tolerate": ["everything"],
 }
 """Texts that are refused, for each option that is not a flag."""

@@ -49,6 +49,7 @@ LAYERS = {
     3: {
         "stored",
         "fed_back",
+        "shards",
         "parse",
         "workbook",
         "writer",
@@ -63,14 +64,15 @@ LAYERS = {
         "holdings",
     },
     4: {"load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
-    5: {"voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
+    5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
     6: {"past", "outputs", "client", "baseline", "setup", "pace_keeping"},
     7: {"runner", "interview", "verify"},
     8: {"sender"},
-    9: {"starting", "places", "concluding", "terminal"},
-    10: {"app"},
-    11: {"cli"},
-    12: {"__main__"},
+    9: {"starting", "places", "concluding"},
+    10: {"sharded"},
+    11: {"app", "terminal"},
+    12: {"cli"},
+    13: {"__main__"},
 }
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
 FOLDER = Path(batch.__file__).parent
@@ -85,7 +87,7 @@ PATH_OF = {
 MODULES = sorted(PATH_OF)
 
 ONLY_HERE = {
-    "httpx2": {"exchange", "sender", "app"},
+    "httpx2": {"exchange", "sender", "app", "sharded"},
     "tenacity": {"retry"},
     "sqlite3": {"journal", "writer", "fleet"},
     "python_calamine": {"workbook"},
@@ -99,7 +101,7 @@ ONLY_HERE = {
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},
 }
-"""Libraries and the modules that may know them; `sender` and `app` hand a transport through by its type."""
+"""Libraries and the modules that may know them; `sender`, `sharded` and `app` hand a transport through by its type."""
 
 
 FOLDERS = ("batch", *(f"batch.{name}" for name in PACKAGES))

@@ -130,7 +130,7 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[In
     have the same, they share a lane for nothing.
     """
     hashes, customer = np.unique(groups["hash"], return_inverse=True)
-    root = _roots(len(hashes), np.searchsorted(hashes, linked))
+    root = roots(len(hashes), np.searchsorted(hashes, linked))
     is_assign = groups["stage"] % 2 == 0
     lane = np.where(is_assign, root[customer], customer)
     frame = pd.DataFrame({"stage": groups["stage"], "lane": lane, "calls": calls, "first": groups["first"]})
@@ -138,8 +138,8 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[In
     return lanes["calls"].transform("sum").to_numpy(), lanes["first"].transform("min").to_numpy()
 
 
-def _roots(size: int, pairs: Ints) -> Ints:
-    """For each customer one who stands for all that are linked with it."""
+def roots(size: int, pairs: Ints) -> Ints:
+    """For each of so many customers one who stands for all that are linked with it, in pairs."""
     root = list(range(size))
 
     def found(customer: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,36 @@ class Stage:
     """Call numbers, the longest lane first."""
     calls: int
     devices: int
+
+
+class Calls(Protocol):
+    """What sending needs of a plan, or of the part of one that a process has to make."""
+
+    @property
+    def calls(self) -> int:
+        """Number of calls."""
+
+    @property
+    def counted_rows(self) -> int:
+        """Number of rows of which a share is meant where one is given."""
+
+    def has(self, number: int) -> bool:
+        """Is it one of the calls to be made? Others that `call` knows may have been made before."""
+
+    def stages(self) -> Iterator[Stage]:
+        """The stages that have calls, in their order."""
+
+    def call(self, number: int) -> Call:
+        """Make one call."""
+
+    def size_of(self, number: int) -> int:
+        """Number of devices of one call."""
+
+    def customers_of(self, numbers: Iterable[int]) -> set[str]:
+        """Customers of some calls."""
+
+    def may_be_sent_again(self, device: str) -> bool:
+        """Could more than one call to a customer hold this device? Where so it is never denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +144,15 @@ class Plan:
         return int(self.groups.first_call[-1]) - 1
 
     @property
+    def counted_rows(self) -> int:
+        """Number of rows of which a share is meant where one is given."""
+        return len(self.rows)
+
+    def has(self, number: int) -> bool:
+        """Is there such a call?"""
+        return 1 <= number <= self.calls
+
+    @property
     def sent(self) -> int:
         """Number of rows that go into calls."""
         return int(self.groups.size.sum())
@@ -131,7 +170,7 @@ class Plan:
         """The keys of all rows sent, in memory; takes as much as the devices' texts and some 50 bytes a row."""
         customers = (
             np.repeat(self.groups.customer[groups], self.groups.size[groups])
-            for groups in map(self._groups_of, range(len(self.parts)))
+            for groups in map(self.groups_of, range(len(self.parts)))
         )
         rows = np.concatenate([_NO_ROWS, *(part.numbers for part in self.parts)])
         texts = pa.chunked_array([part.rows["deviceIdentifier"] for part in self.parts], pa.string())
@@ -167,6 +206,11 @@ class Plan:
         """The customer's number of one call."""
         return int(self.groups.customer[self._group(number)])
 
+    def customers_of(self, numbers: Iterable[int]) -> set[str]:
+        """Customers of some calls."""
+        codes = pa.array(sorted({self.customer_of(number) for number in numbers}), pa.int64())
+        return set(self.customer_names().take(codes).to_pylist())
+
     def rows_of_pairs(self, rows: Ints) -> tuple[Ints, Ints]:
         """All rows sent of the pairs of these rows, in input order; and of each the last row of its pair."""
         at = np.minimum(np.searchsorted(self.told_again, rows), len(self.told_again) - 1)
@@ -201,7 +245,7 @@ class Plan:
     def calls_by_row(self) -> Iterator[tuple[Ints, Ints]]:
         """Row numbers, and the number of the call that holds each, for all rows sent; some at a time."""
         for number, part in enumerate(self.parts):
-            groups = self._groups_of(number)
+            groups = self.groups_of(number)
             size = self.groups.size[groups]
             place = np.arange(len(part.numbers)) - np.repeat(self.groups.start[groups], size)
             yield part.numbers, np.repeat(self.groups.first_call[groups], size) + place // self.options.chunk_size
@@ -224,7 +268,7 @@ class Plan:
             digest.update(self.left_out.data)
         return digest.hexdigest()
 
-    def _groups_of(self, part: int) -> Ints:
+    def groups_of(self, part: int) -> Ints:
         """The groups of a part, as their rows stand in it."""
         groups = np.flatnonzero(self.groups.part == part)
         return groups[np.argsort(self.groups.start[groups])]

@@ -188,7 +188,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "state": "stopped" if ended.stop else "finished",
         "exitCode": exit_code,
         "balanced": True,
-        "stop": None if ended.stop is None else {"reason": ended.stop.reason, "advice": ended.stop.advice},
+        "stop": None if ended.stop is None else ended.stop.as_json(),
         "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],

@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from batch.config import RunConfig, Talk
-from batch.model import InputFile, Outcome, Stop
+from batch.model import InputFile, Outcome, Phase, Stop
 from batch.planning.digest import Digest
 from batch.reconciliation.outputs import Summary
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.progress import View, duration
 from batch.sending.sender import Face
+from batch.sharded import ShardedPlan, ShardSummary
 from batch.storage.runs import RunLine
 
 _MEANS: Final = {
@@ -145,6 +146,36 @@ def show_planned(plan: Digest, talk: Talk) -> None:
         click.echo(json.dumps(plan.as_json(), ensure_ascii=False))
     else:
         show_plan(plan, _Out(quiet=talk.quiet))
+
+
+def show_sharded(planned: ShardedPlan, talk: Talk) -> None:
+    """What a plan in shards came to, on standard output, and how to go on."""
+    if talk.json:
+        click.echo(json.dumps(planned.as_json(), ensure_ascii=False))
+        return
+    console = _Out(quiet=talk.quiet)
+    show_plan(planned.digest, console)
+    shards = _table("shard", "unassign calls", "assign calls", "devices", title="Shards", right=(0, 1, 2, 3))
+    for shard in planned.shards:
+        calls = (f"{shard.calls[phase]:,}" for phase in Phase)
+        shards.add_row(str(shard.number), *calls, f"{shard.devices:,}")
+    console.print(shards)
+    console.tell("Run each where you like, then report:")
+    console.tell(f"  telemetron-batch run --run-id {planned.run_id} --shard N")
+
+
+def show_shard(summary: ShardSummary, talk: Talk) -> None:
+    """How the work on a shard ended: on standard output what it came to, or with --json one line."""
+    fields = summary.fields
+    if fields["stop"]:
+        ErrorConsole().tell(_stopped(fields["stop"]))
+    if talk.json:
+        click.echo(summary.as_json())
+    elif not talk.quiet:
+        console = _Out()
+        settled = f"{fields['callsSettled']:,} of {_counted(fields['calls'], 'call')}"
+        outcomes = "".join(f", {count:,} {outcome}" for outcome, count in fields["counts"].items())
+        console.tell(f"Shard {fields['shard']} of {fields['shards']}: {settled} settled{outcomes}")
 
 
 def show_runs(lines: Sequence[RunLine], *, as_json: bool) -> None:

@@ -8,10 +8,8 @@ attributed as without a baseline: marked, not guessed.
 
 from collections.abc import Mapping
 
-import pyarrow as pa
-
 from batch.model import Answer, Call, Outcome
-from batch.planning.plan import Plan
+from batch.planning.plan import Calls
 from batch.sending.look import Looker
 from batch.storage.journal import Journal
 
@@ -21,14 +19,13 @@ _HELD_AFTER = {Outcome.ASSIGNED: True, Outcome.ALREADY_ASSIGNED: True, Outcome.U
 class Baseline:
     """Knows, or finds out, who held what before a call."""
 
-    def __init__(self, looker: Looker, journal: Journal, plan: Plan) -> None:
+    def __init__(self, looker: Looker, journal: Journal, plan: Calls) -> None:
         self._looker = looker
         self._journal = journal
         self._plan = plan
         self._since: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
-        attempted = {plan.customer_of(call) for call, _ in journal.may_act_until()}
-        self._too_late: set[str] = set(plan.customer_names().take(pa.array(sorted(attempted), pa.int64())).to_pylist())
+        self._too_late = plan.customers_of(call for call, _ in journal.may_act_until())
         """Customers whom the run may have changed: what they hold now is not what they held before."""
 
     async def before(self, call: Call) -> Mapping[str, bool] | None:

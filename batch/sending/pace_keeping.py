@@ -15,7 +15,6 @@ from batch.sending.pacing import Pacer, PacerState
 from batch.sending.redis_line import RedisLine
 from batch.sending.shared_pace import SharedPace, Terms
 from batch.sending.traffic import Tell
-from batch.storage.lock import state_folder
 
 _SAVED_EVERY: Final = 1.0
 
@@ -35,6 +34,8 @@ class PaceOf:
 
     name: str
     """Of the base URL and key; gives neither away."""
+    file: Path
+    """Where it is kept on this host."""
     lost: float
     """Seconds after which nothing more is heard of an attempt."""
     wall: Callable[[], float]
@@ -50,8 +51,8 @@ def kept_pace(sending: Sending, whose: PaceOf) -> AbstractAsyncContextManager[Ke
 
 @asynccontextmanager
 async def _own(sending: Sending, whose: PaceOf) -> AsyncIterator[KeptPace]:
-    pacer = Pacer(sending.rate)
-    memory = _PacerMemory(state_folder() / f"{whose.name}.json", pacer, whose.wall)
+    pacer = Pacer(sending.share)
+    memory = _PacerMemory(whose.file, pacer, whose.wall)
     memory.recall()
     yield KeptPace(OwnPace(pacer), memory.save_now_and_then)
     memory.save()

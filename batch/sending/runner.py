@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from batch import clock
 from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
-from batch.planning.plan import Plan
+from batch.planning.plan import Calls
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
-from batch.sending.tally import Stuck, Tally
+from batch.sending.holds import Stuck
+from batch.sending.tally import Tally
 from batch.sending.verdict import CUSTOMER_NOT_FOUND
 from batch.storage.journal import Journal, Settlement
 
@@ -29,6 +30,8 @@ class RunLimits:
     max_new_customers: int | None = None
     hold: bool = True
     """Hold assigns whose device may still be with its former owner."""
+    stuck: Stuck = field(default_factory=Stuck)
+    """Devices that may still be with a former owner, as others know who unassign."""
     quiet: float = 35.0
     """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
 
@@ -38,7 +41,7 @@ class _Progress:
     """What the runner must remember between calls."""
 
     tally: Tally
-    stuck: Stuck = field(default_factory=Stuck)
+    stuck: Stuck
     settled: dict[int, int] = field(default_factory=dict)
     """Call number to settled devices, from earlier processes."""
     unknown: set[tuple[int, str]] = field(default_factory=set)
@@ -56,14 +59,14 @@ class Runner:
     """Carries out one plan."""
 
     def __init__(
-        self, plan: Plan, journal: Journal, client: Client, limits: RunLimits, baseline: Baseline | None = None
+        self, plan: Calls, journal: Journal, client: Client, limits: RunLimits, baseline: Baseline | None = None
     ) -> None:
         self._plan = plan
         self._journal = journal
         self._client = client
         self._halt = client.halt
         self._limits = limits
-        self._progress = _Progress(Tally(plan.calls))
+        self._progress = _Progress(Tally(plan.calls), limits.stuck)
         self._baseline = baseline
         self.on_call: list[Callable[[], None]] = []
         """Called after each call, on the event loop: must not take long."""
@@ -102,7 +105,8 @@ class Runner:
     async def _settle(self, call: Call, wall: Callable[[], float]) -> None:
         await self._let_quiet(call, wall)
         held = await self._hold_back(call)
-        if held is not None and len(held.results) == len(call.devices):
+        settled = self._progress.settled.get(call.number, 0)
+        if held is not None and settled + len(held.results) == len(call.devices):
             self._book(call, CallEnd((held,), None))
             return
         before = None if self._baseline is None else await self._baseline.before(call)
@@ -130,18 +134,17 @@ class Runner:
             self._baseline.learn(call, answer)
         if call.action is Action.ASSIGN:
             return
-        for position, result in answer.results.items():
-            if result.detail == CUSTOMER_NOT_FOUND:
-                self._progress.unknown.add((call.stage, call.customer))
-            else:
-                self._progress.stuck.learn(call.customer, call.devices[position], result.outcome)
+        self._progress.stuck.learn(call, answer)
+        if any(result.detail == CUSTOMER_NOT_FOUND for result in answer.results.values()):
+            self._progress.unknown.add((call.stage, call.customer))
 
     async def _hold_back(self, call: Call) -> Answer | None:
         """Settle as held the devices of an assign that may still be with a former owner."""
-        nothing_to_hold = call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck)
-        if nothing_to_hold or call.number in self._progress.settled:
+        if call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck):
             return None
-        owners = {at: self._progress.stuck.former_owner(call.customer, one) for at, one in enumerate(call.devices)}
+        owners = {
+            at: self._progress.stuck.former_owner(call.customer, call.devices[at]) for at in self._open_positions(call)
+        }
         results = {
             at: DeviceResult(Outcome.HELD, detail=f"may still be with {owner}: its unassign did not succeed")
             for at, owner in owners.items()
@@ -152,6 +155,14 @@ class Runner:
         answer = Answer(results)
         await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
         return answer
+
+    def _open_positions(self, call: Call) -> Iterable[int]:
+        """Positions of a call that earlier processes have not settled."""
+        everything = range(len(call.devices))
+        if call.number not in self._progress.settled:
+            return everything
+        settled = {at for _, positions in self._journal.settled_positions(call.number) for at in positions}
+        return [at for at in everything if at not in settled]
 
     async def _spare(self, call: Call) -> None:
         """The customer is unknown: an unassign need not be sent to learn so again."""
@@ -194,5 +205,7 @@ class Runner:
             asked = range(len(call.devices)) if attempt.positions is None else attempt.positions
             self._progress.doubt(call, asked, attempt.started)
         self.tally.calls_done = sum(
-            done == self._plan.size_of(number) for number, done in self._progress.settled.items()
+            done == self._plan.size_of(number)
+            for number, done in self._progress.settled.items()
+            if self._plan.has(number)
         )

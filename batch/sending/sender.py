@@ -10,7 +10,8 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import httpx2
@@ -22,10 +23,11 @@ from batch.errors import DiskError, JournalError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
 from batch.planning.digest import Digest
-from batch.planning.plan import Plan
+from batch.planning.plan import Calls, Plan
 from batch.sending.baseline import Baseline
 from batch.sending.client import Client
 from batch.sending.exchange import Exchanger, Post, connected
+from batch.sending.holds import Stuck
 from batch.sending.look import Looker
 from batch.sending.outage import DownDetector
 from batch.sending.pace_keeping import KeptPace, PaceOf, kept_pace
@@ -33,7 +35,7 @@ from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt, Patience, Tell, Traffic
 from batch.storage.journal import Journal
-from batch.storage.lock import client_name
+from batch.storage.lock import client_name, state_folder
 from batch.storage.log import LOGGER
 from batch.verify import Verifier
 
@@ -81,10 +83,14 @@ class Job:
     """What is to be sent, where, and how it is recorded and shown."""
 
     config: RunConfig
-    plan: Plan
+    plan: Calls
     journal: Journal
     face: Face
     clock: Clock
+    stuck: Stuck = field(default_factory=Stuck)
+    """Devices that may still be with a former owner, as far as that is known from elsewhere."""
+    pacer_file: Path | None = None
+    """Where the pace outlives the process; None: under the name of base URL and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ async def _send(job: Job, target: Target) -> Stop | None:
         baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
         runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
         runner.on_call = [way.kept.save_now_and_then]
-        async with _shown(job.face, Watch(runner.tally, way.traffic, sending.rate, job.clock.wall)):
+        async with _shown(job.face, Watch(runner.tally, way.traffic, sending.share, job.clock.wall)):
             await _done(runner.run(job.clock.wall), way.traffic.halt)
         if sending.verify and not way.traffic.halt:
             job.journal.note(allSent=True)  # what may stop it from here on is no reason to send again
@@ -137,9 +143,10 @@ async def _ask_afterwards(job: Job, target: Target) -> Stop | None:
 
 async def _verify(job: Job, way: "_Way") -> None:
     sending = job.config.sending
+    assert isinstance(job.plan, Plan)  # noqa: S101 - a shard is not verified by itself
     verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, sending.concurrency)
     verifier.on_look = [way.kept.save_now_and_then]
-    async with _shown(job.face, Watch(verifier.tally, way.traffic, sending.rate, job.clock.wall)):
+    async with _shown(job.face, Watch(verifier.tally, way.traffic, sending.share, job.clock.wall)):
         await _done(verifier.run(job.clock.wall), way.traffic.halt)
 
 
@@ -159,7 +166,8 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
     job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
-    whose = PaceOf(target.name, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
+    file = job.pacer_file or state_folder() / f"{target.name}.json"
+    whose = PaceOf(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
     connecting = connected(target.base_url, seconds=sending.timeout, transport=target.transport)
     async with kept_pace(sending, whose) as kept, connecting as http:
         traffic = Traffic(kept.pace, DownDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
@@ -191,9 +199,10 @@ def _limits(job: Job) -> RunLimits:
     brakes, sending = job.config.brakes, job.config.sending
     return RunLimits(
         concurrency=sending.concurrency,
-        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(len(job.plan.rows)),
+        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.counted_rows),
         max_new_customers=brakes.max_new_customers,
         hold=sending.hold,
+        stuck=job.stuck,
         quiet=job.journal.meta("quiet"),
     )
 

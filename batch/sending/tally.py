@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from batch.model import Answer, Outcome
 
-_FAILURES = (Outcome.FAILED, Outcome.UNCONFIRMED)
+FAILURES: Final = (Outcome.FAILED, Outcome.UNCONFIRMED)
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Tally:
     @property
     def failed(self) -> int:
         """Devices that the API refused, or of which we cannot say."""
-        return sum(self.outcomes[outcome] for outcome in _FAILURES)
+        return sum(self.outcomes[outcome] for outcome in FAILURES)
 
     def add(self, customer: str, answer: Answer) -> None:
         """Count one answer of a call."""
@@ -32,23 +33,3 @@ class Tally:
         self.outcomes.update(result.outcome for result in answer.results.values())
         if answer.customer_was_created:
             self.new_customers.add(customer)
-
-
-@dataclass(slots=True)
-class Stuck:
-    """Devices that may still sit with a former owner, because their unassign did not succeed."""
-
-    _owners: dict[str, set[str]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self._owners)
-
-    def learn(self, customer: str, device: str, outcome: Outcome) -> None:
-        """Hear of the outcome of an unassign from a customer who exists."""
-        if outcome in _FAILURES:
-            self._owners.setdefault(device, set()).add(customer)
-
-    def former_owner(self, customer: str, device: str) -> str | None:
-        """Another customer than this one who may still have the device; None if all is clear."""
-        others = self._owners.get(device, set()) - {customer}
-        return min(others, default=None)

@@ -13,14 +13,16 @@ The file is made aside and renamed when the whole input is in it: a journal exis
 whole or not at all. It knows no HTTP and no outcome rules.
 """
 
+import heapq
 import json
 import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,6 +92,20 @@ SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answere
                  THEN ended ELSE started + ? END) FROM attempts GROUP BY call
 """
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
+_INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
+_EVENTS: Final = "SELECT at, kind, text FROM events ORDER BY at, id"
+_COPIED: Final = (
+    (
+        "SELECT id + ?, call, positions, started, ended, ending, verdict, status, text FROM attempts ORDER BY id",
+        "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
+    (
+        "SELECT call, attempt + ?, answer FROM results ORDER BY id",
+        "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)",
+    ),
+    ("SELECT customer, devices FROM holdings", _INSERT_HELD),
+)
+"""How rows are read from one journal, with numbers beyond those of another, and put into that."""
 _BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
 _BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
 _TIMELINE: Final = """
@@ -273,6 +289,12 @@ class Journal:
             for call, answer, by_attempt in cursor:
                 yield Settlement(call, _answer(answer), bool(by_attempt))
 
+    def unasked(self) -> Iterator[tuple[int, Settlement]]:
+        """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
+        with self._reading("SELECT id, call, answer FROM results WHERE attempt IS NULL ORDER BY id") as cursor:
+            for number, call, answer in cursor:
+                yield number, Settlement(call, _answer(answer), by_attempt=False)
+
     def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
         """Attempt id (None: settled without an answer) and positions of each result of one call."""
         query = "SELECT attempt, answer FROM results WHERE call = ? ORDER BY id"
@@ -386,12 +408,39 @@ class Journal:
         self._reserve.give_back()
         self.note(**facts)
 
+    def take_back(self, results: Sequence[int]) -> None:
+        """Forget results of `unasked`, as if they had never been."""
+        rows = [(number,) for number in results]
+        self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
+
+    def gather(self, others: Sequence["Journal"]) -> None:
+        """Have the attempts, results, holdings and events of other journals in place of whatever of them is here.
+
+        All of it or nothing. No call may be in two of them.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            for table in ("results", "attempts", "holdings", "events"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+            for other in others:
+                other._copy_to(connection)
+            with ExitStack() as reading:
+                events = [reading.enter_context(other._reading(_EVENTS)) for other in others]
+                connection.executemany(_INSERT_EVENT, heapq.merge(*events, key=itemgetter(0)))
+
+        self._apply(write)
+
+    def _copy_to(self, connection: sqlite3.Connection) -> None:
+        """Append attempts, results and holdings to another journal, under numbers that are free there."""
+        last = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
+        for read, insert in _COPIED:
+            with self._reading(read, last if "?" in read else ()) as cursor:
+                connection.executemany(insert, cursor)
+
     def event(self, at: float, kind: str, text: str) -> None:
         """Record something worth telling, without waiting for the disk."""
         row = (at, kind, text)
-        self._writing().post(
-            lambda connection: connection.execute("INSERT INTO events (at, kind, text) VALUES (?, ?, ?)", row)
-        )
+        self._writing().post(lambda connection: connection.execute(_INSERT_EVENT, row))
 
     async def started(self, call: int, positions: Positions | None, at: float) -> int:
         """Record that an attempt is about to leave; on disk when this returns its id."""

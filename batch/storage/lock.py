@@ -10,9 +10,11 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from batch.errors import ConfigError, LockedError, unwritable
+
+_LOOKS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +27,18 @@ class Owner:
 
 
 class Lock:
-    """An exclusive lock on a file, held until `release` or the end of the process."""
+    """A lock on a file, held until `release` or the end of the process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, path: Path, owner: Owner, what: str) -> Self:
+    def take(cls, path: Path, owner: Owner, what: str, *, shared: bool = False) -> Self:
         """Take the lock or raise LockedError that says who has it.
 
-        `what` names the thing that is locked. The file stays when the lock goes: removing
+        `what` names the thing that is locked. It is for this process alone, or `shared`
+        by all that take it so for the same run. The file stays when the lock goes: removing
         it could take it from under a process that just opened it.
         """
         try:
@@ -43,18 +46,19 @@ class Lock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
             raise unwritable(str(path), exc) from exc
-        # Whoever looks whether it is held has it for an instant, and shares it: that is no owner.
-        while not _locked(descriptor, fcntl.LOCK_EX):
-            if not _locked(descriptor, fcntl.LOCK_SH):
-                holder = _read_owner(descriptor)
-                os.close(descriptor)
-                raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m")
+        if not _won(descriptor, owner.run if shared else None):
+            holder = _read_owner(descriptor)
+            os.close(descriptor)
+            raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m")
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run]).encode(), 0)
+            os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run, shared]).encode(), 0)
         except OSError as exc:
             os.close(descriptor)
             raise unwritable(str(path), exc) from exc
+        if shared and not _locked(descriptor, fcntl.LOCK_SH):  # somebody came in between, to have it alone
+            os.close(descriptor)
+            raise LockedError(f"{what} is in use by another process", "wait for it, or say --wait 10m")
         return cls(path, descriptor)
 
     def release(self) -> None:
@@ -74,6 +78,24 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
+def _won(descriptor: int, run: str | None) -> bool:
+    """Lock an open file for this process alone, or with others of the same run.
+
+    What stands in the file is the word of whoever had it alone last; they share it from
+    then on, or are gone.
+    """
+    for _ in range(_LOOKS):
+        if _locked(descriptor, fcntl.LOCK_EX):
+            return True
+        if not _locked(descriptor, fcntl.LOCK_SH):
+            return False
+        _, _, owner, shared = _owner(descriptor)
+        if shared:
+            return owner == run
+        # Whoever looks whether it is held has it for an instant, and shares it: that is no owner.
+    return False
+
+
 def _locked(descriptor: int, kind: int) -> bool:
     """Lock an open file, alone or shared, unless somebody else's lock forbids it."""
     try:
@@ -84,11 +106,17 @@ def _locked(descriptor: int, kind: int) -> bool:
 
 
 def _read_owner(descriptor: int) -> str:
+    pid, since, run, _ = _owner(descriptor)
+    return f"process {pid} (run {run}, since {since})" if pid else "another process"
+
+
+def _owner(descriptor: int) -> tuple[int, str, str, bool]:
+    """Pid (0: not known), since when, run, and whether others of it share the lock."""
     try:
-        pid, since, run = json.loads(os.pread(descriptor, 4096, 0))
+        pid, since, run, *rest = json.loads(os.pread(descriptor, 4096, 0))
     except ValueError:
-        return "another process"
-    return f"process {pid} (run {run}, since {since})"
+        return 0, "", "", False
+    return pid, since, run, bool(rest and rest[0])
 
 
 def state_folder() -> Path:

@@ -1,0 +1,133 @@
+"""Devices that may still sit with a former owner, and what was held because of them.
+
+Within one process the runner learns of them as answers come. Shards tell one another: what
+a shard has left behind is written to a file once its unassigns are at rest.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.model import Action, Answer, Call, Outcome
+from batch.planning.plan import Calls
+from batch.sending.tally import FAILURES
+from batch.sending.verdict import CUSTOMER_NOT_FOUND
+from batch.storage.journal import Journal
+from batch.storage.whole import written_whole
+
+_SCHEMA = pa.schema([pa.field("customer", pa.string()), pa.field("device", pa.string())])
+_COMPLETE = b"complete"
+
+
+@dataclass(slots=True)
+class Stuck:
+    """Devices that may still sit with a former owner, because their unassign did not succeed."""
+
+    _owners: dict[str, set[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self._owners)
+
+    def add(self, customer: str, device: str) -> None:
+        """This customer may still have the device."""
+        self._owners.setdefault(device, set()).add(customer)
+
+    def learn(self, call: Call, answer: Answer) -> None:
+        """Hear what an unassign came to. Whoever does not exist has no device."""
+        for position, result in answer.results.items():
+            if result.outcome in FAILURES and result.detail != CUSTOMER_NOT_FOUND:
+                self.add(call.customer, call.devices[position])
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Customer and device, in an order that says nothing of the one in which they came."""
+        return sorted((customer, device) for device, owners in self._owners.items() for customer in owners)
+
+    def former_owner(self, customer: str, device: str) -> str | None:
+        """Another customer than this one who may still have the device; None if all is clear."""
+        others = self._owners.get(device, set()) - {customer}
+        return min(others, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """What the unassigns of a shard have left behind, when nobody is at work on them."""
+
+    complete: bool
+    """Is every one of them settled? Then it is the last word."""
+    pairs: pa.Table
+    """`customer` and `device` of each that did not succeed, or is not settled."""
+
+    def write(self, path: Path) -> None:
+        """Put it into a file. Raises DiskError."""
+        schema = _SCHEMA.with_metadata({_COMPLETE: b"1" if self.complete else b"0"})
+        with written_whole(path) as file, pa.ipc.new_file(file, schema) as writer:
+            writer.write_table(self.pairs.cast(schema))
+
+    @classmethod
+    def read(cls, path: Path) -> "LeftBehind | None":
+        """What a file holds; None without one."""
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except FileNotFoundError:
+            return None
+        return cls(table.schema.metadata[_COMPLETE] == b"1", table)
+
+
+def left_behind(unassigns: Calls, journal: Journal | None) -> LeftBehind:
+    """What these calls have left behind, as the journal has it; without one, all of it."""
+    stuck, settled = Stuck(), defaultdict[int, set[int]](set)
+    for settlement in journal.settlements() if journal else ():
+        if unassigns.has(settlement.call):
+            settled[settlement.call].update(settlement.answer.results)
+            stuck.learn(unassigns.call(settlement.call), settlement.answer)
+    is_open = [number for number in _numbers(unassigns) if len(settled[number]) < unassigns.size_of(number)]
+    for number in is_open:
+        call = unassigns.call(number)
+        for at in {*range(len(call.devices))} - settled[number]:
+            stuck.add(call.customer, call.devices[at])
+    columns = [*zip(*stuck.pairs(), strict=True)] or [(), ()]
+    table = pa.table([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)
+    return LeftBehind(not is_open, table)
+
+
+def _numbers(calls: Calls) -> Iterator[int]:
+    return (number for stage in calls.stages() for lane in stage.lanes for number in lane)
+
+
+def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
+    """Take back what was held because of devices that are free by now: it was never sent, and is decided anew.
+
+    `left` is what is known from elsewhere; what the journal itself says is added.
+    """
+    held = [(number, calls.call(one.call), one.answer) for number, one in journal.unasked() if _is_hold(one.answer)]
+    if not held:
+        return
+    stuck = stuck_among(left, pa.array({call.devices[at] for _, call, answer in held for at in answer.results}))
+    for settlement in journal.settlements():
+        call = calls.call(settlement.call)
+        if call.action is Action.UNASSIGN:
+            stuck.learn(call, settlement.answer)
+    free = [
+        number
+        for number, call, answer in held
+        if any(stuck.former_owner(call.customer, call.devices[at]) is None for at in answer.results)
+    ]
+    journal.take_back(free)
+
+
+def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:
+    """Which of these devices are among what was left behind."""
+    stuck = Stuck()
+    for one in left:
+        of_these = one.pairs.filter(pc.is_in(one.pairs["device"], devices))
+        for customer, device in zip(*(column.to_pylist() for column in of_these.columns), strict=True):
+            stuck.add(customer, device)
+    return stuck
+
+
+def _is_hold(answer: Answer) -> bool:
+    return all(result.outcome is Outcome.HELD for result in answer.results.values())
