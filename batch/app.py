@@ -30,10 +30,11 @@ from batch.reconciliation.outputs import Summary, close_books, write_files
 from batch.sending.check import check_api
 from batch.sending.exchange import Exchanger, connected
 from batch.sending.sender import Face, Job, Target, ask_afterwards, send
-from batch.sharded import Division, merged
-from batch.sharded import barrier as barrier
-from batch.sharded import plan_shards as plan_shards
-from batch.sharded import run_shard as run_shard
+from batch.sharding.barrier import barrier as barrier
+from batch.sharding.division import Division
+from batch.sharding.division import plan_shards as plan_shards
+from batch.sharding.making import run_shard as run_shard
+from batch.sharding.merging import merged
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (

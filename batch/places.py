@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,6 +20,7 @@ from batch.storage.whole import owners_folder
 T = TypeVar("T")
 
 _LOOK_AGAIN: Final = 0.5
+_TO_SHARE: Final = 2.0
 
 
 @contextmanager
@@ -81,8 +82,9 @@ class Waiting:
     def take(self, wanted: Wanted) -> Lock:
         """Take a lock. Raises LockedError."""
         owner = Owner(os.getpid(), iso(self.clock.wall()), self.run_id)
-        lock: Lock = self.patiently(partial(_any_of, wanted, owner))
-        return lock
+        # Whoever shares a lock has it alone for a moment, to say so.
+        least = self.clock.wall() + _TO_SHARE if wanted.shared else self.until
+        return replace(self, until=max(self.until, least)).patiently(partial(_any_of, wanted, owner))
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do what a lock of somebody else may stand in the way of, again and again."""

@@ -69,14 +69,16 @@ LAYERS = {
     7: {"runner", "interview", "verify"},
     8: {"sender"},
     9: {"starting", "places", "concluding"},
-    10: {"sharded"},
-    11: {"app", "terminal"},
-    12: {"cli"},
-    13: {"__main__"},
+    10: {"division"},
+    11: {"barrier"},
+    12: {"making", "merging"},
+    13: {"app", "terminal"},
+    14: {"cli"},
+    15: {"__main__"},
 }
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
 FOLDER = Path(batch.__file__).parent
-PACKAGES = ("storage", "stand_in", "input", "planning", "sending", "reconciliation", "screen")
+PACKAGES = ("storage", "stand_in", "input", "planning", "sending", "reconciliation", "sharding", "screen")
 """Each may import from those before it, and the modules beside them that a layer allows."""
 PATH_OF = {
     path.stem: path
@@ -87,7 +89,7 @@ PATH_OF = {
 MODULES = sorted(PATH_OF)
 
 ONLY_HERE = {
-    "httpx2": {"exchange", "sender", "app", "sharded"},
+    "httpx2": {"exchange", "sender", "app", "making"},
     "tenacity": {"retry"},
     "sqlite3": {"journal", "writer", "fleet"},
     "python_calamine": {"workbook"},
@@ -101,7 +103,7 @@ ONLY_HERE = {
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},
 }
-"""Libraries and the modules that may know them; `sender`, `sharded` and `app` hand a transport through by its type."""
+"""Libraries and the modules that may know them; `sender`, `making` and `app` hand a transport through by its type."""
 
 
 FOLDERS = ("batch", *(f"batch.{name}" for name in PACKAGES))

@@ -9,7 +9,8 @@ import pytest
 from batch import app
 from batch.config import resolve
 from batch.model import Phase
-from batch.sharded import ShardedPlan, ShardSummary
+from batch.sharding.division import ShardedPlan
+from batch.sharding.making import ShardSummary
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL
 

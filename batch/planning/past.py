@@ -153,12 +153,27 @@ class _Past:
 
     def may_have_acted_since(self, moment: float) -> bool:
         """Can anything that it sent have been carried out after that moment?"""
-        if is_held(self.folder / LOCK):
+        if self.goes_on:
             return True
-        if self.ended is not None and self.ended < moment - _LATE:
+        journals = [path / JOURNAL for path in self.shards] or [self.folder / JOURNAL]
+        if not self.shards and self.ended is not None and self.ended < moment - _LATE:
             return False
-        with closing(Journal(self.folder / JOURNAL)) as journal:
-            return journal.acted_since(moment, _LATE)
+        return any(_acted_since(journal, moment) for journal in journals)
+
+    @property
+    def goes_on(self) -> bool:
+        """Is a process at work on it?"""
+        return any(is_held(folder / LOCK) for folder in (self.folder, *self.shards))
+
+    @property
+    def shards(self) -> tuple[Path, ...]:
+        """Folders of the shards in which it was begun, if it is made in such."""
+        return tuple(sorted(path.parent for path in self.folder.glob(f"shards/*/{JOURNAL}")))
+
+
+def _acted_since(path: Path, moment: float) -> bool:
+    with closing(Journal(path)) as journal:
+        return journal.acted_since(moment, _LATE)
 
 
 def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
@@ -205,7 +220,9 @@ def _known(last: _Past, others: Iterable[_Past]) -> Known:
 def _touched(past: _Past) -> Iterator[pa.Array]:
     """Identifiers of the devices that a run sent, or may have sent by now."""
     with closing(Journal(past.folder / JOURNAL)) as journal:
-        ended = journal.meta("standing") is not None and not is_held(past.folder / LOCK)
+        # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
+        told = past.finished or not past.shards
+        ended = told and journal.meta("standing") is not None and not past.goes_on
         for keys, said, carried in _standing(journal):
             if ended:
                 sent = (said == Standing.TOUCHED) | (said == Standing.SETTLED)

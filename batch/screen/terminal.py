@@ -20,7 +20,8 @@ from batch.reconciliation.outputs import Summary
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.progress import View, duration
 from batch.sending.sender import Face
-from batch.sharded import ShardedPlan, ShardSummary
+from batch.sharding.division import ShardedPlan
+from batch.sharding.making import ShardSummary
 from batch.storage.runs import RunLine
 
 _MEANS: Final = {

@@ -13,16 +13,14 @@ The file is made aside and renamed when the whole input is in it: a journal exis
 whole or not at all. It knows no HTTP and no outcome rules.
 """
 
-import heapq
 import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,7 +91,6 @@ SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answere
 """
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
 _INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
-_EVENTS: Final = "SELECT at, kind, text FROM events ORDER BY at, id"
 _COPIED: Final = (
     (
         "SELECT id + ?, call, positions, started, ended, ending, verdict, status, text FROM attempts ORDER BY id",
@@ -104,6 +101,7 @@ _COPIED: Final = (
         "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)",
     ),
     ("SELECT customer, devices FROM holdings", _INSERT_HELD),
+    ("SELECT at, kind, text FROM events ORDER BY id", _INSERT_EVENT),
 )
 """How rows are read from one journal, with numbers beyond those of another, and put into that."""
 _BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
@@ -367,7 +365,7 @@ class Journal:
 
     def events(self, most: int) -> list[tuple[float, str, str]]:
         """When, kind and text of what was worth telling and no attempt: the first so many."""
-        query = "SELECT at, kind, text FROM events ORDER BY id LIMIT ?"
+        query = "SELECT at, kind, text FROM events ORDER BY at, id LIMIT ?"
         with self._reading(query, (most,)) as cursor:
             return cursor.fetchall()
 
@@ -413,10 +411,11 @@ class Journal:
         rows = [(number,) for number in results]
         self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
 
-    def gather(self, others: Sequence["Journal"]) -> None:
-        """Have the attempts, results, holdings and events of other journals in place of whatever of them is here.
+    def gather(self, others: Iterable["Journal"]) -> None:
+        """Have what other journals say of calls in place of whatever is here: all of it or nothing.
 
-        All of it or nothing. No call may be in two of them.
+        That is attempts, results, holdings and events. No call may be in two of them. They are
+        read one after the other, and need not all be open at once.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -424,14 +423,11 @@ class Journal:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
             for other in others:
                 other._copy_to(connection)
-            with ExitStack() as reading:
-                events = [reading.enter_context(other._reading(_EVENTS)) for other in others]
-                connection.executemany(_INSERT_EVENT, heapq.merge(*events, key=itemgetter(0)))
 
         self._apply(write)
 
     def _copy_to(self, connection: sqlite3.Connection) -> None:
-        """Append attempts, results and holdings to another journal, under numbers that are free there."""
+        """Append to another journal, under numbers that are free there."""
         last = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
         for read, insert in _COPIED:
             with self._reading(read, last if "?" in read else ()) as cursor:

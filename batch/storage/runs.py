@@ -14,6 +14,7 @@ from batch.storage.lock import is_held
 
 JOURNAL: Final = "journal.sqlite3"
 LOCK: Final = "run.lock"
+_PROGRAM: Final = "telemetron-batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,10 @@ class RunLine:
     input: str
     rows: int
     state: str
-    """running, finished, stopped, interrupted (its process died) or unreadable."""
+    """running, finished, stopped, interrupted (its process died) or unreadable.
+
+    Of one that is made in shards also planned (none has begun) or in shards (not put together yet).
+    """
     attention: int | None
     exit_code: int | None
     next_step: str
@@ -59,24 +63,40 @@ def _line(folder: Path) -> RunLine:
     except (JournalError, DiskError) as exc:
         return RunLine(folder.name, "", "", 0, "unreadable", None, None, str(exc))
     try:
-        fields = journal.meta("summary") or {}
+        fields, in_shards = journal.meta("summary") or {}, journal.meta("division") is not None
         if fields and journal.meta("endedAt") is not None:
-            return _ended(folder, fields)
+            return _ended(folder, fields, in_shards=in_shards)
         begun = {"startedAt": iso(journal.meta("startedAt")), "input": _input(journal.meta("inputs", []))}
-        return _from(folder, begun, "interrupted", _resume(folder))
+        return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", _resume(folder))
     finally:
         journal.close()
 
 
-def _ended(folder: Path, fields: Mapping[str, Any]) -> RunLine:
+def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
+    """One that is made in shards, and was not put together yet."""
+    begun = [path.parent for path in folder.glob(f"shards/*/{JOURNAL}")]
+    if any(is_held(shard / LOCK) for shard in begun):
+        return _from(folder, fields, "running", "wait for its shards")
+    if not begun:
+        return _from(folder, fields, "planned", f"{_PROGRAM} run --run-id {folder.name} --shard N")
+    return _from(folder, fields, "in shards", _command("report", folder))
+
+
+def _ended(folder: Path, fields: Mapping[str, Any], *, in_shards: bool) -> RunLine:
     if fields["state"] == "stopped":
-        return _from(folder, fields, "stopped", _resume(folder))
+        next_step = f"its shards again, then {_command('report', folder)}" if in_shards else _resume(folder)
+        return _from(folder, fields, "stopped", next_step)
     return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
 
 
 def _resume(folder: Path) -> str:
-    """The command that goes on with the run; where it is not under the usual folder, by its path."""
-    return f"telemetron-batch resume {folder.name if folder.parent == Path('reports') else quote(str(folder))}"
+    """The command that goes on with the run."""
+    return _command("resume", folder)
+
+
+def _command(name: str, folder: Path) -> str:
+    """A command for a run; where that is not under the usual folder, by its path."""
+    return f"{_PROGRAM} {name} {folder.name if folder.parent == Path('reports') else quote(str(folder))}"
 
 
 def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunLine:

@@ -1,0 +1,244 @@
+"""The calls of one shard, made by one process: a journal of its own, a place among those that share the rate."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+from batch.airflow_context import in_words
+from batch.clock import Clock, RealClock, iso
+from batch.config import RunConfig, resolve
+from batch.errors import JournalError
+from batch.model import ExitCode, Phase, Secret, Stop
+from batch.places import Waiting, Wanted, holding, lock_of_key, opened
+from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
+from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among
+from batch.sending.sender import Face, Job, Target, send
+from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
+from batch.sharding.division import Division, listed, lock_of_shard, share_of_rate
+from batch.starting import check_same, reach_limit, require_key
+from batch.storage.journal import Journal, JournalDraft
+from batch.storage.log import LOGGER, logged_to
+from batch.storage.runs import JOURNAL
+from batch.storage.whole import written_whole
+
+_LOOK_AGAIN: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """How the work on a shard ended, in numbers: what its summary.json and `--json` hold, by its names there."""
+
+    folder: Path
+    fields: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all calls that were to be made are settled, whatever they came to."""
+        return int(self.fields["exitCode"])
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.fields, ensure_ascii=False)
+
+
+def run_shard(
+    config: RunConfig,
+    *,
+    face: Face | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    clock: Clock | None = None,
+) -> ShardSummary:
+    """Make the calls of one shard, or go on with them: `config` names run, shard and phase.
+
+    With the options that the run was planned with, and what `config` says besides. Without a
+    phase the assigns are made when all shards have unassigned. Rows that failed are no
+    failure of the shard. Raises BatchError where it cannot start.
+    """
+    clock, face = clock or RealClock(), face or Face()
+    run = config.reports_dir / str(config.run_id)
+    config, division = _as_planned(config, run)
+    reach_limit(config, clock)
+    one, phase = division.shard(config.shard or 0), config.phase
+    folder = shard_folder(run, one.number)
+    check_calls(folder / CALLS, one)
+    with (
+        holding([lock_of_shard(run, one.number)], Waiting.of(config, clock, face.interrupt)),
+        _own_journal(folder, run.name, one) as journal,
+        logged_to(folder / "run.log", *config.secrets),
+    ):
+        work = _ShardRun(config, run, division, one, journal, face, clock, transport)
+        stop = work.make(phase)
+        LOGGER.info("shard ended: %s", stop.reason if stop else "all calls settled")
+        return work.summed_up(phase, stop)
+
+
+def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division]:
+    """What the run was planned with, and over it what is said now. Raises BatchError."""
+    with opened(run) as journal:
+        division = Division.of(journal)
+        if division is None:
+            raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
+        told = {**journal.meta("options"), **config.told}
+        if config.api_key is not None:
+            told["api_key_file"] = None
+        known = resolve((), told, {})
+        sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
+        known = replace(
+            known,
+            sending=sending,
+            reports_dir=run.parent,
+            run_id=run.name,
+            api_key=config.api_key or known.api_key,
+            shard=config.shard,
+            phase=config.phase,
+            wait=config.wait,
+            talk=config.talk,
+            airflow=config.airflow,
+        )
+        check_same(known, journal, run)
+    require_key(known)
+    return known, division
+
+
+@contextmanager
+def _own_journal(folder: Path, run_id: str, shard: Shard) -> Iterator[Journal]:
+    """The shard's journal, made where there is none yet."""
+    if not (folder / JOURNAL).exists():
+        JournalDraft(folder / JOURNAL).publish({"runId": run_id, "shard": shard.number, "calls": shard.sha256})
+    with opened(folder) as journal:
+        if journal.meta("calls") != shard.sha256:
+            raise JournalError(f"{journal.path} belongs to another plan", "plan the run again under another id")
+        yield journal
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardRun:
+    """The work of one process on one shard."""
+
+    config: RunConfig
+    run: Path
+    division: Division
+    shard: Shard
+    journal: Journal
+    face: Face
+    clock: Clock
+    transport: httpx2.AsyncBaseTransport | None
+
+    @property
+    def folder(self) -> Path:
+        """The shard's."""
+        return shard_folder(self.run, self.shard.number)
+
+    def make(self, phase: Phase | None) -> Stop | None:
+        """Make the calls of a phase, or of one after the other. None, or why that ended before all are settled."""
+        stop = None if phase is Phase.ASSIGN else self._noted(Phase.UNASSIGN, self._unassign)
+        if stop is not None or phase is Phase.UNASSIGN:
+            return stop
+        return self._noted(Phase.ASSIGN, partial(self._assign, first_all=phase is None))
+
+    def _noted(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
+        """Do the work of a phase and put on record how it ended."""
+        self.journal.note(phase=phase, stop=None, endedAt=None)
+        if self.config.airflow:
+            self.journal.event(self.clock.wall(), "airflow", in_words(self.config.airflow))
+        stop = work()
+        self.journal.note(stop=None if stop is None else astuple(stop), endedAt=self.clock.wall())
+        return stop
+
+    def _unassign(self) -> Stop | None:
+        """Make the unassign calls, then tell the others what they left behind."""
+        told = LeftBehind.read(self.folder / LEFT_BEHIND)
+        if told is not None and told.complete and not _open(self._calls(Phase.UNASSIGN), self.journal):
+            return None
+        (self.folder / LEFT_BEHIND).unlink(missing_ok=True)
+        stop = self._send(Phase.UNASSIGN, Stuck())
+        self._tell()
+        return stop
+
+    def _tell(self) -> None:
+        """Write what the unassigns have left behind."""
+        left_behind(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / LEFT_BEHIND)
+
+    def _assign(self, *, first_all: bool) -> Stop | None:
+        """Make the other calls, but for those devices that may still be with a former owner."""
+        if not (self.folder / LEFT_BEHIND).exists():
+            self._tell()
+        if first_all and (missing := self._missing()):
+            why = f"{listed(missing)} not unassigned all of theirs yet"
+            return Stop(ExitCode.STOPPED, why, "run the same command again when they have")
+        left = barrier(self.run, clock=self.clock).left
+        lift(self.journal, self._calls(Phase.ASSIGN), left)
+        return self._send(Phase.ASSIGN, stuck_among(left, self._calls(Phase.ASSIGN).devices()))
+
+    def _missing(self) -> Sequence[int]:
+        """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
+        waiting = Waiting.of(self.config, self.clock, self.face.interrupt)
+
+        while (missing := [*unfinished(self.run, self.division)]) and not waiting.is_over:
+            self.clock.pause(_LOOK_AGAIN)
+        return missing
+
+    def _send(self, phase: Phase, stuck: Stuck) -> Stop | None:
+        """Send what of a phase is open, in one of the places that share the rate."""
+        calls = self._calls(phase)
+        if not _open(calls, self.journal):
+            return None
+        places = [self.run / "shards" / f"place-{number}.lock" for number in range(1, self.division.at_once + 1)]
+        wanted = [
+            *lock_of_key(self.config, shared=True),
+            Wanted(f"each of the {len(places)} places for shards at once", places),
+        ]
+        with holding(wanted, Waiting.of(self.config, self.clock, self.face.interrupt)) as locks:
+            place = locks[-1].path
+            share = share_of_rate(self.config, len(places), places.index(place))
+            sending = replace(self.config.sending, share=share, verify=False)
+            config = replace(self.config, sending=sending)
+            file = place.with_suffix(".json")
+            job = Job(config, calls, self.journal, self.face, self.clock, stuck, file)
+            return send(job, Target(sending.base_url, config.api_key or Secret(""), self.transport))
+
+    def _calls(self, phase: Phase) -> ShardCalls:
+        return ShardCalls(self.folder / CALLS, phase)
+
+    def summed_up(self, phase: Phase | None, stop: Stop | None) -> ShardSummary:
+        """What all the work on the shard has come to, also in its folder."""
+        made = [self._calls(one) for one in Phase]
+        attempts, refusals, unclear = self.journal.attempt_totals()
+        outcomes = Counter(
+            str(result.outcome) for one in self.journal.settlements() for result in one.answer.results.values()
+        )
+        fields = {
+            "runId": self.run.name,
+            "shard": self.shard.number,
+            "shards": len(self.division.shards),
+            "phase": phase,
+            "state": "stopped" if stop else "finished",
+            "exitCode": int(stop.exit_code) if stop else 0,
+            "stop": None if stop is None else stop.as_json(),
+            "calls": sum(calls.calls for calls in made),
+            "callsSettled": sum(calls.calls - _open(calls, self.journal) for calls in made),
+            "counts": outcomes,
+            "attempts": attempts,
+            "refusals": refusals,
+            "unclearAttempts": unclear,
+            "endedAt": iso(self.clock.wall()),
+        }
+        with written_whole(self.folder / "summary.json") as file:
+            file.write(json.dumps(fields, ensure_ascii=False, indent=2).encode() + b"\n")
+        return ShardSummary(self.folder, fields)
+
+
+def _open(calls: ShardCalls, journal: Journal) -> int:
+    """How many of these calls are not settled."""
+    settled: Counter[int] = Counter()
+    for one in journal.settlements():
+        settled[one.call] += len(one.answer.results)
+    done = sum(calls.has(number) and devices == calls.size_of(number) for number, devices in settled.items())
+    return calls.calls - done

@@ -1,0 +1,116 @@
+"""The journals of all shards put together, and reconciled as that of any run."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from batch.clock import Clock, RealClock
+from batch.concluding import concluded, stop_of
+from batch.config import resolve
+from batch.model import ExitCode, Phase, Stop
+from batch.places import Waiting, holding, lock_of_run, opened
+from batch.planning.plan import Plan
+from batch.planning.shards import CALLS, Ints, Shard, ShardCalls, shard_folder
+from batch.reconciliation.outputs import Summary
+from batch.sending.holds import LeftBehind, lift
+from batch.sharding.barrier import LEFT_BEHIND, read_off
+from batch.sharding.division import Division, listed, lock_of_shard
+from batch.starting import SCRATCH, plan_of
+from batch.storage.journal import Journal
+from batch.storage.runs import JOURNAL
+from batch.storage.scratch import Scratch
+
+_WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED)
+_NOT_BEGUN: Final = Stop(ExitCode.STOPPED, "it has not begun", "")
+
+
+@dataclass(slots=True)
+class _Shards:
+    """What is known of the shards besides their calls, learnt as their journals are read."""
+
+    run: Path
+    division: Division
+    ends: dict[int, float | None] = field(default_factory=dict)
+    """When the work on each that was begun ended last; None where its process was killed."""
+    stops: dict[int, Stop] = field(default_factory=dict)
+    """Why each left off, or would have if it had anything left to do."""
+    quiet: float = 0.0
+
+    def journals(self) -> Iterator[Journal]:
+        """Those of the shards that were begun, one open at a time."""
+        for shard in self.division.shards:
+            folder = shard_folder(self.run, shard.number)
+            if (folder / JOURNAL).exists():
+                with opened(folder) as journal:
+                    self._learn(shard.number, journal)
+                    yield journal
+
+    def _learn(self, shard: int, journal: Journal) -> None:
+        self.ends[shard] = journal.meta("endedAt")
+        self.quiet = max(self.quiet, journal.meta("quiet", 0.0))
+        if journal.meta("phase") is not None:
+            assigned = journal.meta("phase") == Phase.ASSIGN
+            why = "devices that it held are free by now" if assigned else "it has made its unassign calls only"
+            self.stops[shard] = stop_of(journal) or Stop(ExitCode.STOPPED, why, "")
+
+    def left_behind(self) -> list[LeftBehind]:
+        """What the unassigns of each have left behind, while nobody is at work on any."""
+        told = ((shard.number, shard_folder(self.run, shard.number) / LEFT_BEHIND) for shard in self.division.shards)
+        return [LeftBehind.read(path) or read_off(self.run, number) for number, path in told]
+
+    def ended(self, now: float) -> float:
+        """When the last of them ended; now, where that is not known of all."""
+        ends = [end for end in self.ends.values() if end is not None]
+        return max(ends) if ends and len(ends) == len(self.ends) else now
+
+    def stop(self, is_open: npt.NDArray[np.bool_]) -> Stop | None:
+        """Why some calls are open (flagged by number, from 1), by the worst that kept a shard from them."""
+        numbers = [shard.number for shard in self.division.shards if is_open[self._numbers(shard) - 1].any()]
+        if not numbers:
+            return None
+        stops = {number: self.stops.get(number, _NOT_BEGUN) for number in numbers}
+        worst = min(numbers, key=lambda number: (_WORST_FIRST.index(stops[number].exit_code), number))
+        later = [stop.resume_at for stop in stops.values() if stop.resume_at is not None]
+        others = f"{listed(numbers)} not made all their calls; " if len(numbers) > 1 else ""
+        advice = f"run them again (telemetron-batch run --run-id {self.run.name} --shard N), then report again"
+        reason = f"{others}shard {worst}: {stops[worst].reason}"
+        return Stop(stops[worst].exit_code, reason, advice, max(later, default=None))
+
+    def _numbers(self, shard: Shard) -> Ints:
+        return ShardCalls(shard_folder(self.run, shard.number) / CALLS, Phase.ASSIGN).numbers
+
+
+def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
+    """Put what all shards have journalled into the journal of the run, and reconcile it as any other.
+
+    Raises LockedError while a shard is at work.
+    """
+    clock = clock or RealClock()
+    with opened(folder) as journal, ExitStack() as stack:
+        division = Division.of(journal)
+        assert division is not None  # noqa: S101 - only such runs are merged
+        wanted = [lock_of_run(folder), *(lock_of_shard(folder, shard.number) for shard in division.shards)]
+        stack.enter_context(holding(wanted, Waiting(folder.name, clock.wall(), clock, None)))
+        plan = plan_of(journal, stack.enter_context(Scratch(folder / SCRATCH)))
+        shards = _Shards(folder, division)
+        journal.gather(shards.journals())
+        lift(journal, plan, shards.left_behind())
+        stop = shards.stop(_open(plan, journal))
+        told = None if stop is None else astuple(stop)
+        journal.note(endedAt=shards.ended(clock.wall()), stop=told, quiet=shards.quiet)
+        options = {**journal.meta("options"), "api_key_file": None}
+        config = replace(resolve((), options, {}), reports_dir=folder.parent, run_id=folder.name)
+        return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal, stop)
+
+
+def _open(plan: Plan, journal: Journal) -> npt.NDArray[np.bool_]:
+    """Of each call, is any of its devices not settled?"""
+    settled = np.zeros(plan.calls, np.int64)
+    for one in journal.settlements():
+        settled[one.call - 1] += len(one.answer.results)
+    return settled < plan.sizes()
