@@ -5,24 +5,24 @@ Here the parts meet, and only here. The doors (command line, Airflow) call `run`
 machine `plan_shards`, `run_shard`, `barrier` and `report`.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pyarrow.compute as pc
 
 from batch.airflow_context import context_variables, in_words
-from batch.clock import Clock, RealClock, iso
+from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, stop_of
 from batch.config import KEY_VARIABLE, RunConfig, api_key, resolve
 from batch.errors import ConfigError, JournalError, VerifyError
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
-from batch.places import locked, opened, own_folder
+from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
 from batch.rate import Rate
@@ -38,7 +38,6 @@ from batch.sharding.merging import merged
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (
-    SCRATCH,
     check_same,
     checked_plan,
     is_struck_out,
@@ -51,8 +50,8 @@ from batch.starting import (
     start,
     told_of,
 )
-from batch.storage.journal import Journal
-from batch.storage.lock import Lock, Owner, is_held
+from batch.storage.journal import Journal, peek
+from batch.storage.lease import is_elsewhere, is_in_use, sweep
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
@@ -83,28 +82,28 @@ def run(
     clock, face = clock or RealClock(), face or Face()
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
     folder = config.reports_dir / str(config.run_id)
-    if (folder / JOURNAL).exists() and not is_held(folder / LOCK):
+    if (folder / JOURNAL).exists() and not is_in_use(folder / LOCK):
         # Looked at before any lock is taken and without a key: a finished run is not touched at all.
         with opened(folder) as journal:
             finished = _finished(config, folder, journal)
         if finished is not None:
+            sweep(folder / LOCK, Waiting.of(config, clock, face).owner)
             return finished
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
     reach_limit(config, clock)
-    holding = locked(config, folder, clock, interrupt=face.interrupt)
-    with own_folder(folder), holding, Scratch(folder / SCRATCH) as scratch:
+    with own_folder(folder), locked(config, folder, clock, face) as lease, scratch_of(folder, lease) as scratch:
         plan = None
         if not (folder / JOURNAL).exists():
             plan = start(config, scratch, face, clock)
             config = replace(config, files=())
-        with opened(folder) as journal:
+        with opened(folder, lease) as journal:
             finished = _finished(config, folder, journal)
             if finished is not None:
                 return finished
-            with logged_to(folder / "run.log", *config.secrets):
+            with logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure):
                 plan = plan or plan_of(journal, scratch)
-                return _carry_out(Job(config, plan, journal, face, clock), plan, transport)
+                return _carry_out(Job(config, plan, journal, face, clock, lease), plan, transport)
 
 
 def resume(
@@ -132,18 +131,19 @@ def verify(
     require_key(config)
     reach_limit(config, clock)
     with (
-        locked(config, folder, clock, interrupt=face.interrupt),
-        opened(folder) as journal,
-        logged_to(folder / "run.log", *config.secrets),
-        Scratch(folder / SCRATCH) as scratch,
+        locked(config, folder, clock, face) as lease,
+        opened(folder, lease) as journal,
+        logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
+        scratch_of(folder, lease) as scratch,
     ):
         if Division.of(journal) is not None and journal.meta("endedAt") is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         plan = plan_of(journal, scratch)
         if plan.calls:
-            job = Job(config, plan, journal, face, clock)
+            job = Job(config, plan, journal, face, clock, lease)
             with _target(job, transport) as target:
                 stop = ask_afterwards(job, target)
+            lease.confirm()
             if stop is not None:
                 raise VerifyError.of(stop)
         if journal.meta("allSent"):
@@ -157,31 +157,33 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
 
     Of a run made in shards the journal is put together first.
     """
-    if _is_sharded(folder):
+    require_run(folder)
+    if _put_down(folder, "division") is not None:
         return merged(folder, xlsx=xlsx)
-    with opened(folder) as journal:
-        owner = Owner(os.getpid(), iso(RealClock().wall()), folder.name)
-        lock = Lock.take(folder / LOCK, owner, f"run {folder.name}")
-        try:
-            told = resolve((), journal.meta("options"), {})
-            told = replace(told, xlsx=told.xlsx or xlsx)
-            stop = stop_of(journal)
-            with Scratch(folder / SCRATCH) as scratch:
-                books = close_books(journal, plan_of(journal, scratch), stop)
-                return write_files(folder, journal, books, ended_as(told, stop))
-        finally:
-            lock.release()
+    with (
+        owning(lock_of_run(folder), Waiting.not_at_all(folder.name)) as lease,
+        opened(folder, lease) as journal,
+        scratch_of(folder, lease) as scratch,
+    ):
+        told = resolve((), journal.meta("options"), {})
+        told = replace(told, xlsx=told.xlsx or xlsx)
+        stop = stop_of(journal)
+        books = close_books(journal, plan_of(journal, scratch), stop)
+        return write_files(folder, journal, books, ended_as(told, stop))
 
 
-def _is_sharded(folder: Path) -> bool:
+def _put_down(folder: Path, name: str) -> Any:
+    """A fact that a run was started with, also of one whose journal may be open on another host."""
+    if is_elsewhere(folder / LOCK) is not None:
+        return peek(folder / JOURNAL, name)
     with opened(folder) as journal:
-        return Division.of(journal) is not None
+        return journal.meta(name)
 
 
 def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
     """The options that a run was started with; of the environment the secrets, and who asks, alone."""
-    with opened(folder) as journal:
-        options = journal.meta("options")
+    require_run(folder)
+    options = _put_down(folder, "options")
     keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
     variable = BY_KEY["limit_url"].variable
     if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
@@ -256,6 +258,7 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
     if plan.calls:
         with _target(job, transport) as target:
             stop = send(job, target)
+        job.lease.confirm()
     journal.note(endedAt=job.clock.wall(), stop=None if stop is None else astuple(stop))
     summary = concluded(config, plan, journal, stop)
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")

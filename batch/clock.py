@@ -21,6 +21,9 @@ class Clock(Protocol):
     def wall(self) -> float:
         """Seconds since the epoch: for records and for what servers say of dates."""
 
+    def uptime(self) -> float:
+        """Seconds that never jump, also in ordinary code."""
+
     def pause(self, seconds: float) -> None:
         """Sleep, in ordinary code."""
 
@@ -35,6 +38,10 @@ class RealClock:
         """Seconds since the epoch."""
         return time.time()
 
+    def uptime(self) -> float:
+        """Seconds since the machine was started."""
+        return uptime()
+
     def pause(self, seconds: float) -> None:
         """Sleep, in ordinary code."""
         time.sleep(seconds)
@@ -42,6 +49,11 @@ class RealClock:
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run asynchronous work to its end."""
         return asyncio.run(main)
+
+
+def uptime() -> float:
+    """Seconds since the machine was started; never jumps, and goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def now() -> float:

@@ -1,38 +1,64 @@
-"""The folder of a run, and the locks under which a process works in it."""
+"""The folder of a run, and the locks and the lease under which a process works in it."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from batch.clock import Clock, iso
+from batch.airflow_context import in_words
+from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig
 from batch.errors import JournalError, LockedError
-from batch.interrupt import Interrupt
+from batch.sending.sender import Face
+from batch.storage.apart import set_apart
 from batch.storage.journal import Journal
-from batch.storage.lock import Lock, Owner, client_name, is_held, state_folder
+from batch.storage.lease import WATCHED_FOR, Holder, Lease, Newcomer, is_elsewhere, is_in_use
+from batch.storage.lock import Lock, Owner, client_name, state_folder
 from batch.storage.runs import JOURNAL, LOCK
-from batch.storage.whole import owners_folder
+from batch.storage.scratch import Scratch
+from batch.storage.whole import confirmed_by, owners_folder
 
 T = TypeVar("T")
 
+SCRATCH: Final = "scratch"
 _LOOK_AGAIN: Final = 0.5
 _TO_SHARE: Final = 2.0
 
 
-@contextmanager
-def opened(folder: Path) -> Iterator[Journal]:
-    """The journal of the run in this folder. Raises JournalError where there is none."""
+def require_run(folder: Path) -> None:
+    """Raise JournalError unless there is a run in this folder."""
     if not (folder / JOURNAL).exists():
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
-    journal = Journal(folder / JOURNAL)
+
+
+@contextmanager
+def opened(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
+    """The journal of the run in this folder; for writing with its lease alone.
+
+    Raises JournalError where there is none, LockedError where another host may have it open.
+    """
+    require_run(folder)
+    elsewhere = is_elsewhere(folder / LOCK)
+    if lease is None and elsewhere is not None:
+        raise LockedError(f"{folder} is, or was when it died, in use by {elsewhere}", "wait for it, or go on with it")
+    journal = Journal(folder / JOURNAL, None if lease is None else lease.confirm)
     try:
         yield journal
     finally:
         journal.close()
+
+
+@contextmanager
+def scratch_of(folder: Path, lease: Lease) -> Iterator[Scratch]:
+    """Room on the run's disk: another's than that of any former owner, who may not have gone yet."""
+    for left in folder.glob(f"{SCRATCH}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with Scratch(folder / f"{SCRATCH}-{lease.number}") as scratch:
+        yield scratch
 
 
 @contextmanager
@@ -43,7 +69,7 @@ def own_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         # Another process may hold the lock and not have begun to write: then it is not ours to remove.
-        left = folder.exists() and not (folder / JOURNAL).exists() and not is_held(folder / LOCK)
+        left = folder.exists() and not (folder / JOURNAL).exists() and not is_in_use(folder / LOCK)
         if left and {path.name for path in folder.iterdir()} <= {LOCK}:
             (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
@@ -67,24 +93,48 @@ class Waiting:
     until: float
     """Moment of the wall clock."""
     clock: Clock
-    interrupt: Interrupt | None
+    face: Face
+    task: str = ""
+    """For whom we work, in words."""
 
     @classmethod
-    def of(cls, config: RunConfig, clock: Clock, interrupt: Interrupt | None) -> "Waiting":
+    def of(cls, config: RunConfig, clock: Clock, face: Face) -> "Waiting":
         """As long as the user said."""
-        return cls(str(config.run_id), clock.wall() + config.wait, clock, interrupt)
+        return cls(str(config.run_id), clock.wall() + config.wait, clock, face, in_words(config.airflow))
+
+    @classmethod
+    def not_at_all(cls, run_id: str, clock: Clock | None = None) -> "Waiting":
+        """For nobody, if not for a sign of life from another host."""
+        clock = clock or RealClock()
+        return cls(run_id, clock.wall(), clock, Face())
+
+    @property
+    def owner(self) -> Owner:
+        """As who locks are taken."""
+        return Owner(os.getpid(), iso(self.clock.wall()), self.run_id)
 
     @property
     def is_over(self) -> bool:
         """Has it taken so long, or is it no longer wanted?"""
-        return bool(self.interrupt) or self.clock.wall() >= self.until
+        return bool(self.face.interrupt) or self.clock.wall() >= self.until
 
     def take(self, wanted: Wanted) -> Lock:
         """Take a lock. Raises LockedError."""
-        owner = Owner(os.getpid(), iso(self.clock.wall()), self.run_id)
         # Whoever shares a lock has it alone for a moment, to say so.
         least = self.clock.wall() + _TO_SHARE if wanted.shared else self.until
-        return replace(self, until=max(self.until, least)).patiently(partial(_any_of, wanted, owner))
+        return replace(self, until=max(self.until, least)).patiently(partial(_any_of, wanted, self.owner))
+
+    def until_clear(self, newcomer: Newcomer) -> Lease:
+        """The lease, as soon as it is clear whether its owner on another host lives. Raises LockedError."""
+        is_told = False
+        while (lease := newcomer.ask()) is None:
+            if self.face.interrupt:
+                raise LockedError(f"stopped while waiting for {newcomer.waits_for}", "run the same command again")
+            if not is_told:
+                self.face.told("waiting", f"looking for {WATCHED_FOR:.0f} s whether {newcomer.waits_for} still lives")
+            is_told = True
+            self.clock.pause(_LOOK_AGAIN)
+        return lease
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do what a lock of somebody else may stand in the way of, again and again."""
@@ -117,11 +167,32 @@ def holding(wanted: Iterable[Wanted], waiting: Waiting) -> Iterator[list[Lock]]:
             lock.release()
 
 
-def locked(
-    config: RunConfig, folder: Path, clock: Clock, *, interrupt: Interrupt | None
-) -> AbstractContextManager[list[Lock]]:
+@contextmanager
+def owning(wanted: Wanted, waiting: Waiting) -> Iterator[Lease]:
+    """The folder of a run or a shard for this process alone, among those of its host and of all others.
+
+    Gives the lease. While it is sure, no former owner can write to the journal there any more.
+    """
+    (path,) = wanted.files
+    newcomer = Newcomer(path, Holder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
+    with holding([wanted], waiting), ExitStack() as held:
+        lease = waiting.patiently(partial(waiting.until_clear, newcomer))
+        held.callback(lease.release)
+        held.enter_context(lease.renewed())
+        held.enter_context(confirmed_by(lease.confirm))
+        if not lease.is_apart:
+            if (path.parent / JOURNAL).exists():
+                set_apart(path.parent / JOURNAL)
+            lease.set_apart()
+        yield lease
+
+
+@contextmanager
+def locked(config: RunConfig, folder: Path, clock: Clock, face: Face) -> Iterator[Lease]:
     """This run, and this base URL and key, for this process alone."""
-    return holding([lock_of_run(folder), *lock_of_key(config)], Waiting.of(config, clock, interrupt))
+    waiting = Waiting.of(config, clock, face)
+    with owning(lock_of_run(folder), waiting) as lease, holding(lock_of_key(config), waiting):
+        yield lease
 
 
 def lock_of_run(folder: Path) -> Wanted:

@@ -34,7 +34,6 @@ from batch.storage.runs import JOURNAL
 from batch.storage.scratch import Scratch
 from batch.storage.whole import Reserve, require_room, written_in
 
-SCRATCH: Final = "scratch"
 _SCRATCH_A_BYTE: Final = 4
 """Bytes of scratch that planning may take for each byte of a large input."""
 

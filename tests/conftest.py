@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import selectors
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,18 @@ class FakeClock:
     def __init__(self) -> None:
         self.monotonic = 1000.0
         self._epoch = 1_767_225_600.0 - self.monotonic
+        self._paused = 0.0
 
     def wall(self) -> float:
         return self._epoch + self.monotonic
 
+    def uptime(self) -> float:
+        """What threads beside the loop live by: hours in a loop that jumps are no time to them."""
+        return time.monotonic() + self._paused
+
     def pause(self, seconds: float) -> None:
         self.monotonic += seconds
+        self._paused += seconds
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=self._loop) as runner:

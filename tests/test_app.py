@@ -9,16 +9,20 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import pytest
 
-from batch import app, starting
+from batch import app, places, starting
 from batch.config import resolve
-from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError
+from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
+from batch.sending.sender import Face
 from batch.stand_in.fleet import Fleet
+from batch.storage import lease as leases
+from batch.storage.lease import WATCHED_FOR
 from batch.storage.scratch import Room, Scratch
 from batch.storage.writer import Writer
-from tests.conftest import KEY, Desk
+from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
@@ -779,7 +783,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     """Everything goes through files here; the plan is made again from the journal for the second report."""
     rows = [*many(7), *many(5, B, "unassign"), *many(7), (B, "SN-0", "assign"), ("?", "SN-1", "assign")]
     in_memory = desk.run(rows, run_id="memory")
-    monkeypatch.setattr(app, "Scratch", partial(Scratch, room=Room(memory=0, parts=3)))
+    monkeypatch.setattr(places, "Scratch", partial(Scratch, room=Room(memory=0, parts=3)))
     desk.server = ScriptedServer()
     in_files = desk.run(rows, run_id="files", again=True)
     timeless = [[{**row, "answeredAt": ""} for row in ran.rows] for ran in (in_memory, in_files)]
@@ -788,13 +792,139 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
         before = (in_files.folder / name).read_bytes()
         app.report(in_files.folder)
         assert (in_files.folder / name).read_bytes() == before
-    assert not (in_files.folder / app.SCRATCH).exists()
+    assert not [*in_files.folder.glob(f"{places.SCRATCH}*")]
 
 
 def test_a_disk_without_room_for_many_rows_is_told_before_they_are_read(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "Scratch", partial(Scratch, room=Room(memory=0)))
+    monkeypatch.setattr(places, "Scratch", partial(Scratch, room=Room(memory=0)))
     monkeypatch.setattr(starting, "_SCRATCH_A_BYTE", 1 << 50)
     with pytest.raises(DiskError, match="MiB free"):
         desk.run(many(3))
+
+
+# Another host
+
+
+def of_another_host(folder: Path, **changes: object) -> None:
+    """The claim that a process on another host has left, or still holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"pid": 7, "since": "then", "run": "r1", "host": "elsewhere", "boot": "another", "task": "", "apart": 1}
+    (folder / "run.lease.1").write_text(json.dumps({**told, "token": "its own", "renewals": 5, **changes}))
+
+
+class Told(Face):
+    """A face that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def told(self, kind: str, text: str) -> None:
+        self.texts.append(f"{kind}: {text}")
+
+
+def stopped_run(desk: Desk) -> Ran:
+    """A run of six calls that a deadline stops after two or three."""
+    return desk.run(customers(6), rate="1/s", deadline="2s")
+
+
+def test_a_run_of_a_dead_process_on_another_host_is_watched_and_then_gone_on_with(desk: Desk) -> None:
+    folder = stopped_run(desk).folder
+    of_another_host(folder)
+    before = (folder / "journal.sqlite3").stat().st_ino
+    desk.face, began = Told(), desk.clock.uptime()
+    assert desk.run(customers(6), rate="1/s").outcomes == ["assigned"] * 6
+    assert desk.clock.uptime() - began >= WATCHED_FOR
+    assert "waiting: looking for 45 s whether process 7 on host elsewhere (run r1, since then)" in desk.face.texts[0]
+    assert (folder / "journal.sqlite3").stat().st_ino != before
+    assert not [*folder.glob("*lease*"), *folder.glob("*apart*"), *folder.glob("scratch*")]
+
+
+def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace(desk: Desk) -> None:
+    folder = stopped_run(desk).folder
+    of_another_host(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    started = app._as_started(folder, {"TELEMETRON_API_KEY": KEY})
+    assert started.told["rate"] == "1/s"
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_report_waits_for_another_host_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "WATCHED_FOR", 0.0)
+    folder = stopped_run(desk).folder
+    of_another_host(folder)
+    assert app.report(folder).fields["state"] == "stopped"
+    assert not [*folder.glob("*lease*")]
+
+
+def test_a_run_that_another_host_is_at_is_refused(desk: Desk) -> None:
+    folder = stopped_run(desk).folder
+    before = (folder / "journal.sqlite3").read_bytes()
+    renewals = iter(range(6, 1000))
+
+    class Living(Face):
+        def told(self, *_: object) -> None:
+            of_another_host(folder, renewals=next(renewals))
+
+    desk.face = Living()
+    of_another_host(folder)
+    with pytest.raises(LockedError, match="run r1 is in use by process 7 on host elsewhere"):
+        desk.run(customers(6), rate="1/s")
+    assert (folder / "journal.sqlite3").read_bytes() == before
+    assert (folder / "run.lease.1").exists()
+
+
+def gone_to_another_host(desk: Desk) -> dict[str, bytes]:
+    """Stop the process for a while, in which another host takes its run; gives what then stands in its folder."""
+    folder = desk.folder / "reports" / "r1"
+    of_another_host(folder)
+    (folder / "run.lease.1").rename(folder / "run.lease.2")
+    desk.clock.pause(100)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_process_that_was_stopped_while_another_host_took_its_run_sends_and_writes_nothing_more(desk: Desk) -> None:
+    left: dict[str, bytes] = {}
+
+    def answer(told: dict[str, object]) -> object:
+        left.update(gone_to_another_host(desk))
+        return told
+
+    desk.server.script = lambda seen: Rewrites(answer) if seen.number == 3 else None
+    with pytest.raises(LockedError, match=r"no longer this process's: it has gone to process 7 on host elsewhere"):
+        desk.run(customers(20), concurrency="1")
+    assert len(desk.server.seen) == 3
+    folder = desk.folder / "reports" / "r1"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == left
+    assert "journal.sqlite3-wal" in left
+
+
+def test_not_even_what_was_about_to_leave_when_the_process_was_stopped_leaves(desk: Desk) -> None:
+    def script(seen: Seen) -> None:
+        if seen.number == 3:  # the connection is there, and no byte has left
+            gone_to_another_host(desk)
+
+    desk.server.script = script
+    with pytest.raises(LockedError):
+        desk.run(customers(20), concurrency="1")
+    assert [desk.server.fleet.owners(f"SN-{number:05}") != set() for number in range(4)] == [True, True, False, False]
+
+
+def test_a_process_that_was_stopped_while_nobody_came_goes_on(desk: Desk) -> None:
+    def script(seen: Seen) -> None:
+        if seen.number == 3:
+            desk.clock.pause(100)
+
+    desk.server.script = script
+    ran = desk.run(customers(20), concurrency="1")
+    assert ran.outcomes == ["assigned"] * 20
+    assert ran.json["unclearAttempts"] == 0
+
+
+def test_since_last_sends_everything_while_another_host_has_a_run_there(desk: Desk) -> None:
+    desk.run(customers(3), since_last=True, run_id="n1")
+    of_another_host(stopped_run(desk).folder)
+    again = desk.run(customers(3), since_last=True, run_id="n2")
+    assert again.outcomes == ["alreadyAssigned"] * 3
+    assert "run r1 is, or was when it died, in use by process 7 on host elsewhere" in again.json["since"]["told"]

@@ -62,6 +62,8 @@ LAYERS = {
         "profiles",
         "since",
         "holdings",
+        "lease",
+        "apart",
     },
     4: {"load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
     5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
@@ -91,7 +93,7 @@ MODULES = sorted(PATH_OF)
 ONLY_HERE = {
     "httpx2": {"exchange", "sender", "app", "making"},
     "tenacity": {"retry"},
-    "sqlite3": {"journal", "writer", "fleet"},
+    "sqlite3": {"journal", "writer", "fleet", "apart"},
     "python_calamine": {"workbook"},
     "time": {"clock", "sandbox"},
     "random": {"clock"},

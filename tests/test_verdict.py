@@ -28,7 +28,7 @@ BOTH = pytest.mark.parametrize("action", Action)
 
 
 @BOTH
-@pytest.mark.parametrize("how", Broken)
+@pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT, Broken.UNUSABLE])
 def test_an_attempt_of_which_something_was_sent_may_have_acted(how: Broken, action: Action) -> None:
     verdict = judge(NoAnswer(how, sent=True, text="why"), action)
     assert verdict == TryAgain(Doubt.UNCLEAR, "why", counts_as_down=how is not Broken.UNUSABLE)
@@ -38,6 +38,12 @@ def test_an_attempt_of_which_something_was_sent_may_have_acted(how: Broken, acti
 @pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT])
 def test_an_attempt_of_which_nothing_was_sent_did_nothing(how: Broken, action: Action) -> None:
     assert judge(NoAnswer(how, sent=False, text="why"), action) == TryAgain(Doubt.NOT_DONE, "why", counts_as_down=True)
+
+
+@BOTH
+def test_an_attempt_that_we_withdrew_did_nothing_and_says_nothing_of_the_api(action: Action) -> None:
+    verdict = judge(NoAnswer(Broken.WITHDRAWN, sent=False, text="why"), action)
+    assert verdict == TryAgain(Doubt.NOT_DONE, "why", counts_as_down=False)
 
 
 # Statuses that say the same whatever the text

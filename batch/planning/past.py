@@ -34,7 +34,8 @@ from batch.model import InputFile
 from batch.planning.since import IntArray, Known, Origin, Standing, left_out, unpacked
 from batch.rows import KEY_SCHEMA, VALID, Rows
 from batch.storage.journal import Journal
-from batch.storage.lock import client_name, is_held
+from batch.storage.lease import is_elsewhere, is_in_use
+from batch.storage.lock import client_name
 from batch.storage.runs import JOURNAL, LOCK
 
 _LATE: Final = 900.0
@@ -163,7 +164,7 @@ class _Past:
     @property
     def goes_on(self) -> bool:
         """Is a process at work on it?"""
-        return any(is_held(folder / LOCK) for folder in (self.folder, *self.shards))
+        return any(is_in_use(folder / LOCK) for folder in (self.folder, *self.shards))
 
     @property
     def shards(self) -> tuple[Path, ...]:
@@ -188,6 +189,10 @@ def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
 
 
 def _past(path: Path) -> _Past:
+    elsewhere = is_elsewhere(path.parent / LOCK)
+    if elsewhere is not None:
+        # Two hosts that have a journal open do not see one another's locks on it.
+        raise JournalError(f"run {path.parent.name} is, or was when it died, in use by {elsewhere}")
     with closing(Journal(path)) as journal:
         started, ended = journal.meta("startedAt", 0.0), journal.meta("endedAt")
         state = (journal.meta("summary") or {}).get("state")

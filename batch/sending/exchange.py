@@ -20,7 +20,7 @@ from batch import __version__, clock
 from batch.model import Action, Secret
 from batch.sending import wire
 from batch.sending.hints import Hint, read_hints
-from batch.sending.verdict import Broken, NoAnswer, Refusal, Verdict, judge
+from batch.sending.verdict import Broken, NoAnswer, Refusal, Verdict, WithdrawnError, judge
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ ENDINGS: Final[Mapping[type[Exception], Broken]] = {
     httpx2.CloseError: Broken.CUT,
     httpx2.RemoteProtocolError: Broken.CUT,
     httpx2.DecodingError: Broken.UNUSABLE,
+    WithdrawnError: Broken.WITHDRAWN,
 }
 """How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
 
@@ -96,7 +97,7 @@ class Exchange:
 
 Left = Callable[[], None]
 Post = Callable[[str, bytes, Left], Awaitable[Exchange]]
-"""Takes path, body and what is to be called when the request begins to be written."""
+"""Takes path, body and what is to be called when the request begins to be written; it may raise WithdrawnError."""
 
 
 class _TooLargeError(Exception):
@@ -116,8 +117,8 @@ class _Trace:
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
         self._heard = True
         if event.endswith("send_request_headers.started"):
-            self._begun = True
             self._left()
+            self._begun = True
 
     def sent(self, exc: Exception) -> bool:
         """Can a byte of the request have left, given how it ended?"""

@@ -19,7 +19,7 @@ import httpx2
 from batch import clock
 from batch.clock import Clock
 from batch.config import RunConfig
-from batch.errors import DiskError, JournalError
+from batch.errors import DiskError, JournalError, LockedError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
 from batch.planning.digest import Digest
@@ -35,6 +35,7 @@ from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt, Patience, Tell, Traffic
 from batch.storage.journal import Journal
+from batch.storage.lease import Lease
 from batch.storage.lock import client_name, state_folder
 from batch.storage.log import LOGGER
 from batch.verify import Verifier
@@ -87,6 +88,7 @@ class Job:
     journal: Journal
     face: Face
     clock: Clock
+    lease: Lease
     stuck: Stuck = field(default_factory=Stuck)
     """Devices that may still be with a former owner, as far as that is known from elsewhere."""
     pacer_file: Path | None = None
@@ -172,19 +174,21 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     async with kept_pace(sending, whose) as kept, connecting as http:
         traffic = Traffic(kept.pace, DownDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
         traffic.may_start = lambda: not job.journal.is_short_of_disk
+        traffic.is_ours = lambda: job.lease.is_sure
         exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
         looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
-        with _deadline(traffic.halt, sending.deadline), _heard(job.face, _Ending(traffic.halt, exchanger)):
+        ending = _Ending(traffic.halt, exchanger)
+        with _deadline(traffic.halt, sending.deadline), _heard(job.face, ending), _fenced(job.lease, ending):
             yield _Way(exchanger.post, looker, traffic, kept)
     if kept.pace.found is not None:
         job.journal.note(rateFound=round(kept.pace.found, 3))
 
 
 async def _done(work: Awaitable[None], halt: Halt) -> None:
-    """Work until all is done; a disk that refuses the journal is an end like any other."""
+    """Work until all is done; a disk that refuses the journal is an end like any other, as is a run that was lost."""
     try:
         await work
-    except* (DiskError, JournalError) as group:
+    except* (DiskError, JournalError, LockedError) as group:
         error = group.exceptions[0]
         halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
 
@@ -251,6 +255,12 @@ class _Ending:
         self._halt.now(Stop(ExitCode.STOPPED, why, _GO_ON))
         self._exchanger.hurry(_GRACE)
 
+    def lost(self) -> None:
+        """End it at once: what may still be answered could not be recorded."""
+        self.begun = True
+        self._halt.now(Stop(ExitCode.LOCKED, "the run has gone to another process", _GO_ON))
+        self._exchanger.hurry(0)
+
 
 @contextmanager
 def _deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
@@ -298,6 +308,14 @@ def _interrupts(interrupt: Interrupt, ending: _Ending) -> Iterator[None]:
     """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
     loop = asyncio.get_running_loop()
     with interrupt.heard_by(lambda: _from_outside(loop, lambda: ending.now(interrupt.reason or "stopped"))):
+        yield
+
+
+@contextmanager
+def _fenced(lease: Lease, ending: _Ending) -> Iterator[None]:
+    """The run ends while this lasts when it turns out to belong to somebody else."""
+    loop = asyncio.get_running_loop()
+    with lease.watched_by(lambda: _from_outside(loop, ending.lost)):
         yield
 
 

@@ -16,13 +16,15 @@ from batch.sending.hints import Hint
 from batch.sending.outage import DownDetector
 from batch.sending.pace import Pace
 from batch.sending.pacing import Permit
-from batch.sending.verdict import StopRun, Throttled, TryAgain, Verdict
+from batch.sending.verdict import StopRun, Throttled, TryAgain, Verdict, WithdrawnError
 
 _RETRIES: Final = 50
 """Retries that may go out, on top of one for each answer, before all of them slow down."""
 
 _CHECK_THE_WAY: Final = "check --base-url and the network, then run the same command again"
 
+_UNSURE: Final = 0.25
+"""Seconds between two looks whether the run is surely ours again."""
 _LONGER: Final = 0.2
 """Part of a pause by which another one has to outlast it to be told as well."""
 _ALOUD: Final = 5.0
@@ -110,6 +112,8 @@ class Traffic:
         self.successes = 0
         self.may_start: Callable[[], bool] = lambda: True
         """Can another attempt be put on record? Asked before each."""
+        self.is_ours: Callable[[], bool] = lambda: True
+        """Is it sure that nobody else carries this run out? Asked before each attempt, and as its first byte leaves."""
         self._retries = _RETRIES
         self._deaf_since: float | None = None
         self.heard = False
@@ -141,6 +145,9 @@ class Traffic:
     async def leave(self, call: int) -> Leave | None:
         """Wait until an attempt may leave; None when the run ends first."""
         while not self.halt:
+            if not self.is_ours():
+                await clock.sleep_unless(self.halt.event, _UNSURE)
+                continue
             now = clock.now()
             self._look_at_limits(now)
             wait = self._detector.take(call, now, clock.jitter())
@@ -163,11 +170,18 @@ class Traffic:
     async def depart(self, leave: Leave) -> Callable[[], None]:
         """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
 
-        Gives what is to be called when the request really begins to be written.
+        Gives what is to be called when the request really begins to be written. It raises
+        WithdrawnError where the request must not leave.
         """
         while (wait := await self._pace.depart(leave.permit, at := clock.now())) > 0:
             await clock.sleep(wait)
-        return lambda: self._pace.left_late(leave.permit, at, clock.now())
+
+        def left() -> None:
+            if not self.is_ours():
+                raise WithdrawnError("this process was held up, and the run may have gone to another")
+            self._pace.left_late(leave.permit, at, clock.now())
+
+        return left
 
     def learn(self, leave: Leave, verdict: Verdict | None, hint: Hint) -> None:
         """Hear what became of an attempt; None is a usable answer."""

@@ -19,6 +19,11 @@ class Broken(Enum):
     TIMEOUT = "no answer in time"
     CUT = "the connection broke"
     UNUSABLE = "unusable answer"
+    WITHDRAWN = "withdrawn before it left"
+
+
+class WithdrawnError(Exception):
+    """Raised by us where an attempt is about to leave and must not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
     """The verdict on an ending that is not a usable answer."""
     if isinstance(ending, NoAnswer):
         doubt = Doubt.UNCLEAR if ending.sent else Doubt.NOT_DONE
-        return TryAgain(doubt, ending.text, counts_as_down=ending.how is not Broken.UNUSABLE)
+        says_nothing = (Broken.UNUSABLE, Broken.WITHDRAWN)  # somebody answered; it was ourselves
+        return TryAgain(doubt, ending.text, counts_as_down=ending.how not in says_nothing)
     status = ending.status
     if status == 429:
         return Throttled(Doubt.NOT_DONE, _words(ending))

@@ -1,7 +1,7 @@
 """What the unassigns of all shards have left behind, for those who assign."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,7 @@ from typing import Any, Final
 from batch.clock import Clock, RealClock
 from batch.errors import JournalError
 from batch.model import Phase
-from batch.places import Waiting, holding, opened
+from batch.places import Waiting, opened, owning
 from batch.planning.shards import CALLS, ShardCalls, shard_folder
 from batch.sending.holds import LeftBehind, left_behind
 from batch.sharding.division import Division, lock_of_shard
@@ -53,7 +53,7 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     if division is None:
         raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
     # Somebody else may be looking at a shard just as we do.
-    waiting = Waiting(folder.name, clock.wall() + _PATIENCE, clock, None)
+    waiting = replace(Waiting.not_at_all(folder.name, clock), until=clock.wall() + _PATIENCE)
     return Barrier(tuple(waiting.patiently(partial(_left, folder, shard.number, clock)) for shard in division.shards))
 
 
@@ -62,7 +62,7 @@ def _left(run: Path, shard: int, clock: Clock) -> LeftBehind:
     path = shard_folder(run, shard) / LEFT_BEHIND
     if (told := LeftBehind.read(path)) is not None:
         return told
-    with holding([lock_of_shard(run, shard)], Waiting(run.name, clock.wall(), clock, None)):
+    with owning(lock_of_shard(run, shard), Waiting.not_at_all(run.name, clock)):
         if not path.exists():
             read_off(run, shard).write(path)
     return _left(run, shard, clock)

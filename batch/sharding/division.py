@@ -10,17 +10,16 @@ from typing import Any
 from batch.clock import Clock, RealClock
 from batch.config import RunConfig
 from batch.errors import ConfigError, JournalError
-from batch.places import Waiting, Wanted, holding, lock_of_run, opened, own_folder
+from batch.places import Waiting, Wanted, lock_of_run, opened, own_folder, owning, scratch_of
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
 from batch.planning.shards import Shard, shard_folder, write_shards
 from batch.rate import Rate
 from batch.reconciliation.outputs import input_files
 from batch.sending.sender import Face
-from batch.starting import SCRATCH, check_same, new_run_id, plan_of, require_key, start
+from batch.starting import check_same, new_run_id, plan_of, require_key, start
 from batch.storage.journal import Journal
 from batch.storage.runs import JOURNAL, LOCK
-from batch.storage.scratch import Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +82,13 @@ def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | N
     _check_division(config)
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
     folder = config.reports_dir / str(config.run_id)
-    waiting = Waiting.of(config, clock, face.interrupt)
-    with own_folder(folder), holding([lock_of_run(folder)], waiting), Scratch(folder / SCRATCH) as scratch:
+    waiting = Waiting.of(config, clock, face)
+    with own_folder(folder), owning(lock_of_run(folder), waiting) as lease, scratch_of(folder, lease) as scratch:
         plan = None
         if not (folder / JOURNAL).exists():
             plan = start(config, scratch, face, clock, partial(_divided, config, folder))
             config = replace(config, files=())
-        with opened(folder) as journal:
+        with opened(folder, lease) as journal:
             check_same(config, journal, folder)
             division = _same_division(config, journal, folder)
             plan = plan or plan_of(journal, scratch)

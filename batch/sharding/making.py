@@ -16,7 +16,7 @@ from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig, resolve
 from batch.errors import JournalError
 from batch.model import ExitCode, Phase, Secret, Stop
-from batch.places import Waiting, Wanted, holding, lock_of_key, opened
+from batch.places import Waiting, Wanted, holding, lock_of_key, opened, owning
 from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
 from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among
 from batch.sending.sender import Face, Job, Target, send
@@ -24,6 +24,7 @@ from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
 from batch.sharding.division import Division, listed, lock_of_shard, share_of_rate
 from batch.starting import check_same, reach_limit, require_key
 from batch.storage.journal import Journal, JournalDraft
+from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.runs import JOURNAL
 from batch.storage.whole import written_whole
@@ -69,11 +70,11 @@ def run_shard(
     folder = shard_folder(run, one.number)
     check_calls(folder / CALLS, one)
     with (
-        holding([lock_of_shard(run, one.number)], Waiting.of(config, clock, face.interrupt)),
-        _own_journal(folder, run.name, one) as journal,
-        logged_to(folder / "run.log", *config.secrets),
+        owning(lock_of_shard(run, one.number), Waiting.of(config, clock, face)) as lease,
+        _own_journal(folder, run.name, one, lease) as journal,
+        logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
     ):
-        work = _ShardRun(config, run, division, one, journal, face, clock, transport)
+        work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport)
         stop = work.make(phase)
         LOGGER.info("shard ended: %s", stop.reason if stop else "all calls settled")
         return work.summed_up(phase, stop)
@@ -108,11 +109,11 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division]:
 
 
 @contextmanager
-def _own_journal(folder: Path, run_id: str, shard: Shard) -> Iterator[Journal]:
+def _own_journal(folder: Path, run_id: str, shard: Shard, lease: Lease) -> Iterator[Journal]:
     """The shard's journal, made where there is none yet."""
     if not (folder / JOURNAL).exists():
         JournalDraft(folder / JOURNAL).publish({"runId": run_id, "shard": shard.number, "calls": shard.sha256})
-    with opened(folder) as journal:
+    with opened(folder, lease) as journal:
         if journal.meta("calls") != shard.sha256:
             raise JournalError(f"{journal.path} belongs to another plan", "plan the run again under another id")
         yield journal
@@ -129,6 +130,7 @@ class _ShardRun:
     journal: Journal
     face: Face
     clock: Clock
+    lease: Lease
     transport: httpx2.AsyncBaseTransport | None
 
     @property
@@ -179,7 +181,7 @@ class _ShardRun:
 
     def _missing(self) -> Sequence[int]:
         """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
-        waiting = Waiting.of(self.config, self.clock, self.face.interrupt)
+        waiting = Waiting.of(self.config, self.clock, self.face)
 
         while (missing := [*unfinished(self.run, self.division)]) and not waiting.is_over:
             self.clock.pause(_LOOK_AGAIN)
@@ -195,14 +197,16 @@ class _ShardRun:
             *lock_of_key(self.config, shared=True),
             Wanted(f"each of the {len(places)} places for shards at once", places),
         ]
-        with holding(wanted, Waiting.of(self.config, self.clock, self.face.interrupt)) as locks:
+        with holding(wanted, Waiting.of(self.config, self.clock, self.face)) as locks:
             place = locks[-1].path
             share = share_of_rate(self.config, len(places), places.index(place))
             sending = replace(self.config.sending, share=share, verify=False)
             config = replace(self.config, sending=sending)
             file = place.with_suffix(".json")
-            job = Job(config, calls, self.journal, self.face, self.clock, stuck, file)
-            return send(job, Target(sending.base_url, config.api_key or Secret(""), self.transport))
+            job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, file)
+            stop = send(job, Target(sending.base_url, config.api_key or Secret(""), self.transport))
+            self.lease.confirm()
+            return stop
 
     def _calls(self, phase: Phase) -> ShardCalls:
         return ShardCalls(self.folder / CALLS, phase)

@@ -13,17 +13,16 @@ from batch.clock import Clock, RealClock
 from batch.concluding import concluded, stop_of
 from batch.config import resolve
 from batch.model import ExitCode, Phase, Stop
-from batch.places import Waiting, holding, lock_of_run, opened
+from batch.places import Waiting, lock_of_run, opened, owning, scratch_of
 from batch.planning.plan import Plan
 from batch.planning.shards import CALLS, Ints, Shard, ShardCalls, shard_folder
 from batch.reconciliation.outputs import Summary
 from batch.sending.holds import LeftBehind, lift
 from batch.sharding.barrier import LEFT_BEHIND, read_off
 from batch.sharding.division import Division, listed, lock_of_shard
-from batch.starting import SCRATCH, plan_of
+from batch.starting import plan_of
 from batch.storage.journal import Journal
 from batch.storage.runs import JOURNAL
-from batch.storage.scratch import Scratch
 
 _WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED)
 _NOT_BEGUN: Final = Stop(ExitCode.STOPPED, "it has not begun", "")
@@ -91,12 +90,15 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
     Raises LockedError while a shard is at work.
     """
     clock = clock or RealClock()
-    with opened(folder) as journal, ExitStack() as stack:
+    waiting = Waiting.not_at_all(folder.name, clock)
+    with ExitStack() as stack:
+        lease = stack.enter_context(owning(lock_of_run(folder), waiting))
+        journal = stack.enter_context(opened(folder, lease))
         division = Division.of(journal)
         assert division is not None  # noqa: S101 - only such runs are merged
-        wanted = [lock_of_run(folder), *(lock_of_shard(folder, shard.number) for shard in division.shards)]
-        stack.enter_context(holding(wanted, Waiting(folder.name, clock.wall(), clock, None)))
-        plan = plan_of(journal, stack.enter_context(Scratch(folder / SCRATCH)))
+        for shard in division.shards:
+            stack.enter_context(owning(lock_of_shard(folder, shard.number), waiting))
+        plan = plan_of(journal, stack.enter_context(scratch_of(folder, lease)))
         shards = _Shards(folder, division)
         journal.gather(shards.journals())
         lift(journal, plan, shards.left_behind())

@@ -16,9 +16,10 @@ whole or not at all. It knows no HTTP and no outcome rules.
 import json
 import os
 import sqlite3
+import threading
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from batch.errors import BatchError, DiskError, JournalError
+from batch.errors import BatchError, DiskError, JournalError, LockedError
 from batch.model import OUTCOMES, Answer, DeviceResult, Look
 from batch.rows import RowBlock
-from batch.storage.whole import Reserve, sync_folder
+from batch.storage.whole import Reserve, confirm, sync_folder
 from batch.storage.writer import Writer
 
 SCHEMA_VERSION: Final = 1
@@ -201,6 +202,7 @@ class JournalDraft:
             self._connection.close()
             with self._aside.open("rb") as file:
                 os.fsync(file.fileno())
+            confirm()
             self._aside.replace(self._path)
             sync_folder(self._path.parent)
 
@@ -213,8 +215,10 @@ class JournalDraft:
 class Journal:
     """The journal of one run, open for reading and, through one thread, for writing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, confirm: Callable[[], None] | None = None) -> None:
+        """`confirm` raises LockedError when the journal has come to belong to somebody else."""
         self._path = path
+        self._confirm = confirm or (lambda: None)
         self._connection = _open(path)
         self._writer: Writer | None = None
         self._has_written = False
@@ -227,7 +231,13 @@ class Journal:
         """Let go of it; whoever has written to it folds the write-ahead log into the file.
 
         Who has only read may have done so beside a run under way, whose log and reserve are not theirs.
+        Whoever lost the run leaves it open: to close it may move the log into the file.
         """
+        try:
+            self._confirm()
+        except LockedError:
+            self._abandon()
+            return
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -236,6 +246,12 @@ class Journal:
             with suppress(sqlite3.Error):  # a full disk: the log is read just as well
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+
+    def _abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+        # What a thread that never ends holds is not closed when the process ends.
+        threading.Thread(target=_hold, args=(self._connection,), name="abandoned", daemon=True).start()
 
     @property
     def path(self) -> Path:
@@ -486,15 +502,32 @@ class Journal:
         if self._writer is not None:
             self._writer.wait(write)
         else:
+            self._confirm()
             with _disk_errors(self._path), _transaction(self._connection):
                 write(self._connection)
+                self._confirm()
 
     def _writing(self) -> Writer:
         if self._writer is None:
             self._reserve.put_by()
             self._has_written = True
-            self._writer = Writer(lambda: _connect(self._path), self._reserve.give_back)
+            self._writer = Writer(lambda: _connect(self._path), self._reserve.give_back, self._confirm)
         return self._writer
+
+
+def peek(path: Path, name: str) -> Any:
+    """A fact that `publish` put down, from a journal that may be another host's: read without a trace. None without."""
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    except sqlite3.DatabaseError as exc:
+        raise _unreadable(path, exc) from exc
+    return None if row is None else json.loads(row[0])
+
+
+def _hold(_: sqlite3.Connection) -> None:
+    threading.Event().wait()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,8 +46,8 @@ class _JsonLines(logging.Formatter):
 
 
 @contextmanager
-def logged_to(path: Path, *secrets: Secret) -> Iterator[None]:
-    """Append the program's log to a file, readable by its owner only."""
+def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Append the program's log to a file, readable by its owner only, as long as `may_write`."""
     try:
         path.touch(mode=0o600)
         handler = logging.FileHandler(path, encoding="utf-8")
@@ -55,6 +55,7 @@ def logged_to(path: Path, *secrets: Secret) -> Iterator[None]:
         raise unwritable(str(path), exc) from exc
     handler.setFormatter(_JsonLines())
     handler.addFilter(Redaction(*secrets))
+    handler.addFilter(lambda _: may_write())
     LOGGER.addHandler(handler)
     level = LOGGER.level
     LOGGER.setLevel(logging.INFO)

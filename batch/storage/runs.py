@@ -10,6 +10,7 @@ from typing import Any, Final
 from batch.clock import iso
 from batch.errors import DiskError, JournalError
 from batch.storage.journal import Journal
+from batch.storage.lease import is_elsewhere, is_in_use
 from batch.storage.lock import is_held
 
 JOURNAL: Final = "journal.sqlite3"
@@ -58,6 +59,10 @@ def _line(folder: Path) -> RunLine:
     if is_held(folder / LOCK):
         # Its journal is being written: what the last process left says what it is.
         return _from(folder, _summary(folder), "running", "wait for it")
+    elsewhere = is_elsewhere(folder / LOCK)
+    if elsewhere is not None:
+        # Whether that process lives is not to be told at a glance, and its journal not to be opened beside it.
+        return _from(folder, _summary(folder), "running", f"wait for {elsewhere}; if it has died: {_resume(folder)}")
     try:
         journal = Journal(folder / JOURNAL)
     except (JournalError, DiskError) as exc:
@@ -75,7 +80,7 @@ def _line(folder: Path) -> RunLine:
 def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
     """One that is made in shards, and was not put together yet."""
     begun = [path.parent for path in folder.glob(f"shards/*/{JOURNAL}")]
-    if any(is_held(shard / LOCK) for shard in begun):
+    if any(is_in_use(shard / LOCK) for shard in begun):
         return _from(folder, fields, "running", "wait for its shards")
     if not begun:
         return _from(folder, fields, "planned", f"{_PROGRAM} run --run-id {folder.name} --shard N")

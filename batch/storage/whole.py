@@ -2,12 +2,39 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import DiskError, unwritable
+
+_confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda: None)
+
+
+@contextmanager
+def confirmed_by(confirm: Callable[[], None]) -> Iterator[None]:
+    """While this lasts, a file takes its name only after `confirm`, which raises where it must not.
+
+    Within another such time, after both.
+    """
+    before = _confirm.get()
+
+    def both() -> None:
+        before()
+        confirm()
+
+    token = _confirm.set(both)
+    try:
+        yield
+    finally:
+        _confirm.reset(token)
+
+
+def confirm() -> None:
+    """Raise where no file may take its name."""
+    _confirm.get()()
 
 
 @contextmanager
@@ -24,6 +51,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        confirm()
         aside.replace(path)
         sync_folder(path.parent)
     except BaseException as exc:

@@ -46,8 +46,15 @@ class Writer:
     live: ClassVar["WeakSet[Writer]"] = WeakSet()
     """For a clock that must stand still while the disk is at work."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], make_room: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        make_room: Callable[[], bool] | None = None,
+        confirm: Callable[[], None] | None = None,
+    ) -> None:
+        """`confirm` raises where nothing may be written any more."""
         self._make_room = make_room or (lambda: False)
+        self._confirm = confirm or (lambda: None)
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._closed = False
@@ -83,6 +90,10 @@ class Writer:
         self._closed = True
         self._orders.put(None)
         self._thread.join()
+
+    def abandon(self) -> None:
+        """Leave the thread where it is, and its connection open: to close it would write."""
+        self._closed = True
 
     def _put(self, order: _Order) -> None:
         if self._closed:
@@ -137,9 +148,11 @@ class Writer:
     def _transaction(self, connection: sqlite3.Connection, orders: list[_Order]) -> None:
         """Carry out the orders, all or none. On a full disk once more, in the space put by for that."""
         try:
+            self._confirm()
             connection.execute("BEGIN IMMEDIATE")
             for order in orders:
                 order.outcome = order.write(connection)
+            self._confirm()
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             _roll_back(connection)

@@ -1,0 +1,78 @@
+"""A journal put out of reach of whoever still has it open on another host.
+
+Who lost a run to another host may have been stopped in the middle of a write, and nothing makes
+him look before he ends it. So the new owner goes on with a copy under the same name: what comes
+late goes into the old file, which has no name any more.
+"""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from batch.errors import DiskError, LockedError
+from batch.storage.whole import require_room, sync_folder, written_in
+
+_TRIES: Final = 5
+_BESIDE: Final = ("-wal", "-shm")
+
+
+def set_apart(path: Path) -> None:
+    """Put a copy, with all that its write-ahead log holds, in the place of a journal.
+
+    To be called by the owner of the run before anybody opens the journal. Killed on the way it can be
+    done again: the old log holds nothing that the copy does not, so to read it twice changes nothing.
+    Raises DiskError; LockedError where somebody still writes to it.
+    """
+    aside = path.with_name(f"{path.name}.apart")
+    with written_in(path.parent):
+        require_room(path.parent, 2 * sum(_state(path)[::2]))
+        _copy(path, aside)
+        try:
+            _fold(aside)
+        except sqlite3.Error as exc:
+            raise DiskError(f"cannot copy {path} ({exc})", "make room, then run the same command again") from exc
+        aside.replace(path)
+        for tail in _BESIDE:
+            _beside(path, tail).unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def _copy(path: Path, aside: Path) -> None:
+    """Copy the file and its log as they are at one moment."""
+    for _ in range(_TRIES):
+        before = _state(path)
+        for tail in _BESIDE:
+            _beside(aside, tail).unlink(missing_ok=True)
+        shutil.copyfile(path, aside)
+        aside.chmod(0o600)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(_beside(path, "-wal"), _beside(aside, "-wal"))
+        if _state(path) == before:
+            return
+    raise LockedError(f"{path} is being written by another process", "wait for it, or say --wait 10m")
+
+
+def _fold(path: Path) -> None:
+    """Take the log into the file, all of it on disk."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _state(path: Path) -> tuple[int, int, int, int]:
+    """Size and time of the last write, of the file and of its log."""
+    file = path.stat()
+    try:
+        log = _beside(path, "-wal").stat()
+    except FileNotFoundError:
+        return file.st_size, file.st_mtime_ns, 0, 0
+    return file.st_size, file.st_mtime_ns, log.st_size, log.st_mtime_ns
+
+
+def _beside(path: Path, tail: str) -> Path:
+    return path.with_name(path.name + tail)

@@ -1,0 +1,138 @@
+"""A journal put apart holds all that it held, and whoever still has the old one open writes into nothing."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from batch.errors import DiskError, LockedError
+from batch.storage import apart
+from batch.storage.apart import set_apart
+from batch.storage.journal import Journal, JournalDraft, peek
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.sqlite3"
+    JournalDraft(path).publish({"runId": "r1", "count": 0})
+    return path
+
+
+def lost() -> None:
+    raise LockedError("it is another's")
+
+
+def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(path: Path) -> None:
+    journal = Journal(path)
+    journal.note(count=7)
+    set_apart(path)
+    with closing(Journal(path)) as again:
+        assert again.meta("count") == 7
+    assert not [*path.parent.glob("*.apart*")]
+
+
+def test_what_a_former_owner_still_writes_is_seen_by_nobody(path: Path) -> None:
+    former = Journal(path)
+    former.note(count=1)
+    set_apart(path)
+    with closing(Journal(path)) as newer:
+        newer.note(count=2)
+        former.note(count=3, more="x" * 100_000)
+        newer.note(also=1)
+    with closing(Journal(path)) as again:
+        assert (again.meta("count"), again.meta("also"), again.meta("more")) == (2, 1, None)
+
+
+@pytest.mark.parametrize("killed_at", ["replace", "unlink"])
+def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    former = Journal(path)
+    former.note(count=7)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if killed_at == "replace":
+            patch.setattr(Path, "replace", kill)
+        else:
+            patch.setattr(apart, "sync_folder", kill)
+            patch.setattr(apart, "_BESIDE", ())
+        with pytest.raises(Killed):
+            set_apart(path)
+    set_apart(path)
+    with closing(Journal(path)) as again:
+        assert again.meta("count") == 7
+
+
+def test_a_journal_that_is_being_written_is_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = apart.shutil.copyfile
+
+    def copy_while_it_changes(source: Path, target: Path) -> None:
+        copy(source, target)
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(apart.shutil, "copyfile", copy_while_it_changes)
+    with pytest.raises(LockedError, match="is being written by another process"):
+        set_apart(path)
+
+
+def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(apart.shutil, "copyfile", full)
+    with pytest.raises(DiskError, match="make room"):
+        set_apart(path)
+    assert path.read_bytes() == before
+
+
+def test_a_fact_can_be_read_without_a_trace(path: Path) -> None:
+    before = {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()}
+    assert peek(path, "runId") == "r1"
+    assert peek(path, "nothing") is None
+    assert {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()} == before
+
+
+# A journal that was lost
+
+
+def test_what_was_lost_is_not_written_to(path: Path) -> None:
+    journal = Journal(path, lost)
+    with pytest.raises(LockedError):
+        journal.note(count=1)
+    journal.close()
+    with closing(Journal(path)) as again:
+        assert again.meta("count") == 0
+
+
+LOSE = """
+import asyncio, sys
+from pathlib import Path
+from batch.errors import LockedError
+from batch.storage.journal import Journal
+is_lost = False
+def confirm():
+    if is_lost: raise LockedError("it is another's")
+journal = Journal(Path(sys.argv[1]), confirm)
+asyncio.run(journal.started(1, None, 1.5))
+journal.note(count=5)
+is_lost = True
+journal.close()
+"""
+
+
+def test_a_process_that_lost_its_run_ends_without_moving_the_log_into_the_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    before = path.read_bytes()
+    subprocess.run([sys.executable, "-c", LOSE, str(path)], check=True, timeout=60)
+    assert path.read_bytes() == before
+    assert path.with_name("journal.sqlite3-wal").stat().st_size > 0

@@ -1,0 +1,472 @@
+"""Who a run belongs to across hosts: never two who believe that they may act, whoever sleeps when for how long."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.errors import DiskError, LockedError
+from batch.storage import lease as leases
+from batch.storage.lease import (
+    TERM,
+    WATCHED_FOR,
+    Claim,
+    Claims,
+    Holder,
+    Lease,
+    Newcomer,
+    is_elsewhere,
+    is_in_use,
+    this_boot,
+)
+from batch.storage.lock import Owner
+
+HERE = Holder(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
+THERE = Holder(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")
+
+
+class Time:
+    """One host's clock, which knows nothing of the others'."""
+
+    def __init__(self, at: float = 0.0) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "run.lock"
+
+
+def names(lock: Path) -> list[str]:
+    return sorted(path.name for path in lock.parent.iterdir())
+
+
+def taken(lock: Path, holder: Holder = HERE, now: Callable[[], float] | None = None) -> Lease:
+    lease = Newcomer(lock, holder, "run night", now or Time()).ask()
+    assert lease is not None
+    return lease
+
+
+def won_from(lock: Path, holder: Holder = THERE) -> Lease:
+    """Taken over by another host, to whose eyes the owner did nothing for long enough."""
+    now = Time(5_000.0)
+    newcomer = Newcomer(lock, holder, "run night", now)
+    assert newcomer.ask() is None
+    now.at += WATCHED_FOR
+    lease = newcomer.ask()
+    assert lease is not None
+    return lease
+
+
+def test_while_a_run_is_owned_one_small_file_says_by_whom_and_then_none(lock: Path) -> None:
+    lease = taken(lock, THERE)
+    assert names(lock) == ["run.lease.1"]
+    told = json.loads((lock.parent / "run.lease.1").read_text())
+    assert (told["pid"], told["host"], told["run"], told["task"]) == (22, "host-b", "night", "DAG nightly, try 2")
+    lease.release()
+    assert names(lock) == []
+
+
+def test_on_the_owners_host_a_newcomer_with_the_kernels_lock_takes_over_at_once(lock: Path) -> None:
+    taken(lock)
+    newer = taken(lock, replace(HERE, pid=12))
+    assert newer.number == 2
+    assert newer.is_apart
+    assert names(lock) == ["run.lease.2"]
+
+
+def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
+    taken(lock, HERE, Time(1_000_000.0))
+    now = Time(7.0)
+    newcomer = Newcomer(lock, THERE, "run night", now)
+    assert newcomer.ask() is None
+    assert newcomer.waits_for == "process 11 on host host-a (run night, since 2025-01-02T03:04:05Z)"
+    now.at += WATCHED_FOR - 0.1
+    assert newcomer.ask() is None
+    now.at += 0.1
+    lease = newcomer.ask()
+    assert lease is not None
+    assert lease.number == 2
+    assert not lease.is_apart  # a write of the former owner's may still be on its way
+
+
+def test_the_term_is_shorter_than_the_watching_by_more_than_clocks_go_wrong() -> None:
+    assert WATCHED_FOR > 1.3 * TERM
+    assert TERM > 5 * leases.RENEWED_EVERY
+
+
+def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(lock: Path) -> None:
+    now = Time()
+    owner = taken(lock, THERE, now)
+    newcomer = Newcomer(lock, HERE, "run night", now)
+    assert newcomer.ask() is None
+    now.at += 3
+    owner.renew()
+    with pytest.raises(LockedError) as refusal:
+        newcomer.ask()
+    words = "process 22 on host host-b (run night, since 2025-01-02T03:05:06Z, DAG nightly, try 2)"
+    assert refusal.value.what == f"run night is in use by {words}"
+    assert "--wait" in refusal.value.advice
+    assert refusal.value.exit_code == 6
+
+
+def test_a_newcomer_who_waits_gets_it_when_the_owner_has_ended(lock: Path) -> None:
+    now = Time()
+    owner = taken(lock, THERE, now)
+    newcomer = Newcomer(lock, HERE, "run night", now)
+    assert newcomer.ask() is None
+    owner.release()
+    lease = newcomer.ask()
+    assert lease is not None
+    assert lease.is_apart
+
+
+def test_a_renewed_lease_is_sure_for_a_term_from_when_the_renewal_began(lock: Path) -> None:
+    now = Time()
+    lease = taken(lock, HERE, now)
+    for _ in range(50):
+        now.at += 3
+        lease.renew()
+    now.at += TERM - 0.1
+    assert lease.is_sure
+    now.at += 0.1
+    assert not lease.is_sure
+
+
+def test_who_was_held_up_longer_than_the_term_goes_on_with_the_next_number_if_nobody_came(lock: Path) -> None:
+    now = Time()
+    lease = taken(lock, HERE, now)
+    now.at += 3600
+    lease.confirm()
+    assert lease.is_sure
+    assert lease.number == 2
+    assert names(lock) == ["run.lease.2"]
+
+
+def test_who_was_held_up_while_another_host_took_over_has_lost_and_is_told_to_whom(lock: Path) -> None:
+    now, heard = Time(), []
+    lease = taken(lock, HERE, now)
+    other = won_from(lock)
+    now.at += WATCHED_FOR
+    assert not lease.is_sure
+    with lease.watched_by(lambda: heard.append(1)), pytest.raises(LockedError, match="process 22 on host host-b"):
+        lease.confirm()
+    assert heard == [1]
+    lease.release()
+    other.confirm()
+    assert other.is_sure
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, now: Time, seconds: float) -> None:
+    """Let the storage take so long for each write."""
+    write = os.pwrite
+
+    def late(descriptor: int, content: bytes, at: int) -> int:
+        now.at += seconds
+        return write(descriptor, content, at)
+
+    monkeypatch.setattr(os, "pwrite", late)
+
+
+def test_a_renewal_counts_from_when_it_began(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Time()
+    lease = taken(lock, HERE, now)
+    slowly(monkeypatch, now, 10.0)
+    now.at = 15.0
+    lease.renew()
+    now.at = 15.0 + TERM - 0.1
+    assert lease.is_sure
+    now.at += 0.1
+    assert not lease.is_sure
+
+
+def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Time()
+    lease = taken(lock, HERE, now)
+    slowly(monkeypatch, now, 15.0)
+    now.at = TERM - 10
+    lease.renew()
+    assert not lease.is_sure
+
+
+def test_a_claim_below_another_does_not_count(lock: Path) -> None:
+    newcomer = Newcomer(lock, HERE, "run night", Time())
+    look = newcomer._claims.highest
+
+    def asleep_after_the_first_look() -> Claim | None:
+        seen = look()
+        newcomer._claims.highest = look  # type: ignore[method-assign]
+        newcomer._claims.make(2, b"{}")
+        return seen
+
+    newcomer._claims.highest = asleep_after_the_first_look  # type: ignore[method-assign]
+    assert newcomer.ask() is None
+    assert names(lock) == ["run.lease.2"]
+
+
+def test_a_renewal_that_finds_a_higher_claim_loses_the_run_at_once(lock: Path) -> None:
+    now = Time()
+    lease = taken(lock, HERE, now)
+    Claims(lock).make(2, b"{}")
+    lease.renew()
+    assert not lease.is_sure
+    with pytest.raises(LockedError, match="a process on another host"):
+        lease.confirm()
+
+
+def test_a_newcomer_who_comes_while_the_late_owner_wins_the_next_number_watches_anew(lock: Path) -> None:
+    now = Time()
+    owner = taken(lock, HERE, now)
+    newcomer = Newcomer(lock, THERE, "run night", now)
+    assert newcomer.ask() is None
+    now.at += WATCHED_FOR
+    owner.confirm()
+    with pytest.raises(LockedError, match="process 11 on host host-a"):
+        newcomer.ask()
+
+
+def test_a_lost_lease_leaves_its_claim_for_a_write_of_the_loser_may_be_under_way(lock: Path) -> None:
+    lease = taken(lock, HERE)
+    Claims(lock).make(2, b"{}")
+    lease.renew()
+    lease.release()
+    assert names(lock) == ["run.lease.1", "run.lease.2"]
+
+
+def test_what_a_former_owner_may_still_write_is_remembered_until_the_journal_is_apart(lock: Path) -> None:
+    taken(lock)
+    won_from(lock)  # and dies before it has made the copy
+    again = taken(lock, replace(THERE, pid=23))
+    assert not again.is_apart
+    again.set_apart()
+    assert taken(lock, replace(THERE, pid=24)).is_apart
+
+
+def test_storage_that_fails_now_and_then_is_passed_over_and_for_a_term_is_the_end(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = Time()
+    lease = taken(lock, HERE, now)
+
+    def broken(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", broken)
+        now.at += 10
+        lease.renew()
+        assert lease.is_sure
+    now.at += 10
+    lease.renew()
+    now.at += TERM
+    monkeypatch.setattr(os, "pwrite", broken)
+    with pytest.raises(LockedError, match=r"could not be renewed for 30 s \(Input/output error\)"):
+        lease.confirm()
+
+
+def test_a_disk_too_full_for_a_claim_is_said_in_words_and_leaves_none(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DiskError, match="make room"):
+        Newcomer(lock, HERE, "run night", Time()).ask()
+    assert names(lock) == []
+
+
+def test_a_claim_of_this_boot_is_no_sign_of_life_and_one_of_another_host_may_be(lock: Path) -> None:
+    mine = Holder.of(Owner(1, "now", "night"))
+    assert mine.boot == this_boot()
+    lease = taken(lock, mine)
+    assert is_elsewhere(lock) is None
+    assert not is_in_use(lock)
+    lease.release()
+    taken(lock, THERE)
+    assert is_elsewhere(lock) is not None
+    assert is_in_use(lock)
+
+
+def test_a_thread_renews_it(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEWED_EVERY", 0.001)
+    lease = taken(lock)
+    before = (lock.parent / "run.lease.1").read_bytes()
+    with lease.renewed():
+        while (lock.parent / "run.lease.1").read_bytes() == before:
+            pass
+    lease.release()
+
+
+# Several processes, each of which may be stopped at any step for any time
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class World:
+    """A folder that several hosts see, and true time, which none of them knows."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.files: dict[int, bytes] = {}
+
+
+class SteppedClaims(Claims):
+    """Claims whose every step, before it is done and before its answer arrives, waits to be told."""
+
+    def __init__(self, world: World, wait: Callable[[], None]) -> None:
+        self._world, self._wait = world, wait
+
+    def _step(self, what: Callable[[dict[int, bytes]], object]) -> object:
+        self._wait()
+        answer = what(self._world.files)
+        self._wait()
+        return answer
+
+    def _numbers(self) -> list[int]:
+        return list(self._step(list))  # type: ignore[call-overload,no-any-return]
+
+    def read(self, number: int) -> bytes | None:
+        return self._step(lambda files: files.get(number))  # type: ignore[return-value]
+
+    def make(self, number: int, content: bytes) -> bool:
+        return bool(self._step(lambda files: number not in files and (files.update({number: content}) or True)))
+
+    def rewrite(self, number: int, content: bytes) -> bool:
+        return bool(self._step(lambda files: number in files and (files.update({number: content}) or True)))
+
+    def remove(self, number: int) -> None:
+        self._step(lambda files: files.pop(number, None))
+
+
+class Process:
+    """One that wants the run and, when it has it, keeps it until it ends, is killed or loses it."""
+
+    def __init__(self, world: World, host: int, pid: int) -> None:
+        self.host = host
+        self._rate = (0.95, 1.0, 1.05)[host]
+        self._world = world
+        self._turn, self._parked = threading.Semaphore(0), threading.Semaphore(0)
+        self._killed = self._wants_to_end = False
+        self.is_over = False
+        self.lease: Lease | None = None
+        holder = Holder(pid, "now", "night", f"host-{host}", f"boot-{host}")
+        self._newcomer = Newcomer(Path("run.lock"), holder, "run night", self._now)
+        self._newcomer._claims = SteppedClaims(world, self._wait)
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+        self._parked.acquire()
+
+    @property
+    def believes(self) -> bool:
+        return self.lease is not None and not self.is_over and self.lease.is_sure
+
+    def step(self) -> None:
+        """Let it go on to its next step."""
+        if not self.is_over:
+            self._turn.release()
+            self._parked.acquire()
+
+    def end(self) -> None:
+        self._wants_to_end = True
+
+    def kill(self) -> None:
+        self._killed = True
+        self.step()
+        self._thread.join()
+
+    def _now(self) -> float:
+        return 1000.0 * self.host + self._rate * self._world.time
+
+    def _wait(self) -> None:
+        if self._killed:
+            return
+        self._parked.release()
+        self._turn.acquire()
+        if self._killed:
+            raise Killed
+
+    def _live(self) -> None:
+        try:
+            self._wait()
+            while self.lease is None:
+                try:
+                    self.lease = self._newcomer.ask()
+                except LockedError:
+                    self._wait()
+            while not self._wants_to_end:
+                self.lease.renew()
+                if self.lease._lost is not None:
+                    break
+                self._wait()
+            self.lease.release()
+        except Killed:
+            pass
+        finally:
+            self.is_over = True
+            self._parked.release()
+
+
+Step = tuple[int, int, float, str]
+"""Whose turn it is, for how many steps, what then happens to him, and how many seconds pass."""
+SECONDS = (0.5, 3.0, 14.0, 27.0, 31.0, 44.0, 48.0, 200.0)
+
+
+def a_night(random: Random) -> Iterator[Step]:
+    """Three hosts of random haste; time mostly passes in between their steps, and now and then at length."""
+    haste = [random.choice((1, 3, 10)) for _ in range(3)]
+    standing, dying = random.choice((0.02, 0.1, 0.4)), random.choice((0.0, 0.02, 0.05))
+    for _ in range(250):
+        host = random.choices(range(3), haste)[0]
+        seconds = random.choice(SECONDS) if random.random() < standing else random.choice((0.0, 0.0, 0.3, 2.0))
+        also = random.choice("ek") if random.random() < dying else ""
+        yield host, random.choice((1, 1, 2, 5, 14)), seconds, also
+
+
+def owners_over(steps: Iterable[Step]) -> Iterator[int]:
+    """How many believe that they may act, after each step of one of three hosts' processes."""
+    world = World()
+    alive = [Process(world, host, host) for host in range(3)]
+    pids = iter(range(3, 1000))
+    try:
+        for host, times, seconds, also in steps:
+            if also == "e":
+                alive[host].end()
+            if also == "k":
+                alive[host].kill()
+            for _ in range(times):
+                alive[host].step()
+                yield sum(process.believes for process in alive)
+            if alive[host].is_over:  # its kernel lock is free
+                alive[host] = Process(world, host, next(pids))
+            world.time += seconds
+            yield sum(process.believes for process in alive)
+    finally:
+        for process in alive:
+            process.kill()
+
+
+@given(st.integers(0, 1 << 32))
+def test_never_do_two_believe_that_they_may_act(seed: int) -> None:
+    assert max(owners_over(a_night(Random(seed)))) <= 1
+
+
+def test_the_run_does_change_hands_in_such_a_world() -> None:
+    owned = (0, 20, 1.0, "")
+    watched = [(1, 20, 24.0, "")] * 3
+    believed = [*owners_over([owned, (0, 0, 0.0, "k"), *watched])]
+    assert believed[20] == 1
+    assert 0 in believed[21:]
+    assert believed[-2] == 1
