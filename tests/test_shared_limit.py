@@ -133,7 +133,7 @@ def test_without_redis_each_goes_on_at_its_share_and_loses_nothing(tmp_path: Pat
         assert host.told.count("alone") == host.told.count("shared") == 1
         assert f"cannot reach Redis at 127.0.0.1:{hosts.redis.port}" in host.said
         assert len(host.summary["events"]) < 30
-        assert host.summary["outcomes"]["assigned"] == 150
+        assert (host.summary["state"], host.summary["attention"]) == ("finished", 0)
 
 
 def test_a_redis_that_is_not_there_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

@@ -244,15 +244,19 @@ class Way:
     def __init__(self, client: redis.Redis) -> None:
         self.script = client.register_script(SCRIPT)
         self.cut = False
+        self.held_up: list[tuple[float, str]] = []
 
     async def ask(self, request: str) -> str:
         if self.cut:
-            await clock.sleep(0.3)
+            self.held_up.append((clock.now(), request))
+            await clock.sleep(1.0)
             raise NoLineError("Connection refused")
-        told = json.loads(request) | {"now": BEGINS + clock.now()}
-        answer = self.script(keys=["state", "log", "accepted"], args=[json.dumps(told)])
         await clock.sleep(0.001)
-        return str(answer)
+        return self.arrive(request)
+
+    def arrive(self, request: str) -> str:
+        told = json.loads(request) | {"now": BEGINS + clock.now()}
+        return str(self.script(keys=["state", "log", "accepted"], args=[json.dumps(told)]))
 
     async def close(self) -> None:
         pass
@@ -264,7 +268,7 @@ class Party:
     def __init__(self, client: redis.Redis, rate: Rate, number: int, share: Rate | None = None) -> None:
         self.ways = [Way(client) for _ in range(number)]
         self.told: list[tuple[float, int, str, str]] = []
-        terms = Terms(rate, share, 35.0)
+        terms = Terms(rate, share or rate, 35.0)
         self.paces = [SharedPace(way, terms, self.teller(at)) for at, way in enumerate(self.ways)]
         self.left: list[tuple[float, int]] = []
         self.refuse: Callable[[float], float | None] = lambda _: None
@@ -325,12 +329,20 @@ def test_all_together_keep_the_rate_in_any_window_and_use_it(client: redis.Redis
     assert max(each) <= 1.1 * min(each)
 
 
-@pytest.mark.parametrize("forgets", [False, True], ids=["keeps all", "forgets all"])
-def test_without_redis_each_keeps_to_its_share_and_with_it_all_share_again(client: redis.Redis, forgets: bool) -> None:
+@pytest.mark.parametrize("meanwhile", ["keeps all", "forgets all", "is frozen"])
+def test_without_redis_each_keeps_to_its_share_and_with_it_all_share_again(client: redis.Redis, meanwhile: str) -> None:
     party = Party(client, Rate(40), 8)
-    back = party.cut(off=False)
-    events = (5.0, party.cut(off=True)), (15.0, lambda: (forgets and client.flushall(), back())[-1])
-    FakeClock().run(party.run(40, *events))  # type: ignore[arg-type]
+
+    def back() -> None:
+        if meanwhile == "forgets all":
+            client.flushall()
+        if meanwhile == "is frozen":
+            for _, request in sorted(one for way in party.ways for one in way.held_up):
+                if "alone" not in json.loads(request):  # those that it has accepted already
+                    party.ways[0].arrive(request)
+        party.cut(off=False)()
+
+    FakeClock().run(party.run(40, (5.0, party.cut(off=True)), (15.0, back)))
     assert most_in_a_window(party.times(), 1.0) <= 40
     assert len(party.times(7, 15)) >= 0.9 * 40 * 8
     assert len(party.times(20, 40)) >= 0.96 * 40 * 20

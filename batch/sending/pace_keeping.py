@@ -60,7 +60,7 @@ async def _own(sending: Sending, whose: PaceOf) -> AsyncIterator[KeptPace]:
 
 @asynccontextmanager
 async def _shared(sending: Sending, url: Secret, whose: PaceOf) -> AsyncIterator[KeptPace]:
-    pace = SharedPace(RedisLine(url, whose.name), Terms(sending.rate, None, whose.lost), whose.tell)
+    pace = SharedPace(RedisLine(url, whose.name), Terms(sending.rate, sending.share, whose.lost), whose.tell)
     async with pace.joined():
         yield KeptPace(pace, lambda: None)
 

@@ -23,7 +23,11 @@ local now = (ask.now or told[1] + told[2] / 1e6) + (s.ahead or 0)
 if s.now and now < s.now then
   s.ahead, now = (s.ahead or 0) + s.now - now, s.now
 end
-s.now = now
+-- Whoever asked so long ago has given up: this was held up on the way, or Redis was.
+if ask.by and now > ask.by then
+  return cjson.encode({now = now, stale = true})
+end
+s.now, answer.now = now, now
 
 -- Who shares the limit. The lowest of their rates holds for all.
 local me = ask.member
@@ -222,7 +226,8 @@ end
 local function settled()
   if s.settles and s.settles <= now then
     s.due = math.max(s.due or 0, s.settles + sharers * math.max(rule.gap, 1 / rate()))
-    s.settles = nil
+    s.settles, s.since, s.last = nil, now, now -- nobody told what was answered meanwhile
+    redis.call('DEL', ACCEPTED)
   end
   return s.settles and s.settles - now or 0
 end
@@ -248,7 +253,7 @@ local function take()
     return
   end
   if not s.due or now - s.due > N.LATENESS then s.pressed = false end
-  if not s.since then s.since, s.stepped, s.last = now, now, now end
+  if not s.stepped then s.since, s.stepped, s.last = now, now, now end
   s.due = math.max(s.due or 0, now - N.LATENESS) + math.max(1 / rate(), rule.gap)
   s.count = s.count + 1
   local id = me .. ':' .. s.count

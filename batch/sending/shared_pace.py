@@ -25,7 +25,8 @@ from batch.sending.traffic import Tell
 
 _PULSE: Final = 1.0
 """Seconds without an exchange after which a process shows that it lives."""
-_RETRY: Final = 1.0
+_PATIENCE: Final = 2.0
+"""Seconds after which nobody waits for an answer any more."""
 _WORTH_MOVING: Final = 0.005
 """Seconds by which an attempt may leave after its permit: less than this the allowance for the network takes."""
 _A_MOMENT: Final = 0.25
@@ -86,8 +87,8 @@ class Terms:
 
     rate: Rate
     """Ceiling of all together; where processes differ in it, the lowest holds."""
-    share: Rate | None
-    """What this process may use alone; None: an equal part of what is shared."""
+    share: Rate
+    """What this process may use of it alone at most; less, where others are seen to share."""
     lost: float
     """Seconds after which nothing more is heard of an attempt."""
 
@@ -127,6 +128,8 @@ class SharedPace:
         self._view = _View(ceiling=terms.rate)
         self._ask_at = self._until = self._lost_at = -math.inf
         self._alone: Pacer | None = None
+        self._clock: float | None = None
+        """By how much the clock there is ahead of ours."""
         self.departures = 0
 
     @asynccontextmanager
@@ -262,14 +265,22 @@ class SharedPace:
         async with self._talking:
             news, self._news = self._news, []
             request = {"member": self._member, "rule": self._rule(), "lost": self._terms.lost, "news": news}
-            asked = clock.now()
-            answer: dict[str, Any] = json.loads(await self._line.ask(json.dumps(request | besides)))
-        answer["asked"] = asked
+            answer = await self._ask(request | besides)
+            if "stale" in answer:  # the clock there was set
+                answer = await self._ask(request | besides)
         if self._alone is None:
             self._see(answer)
         if "facts" in answer:
             self._report("lesson", known=_lesson(answer["facts"]))
         return answer
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask, as one who will not wait for long: what is answered later shall have no effect."""
+        asked = clock.now()
+        by = {} if self._clock is None else {"by": asked + self._clock + _PATIENCE}
+        answer: dict[str, Any] = json.loads(await self._line.ask(json.dumps(request | by)))
+        self._clock = float(answer["now"]) - clock.now()
+        return answer | {"asked": asked}
 
     def _rule(self) -> dict[str, float]:
         rate, told = self._terms.rate, spacing(self._terms.rate)._asdict()
@@ -333,9 +344,11 @@ class SharedPace:
         whole = view.ceiling or self._terms.rate
         if whole == Rate.AUTO:
             whole = Rate(view.rate)
-        parts = math.floor(whole.attempts / view.sharers)
-        equal = Rate(parts, whole.seconds) if parts else Rate(1, whole.seconds * view.sharers / whole.attempts)
-        return min(equal, self._terms.share or equal, key=lambda rate: rate.per_second)
+        try:
+            equal = whole.share(view.sharers, view.sharers - 1)
+        except ValueError:  # more processes than attempts in a window
+            equal = Rate(1, whole.seconds * view.sharers / whole.attempts)
+        return min(equal, self._terms.share, key=lambda rate: rate.per_second)
 
     async def _come_back(self) -> None:
         """Share the limit again, if somebody answers, once all had the time to notice it."""
