@@ -12,7 +12,7 @@ from batch.model import Phase
 from batch.sharding.division import ShardedPlan
 from batch.sharding.making import ShardSummary
 from tests.conftest import KEY, Desk, Ran
-from tests.scripted import BASE_URL
+from tests.scripted import BASE_URL, Says
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 
@@ -80,3 +80,24 @@ def test_shards_come_to_what_one_process_makes(tmp_path: Path, shards: int) -> N
     ran = many.report()
     assert timeless(ran) == timeless(one)
     assert ran.summary.exit_code == one.summary.exit_code
+
+
+def test_what_kept_a_shard_from_unassigning_is_told_also_when_its_assigns_are_made(desk: Desk) -> None:
+    rows = moved(6)
+    given(desk, rows)
+    shards = Shards(desk, rows, 2)
+    refused = ("c0@x.com", "unassign")
+    desk.server.script = lambda seen: Says(401) if (seen.customer, seen.action) == refused else None
+    ended = shards.run_all()
+    assert sorted(summary.exit_code for summary in ended) == [0, 0, 0, 4]
+    ran = shards.report()
+    assert (ran.summary.exit_code, "refuses this key" in ran.json["stop"]["reason"]) == (4, True)
+
+
+def test_a_shard_that_the_api_asks_to_wait_says_until_when(desk: Desk) -> None:
+    rows = moved(6)
+    given(desk, rows)
+    shards = Shards(desk, rows, 2)
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "600"}) if seen.number == 2 else None
+    stopped = shards.run(1, Phase.UNASSIGN, longest_wait="5m")
+    assert (stopped.exit_code, stopped.fields["stop"]["reason"][-9:-1]) == (3, stopped.fields["resumeAt"][11:19])

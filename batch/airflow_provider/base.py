@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -45,10 +44,10 @@ REPORT_URL: Final = "report_url"
 SUMMARY: Final = "summary"
 RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
 
-_ARGUMENTS: Final = ("run_id", "reports_dir")
+_ARGUMENTS: Final = ("run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
 _LONGEST_NAME: Final = 150
-_LONGEST_HOLD: Final = 300.0
-"""Seconds that a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
+_LONGEST_HOLD: Final = "5m"
+"""What a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
 _LONGEST_DEFERRAL: Final = timedelta(days=1)
 """Whatever the API asks for: it is asked again each day."""
 
@@ -63,38 +62,28 @@ class ReportLink(BaseOperatorLink):
         return XCom.get_value(ti_key=ti_key, key=REPORT_URL) or ""
 
 
-class TelemetronOperator(BaseOperator):
+class FolderOperator(BaseOperator):
     """A task that works in the folder of a run.
 
     :param reports_dir: folder under which the run has its folder; absolute, and on storage
         that every worker sees, for it holds the journal from which a retry goes on. (templated)
     :param run_id: the run's id. (templated)
-    :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
-        worker's environment, or not needed (option `sandbox`). (templated)
-    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`.
-        They beat those of the connection. (templated)
     """
 
-    template_fields: Sequence[str] = ("reports_dir", "run_id", "telemetron_conn_id", "options")
-    template_fields_renderers: Mapping[str, str] = {"options": "json"}
+    template_fields: Sequence[str] = ("reports_dir", "run_id")
     ui_color = "#dcecf4"
+    _writes_report = False
 
-    def __init__(
-        self,
-        *,
-        reports_dir: str,
-        run_id: str,
-        telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
-        options: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, reports_dir: str, run_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.reports_dir = reports_dir
         self.run_id = run_id
-        self.telemetron_conn_id = telemetron_conn_id
-        self.options = options
         self._interrupt: Interrupt | None = None
-        _check_options(options)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.reports_dir).absolute() / folder_name(self.run_id)
 
     def on_kill(self) -> None:
         """Ask the run to end. Called inside a signal handler, so nothing is waited for here."""
@@ -103,7 +92,7 @@ class TelemetronOperator(BaseOperator):
 
     def get_openlineage_facets_on_start(self) -> Any:
         """The files read and written, for OpenLineage."""
-        return lineage(self._files(), Path(self.reports_dir) / folder_name(self.run_id))
+        return lineage(self._files(), self.folder if self._writes_report else None)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """The same when the task has ended well."""
@@ -117,16 +106,6 @@ class TelemetronOperator(BaseOperator):
         """The inputs that the task reads."""
         return []
 
-    def _config(self, context: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> RunConfig:
-        """The configuration of the task's work; raises as Airflow wants it."""
-        index = context["ti"].map_index
-        hook = TelemetronHook(self.telemetron_conn_id)
-        place = {"reports_dir": self.reports_dir, "run_id": folder_name(self.run_id)}
-        options = {**(defaults or {}), **(self.options or {}), **place}
-        with as_airflow_wants_it():
-            config = hook.config(self._files(), options, {MAP_INDEX: str(index)} if index >= 0 else {})
-        return replace(config, reports_dir=config.reports_dir.absolute())
-
     def _carried_out(self, work: Callable[..., T]) -> T:
         """Do the work, which takes a `face`, in a thread that ends when the task is no longer wanted.
 
@@ -137,9 +116,9 @@ class TelemetronOperator(BaseOperator):
         with as_airflow_wants_it():
             return in_thread(partial(work, face=face), self._interrupt)
 
-    def _report_told(self, context: Mapping[str, Any], config: RunConfig, reports_url: str | None) -> None:
+    def _report_told(self, context: Mapping[str, Any], reports_url: str | None) -> None:
         """Say where the report will be, for the link. Said first: a task that fails has a report too."""
-        context["ti"].xcom_push(key=REPORT_URL, value=_report_url(config, reports_url))
+        context["ti"].xcom_push(key=REPORT_URL, value=_report_url(self.folder, reports_url))
 
     def _told(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
         """The summary of a run for those who come after; raises the problem if there is one."""
@@ -153,6 +132,44 @@ class TelemetronOperator(BaseOperator):
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {**fields, "events": []}
         return fields
+
+
+class TelemetronOperator(FolderOperator):
+    """A task that reads an input, or makes calls.
+
+    :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
+        worker's environment, or not needed (option `sandbox`). (templated)
+    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`.
+        They beat those of the connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options")
+    template_fields_renderers: Mapping[str, str] = {"options": "json"}
+
+    def __init__(
+        self,
+        *,
+        telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
+        options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.telemetron_conn_id = telemetron_conn_id
+        self.options = options
+        _check_options(options)
+
+    def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
+        """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
+        index = context["ti"].map_index
+        place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
+        options = {**(self.options or {}), **besides, **place}
+        variables = {MAP_INDEX: str(index)} if index >= 0 else {}
+        with as_airflow_wants_it():
+            return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
+
+    def _defaults(self) -> dict[str, Any]:
+        """What options are where neither connection nor task says anything of them."""
+        return {}
 
 
 class SendingOperator(TelemetronOperator):
@@ -173,11 +190,8 @@ class SendingOperator(TelemetronOperator):
         """Go on when the moment that the API asked to wait for has come."""
         return self.execute(context)
 
-    def _config(self, context: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> RunConfig:
-        config = super()._config(context, defaults)
-        if not self.deferrable or config.sending.longest_wait is not None:
-            return config
-        return replace(config, sending=replace(config.sending, longest_wait=_LONGEST_HOLD))
+    def _defaults(self) -> dict[str, Any]:
+        return {"longest_wait": _LONGEST_HOLD} if self.deferrable else {}
 
     def _deferred(self, context: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """Leave the slot if the API asked to wait, and waiting outside is wanted."""
@@ -240,10 +254,10 @@ def _check_options(options: Any) -> None:
     if isinstance(options, Mapping):
         doubled = [name for name in _ARGUMENTS if name in named_options(options, "options")]
         if doubled:
-            raise ValueError(f"options: {', '.join(doubled)} is an argument of the operator")
+            raise ValueError(f"options: {', '.join(doubled)} is an argument of its own")
 
 
-def _report_url(config: RunConfig, reports_url: str | None) -> str:
+def _report_url(folder: Path, reports_url: str | None) -> str:
     if reports_url:
-        return f"{reports_url.rstrip('/')}/{quote(str(config.run_id))}/report.html"
-    return (config.reports_dir / str(config.run_id) / "report.html").as_uri()
+        return f"{reports_url.rstrip('/')}/{quote(folder.name)}/report.html"
+    return (folder / "report.html").as_uri()

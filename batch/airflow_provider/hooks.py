@@ -37,18 +37,23 @@ class TelemetronHook(BaseHook):
         return self.config(())
 
     def config(
-        self, files: Sequence[str], options: Mapping[str, Any] | None = None, context: Mapping[str, str] | None = None
+        self,
+        files: Sequence[str],
+        options: Mapping[str, Any] | None = None,
+        context: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> RunConfig:
         """The configuration of a run of these files; `context` are further variables of Airflow.
 
-        `options` go by the names of the options of `run`. Raises ConfigError that names
-        everything that is wrong.
+        `options` go by the names of the options of `run`, and so do `defaults`, which hold
+        where nobody says anything. Raises ConfigError that names everything that is wrong.
         """
         told, key = self._connected()
         environ = {**os.environ, **(context or {})}
         if key:
             environ[KEY_VARIABLE] = key
-        config = resolve(files, {**told, **named_options(options or {}, "options")}, environ)
+        unsaid = {name: value for name, value in (defaults or {}).items() if not environ.get(BY_KEY[name].variable)}
+        config = resolve(files, {**unsaid, **told, **named_options(options or {}, "options")}, environ)
         for secret in config.secrets:
             mask_secret(secret.reveal())
         if config.api_key is None and not config.sandbox:

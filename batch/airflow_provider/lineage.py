@@ -7,14 +7,15 @@ from typing import Any, Final
 _WRITTEN: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 
 
-def lineage(files: Sequence[str], folder: Path) -> Any:
-    """The inputs, and the files that a run leaves in its folder."""
+def lineage(files: Sequence[str], folder: Path | None) -> Any:
+    """The inputs, and the files that a run leaves in its folder; None where they are left by another task."""
     try:
         from airflow.providers.openlineage.extractors import OperatorLineage
         from openlineage.client.event_v2 import Dataset
     except ImportError:
         return None
+    written = () if folder is None else tuple(folder / name for name in _WRITTEN)
     return OperatorLineage(
         inputs=[Dataset("file", str(Path(file).absolute())) for file in files if file != "-"],
-        outputs=[Dataset("file", str((folder / name).absolute())) for name in _WRITTEN],
+        outputs=[Dataset("file", str(path.absolute())) for path in written],
     )

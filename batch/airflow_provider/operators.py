@@ -44,6 +44,7 @@ class TelemetronBatchOperator(SendingOperator):
 
     template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file", "reports_url")
     operator_extra_links = (ReportLink(),)
+    _writes_report = True
 
     def __init__(
         self,
@@ -64,11 +65,14 @@ class TelemetronBatchOperator(SendingOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Run, or go on with the run of an earlier try."""
-        config = self._config(context, {"allow_empty": True} if self.skip_if_empty else {})
-        self._report_told(context, config, self.reports_url)
+        config = self._config(context)
+        self._report_told(context, self.reports_url)
         fields = fields_of(self._carried_out(partial(app.run, config)))
         self._deferred(context, fields)
         return self._told(context, fields, self._problem(fields))
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), **({"allow_empty": True} if self.skip_if_empty else {})}
 
     def _files(self) -> list[str]:
         return [self.file] if isinstance(self.file, str) else [*self.file]

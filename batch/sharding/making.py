@@ -147,12 +147,18 @@ class _ShardRun:
 
     def _noted(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
         """Do the work of a phase and put on record how it ended."""
-        self.journal.note(phase=phase, stop=None, endedAt=None)
+        self._note(phase, Stop(ExitCode.STOPPED, "its process ended", ""), None)
         if self.config.airflow:
             self.journal.event(self.clock.wall(), "airflow", in_words(self.config.airflow))
         stop = work()
-        self.journal.note(stop=None if stop is None else astuple(stop), endedAt=self.clock.wall())
+        self._note(phase, stop, self.clock.wall())
         return stop
+
+    def _note(self, phase: Phase, stop: Stop | None, ended_at: float | None) -> None:
+        """Put on record how a phase ended; how the unassigns did is kept when the assigns are made."""
+        told = None if stop is None else astuple(stop)
+        kept = {"unassigning": told} if phase is Phase.UNASSIGN else {}
+        self.journal.note(phase=phase, stop=told, endedAt=ended_at, **kept)
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
@@ -226,6 +232,7 @@ class _ShardRun:
             "state": "stopped" if stop else "finished",
             "exitCode": int(stop.exit_code) if stop else 0,
             "stop": None if stop is None else stop.as_json(),
+            "resumeAt": iso(stop.resume_at) or None if stop else None,
             "calls": sum(calls.calls for calls in made),
             "callsSettled": sum(calls.calls - _open(calls, self.journal) for calls in made),
             "counts": outcomes,

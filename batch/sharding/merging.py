@@ -53,9 +53,7 @@ class _Shards:
         self.ends[shard] = journal.meta("endedAt")
         self.quiet = max(self.quiet, journal.meta("quiet", 0.0))
         if journal.meta("phase") is not None:
-            assigned = journal.meta("phase") == Phase.ASSIGN
-            why = "devices that it held are free by now" if assigned else "it has made its unassign calls only"
-            self.stops[shard] = stop_of(journal) or Stop(ExitCode.STOPPED, why, "")
+            self.stops[shard] = stop_of(journal) or _left_off(journal)
 
     def left_behind(self) -> list[LeftBehind]:
         """What the unassigns of each have left behind, while nobody is at work on any."""
@@ -82,6 +80,16 @@ class _Shards:
 
     def _numbers(self, shard: Shard) -> Ints:
         return ShardCalls(shard_folder(self.run, shard.number) / CALLS, Phase.ASSIGN).numbers
+
+
+def _left_off(journal: Journal) -> Stop:
+    """Why a shard has open calls whose last work came to its end."""
+    stopped = journal.meta("unassigning")
+    if stopped is not None:
+        return Stop(ExitCode(stopped[0]), *stopped[1:])
+    assigned = journal.meta("phase") == Phase.ASSIGN
+    why = "devices that it held are free by now" if assigned else "it has made its unassign calls only"
+    return Stop(ExitCode.STOPPED, why, "")
 
 
 def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:

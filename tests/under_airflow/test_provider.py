@@ -106,7 +106,7 @@ def test_a_sandbox_needs_no_connection() -> None:
 def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
     with pytest.raises(ConfigError, match="options: unknown option max_faled"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"max_faled": 1})
-    with pytest.raises(ValueError, match="run_id is an argument of the operator"):
+    with pytest.raises(ValueError, match="run_id is an argument of its own"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"run-id": "x"})
     with pytest.raises(ValueError, match="fail_on"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", fail_on="sometimes")

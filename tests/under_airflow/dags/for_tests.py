@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Asset, Param
 
+from batch.airflow_provider.groups import telemetron_task_group
 from batch.airflow_provider.operators import TelemetronBatchOperator
 
 FREE = {"file": Param("", type=["string", "null"]), "reports_dir": Param("", type=["string", "null"])}
@@ -93,3 +94,21 @@ with DAG("slow_bash", schedule=None, start_date=NOW, params=FREE):
         output_processor=json.loads,
         **SLOW,
     )
+
+SHARDED = {**FREE, "name": Param("", type=["string", "null"]), "shards": Param(4, type="integer")}
+
+for dag_id, said in {
+    "sharded": {},
+    "sharded_stop": {"on_unassign_failure": "stop", "fail_on": "attention", "skip_if_empty": False},
+    "sharded_patient": {"options": {"longest_wait": "1s", "concurrency": 1}, "deferrable": True},
+    "sharded_slow": {"options": {"rate": "8/s"}, "retries": 2, "retry_delay": timedelta(seconds=1)},
+}.items():
+    with DAG(dag_id, schedule=None, start_date=NOW, params=SHARDED):
+        telemetron_task_group(
+            "shards",
+            file="{{ params.file }}",
+            reports_dir="{{ params.reports_dir }}",
+            run_id="{{ params.name or dag.dag_id ~ run_id }}",
+            shards="{{ params.shards }}",
+            **{"options": {"rate": "400/s"}, "outlets": [Asset(f"telemetron://{dag_id}")], **said},
+        )

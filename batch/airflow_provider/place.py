@@ -1,0 +1,31 @@
+"""Whether a folder can be shared by workers, as far as one of them can tell."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from airflow.providers.common.compat.sdk import conf
+
+_OF_ONE_HOST: Final = frozenset({"btrfs", "ext2", "ext3", "ext4", "overlay", "ramfs", "tmpfs", "xfs", "zfs"})
+_ON_ONE_HOST: Final = frozenset({"LocalExecutor", "SequentialExecutor"})
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+
+
+def doubt_about(folder: Path) -> str | None:
+    """Why workers on other hosts may not see this folder; None where there may be none, or it seems they do."""
+    executors = re.findall(r"\w+Executor", conf.get("core", "executor", fallback=""))
+    kind = file_system(folder.absolute(), _MOUNTS.read_text() if _MOUNTS.exists() else "")
+    if kind not in _OF_ONE_HOST or {*executors} <= _ON_ONE_HOST:
+        return None
+    return f"reports_dir {folder} is on {kind}, which workers on other hosts do not see: all must share this folder"
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """The kind of file system that a path is on, from what the kernel says of all mounts; empty if it says nothing."""
+    found: tuple[int, str] = (-1, "")
+    for line in mounts.splitlines():
+        mounted, _, told = line.partition(" - ")
+        point = Path(mounted.split()[4].replace("\\040", " "))
+        if path.is_relative_to(point) and len(point.parts) >= found[0]:
+            found = len(point.parts), told.split()[0]
+    return found[1]

@@ -1,0 +1,217 @@
+"""Operators for one run made by many tasks, wherever their workers are.
+
+    plan ── unassign[N] ── barrier ── assign[N] ── reconcile
+
+Plan gives the list of shards over which both phases are expanded; what they do goes by
+way of the run's folder, which all workers share. `groups.telemetron_task_group` puts them
+together.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from socket import gethostname
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
+
+from batch import app
+from batch.airflow_provider.base import (
+    FolderOperator,
+    ReportLink,
+    SendingOperator,
+    TelemetronOperator,
+    check_fail_on,
+    fields_of,
+    stopped,
+    wants_attention,
+)
+from batch.airflow_provider.place import doubt_about
+from batch.clock import RealClock
+from batch.errors import LockedError
+from batch.model import Phase
+from batch.sending.sender import Face
+
+RUN_ID: Final = "{{ dag.dag_id }}.{{ run_id }}"
+"""The same for all tasks of a DAG's run."""
+MAP_INDEX_TEMPLATE: Final = "shard {{ task.shard['shard'] }}"
+PLAN: Final = "plan"
+
+_PATIENCE: Final = 60.0
+"""Seconds in which a shard has ended that Airflow has given up."""
+_LOOK_AGAIN: Final = 1.0
+
+
+class TelemetronPlanOperator(TelemetronOperator):
+    """Plans a run and divides it into shards.
+
+    Besides `reports_dir`, `telemetron_conn_id` and `options`:
+
+    :param file: path of the input, or a list of paths; only this task reads it. (templated)
+    :param shards: into how many shards. (templated)
+    :param shards_at_once: how many of them run at once and share the rate; None: all.
+    :param run_id: the run's id; the default is made of DAG and run. (templated)
+    :param skip_if_empty: skip all tasks when the input has no rows; else that is an error.
+
+    Gives the list of shards that have calls to make, to expand a TelemetronShardOperator over.
+    """
+
+    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file", "shards")
+
+    def __init__(
+        self,
+        *,
+        file: str | Sequence[str],
+        shards: int | str = 4,
+        shards_at_once: int | None = None,
+        run_id: str = RUN_ID,
+        skip_if_empty: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(run_id=run_id, **kwargs)
+        self.file = file
+        self.shards = shards
+        self.shards_at_once = shards_at_once
+        self.skip_if_empty = skip_if_empty
+
+    def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Plan; the same again changes nothing."""
+        self._look_at_place()
+        config = self._config(context, shards=self.shards, shards_at_once=self.shards_at_once)
+        planned = self._carried_out(partial(app.plan_shards, config))
+        context["ti"].xcom_push(key=PLAN, value=planned.as_json())
+        if planned.digest.rows == 0 and self.skip_if_empty:
+            raise AirflowSkipException("the input has no rows: nothing to do")
+        busy = [shard for shard in planned.shards if any(shard.calls.values())]
+        # Airflow skips what follows an empty list, and what is reconciled may be rows of which none is sent.
+        return [shard.as_json() for shard in busy or planned.shards[:1]]
+
+    def _look_at_place(self) -> None:
+        """Can other workers see the folder?"""
+        if not Path(self.reports_dir).is_absolute():
+            raise AirflowFailException(f"reports_dir {self.reports_dir} is relative; name one that all workers share")
+        if doubt := doubt_about(Path(self.reports_dir)):
+            self.log.warning("%s", doubt)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"allow_empty": True} if self.skip_if_empty else {}
+
+    def _files(self) -> list[str]:
+        return [self.file] if isinstance(self.file, str) else [*self.file]
+
+
+class TelemetronShardOperator(SendingOperator):
+    """Makes the calls of one shard in one phase.
+
+    Besides `reports_dir`, `telemetron_conn_id`, `options` and `deferrable`:
+
+    :param shard: one of those that TelemetronPlanOperator gave, or its number. (templated)
+    :param phase: "unassign", or "assign" for all that comes after.
+    :param run_id: the run's id, as in the plan. (templated)
+
+    Rows that failed do not fail the task: what became of each is in the reconciliation.
+    Gives the shard's summary.
+    """
+
+    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "shard")
+
+    def __init__(
+        self,
+        *,
+        shard: Mapping[str, Any] | int | str,
+        phase: str,
+        run_id: str = RUN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(run_id=run_id, **kwargs)
+        self.shard = shard
+        self.phase = phase
+        if phase not in tuple(Phase):
+            raise ValueError(f"phase: {phase!r} is neither unassign nor assign")
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the calls of the phase, or go on with them."""
+        if not self.folder.exists():
+            what = f"on {gethostname()} there is no {self.folder}"
+            raise AirflowException(f"{what}: is reports_dir on storage that all workers share?")
+        number = self.shard["shard"] if isinstance(self.shard, Mapping) else self.shard
+        config = self._config(context, shard=number, phase=self.phase)
+        summary = self._carried_out(partial(app.run_shard, config))
+        fields = {**json.loads(summary.as_json()), "folder": str(summary.folder)}
+        self._deferred(context, fields)
+        if problem := stopped(fields):
+            raise problem
+        return fields
+
+    def _defaults(self) -> dict[str, Any]:
+        # A try before this one may be about to end; and other DAGs may use the key.
+        return {**super()._defaults(), "wait": "1m"}
+
+
+class TelemetronBarrierOperator(FolderOperator):
+    """Looks at what the unassigns of all shards have left behind, when none is at them any more.
+
+    :param run_id: the run's id, as in the plan. (templated)
+
+    Devices whose unassign is not sure are held by the assigns that follow. Gives in numbers
+    what is left, and which shards have not made all of their unassigns.
+    """
+
+    def __init__(self, *, run_id: str = RUN_ID, **kwargs: Any) -> None:
+        super().__init__(run_id=run_id, **kwargs)
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Look."""
+        left = dict(self._carried_out(lambda face: patiently(face, lambda: app.barrier(self.folder))).as_json())
+        if not left["complete"]:
+            self.log.warning("shards %s have not made all of their unassigns", left["unfinishedShards"])
+        return left
+
+
+class TelemetronReconcileOperator(FolderOperator):
+    """Puts together what all shards did: one outcome for every row, also of shards that never ran.
+
+    Besides `reports_dir`:
+
+    :param run_id: the run's id, as in the plan. (templated)
+    :param fail_on: "incomplete" fails the task when shards have calls left to make;
+        "attention" also when they have none and rows want attention.
+    :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
+
+    Gives the run's summary, as in summary.json, and its folder.
+    """
+
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "reports_url")
+    operator_extra_links = (ReportLink(),)
+    _writes_report = True
+
+    def __init__(
+        self, *, run_id: str = RUN_ID, fail_on: str = "incomplete", reports_url: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(run_id=run_id, **kwargs)
+        self.fail_on = fail_on
+        self.reports_url = reports_url
+        check_fail_on(fail_on)
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the files, then say how the run ended."""
+        self._report_told(context, self.reports_url)
+        fields = fields_of(self._carried_out(lambda face: patiently(face, lambda: app.report(self.folder))))
+        problem = (
+            AirflowFailException(str(error)) if (error := stopped(fields)) else wants_attention(fields, self.fail_on)
+        )
+        return self._told(context, fields, problem)
+
+
+def patiently(face: Face, work: Callable[[], Any]) -> Any:
+    """Do what a shard that is about to end stands in the way of."""
+    clock = RealClock()
+    until = clock.wall() + _PATIENCE
+    while True:
+        try:
+            return work()
+        except LockedError:
+            if face.interrupt or clock.wall() >= until:
+                raise
+        clock.pause(_LOOK_AGAIN)
