@@ -8,7 +8,7 @@ import it without paying for pandas.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 
 class Action(StrEnum):
@@ -51,6 +51,8 @@ class Outcome(StrEnum):
     UNCONFIRMED = "unconfirmed"
     HELD = "held"
     NOT_SENT = "notSent"
+
+    __hash__ = str.__hash__  # counted and looked up for each row; an Enum's own is slow
 
     @property
     def code(self) -> int:
@@ -220,9 +222,8 @@ class Call:
     """Given exactly when devices are to be created automatically."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceResult:
-    """What an answer says of one device."""
+class DeviceResult(NamedTuple):
+    """What an answer says of one device. A tuple, for there is one for each row that is sent."""
 
     outcome: Outcome
     device_id: str = ""

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import selectors
+import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -143,6 +144,26 @@ HEADER = ("customerEmail", "deviceIdentifier", "action")
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
+
+
+_WITHOUT_EXTRAS = """
+import sys
+from batch.cli import main
+sys.modules["batch.sending.fast"] = None
+main(prog_name="telemetron-batch")
+"""
+PROGRAM = {"fast": ["-m", "batch"], "plain": ["-c", _WITHOUT_EXTRAS]}
+"""Arguments of Python that start the program so that requests travel by this carrier."""
+
+
+@pytest.fixture(params=["fast", "plain"])
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Requests travel by each carrier that there is, in turn."""
+    if request.param == "plain":
+        monkeypatch.setitem(sys.modules, "batch.sending.fast", None)  # as if aiohttp were not installed
+    else:
+        pytest.importorskip("aiohttp")
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

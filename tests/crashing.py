@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ from batch.planning.plan import Plan, plan_calls
 from batch.reconciliation.outputs import FILES
 from batch.rows import RowsBuilder
 from batch.screen import terminal  # noqa: F401 - imported before the fork
-from batch.sending import exchange, retry, sender
+from batch.sending import carriage, exchange, retry, sender
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import HOST, PATH, stand_in
 from batch.storage import journal, writer
@@ -120,20 +121,25 @@ class Boundaries:
         Path.replace = watched  # type: ignore[method-assign, assignment]
 
     def _watch_wire(self) -> None:
-        traced, post = exchange._Trace.__call__, exchange.Exchanger.post
+        leaves, post, write = carriage.Trip.leaves, exchange.Exchanger.post, _SelectorSocketTransport.write
 
-        async def trace(self_: exchange._Trace, event: str, told: Mapping[str, Any]) -> None:
-            await traced(self_, event, told)
-            if event.endswith(("send_request_headers.started", "send_request_body.complete")):
-                self.reach(event)
+        def leaving(self_: carriage.Trip) -> None:
+            leaves(self_)
+            self.reach("a request begins to leave")
+
+        def written(self_: _SelectorSocketTransport, text: bytes) -> None:
+            write(self_, text)
+            if text.endswith(b"}"):
+                self.reach("a request has left")
 
         async def watched(self_: exchange.Exchanger, *request: Any) -> exchange.Exchange:
             answer = await post(self_, *request)
             self.reach("after an answer, not yet in the journal")
             return answer
 
-        exchange._Trace.__call__ = trace  # type: ignore[method-assign]
+        carriage.Trip.leaves = leaving  # type: ignore[method-assign]
         exchange.Exchanger.post = watched  # type: ignore[method-assign]
+        _SelectorSocketTransport.write = written
 
 
 def hurry() -> None:

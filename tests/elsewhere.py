@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from batch.cli import main
-from batch.sending import exchange
+from batch.sending import carriage
 from batch.storage import lease
 
 TERM, WATCHED_FOR, RENEWED_EVERY = 2.0, 3.0, 0.2
@@ -29,7 +29,7 @@ def be(host: str) -> None:
         setattr(lease, name, value)
     lease.socket.gethostname = lambda: host
     fcntl.flock = lambda *_: None
-    exchange._HEADERS["user-agent"] = host
+    carriage.HEADERS["user-agent"] = host  # type: ignore[index]
 
 
 if __name__ == "__main__":

@@ -1,28 +1,29 @@
-"""What becomes of a request on a real wire: how it ended, and whether it can have acted."""
+"""What becomes of a request on a real wire: how it ended, and whether it can have acted; by each carrier in turn."""
 
 import asyncio
 import gzip
-import inspect
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
 import pytest
 
 from batch.model import Secret
-from batch.sending.exchange import ENDINGS, LARGEST_BODY, Exchange, Exchanger, connected
-from batch.sending.verdict import Broken, NoAnswer, Refusal
+from batch.sending.carriage import LARGEST_BODY
+from batch.sending.exchange import Exchange, Exchanger, connected
+from batch.sending.verdict import Broken, NoAnswer, Refusal, WithdrawnError
 
 KEY = "sk-live-0123456789"
 BODY = b'{"customerEmail":"a@b.c","deviceIdentifiers":["SN-1"]}'
 OK = b'{"success": true}'
 SOON = 0.2
 """Seconds that a request may take that is meant to take too long."""
+
+pytestmark = pytest.mark.usefixtures("carrier")
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -185,21 +186,110 @@ def test_a_connection_is_used_again() -> None:
     assert run(main()) == [b"{}"] * 3
 
 
-def test_a_503_that_comes_much_faster_than_answers_do_asks_to_wait() -> None:
+def test_a_connection_that_was_closed_while_idle_is_not_used_again_and_leaves_no_doubt() -> None:
+    async def main() -> list[Exchange]:
+        async with listening(answering(OK)) as server, exchanging(server.url) as exchanger:
+            answers = []
+            for _ in range(3):
+                answers.append(await exchanger.post("/path", BODY))
+                await asyncio.sleep(0.05)  # the server closes without having said so
+            return answers
+
+    assert [answer.body for answer in run(main())] == [OK] * 3
+
+
+def test_requests_under_way_have_a_connection_each_and_later_ones_use_these_again() -> None:
+    connections: set[Any] = set()
+
+    def patient(server: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.add(writer.get_extra_info("peername"))
+            while True:
+                await server.hear(reader)
+                await asyncio.sleep(0.05)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+        return behave
+
+    async def main() -> None:
+        async with listening(patient) as server, exchanging(server.url) as exchanger:
+            for _ in range(3):
+                answers = await asyncio.gather(*(exchanger.post("/path", BODY) for _ in range(12)))
+                assert {answer.body for answer in answers} == {b"{}"}
+
+    run(main())
+    assert len(connections) == 12
+
+
+def test_a_refusal_is_heard_that_comes_before_the_whole_request_was_read() -> None:
+    large = b" " * 900_000
+
+    def hasty(_: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig")
+            await writer.drain()
+            await reader.read()
+
+        return behave
+
     async def main() -> Exchange:
-        waits = iter([0.03] * 5 + [0.0])
+        async with listening(hasty) as server, exchanging(server.url) as exchanger:
+            return await exchanger.post("/path", large)
 
-        async def respond(_: httpx2.Request) -> httpx2.Response:
-            wait = next(waits)
-            await asyncio.sleep(wait)
-            return httpx2.Response(200 if wait else 503, json={})
+    assert run(main()).ending == Refusal(413, "big")
 
-        transport = httpx2.MockTransport(respond)
-        async with connected("http://h", seconds=1, transport=transport) as http:
-            exchanger = Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
-            return [await exchanger.post("/path", BODY) for _ in range(6)][-1]
 
-    assert run(main()).ending == Refusal(503, "{}", asks_to_wait=True)
+@pytest.mark.parametrize("size", [1, 70_000, 3_000_000])
+def test_a_request_arrives_whole_however_large(size: int) -> None:
+    received: list[bytes] = []
+
+    def hearing(_: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert f"content-length: {size}".encode() in head.lower()
+            received.append(await reader.readexactly(size))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+        return behave
+
+    async def main() -> Exchange:
+        async with listening(hearing) as server, exchanging(server.url) as exchanger:
+            return await exchanger.post("/path", b"x" * size)
+
+    assert run(main()).body == b"{}"
+    assert received == [b"x" * size]
+
+
+def test_a_change_of_protocol_is_no_answer() -> None:
+    exchange, _ = met_with(saying(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"))
+    assert broken(exchange) == (Broken.CUT, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n" + OK,
+        b"HTTP/1.0 200 OK\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n11\r\n" + OK + b"\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nset-cookie: a=b\r\nset-cookie: c=d\r\ncontent-length: 17\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 30_000 + b"\r\ncontent-length: 17\r\n\r\n" + OK,
+    ],
+    ids=["to the end", "HTTP/1.0", "chunked", "cookies", "a long header"],
+)
+def test_an_answer_is_understood_however_it_is_framed(text: bytes) -> None:
+    exchange, _ = met_with(saying(text))
+    assert (exchange.ending, exchange.body) == (None, OK)
+
+
+def test_cookies_are_not_kept() -> None:
+    async def main() -> list[bytes]:
+        async with listening(answering(OK, "set-cookie: a=b; path=/")) as server, exchanging(server.url) as exchanger:
+            for _ in range(2):
+                await exchanger.post("/path", BODY)
+            return server.heads
+
+    assert not any(b"cookie" in head.lower() for head in run(main()))
 
 
 # Connections that break
@@ -214,6 +304,67 @@ def test_a_refused_connection_sent_nothing() -> None:
 
 def test_a_host_without_an_address_was_sent_nothing() -> None:
     assert broken(asyncio.run(post_once("http://no-such-host.invalid"))) == (Broken.CONNECTION, False)
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """URL of a port on which nothing is ever accepted, nor refused: all its room is taken."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_connection_that_is_never_made_sent_nothing() -> None:
+    async def main(url: str) -> Exchange:
+        async with exchanging(url, connect=SOON) as exchanger:
+            return await exchanger.post("/path", BODY)
+
+    with black_hole() as url:
+        assert broken(run(main(url))) == (Broken.CONNECTION, False)
+
+
+def test_a_request_that_is_ended_while_connecting_sent_nothing() -> None:
+    async def main(url: str) -> Exchange:
+        async with exchanging(url) as exchanger:
+            request = asyncio.create_task(exchanger.post("/path", BODY))
+            await asyncio.sleep(SOON)
+            exchanger.hurry(0)
+            return await request
+
+    with black_hole() as url:
+        assert broken(run(main(url))) == (Broken.TIMEOUT, False)
+
+
+def test_what_is_called_when_a_request_begins_to_leave_is_called_once_and_not_before() -> None:
+    async def main(url: str) -> list[int]:
+        left: list[int] = []
+        async with listening(answering(OK)) as server:
+            for base_url in (url, server.url):
+                async with exchanging(base_url, connect=SOON) as exchanger:
+                    await exchanger.post("/path", BODY, lambda: left.append(len(server.heads)))
+        return left
+
+    with black_hole() as url:
+        assert run(main(url)) == [0]
+
+
+def test_a_request_that_is_withdrawn_as_it_begins_to_leave_never_arrives_and_others_do() -> None:
+    def withdraw() -> None:
+        raise WithdrawnError("not ours any more")
+
+    async def main() -> list[bytes]:
+        async with listening(answering(OK)) as server, exchanging(server.url) as exchanger:
+            exchange = await exchanger.post("/path", BODY, withdraw)
+            assert broken(exchange) == (Broken.WITHDRAWN, False)
+            assert (await exchanger.post("/path", BODY)).body == OK
+            return server.heads
+
+    assert len(run(main())) == 1
 
 
 def closing_on_accept(_: Server) -> Behaviour:
@@ -291,15 +442,21 @@ def hanging(server: Server) -> Behaviour:
     return behave
 
 
-def dripping(server: Server) -> Behaviour:
-    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await server.hear(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-        while True:
-            writer.write(b" ")
-            await asyncio.sleep(0.01)
+def dripping_after(head: bytes) -> Callable[[Server], Behaviour]:
+    def behaviour(server: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.hear(reader)
+            writer.write(head + b"content-length: 1000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await asyncio.sleep(0.01)
 
-    return behave
+        return behave
+
+    return behaviour
+
+
+dripping = dripping_after(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("behaviour", [hanging, dripping])
@@ -399,6 +556,17 @@ def test_a_broken_gzip_trailer_is_unusable() -> None:
     assert broken(exchange) == (Broken.UNUSABLE, True)
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "nonsense"])
+def test_what_nobody_could_unpack_is_unusable(encoding: str) -> None:
+    exchange, _ = met_with(answering(b"\x01\x02", f"content-encoding: {encoding}"))
+    assert broken(exchange) == (Broken.UNUSABLE, True)
+
+
+def test_a_refusal_is_a_refusal_even_if_its_body_drips_beyond_the_deadline() -> None:
+    exchange, _ = met_with(dripping_after(b"HTTP/1.1 429 No\r\nretry-after: 7\r\n"), SOON)
+    assert exchange.ending == Refusal(429, "", asks_to_wait=True)
+
+
 @pytest.mark.parametrize("status", [401, 413, 429])
 def test_a_refusal_is_a_refusal_even_if_its_body_breaks_off(status: int) -> None:
     exchange, _ = met_with(answering(b"oh", "Retry-After: 7", status=f"{status} No", length=100))
@@ -454,78 +622,6 @@ def test_proxies_and_credentials_of_the_environment_are_passed_over(
     exchange, server = met_with(answering(OK))
     assert exchange.ending is None
     assert b"authorization" not in server.heads[0].lower()
-
-
-# Every exception of the library
-
-BUGS_OF_OURS = {
-    httpx2.LocalProtocolError: "we would have made a request that is none",
-    httpx2.UnsupportedProtocol: "the base URL is checked to be http or https",
-    httpx2.TooManyRedirects: "redirects are never followed",
-    httpx2.HTTPStatusError: "raise_for_status is never called",
-    httpx2.InvalidURL: "paths are constants, and the base URL is checked",
-    httpx2.CookieConflict: "no cookie is read by name",
-    httpx2.StreamConsumed: "a body is read once",
-    httpx2.StreamClosed: "a body is read inside its context",
-    httpx2.ResponseNotRead: "a body is read before it is looked at",
-    httpx2.RequestNotRead: "a request's body is bytes",
-    httpx2.SSEError: "no stream of events is asked for",
-}
-ALL = {kind for _, kind in inspect.getmembers(httpx2, inspect.isclass) if issubclass(kind, Exception)}
-LEAVES = {kind for kind in ALL if not any(other is not kind and issubclass(other, kind) for other in ALL)}
-
-
-@pytest.mark.parametrize("kind", sorted(LEAVES, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
-def test_every_exception_of_the_library_is_an_ending_or_known_to_be_a_bug_of_ours(kind: type[Exception]) -> None:
-    assert (kind in ENDINGS) != (kind in BUGS_OF_OURS)
-
-
-def raised(kind: type[Exception], *, traced: str | None = None) -> Exchange:
-    """One request over a transport that raises this, after telling that a step has begun."""
-
-    async def respond(request: httpx2.Request) -> httpx2.Response:
-        if traced is not None:
-            await request.extensions["trace"](traced, {})
-        raise kind("words\nof the library")
-
-    async def main() -> Exchange:
-        transport = httpx2.MockTransport(respond)
-        async with connected("http://h", seconds=1, transport=transport) as http:
-            return await Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0).post("/path", BODY)
-
-    return asyncio.run(main())
-
-
-ENDING_KINDS = pytest.mark.parametrize(("kind", "how"), ENDINGS.items(), ids=lambda one: getattr(one, "__name__", ""))
-
-
-@ENDING_KINDS
-def test_the_wire_and_not_the_exception_tells_that_something_was_sent(kind: type[Exception], how: Broken) -> None:
-    assert broken(raised(kind, traced="http11.send_request_headers.started")) == (how, True)
-
-
-@ENDING_KINDS
-def test_the_wire_and_not_the_exception_tells_that_nothing_was_sent(kind: type[Exception], how: Broken) -> None:
-    assert broken(raised(kind, traced="connection.connect_tcp.started")) == (how, False)
-
-
-@ENDING_KINDS
-def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type[Exception], how: Broken) -> None:
-    assert broken(raised(kind)) == (how, how is not Broken.CONNECTION)
-
-
-@ENDING_KINDS
-def test_an_ending_is_told_in_one_line(kind: type[Exception], how: Broken) -> None:
-    ending = raised(kind).ending
-    assert isinstance(ending, NoAnswer)
-    assert "\n" not in ending.text
-    assert ("words of the library" in ending.text) == (how is not Broken.TIMEOUT)
-
-
-@pytest.mark.parametrize("kind", [httpx2.LocalProtocolError, httpx2.UnsupportedProtocol, ValueError])
-def test_a_bug_of_ours_is_raised(kind: type[Exception]) -> None:
-    with pytest.raises(kind):
-        raised(kind)
 
 
 def test_an_answer_can_be_shown_without_its_key_even_when_it_echoes_the_request() -> None:

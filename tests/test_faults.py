@@ -29,6 +29,7 @@ from typing import Any
 import pytest
 
 from batch.model import Outcome
+from tests.conftest import PROGRAM
 from tests.faulty import (
     ActsLate,
     Adds,
@@ -199,9 +200,15 @@ def _peak(pid: int) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     with FaultyServer() as server:
-        yield Place(tmp_path, server)
+        place = Place(tmp_path, server)
+        if "carrier" in request.fixturenames:
+            place.program = PROGRAM[request.getfixturevalue("carrier")]
+        yield place
+
+
+BY_EACH_CARRIER = pytest.mark.usefixtures("carrier")
 
 
 def first_time(fault: Fault) -> Any:
@@ -225,6 +232,7 @@ def tell(text: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [Loses(), Resets(), Cuts(0.9), Cuts(0.1), Hangs()], ids=repr)
+@BY_EACH_CARRIER
 def test_a_lost_answer_costs_one_retry_and_is_marked_on_every_row_it_may_have_turned(
     place: Place, fault: Fault
 ) -> None:
@@ -267,6 +275,7 @@ def test_with_a_baseline_a_lost_answer_is_attributed_exactly(place: Place) -> No
 
 
 @pytest.mark.parametrize("fault", [Loses(acted=False), Resets(acted=False)], ids=repr)
+@BY_EACH_CARRIER
 def test_a_connection_that_breaks_before_the_server_acts_leaves_no_wrong_outcome(place: Place, fault: Fault) -> None:
     place.write(customers(40))
     place.server.script = first_time(fault)
@@ -276,6 +285,7 @@ def test_a_connection_that_breaks_before_the_server_acts_leaves_no_wrong_outcome
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_connections_reset_as_soon_as_they_are_made_are_tried_again(place: Place) -> None:
     place.write(customers(40))
     place.server.slam = 6
@@ -285,6 +295,7 @@ def test_connections_reset_as_soon_as_they_are_made_are_tried_again(place: Place
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_refused_connections_are_tried_again_and_leave_no_doubt(place: Place) -> None:
     place.write(customers(6))
     place.server.refuse_connections()
@@ -298,6 +309,7 @@ def test_refused_connections_are_tried_again_and_leave_no_doubt(place: Place) ->
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_hanging_and_dripping_answers_lose_no_connection_for_later_calls(place: Place) -> None:
     bad, good = 96 * LONG, 120
     place.write(customers(bad + good))
@@ -320,6 +332,7 @@ def test_hanging_and_dripping_answers_lose_no_connection_for_later_calls(place: 
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_a_connection_closed_just_as_it_is_taken_up_again_loses_and_doubles_nothing(place: Place) -> None:
     place.write(customers(60 * LONG))
     place.server.script = lambda arrived: Loses(acted=False) if arrived.nth > 1 else None
@@ -329,6 +342,7 @@ def test_a_connection_closed_just_as_it_is_taken_up_again_loses_and_doubles_noth
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_connections_closed_between_requests_are_no_trouble(place: Place) -> None:
     place.write(customers(300 * LONG))
     place.server.script = lambda _: Leaves()
@@ -348,6 +362,7 @@ def test_a_request_carried_out_long_after_its_time_out_does_not_undo_the_row_tha
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_a_third_of_all_requests_failing_in_every_way_leaves_each_row_true(place: Place) -> None:
     ways: list[Fault] = [
         Loses(), Loses(acted=False), Resets(), Resets(acted=False), Cuts(0.5), Says(500, {"error": "boom"}),
@@ -572,6 +587,7 @@ def test_an_api_that_asks_for_a_day_is_left_alone_and_told_of(place: Place) -> N
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_a_quota_told_in_a_header_is_kept(place: Place) -> None:
     place.write(customers(40))
     told = Adds({"RateLimit": '"d";r=3;t=3', "RateLimit-Policy": '"d";q=20;w=3'})
@@ -673,6 +689,7 @@ def _away(server: FaultyServer, seconds: float) -> None:
     server.accept_connections()
 
 
+@BY_EACH_CARRIER
 def test_an_outage_that_lasts_too_long_stops_the_run_and_the_same_command_completes_it(place: Place) -> None:
     place.write(customers(100))
     place.server.script = lambda arrived: Says(502, b"") if arrived.number > 30 else None
@@ -687,6 +704,7 @@ def test_an_outage_that_lasts_too_long_stops_the_run_and_the_same_command_comple
     place.check_books()
 
 
+@BY_EACH_CARRIER
 def test_a_key_revoked_on_the_way_stops_within_the_calls_in_flight_and_a_new_key_completes(place: Place) -> None:
     place.write(customers(200))
     place.server.latency = 0.02
@@ -712,6 +730,7 @@ def test_a_key_revoked_on_the_way_stops_within_the_calls_in_flight_and_a_new_key
 
 
 @pytest.mark.parametrize("status", [302, 307])
+@BY_EACH_CARRIER
 def test_a_redirect_takes_neither_the_request_nor_the_key_elsewhere(place: Place, status: int) -> None:
     place.write(customers(20))
     with FaultyServer() as elsewhere:
@@ -814,6 +833,7 @@ ODD: dict[str, Fault] = {
 }  # fmt: skip
 
 
+@BY_EACH_CARRIER
 def test_no_odd_answer_is_taken_for_success(place: Place) -> None:
     place.write([*[(f"{name}@x.com", f"ODD-{name}", "assign") for name in ODD], *customers(60)])
     place.server.script = lambda arrived: ODD.get(arrived.customer.partition("@")[0])
@@ -831,6 +851,7 @@ def _with_devices(change: Any) -> Rewrites:
     return Rewrites(lambda answer: answer | {"assignedDevices": change(answer["assignedDevices"])})
 
 
+@BY_EACH_CARRIER
 def test_answers_are_joined_by_identifier_however_they_are_arranged(place: Place) -> None:
     foreign = {"identifier": "SN-OF-NOBODY", "deviceId": "d", "wasCreated": False}
     ways: dict[str, Fault] = {
@@ -865,6 +886,7 @@ def test_answers_are_joined_by_identifier_however_they_are_arranged(place: Place
         IN_FLIGHT,
     ],
 )
+@BY_EACH_CARRIER
 def test_a_compression_bomb_neither_fills_the_memory_nor_counts_as_success(place: Place, bombs: int) -> None:
     place.write([*customers(20), *many(bombs, "bomb@x.com")])
     place.rows[20:] = [(f"bomb{n}@x.com", device, action) for n, (_, device, action) in enumerate(place.rows[20:])]

@@ -33,6 +33,7 @@ LAYERS = {
         "serials",
     },
     2: {
+        "carriage",
         "dialect",
         "records",
         "cells",
@@ -58,14 +59,16 @@ LAYERS = {
         "brakes",
         "reconcile",
         "traffic",
-        "exchange",
+        "given",
+        "plain",
+        "fast",
         "profiles",
         "since",
         "holdings",
         "lease",
         "apart",
     },
-    4: {"load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
+    4: {"exchange", "load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
     5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
     6: {"past", "outputs", "client", "baseline", "setup", "pace_keeping"},
     7: {"runner", "interview", "verify"},
@@ -91,7 +94,10 @@ PATH_OF = {
 MODULES = sorted(PATH_OF)
 
 ONLY_HERE = {
-    "httpx2": {"exchange", "sender", "app", "making"},
+    "httpx2": {"carriage", "exchange", "given", "plain", "sender", "app", "making"},
+    "httpcore2": {"plain"},
+    "aiohttp": {"fast"},
+    "yarl": {"fast"},
     "tenacity": {"retry"},
     "sqlite3": {"journal", "writer", "fleet", "apart"},
     "python_calamine": {"workbook"},
@@ -105,7 +111,7 @@ ONLY_HERE = {
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},
 }
-"""Libraries and the modules that may know them; `sender`, `making` and `app` hand a transport through by its type."""
+"""Libraries and the modules that may know them; `exchange`, `sender`, `making` and `app` hand a transport through."""
 
 
 FOLDERS = ("batch", *(f"batch.{name}" for name in PACKAGES))

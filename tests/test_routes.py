@@ -1,6 +1,7 @@
 """The requests of a run as the API's pages have them, by a table of routes under the real HTTP stack."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ bob@x.io,SN-9,unassign
 
 
 @pytest.fixture
-def routes() -> Any:
+def routes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setitem(sys.modules, "batch.sending.fast", None)  # respx knows only the library under httpx2
     with respx.mock(base_url=API, assert_all_called=False) as table:
         table.post("/deviceAssignment/assignDevicesToOwner", name="assign").respond(
             json={

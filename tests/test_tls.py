@@ -20,6 +20,7 @@ import pytest
 
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import serving
+from tests.conftest import PROGRAM
 from tests.listening import Background, Wire
 
 pytestmark = [
@@ -113,6 +114,7 @@ class Program:
     def __init__(self, folder: Path, proxy: TlsProxy) -> None:
         self.folder, self.proxy = folder, proxy
         self.trusts: Path | None = None
+        self.start = ["-m", "batch"]
         lines = [f"user{n}@x.com,SN-{n},assign" for n in range(ROWS)]
         (folder / "rows.csv").write_text("\n".join(["customerEmail,deviceIdentifier,action", *lines]) + "\n")
 
@@ -121,7 +123,7 @@ class Program:
         if self.trusts is not None:
             environment["SSL_CERT_FILE"] = str(self.trusts)
         url = f"https://localhost:{self.proxy.port}/api/ext-v1"
-        command = [sys.executable, "-m", "batch", *arguments, "--base-url", url]
+        command = [sys.executable, *self.start, *arguments, "--base-url", url]
         return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=60)
 
     def run(self) -> list[dict[str, str]]:
@@ -151,10 +153,11 @@ def background() -> Iterator[Background]:
 
 
 @pytest.fixture
-def program(tmp_path: Path, background: Background) -> Iterator[Program]:
+def program(tmp_path: Path, background: Background, carrier: str) -> Iterator[Program]:
     with Fleet() as fleet, serving(fleet, api_key=KEY) as base_url:
         fleet.assign("stock@x.com", [f"SN-{n}" for n in range(ROWS)], create=True)
         program = Program(tmp_path, TlsProxy(int(base_url.split(":")[2].split("/")[0])))
+        program.start = PROGRAM[carrier]
         yield program
         background.do(program.proxy.close())
 

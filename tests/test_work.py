@@ -195,7 +195,7 @@ class OpenGate:
     async def leave(self, call: int) -> Leave:
         return Leave(call, Permit(0, 0.0, probe=False), while_down=False)
 
-    async def depart(self) -> None:
+    async def depart(self, *_: object) -> None:
         return
 
     def learn(self, *_: object) -> None:

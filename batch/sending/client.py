@@ -215,11 +215,12 @@ class Client:
 
     def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
         tried = work.each_asked_before(results)
-        attempts, unclear = (max(counts) for counts in zip(*tried.values(), strict=True))
-        # Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
-        doubted = {at for at in results if tried[at][1] or (unclear and work.held_before is None)}
-        results |= {at: _attributed(results[at], work.call.action, work.held(at)) for at in doubted}
-        results |= {at: _doubting(result) for at, result in results.items() if tried[at][1]}
+        attempts, unclear = (max(counts) for counts in zip(*set(tried.values()), strict=True))
+        if unclear:
+            # Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
+            doubted = {at for at in results if tried[at][1] or work.held_before is None}
+            results |= {at: _attributed(results[at], work.call.action, work.held(at)) for at in doubted}
+            results |= {at: _doubting(result) for at, result in results.items() if tried[at][1]}
         answered_at = None if status is None else self._wall()
         return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
 
@@ -242,7 +243,7 @@ def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
     result = condemned.blame
     if condemned.alone:
         return result
-    return replace(result, detail=f"{result.detail} (said of a request with others; not asked for alone)")
+    return result._replace(detail=f"{result.detail} (said of a request with others; not asked for alone)")
 
 
 def _text_of(result: Result) -> str:
@@ -260,18 +261,18 @@ def _attributed(result: DeviceResult, action: Action, held_before: bool | None) 
     if not done_already:
         return result
     if held_before is None:
-        return replace(result, detail=f"{result.detail}; {MAYBE_OURS}" if result.detail else MAYBE_OURS)
+        return result._replace(detail=f"{result.detail}; {MAYBE_OURS}" if result.detail else MAYBE_OURS)
     if held_before is (action is Action.ASSIGN):
         return result
     done = Outcome.ASSIGNED if action is Action.ASSIGN else Outcome.UNASSIGNED
-    return replace(result, outcome=done, detail="done by an earlier attempt, whose answer was lost")
+    return result._replace(outcome=done, detail="done by an earlier attempt, whose answer was lost")
 
 
 def _doubting(result: DeviceResult) -> DeviceResult:
     """The result when an earlier attempt went unanswered: that the repeat was refused does not undo it."""
     if result.outcome is not Outcome.FAILED or result.detail == CUSTOMER_NOT_FOUND:
         return result
-    return replace(result, detail=f"{result.detail}; {MAYBE_DONE}")
+    return result._replace(detail=f"{result.detail}; {MAYBE_DONE}")
 
 
 def _stored(call: Call, asked: Positions) -> Positions | None:

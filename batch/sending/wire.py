@@ -7,7 +7,8 @@ knows nothing of connections, retries or rows.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -55,9 +56,7 @@ class _Said(NamedTuple):
     """One entry of one of the answer's lists."""
 
     identifier: str
-    outcome: Outcome
-    device_id: str
-    was_created: bool | None
+    result: DeviceResult
 
 
 def request_body(call: Call, positions: Sequence[int]) -> bytes:
@@ -87,12 +86,8 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
     if answer.get("success") is not True:
         raise UnusableError(f"its success is not true: {_shown(answer)}")
     said = [*_entries(answer, call.action)]
-    joined, foreign = _join(said, call.devices, frozenset(positions))
-    results = {
-        position: _result(entries[0], call.action)
-        for position, entries in joined.items()
-        if len(entries) == 1 or len({entry.outcome for entry in entries}) == 1
-    }
+    asked = frozenset(positions)
+    results, foreign = _joined_at_once(said, call.devices, asked) or _joined(said, call.devices, asked)
     created = answer.get("customerWasCreated")
     return Reply(
         results=results,
@@ -149,41 +144,58 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
         entries = answer.get(name) or []
         if not isinstance(entries, list):
             raise UnusableError(f"its {name} is not a list")
+        detail = _WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else ""
         for entry in entries:
             fields = entry if isinstance(entry, dict) else {"identifier": entry}
-            if not isinstance(fields.get("identifier"), str):
+            identifier, created = fields.get("identifier"), fields.get("wasCreated")
+            if not isinstance(identifier, str):
                 raise UnusableError(f"its {name} holds something that is not a device")
-            created = fields.get("wasCreated")
-            yield _Said(
-                fields["identifier"],
-                outcome,
-                _text(fields.get("deviceId")),
-                created if isinstance(created, bool) else None,
-            )
+            if not isinstance(created, bool):
+                created = None
+            yield _Said(identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, detail))
 
 
-def _join(
-    said: Sequence[_Said], devices: Sequence[str], asked: Collection[int]
-) -> tuple[Mapping[int, list[_Said]], tuple[str, ...]]:
-    """Match by identifier: exact, then trimmed, then ignoring case where only one can be meant.
+def _joined_at_once(
+    said: Sequence[_Said], devices: Sequence[str], asked: AbstractSet[int]
+) -> tuple[Mapping[int, DeviceResult], tuple[str, ...]] | None:
+    """What `_joined` would give, where each device is spelled as it was asked and named once; mostly it is."""
+    places = {device: at for at, device in enumerate(devices)}
+    results: dict[int, DeviceResult] = {}
+    for identifier, result in said:
+        at = places.get(identifier)
+        if at is None or at in results or at not in asked:
+            return None
+        results[at] = result
+    return results, ()
 
+
+def _joined(
+    said: Sequence[_Said], devices: Sequence[str], asked: AbstractSet[int]
+) -> tuple[Mapping[int, DeviceResult], tuple[str, ...]]:
+    """The results of the positions that the answer does not contradict itself about, and what nobody asked for.
+
+    Matched by identifier: exact, then trimmed, then ignoring case where only one can be meant.
     Meant among all devices of the call, so that one asked for later is not mistaken for
     its lookalike.
     """
     exact = {identifier: position for position, identifier in enumerate(devices)}
-    lookalikes: _Lookalikes | None = None
+    lookalikes = _Lookalikes(devices)
     joined: defaultdict[int, list[_Said]] = defaultdict(list)
     foreign = []
     for entry in said:
         position = exact.get(entry.identifier)
         if position is None:
-            lookalikes = lookalikes or _Lookalikes(devices)
             position = lookalikes.position(entry.identifier)
         if position is None or position not in asked:
             foreign.append(entry.identifier)
         else:
             joined[position].append(entry)
-    return _without_lookalikes(joined, devices), tuple(foreign)
+    results = {
+        position: entries[0].result
+        for position, entries in _without_lookalikes(joined, devices).items()
+        if len({entry.result.outcome for entry in entries}) == 1
+    }
+    return results, tuple(foreign)
 
 
 class _Lookalikes:
@@ -213,11 +225,6 @@ def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Sequence[str])
         position: (len(entries) > 1 and [entry for entry in entries if entry.identifier == asked[position]]) or entries
         for position, entries in joined.items()
     }
-
-
-def _result(said: _Said, action: Action) -> DeviceResult:
-    detail = _WHY_SKIPPED[action] if said.outcome is Outcome.SKIPPED else ""
-    return DeviceResult(said.outcome, said.device_id, said.was_created, detail)
 
 
 def read_holdings(body: bytes, customer: str) -> frozenset[str]:

@@ -1,0 +1,136 @@
+"""How a request travels, whatever library carries it: what its carrier tells, and what may be read of an answer.
+
+A carrier keeps connections to one host and makes one POST after another, nothing more:
+no redirects, no cookies, no proxies or credentials from the environment, no retries. What
+its library raises ends in it, as a `BrokeOffError`; whether the request has begun to
+leave is read off the wire and told by the `Trip`, never guessed from an exception: the
+same broken connection comes when the server never saw the request and when it has long
+acted on it.
+"""
+
+import ssl
+import zlib
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+import httpx2
+
+from batch import __version__
+from batch.model import Secret
+from batch.sending.verdict import Broken
+
+LARGEST_BODY: Final = 64 * 1024 * 1024
+"""Bytes: more than any honest answer needs."""
+IDLE_SECONDS: Final = 4.0
+"""Shorter than common servers keep an idle connection, so that few close under a request."""
+HEADERS: Final[Mapping[str, str]] = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "connection": "keep-alive",
+    "content-type": "application/json",
+    "user-agent": f"telemetron-batch/{__version__}",
+}
+KEY_HEADER: Final = "x-api-key"
+"""Set for each request rather than on what lasts: that could be printed."""
+
+_ZLIB_OR_GZIP: Final = 47
+_PIECE: Final = 1 << 20
+
+Left = Callable[[], None]
+
+
+class BrokeOffError(Exception):
+    """The request came to no whole answer; `how` it ended, and what the library said of it."""
+
+    def __init__(self, how: Broken, words: str) -> None:
+        super().__init__(words)
+        self.how = how
+
+
+class Trip:
+    """One request on its way, as its carrier sees it: has it begun to leave, has an answer begun to come?"""
+
+    __slots__ = ("_left", "_now", "began", "headers", "seconds", "sent", "status")
+
+    def __init__(self, left: Left, now: Callable[[], float]) -> None:
+        self._left = left
+        self._now = now
+        self.began = now()
+        self.sent = False
+        """Can a byte of the request have reached the server?"""
+        self.status: int | None = None
+        """Of the answer, once its head has come."""
+        self.headers: Mapping[str, str] = {}
+        """Of the answer, their names in lower case."""
+        self.seconds = 0.0
+        """Until the head of the answer came."""
+
+    def leaves(self) -> None:
+        """The request begins to be written. May raise WithdrawnError: then nothing of it may be."""
+        if not self.sent:
+            self._left()
+            self.sent = True
+
+    def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """The head of the answer has come."""
+        self.seconds = self._now() - self.began
+        self.status = status
+        fields: dict[str, str] = {}
+        for name, value in headers:
+            name = name.lower()
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        self.headers = fields
+
+
+class Carrier(Protocol):
+    """Connections to one host, one for each request under way; kept, and used again."""
+
+    name: str
+    """The library, as it is told to the user."""
+
+    async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
+        """Make one request; gives the decoded body of the answer, whose head `trip` has. Raises BrokeOffError."""
+
+    async def close(self) -> None:
+        """Close all that is idle, and that is all when nothing is under way."""
+
+
+async def whole(pieces: AsyncIterable[bytes]) -> bytes:
+    """A body, unless it is absurdly large. Raises BrokeOffError."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > LARGEST_BODY:
+            body.clear()  # or the exception would keep it alive while the connection is closed
+            raise _too_large()
+    return bytes(body)
+
+
+def unpacked(body: bytes, encoding: str) -> bytes:
+    """A body that was compressed although nobody asked for that. Raises BrokeOffError."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise BrokeOffError(Broken.UNUSABLE, f"content-encoding {encoding}")
+    unpacker, text = zlib.decompressobj(_ZLIB_OR_GZIP), bytearray()
+    try:
+        while body and not unpacker.eof:
+            text += unpacker.decompress(body, _PIECE)
+            body = unpacker.unconsumed_tail
+            if len(text) > LARGEST_BODY:
+                text.clear()
+                raise _too_large()
+    except zlib.error as exc:
+        raise BrokeOffError(Broken.UNUSABLE, str(exc)) from exc
+    if not unpacker.eof:
+        raise BrokeOffError(Broken.UNUSABLE, f"{encoding} that breaks off")
+    return bytes(text)
+
+
+def trusted(base_url: str) -> ssl.SSLContext | None:
+    """What the system trusts, or SSL_CERT_FILE where that is set; None for a base URL without TLS."""
+    return httpx2.create_ssl_context() if httpx2.URL(base_url).scheme == "https" else None
+
+
+def _too_large() -> BrokeOffError:
+    return BrokeOffError(Broken.UNUSABLE, f"an answer of over {LARGEST_BODY >> 20} MiB")
