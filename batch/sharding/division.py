@@ -89,8 +89,10 @@ def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | N
             plan = start(config, scratch, face, clock, partial(_divided, config, folder))
             config = replace(config, files=())
         with opened(folder, lease) as journal:
+            division = _same_division(config, journal, folder)
             check_same(config, journal, folder)
             division = _same_division(config, journal, folder)
+            check_same(config, journal, folder)
             plan = plan or plan_of(journal, scratch)
             told = digest(plan, input_files(journal), config.sending.rate, journal.meta("since"))
             return ShardedPlan(folder, told, division)
