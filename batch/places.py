@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,10 +77,10 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A lock that is needed: the first of these files that is free, and what that stands for."""
+    """A lock that is needed, and what it stands for."""
 
     what: str
-    files: Sequence[Path]
+    file: Path
     shared: bool = False
     """May other processes of the same run have it too?"""
 
@@ -122,7 +122,8 @@ class Waiting:
         """Take a lock. Raises LockedError."""
         # Whoever shares a lock has it alone for a moment, to say so.
         least = self.clock.wall() + _TO_SHARE if wanted.shared else self.until
-        return replace(self, until=max(self.until, least)).patiently(partial(_any_of, wanted, self.owner))
+        take = partial(Lock.take, wanted.file, self.owner, wanted.what, shared=wanted.shared)
+        return replace(self, until=max(self.until, least)).patiently(take)
 
     def until_clear(self, newcomer: Newcomer) -> Lease:
         """The lease, as soon as it is clear whether its owner on another host lives. Raises LockedError."""
@@ -147,13 +148,6 @@ class Waiting:
             self.clock.pause(_LOOK_AGAIN)
 
 
-def _any_of(wanted: Wanted, owner: Owner) -> Lock:
-    for file in wanted.files[:-1]:
-        with suppress(LockedError):
-            return Lock.take(file, owner, wanted.what, shared=wanted.shared)
-    return Lock.take(wanted.files[-1], owner, wanted.what, shared=wanted.shared)
-
-
 @contextmanager
 def holding(wanted: Iterable[Wanted], waiting: Waiting) -> Iterator[list[Lock]]:
     """All these locks; an interrupt ends the waiting for them. Raises LockedError."""
@@ -173,7 +167,7 @@ def owning(wanted: Wanted, waiting: Waiting) -> Iterator[Lease]:
 
     Gives the lease. While it is sure, no former owner can write to the journal there any more.
     """
-    (path,) = wanted.files
+    path = wanted.file
     newcomer = Newcomer(path, Holder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
     with holding([wanted], waiting), ExitStack() as held:
         lease = waiting.patiently(partial(waiting.until_clear, newcomer))
@@ -197,11 +191,11 @@ def locked(config: RunConfig, folder: Path, clock: Clock, face: Face) -> Iterato
 
 def lock_of_run(folder: Path) -> Wanted:
     """The one under which a process works on a run."""
-    return Wanted(f"run {folder.name}", [folder / LOCK])
+    return Wanted(f"run {folder.name}", folder / LOCK)
 
 
 def lock_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[Wanted]:
     """The one under which a process on this host uses a base URL and key; none in a sandbox."""
     if config.api_key is not None:
         name = client_name(config.sending.base_url, config.api_key.reveal())
-        yield Wanted("this base URL and key", [state_folder() / f"{name}.lock"], shared)
+        yield Wanted("this base URL and key", state_folder() / f"{name}.lock", shared)

@@ -74,12 +74,13 @@ LAYERS = {
     7: {"runner", "interview", "verify"},
     8: {"sender"},
     9: {"starting", "places", "concluding"},
-    10: {"division"},
-    11: {"barrier"},
-    12: {"making", "merging"},
-    13: {"app", "terminal"},
-    14: {"cli"},
-    15: {"__main__"},
+    10: {"sharing"},
+    11: {"division"},
+    12: {"barrier"},
+    13: {"making", "merging"},
+    14: {"app", "terminal"},
+    15: {"cli"},
+    16: {"__main__"},
 }
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
 FOLDER = Path(batch.__file__).parent

@@ -1,5 +1,6 @@
 """One run made by several processes or machines that share its folder: shards.
 
+    sharing    places from which shards send, each with its part of the rate
     division   one plan for the whole input; for each shard a file of its calls
     making     makes the calls of one shard, with a journal of its own
     barrier    what the unassigns of all shards have left behind

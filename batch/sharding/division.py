@@ -14,9 +14,9 @@ from batch.places import Waiting, Wanted, lock_of_run, opened, own_folder, ownin
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
 from batch.planning.shards import Shard, shard_folder, write_shards
-from batch.rate import Rate
 from batch.reconciliation.outputs import input_files
 from batch.sending.sender import Face
+from batch.sharding.sharing import share_of_rate
 from batch.starting import check_same, new_run_id, plan_of, require_key, start
 from batch.storage.journal import Journal
 from batch.storage.runs import JOURNAL, LOCK
@@ -91,8 +91,6 @@ def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | N
         with opened(folder, lease) as journal:
             division = _same_division(config, journal, folder)
             check_same(config, journal, folder)
-            division = _same_division(config, journal, folder)
-            check_same(config, journal, folder)
             plan = plan or plan_of(journal, scratch)
             told = digest(plan, input_files(journal), config.sending.rate, journal.meta("since"))
             return ShardedPlan(folder, told, division)
@@ -114,22 +112,6 @@ def _check_division(config: RunConfig) -> None:
 def _at_once(config: RunConfig) -> int:
     shards = config.shards or 1
     return min(shards, config.shards_at_once or shards)
-
-
-def share_of_rate(config: RunConfig, at_once: int, place: int) -> Rate:
-    """What of the rate one of so many processes may use alone. Raises ConfigError."""
-    rate = config.sending.rate
-    if at_once == 1 or config.sending.limit_url is not None:
-        return rate
-    if rate == Rate.AUTO:
-        advice = "say what all shards together may use, or share it with --limit-url"
-        raise ConfigError("--rate auto cannot be divided", advice)
-    try:
-        return rate.share(at_once, place)
-    except ValueError as exc:
-        longer = Rate(rate.attempts * 60, rate.seconds * 60)
-        advice = f"say --rate {longer} if that is meant as well, or fewer --shards-at-once"
-        raise ConfigError(f"--rate: {exc} at once", advice) from None
 
 
 def _divided(config: RunConfig, folder: Path, plan: Plan) -> dict[str, object]:
@@ -154,7 +136,7 @@ def _same_division(config: RunConfig, journal: Journal, folder: Path) -> Divisio
 
 def lock_of_shard(run: Path, shard: int) -> Wanted:
     """The one under which a process works on a shard."""
-    return Wanted(f"shard {shard} of run {run.name}", [shard_folder(run, shard) / LOCK])
+    return Wanted(f"shard {shard} of run {run.name}", shard_folder(run, shard) / LOCK)
 
 
 def listed(shards: Sequence[int]) -> str:

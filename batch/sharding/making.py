@@ -16,12 +16,13 @@ from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig, resolve
 from batch.errors import JournalError
 from batch.model import ExitCode, Phase, Secret, Stop
-from batch.places import Waiting, Wanted, holding, lock_of_key, opened, owning
+from batch.places import Waiting, holding, lock_of_key, opened, owning
 from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
 from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among
 from batch.sending.sender import Face, Job, Target, send
 from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
-from batch.sharding.division import Division, listed, lock_of_shard, share_of_rate
+from batch.sharding.division import Division, listed, lock_of_shard
+from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_same, reach_limit, require_key
 from batch.storage.journal import Journal, JournalDraft
 from batch.storage.lease import Lease
@@ -198,18 +199,15 @@ class _ShardRun:
         calls = self._calls(phase)
         if not _open(calls, self.journal):
             return None
-        places = [self.run / "shards" / f"place-{number}.lock" for number in range(1, self.division.at_once + 1)]
-        wanted = [
-            *lock_of_key(self.config, shared=True),
-            Wanted(f"each of the {len(places)} places for shards at once", places),
-        ]
-        with holding(wanted, Waiting.of(self.config, self.clock, self.face)) as locks:
-            place = locks[-1].path
-            share = share_of_rate(self.config, len(places), places.index(place))
+        waiting, at_once = Waiting.of(self.config, self.clock, self.face), self.division.at_once
+        with (
+            holding(lock_of_key(self.config, shared=True), waiting),
+            a_place(self.run, self.shard.number, at_once, waiting) as place,
+        ):
+            share = share_of_rate(self.config, at_once, place.number - 1)
             sending = replace(self.config.sending, share=share, verify=False)
             config = replace(self.config, sending=sending)
-            file = place.with_suffix(".json")
-            job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, file)
+            job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, place.pacer_file)
             stop = send(job, Target(sending.base_url, config.api_key or Secret(""), self.transport))
             self.lease.confirm()
             return stop
