@@ -425,9 +425,12 @@ class Place:
         options = [word for name, text in self.options.items() for word in (f"--{name}", text)]
         where = ["--base-url", self.server.base_url, "--reports-dir", str(self.folder / "reports"), "--run-id", "r"]
         arguments = ["run", str(self.folder / "rows.csv"), *where, *options, "--yes", "--quiet", "--verbose"]
+        return self.forge.run(self.order(arguments, crash_at=crash_at, kill_after=kill_after))
+
+    def order(self, arguments: Sequence[str], *, crash_at: int | None = None, kill_after: float | None = None) -> Order:
+        """A program to be run here."""
         environment = {"TELEMETRON_API_KEY": KEY, "XDG_STATE_HOME": str(self.folder / "state")}
-        order = Order(arguments, environment, str(self.folder / "said"), crash_at, kill_after)
-        return self.forge.run(order)
+        return Order([*arguments], environment, str(self.folder / "said"), crash_at, kill_after)
 
     @property
     def said(self) -> str:
