@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from batch.cli import main
+from batch.stand_in.fleet import Fleet
+from batch.stand_in.sandbox import serving
 
 ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\na@x.com,SN-2,assign\na@x.com,,assign\n"
 
@@ -175,9 +177,6 @@ def test_check_says_where_it_cannot_get_through() -> None:
 
 
 def test_check_says_when_all_is_well() -> None:
-    from batch.stand_in.fleet import Fleet
-    from batch.stand_in.sandbox import serving
-
     with Fleet() as fleet, serving(fleet) as base_url:
         ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")
     assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it takes this key.\n")
@@ -221,3 +220,52 @@ def test_with_json_an_error_is_a_line_of_json_as_well(tmp_path: Path) -> None:
 def test_what_a_binary_file_holds_does_nothing_to_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"\x1b[31mred,\x07bell\n\x1b[2J\n")
     assert "\x1b" not in call("plan", tmp_path / "x.csv").stderr
+
+
+# In shards
+
+
+def shards_of(rows: str, base_url: str, *arguments: object) -> Result:
+    where = ("--base-url", base_url, "--reports-dir", Path(rows).parent / "reports", "--run-id", "r")
+    return call(*arguments, *where, TELEMETRON_API_KEY="some-key")
+
+
+def test_a_run_in_shards_is_planned_made_and_reported(rows: str) -> None:
+    with Fleet() as fleet, serving(fleet) as base_url:
+        planned = shards_of(rows, base_url, "plan", rows, "--shards", 2)
+        assert "telemetron-batch run --run-id r --shard N" in planned.stdout
+        told = json.loads(shards_of(rows, base_url, "plan", rows, "--shards", 2, "--json").stdout)
+        assert (told["runId"], told["shardsAtOnce"]) == ("r", 2)
+        assert [shard["callsByPhase"] for shard in told["shards"]] == [
+            {"unassign": 0, "assign": 1},
+            {"unassign": 0, "assign": 0},
+        ]
+        early = shards_of(rows, base_url, "run", "--shard", 1)
+        assert early.exit_code == 3
+        assert "Stopped: shard 2 has not made all unassign calls yet; run the same command again" in early.stderr
+        one = shards_of(rows, base_url, "run", "--shard", 1, "--phase", "assign")
+        assert (one.exit_code, one.stdout) == (0, "Shard 1 of 2: 1 of 1 call settled, 2 assigned\n")
+        two = shards_of(rows, base_url, "run", "--shard", 2, "--json")
+        assert json.loads(two.stdout)["callsSettled"] == 0
+    ended = call("report", "r", "--reports-dir", Path(rows).parent / "reports")
+    assert ended.exit_code == 1
+    assert "2 of 3 rows are where they should be; 1 want attention." in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run",), "Missing argument 'FILE...'"),
+        (("run", "FILE", "--shard", 1, "--run-id", "r"), "a shard takes no FILE"),
+        (("run", "--shard", 1), "name the run with --run-id"),
+        (("run", "FILE", "--phase", "assign"), "say which with --shard"),
+        (("run", "FILE", "--shards", 3), "plan the run in shards"),
+        (("run", "--shard", 1, "--run-id", "none"), "there is no run in"),
+        (("plan", "FILE", "--shards", 3, "--sandbox"), "--sandbox is for one process"),
+    ],
+)
+def test_what_makes_no_sense_for_shards_is_refused(rows: str, words: tuple[object, ...], told: str) -> None:
+    said = (rows if word == "FILE" else word for word in words)
+    ended = call(*said, "--reports-dir", Path(rows).parent / "reports", TELEMETRON_API_KEY="some-key")
+    assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
+    assert told in ended.stderr

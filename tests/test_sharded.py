@@ -210,10 +210,10 @@ def test_without_a_phase_a_shard_waits_for_the_others(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3)
     early = many.run(1, wait="30s")
     assert early.exit_code == 3
-    assert early.fields["stop"]["reason"] == "shards 2 and 3 have not unassigned all of theirs yet"
+    assert early.fields["stop"]["reason"] == "shards 2 and 3 have not made all unassign calls yet"
     assert early.fields["stop"]["advice"] == "run the same command again when they have"
     assert {seen.action for seen in many.desk.server.seen} == {"unassign"}
-    assert many.run(2).fields["stop"]["reason"] == "shard 3 has not unassigned all of theirs yet"
+    assert many.run(2).fields["stop"]["reason"] == "shard 3 has not made all unassign calls yet"
     assert many.run(3).exit_code == 0
     assert [many.run(shard).exit_code for shard in (1, 2)] == [0, 0]
     assert set(many.report().outcomes) == {"assigned", "unassigned"}

@@ -180,7 +180,7 @@ class _ShardRun:
         if not (self.folder / LEFT_BEHIND).exists():
             self._tell()
         if first_all and (missing := self._missing()):
-            why = f"{listed(missing)} not unassigned all of theirs yet"
+            why = f"{listed(missing)} not made all unassign calls yet"
             return Stop(ExitCode.STOPPED, why, "run the same command again when they have")
         left = barrier(self.run, clock=self.clock).left
         lift(self.journal, self._calls(Phase.ASSIGN), left)
