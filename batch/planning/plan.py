@@ -274,7 +274,7 @@ class Plan:
         return groups[np.argsort(self.groups.start[groups])]
 
     def _group(self, number: int) -> int:
-        return int(np.searchsorted(self.groups.first_call, number, side="right")) - 1
+        return int(self.groups.first_call.searchsorted(number, side="right")) - 1
 
     def _slice(self, number: int) -> tuple[int, int, int]:
         """Group of a call, and which of its part's rows it holds."""

@@ -7,6 +7,7 @@ are joined in the order that keeps the books true: permit, journal, request, jou
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from batch.model import Action, Answer, Call, DeviceResult, Outcome
@@ -111,8 +112,8 @@ class Client:
         """Attempt one request until it has a result or its attempts are spent."""
         before = work.successes_before if work.split.searching else self._traffic.successes
         spent = _Round(asked=asked, successes_before=before)
-        attempts = until_settled(spent, self._attempts, self._traffic)
-        result: Result = await attempts(self._attempt, work, spent)
+        attempt = partial(self._attempt, work, spent)
+        result = await until_settled(attempt, spent, self._attempts, self._traffic)
         if isinstance(result, TryAgain):
             return await self._give_up(work, asked, result)
         return result

@@ -47,9 +47,8 @@ class Looker:
         """What the customer holds, or why that could not be learnt; None when the run ended first."""
         self._looks += 1
         spent = _Round(number=-self._looks)
-        result: Look | Verdict | None = await until_settled(spent, self._attempts, self._traffic)(
-            self._attempt, customer, spent
-        )
+        attempt = partial(self._attempt, customer, spent)
+        result = await until_settled(attempt, spent, self._attempts, self._traffic)
         if isinstance(result, Look | None):
             return result
         if self._traffic.halt:

@@ -4,13 +4,17 @@ Throttling costs nothing here: it is waited for at the gate, by all together. Wh
 attempt is and what its results mean is its owner's business.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import tenacity
 
 from batch import clock
 from batch.sending.traffic import Traffic
 from batch.sending.verdict import LONGEST_BACKOFF, Throttled, TryAgain, backoff
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -22,18 +26,30 @@ class Spent:
     server_errors: int = 0
 
 
-def until_settled(spent: Spent, attempts: int, traffic: Traffic) -> tenacity.AsyncRetrying:
-    """Calls an attempt until its result is no passing fault; gives the last result when attempts are spent.
+async def until_settled(attempt: Callable[[], Awaitable[T]], spent: Spent, attempts: int, traffic: Traffic) -> T:
+    """Make attempts until a result is no passing fault; gives the last result when attempts are spent."""
+    first = await attempt()
+    if not _is_passing(first):
+        return first  # as most are: what goes on below costs as much as to read an answer
+    results = [first]
 
-    A fresh one for each request: shared by several tasks it would mix up their attempts.
-    """
-    return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_result(lambda result: isinstance(result, TryAgain | Throttled)),
+    async def next_one() -> T:
+        return results.pop() if results else await attempt()
+
+    # A fresh one for each request: shared by several tasks it would mix up their attempts.
+    again = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(_is_passing),
         stop=lambda _: spent.failures >= attempts,
         wait=lambda state: _pause(state, spent, traffic),
         sleep=lambda seconds: clock.sleep_unless(traffic.halt.event, seconds),
         retry_error_callback=_last_result,
     )
+    result: T = await again(next_one)
+    return result
+
+
+def _is_passing(result: object) -> bool:
+    return isinstance(result, TryAgain | Throttled)
 
 
 def _pause(state: tenacity.RetryCallState, spent: Spent, traffic: Traffic) -> float:

@@ -94,13 +94,18 @@ class Runner:
             for number in lane:
                 if self._halt:
                     return
-                if self._progress.settled.get(number) == self._plan.size_of(number):
+                if self._is_settled(number):
                     continue
                 call = self._plan.call(number)
                 if (call.stage, call.customer) in self._progress.unknown:
                     await self._spare(call)
                 else:
                     await self._settle(call, wall)
+
+    def _is_settled(self, number: int) -> bool:
+        """Did earlier processes settle all of a call?"""
+        done = self._progress.settled.get(number)
+        return done is not None and done == self._plan.size_of(number)
 
     async def _settle(self, call: Call, wall: Callable[[], float]) -> None:
         await self._let_quiet(call, wall)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from batch.model import Action, Call, DeviceResult, Outcome
 
@@ -52,11 +52,8 @@ class Reply:
     customer_was_created: bool | None
 
 
-class _Said(NamedTuple):
-    """One entry of one of the answer's lists."""
-
-    identifier: str
-    result: DeviceResult
+_Said = tuple[str, DeviceResult]
+"""One entry of one of the answer's lists: an identifier, and what is said of it."""
 
 
 def request_body(call: Call, positions: Sequence[int]) -> bytes:
@@ -152,7 +149,7 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
                 raise UnusableError(f"its {name} holds something that is not a device")
             if not isinstance(created, bool):
                 created = None
-            yield _Said(identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, detail))
+            yield identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, detail)
 
 
 def _joined_at_once(
@@ -182,18 +179,18 @@ def _joined(
     lookalikes = _Lookalikes(devices)
     joined: defaultdict[int, list[_Said]] = defaultdict(list)
     foreign = []
-    for entry in said:
-        position = exact.get(entry.identifier)
+    for identifier, result in said:
+        position = exact.get(identifier)
         if position is None:
-            position = lookalikes.position(entry.identifier)
+            position = lookalikes.position(identifier)
         if position is None or position not in asked:
-            foreign.append(entry.identifier)
+            foreign.append(identifier)
         else:
-            joined[position].append(entry)
+            joined[position].append((identifier, result))
     results = {
-        position: entries[0].result
+        position: entries[0][1]
         for position, entries in _without_lookalikes(joined, devices).items()
-        if len({entry.result.outcome for entry in entries}) == 1
+        if len({result.outcome for _, result in entries}) == 1
     }
     return results, tuple(foreign)
 
@@ -222,7 +219,7 @@ def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:
 def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Sequence[str]) -> Mapping[int, list[_Said]]:
     """Where the answer spells a device as asked, its other spellings are somebody else's."""
     return {
-        position: (len(entries) > 1 and [entry for entry in entries if entry.identifier == asked[position]]) or entries
+        position: (len(entries) > 1 and [entry for entry in entries if entry[0] == asked[position]]) or entries
         for position, entries in joined.items()
     }
 
