@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import pairwise
@@ -12,8 +13,10 @@ import redis
 
 from batch import clock
 from batch.errors import ConfigError
+from batch.model import Secret
 from batch.rate import Rate
 from batch.sending.pacing import Pacer, Permit
+from batch.sending.redis_line import RedisLine
 from batch.sending.shared_pace import SCRIPT, NoLineError, SharedPace, Terms
 from tests.conftest import FakeClock
 from tests.redis_server import PROGRAM, Member, RedisServer
@@ -404,3 +407,9 @@ def test_who_cannot_ask_at_the_start_does_not_begin(client: redis.Redis) -> None
     with pytest.raises(ConfigError, match=r"cannot reach Redis at nowhere:6379 \(.*\); nothing was sent"):
         FakeClock().run(party.run(5))
     assert party.left == []
+
+
+def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(ConfigError, match=r"--limit-url needs redis; pip install 'telemetron-batch\[redis\]'"):
+        RedisLine(Secret("redis://127.0.0.1:6379/0"), "name")

@@ -180,8 +180,9 @@ class SharedPace:
                 return float((await self._exchange(move=given.id))["wait"])
             except NoLineError as exc:
                 self._go_alone(exc)
+                now = clock.now()
         pacer = given.own[0] if given.own else self._alone
-        return 0.0 if pacer is None else pacer.depart(clock.now())
+        return 0.0 if pacer is None else pacer.depart(now)
 
     def left_late(self, permit: Permit, departed: float, now: float) -> None:
         """An attempt that departed at one time reached the wire at a later one."""
@@ -268,6 +269,8 @@ class SharedPace:
             answer = await self._ask(request | besides)
             if "stale" in answer:  # the clock there was set
                 answer = await self._ask(request | besides)
+            if "stale" in answer:
+                raise NoLineError("it answers too late")
         if self._alone is None:
             self._see(answer)
         if "facts" in answer:
