@@ -8,8 +8,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +417,62 @@ def test_a_disk_too_full_to_read_on_is_not_called_damage(
     monkeypatch.setattr("batch.storage.journal._connect", full)
     with pytest.raises(DiskError, match="make room"):
         Journal(path)
+
+
+# Several journals in one
+
+
+def journal_of(folder: Path, first_call: int) -> Path:
+    """A journal with an answered and an open attempt, a result nobody asked for, a holding and an event."""
+    path = made(folder / f"{first_call}.sqlite3")
+
+    async def fill(journal: Journal) -> None:
+        number = await journal.started(first_call, (0,), 10.0)
+        done = Settlement(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), by_attempt=True)
+        await journal.ended(number, Ending("answered", "Reply", 200), 11.0, done)
+        await journal.started(first_call + 1, None, 12.0 - first_call)
+        held = Answer({0: DeviceResult(Outcome.HELD)})
+        await journal.settled(Settlement(first_call + 2, held, by_attempt=False))
+        await journal.held(f"{first_call}@x.com", ["SN-1"])
+
+    with closing(Journal(path)) as journal:
+        journal.event(20.0 - first_call, "hold", f"of {first_call}")
+        run(fill(journal))
+    return path
+
+
+def gathered(journal: Journal, paths: Sequence[Path]) -> None:
+    with ExitStack() as stack:
+        journal.gather(stack.enter_context(closing(Journal(path))) for path in paths)
+
+
+def test_journals_of_different_calls_are_gathered_in_one(tmp_path: Path, journal: Journal) -> None:
+    parts = [journal_of(tmp_path, first) for first in (1, 4)]
+    for _ in range(2):  # again makes no difference
+        gathered(journal, parts)
+        for first in (1, 4):
+            [attempt] = journal.attempts_of(first)
+            assert (attempt.ending, attempt.positions) == ("answered", (0,))
+            assert journal.settled_positions(first) == [(attempt.number, (0,))]
+            assert [one.ending for one in journal.attempts_of(first + 1)] == [None]
+        assert [one.call for one in journal.settlements()] == [1, 3, 4, 6]
+        assert [one.call for _, one in journal.unasked()] == [3, 6]
+        assert journal.attempt_totals() == (4, 0, 2)
+        assert dict(journal.all_holdings()) == {"1@x.com": {"SN-1"}, "4@x.com": {"SN-1"}}
+        assert [text for _, _, text in journal.events(9)] == ["of 4", "of 1"]
+    assert [*journal.blocks()] == [*BLOCKS]
+
+
+def test_of_journals_all_is_gathered_or_nothing(tmp_path: Path, journal: Journal) -> None:
+    parts = [journal_of(tmp_path, first) for first in (1, 4)]
+    gathered(journal, parts)
+    parts[1].write_bytes(parts[1].read_bytes()[:4096] + bytes(parts[1].stat().st_size - 4096))
+    with pytest.raises(JournalError):
+        gathered(journal, [parts[0], parts[1]])
+    assert [one.call for one in journal.settlements()] == [1, 3, 4, 6]
+
+
+def test_a_result_that_was_taken_back_never_was(tmp_path: Path, journal: Journal) -> None:
+    gathered(journal, [journal_of(tmp_path, 1)])
+    journal.take_back([number for number, _ in journal.unasked()])
+    assert [one.call for one in journal.settlements()] == [1]

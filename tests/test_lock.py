@@ -100,6 +100,30 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
     again.release()
 
 
+def test_a_shared_lock_is_had_by_all_of_one_run_and_by_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    mine = [Lock.take(path, ME, "the key", shared=True) for _ in range(3)]
+    other = Owner(2, "later", "theirs")
+    for shared in (True, False):
+        with pytest.raises(LockedError, match=r"the key is in use by process 1 \(run mine, since now\)"):
+            Lock.take(path, other, "the key", shared=shared)
+    with pytest.raises(LockedError):
+        Lock.take(path, ME, "the key")
+    for lock in mine[:2]:
+        lock.release()
+    with pytest.raises(LockedError):
+        Lock.take(path, other, "the key", shared=True)
+    mine[2].release()
+    theirs = Lock.take(path, other, "the key", shared=True)
+    with pytest.raises(LockedError, match="run theirs"):
+        Lock.take(path, ME, "the key", shared=True)
+    theirs.release()
+    alone = Lock.take(path, ME, "the key")
+    with pytest.raises(LockedError, match="run mine"):
+        Lock.take(path, ME, "the key", shared=True)
+    alone.release()
+
+
 def test_locks_of_different_names_do_not_meet(tmp_path: Path) -> None:
     one, other = Lock.take(tmp_path / "a", ME, "a"), Lock.take(tmp_path / "b", ME, "b")
     one.release()

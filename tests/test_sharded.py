@@ -219,6 +219,32 @@ def test_without_a_phase_a_shard_waits_for_the_others(tmp_path: Path) -> None:
     assert set(many.report().outcomes) == {"assigned", "unassigned"}
 
 
+def test_the_deadline_is_that_of_both_phases(tmp_path: Path) -> None:
+    rows = [("c@x.com", f"SN-{at}", action) for at in range(20) for action in ("unassign", "assign")]
+    many = Shards(desk_with(tmp_path / "many", rows), rows, 1, chunk_size="1", rate="1/s")
+    stopped = many.run(1, deadline="30s")
+    assert (stopped.exit_code, stopped.fields["stop"]["reason"]) == (3, "the deadline has passed")
+    assert 29 <= stopped.fields["attempts"] <= 31
+    assert many.run(1, deadline="30s").exit_code == 0
+
+
+def test_what_an_earlier_run_has_settled_is_in_no_shard(tmp_path: Path) -> None:
+    desk = desk_with(tmp_path / "many", [])
+    desk.run([(A, "SN-1", "assign"), (B, "SN-2", "assign")], run_id="night-1")
+    many = Shards(desk, [(A, "SN-1", "assign"), (B, "SN-3", "assign")], 2, since_last=True)
+    assert many.plan.digest.calls == 1
+    many.run_all()
+    assert many.report().outcomes == ["unchanged", "assigned"]
+
+
+def test_nobody_waits_for_a_shard_that_has_nothing_to_unassign(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign"), (B, "SN-3", "assign")]
+    many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
+    assert many.run(many.shard_of(B)).exit_code == 0
+    assert app.barrier(many.plan.folder, clock=many.desk.clock).complete
+    assert many.report().outcomes == ["notSent", "assigned", "assigned"]
+
+
 def test_what_is_said_to_a_shard_beats_what_was_planned(tmp_path: Path) -> None:
     rows = [(f"c{at}@x.com", "POISON-1", "assign") for at in range(9)]
     many = Shards(desk_with(tmp_path / "many", rows, troubled), rows, 1, max_failed="1", concurrency="1")

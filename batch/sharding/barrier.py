@@ -10,7 +10,7 @@ from batch.clock import Clock, RealClock
 from batch.errors import JournalError
 from batch.model import Phase
 from batch.places import Waiting, opened, owning
-from batch.planning.shards import CALLS, ShardCalls, shard_folder
+from batch.planning.shards import CALLS, Shard, ShardCalls, shard_folder
 from batch.sending.holds import LeftBehind, left_behind
 from batch.sharding.division import Division, lock_of_shard
 from batch.storage.runs import JOURNAL
@@ -54,17 +54,19 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
         raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
     # Somebody else may be looking at a shard just as we do.
     waiting = replace(Waiting.not_at_all(folder.name, clock), until=clock.wall() + _PATIENCE)
-    return Barrier(tuple(waiting.patiently(partial(_left, folder, shard.number, clock)) for shard in division.shards))
+    return Barrier(tuple(waiting.patiently(partial(_left, folder, shard, clock)) for shard in division.shards))
 
 
-def _left(run: Path, shard: int, clock: Clock) -> LeftBehind:
+def _left(run: Path, shard: Shard, clock: Clock) -> LeftBehind:
     """What one shard has told, or its journal tells where its process was killed. Raises LockedError."""
-    path = shard_folder(run, shard) / LEFT_BEHIND
+    if not shard.calls[Phase.UNASSIGN]:
+        return read_off(run, shard.number)
+    path = shard_folder(run, shard.number) / LEFT_BEHIND
     if (told := LeftBehind.read(path)) is not None:
         return told
-    with owning(lock_of_shard(run, shard), Waiting.not_at_all(run.name, clock)):
+    with owning(lock_of_shard(run, shard.number), Waiting.not_at_all(run.name, clock)):
         if not path.exists():
-            read_off(run, shard).write(path)
+            read_off(run, shard.number).write(path)
     return _left(run, shard, clock)
 
 
@@ -72,7 +74,7 @@ def read_off(run: Path, shard: int) -> LeftBehind:
     """What a shard has left behind, read off its journal while nobody is at work on it."""
     folder = shard_folder(run, shard)
     unassigns = ShardCalls(folder / CALLS, Phase.UNASSIGN)
-    if not (folder / JOURNAL).exists():
+    if not (unassigns.calls and (folder / JOURNAL).exists()):
         return left_behind(unassigns, None)
     with opened(folder) as journal:
         return left_behind(unassigns, journal)
@@ -82,5 +84,5 @@ def unfinished(run: Path, division: Division) -> Iterator[int]:
     """Shards that are known to be at their unassigns, or not to have settled all of them."""
     for shard in division.shards:
         told = LeftBehind.read(shard_folder(run, shard.number) / LEFT_BEHIND)
-        if told is None or not told.complete:
+        if shard.calls[Phase.UNASSIGN] and (told is None or not told.complete):
             yield shard.number

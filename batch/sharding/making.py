@@ -75,7 +75,7 @@ def run_shard(
         _own_journal(folder, run.name, one, lease) as journal,
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
     ):
-        work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport)
+        work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
         stop = work.make(phase)
         LOGGER.info("shard ended: %s", stop.reason if stop else "all calls settled")
         return work.summed_up(phase, stop)
@@ -133,6 +133,8 @@ class _ShardRun:
     clock: Clock
     lease: Lease
     transport: httpx2.AsyncBaseTransport | None
+    began: float
+    """Moment of the wall clock."""
 
     @property
     def folder(self) -> Path:
@@ -205,12 +207,17 @@ class _ShardRun:
             a_place(self.run, self.shard.number, at_once, waiting) as place,
         ):
             share = share_of_rate(self.config, at_once, place.number - 1)
-            sending = replace(self.config.sending, share=share, verify=False)
+            sending = replace(self.config.sending, share=share, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
             job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, place.pacer_file)
             stop = send(job, Target(sending.base_url, config.api_key or Secret(""), self.transport))
             self.lease.confirm()
             return stop
+
+    def _time_left(self) -> float | None:
+        """Seconds to the deadline, for both phases and what is between them."""
+        deadline = self.config.sending.deadline
+        return None if deadline is None else max(0.0, self.began + deadline - self.clock.wall())
 
     def _calls(self, phase: Phase) -> ShardCalls:
         return ShardCalls(self.folder / CALLS, phase)

@@ -10,11 +10,9 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from batch.errors import ConfigError, LockedError, unwritable
-
-_LOOKS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +82,14 @@ def _won(descriptor: int, run: str | None) -> bool:
     What stands in the file is the word of whoever had it alone last; they share it from
     then on, or are gone.
     """
-    for _ in range(_LOOKS):
-        if _locked(descriptor, fcntl.LOCK_EX):
-            return True
+    while not _locked(descriptor, fcntl.LOCK_EX):
         if not _locked(descriptor, fcntl.LOCK_SH):
             return False
         _, _, owner, shared = _owner(descriptor)
         if shared:
             return owner == run
         # Whoever looks whether it is held has it for an instant, and shares it: that is no owner.
-    return False
+    return True
 
 
 def _locked(descriptor: int, kind: int) -> bool:
