@@ -178,13 +178,13 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
     With --shard no FILE: that part of a run is made which `plan --shards` has planned.
     """
-    from batch import app
-    from batch.screen import terminal
-
     with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
         _check_shard(config)
         _warn_of_airflow(config)
+        from batch import app
+        from batch.screen import terminal
+
         make: Any = app.run if config.shard is None else app.run_shard
         show: Any = terminal.show_end if config.shard is None else terminal.show_shard
         summary = make(config, face=terminal.TerminalFace(config.talk))
