@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants bench pictures airflow clean
+.PHONY: setup check format lint types test search slow mutants bench pictures airflow airflow-celery clean
 
 setup: .venv/ready
 
@@ -61,13 +61,22 @@ pictures:
 AIRFLOW ?= 3.3
 
 airflow: .venv-airflow-$(AIRFLOW)/ready
-	.venv-airflow-$(AIRFLOW)/bin/pytest -m airflow tests/under_airflow
+	.venv-airflow-$(AIRFLOW)/bin/pytest -m 'airflow and not celery' tests/under_airflow
+
+# Shards on two Celery workers, one of which is killed: some minutes; needs redis-server and PostgreSQL.
+airflow-celery: .venv-airflow-$(AIRFLOW)/celery
+	.venv-airflow-$(AIRFLOW)/bin/pytest -m celery -s tests/under_airflow
+
+.venv-airflow-$(AIRFLOW)/celery: .venv-airflow-$(AIRFLOW)/ready
+	.venv-airflow-$(AIRFLOW)/bin/pip install --quiet -c constraints-airflow-$(AIRFLOW).txt $(AIRFLOW_CELERY)
+	touch $@
 
 .venv-airflow-$(AIRFLOW)/ready: pyproject.toml constraints-airflow-$(AIRFLOW).txt
 	python3 -m venv .venv-airflow-$(AIRFLOW)
 	.venv-airflow-$(AIRFLOW)/bin/pip install --quiet -c constraints-airflow-$(AIRFLOW).txt -e '.[airflow]' $(AIRFLOW_TESTS)
 	touch $@
 
+AIRFLOW_CELERY = apache-airflow-providers-celery asyncpg psycopg2-binary redis
 AIRFLOW_TESTS = pytest hypothesis respx openpyxl apache-airflow-providers-openlineage
 
 clean:

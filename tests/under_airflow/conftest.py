@@ -26,6 +26,8 @@ KEY = "key-of-the-airflow-tests-0123456789"
 INSTALLED = importlib.util.find_spec("airflow") is not None
 
 collect_ignore_glob = [] if INSTALLED else ["test_*.py"]
+if importlib.util.find_spec("celery") is None:
+    collect_ignore_glob.append("test_celery.py")
 
 
 def variables(home: Path) -> dict[str, str]:
@@ -81,6 +83,23 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
     """The stand-in API, and the connection that leads there."""
     with FaultyServer(api_key=KEY) as opened:
         monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", connection(opened))
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[FaultyServer]:
+    """The stand-in API that the running Airflow's connection leads to."""
+    with FaultyServer(api_key=KEY) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer) -> Iterator[Any]:
+    """A running Airflow with a LocalExecutor."""
+    from tests.under_airflow.live import LOCAL, running
+
+    told = {**LOCAL, "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api)}
+    with running(tmp_path_factory.mktemp("airflow"), told) as opened:
         yield opened
 
 

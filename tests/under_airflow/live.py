@@ -97,8 +97,11 @@ class Run:
 
     def task(self, task_id: str, index: int = -1) -> dict[str, Any]:
         """A task instance, as the API tells of it."""
-        found = self.airflow.ask("GET", f"{self.path}/taskInstances")["task_instances"]
-        return next(one for one in found if (one["task_id"], one["map_index"]) == (task_id, index))
+        return next(one for one in self.tasks() if (one["task_id"], one["map_index"]) == (task_id, index))
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All its task instances."""
+        return self.airflow.ask("GET", f"{self.path}/taskInstances?limit=100")["task_instances"]
 
     def xcom(self, task_id: str, key: str = "return_value", index: int = -1) -> Any:
         """A value that a task left; None if it left none."""
@@ -107,10 +110,11 @@ class Run:
         value = told and told["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
 
-    def clear(self, task_id: str) -> None:
-        """Have a task run again."""
-        body = {"dry_run": False, "task_ids": [task_id], "dag_run_id": self.run_id, "only_failed": False}
+    def clear(self, *task_ids: str) -> None:
+        """Have tasks run again."""
+        body = {"dry_run": False, "task_ids": [*task_ids], "dag_run_id": self.run_id, "only_failed": False}
         assert self.airflow.ask("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
+        until(lambda: self.airflow.ask("GET", self.path)["state"] in ("queued", "running"))
 
     def fail(self, task_id: str) -> None:
         """Mark a running task as failed, as a person would."""
@@ -124,6 +128,25 @@ def until(what: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.25)
     return answer
+
+
+def owner_of(lock: Path) -> int:
+    """The process that holds a lock."""
+    return int(json.loads(lock.read_text())[0])
+
+
+def parent_of(pid: int) -> int:
+    """The process that started another: of a task, its supervisor."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid")))
+
+
+def ended(pid: int) -> bool:
+    """Is a process gone, or only not yet buried?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def free_port() -> int:

@@ -92,7 +92,7 @@ def test_a_shard_that_fails_for_good_has_its_devices_held_and_all_others_done(
         (action, device): outcome
         for device, action, outcome in reconciled(summary["folder"], "deviceIdentifier", "action", "outcome")
     }
-    assert outcomes["unassign", "SN-3"] == "notSent"
+    assert outcomes["unassign", "x-SN-3"] == "notSent"
     assert all(
         outcome == ("held" if outcomes["unassign", device] == "notSent" else "assigned")
         for (action, device), outcome in outcomes.items()

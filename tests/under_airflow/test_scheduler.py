@@ -1,6 +1,6 @@
 """The operator under a real scheduler, with tasks in processes of their own, which are killed.
 
-One Airflow for all tests here: dag-processor, scheduler, triggerer and api-server with a LocalExecutor,
+One Airflow for all such tests: dag-processor, scheduler, triggerer and api-server with a LocalExecutor,
 on ports and in a home of its own.
 """
 
@@ -8,7 +8,6 @@ import csv
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,11 @@ import pytest
 from batch.storage.runs import LOCK
 from tests.faulty import FaultyServer
 from tests.scripted import Says
-from tests.under_airflow.conftest import KEY, connection
-from tests.under_airflow.live import LOCAL, Airflow, running, until
+from tests.under_airflow.conftest import KEY
+from tests.under_airflow.live import Airflow, ended, owner_of, parent_of, until
 from tests.under_airflow.test_operator import write
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[FaultyServer]:
-    with FaultyServer(api_key=KEY) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer) -> Iterator[Airflow]:
-    told = {**LOCAL, "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api)}
-    with running(tmp_path_factory.mktemp("airflow"), told) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -48,13 +34,7 @@ def owner_when(places: dict[str, str], api: FaultyServer, calls: int) -> int:
     """The process that holds the run, once so many calls have arrived."""
     until(lambda: len(api.seen) >= calls)
     (lock,) = Path(places["reports_dir"]).glob(f"*/{LOCK}")
-    pid, _, _ = json.loads(lock.read_text())
-    return int(pid)
-
-
-def parent_of(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid")))
+    return owner_of(lock)
 
 
 def devices_sent(api: FaultyServer) -> list[str]:
@@ -83,7 +63,7 @@ def test_a_task_whose_supervisor_is_killed_stops_and_another_goes_on(
     run = airflow.trigger("slow", **places)
     owner = owner_when(places, api, 10)
     os.kill(parent_of(owner), signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{owner}").exists() or "Z" in Path(f"/proc/{owner}/stat").read_text().split()[2])
+    until(lambda: ended(owner))
     sent = len(api.seen)
     assert sent < 40  # it did not go on behind Airflow's back
     assert (run.end(), run.task("send")["try_number"]) == ("success", 2)

@@ -1,21 +1,24 @@
 """A world of devices on their way from one customer to another, and a watch over who owns them."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import HEADER
 from tests.faulty import Arrived, Fault, FaultyServer
 
 Row = tuple[str, str, str]
+IN_FLIGHT = 8
+"""Calls that one process has under way at most."""
 
 
-def transfers(number: int) -> list[Row]:
-    """So many devices that change hands, and as many new ones: a call for each row."""
-    taken = [(f"old{at}@x.com", f"SN-{at}", "unassign") for at in range(number)]
-    given = [(f"new{at}@x.com", f"SN-{at}", "assign") for at in range(number)]
-    more = [(f"other{at}@x.com", f"MORE-{at}", "assign") for at in range(number)]
+def transfers(number: int, world: str = "x") -> list[Row]:
+    """So many devices that change hands, and as many new ones: a call for each row. Each world has its own."""
+    taken = [(f"old{at}@{world}.com", f"{world}-SN-{at}", "unassign") for at in range(number)]
+    given = [(f"new{at}@{world}.com", f"{world}-SN-{at}", "assign") for at in range(number)]
+    more = [(f"other{at}@{world}.com", f"{world}-MORE-{at}", "assign") for at in range(number)]
     return given + taken + more
 
 
@@ -39,13 +42,14 @@ class Watch:
     """Sees every request before it is carried out, and remembers devices that would come to have two owners."""
 
     server: FaultyServer
+    rows: Sequence[Row]
     then: Callable[[Arrived], Fault] = lambda _: None
     doubled: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def over(cls, server: FaultyServer, rows: Sequence[Row]) -> "Watch":
         """A watch over a server on which whoever unassigns a device has it, and nobody else has any."""
-        watch = cls(server)
+        watch = cls(server, rows)
         for customer, device, action in rows:
             if action == "unassign":
                 server.fleet.assign(customer, [device], create=True)
@@ -69,3 +73,24 @@ class Watch:
         """The most requests that arrived in any window so long."""
         at = [seen.at for seen in self.server.seen]
         return max(sum(start <= one < start + seconds for one in at) for start in at)
+
+    @property
+    def twice(self) -> int:
+        """How many requests repeat an earlier one."""
+        return len(self.sent) - len({*self.sent})
+
+    def all_done(self, summary: Mapping[str, Any], rate: int) -> None:
+        """Every row is done and said to be; what was in flight at a kill at most twice; rate and order are kept."""
+        assert {*self.sent} == {(action, device) for _, device, action in self.rows}
+        assert self.twice <= IN_FLIGHT
+        assert self.most_in(1.0) <= rate
+        assert self.doubled == []
+        given = ((customer, device) for customer, device, action in self.rows if action == "assign")
+        assert all(self.server.fleet.owners(device) == {customer} for customer, device in given)
+        told = reconciled(
+            summary["folder"], "customerEmail", "deviceIdentifier", "action", "outcome", "unclearAttempts"
+        )
+        assert [row[:3] for row in told] == self.rows
+        expected = {"assign": "assigned", "unassign": "unassigned"}
+        assert [row for row in told if row[3] != expected[row[2]] and row[4] == "0"] == []
+        assert summary["attention"] == 0

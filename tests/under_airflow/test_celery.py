@@ -1,0 +1,149 @@
+# ruff: noqa: T201 - the figures are what it is run for
+"""A run spread over Celery's workers, one of which is lost for good while it works: `make airflow-celery`.
+
+Redis, PostgreSQL, scheduler, dag-processor, api-server and two workers, all of the tests' own.
+"""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from batch.storage.runs import LOCK
+from tests.faulty import FaultyServer
+from tests.redis_server import PROGRAM, RedisServer
+from tests.under_airflow.conftest import connection
+from tests.under_airflow.live import Airflow, free_port, parent_of, running, until
+from tests.under_airflow.world import Watch, transfers, write
+
+POSTGRES = [*Path("/usr/lib/postgresql").glob("*/bin")]
+pytestmark = [
+    pytest.mark.celery,
+    pytest.mark.skipif(not (PROGRAM and POSTGRES), reason="redis-server and PostgreSQL are not installed"),
+]
+ROWS = transfers(40, "celery")
+RATE = 8
+PARTS = ("api-server", "scheduler", "dag-processor")
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL with a database for Airflow; gives where it is."""
+    programs = max(POSTGRES)
+    user = "postgres" if os.getuid() == 0 else None  # it refuses to work for root
+    folder, port = Path(tempfile.mkdtemp(prefix="airflow-postgres-")), free_port()
+    if user is not None:
+        shutil.chown(folder, pwd.getpwnam(user).pw_uid)
+    made = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", "airflow", "--auth=trust", "--no-sync"]
+    subprocess.run(made, user=user, check=True, capture_output=True, cwd=folder)
+    told = ["-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    server = subprocess.Popen(
+        [str(programs / "postgres"), "-D", str(folder / "data"), *told],
+        user=user,
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        create = [str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "airflow", "airflow"]
+        until(lambda: subprocess.run(create, check=False, capture_output=True).returncode == 0)
+        yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/airflow"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer) -> Iterator[Airflow]:
+    """Airflow with a CeleryExecutor, and nobody at work yet."""
+    redis = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        with postgres() as database:
+            told = {
+                "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+                "AIRFLOW__CELERY__BROKER_URL": redis.url,
+                "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
+                "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api),
+            }
+            with running(tmp_path_factory.mktemp("airflow"), told, PARTS) as opened:
+                yield opened
+    finally:
+        redis.stop()
+
+
+def worker(cluster: Airflow, name: str) -> "subprocess.Popen[bytes]":
+    """A worker that takes two tasks at a time."""
+    pid = str(cluster.home / f"{name}.pid")
+    return cluster.start("celery", "worker", "-c", "2", "-H", f"{name}@%h", "--pid", pid, "--skip-serve-logs")
+
+
+def makers(reports: Path) -> dict[int, int]:
+    """The processes that hold a shard, by its number."""
+    found = {}
+    for lock in reports.glob(f"*/shards/*/{LOCK}"):
+        with suppress(ValueError, OSError):
+            found[int(lock.parent.name)] = int(json.loads(lock.read_text())[0])
+    return found
+
+
+def works_for(pid: int, chief: int) -> bool:
+    """Is a process a descendant of another?"""
+    with suppress(OSError):
+        while pid > 1:
+            if pid == chief:
+                return True
+            pid = parent_of(pid)
+    return False
+
+
+def test_a_run_one_of_whose_workers_is_lost_for_good_is_finished_by_the_other(
+    cluster: Airflow, api: FaultyServer, tmp_path: Path
+) -> None:
+    watch, reports = Watch.over(api, ROWS), tmp_path / "reports"
+    lost, left = worker(cluster, "one"), worker(cluster, "two")
+    began = time.monotonic()
+    run = cluster.trigger("sharded_slow", file=write(tmp_path / "rows.csv", ROWS), reports_dir=str(reports))
+    until(lambda: len(watch.sent) >= 10)
+    its = {shard for shard, pid in makers(reports).items() if works_for(pid, lost.pid)}
+    assert 0 < len(its) < 4, "each of the workers has some of the shards"
+    os.killpg(lost.pid, signal.SIGKILL)
+    at, sent = time.monotonic() - began, len(watch.sent)
+    assert run.end() == "success"
+    took = time.monotonic() - began
+    watch.all_done(run.xcom("shards.reconcile"), RATE)
+    tried = Counter(one["try_number"] for one in run.tasks())
+    hosts = Counter(one["hostname"] for one in run.tasks())
+    assert left.poll() is None
+    print(f"\n{len(ROWS)} rows in 4 shards, {RATE}/s: a worker with shards {sorted(its)} was killed after {at:.0f} s")
+    print(f"by then {sent} calls had arrived")
+    print(f"all done after {took:.0f} s in {len(watch.sent)} calls, {watch.twice} of them repeated")
+    print(f"at most {watch.most_in(1.0)} in any second; tries {dict(tried)}, hosts {dict(hosts)}")
+
+
+def test_a_run_on_two_workers_without_any_trouble(cluster: Airflow, api: FaultyServer, tmp_path: Path) -> None:
+    rows = transfers(40, "calm")
+    watch = Watch.over(api, rows)
+    worker(cluster, "three")
+    began = time.monotonic()
+    run = cluster.trigger(
+        "sharded_slow", file=write(tmp_path / "rows.csv", rows), reports_dir=str(tmp_path / "reports")
+    )
+    assert run.end() == "success"
+    watch.all_done(run.xcom("shards.reconcile"), RATE)
+    assert watch.twice == 0
+    at = [seen.at for seen in api.seen]
+    print(
+        f"\n{len(rows)} rows in 4 shards at {RATE}/s: {time.monotonic() - began:.0f} s, of which {at[-1] - at[0]:.0f} s"
+        f" between the first and the last call; at most {watch.most_in(1.0)} in any second"
+    )
