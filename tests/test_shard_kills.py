@@ -6,9 +6,11 @@ kills somebody reports now and then, which must balance too. TELEMETRON_KILLS sa
     TELEMETRON_KILLS=300 python -m pytest -m slow -s tests/test_shard_kills.py
 """
 
+import csv
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.crashing import KILLED, Forge, Place, Server
+from tests.simulate import most_in_a_window
 from tests.test_kills import ATTENTION, DONE, OPTIONS, Figures, Trial, World, faulty
 
 pytestmark = pytest.mark.slow
@@ -126,3 +129,38 @@ def test_shards_killed_at_random_lose_no_row_and_make_no_claim_wrong(tmp_path: P
             trial.judge(total)
     sys.stdout.write(f"\n{total}; {time.monotonic() - began:.0f} s\n")
     assert total.wrong == []
+
+
+def test_shards_on_hosts_whose_locks_do_not_meet_share_folder_and_rate(tmp_path: Path) -> None:
+    rate, hosts = 20, ("red", "green", "blue")
+    rows = [(action, f"user{at % 30}@x.com", f"SN-{at:03}") for at in range(90) for action in ("unassign", "assign")]
+    lines = ["customerEmail,deviceIdentifier,action", *(f"{row[1]},{row[2]},{row[0]}" for row in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    where = ["--reports-dir", str(tmp_path / "reports"), "--run-id", "r"]
+    environment = {**os.environ, "TELEMETRON_API_KEY": "key", "XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def start(host: str, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.elsewhere", host, *words, "-v"]
+        return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    with Server() as server:
+        for _, customer, device in rows[::2]:
+            server.fleet.assign(customer, [device], create=True)
+        divided = ["--shards", "3", "--shards-at-once", "2", "--rate", f"{rate}/s", "--chunk-size", "2"]
+        words = ["plan", str(tmp_path / "rows.csv"), "--base-url", server.base_url, *where, *divided]
+        programs = [start("red", *words)]
+        programs[0].communicate()
+        programs += [
+            start(host, "run", *where, "--shard", str(shard), "--wait", "2m") for shard, host in enumerate(hosts, 1)
+        ]
+        said = [program.communicate()[1] for program in programs]
+        assert [program.returncode for program in programs] == [DONE] * 4, said
+        reporting = start("blue", "report", str(tmp_path / "reports" / "r"))
+        told = reporting.communicate()
+        assert reporting.returncode == DONE, told
+        times = sorted(one.seen.at for one in server.heard)
+    assert len({one.seen.headers["user-agent"] for one in server.heard}) == len(hosts)
+    window = most_in_a_window(times, 1.0)
+    sys.stdout.write(f"\n{len(times)} calls from three hosts in {times[-1] - times[0]:.1f} s, {window} in a second\n")
+    with (tmp_path / "reports" / "r" / "reconciliation.csv").open(newline="") as file:
+        assert {row["outcome"] for row in csv.DictReader(file)} == {"assigned", "unassigned"}

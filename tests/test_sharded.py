@@ -451,6 +451,12 @@ def test_auto_is_fine_for_one_at_a_time(desk: Desk) -> None:
     assert Shards(desk, handed_on(3), 4, rate="auto", shards_at_once="1").plan.division.at_once == 1
 
 
+def test_a_limit_that_is_shared_elsewhere_need_not_be_divided(desk: Desk) -> None:
+    many = Shards(desk, handed_on(3), 4, rate="auto", limit_url="redis://:secret@localhost:1/0")
+    with pytest.raises(ConfigError, match="set TELEMETRON_LIMIT_URL"):
+        many.run(1)
+
+
 def test_a_run_in_shards_is_not_made_whole(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
     with pytest.raises(JournalError, match="is made in shards; say which with --shard"):
