@@ -580,7 +580,7 @@ def test_the_list_of_runs_tells_how_far_a_run_in_shards_is(tmp_path: Path) -> No
         [one] = list_runs(reports)
         return one.state, one.next_step.replace(str(reports), "reports")
 
-    assert line() == ("planned", "telemetron-batch run --run-id r1 --shard N")
+    assert line() == ("planned", "telemetron-batch run --run-id r1 --shard N --reports-dir reports")
     many.run_all(UNASSIGN)
     assert line() == ("in shards", "telemetron-batch report reports/r1")
     lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK, ME, "it")

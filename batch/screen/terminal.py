@@ -22,7 +22,7 @@ from batch.sending.progress import View, duration
 from batch.sending.sender import Face
 from batch.sharding.division import ShardedPlan
 from batch.sharding.making import ShardSummary
-from batch.storage.runs import RunLine
+from batch.storage.runs import RunLine, shard_command
 
 _MEANS: Final = {
     Outcome.ASSIGNED: "now with the customer",
@@ -162,7 +162,7 @@ def show_sharded(planned: ShardedPlan, talk: Talk) -> None:
         shards.add_row(str(shard.number), *calls, f"{shard.devices:,}")
     console.print(shards)
     console.tell("Run each where you like, then report:")
-    console.tell(f"  telemetron-batch run --run-id {planned.run_id} --shard N")
+    console.tell(f"  {shard_command(planned.folder)}")
 
 
 def show_shard(summary: ShardSummary, talk: Talk) -> None:

@@ -22,7 +22,7 @@ from batch.sharding.barrier import LEFT_BEHIND, read_off
 from batch.sharding.division import Division, listed, lock_of_shard
 from batch.starting import plan_of
 from batch.storage.journal import Journal
-from batch.storage.runs import JOURNAL
+from batch.storage.runs import JOURNAL, shard_command
 
 _WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED)
 _NOT_BEGUN: Final = Stop(ExitCode.STOPPED, "it has not begun", "")
@@ -74,7 +74,7 @@ class _Shards:
         worst = min(numbers, key=lambda number: (_WORST_FIRST.index(stops[number].exit_code), number))
         later = [stop.resume_at for stop in stops.values() if stop.resume_at is not None]
         others = f"{listed(numbers)} not made all their calls; " if len(numbers) > 1 else ""
-        advice = f"run them again (telemetron-batch run --run-id {self.run.name} --shard N), then report again"
+        advice = f"run them again ({shard_command(self.run)}), then report again"
         reason = f"{others}shard {worst}: {stops[worst].reason}"
         return Stop(stops[worst].exit_code, reason, advice, max(later, default=None))
 

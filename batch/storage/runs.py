@@ -83,7 +83,7 @@ def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
     if any(is_in_use(shard / LOCK) for shard in begun):
         return _from(folder, fields, "running", "wait for its shards")
     if not begun:
-        return _from(folder, fields, "planned", f"{_PROGRAM} run --run-id {folder.name} --shard N")
+        return _from(folder, fields, "planned", shard_command(folder))
     return _from(folder, fields, "in shards", _command("report", folder))
 
 
@@ -97,6 +97,12 @@ def _ended(folder: Path, fields: Mapping[str, Any], *, in_shards: bool) -> RunLi
 def _resume(folder: Path) -> str:
     """The command that goes on with the run."""
     return _command("resume", folder)
+
+
+def shard_command(folder: Path) -> str:
+    """The command that makes a shard, N, of the run."""
+    where = "" if folder.parent == Path("reports") else f" --reports-dir {quote(str(folder.parent))}"
+    return f"{_PROGRAM} run --run-id {folder.name} --shard N{where}"
 
 
 def _command(name: str, folder: Path) -> str:
