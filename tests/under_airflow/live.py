@@ -30,22 +30,23 @@ class Airflow:
     token: str = ""
     parts: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
         """Start a component, in a group of its own so that all of it can be ended."""
+        environ = {**self.environ, **variables}
         command = [str(Path(sys.executable).with_name("airflow")), *arguments]
         with (self.home / f"{'-'.join(arguments[:1])}-{len(self.parts)}.log").open("wb") as log:
-            part = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, start_new_session=True)
+            part = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
         self.parts.append(part)
         return part
 
-    def end(self) -> None:
-        """End all components: asked to first, then made to."""
-        for part in self.parts:
+    def end(self, *parts: "subprocess.Popen[bytes]") -> None:
+        """End components: asked to first, then made to."""
+        for part in parts:
             _send(part, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            for part in self.parts:
+            for part in parts:
                 part.wait(12)
-        for part in self.parts:
+        for part in parts:
             _send(part, signal.SIGKILL)
             part.wait()
 
@@ -174,7 +175,7 @@ def running(home: Path, told: Mapping[str, str], parts: Sequence[str] = PARTS) -
         opened.token = until(lambda: opened.ask("GET", "/auth/token"))["access_token"]
         yield opened
     finally:
-        opened.end()
+        opened.end(*opened.parts)
 
 
 def _at(port: int) -> dict[str, str]:

@@ -13,8 +13,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from batch.storage.runs import LOCK
 from tests.faulty import FaultyServer
 from tests.redis_server import PROGRAM, RedisServer
 from tests.under_airflow.conftest import connection
-from tests.under_airflow.live import Airflow, free_port, parent_of, running, until
+from tests.under_airflow.live import Airflow, Run, free_port, parent_of, running, until
 from tests.under_airflow.world import Watch, transfers, write
 
 POSTGRES = [*Path("/usr/lib/postgresql").glob("*/bin")]
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 ROWS = transfers(40, "celery")
 RATE = 8
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 PARTS = ("api-server", "scheduler", "dag-processor")
 
 
@@ -64,28 +66,40 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer) -> Iterator[Airflow]:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer, redis: RedisServer) -> Iterator[Airflow]:
     """Airflow with a CeleryExecutor, and nobody at work yet."""
-    redis = RedisServer(tmp_path_factory.mktemp("redis"))
-    try:
-        with postgres() as database:
-            told = {
-                "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
-                "AIRFLOW__CELERY__BROKER_URL": redis.url,
-                "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
-                "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api),
-            }
-            with running(tmp_path_factory.mktemp("airflow"), told, PARTS) as opened:
-                yield opened
-    finally:
-        redis.stop()
+    with postgres() as database:
+        told = {
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+            "AIRFLOW__CELERY__BROKER_URL": redis.url,
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
+            "AIRFLOW_CONN_TELEMETRON_DEFAULT": connection(api),
+        }
+        with running(tmp_path_factory.mktemp("airflow"), told, PARTS) as opened:
+            yield opened
 
 
-def worker(cluster: Airflow, name: str) -> "subprocess.Popen[bytes]":
-    """A worker that takes two tasks at a time."""
-    pid = str(cluster.home / f"{name}.pid")
-    return cluster.start("celery", "worker", "-c", "2", "-H", f"{name}@%h", "--pid", pid, "--skip-serve-logs")
+@pytest.fixture
+def worker(cluster: Airflow) -> Iterator[StartWorker]:
+    """Starts workers that take two tasks at a time; they end with the test."""
+    started = []
+
+    def start(name: str, **variables: str) -> "subprocess.Popen[bytes]":
+        called = f"{name}-{len(cluster.parts)}"
+        options = ["-c", "2", "-H", f"{called}@%h", "--pid", str(cluster.home / f"{called}.pid"), "--skip-serve-logs"]
+        started.append(cluster.start("celery", "worker", *options, **variables))
+        return started[-1]
+
+    yield start
+    cluster.end(*started)
 
 
 def makers(reports: Path) -> dict[int, int]:
@@ -108,10 +122,10 @@ def works_for(pid: int, chief: int) -> bool:
 
 
 def test_a_run_one_of_whose_workers_is_lost_for_good_is_finished_by_the_other(
-    cluster: Airflow, api: FaultyServer, tmp_path: Path
+    cluster: Airflow, api: FaultyServer, worker: StartWorker, tmp_path: Path
 ) -> None:
     watch, reports = Watch.over(api, ROWS), tmp_path / "reports"
-    lost, left = worker(cluster, "one"), worker(cluster, "two")
+    lost, left = worker("one"), worker("two")
     began = time.monotonic()
     run = cluster.trigger("sharded_slow", file=write(tmp_path / "rows.csv", ROWS), reports_dir=str(reports))
     until(lambda: len(watch.sent) >= 10)
@@ -131,19 +145,27 @@ def test_a_run_one_of_whose_workers_is_lost_for_good_is_finished_by_the_other(
     print(f"at most {watch.most_in(1.0)} in any second; tries {dict(tried)}, hosts {dict(hosts)}")
 
 
-def test_a_run_on_two_workers_without_any_trouble(cluster: Airflow, api: FaultyServer, tmp_path: Path) -> None:
-    rows = transfers(40, "calm")
-    watch = Watch.over(api, rows)
-    worker(cluster, "three")
-    began = time.monotonic()
+@pytest.mark.parametrize("shared", [False, True], ids=["fixed shares", "one limit in Redis"])
+def test_a_run_on_two_workers_without_any_trouble(
+    cluster: Airflow, api: FaultyServer, worker: StartWorker, tmp_path: Path, redis: RedisServer, shared: bool
+) -> None:
+    watch = Watch.over(api, transfers(40, "shared" if shared else "fixed"))
+    for name in ("one", "two"):
+        worker(name, TELEMETRON_LIMIT_URL=redis.url if shared else "")
     run = cluster.trigger(
-        "sharded_slow", file=write(tmp_path / "rows.csv", rows), reports_dir=str(tmp_path / "reports")
+        "sharded_slow", file=write(tmp_path / "rows.csv", watch.rows), reports_dir=str(tmp_path / "r")
     )
     assert run.end() == "success"
     watch.all_done(run.xcom("shards.reconcile"), RATE)
     assert watch.twice == 0
-    at = [seen.at for seen in api.seen]
-    print(
-        f"\n{len(rows)} rows in 4 shards at {RATE}/s: {time.monotonic() - began:.0f} s, of which {at[-1] - at[0]:.0f} s"
-        f" between the first and the last call; at most {watch.most_in(1.0)} in any second"
-    )
+    told(watch, run)
+
+
+def told(watch: Watch, run: Run) -> None:
+    """Print how long it took, and what of that was spent with calls."""
+    ran = run.airflow.ask("GET", run.path)
+    took = datetime.fromisoformat(ran["end_date"]) - datetime.fromisoformat(ran["start_date"])
+    at = {action: [seen.at for seen in watch.server.seen if seen.action == action] for action in ("unassign", "assign")}
+    spans = ", ".join(f"{action} {len(times)} calls in {times[-1] - times[0]:.1f} s" for action, times in at.items())
+    print(f"\n{len(watch.rows)} rows in 4 shards at {RATE}/s: {took.total_seconds():.0f} s; {spans}")
+    print(f"at most {watch.most_in(1.0)} in any second")

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 
 from batch import app
 from batch.airflow_provider.groups import telemetron_task_group
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.place import file_system
-from batch.airflow_provider.shards import TelemetronShardOperator
+from batch.airflow_provider.shards import (
+    TelemetronPlanOperator,
+    TelemetronReconcileOperator,
+    TelemetronShardOperator,
+)
 from tests.faulty import FaultyServer
 from tests.scripted import Says
 from tests.under_airflow.conftest import KEY, DagRun
@@ -223,3 +228,23 @@ def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
         TelemetronShardOperator(task_id="t", reports_dir="/r", shard=1, phase="both")
     with pytest.raises(ValueError, match="options: shards is an argument of its own"):
         TelemetronShardOperator(task_id="t", reports_dir="/r", shard=1, phase="assign", options={"shards": 2})
+
+
+def test_what_is_said_of_tasks_holds_for_all_and_how_many_shards_run_at_once_for_the_shards() -> None:
+    with DAG("of_a_test"):
+        group = telemetron_task_group(file="f", reports_dir="/r", shards_at_once=2, pool="telemetron", retries=3)
+    tasks = {task.task_id.rpartition(".")[2]: task for task in group.iter_tasks()}
+    assert {task.pool for task in tasks.values()} == {"telemetron"}
+    assert {name: task.retries for name, task in tasks.items() if task.retries != 3} == {"reconcile": 0}
+    assert {name for name, task in tasks.items() if task.max_active_tis_per_dagrun == 2} == {"unassign", "assign"}
+
+
+def test_lineage_names_the_input_with_the_plan_and_the_files_with_the_reconciliation() -> None:
+    pytest.importorskip("airflow.providers.openlineage")
+    place = {"reports_dir": "/out", "run_id": "r:1"}
+    plan = TelemetronPlanOperator(task_id="plan", file="/in/rows.csv", **place)
+    reconcile = TelemetronReconcileOperator(task_id="reconcile", **place)
+    told = [operator.get_openlineage_facets_on_start() for operator in (plan, reconcile)]
+    assert [[one.name for one in some.inputs] for some in told] == [["/in/rows.csv"], []]
+    assert [len(some.outputs) for some in told] == [0, 4]
+    assert told[1].outputs[0].name == "/out/r_1/reconciliation.csv"
