@@ -4,7 +4,7 @@ Keeps few of them as Python objects, and texts that come to much in files. Knows
 outcome and no rule.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -86,10 +86,10 @@ class RowTexts:
         self._windows: dict[int, pa.RecordBatch | Path] = {}
         self._seen: tuple[int, pa.RecordBatch] | None = None
 
-    def add(self, row: int, text: str) -> None:
-        """Say the text of a row."""
-        self._rows.append(row)
-        self._texts.append(text)
+    def add(self, rows: Sequence[int], texts: Sequence[str]) -> None:
+        """Say the texts of some rows."""
+        self._rows += rows
+        self._texts += texts
         if len(self._rows) >= _CHUNK:
             self._store()
 

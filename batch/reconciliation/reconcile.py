@@ -5,7 +5,8 @@ function of what this module makes of its journal.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,10 @@ from batch.storage.scratch import forget
 
 _OPEN: Final = -1
 _WINDOW: Final = 1 << 20
+_CHUNK: Final = 1 << 16
+"""Rows that are settled together."""
+_CODES: Final = {outcome: outcome.code for outcome in OUTCOMES}
+_CREATED: Final[dict[bool | None, int]] = {None: 0, False: 1, True: 2}
 WAS_CREATED: Final = 2
 """In `Reconciliation.created`."""
 YES: Final = 1
@@ -33,6 +38,27 @@ _WANTED: Final = np.array(
     [[outcome.wants_attention(action) for action in ACTIONS] + [True] for outcome in OUTCOMES], dtype=bool
 )
 """By outcome and action; the last column is for rows whose action is unknown, all of them invalid."""
+
+
+@dataclass(slots=True)
+class _Settled:
+    """Rows that answers settled, with what these say, until they are put down together."""
+
+    rows: list[int] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    device_ids: list[str] = field(default_factory=list)
+    created: list[bool | None] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+
+    def add(self, rows: list[int], entry: int, answer: Answer) -> None:
+        outcomes, device_ids, created, details = zip(*answer.results.values(), strict=True)
+        self.rows += rows
+        self.entries += [entry] * len(rows)
+        self.outcomes += outcomes
+        self.device_ids += device_ids
+        self.created += created
+        self.details += details
 
 
 class Books:
@@ -52,6 +78,7 @@ class Books:
         self._created = scratch.array(size, np.int8)
         self._doubts = scratch.array(size, np.int32)
         self._device_ids = RowTexts(scratch, size)
+        self._settled = _Settled()
         self._settled_twice = 0
         self._settled_devices = np.zeros(plan.calls, dtype=np.int32)
         self._created_customers: set[int] = set()
@@ -65,21 +92,28 @@ class Books:
 
     def settle(self, call: int, answer: Answer) -> None:
         """Book the results of one answer."""
-        rows = self._plan.rows_of(call)
         entry = self._answers.add(answer)
         self._settled_devices[call - 1] += len(answer.results)
         if answer.customer_was_created:
             self._created_customers.add(self._plan.customer_of(call))
-        for position, result in answer.results.items():
-            row = rows[position]
-            self._settled_twice += int(self._outcome[row] != _OPEN)
-            self._outcome[row] = result.outcome.code
-            self._answer[row] = entry
-            self._detail[row] = self._detail_code(result.detail)
-            if result.was_created is not None:
-                self._created[row] = 1 + result.was_created
-            if result.device_id:
-                self._device_ids.add(int(row), result.device_id)
+        if answer.results:
+            self._settled.add(self._plan.rows_of(call)[[*answer.results]].tolist(), entry, answer)
+            if len(self._settled.rows) >= _CHUNK:
+                self._book()
+
+    def _book(self) -> None:
+        """Put down what was settled since the last time, all rows at once."""
+        settled, self._settled = self._settled, _Settled()
+        rows = np.array(settled.rows, np.int64)
+        once = np.unique(rows)
+        self._settled_twice += len(rows) - len(once) + int((self._outcome[once] != _OPEN).sum())
+        self._outcome[rows] = [*map(_CODES.__getitem__, settled.outcomes)]
+        self._answer[rows] = settled.entries
+        codes = {detail: self._detail_code(detail) for detail in set(settled.details)}
+        self._detail[rows] = [*map(codes.__getitem__, settled.details)]
+        self._created[rows] = [*map(_CREATED.__getitem__, settled.created)]
+        told = [*map(bool, settled.device_ids)]
+        self._device_ids.add([*compress(settled.rows, told)], [*compress(settled.device_ids, told)])
 
     def close(self, doubtful: Iterable[tuple[int, Iterable[int] | None]], why: str) -> "Reconciliation":
         """Say of the rows without an answer what is true, and check that the books balance.
@@ -88,6 +122,7 @@ class Books:
         acted unheard; `why` tells why the run ended before the rest was sent. Raises
         UnbalancedError.
         """
+        self._book()
         for call, positions in doubtful:
             rows = self._plan.rows_of(call)
             self._doubts[rows if positions is None else rows[list(positions)]] += 1
@@ -249,9 +284,9 @@ class Reconciliation:
         `first` is the row number of the block's first row.
         """
         rows = slice(first, first + block.keys.num_rows)
-        entry = pa.array(self.answer[rows])
+        entry = pa.array(self.answer[rows]).dictionary_encode()  # rows of one answer stand together, mostly
         call = self.call[rows]
-        told = {name: _told(column.take(entry)) for name, column in self.answers.items()}
+        told = {name: _told(column.take(entry.dictionary)).take(entry.indices) for name, column in self.answers.items()}
         columns = {
             "outcome": _NAMES.take(pa.array(self.outcome[rows])),
             "detail": self.details_of(block, first),
@@ -311,5 +346,7 @@ def _told(values: pa.Array) -> pa.Array:
     """As texts; "" where nothing is known. Seconds since the epoch as UTC, to the millisecond."""
     if pa.types.is_floating(values.type):
         millis = pc.cast(pc.round(pc.multiply(values, 1000.0)), pa.int64())
-        values = pc.strftime(pc.cast(millis, pa.timestamp("ms", "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+        # To cast is five times as fast as `strftime`, but puts a blank between day and hour and tells no zone.
+        moments = pc.binary_replace_slice(pc.cast(pc.cast(millis, pa.timestamp("ms")), pa.string()), 10, 11, "T")
+        values = pc.binary_join_element_wise(moments, "Z", "")
     return pc.fill_null(pc.cast(values, pa.string()), "")
