@@ -3,7 +3,16 @@
 import sys
 from importlib import import_module
 
-BENCHES = ("bench_load", "bench_send", "bench_schedule", "bench_night", "bench_instead")
+BENCHES = (
+    "bench_load",
+    "bench_plan",
+    "bench_send",
+    "bench_schedule",
+    "bench_workers",
+    "bench_night",
+    "bench_reconcile",
+    "bench_instead",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:
