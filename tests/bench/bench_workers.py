@@ -44,7 +44,8 @@ def play(folder: Path, path: Path, workers: int) -> tuple[int, float]:
     server = ScriptedServer()
     server.latency = LATENCY
     server.fleet.assign("stock@x.com", [f"SN-{n:06}" for n in range(ROWS)], create=True)
-    where = {"base_url": BASE_URL, "reports_dir": str(folder), "run_id": f"on{workers}", "chunk_size": "20", "again": True}
+    where = {"base_url": BASE_URL, "reports_dir": str(folder), "run_id": f"on{workers}"}
+    where |= {"chunk_size": "20", "again": True}
     rate = f"{CALLS_A_SECOND * workers}/s"
     config = resolve([str(path)], {**where, "rate": rate, "shards": str(workers)}, {"TELEMETRON_API_KEY": KEY})
     planned, seconds = app.plan_shards(config, clock=FakeClock()), 0.0
