@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants bench pictures airflow airflow-celery clean
+.PHONY: setup check format lint types test search slow mutants bench remote pictures airflow airflow-celery clean
 
 setup: .venv/ready
 
@@ -33,6 +33,11 @@ search:
 # Real sockets, real time, killed processes: some minutes.
 slow:
 	$(BIN)/pytest -m slow -s
+
+# Object stores, with `moto` in the part of S3.
+remote:
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[remote,remote-tests]'
+	$(BIN)/pytest -m "slow or not slow" -s tests/test_remote.py
 
 # What the tests of the pure middle would not notice, an hour or so. `mutmut run 'batch.planning.plan.*'` goes on with a part.
 mutants:

@@ -25,6 +25,7 @@ from batch.options import BY_KEY
 from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
+from batch.publishing import is_published, published
 from batch.rate import Rate
 from batch.reconciliation.outputs import Summary, close_books, write_files
 from batch.sending.check import check_api
@@ -86,9 +87,10 @@ def run(
         # Looked at before any lock is taken and without a key: a finished run is not touched at all.
         with opened(folder) as journal:
             finished = _finished(config, folder, journal)
+            nothing_left = finished is not None and is_published(config.publish, folder, journal)
         if finished is not None:
             sweep(folder / LOCK, Waiting.of(config, clock, face).owner)
-            return finished
+            return finished if nothing_left else _published_late(config, finished, clock, face)
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
     reach_limit(config, clock)
@@ -100,7 +102,7 @@ def run(
         with opened(folder, lease) as journal:
             finished = _finished(config, folder, journal)
             if finished is not None:
-                return finished
+                return published(config.publish, journal, finished)
             with logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure):
                 plan = plan or plan_of(journal, scratch)
                 return _carry_out(Job(config, plan, journal, face, clock, lease), plan, transport)
@@ -169,7 +171,7 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
         told = replace(told, xlsx=told.xlsx or xlsx)
         stop = stop_of(journal)
         books = close_books(journal, plan_of(journal, scratch), stop)
-        return write_files(folder, journal, books, ended_as(told, stop))
+        return published(told.publish, journal, write_files(folder, journal, books, ended_as(told, stop)))
 
 
 def _put_down(folder: Path, name: str) -> Any:
@@ -244,7 +246,16 @@ def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | No
         raise JournalError(f"run {folder.name} is made in shards", "say which with --shard, or report the run")
     check_same(config, journal, folder)
     fields = journal.meta("summary")
-    return Summary(folder, fields) if fields is not None and fields["state"] == "finished" else None
+    if fields is None or fields["state"] != "finished":
+        return None
+    return Summary(folder, {**fields, "published": journal.meta("published")})
+
+
+def _published_late(config: RunConfig, finished: Summary, clock: Clock, face: Face) -> Summary:
+    """What the end of a finished run could not do."""
+    folder = finished.folder
+    with owning(lock_of_run(folder), Waiting.of(config, clock, face)) as lease, opened(folder, lease) as journal:
+        return published(config.publish, journal, finished)
 
 
 def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Summary:

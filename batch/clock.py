@@ -5,7 +5,6 @@ a loop of its own turns hours into milliseconds.
 """
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Coroutine
@@ -93,8 +92,3 @@ def iso(wall: float | None) -> str:
     if wall is None:
         return ""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def file_age(path: str | os.PathLike[str], clock: Clock) -> float:
-    """Seconds since a file was last written."""
-    return clock.wall() - os.stat(path).st_mtime  # noqa: PTH116 - also for a path in text

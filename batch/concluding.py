@@ -7,17 +7,18 @@ from batch.config import RunConfig
 from batch.model import ExitCode, Stop
 from batch.planning.plan import Plan
 from batch.planning.since import Standing, packed, standing
+from batch.publishing import published
 from batch.reconciliation.outputs import Ended, Summary, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
 from batch.storage.journal import Journal
 
 
 def concluded(config: RunConfig, plan: Plan, journal: Journal, stop: Stop | None) -> Summary:
-    """Close the books, write the files, and put into the journal what it all came to."""
+    """Close the books, write the files, put into the journal what it all came to, and publish."""
     books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, ended_as(config, stop))
     journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
-    return summary
+    return published(config.publish, journal, summary)
 
 
 def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:

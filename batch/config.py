@@ -18,6 +18,7 @@ from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
 from batch.options import BY_KEY, OPTIONS, Option, Share, struck_out
 from batch.rate import Rate
+from batch.urls import checked, is_url, without_scheme, without_secrets
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
 KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
@@ -94,6 +95,8 @@ class RunConfig:
     """Seconds after which a run under `since_last` leaves nothing out again."""
     raw_csv: bool = False
     xlsx: bool = False
+    publish: str | None = None
+    """Where a folder with the run's files is copied to: a folder or a URL."""
     tolerate: tuple[Outcome, ...] = ()
     shards: int | None = None
     """The number of shards into which the run is to be divided; None: it is not."""
@@ -166,12 +169,23 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
             told[option.key] = _as_told(option, texts, values[option.key])
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
+    problems.found += _unusable(files)
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
         values["api_key_file"] = None  # the environment beats the profile
     name = flags.get("profile") or environ.get("TELEMETRON_PROFILE") or None
     return replace(_config(files, values, environ, told), profile=name)
+
+
+def _unusable(files: Sequence[str]) -> Iterator[str]:
+    """What is wrong with input files of which the name alone tells it."""
+    for file in files:
+        if is_url(without_scheme(file)):
+            try:
+                checked(file)
+            except ValueError as exc:
+                yield f"{without_secrets(file)}: {exc}"
 
 
 def _as_told(option: Option, texts: Sequence[str], value: Any) -> Any:
@@ -206,6 +220,7 @@ def _config(
         full_every=values["full_every"],
         raw_csv=values["raw_csv"],
         xlsx=values["xlsx"],
+        publish=values["publish"],
         tolerate=values["tolerate"],
         **{name: values[name] for name in _SHARDS},
         told=told,

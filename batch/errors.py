@@ -6,6 +6,7 @@
     ├── BrakeError                    2    whoever set the brake: look at the plan first
     ├── JournalError                  2    whoever keeps the reports folder
     ├── DiskError                     3    whoever keeps the disk; then the same command again
+    ├── PublishError                  3    whoever keeps the place; then the same command again
     ├── LockedError                   6    nobody: another process is at it
     ├── VerifyError                   3    whoever its advice names (4: the API refuses this client)
     └── UnbalancedError               7    us: a bug
@@ -63,6 +64,12 @@ def unwritable(what: str, exc: OSError) -> BatchError:
     if exc.errno in _NO_PLACE_TO_WRITE:
         return ConfigError(told, "nothing was sent; name a folder that can be written to")
     return DiskError(told, "make room, then run the same command again")
+
+
+class PublishError(BatchError):
+    """The files of a run could not be copied to where they shall be published."""
+
+    exit_code = ExitCode.STOPPED
 
 
 class LockedError(BatchError):

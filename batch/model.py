@@ -190,6 +190,8 @@ class InputFile:
     warnings: tuple[str, ...] = ()
     trailer_count: int | None = None
     """The number of rows that the line closing the file says it has; None where none was looked for."""
+    written: float | None = None
+    """When it was last written, in seconds since the epoch; None where that cannot be known."""
 
     def as_json(self) -> dict[str, object]:
         """By the names of the JSON documents."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from batch.model import Action, Outcome, Phase, Secret
 from batch.rate import Rate
+from batch.urls import checked, is_url, without_scheme
 
 DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
@@ -171,6 +172,11 @@ def _limit_url(text: str) -> Secret:
     return Secret(text.strip())
 
 
+def _place(text: str) -> str:
+    """A folder, or a URL of an object store."""
+    return checked(_text(text)) if is_url(without_scheme(_text(text))) else _text(text)
+
+
 def struck_out(url: Secret) -> str:
     """A URL for the records: without its password, of which a sign remains."""
     parts = urlsplit(url.reveal())
@@ -307,6 +313,7 @@ OPTIONS: Final = (
     Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
     Option("verify", _flag, "Ask at the end what the customers hold, as the command verify does.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
+    Option("publish", _place, "Copy the run's files to a folder of this when it ends.", "DIR or URL"),
     Option("xlsx", _flag, "Write the reconciliation as a workbook too.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
     Option("shards", _whole(1, 1000), "Divide the run, to be made past one machine.", "N"),

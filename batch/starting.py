@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
-from batch.clock import Clock, file_age
+from batch.clock import Clock
 from batch.config import RunConfig
 from batch.errors import BrakeError, ConfigError, InputError, JournalError
 from batch.input.load import Loaded, load
@@ -30,9 +30,11 @@ from batch.rows import RowBlock, RowsBuilder
 from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face
 from batch.storage.journal import Journal, JournalDraft
+from batch.storage.remote import size_of
 from batch.storage.runs import JOURNAL
 from batch.storage.scratch import Scratch
 from batch.storage.whole import Reserve, require_room, written_in
+from batch.urls import is_url, without_scheme
 
 _SCRATCH_A_BYTE: Final = 4
 """Bytes of scratch that planning may take for each byte of a large input."""
@@ -42,7 +44,7 @@ def new_run_id(config: RunConfig, clock: Clock) -> str:
     """`<file stem>-<UTC time>`."""
     if not config.files:
         raise ConfigError("no input file", "name one, or - for standard input")
-    name = Path(config.files[0]).name
+    name = Path(without_scheme(config.files[0])).name
     stem = "stdin" if name == "-" else name.removesuffix(".gz").rpartition(".")[0] or name
     safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in stem).lstrip(".")[:100]
     at = datetime.fromtimestamp(clock.wall(), UTC)
@@ -123,6 +125,10 @@ def loaded_input(
 
 def _size(path: str) -> int:
     """Bytes of an input file, as far as they can be told before it is read."""
+    path = without_scheme(path)
+    if is_url(path):
+        with reading(path):
+            return size_of(path)
     with suppress(OSError):
         return os.path.getsize(path)  # noqa: PTH202 - standard input is no path
     return 0
@@ -145,7 +151,7 @@ def checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: 
     brakes = config.brakes
     check_trailers(loaded.files)
     check_rows(loaded.rows, brakes)
-    check_age([(path, file_age(path, clock)) for path in config.files if path != "-"], brakes)
+    check_age([(one.path, clock.wall() - one.written) for one in loaded.files if one.written is not None], brakes)
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")

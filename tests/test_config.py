@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "base-url": ("https://a.example/x", "https://b.example/y"),
     "api-key-file": ("one", "two"),
     "reports-dir": ("one", "two"),
+    "publish": ("s3://bucket/reports", "/srv/reports"),
     "run-id": ("night-1", "night-2"),
     "rate": ("5/s", "7/min"),
     "limit-url": ("redis://127.0.0.1:6379/0", "rediss://limits.example/1"),
@@ -58,6 +59,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
 }
 """Two good texts for each option that is not a flag."""
 BAD: dict[str, list[str]] = {
+    "publish": ["https://a.example/reports", "s3://", "s3://me:pw@bucket", "s3://bucket/x?token=1"],
     "base-url": [
         "ftp://a.example",
         "a.example",

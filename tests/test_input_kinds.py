@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import pytest
 from click.testing import CliRunner
 
@@ -100,6 +101,15 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 def _(_desk: Desk, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((H + R).encode())))
     assert app.make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
+
+
+@kind("`s3://bucket/key`, `gs://`")
+def _(_desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/bucket/a.csv.gz", gzip.compress((H + R).encode()))
+    (file,) = app.make_plan(resolve(["memory://bucket/a.csv.gz"], {}, {})).files
+    assert (file.name, file.rows) == ("memory://bucket/a.csv.gz", 1)
+    store.rm("/bucket/a.csv.gz")
 
 
 @kind("several files")

@@ -13,7 +13,7 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context"},
+    0: {"urls", "model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context"},
     1: {
         "completion",
         "errors",
@@ -46,6 +46,7 @@ LAYERS = {
         "fleet",
         "sheet_errors",
         "config",
+        "remote",
     },
     3: {
         "stored",
@@ -71,7 +72,7 @@ LAYERS = {
     4: {"exchange", "load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
     5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
     6: {"past", "outputs", "client", "baseline", "setup", "pace_keeping"},
-    7: {"runner", "interview", "verify"},
+    7: {"runner", "interview", "verify", "publishing"},
     8: {"sender"},
     9: {"starting", "places", "concluding"},
     10: {"sharing"},
@@ -108,6 +109,7 @@ ONLY_HERE = {
     "rich": {"terminal", "voice"},
     "jinja2": {"report_html"},
     "xlsxwriter": {"report_xlsx"},
+    "fsspec": {"remote"},
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},

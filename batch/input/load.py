@@ -174,7 +174,8 @@ def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> Inpu
     header = () if dialect is None else dialect.header
     return InputFile(
         name=stored.name,
-        path=str(stored.path),
+        path=stored.origin or str(stored.path),
+        written=stored.written,
         sha256=digest,
         rows=rows,
         header=header,

@@ -22,6 +22,9 @@ from typing import BinaryIO, Final, cast
 
 from batch.errors import DiskError, InputError
 from batch.input.dialect import GUESS, marked_encoding, said_encoding
+from batch.storage.remote import fetch
+from batch.storage.whole import require_room
+from batch.urls import is_url, without_scheme
 
 PIECE: Final = 4 << 20
 """Bytes read at a time; with more of them, what is worked out for a piece outgrows a processor's cache."""
@@ -49,6 +52,13 @@ class Stored:
     path: Path
     name: str
     kind: Kind
+    origin: str
+    """Its path as it was given, or the URL of which it is a copy; empty for a copy of what can be read only once."""
+
+    @property
+    def written(self) -> float | None:
+        """When it was last written, in seconds since the epoch; None where that means nothing."""
+        return self.path.stat().st_mtime if self.origin else None
 
     def fingerprint(self) -> tuple[int, int]:
         """Size and time of change: a file must keep them while it is read."""
@@ -120,13 +130,16 @@ def reading(name: str) -> Iterator[None]:
 
 
 def find_stored(path: str, spool: Path) -> Stored:
-    """The file behind a path; what can be read only once (`-`, a pipe) is copied to `spool` first.
+    """The file behind a path or URL; what is elsewhere or can be read only once (`-`, a pipe) is copied to `spool`.
 
     Raises InputError for a folder and for kinds that cannot be read, DiskError when the
     copy cannot be written; any OSError in opening the file is left to `reading`.
     """
     if path == "-":
         return _identified(_copied(sys.stdin.buffer, spool, "stdin"), "stdin")
+    path = without_scheme(path)
+    if is_url(path):
+        return _identified(fetch(path, spool, require_room), path, path)
     place = Path(path)
     mode = place.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -134,7 +147,7 @@ def find_stored(path: str, spool: Path) -> Stored:
     if not stat.S_ISREG(mode):
         with place.open("rb") as pipe:
             return _identified(_copied(pipe, spool, place.name), place.name)
-    return _identified(place, place.name)
+    return _identified(place, place.name, str(place))
 
 
 def find_text(stored: Stored, said: str | None) -> Text:
@@ -157,7 +170,7 @@ def find_text(stored: Stored, said: str | None) -> Text:
     return Text(stored, encoding, guessed=False, warnings=warnings)
 
 
-def _identified(path: Path, name: str) -> Stored:
+def _identified(path: Path, name: str, origin: str = "") -> Stored:
     with path.open("rb") as file:
         head = file.read(4)
     ending = Path(name).suffix.lower()
@@ -166,12 +179,12 @@ def _identified(path: Path, name: str) -> Stored:
     if ending == ".xlsx" or head == _WORKBOOK:
         if head != _WORKBOOK:
             raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
-        return Stored(path, name, Kind.WORKBOOK)
+        return Stored(path, name, Kind.WORKBOOK, origin)
     if head.startswith(_GZIP):
-        return Stored(path, name, Kind.GZIP)
+        return Stored(path, name, Kind.GZIP, origin)
     if ending == ".gz" and head:
         raise InputError("is not gzip, whatever its name says", "take .gz off its name if it is text")
-    return Stored(path, name, Kind.TEXT)
+    return Stored(path, name, Kind.TEXT, origin)
 
 
 def _copied(source: BinaryIO, spool: Path, name: str) -> Path:

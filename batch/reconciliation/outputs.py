@@ -101,14 +101,14 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
     write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
-    _write_summary(summary)
+    write_summary(summary)
     if ended.xlsx:
         write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks())
-        _write_summary(summary)
+        write_summary(summary)
     return summary
 
 
-def _write_summary(summary: Summary) -> None:
+def write_summary(summary: Summary) -> None:
     """Write summary.json, which lists the files that are there by now."""
     files = [name for name in summary.fields["files"] if (summary.folder / name).exists()]
     with written_whole(summary.folder / "summary.json") as file:
@@ -210,6 +210,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "unclearAttempts": unclear,
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
         "files": [name for name in FILES if name != "summary.json"] + [WORKBOOK] * ended.xlsx,
+        "published": None,
         **_times(journal, attempts),
         **verified,
     }

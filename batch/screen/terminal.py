@@ -122,6 +122,8 @@ def show_end(summary: Summary, talk: Talk) -> None:
     fields = summary.fields
     if fields["stop"]:
         ErrorConsole().tell(_stopped(fields["stop"]))
+        if fields["state"] == "stopped" and fields.get("unpublished"):
+            ErrorConsole().tell(f"warning: not published to {fields['unpublished']}")
     if talk.json:
         click.echo(summary.as_json())
         return
@@ -136,6 +138,8 @@ def show_end(summary: Summary, talk: Talk) -> None:
     console.print(Text(_verdict(fields), "bold"), soft_wrap=not console.is_screen)
     for line in _verified(fields):
         console.tell(line)
+    if fields.get("published"):
+        console.print(f"Published to {fields['published']}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"See {summary.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     if fields["attention"]:
         console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, markup=False, soft_wrap=True)
