@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from batch import app
 from batch.airflow_provider.base import (
+    SUMMARY,
     FolderOperator,
     ReportLink,
     SendingOperator,
@@ -141,6 +142,7 @@ class TelemetronShardOperator(SendingOperator):
         fields = {**json.loads(summary.as_json()), "folder": str(summary.folder)}
         self._deferred(context, fields)
         if problem := stopped(fields):
+            context["ti"].xcom_push(key=SUMMARY, value=fields)
             raise problem
         return fields
 

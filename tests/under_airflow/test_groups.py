@@ -92,6 +92,8 @@ def test_a_shard_that_fails_for_good_has_its_devices_held_and_all_others_done(
     run = run_dag("sharded", **places)
     summary = run.task("shards.reconcile").xcom("summary")
     assert (states(run)["unassign"], states(run)["assign"]) == (Counter(success=3, failed=1), Counter(success=4))
+    (failed,) = (one.map_index for one in run.run.get_task_instances() if one.state == "failed" and one.map_index >= 0)
+    assert run.task("shards.unassign", failed).xcom("summary")["exitCode"] == 4
     assert (run.state, run.task("shards.reconcile").state, summary["exitCode"]) == ("failed", "failed", 4)
     outcomes = {
         (action, device): outcome
