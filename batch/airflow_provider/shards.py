@@ -200,9 +200,9 @@ class TelemetronReconcileOperator(FolderOperator):
         """Write the files, then say how the run ended."""
         self._report_told(context, self.reports_url)
         fields = fields_of(self._carried_out(lambda face: patiently(face, lambda: app.report(self.folder))))
-        problem = (
-            AirflowFailException(str(error)) if (error := stopped(fields)) else wants_attention(fields, self.fail_on)
-        )
+        problem = stopped(fields) or wants_attention(fields, self.fail_on)
+        if fields["state"] == "stopped":  # what the shards have left to do is not done by trying this again
+            problem = AirflowFailException(str(problem))
         return self._told(context, fields, problem)
 
 

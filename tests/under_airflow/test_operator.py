@@ -265,3 +265,10 @@ def test_lineage_names_the_files() -> None:
     told = operator.get_openlineage_facets_on_complete(None)
     assert [one.name for one in told.inputs] == ["/in/rows.csv"]
     assert told.outputs[0].name == "/out/r_1/reconciliation.csv"
+
+
+def test_lineage_names_an_object_by_its_bucket_and_key() -> None:
+    pytest.importorskip("airflow.providers.openlineage")
+    operator = TelemetronBatchOperator(task_id="send", file="s3://erp/in/rows.csv", reports_dir="/out", run_id="r")
+    (told,) = operator.get_openlineage_facets_on_start().inputs
+    assert (told.namespace, told.name) == ("s3://erp", "in/rows.csv")
