@@ -302,6 +302,14 @@ def test_a_refused_connection_sent_nothing() -> None:
     assert broken(exchange) == (Broken.CONNECTION, False)
 
 
+def test_a_connection_refused_without_tls_is_not_put_down_to_tls() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        exchange = asyncio.run(post_once(f"http://127.0.0.1:{taken.getsockname()[1]}"))
+    assert isinstance(exchange.ending, NoAnswer)
+    assert "ssl" not in exchange.ending.text.lower()
+
+
 def test_a_host_without_an_address_was_sent_nothing() -> None:
     assert broken(asyncio.run(post_once("http://no-such-host.invalid"))) == (Broken.CONNECTION, False)
 

@@ -78,14 +78,20 @@ class Fast:
                 packed = await whole(response.content.iter_any())
         except tuple(ENDINGS) as exc:
             how = next(ending for kind, ending in ENDINGS.items() if isinstance(exc, kind))
-            # Of an unreadable head only the message: the rest tells what was asked, with its headers.
-            words = exc.message if isinstance(exc, aiohttp.ClientResponseError) else str(exc)
-            raise BrokeOffError(how, words) from exc
+            raise BrokeOffError(how, _words(exc)) from exc
         return unpacked(packed, trip.headers.get("content-encoding", ""))
 
     async def close(self) -> None:
         """Close all that is idle, and that is all when nothing is under way."""
         await self._session.close()
+
+
+def _words(exc: Exception) -> str:
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return exc.message  # of an unreadable head; the rest tells what was asked, with its headers
+    if isinstance(exc, aiohttp.ClientConnectorError) and not isinstance(exc, aiohttp.ClientSSLError):
+        return str(exc.os_error)  # aiohttp's own words speak of ssl also where there was none
+    return str(exc)
 
 
 def _trace() -> aiohttp.TraceConfig:
