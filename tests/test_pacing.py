@@ -700,7 +700,7 @@ def test_a_hold_goes_on_for_what_is_left_of_it_at_the_restart(elapsed, until):
 def test_a_state_says_when_the_next_departure_is_due():
     pacer = Pacer(Rate(1))
     leave(pacer, 0.0)
-    assert pacer.snapshot(0.5) == PacerState(pytest.approx(0.475))
+    assert pacer.snapshot(0.5) == PacerState(pytest.approx(0.525))
     assert pacer.snapshot(5.0) == PacerState()
 
 
@@ -734,3 +734,14 @@ def test_an_absurd_state_neither_stops_nor_speeds_us(rate, ahead, hold, plateau,
     pacer.restore(PacerState(ahead, hold, plateau), elapsed, 1_000.0)
     assert pacer.rate(1_000.0) <= 10_000
     assert leave(pacer, 1_000.0)[1] <= 1_000 + 86_400 + 60
+
+
+@pytest.mark.parametrize("rate", [Rate(10), Rate(60), Rate(600, 60)], ids=str)
+def test_the_first_attempts_are_as_far_apart_as_all_others(rate):
+    pacer, now, left = Pacer(rate), 7.0, []
+    for _ in range(5):
+        permit, now = leave(pacer, now)
+        left.append(permit.sent_at)
+    gaps = [later - earlier for earlier, later in pairwise(left)]
+    assert min(gaps) >= 1 / rate.per_second
+    assert max(gaps) == pytest.approx(min(gaps))

@@ -191,12 +191,12 @@ class Client:
     async def _give_up(self, work: Work, asked: Positions, last: TryAgain) -> Result:
         """The attempts are spent: say of the devices what we know, which may be that we do not.
 
-        An API that has never answered anything is no fault of this call: the run stops.
+        An API that no request has ever reached is no fault of this call: the run stops.
         """
-        if self._traffic.end_if_unheard(last.text):
+        unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
+        if not unclear and self._traffic.end_if_unheard(last.text):
             return Halted()
         detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
-        unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
         outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
         results = {at: DeviceResult(outcome, detail=detail) for at, outcome in outcomes.items()}
         answer = self._answer(work, results, None)

@@ -97,7 +97,8 @@ class _Schedule:
         return due - now
 
     def depart(self, now: float, gap: float) -> None:
-        self.due = max(self.due, now - _LATENESS) + max(gap, self.gap)
+        first = self.due == -math.inf  # it is not late: nothing was due before it
+        self.due = max(self.due, now if first else now - _LATENESS) + max(gap, self.gap)
         self._log.append(now)
 
     def leave(self, now: float) -> float:

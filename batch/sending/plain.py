@@ -7,6 +7,7 @@ together they cost as much as all the rest of a call.
 from collections.abc import Mapping
 from typing import Any, Final
 
+import anyio
 import httpcore2
 import httpx2
 
@@ -33,6 +34,7 @@ class Plain:
     name = f"httpcore2 {httpcore2.__version__}"
 
     def __init__(self, base_url: str, *, connect: float) -> None:
+        """Inside a running event loop."""
         url = httpx2.URL(base_url.rstrip("/"))
         port = url.port or (443 if url.scheme == "https" else 80)
         self._origin = httpcore2.Origin(url.raw_scheme, url.raw_host, port)
@@ -43,6 +45,8 @@ class Plain:
         self._trusted = trusted(base_url)
         self._timeout = {"connect": connect}
         self._idle: list[httpcore2.AsyncHTTPConnection] = []
+        # Loads what the first connection would; then the first attempt leaves when it may, and not close to the second.
+        anyio.connect_tcp, anyio.current_time()
 
     async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""

@@ -254,7 +254,7 @@ local function take()
   end
   if not s.due or now - s.due > N.LATENESS then s.pressed = false end
   if not s.stepped then s.since, s.stepped, s.last = now, now, now end
-  s.due = math.max(s.due or 0, now - N.LATENESS) + math.max(1 / rate(), rule.gap)
+  s.due = math.max(s.due or now, now - N.LATENESS) + math.max(1 / rate(), rule.gap)
   s.count = s.count + 1
   local id = me .. ':' .. s.count
   logged(id)

@@ -151,7 +151,9 @@ def _listener(port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ConfigError(f"{port} is no port", advice)
     try:
-        return socket.create_server((HOST, port), backlog=2048)
+        listener = socket.create_server((HOST, port), backlog=2048)
+        # Told that it is TCP, asyncio has short answers leave at once; else each waits 40 ms for an acknowledgement.
+        return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, listener.detach())
     except OSError as exc:
         raise ConfigError(f"cannot listen on {HOST}:{port}: {exc}", advice) from exc
 
