@@ -758,6 +758,13 @@ def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
 
 
+def test_a_call_that_is_always_cut_keeps_no_other_from_being_made(desk: Desk) -> None:
+    desk.server.script = lambda seen: Loses(acted=False) if seen.customer == A else None
+    ran = desk.run([(A, "SN-1", "unassign"), *customers(5)], attempts="3")
+    assert ran.outcomes == ["unconfirmed", *["assigned"] * 5]
+    assert ran.summary.exit_code == 1
+
+
 def test_of_a_finished_run_the_end_is_told_without_a_key(desk: Desk) -> None:
     first = desk.run([*many(2), (A, "", "assign")])
     options = {"base_url": BASE_URL, "reports_dir": str(first.folder.parent), "run_id": first.folder.name}
