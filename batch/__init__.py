@@ -8,7 +8,7 @@ The folders are the way of the rows, in the order in which they are best read:
     sending         calls ──> answers
     reconciliation  answers ──> one outcome a row, and the files that tell of it
     sharding        the same by several processes or machines
-    storage         what is kept on disk on the way: the journal above all
+    storage         what is kept on disk on the way: the journal above all (`draft`, `reader`, `journal`)
     app             puts them together; `cli`, `screen` and `airflow_provider` are its doors
     stand_in        an API to try things out on
 """

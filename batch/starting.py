@@ -29,7 +29,8 @@ from batch.reconciliation.outputs import input_files
 from batch.rows import RowBlock, RowsBuilder
 from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face
-from batch.storage.journal import Journal, JournalDraft
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Journal
 from batch.storage.remote import size_of
 from batch.storage.runs import JOURNAL
 from batch.storage.scratch import Scratch

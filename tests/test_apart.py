@@ -11,7 +11,9 @@ import pytest
 from batch.errors import DiskError, LockedError
 from batch.storage import apart
 from batch.storage.apart import set_apart
-from batch.storage.journal import Journal, JournalDraft, peek
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Journal
+from batch.storage.opening import peek
 
 
 @pytest.fixture

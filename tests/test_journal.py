@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 from batch.errors import DiskError, JournalError
 from batch.model import Answer, DeviceResult, Outcome
 from batch.rows import KEY_SCHEMA, RowBlock
-from batch.storage.journal import APPLICATION_ID, Ending, Journal, JournalDraft, Settlement
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Ending, Journal
+from batch.storage.opening import APPLICATION_ID
+from batch.storage.reader import Settlement
 
 ANSWERED = Ending("answered", "Reply", 200)
 
@@ -414,7 +417,7 @@ def test_a_disk_too_full_to_read_on_is_not_called_damage(
         error.sqlite_errorcode = code
         raise error
 
-    monkeypatch.setattr("batch.storage.journal._connect", full)
+    monkeypatch.setattr("batch.storage.opening.connect", full)
     with pytest.raises(DiskError, match="make room"):
         Journal(path)
 

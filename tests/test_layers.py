@@ -31,6 +31,7 @@ LAYERS = {
         "wire",
         "tally",
         "serials",
+        "blobs",
     },
     2: {
         "carriage",
@@ -47,6 +48,7 @@ LAYERS = {
         "sheet_errors",
         "config",
         "remote",
+        "opening",
     },
     3: {
         "stored",
@@ -68,6 +70,8 @@ LAYERS = {
         "holdings",
         "lease",
         "apart",
+        "draft",
+        "reader",
     },
     4: {"exchange", "load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
     5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},
@@ -101,7 +105,7 @@ ONLY_HERE = {
     "aiohttp": {"fast"},
     "yarl": {"fast"},
     "tenacity": {"retry"},
-    "sqlite3": {"journal", "writer", "fleet", "apart"},
+    "sqlite3": {"opening", "reader", "journal", "writer", "fleet", "apart"},
     "python_calamine": {"workbook"},
     "time": {"clock", "sandbox"},
     "random": {"clock"},

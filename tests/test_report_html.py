@@ -21,7 +21,8 @@ from batch.reconciliation.findings import created_customers, find_causes, find_t
 from batch.reconciliation.reconcile import Books, Reconciliation
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, slices, write_html
 from batch.rows import RowBlock
-from batch.storage.journal import Ending, Journal, JournalDraft
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Ending, Journal
 from tests.builders import A, B, C, Row, block_of, file_of, keys_of, planned
 from tests.conftest import Desk, FakeClock
 from tests.scripted import Refuses, Says, Seen, Window

@@ -20,7 +20,9 @@ from batch.sending.split import Split
 from batch.sending.traffic import Halt, Leave
 from batch.sending.verdict import Broken, NoAnswer, Refusal
 from batch.sending.work import Try, Work, halved, named, take_up
-from batch.storage.journal import Ending, Journal, JournalDraft, Settlement
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Ending, Journal
+from batch.storage.reader import Settlement
 
 NO_MAXIMUM = 1 << 30
 

@@ -30,8 +30,9 @@ from batch.sending.verdict import (
     Verdict,
 )
 from batch.sending.work import NO_MAXIMUM, Work, blame, halved, named, take_up, tries_of
-from batch.storage.journal import Ending, Journal, Settlement
+from batch.storage.journal import Ending, Journal
 from batch.storage.log import LOGGER
+from batch.storage.reader import Settlement
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""

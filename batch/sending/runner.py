@@ -17,7 +17,8 @@ from batch.sending.client import CallEnd, Client
 from batch.sending.holds import Stuck
 from batch.sending.tally import Tally
 from batch.sending.verdict import CUSTOMER_NOT_FOUND
-from batch.storage.journal import Journal, Settlement
+from batch.storage.journal import Journal
+from batch.storage.reader import Settlement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

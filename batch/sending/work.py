@@ -11,7 +11,8 @@ from typing import Final
 
 from batch.model import Answer, Call, DeviceResult, Outcome
 from batch.sending.split import Positions, Split
-from batch.storage.journal import Attempt, Journal
+from batch.storage.journal import Journal
+from batch.storage.reader import Attempt
 
 _A_NAME: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
 """Anything shorter, such as a lone number, may stand in an error text by chance."""

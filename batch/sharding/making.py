@@ -24,7 +24,8 @@ from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
 from batch.sharding.division import Division, listed, lock_of_shard
 from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_same, reach_limit, require_key
-from batch.storage.journal import Journal, JournalDraft
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.runs import JOURNAL

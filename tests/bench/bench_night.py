@@ -37,7 +37,8 @@ from batch.sending.pacing import Pacer
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Patience, Traffic
 from batch.sending.verdict import Broken, NoAnswer, Refusal
-from batch.storage.journal import Ending, Journal, Settlement
+from batch.storage.journal import Ending, Journal
+from batch.storage.reader import Settlement
 from batch.storage.scratch import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.modelled import zipf_rows

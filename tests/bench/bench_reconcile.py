@@ -20,7 +20,8 @@ from batch.input.load import load
 from batch.model import InputOptions, PlanOptions
 from batch.planning.plan import plan_calls
 from batch.reconciliation.report_csv import Report, reconciled, write_reconciliation
-from batch.storage.journal import Journal, JournalDraft
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Journal
 from batch.storage.scratch import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.bench_plan import write_rows

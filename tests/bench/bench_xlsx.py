@@ -16,7 +16,8 @@ from batch.reconciliation.reconcile import Books, Reconciliation
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import write_xlsx
 from batch.rows import RowBlock
-from batch.storage.journal import Journal, JournalDraft
+from batch.storage.draft import JournalDraft
+from batch.storage.journal import Journal
 from tests.bench.bench_load import own_peak, write_rows
 from tests.test_report_xlsx import fields_of
 

@@ -1,0 +1,99 @@
+"""The file of a journal: told from all others by its header, opened, peeked into; errors of the disk in words."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from batch.errors import BatchError, DiskError, JournalError
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x7E1E_BA7C
+"""In the file's header, so that a database of somebody else is told apart."""
+
+_ADVICE: Final = "name another --run-id, or move that file away"
+_OF_THE_DISK: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection to a journal of ours; whatever else it may be is refused, untouched."""
+    advice = _ADVICE
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+        # Read from the header, for to open a database may already change it.
+        ours = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
+        if not ours:
+            raise JournalError(f"{path} is not a journal of telemetron-batch", advice)
+        version = int.from_bytes(head[60:64], "big")
+        if version != SCHEMA_VERSION:
+            raise JournalError(f"{path} was written by another version (schema {version})", advice)
+        if _is_cut_short(path, head):
+            raise JournalError(f"{path} is cut short", advice)
+        connection = connect(path)
+        connection.execute("SELECT count(*) FROM results").fetchone()
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.DatabaseError as exc:
+        raise unreadable(path, exc) from exc
+    except OSError as exc:
+        raise JournalError(f"{path} cannot be read ({exc.strerror})", advice) from exc
+    return connection
+
+
+def peek(path: Path, name: str) -> Any:
+    """A fact that `publish` put down, from a journal that may be another host's: read without a trace. None without."""
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    except sqlite3.DatabaseError as exc:
+        raise unreadable(path, exc) from exc
+    return None if row is None else json.loads(row[0])
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection of which a commit is on disk when it is made; looks at nothing."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of what is written within, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:  # which commits, or rolls back
+        yield
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the disk refuses, said in words."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        raise DiskError(f"cannot write {path} ({exc})", "make room, then run the same command again") from exc
+
+
+def unreadable(path: Path, exc: Exception) -> BatchError:
+    """The error for a journal that cannot be read: the disk's fault, for to read it takes room as well, or its own."""
+    if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
+        return DiskError(f"{path} cannot be opened ({exc})", "make room, then run the same command again")
+    return JournalError(f"{path} is damaged ({exc})", _ADVICE)
+
+
+def write_meta(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:
+    """Put down facts by name; what was there under these names gives way."""
+    rows = [(name, json.dumps(value)) for name, value in facts.items()]
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+
+def _is_cut_short(path: Path, head: bytes) -> bool:
+    """Is the file shorter than its header says, with no write-ahead log that may hold the rest?"""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        return False
+    page = int.from_bytes(head[16:18], "big")
+    return path.stat().st_size < int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)

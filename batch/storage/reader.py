@@ -1,0 +1,227 @@
+"""What a journal tells: its input, every attempt, every answer, what customers hold."""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from batch.model import Answer, Look
+from batch.rows import RowBlock
+from batch.storage.blobs import Positions, answer_of, devices_of, positions_of, unpacked
+from batch.storage.opening import opened, unreadable
+
+_UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
+"""May have acted without our hearing of it: no answer, or one that left devices out."""
+_MAY_ACT_UNTIL: Final = """
+SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answered' AND coalesce(text, '') = '')
+                 THEN ended ELSE started + ? END) FROM attempts GROUP BY call
+"""
+_BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
+_BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
+_TIMELINE: Final = """
+SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
+       CASE WHEN verdict = 'Throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
+FROM attempts GROUP BY slice, what
+UNION ALL
+SELECT CAST((at - :start) / :seconds AS INTEGER) AS slice, kind AS what, count(*)
+FROM events WHERE kind IN ('hold', 'down', 'up') GROUP BY slice, what
+ORDER BY slice, what
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a call, or at a part of it, as the journal has it."""
+
+    number: int
+    call: int
+    positions: Positions | None
+    """None: all devices of the call."""
+    started: float
+    ending: str | None
+    """None: its process died before it ended."""
+    verdict: str | None
+    text: str
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Could the API have done what it asked for without our hearing of it?"""
+        return self.ending in (None, "unclear")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An answer in the journal, and the call whose devices it settles."""
+
+    call: int
+    answer: Answer
+    by_attempt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The input in the journal, which can be gone through as often as needed."""
+
+    _read: Callable[[], Iterator[RowBlock]]
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        return self._read()
+
+
+class JournalReader:
+    """The journal of one run, open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = opened(path)
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
+
+    def meta(self, name: str, default: Any = None) -> Any:
+        """One of the facts about the run, as it was given to `publish` or `note`."""
+        with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
+            row = cursor.fetchone()
+            return default if row is None else json.loads(row[0])
+
+    def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """File number and key columns of each block of the input, in order."""
+        with self._reading("SELECT file, keys FROM blocks ORDER BY number") as cursor:
+            for file, keys in cursor:
+                yield file, unpacked(keys)
+
+    def blocks(self, *, backwards: bool = False) -> Blocks:
+        """The input, block by block, in order or last to first."""
+        return Blocks(partial(self._blocks, _BLOCKS_BACKWARDS if backwards else _BLOCKS))
+
+    def attempts_of(self, call: int) -> list[Attempt]:
+        """The attempts at one call, oldest first."""
+        return [*self._attempts("WHERE call = ?", (call,))]
+
+    def unclear_attempts(self) -> Iterator[Attempt]:
+        """All attempts that may have acted without our hearing of it, also where an answer left devices out."""
+        return self._attempts(f"WHERE {_UNCLEAR}", ())
+
+    def settlements(self) -> Iterator[Settlement]:
+        """Every answer, in the order in which they were recorded."""
+        query = "SELECT call, answer, attempt IS NOT NULL FROM results ORDER BY id"
+        with self._reading(query) as cursor:
+            for call, answer, by_attempt in cursor:
+                yield Settlement(call, answer_of(answer), bool(by_attempt))
+
+    def unasked(self) -> Iterator[tuple[int, Settlement]]:
+        """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
+        with self._reading("SELECT id, call, answer FROM results WHERE attempt IS NULL ORDER BY id") as cursor:
+            for number, call, answer in cursor:
+                yield number, Settlement(call, answer_of(answer), by_attempt=False)
+
+    def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
+        """Attempt id (None: settled without an answer) and positions of each result of one call."""
+        query = "SELECT attempt, answer FROM results WHERE call = ? ORDER BY id"
+        with self._reading(query, (call,)) as cursor:
+            return [(attempt, tuple(answer_of(answer).results)) for attempt, answer in cursor]
+
+    def holdings(self, customer: str) -> frozenset[str] | None:
+        """What a customer held before the run first wrote to them; None if nobody looked."""
+        query = "SELECT devices FROM holdings WHERE customer = ?"
+        with self._reading(query, (customer,)) as cursor:
+            row = cursor.fetchone()
+            return None if row is None else devices_of(row[0])
+
+    def all_holdings(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Each customer who was looked at before the run first wrote to them, and what they held."""
+        with self._reading("SELECT customer, devices FROM holdings ORDER BY customer") as cursor:
+            for customer, devices in cursor:
+                yield customer, devices_of(devices)
+
+    def looks(self, round_number: int | None = None) -> Iterator[Look]:
+        """What customers were seen to hold after the run, one look each; of one verify, or of all."""
+        query = "SELECT customer, at, devices, why FROM looks WHERE round = coalesce(?, round) ORDER BY customer"
+        with self._reading(query, (round_number,)) as cursor:
+            for customer, at, devices, why in cursor:
+                yield Look(customer, at, None if devices is None else devices_of(devices), why)
+
+    def looks_taken(self, round_number: int) -> tuple[int, int]:
+        """Customers who were asked in one verify, and those of them of whom nothing could be learnt."""
+        query = "SELECT count(*), coalesce(sum(why <> ''), 0) FROM looks WHERE round = ?"
+        with self._reading(query, (round_number,)) as cursor:
+            asked, missed = cursor.fetchone()
+        return asked, missed
+
+    def may_act_until(self) -> list[tuple[int, float]]:
+        """Each call that was attempted, and the moment from which no attempt at it can act any more."""
+        with self._reading(_MAY_ACT_UNTIL, (self.meta("quiet", 0.0),)) as cursor:
+            return cursor.fetchall()
+
+    def attempt_totals(self) -> tuple[int, int, int]:
+        """Number of attempts, of those throttled, and of those that may have acted unheard."""
+        query = """SELECT count(*), coalesce(sum(verdict = 'Throttled'), 0),
+                   coalesce(sum(ending IS NULL OR ending = 'unclear'), 0) FROM attempts"""
+        with self._reading(query) as cursor:
+            attempts, throttled, unclear = cursor.fetchone()
+        return attempts, throttled, unclear
+
+    def attempt_span(self) -> tuple[float, float] | None:
+        """When the first and the last attempt left; None without attempts."""
+        with self._reading("SELECT min(started), max(started) FROM attempts") as cursor:
+            first, last = cursor.fetchone()
+        return None if first is None else (first, last)
+
+    def acted_since(self, moment: float, late: float) -> bool:
+        """Did an attempt end after that moment, or may one that nobody heard of have acted then?
+
+        `late` is how many seconds after it left such an attempt may still be carried out.
+        """
+        query = f"""SELECT EXISTS (SELECT 1 FROM attempts WHERE coalesce(ended, started) > :moment
+                    OR (started > :moment - :late AND ({_UNCLEAR})))"""  # noqa: S608 - a constant
+        with self._reading(query, {"moment": moment, "late": late}) as cursor:
+            return bool(cursor.fetchone()[0])
+
+    def timeline(self, start: float, seconds: float) -> list[tuple[int, str, int]]:
+        """Slice of time (from 0, each so many seconds long), what happened in it, and how often.
+
+        Attempts by their ending (`throttled` where the API said that we are too fast), and
+        the events that all workers heed.
+        """
+        return self._connection.execute(_TIMELINE, {"start": start, "seconds": seconds}).fetchall()
+
+    def events(self, most: int) -> list[tuple[float, str, str]]:
+        """When, kind and text of what was worth telling and no attempt: the first so many."""
+        query = "SELECT at, kind, text FROM events ORDER BY at, id LIMIT ?"
+        with self._reading(query, (most,)) as cursor:
+            return cursor.fetchall()
+
+    def _blocks(self, query: str) -> Iterator[RowBlock]:
+        with self._reading(query) as cursor:
+            for file, keys, cells in cursor:
+                yield RowBlock(file, unpacked(keys), unpacked(cells))
+
+    @contextmanager
+    def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:
+        """What a query finds; where the file turns out to be damaged, that is said in words."""
+        try:
+            cursor = self._connection.execute(query, values)
+            try:
+                yield cursor
+            finally:
+                # An iteration given up half-way may be cleared away after the journal was closed.
+                with suppress(sqlite3.ProgrammingError):
+                    cursor.close()
+        except (sqlite3.DatabaseError, zlib.error, ValueError, OSError) as exc:
+            raise unreadable(self._path, exc) from exc
+
+    def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
+        columns = "id, call, positions, started, ending, verdict, coalesce(text, '')"
+        query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
+        with self._reading(query, values) as cursor:
+            for number, call, positions, *rest in cursor:
+                yield Attempt(number, call, positions_of(positions), *rest)
