@@ -47,6 +47,12 @@ class BrokeOffError(Exception):
         self.how = how
 
 
+def broke_off(exc: Exception, endings: Mapping[type[Exception], Broken], words: str | None = None) -> BrokeOffError:
+    """What a library has raised, by the first of the carrier's endings that fits; in its words, or in others."""
+    how = next(ending for kind, ending in endings.items() if isinstance(exc, kind))
+    return BrokeOffError(how, str(exc) if words is None else words)
+
+
 class Trip:
     """One request on its way, as its carrier sees it: has it begun to leave, has an answer begun to come?"""
 

@@ -13,7 +13,17 @@ import aiohttp
 from yarl import URL
 
 from batch.model import Secret
-from batch.sending.carriage import HEADERS, IDLE_SECONDS, KEY_HEADER, BrokeOffError, Trip, trusted, unpacked, whole
+from batch.sending.carriage import (
+    HEADERS,
+    IDLE_SECONDS,
+    KEY_HEADER,
+    BrokeOffError,
+    Trip,
+    broke_off,
+    trusted,
+    unpacked,
+    whole,
+)
 from batch.sending.verdict import Broken
 
 ENDINGS: Final[Mapping[type[Exception], Broken]] = {
@@ -77,8 +87,7 @@ class Fast:
                 trip.answered(response.status, response.headers.items())
                 packed = await whole(response.content.iter_any())
         except tuple(ENDINGS) as exc:
-            how = next(ending for kind, ending in ENDINGS.items() if isinstance(exc, kind))
-            raise BrokeOffError(how, _words(exc)) from exc
+            raise broke_off(exc, ENDINGS, _words(exc)) from exc
         return unpacked(packed, trip.headers.get("content-encoding", ""))
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import httpx2
 
 from batch.model import Secret
-from batch.sending.carriage import HEADERS, KEY_HEADER, BrokeOffError, Trip, whole
+from batch.sending.carriage import HEADERS, KEY_HEADER, Trip, broke_off, whole
 from batch.sending.verdict import Broken
 
 ENDINGS: Final[Mapping[type[Exception], Broken]] = {
@@ -56,8 +56,7 @@ class Given:
                 await response.aclose()
         except tuple(ENDINGS) as exc:
             trip.sent |= not (trace.heard or isinstance(exc, _NEVER_SENT))
-            how = next(ending for kind, ending in ENDINGS.items() if isinstance(exc, kind))
-            raise BrokeOffError(how, str(exc)) from exc
+            raise broke_off(exc, ENDINGS) from exc
         except BaseException:
             trip.sent |= not trace.heard
             raise

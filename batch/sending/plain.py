@@ -12,7 +12,7 @@ import httpcore2
 import httpx2
 
 from batch.model import Secret
-from batch.sending.carriage import HEADERS, IDLE_SECONDS, KEY_HEADER, BrokeOffError, Trip, trusted, unpacked, whole
+from batch.sending.carriage import HEADERS, IDLE_SECONDS, KEY_HEADER, Trip, broke_off, trusted, unpacked, whole
 from batch.sending.verdict import Broken
 
 ENDINGS: Final[Mapping[type[Exception], Broken]] = {
@@ -61,8 +61,7 @@ class Plain:
             finally:
                 await response.aclose()
         except tuple(ENDINGS) as exc:
-            how = next(ending for kind, ending in ENDINGS.items() if isinstance(exc, kind))
-            raise BrokeOffError(how, str(exc)) from exc
+            raise broke_off(exc, ENDINGS) from exc
         finally:
             if connection.is_available():
                 self._idle.append(connection)
