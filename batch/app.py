@@ -8,7 +8,7 @@ machine `plan_shards`, `run_shard`, `barrier` and `report`.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
-from batch.concluding import concluded, ended_as, stop_of
+from batch.concluding import concluded, ended_as, note_of, stop_of
 from batch.config import KEY_VARIABLE, RunConfig, api_key, resolve
 from batch.errors import ConfigError, JournalError, VerifyError
 from batch.model import ACTIONS, Secret, Stop
@@ -27,7 +27,7 @@ from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
 from batch.publishing import is_published, published
 from batch.rate import Rate
-from batch.reconciliation.outputs import Summary, close_books, write_files
+from batch.reconciliation.outputs import close_books, write_files
 from batch.sending.check import check_api
 from batch.sending.exchange import Exchanger, connected
 from batch.sending.sender import Face, Job, Target, ask_afterwards, send
@@ -57,6 +57,7 @@ from batch.storage.log import LOGGER, logged_to
 from batch.storage.opening import peek
 from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
+from batch.summary import Summary
 
 
 def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
@@ -271,7 +272,7 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
         with _target(job, transport) as target:
             stop = send(job, target)
         job.lease.confirm()
-    journal.note(endedAt=job.clock.wall(), stop=None if stop is None else astuple(stop))
+    journal.note(endedAt=job.clock.wall(), stop=note_of(stop))
     summary = concluded(config, plan, journal, stop)
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary

@@ -1,5 +1,9 @@
 """The end of a run: its books closed, its files written, and what it came to in its journal."""
 
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,9 +12,10 @@ from batch.model import ExitCode, Stop
 from batch.planning.plan import Plan
 from batch.planning.since import Standing, packed, standing
 from batch.publishing import published
-from batch.reconciliation.outputs import Ended, Summary, close_books, write_files
+from batch.reconciliation.outputs import Ended, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
 from batch.storage.journal import Journal
+from batch.summary import Summary
 
 
 def concluded(config: RunConfig, plan: Plan, journal: Journal, stop: Stop | None) -> Summary:
@@ -44,5 +49,14 @@ def stop_of(journal: Journal) -> Stop | None:
     """Why the run ended early, as its journal has it."""
     if journal.meta("endedAt") is None:
         return Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
-    stopped = journal.meta("stop")
-    return Stop(ExitCode(stopped[0]), *stopped[1:]) if stopped else None
+    return stop_in(journal.meta("stop"))
+
+
+def note_of(stop: Stop | None) -> tuple[object, ...] | None:
+    """What journals note of why work ended early; None where it did not."""
+    return None if stop is None else astuple(stop)
+
+
+def stop_in(note: Sequence[Any] | None) -> Stop | None:
+    """Why work ended early, from what `note_of` made of it."""
+    return None if note is None else Stop(ExitCode(note[0]), *note[1:])

@@ -15,14 +15,12 @@ from typing import Any
 
 from batch.errors import PublishError
 from batch.model import ExitCode
-from batch.reconciliation.outputs import Summary, write_summary
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER
 from batch.storage.remote import upload
 from batch.storage.whole import confirm
+from batch.summary import SUMMARY, Summary
 from batch.urls import is_url, without_scheme
-
-_SUMMARY = "summary.json"
 
 
 def place_of(target: str, folder: Path) -> str:
@@ -45,7 +43,7 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
     try:
         _copied(summary.folder, names, place)
         told = _told(summary, {"published": place})
-        _copied(summary.folder, [_SUMMARY], place)
+        _copied(summary.folder, [SUMMARY], place)
     except PublishError as exc:
         LOGGER.info("not published to %s: %s", place, exc.what)
         return _told(summary, _failed(summary, place, exc))
@@ -57,7 +55,7 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
 def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
     """The summary with more in it, also in its file."""
     told = replace(summary, fields={**summary.fields, **more})
-    write_summary(told)
+    told.write()
     return told
 
 

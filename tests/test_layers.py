@@ -72,6 +72,7 @@ LAYERS = {
         "apart",
         "draft",
         "reader",
+        "summary",
     },
     4: {"exchange", "load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
     5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},

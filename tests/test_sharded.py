@@ -19,10 +19,10 @@ from batch.model import Phase
 from batch.rate import Rate
 from batch.sharding.barrier import LEFT_BEHIND
 from batch.sharding.division import ShardedPlan
-from batch.sharding.making import ShardSummary
 from batch.storage.journal import Journal
 from batch.storage.lock import Lock, Owner
 from batch.storage.runs import JOURNAL, LOCK, list_runs
+from batch.summary import ShardSummary
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Loses, Rewrites, Says, ScriptedServer, Seen
 

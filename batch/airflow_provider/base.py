@@ -36,7 +36,7 @@ from batch.config import RunConfig
 from batch.errors import BatchError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode
-from batch.reconciliation.outputs import Summary
+from batch.summary import Summary
 
 T = TypeVar("T")
 

@@ -232,12 +232,12 @@ class Plan:
         group, start, end = self._slice(number)
         part = self.parts[self.groups.part[group]]
         stage = int(self.groups.stage[group])
-        typed = self.options.auto_create_devices and _action_of(stage) is Action.ASSIGN
+        typed = self.options.auto_create_devices and action_of(stage) is Action.ASSIGN
         return Call(
             number=number,
             stage=stage,
             customer=part.customers[int(self.groups.customer[group]) - part.first_customer].as_py(),
-            action=_action_of(stage),
+            action=action_of(stage),
             devices=tuple(part.rows["deviceIdentifier"][start:end].to_pylist()),
             device_type=part.types[int(self.groups.type[group])].as_py() if typed else None,
         )
@@ -257,7 +257,7 @@ class Plan:
             calls = range(int(self.groups.first_call[first]), int(self.groups.first_call[end]))
             lanes = self.lanes[np.searchsorted(self.lanes, calls.start) : np.searchsorted(self.lanes, calls.stop) + 1]
             devices = int(self.groups.size[first:end].sum())
-            yield Stage(number, _action_of(number), Lanes(lanes), len(calls), devices)
+            yield Stage(number, action_of(number), Lanes(lanes), len(calls), devices)
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides which request is sent for which row."""
@@ -384,7 +384,8 @@ def _part(grouped: Grouped, former: Sequence[Part], scratch: Scratch) -> Part:
     return Part(kept(scratch, grouped.rows), grouped.customers, grouped.types, first)
 
 
-def _action_of(stage: int) -> Action:
+def action_of(stage: int) -> Action:
+    """What all calls of a stage ask for."""
     return Action.UNASSIGN if stage % 2 else Action.ASSIGN
 
 

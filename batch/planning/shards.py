@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.errors import JournalError
-from batch.model import Action, Call, Phase
+from batch.model import Call, Phase
 from batch.planning.ordering import roots
-from batch.planning.plan import Plan, Stage
+from batch.planning.plan import Plan, Stage, action_of
 from batch.storage.whole import owners_folder, written_whole
 
 Ints = npt.NDArray[np.int64]
@@ -216,6 +216,16 @@ class ShardCalls:
         """Number of devices in all calls of the shard: of these a share is meant where one is given."""
         return int(self._sizes.sum())
 
+    @property
+    def last(self) -> int:
+        """The highest number of any call of the shard; 0 without calls."""
+        return int(self._numbers[-1]) if len(self._numbers) else 0
+
+    def open(self, settled: Ints) -> int:
+        """How many calls of the phase are not settled, where so many devices are of each call from number 1."""
+        numbers, sizes = self._numbers[self._turn], self._sizes[self._turn]
+        return int((settled[numbers - 1] != sizes).sum())
+
     def has(self, number: int) -> bool:
         """Is the call made in this phase?"""
         return self._turn.start <= self._place(number) < self._turn.stop
@@ -224,8 +234,7 @@ class ShardCalls:
         """The stages of the phase that have calls, in their order."""
         for stage in np.unique(self._stages).tolist():
             at = np.flatnonzero(self._stages == stage) + self._turn.start
-            action = Action.UNASSIGN if stage % 2 else Action.ASSIGN
-            yield Stage(stage, action, self._lanes(at), len(at), int(self._sizes[at].sum()))
+            yield Stage(stage, action_of(stage), self._lanes(at), len(at), int(self._sizes[at].sum()))
 
     def _lanes(self, at: Ints) -> list[range]:
         """The lanes that the calls at these places make, the longest first, as in the whole plan."""
@@ -241,7 +250,7 @@ class ShardCalls:
             number=number,
             stage=stage,
             customer=self._table["customer"][at].as_py(),
-            action=Action.UNASSIGN if stage % 2 else Action.ASSIGN,
+            action=action_of(stage),
             devices=tuple(self._table["devices"][at].as_py()),
             device_type=self._table["type"][at].as_py(),
         )

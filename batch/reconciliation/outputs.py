@@ -4,7 +4,6 @@ A pure function of the journal and of how files are to be written: the same jour
 gives the same files, for ever.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,33 +24,11 @@ from batch.reconciliation.report_csv import Report, write_attention, write_recon
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import write_xlsx
 from batch.storage.journal import Journal
-from batch.storage.whole import written_whole
+from batch.summary import SUMMARY, Summary
 
 _EVENTS_TOLD: Final = 200
-FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "report.html")
+FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", SUMMARY, "report.html")
 WORKBOOK: Final = "reconciliation.xlsx"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a run ended, in numbers: what summary.json and `--json` hold, by its names there."""
-
-    folder: Path
-    fields: Mapping[str, Any]
-
-    @property
-    def exit_code(self) -> int:
-        """The run's, and so the process's."""
-        return int(self.fields["exitCode"])
-
-    @property
-    def counts(self) -> dict[Outcome, int]:
-        """Rows by outcome, every outcome named."""
-        return {Outcome(name): count for name, count in self.fields["counts"].items()}
-
-    def as_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(self.fields, ensure_ascii=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,19 +78,11 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
     write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
-    write_summary(summary)
+    summary.write()
     if ended.xlsx:
         write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks())
-        write_summary(summary)
+        summary.write()
     return summary
-
-
-def write_summary(summary: Summary) -> None:
-    """Write summary.json, which lists the files that are there by now."""
-    files = [name for name in summary.fields["files"] if (summary.folder / name).exists()]
-    with written_whole(summary.folder / "summary.json") as file:
-        fields = {**summary.fields, "files": files}
-        file.write(json.dumps(fields, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def input_files(journal: Journal) -> tuple[InputFile, ...]:
@@ -209,7 +178,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "refusals": refusals,
         "unclearAttempts": unclear,
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
-        "files": [name for name in FILES if name != "summary.json"] + [WORKBOOK] * ended.xlsx,
+        "files": [name for name in FILES if name != SUMMARY] + [WORKBOOK] * ended.xlsx,
         "published": None,
         **_times(journal, attempts),
         **verified,

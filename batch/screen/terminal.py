@@ -16,13 +16,12 @@ from rich.text import Text
 from batch.config import RunConfig, Talk
 from batch.model import InputFile, Outcome, Phase, Stop
 from batch.planning.digest import Digest
-from batch.reconciliation.outputs import Summary
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.progress import View, duration
 from batch.sending.sender import Face
 from batch.sharding.division import ShardedPlan
-from batch.sharding.making import ShardSummary
 from batch.storage.runs import RunLine, shard_command
+from batch.summary import ShardSummary, Summary
 
 _MEANS: Final = {
     Outcome.ASSIGNED: "now with the customer",

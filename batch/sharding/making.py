@@ -1,18 +1,17 @@
 """The calls of one shard, made by one process: a journal of its own, a place among those that share the rate."""
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 
 from batch.airflow_context import in_words
 from batch.clock import Clock, RealClock, iso
+from batch.concluding import note_of
 from batch.config import RunConfig, resolve
 from batch.errors import JournalError
 from batch.model import ExitCode, Phase, Secret, Stop
@@ -29,26 +28,9 @@ from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.runs import JOURNAL
-from batch.storage.whole import written_whole
+from batch.summary import ShardSummary
 
 _LOOK_AGAIN: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ShardSummary:
-    """How the work on a shard ended, in numbers: what its summary.json and `--json` hold, by its names there."""
-
-    folder: Path
-    fields: Mapping[str, Any]
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all calls that were to be made are settled, whatever they came to."""
-        return int(self.fields["exitCode"])
-
-    def as_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(self.fields, ensure_ascii=False)
 
 
 def run_shard(
@@ -160,14 +142,14 @@ class _ShardRun:
 
     def _note(self, phase: Phase, stop: Stop | None, ended_at: float | None) -> None:
         """Put on record how a phase ended; how the unassigns did is kept when the assigns are made."""
-        told = None if stop is None else astuple(stop)
+        told = note_of(stop)
         kept = {"unassigning": told} if phase is Phase.UNASSIGN else {}
         self.journal.note(phase=phase, stop=told, endedAt=ended_at, **kept)
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
-        if told is not None and told.complete and not _open(self._calls(Phase.UNASSIGN), self.journal):
+        if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
         (self.folder / LEFT_BEHIND).unlink(missing_ok=True)
         stop = self._send(Phase.UNASSIGN, Stuck())
@@ -200,7 +182,7 @@ class _ShardRun:
     def _send(self, phase: Phase, stuck: Stuck) -> Stop | None:
         """Send what of a phase is open, in one of the places that share the rate."""
         calls = self._calls(phase)
-        if not _open(calls, self.journal):
+        if not self._open(calls):
             return None
         waiting, at_once = Waiting.of(self.config, self.clock, self.face), self.division.at_once
         with (
@@ -220,6 +202,10 @@ class _ShardRun:
         deadline = self.config.sending.deadline
         return None if deadline is None else max(0.0, self.began + deadline - self.clock.wall())
 
+    def _open(self, calls: ShardCalls) -> int:
+        """How many of these calls are not settled."""
+        return calls.open(self.journal.settled_of(calls.last).devices)
+
     def _calls(self, phase: Phase) -> ShardCalls:
         return ShardCalls(self.folder / CALLS, phase)
 
@@ -227,9 +213,7 @@ class _ShardRun:
         """What all the work on the shard has come to, also in its folder."""
         made = [self._calls(one) for one in Phase]
         attempts, refusals, unclear = self.journal.attempt_totals()
-        outcomes = Counter(
-            str(result.outcome) for one in self.journal.settlements() for result in one.answer.results.values()
-        )
+        settled = self.journal.settled_of(made[0].last)
         fields = {
             "runId": self.run.name,
             "shard": self.shard.number,
@@ -240,22 +224,13 @@ class _ShardRun:
             "stop": None if stop is None else stop.as_json(),
             "resumeAt": iso(stop.resume_at) or None if stop else None,
             "calls": sum(calls.calls for calls in made),
-            "callsSettled": sum(calls.calls - _open(calls, self.journal) for calls in made),
-            "counts": outcomes,
+            "callsSettled": sum(calls.calls - calls.open(settled.devices) for calls in made),
+            "counts": {str(outcome): count for outcome, count in settled.outcomes.items()},
             "attempts": attempts,
             "refusals": refusals,
             "unclearAttempts": unclear,
             "endedAt": iso(self.clock.wall()),
         }
-        with written_whole(self.folder / "summary.json") as file:
-            file.write(json.dumps(fields, ensure_ascii=False, indent=2).encode() + b"\n")
-        return ShardSummary(self.folder, fields)
-
-
-def _open(calls: ShardCalls, journal: Journal) -> int:
-    """How many of these calls are not settled."""
-    settled: Counter[int] = Counter()
-    for one in journal.settlements():
-        settled[one.call] += len(one.answer.results)
-    done = sum(calls.has(number) and devices == calls.size_of(number) for number, devices in settled.items())
-    return calls.calls - done
+        summary = ShardSummary(self.folder, fields)
+        summary.write()
+        return summary

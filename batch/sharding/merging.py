@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -10,19 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.clock import Clock, RealClock
-from batch.concluding import concluded, stop_of
+from batch.concluding import concluded, note_of, stop_in, stop_of
 from batch.config import resolve
 from batch.model import ExitCode, Phase, Stop
 from batch.places import Waiting, lock_of_run, opened, owning, scratch_of
-from batch.planning.plan import Plan
 from batch.planning.shards import CALLS, Ints, Shard, ShardCalls, shard_folder
-from batch.reconciliation.outputs import Summary
 from batch.sending.holds import LeftBehind, lift
 from batch.sharding.barrier import LEFT_BEHIND, read_off
 from batch.sharding.division import Division, listed, lock_of_shard
 from batch.starting import plan_of
 from batch.storage.journal import Journal
 from batch.storage.runs import JOURNAL, shard_command
+from batch.summary import Summary
 
 _WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED)
 _NOT_BEGUN: Final = Stop(ExitCode.STOPPED, "it has not begun", "")
@@ -84,9 +83,8 @@ class _Shards:
 
 def _left_off(journal: Journal) -> Stop:
     """Why a shard has open calls whose last work came to its end."""
-    stopped = journal.meta("unassigning")
-    if stopped is not None:
-        return Stop(ExitCode(stopped[0]), *stopped[1:])
+    if stopped := stop_in(journal.meta("unassigning")):
+        return stopped
     assigned = journal.meta("phase") == Phase.ASSIGN
     why = "devices that it held are free by now" if assigned else "it has made its unassign calls only"
     return Stop(ExitCode.STOPPED, why, "")
@@ -110,17 +108,8 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         shards = _Shards(folder, division)
         journal.gather(shards.journals())
         lift(journal, plan, shards.left_behind())
-        stop = shards.stop(_open(plan, journal))
-        told = None if stop is None else astuple(stop)
-        journal.note(endedAt=shards.ended(clock.wall()), stop=told, quiet=shards.quiet)
+        stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
+        journal.note(endedAt=shards.ended(clock.wall()), stop=note_of(stop), quiet=shards.quiet)
         options = {**journal.meta("options"), "api_key_file": None}
         config = replace(resolve((), options, {}), reports_dir=folder.parent, run_id=folder.name)
         return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal, stop)
-
-
-def _open(plan: Plan, journal: Journal) -> npt.NDArray[np.bool_]:
-    """Of each call, is any of its devices not settled?"""
-    settled = np.zeros(plan.calls, np.int64)
-    for one in journal.settlements():
-        settled[one.call - 1] += len(one.answer.results)
-    return settled < plan.sizes()

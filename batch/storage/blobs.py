@@ -66,6 +66,12 @@ def answer_blob(answer: Answer) -> bytes:
     return zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 1)
 
 
+def outcome_codes_of(blob: bytes) -> list[int]:
+    """What an answer says of each device, without the rest of it."""
+    codes: list[int] = json.loads(zlib.decompress(blob))["outcomes"]
+    return codes
+
+
 def answer_of(blob: bytes) -> Answer:
     """The answer."""
     fields = json.loads(zlib.decompress(blob))

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from batch.model import Answer, Look
+from batch.model import OUTCOMES, Answer, Look, Outcome
 from batch.rows import RowBlock
-from batch.storage.blobs import Positions, answer_of, devices_of, positions_of, unpacked
+from batch.storage.blobs import Positions, answer_of, devices_of, outcome_codes_of, positions_of, unpacked
 from batch.storage.opening import opened, unreadable
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
@@ -63,6 +66,16 @@ class Settlement:
     call: int
     answer: Answer
     by_attempt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How far a run is."""
+
+    devices: npt.NDArray[np.int64]
+    """By call, from number 1: how many of its devices are settled."""
+    outcomes: Mapping[Outcome, int]
+    """What all of them came to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,16 @@ class JournalReader:
         with self._reading(query) as cursor:
             for call, answer, by_attempt in cursor:
                 yield Settlement(call, answer_of(answer), bool(by_attempt))
+
+    def settled_of(self, calls: int) -> Settled:
+        """How many devices of so many calls, from number 1, are settled, and what they came to."""
+        devices, codes = np.zeros(calls, np.int64), Counter[int]()
+        with self._reading("SELECT call, answer FROM results ORDER BY id") as cursor:
+            for call, answer in cursor:
+                of_devices = outcome_codes_of(answer)
+                devices[call - 1] += len(of_devices)
+                codes.update(of_devices)
+        return Settled(devices, {OUTCOMES[code]: count for code, count in codes.items()})
 
     def unasked(self) -> Iterator[tuple[int, Settlement]]:
         """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
