@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
-from batch.config import KEY_VARIABLE, RunConfig, api_key, resolve
+from batch.config import KEY_VARIABLE, RunConfig, api_key
 from batch.errors import ConfigError, JournalError, VerifyError
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
@@ -28,6 +28,7 @@ from batch.planning.plan import Plan
 from batch.publishing import is_published, published
 from batch.rate import Rate
 from batch.reconciliation.outputs import close_books, write_files
+from batch.recorded import as_recorded
 from batch.sending.check import check_api
 from batch.sending.exchange import Exchanger, connected
 from batch.sending.sender import Face, Job, Target, ask_afterwards, send
@@ -48,6 +49,7 @@ from batch.starting import (
     reach_limit,
     require_key,
     since_last,
+    size_of_input,
     start,
     told_of,
 )
@@ -64,7 +66,7 @@ def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
     """Everything up to sending; touches no network and leaves nothing behind. Raises BatchError."""
     clock = clock or RealClock()
     with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder) / SCRATCH) as scratch:
-        loaded = loaded_input(config, Path(folder), scratch)
+        loaded = loaded_input(config, size_of_input(config), Path(folder), scratch)
         delta = since_last(config, loaded, clock)
         plan = checked_plan(config, loaded, delta, clock)
         return digest(plan, loaded.files, config.sending.rate, told_of(delta))
@@ -169,7 +171,7 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
         opened(folder, lease) as journal,
         scratch_of(folder, lease) as scratch,
     ):
-        told = resolve((), journal.meta("options"), {})
+        told = as_recorded(folder, journal.meta("options"), with_key=False)
         told = replace(told, xlsx=told.xlsx or xlsx)
         stop = stop_of(journal)
         books = close_books(journal, plan_of(journal, scratch), stop)
@@ -192,7 +194,7 @@ def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
     variable = BY_KEY["limit_url"].variable
     if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
-    return replace(resolve((), options, keep), reports_dir=folder.parent, run_id=folder.name)
+    return as_recorded(folder, options, keep)
 
 
 @dataclass(frozen=True, slots=True)

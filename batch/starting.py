@@ -94,7 +94,8 @@ def start(
     draft = JournalDraft(folder / JOURNAL)
     try:
         with tempfile.TemporaryDirectory(dir=folder) as spool:
-            loaded = loaded_input(config, Path(spool), scratch, draft.add)
+            size = size_of_input(config)
+            loaded = loaded_input(config, size, Path(spool), scratch, draft.add)
         looked_at = clock.wall()
         delta = since_last(config, loaded, clock)
         plan = checked_plan(config, loaded, delta, clock)
@@ -102,7 +103,7 @@ def start(
             for warning in file.warnings:
                 face.told("warning", f"{file.name}: {warning}")
         _check_again(config, loaded, face)
-        require_room(folder, _room_for(plan, loaded, xlsx=config.xlsx))
+        require_room(folder, _room_for(plan, size, xlsx=config.xlsx))
         if not face.planned(digest(plan, loaded.files, config.sending.rate, told_of(delta))):
             raise BrakeError("not confirmed", "nothing was sent")
         prepared = prepare(plan)
@@ -114,18 +115,21 @@ def start(
 
 
 def loaded_input(
-    config: RunConfig, spool: Path, scratch: Scratch, sink: Callable[[RowBlock], None] | None = None
+    config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: Callable[[RowBlock], None] | None = None
 ) -> Loaded:
-    """The input files as rows; raises DiskError before they are read where many of them will find no room."""
-    size = sum(_size(path) for path in config.files)
+    """The input files, of so many bytes, as rows; raises DiskError before where many rows will find no room."""
     if size > scratch.room.memory:
         require_room(spool, _SCRATCH_A_BYTE * size)
     with written_in(spool):
         return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch)
 
 
+def size_of_input(config: RunConfig) -> int:
+    """Bytes of all input files, as far as they can be told before they are read."""
+    return sum(map(_size, config.files))
+
+
 def _size(path: str) -> int:
-    """Bytes of an input file, as far as they can be told before it is read."""
     path = without_scheme(path)
     if is_url(path):
         with reading(path):
@@ -174,9 +178,11 @@ def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
         )
 
 
-def _room_for(plan: Plan, loaded: Loaded, *, xlsx: bool) -> int:
-    """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air."""
-    cells = sum(_size(file.path) for file in loaded.files)
+def _room_for(plan: Plan, cells: int, *, xlsx: bool) -> int:
+    """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air.
+
+    `cells` is how many bytes the input has.
+    """
     # Its sheets lie there unpacked, and once more while they are put together.
     workbook = 2_000 * len(plan.rows) + 4 * cells if xlsx else 0
     return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook

@@ -601,6 +601,15 @@ def test_the_files_can_be_written_again_from_the_journal_alone(desk: Desk) -> No
     assert {name: (ran.folder / name).read_bytes() for name in written} == written
 
 
+def test_the_files_can_be_written_again_when_that_of_the_key_is_gone(desk: Desk) -> None:
+    key = desk.folder / "key"
+    key.touch(0o600)
+    key.write_text(KEY)
+    ran = desk.run(many(3), api_key_file=str(key))
+    key.unlink()
+    assert app.report(ran.folder).fields == ran.summary.fields
+
+
 # Files
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -305,6 +306,9 @@ def test_answers_come_back_as_they_were_in_the_order_in_which_they_came(
 
     run(main())
     assert [*journal.settlements()] == settlements
+    settled, results = journal.settled_of(9), [(call, one) for call, told in answers for one in told.results.values()]
+    assert settled.devices.tolist() == [sum(of == call for of, _ in results) for call in range(1, 10)]
+    assert settled.outcomes == Counter(one.outcome for _, one in results)
     journal.close()
 
 

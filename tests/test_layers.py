@@ -73,6 +73,7 @@ LAYERS = {
         "draft",
         "reader",
         "summary",
+        "recorded",
     },
     4: {"exchange", "load", "journal", "report_csv", "retry", "findings", "progress", "audit", "shared_pace"},
     5: {"holds", "voice", "work", "report_html", "report_xlsx", "look", "runs", "check", "survey", "redis_line"},

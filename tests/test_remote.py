@@ -67,6 +67,15 @@ def test_several_objects_of_one_name_are_one_run(desk: Desk, memory: Any) -> Non
     assert plan.rows == 4
 
 
+def test_an_object_is_looked_at_for_its_size_and_when_it_comes(
+    desk: Desk, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, written, asked = put(memory, "/rows.csv"), type(memory).modified, []
+    monkeypatch.setattr(type(memory), "modified", lambda *place: asked.append(place) or written(*place))
+    assert run(desk, url).counts["assigned"] == 2
+    assert len(asked) == 2
+
+
 def test_a_file_url_is_a_path(desk: Desk) -> None:
     path = desk.file(ROWS, "with blank.csv")
     summary = run(desk, f"file://{path.replace(' ', '%20')}")

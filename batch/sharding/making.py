@@ -12,11 +12,12 @@ import httpx2
 from batch.airflow_context import in_words
 from batch.clock import Clock, RealClock, iso
 from batch.concluding import note_of
-from batch.config import RunConfig, resolve
+from batch.config import RunConfig
 from batch.errors import JournalError
 from batch.model import ExitCode, Phase, Secret, Stop
 from batch.places import Waiting, holding, lock_of_key, opened, owning
 from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
+from batch.recorded import as_recorded
 from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among
 from batch.sending.sender import Face, Job, Target, send
 from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
@@ -70,16 +71,11 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division]:
         division = Division.of(journal)
         if division is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        told = {**journal.meta("options"), **config.told}
-        if config.api_key is not None:
-            told["api_key_file"] = None
-        known = resolve((), told, {})
+        known = as_recorded(run, {**journal.meta("options"), **config.told}, with_key=config.api_key is None)
         sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
         known = replace(
             known,
             sending=sending,
-            reports_dir=run.parent,
-            run_id=run.name,
             api_key=config.api_key or known.api_key,
             shard=config.shard,
             phase=config.phase,

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, note_of, stop_in, stop_of
-from batch.config import resolve
 from batch.model import ExitCode, Phase, Stop
 from batch.places import Waiting, lock_of_run, opened, owning, scratch_of
 from batch.planning.shards import CALLS, Ints, Shard, ShardCalls, shard_folder
+from batch.recorded import as_recorded
 from batch.sending.holds import LeftBehind, lift
 from batch.sharding.barrier import LEFT_BEHIND, read_off
 from batch.sharding.division import Division, listed, lock_of_shard
@@ -110,6 +110,5 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         lift(journal, plan, shards.left_behind())
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
         journal.note(endedAt=shards.ended(clock.wall()), stop=note_of(stop), quiet=shards.quiet)
-        options = {**journal.meta("options"), "api_key_file": None}
-        config = replace(resolve((), options, {}), reports_dir=folder.parent, run_id=folder.name)
+        config = as_recorded(folder, journal.meta("options"), with_key=False)
         return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal, stop)
