@@ -53,8 +53,8 @@ class RowBlock:
     """A run of consecutive rows of one file.
 
     `keys` has `KEY_SCHEMA`. `cells` has one string column for each header of the file,
-    named "0", "1", ... by position (headers may repeat), holding the cells as written.
-    Both have one record a row.
+    named "0", "1", ... by position (headers may repeat), holding the cells as written; out
+    of a journal only those that were asked for. Both have one record a row.
     """
 
     file: int

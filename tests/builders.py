@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pyarrow as pa
 
-from batch.model import ACTIONS, NO_ACTION, Action, InputFile, PlanOptions, Problem
+from batch.model import ACTIONS, NO_ACTION, Action, Answer, InputFile, PlanOptions, Problem
 from batch.planning.plan import Plan, plan_calls
+from batch.reconciliation.reconcile import Books
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from batch.storage.blobs import answer_text, answers_of
 from batch.storage.scratch import Scratch
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
@@ -47,6 +50,14 @@ def planned(
     return plan_calls(
         rows_of(*files, scratch=scratch), PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create)
     )
+
+
+def settle(books: Books, *answers: tuple[int, Answer]) -> None:
+    """Book answers, each to a call."""
+    if not answers:
+        return
+    calls = np.array([call for call, _ in answers], np.int64)
+    books.settle(calls, answers_of([answer_text(answer) for _, answer in answers]))
 
 
 def sent_rows(plan: Plan) -> list[int]:

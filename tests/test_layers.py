@@ -13,7 +13,7 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"urls", "model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context"},
+    0: {"urls", "model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context", "ahead", "texts"},
     1: {
         "completion",
         "errors",

@@ -11,7 +11,7 @@ from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
 from batch.planning.plan import Plan
 from batch.reconciliation.reconcile import Books, Reconciliation, inverse
 from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
-from tests.builders import A, B, C, Row, block_of, keys_of, planned
+from tests.builders import A, B, C, Row, block_of, keys_of, planned, settle
 
 GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
 SENT = [Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.SKIPPED, Outcome.FAILED, Outcome.HELD]
@@ -34,7 +34,7 @@ def answer(*outcomes: Outcome, **told: object) -> Answer:
 def closed(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came") -> Reconciliation:
     books = Books(plan)
     for call, one in answers:
-        books.settle(call, one)
+        settle(books, (call, one))
     return books.close([], why)
 
 
@@ -57,7 +57,7 @@ def test_every_row_has_exactly_one_outcome_whatever_answers_came(
         rows = plan.rows_of(call).tolist()
         positions = st.sets(st.integers(0, len(rows) - 1))
         results = {at: data.draw(st.sampled_from(SENT)) for at in data.draw(positions)}
-        books.settle(call, Answer({at: DeviceResult(outcome) for at, outcome in results.items()}))
+        settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in results.items()})))
         answered |= {rows[at]: outcome for at, outcome in results.items()}
         doubtful += [(call, one) for one in data.draw(st.lists(st.none() | positions, max_size=2))]
     unheard = {
@@ -94,8 +94,8 @@ def test_an_empty_input_balances() -> None:
 @pytest.mark.parametrize("second", [Outcome.ASSIGNED, Outcome.FAILED])
 def test_a_row_settled_twice_unbalances_the_books(second: Outcome) -> None:
     books = Books(planned(GIVEN))
-    books.settle(1, answer(Outcome.ASSIGNED))
-    books.settle(1, answer(second, Outcome.ASSIGNED))
+    settle(books, (1, answer(Outcome.ASSIGNED)))
+    settle(books, (1, answer(second, Outcome.ASSIGNED)))
     with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice") as caught:
         books.close([], "")
     assert caught.value.advice == "this is a bug; please report it and keep the run's folder"
@@ -219,7 +219,7 @@ def test_rows_never_sent_say_why_the_run_ended() -> None:
 
 def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() -> None:
     books = Books(planned(GIVEN))
-    books.settle(1, answer(Outcome.ASSIGNED))
+    settle(books, (1, answer(Outcome.ASSIGNED)))
     columns = told(books.close([(1, None), (1, (1,))], "a signal came"), GIVEN)
     assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
     assert columns["detail"][1:] == ["sent, but the run stopped before an answer came"] * 2

@@ -16,7 +16,7 @@ from batch.reconciliation.reconcile import Books
 from batch.reconciliation.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.rows import RowBlock
 from batch.storage.whole import owners_folder, written_whole
-from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned
+from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, settle
 
 TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]
 OURS = ["line", *KEYS, *TOLD, "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt"]
@@ -28,7 +28,7 @@ def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[O
     books, left = Books(plan), iter(outcomes)
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
-        books.settle(call, Answer({at: DeviceResult(outcome) for at, outcome in ended}))
+        settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
     return Report(files, books.close([], "a signal came"), raw)
 
 

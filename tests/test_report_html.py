@@ -23,7 +23,7 @@ from batch.reconciliation.report_html import Page, Timeline, slice_seconds, slic
 from batch.rows import RowBlock
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Ending, Journal
-from tests.builders import A, B, C, Row, block_of, file_of, keys_of, planned
+from tests.builders import A, B, C, Row, block_of, file_of, keys_of, planned, settle
 from tests.conftest import Desk, FakeClock
 from tests.scripted import Refuses, Says, Seen, Window
 
@@ -39,7 +39,7 @@ def closed(plan: Plan, ends: Ends, *, created: Sequence[str] = (), names: Sequen
         done = DeviceResult(Outcome.ASSIGNED if call.action == "assign" else Outcome.UNASSIGNED)
         results = [ends.get((call.customer, device, str(call.action)), done) for device in call.devices]
         told = {at: result for at, result in enumerate(results) if result.outcome is not Outcome.NOT_SENT}
-        books.settle(number, Answer(told, customer_was_created=call.customer in created))
+        settle(books, (number, Answer(told, customer_was_created=call.customer in created)))
     return books.close([], "a signal came")
 
 

@@ -22,7 +22,7 @@ from batch.reconciliation import outputs, report_xlsx
 from batch.reconciliation.reconcile import Books
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
-from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned
+from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
 from tests.conftest import Desk
 from tests.scripted import Refuses
 
@@ -63,7 +63,7 @@ def report_of(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Seque
     books, left = Books(plan), iter(outcomes)
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
-        books.settle(call, Answer({at: DeviceResult(outcome) for at, outcome in ended}))
+        settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
     return Report([file_of(header, len(rows))], books.close([], "a signal came"), raw=True)
 
 

@@ -59,7 +59,7 @@ def test_texts_of_rows_are_read_as_they_were_said(
         texts = RowTexts(scratch, rows)
         told = {row: text for row, text in said.items() if row < rows}
         for row, text in told.items():
-            texts.add([row], [text])
+            texts.add(np.array([row]), pa.array([text]))
         texts.close()
         for _ in range(2):  # they can be read again
             first = data.draw(st.integers(0, rows))

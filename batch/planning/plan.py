@@ -195,6 +195,20 @@ class Plan:
         rows: Ints = self.parts[self.groups.part[group]].numbers[start:end]
         return rows
 
+    def rows_at(self, calls: Ints, places: Ints) -> Ints:
+        """Row numbers of devices, each by the call that holds it and its place there."""
+        group = self.groups.first_call.searchsorted(calls, side="right") - 1
+        nth = calls - self.groups.first_call[group]
+        at = self.groups.start[group] + nth * self.options.chunk_size + places
+        part = self.groups.part[group].astype(np.int16)
+        order = np.argsort(part, kind="stable")
+        cuts = np.searchsorted(part[order], np.arange(len(self.parts) + 1)).tolist()
+        rows = np.empty(len(at), np.int64)
+        for number, (first, end) in enumerate(pairwise(cuts)):
+            some = order[first:end]
+            rows[some] = self.parts[number].numbers[at[some]]
+        return rows
+
     def sizes(self) -> Ints:
         """Number of devices of each call."""
         calls = np.diff(self.groups.first_call)
@@ -205,6 +219,11 @@ class Plan:
     def customer_of(self, number: int) -> int:
         """The customer's number of one call."""
         return int(self.groups.customer[self._group(number)])
+
+    def customers_at(self, calls: Ints) -> Ints:
+        """The customers' numbers of some calls."""
+        groups = self.groups.first_call.searchsorted(calls, side="right") - 1
+        return self.groups.customer[groups].astype(np.int64)
 
     def customers_of(self, numbers: Iterable[int]) -> set[str]:
         """Customers of some calls."""

@@ -1,77 +1,88 @@
-"""What answers say, as columns in the making: one entry an answer, and one text a row.
+"""What answers say, as columns: one entry an answer, and one text a row.
 
-Keeps few of them as Python objects, and texts that come to much in files. Knows no
+Keeps none of them as Python objects, and texts that come to much in files. Knows no
 outcome and no rule.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batch.model import Answer
+from batch.reconciliation.texts import of_counts, of_flags, of_moments
 from batch.storage.scratch import Scratch, Spread
 
-_CHUNK: Final = 1 << 16
-_TYPES: Final[Mapping[str, pa.DataType]] = {
-    "customerId": pa.large_string(),
-    "customerWasCreated": pa.bool_(),
-    "attempts": pa.int32(),
-    "unclearAttempts": pa.int32(),
-    "httpStatus": pa.int32(),
-    "answeredAt": pa.float64(),
-}
+_COUNTS: Final = ("attempts", "unclearAttempts", "httpStatus")
+_SCHEMA: Final = pa.schema(
+    [
+        pa.field("customerId", pa.large_string()),
+        pa.field("customerWasCreated", pa.bool_()),
+        *(pa.field(name, pa.int32()) for name in _COUNTS),
+        pa.field("answeredAt", pa.float64()),
+    ]
+)
+"""Null: not known."""
 
 Ints = npt.NDArray[np.int64]
+Entry = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entries:
+    """What answers say of whole requests, one entry each; entry 0 stands for no answer."""
+
+    customer_id: pa.Array
+    answered_at: pa.Array
+    customer_was_created: npt.NDArray[np.int8]
+    """0 not told, 1 no, 2 yes."""
+    counts: Mapping[str, npt.NDArray[np.int32]]
+    """By name of column; -1: not told."""
+
+    def texts(self, entry: Entry) -> dict[str, pa.Array]:
+        """What entries say, one for each that is named, by name of column."""
+        at = pa.array(entry)
+        return {
+            "customerId": pc.cast(self.customer_id.take(at), pa.string()),
+            "customerWasCreated": of_flags(self.customer_was_created[entry]),
+            **{name: of_counts(counts[entry]) for name, counts in self.counts.items()},
+            "answeredAt": self.answered_at.take(at),
+        }
 
 
 class Answers:
-    """What answers say of whole requests, one entry each; entry 0 stands for no answer."""
+    """Entries in the making."""
 
     def __init__(self) -> None:
-        self._columns = {name: _Values(kind) for name, kind in _TYPES.items()}
-        self._size = 0
-        self._append("", None, None, None, None, None)
+        self._tables = [pa.Table.from_pylist([{}], _SCHEMA)]
+        self._size = 1
 
-    def add(self, answer: Answer) -> int:
-        """Append an entry; gives its place."""
-        counted = answer.attempts, answer.unclear_attempts, answer.http_status, answer.answered_at
-        return self._append(answer.customer_id, answer.customer_was_created, *counted)
+    def add(self, answers: pa.Table) -> Entry:
+        """Append an entry for each record, of which the columns of whole requests count; gives their places."""
+        first = self._size
+        self._tables.append(answers.select(_SCHEMA.names).cast(_SCHEMA))
+        self._size += answers.num_rows
+        return np.arange(first, self._size, dtype=np.int32)
 
-    def columns(self) -> dict[str, pa.Array]:
-        """The entries by column: texts, flags, whole numbers, seconds since the epoch; null where nothing is known."""
-        return {name: values.array() for name, values in self._columns.items()}
+    def add_lost(self, attempts: int) -> int:
+        """Append an entry for so many attempts that brought no answer; gives its place."""
+        counts = {"attempts": attempts, "unclearAttempts": attempts}
+        return int(self.add(pa.Table.from_pylist([counts], _SCHEMA))[0])
 
-    def _append(self, *entry: Any) -> int:
-        for column, value in zip(self._columns.values(), entry, strict=True):
-            column.add(value)
-        self._size += 1
-        return self._size - 1
-
-
-class _Values:
-    def __init__(self, kind: pa.DataType) -> None:
-        self._kind = kind
-        self._chunks: list[pa.Array] = []
-        self._pending: list[Any] = []
-
-    def add(self, value: Any) -> None:
-        self._pending.append(value)
-        if len(self._pending) >= _CHUNK:
-            self._store()
-
-    def array(self) -> pa.Array:
-        self._store()
-        self._chunks = [pa.concat_arrays(self._chunks)]
-        return self._chunks[0]
-
-    def _store(self) -> None:
-        self._chunks.append(pa.array(self._pending, self._kind))
-        self._pending = []
+    def entries(self) -> Entries:
+        """All of them."""
+        told = pa.concat_tables(self._tables).combine_chunks().to_batches()[0]
+        created = pc.add(pc.cast(told["customerWasCreated"], pa.int8()), pa.scalar(1, pa.int8()))
+        return Entries(
+            customer_id=pc.fill_null(told["customerId"], ""),
+            answered_at=of_moments(told["answeredAt"]),
+            customer_was_created=pc.fill_null(created, 0).to_numpy(),
+            counts={name: pc.fill_null(told[name], -1).to_numpy() for name in _COUNTS},
+        )
 
 
 class RowTexts:
@@ -80,29 +91,28 @@ class RowTexts:
     def __init__(self, scratch: Scratch, rows: int) -> None:
         self._scratch = scratch
         self._spread = Spread(scratch)
-        self._rows: list[int] = []
-        self._texts: list[str] = []
+        self._rows = rows
         self._width = max(1, -(-rows // scratch.room.parts))
         self._windows: dict[int, pa.RecordBatch | Path] = {}
         self._seen: tuple[int, pa.RecordBatch] | None = None
 
-    def add(self, rows: Sequence[int], texts: Sequence[str]) -> None:
+    def add(self, rows: Ints, texts: pa.Array) -> None:
         """Say the texts of some rows."""
-        self._rows += rows
-        self._texts += texts
-        if len(self._rows) >= _CHUNK:
-            self._store()
+        window = (rows // self._width).astype(np.uint64)
+        self._spread.add(pa.record_batch({"row": pa.array(rows, pa.int64()), "text": texts}), window)
 
     def close(self) -> None:
         """Make them ready to be read; no more can be added."""
-        self._store()
         for table in self._spread.parts():
-            table = table.sort_by("row")
-            window = np.asarray(table["row"].to_numpy() // self._width)
-            cuts = [*np.flatnonzero(np.diff(window, prepend=-1)).tolist(), len(window)]
-            for first, end in pairwise(cuts):
-                part = table.slice(first, end - first).combine_chunks().to_batches()[0]
-                self._windows[int(window[first])] = self._kept(part)
+            rows = table["row"].to_numpy()
+            low, high = (int(row) // self._width for row in (rows.min(), rows.max()))
+            first, end = low * self._width, min((high + 1) * self._width, self._rows)
+            place = np.zeros(end - first, np.int64)
+            place[rows - first] = np.arange(1, len(rows) + 1)
+            texts = pa.concat_arrays([pa.array([""]), *table["text"].chunks]).take(pa.array(place))
+            whole = pa.record_batch({"text": texts})
+            for number in range(low, high + 1):
+                self._windows[number] = self._kept(whole.slice((number - low) * self._width, self._width))
 
     def texts(self, first: int, end: int) -> pa.Array:
         """The texts of a range of rows, "" for those that have none."""
@@ -115,12 +125,7 @@ class RowTexts:
         held = self._read(number)
         if held is None:
             return pa.repeat("", end - first)
-        rows = held["row"].to_numpy()
-        start, stop = np.searchsorted(rows, [first, end]).tolist()
-        place = np.full(end - first, -1)
-        place[rows[start:stop] - first] = np.arange(start, stop)
-        texts = held["text"].take(pa.array(place, mask=place < 0))
-        return texts.fill_null("")
+        return held["text"].slice(first - number * self._width, end - first)
 
     def _read(self, number: int) -> pa.RecordBatch | None:
         held = self._windows.get(number)
@@ -138,8 +143,3 @@ class RowTexts:
         with path.open("xb") as file, pa.ipc.new_stream(file, batch.schema) as writer:
             writer.write_batch(batch)
         return path
-
-    def _store(self) -> None:
-        batch = pa.record_batch({"row": pa.array(self._rows, pa.int64()), "text": pa.array(self._texts, pa.string())})
-        self._spread.add(batch, np.asarray(batch["row"].to_numpy() // self._width).astype(np.uint64))
-        self._rows, self._texts = [], []

@@ -227,7 +227,7 @@ def created_customers(books: Reconciliation, blocks: Iterable[RowBlock]) -> list
     """The first customers that this run created, in input order."""
     if not books.customers_created:
         return []
-    created = pc.fill_null(books.answers["customerWasCreated"], False).to_numpy(zero_copy_only=False)
+    created = books.answers.customer_was_created == WAS_CREATED
     found: dict[str, None] = {}
     end = 0
     for block in blocks:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
+from batch.ahead import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
 from batch.model import ExitCode, InputFile, Outcome, Stop
@@ -20,7 +21,7 @@ from batch.planning.since import Origin
 from batch.rate import Rate
 from batch.reconciliation.audit import Evidence, audited
 from batch.reconciliation.reconcile import NO, YES, Books, Reconciliation
-from batch.reconciliation.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import write_xlsx
 from batch.storage.journal import Journal
@@ -54,8 +55,8 @@ def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     """One outcome for every row, from the answers alone. Raises UnbalancedError."""
     origins = [Origin(*one).words for one in journal.meta("origins", [])]
     books = Books(plan, [file.name for file in input_files(journal)], origins)
-    for settlement in journal.settlements():
-        books.settle(settlement.call, settlement.answer)
+    for calls, answers in ahead(journal.answers()):
+        books.settle(calls, answers)
     doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
     return books.close(doubtful, stop.reason if stop else "its process ended")
 
@@ -70,17 +71,18 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     plan = books.plan
     files = input_files(journal)
     report = Report(files, books, ended.raw_csv)
-    written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks())
+    own = own_columns(files)
+    written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
     write_attention(folder / "attention.csv", report, journal.blocks())
-    write_undo(folder / "undo.csv", report, journal.blocks(backwards=True))
+    write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
     expected = sum(file.rows for file in files)
     if not written == expected == len(plan.rows):
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
-    write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks())
+    write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks(cells={}))
     summary.write()
     if ended.xlsx:
-        write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks())
+        write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
         summary.write()
     return summary
 

@@ -4,9 +4,8 @@ Outcomes are integer columns by row number. Whatever is written about a run is a
 function of what this module makes of its journal.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import compress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,19 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.errors import UnbalancedError
-from batch.model import ACTIONS, OUTCOMES, Action, Answer, Outcome
+from batch.model import ACTIONS, OUTCOMES, Action, Outcome
 from batch.planning.plan import Plan
-from batch.reconciliation.entries import Answers, RowTexts
+from batch.reconciliation.entries import Answers, Entries, RowTexts
+from batch.reconciliation.texts import of_flags, of_numbers
 from batch.rows import RowBlock
 from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 from batch.storage.scratch import forget
 
 _OPEN: Final = -1
 _WINDOW: Final = 1 << 20
-_CHUNK: Final = 1 << 16
-"""Rows that are settled together."""
-_CODES: Final = {outcome: outcome.code for outcome in OUTCOMES}
-_CREATED: Final[dict[bool | None, int]] = {None: 0, False: 1, True: 2}
+_OF_DEVICES: Final = ("positions", "outcomes", "deviceIds", "created", "details")
 WAS_CREATED: Final = 2
 """In `Reconciliation.created`."""
 YES: Final = 1
@@ -40,25 +37,7 @@ _WANTED: Final = np.array(
 """By outcome and action; the last column is for rows whose action is unknown, all of them invalid."""
 
 
-@dataclass(slots=True)
-class _Settled:
-    """Rows that answers settled, with what these say, until they are put down together."""
-
-    rows: list[int] = field(default_factory=list)
-    entries: list[int] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-    device_ids: list[str] = field(default_factory=list)
-    created: list[bool | None] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
-
-    def add(self, rows: list[int], entry: int, answer: Answer) -> None:
-        outcomes, device_ids, created, details = zip(*answer.results.values(), strict=True)
-        self.rows += rows
-        self.entries += [entry] * len(rows)
-        self.outcomes += outcomes
-        self.device_ids += device_ids
-        self.created += created
-        self.details += details
+Ints = npt.NDArray[np.integer[Any]]
 
 
 class Books:
@@ -78,7 +57,6 @@ class Books:
         self._created = scratch.array(size, np.int8)
         self._doubts = scratch.array(size, np.int32)
         self._device_ids = RowTexts(scratch, size)
-        self._settled = _Settled()
         self._settled_twice = 0
         self._settled_devices = np.zeros(plan.calls, dtype=np.int32)
         self._created_customers: set[int] = set()
@@ -90,30 +68,29 @@ class Books:
             self._outcome[rows] = unsent
             self._detail[rows] = words[plan.left_out[rows]]
 
-    def settle(self, call: int, answer: Answer) -> None:
-        """Book the results of one answer."""
-        entry = self._answers.add(answer)
-        self._settled_devices[call - 1] += len(answer.results)
-        if answer.customer_was_created:
-            self._created_customers.add(self._plan.customer_of(call))
-        if answer.results:
-            self._settled.add(self._plan.rows_of(call)[[*answer.results]].tolist(), entry, answer)
-            if len(self._settled.rows) >= _CHUNK:
-                self._book()
+    def settle(self, calls: Ints, answers: pa.Table) -> None:
+        """Book answers, records as `answers_of` gives them, each to one of these calls."""
+        devices = pc.list_value_length(answers["positions"]).to_numpy()
+        np.add.at(self._settled_devices, calls - 1, devices)
+        created = pc.fill_null(answers["customerWasCreated"], False).to_numpy()
+        self._created_customers.update(self._plan.customers_at(calls[created]).tolist())
+        entry = np.repeat(self._answers.add(answers), devices)
+        told = {name: pc.list_flatten(answers[name]).combine_chunks() for name in _OF_DEVICES}
+        self._book(self._plan.rows_at(np.repeat(calls, devices), told["positions"].to_numpy()), entry, told)
 
-    def _book(self) -> None:
-        """Put down what was settled since the last time, all rows at once."""
-        settled, self._settled = self._settled, _Settled()
-        rows = np.array(settled.rows, np.int64)
+    def _book(self, rows: Ints, entry: Ints, told: Mapping[str, pa.Array]) -> None:
+        """Put down what answers say of these rows, all at once."""
         once = np.unique(rows)
         self._settled_twice += len(rows) - len(once) + int((self._outcome[once] != _OPEN).sum())
-        self._outcome[rows] = [*map(_CODES.__getitem__, settled.outcomes)]
-        self._answer[rows] = settled.entries
-        codes = {detail: self._detail_code(detail) for detail in set(settled.details)}
-        self._detail[rows] = [*map(codes.__getitem__, settled.details)]
-        self._created[rows] = [*map(_CREATED.__getitem__, settled.created)]
-        told = [*map(bool, settled.device_ids)]
-        self._device_ids.add([*compress(settled.rows, told)], [*compress(settled.device_ids, told)])
+        self._outcome[rows] = told["outcomes"].to_numpy()
+        self._answer[rows] = entry
+        details = told["details"].dictionary_encode()
+        codes = np.array([*map(self._detail_code, details.dictionary.to_pylist())], np.int32)
+        self._detail[rows] = codes[details.indices.to_numpy()]
+        created = pc.fill_null(pc.cast(told["created"], pa.int8()), -1)
+        self._created[rows] = created.to_numpy() + 1
+        has_id = pc.not_equal(told["deviceIds"], "")
+        self._device_ids.add(rows[has_id.to_numpy(zero_copy_only=False)], told["deviceIds"].filter(has_id))
 
     def close(self, doubtful: Iterable[tuple[int, Iterable[int] | None]], why: str) -> "Reconciliation":
         """Say of the rows without an answer what is true, and check that the books balance.
@@ -122,7 +99,6 @@ class Books:
         acted unheard; `why` tells why the run ended before the rest was sent. Raises
         UnbalancedError.
         """
-        self._book()
         for call, positions in doubtful:
             rows = self._plan.rows_of(call)
             self._doubts[rows if positions is None else rows[list(positions)]] += 1
@@ -141,7 +117,7 @@ class Books:
         for unclear in np.unique(doubts[is_open]).tolist():
             rows = is_open & (doubts == unclear)
             if unclear:
-                self._answer[window][rows] = self._answers.add(Answer({}, attempts=unclear, unclear_attempts=unclear))
+                self._answer[window][rows] = self._answers.add_lost(unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._detail_code("sent, but the run stopped before an answer came")
             else:
@@ -159,7 +135,7 @@ class Books:
             outcome=self._outcome,
             call=self._call,
             answer=self._answer,
-            answers=self._answers.columns(),
+            answers=self._answers.entries(),
             calls_settled=int((self._settled_devices == self._plan.sizes()).sum()),
             customers_created=len(self._created_customers),
             detail=self._detail,
@@ -180,7 +156,7 @@ class Reconciliation:
 
     outcome    int8   `Outcome.code`
     call       int32  the call that held the row; 0: none
-    answer     int32  position in `answers` (columns as `Answers.columns` has them); 0: none
+    answer     int32  position in `answers`; 0: none
     detail     int32  position in `details`
     doubts     int32  attempts at the row that may have acted without our hearing of it
     created    int8   was the device created: 0 not told, 1 no, 2 yes
@@ -191,7 +167,7 @@ class Reconciliation:
     outcome: npt.NDArray[np.int8]
     call: npt.NDArray[np.int32]
     answer: npt.NDArray[np.int32]
-    answers: dict[str, pa.Array]
+    answers: Entries
     calls_settled: int
     """Calls of which every device has a result."""
     customers_created: int
@@ -284,17 +260,15 @@ class Reconciliation:
         `first` is the row number of the block's first row.
         """
         rows = slice(first, first + block.keys.num_rows)
-        entry = pa.array(self.answer[rows]).dictionary_encode()  # rows of one answer stand together, mostly
-        call = self.call[rows]
-        told = {name: _told(column.take(entry.dictionary)).take(entry.indices) for name, column in self.answers.items()}
+        told = self.answers.texts(self.answer[rows])
         columns = {
             "outcome": _NAMES.take(pa.array(self.outcome[rows])),
             "detail": self.details_of(block, first),
             "customerId": told["customerId"],
             "deviceId": self.device_ids.texts(rows.start, rows.stop),
             "customerWasCreated": told["customerWasCreated"],
-            "deviceWasCreated": pa.array(["", "false", "true"]).take(pa.array(self.created[rows])),
-            "call": _told(pa.array(call, mask=call == 0)),
+            "deviceWasCreated": of_flags(self.created[rows]),
+            "call": of_numbers(self.call[rows], unknown=0),
         }
         columns |= {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
         if self.verified is not None:
@@ -315,17 +289,23 @@ class Reconciliation:
     def details_of(self, block: RowBlock, first: int) -> pa.Array:
         """The loader's words for an invalid row, the answer's for a sent one; a duplicate names its original."""
         rows = slice(first, first + block.keys.num_rows)
-        detail = self.details.take(pa.array(self.detail[rows]))
-        detail = pc.if_else(pc.equal(block.keys["problem"], 0), detail, block.keys["detail"])
-        origin = self.plan.repeated(rows.start, rows.stop)
-        repeats = origin >= 0
-        if not repeats.any():
-            return detail
-        return pc.replace_with_mask(detail, pa.array(repeats), self._same_as(origin[repeats]))
+        codes, origin = self.detail[rows], self.plan.repeated(rows.start, rows.stop)
+        said, repeats = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
+        invalid = np.flatnonzero(block.keys["problem"].to_numpy())
+        texts = [
+            self.details.take(pa.array(codes[said])),
+            block.keys["detail"].take(pa.array(invalid)),
+            self._same_as(origin[repeats]),
+        ]
+        place = np.zeros(len(codes), np.int64)
+        place[said] = np.arange(1, len(said) + 1)
+        place[invalid] = np.arange(1, len(invalid) + 1) + len(said)
+        place[repeats] = np.arange(1, len(repeats) + 1) + len(said) + len(invalid)
+        return pa.concat_arrays([pa.array([""]), *texts]).take(pa.array(place))
 
     def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
         """Where the originals of duplicates stand, and what became of them."""
-        where = [pa.scalar("same as line"), _told(pa.array(self.plan.rows.line[origin]))]
+        where = [pa.scalar("same as line"), of_numbers(self.plan.rows.line[origin])]
         if len(self.file_names) > 1:
             where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.file[origin]))]
         outcome = _NAMES.take(pa.array(self.outcome[origin]))
@@ -340,13 +320,3 @@ def inverse(action: Action) -> Action:
 def _windows(size: int) -> Iterator[slice]:
     """All rows, some at a time: what is worked out for them must not take much memory."""
     return (slice(first, min(first + _WINDOW, size)) for first in range(0, size, _WINDOW))
-
-
-def _told(values: pa.Array) -> pa.Array:
-    """As texts; "" where nothing is known. Seconds since the epoch as UTC, to the millisecond."""
-    if pa.types.is_floating(values.type):
-        millis = pc.cast(pc.round(pc.multiply(values, 1000.0)), pa.int64())
-        # To cast is five times as fast as `strftime`, but puts a blank between day and hour and tells no zone.
-        moments = pc.binary_replace_slice(pc.cast(pc.cast(millis, pa.timestamp("ms")), pa.string()), 10, 11, "T")
-        values = pc.binary_join_element_wise(moments, "Z", "")
-    return pc.fill_null(pc.cast(values, pa.string()), "")

@@ -5,7 +5,7 @@ columns of the reconciliation. Each file appears whole or not at all.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from batch.model import ACTIONS, Action, InputFile, Problem
+from batch.ahead import ahead
+from batch.model import ACTIONS, InputFile, Problem
 from batch.reconciliation.reconcile import Reconciliation, inverse
+from batch.reconciliation.texts import of_numbers
 from batch.rows import RowBlock
 from batch.storage.whole import written_whole
 
@@ -40,6 +42,8 @@ _TOLD: Final = (
     "httpStatus",
     "answeredAt",
 )
+_NOT_OURS: Final = ("detail", "customerId", "deviceId")
+"""Those of our columns in which words of others stand; the rest holds nothing that could run as a formula."""
 _OVERTAKEN: Final = (
     "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
 )
@@ -59,12 +63,23 @@ class Report:
 def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
-    return _write(path, names, tables, raw=report.raw)
+    harmless = () if report.raw else ({"line", *_told(report)} - {*_NOT_OURS})
+    return _write(path, names, ahead(tables), raw=report.raw, harmless=harmless)
+
+
+def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
+    """Positions of the columns of each file that `reconciled` tells of as they are: all but the keys."""
+    keys = _key_headers(files)
+    return {
+        number: [at for at, header in enumerate(_headers_of(file, several=len(files) > 1)) if header not in keys]
+        for number, file in enumerate(files)
+    }
 
 
 def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
     """The reconciliation in any format: names of columns, and the columns of texts block by block."""
-    extra = [header for header in _headers(report.files) if header not in _key_headers(report.files)]
+    keys = _key_headers(report.files)
+    extra = [header for header in _headers(report.files) if header not in keys]
     told = _told(report)
     names = ["line", *_KEYS, *told, *(_apart(text, told) for text, _ in extra)]
     if len(report.files) > 1:
@@ -94,7 +109,7 @@ def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Head
         told = report.books.columns(block, first)
         file = [_repeated(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
-        line = pc.cast(block.keys["line"], pa.string())
+        line = of_numbers(block.keys["line"].to_numpy())
         yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
         first += block.keys.num_rows
 
@@ -178,15 +193,17 @@ def _key_headers(files: Sequence[InputFile]) -> set[Header]:
 def _cells(report: Report, block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
     """The block's cells as written, for these headers; empty where its file has no such column."""
     headers = _headers_of(report.files[block.file], several=len(report.files) > 1)
-    cells = dict(zip(headers, block.cells.columns, strict=True))
-    return [cells.get(header, _repeated("", block)) for header in wanted]
+    place = {header: str(at) for at, header in enumerate(headers)}
+    return [block.cells[place[header]] if header in place else _repeated("", block) for header in wanted]
 
 
 def _action_words(block: RowBlock) -> pa.Array:
     """assign, unassign, or the word that we could not read."""
-    code = block.keys["action"]
-    known = pc.greater_equal(code, 0)
-    return pc.if_else(known, _WORDS.take(pc.if_else(known, code, Action.ASSIGN.code)), block.keys["actionWord"])
+    code = block.keys["action"].to_numpy()
+    unknown = np.flatnonzero(code < 0)
+    place = code.astype(np.int32)
+    place[unknown] = np.arange(len(unknown)) + len(_WORDS)
+    return pa.concat_arrays([_WORDS, block.keys["actionWord"].take(pa.array(unknown))]).take(pa.array(place))
 
 
 def _apart(header: str, told: Sequence[str] = _TOLD) -> str:
@@ -198,13 +215,19 @@ def _repeated(text: str, block: RowBlock) -> pa.Array:
     return pa.repeat(pa.scalar(text, pa.string()), block.keys.num_rows)
 
 
-def _write(path: Path, names: Sequence[str], tables: Iterable[list[pa.Array]], *, raw: bool) -> int:
-    """Write the header and the tables' rows; gives the number of rows."""
+def _write(
+    path: Path, names: Sequence[str], tables: Iterable[list[pa.Array]], *, raw: bool, harmless: Collection[str] = ()
+) -> int:
+    """Write the header and the tables' rows; gives the number of rows.
+
+    Where not `raw`, cells are kept from running as formulas; in `harmless` columns none could.
+    """
     schema = pa.schema([(name if raw else _harmless_text(name), pa.string()) for name in names])
+    guarded = [not raw and name not in harmless for name in names]
     rows = 0
     with written_whole(path) as file, csv.CSVWriter(file, schema) as writer:
         for columns in tables:
-            cells = columns if raw else [_harmless(column) for column in columns]
+            cells = [_harmless(column) if wants else column for column, wants in zip(columns, guarded, strict=True)]
             batch = pa.RecordBatch.from_arrays(cells, schema=schema)
             writer.write_batch(batch)
             rows += batch.num_rows

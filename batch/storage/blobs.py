@@ -2,14 +2,32 @@
 
 import json
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import pyarrow as pa
+from pyarrow import json as pa_json
 
 from batch.model import OUTCOMES, Answer, DeviceResult
 
 Positions = tuple[int, ...]
 """Of some of a call's devices, from 0."""
+
+_ANSWER: Final = pa.schema(
+    [
+        pa.field("positions", pa.list_(pa.int32())),
+        pa.field("outcomes", pa.list_(pa.int8())),
+        pa.field("deviceIds", pa.list_(pa.string())),
+        pa.field("created", pa.list_(pa.bool_())),
+        pa.field("details", pa.list_(pa.string())),
+        pa.field("customerId", pa.string()),
+        pa.field("customerWasCreated", pa.bool_()),
+        pa.field("httpStatus", pa.int32()),
+        pa.field("attempts", pa.int32()),
+        pa.field("unclearAttempts", pa.int32()),
+        pa.field("answeredAt", pa.float64()),
+    ]
+)
 
 
 def packed(batch: pa.RecordBatch) -> bytes:
@@ -21,9 +39,12 @@ def packed(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def unpacked(blob: bytes) -> pa.RecordBatch:
-    """What was packed."""
-    with pa.ipc.open_stream(blob) as stream:
+def unpacked(blob: bytes, columns: Sequence[int] | None = None) -> pa.RecordBatch:
+    """What was packed; of several columns only these, by their positions."""
+    if columns is not None and not columns:
+        return pa.record_batch([], pa.schema([]))
+    options = pa.ipc.IpcReadOptions(included_fields=list(columns or ()))  # none: all of them
+    with pa.ipc.open_stream(blob, options=options) as stream:
         return stream.read_next_batch()
 
 
@@ -48,7 +69,12 @@ def devices_of(blob: bytes) -> frozenset[str]:
 
 
 def answer_blob(answer: Answer) -> bytes:
-    """Columns rather than records: half the size once compressed."""
+    """An answer, compressed."""
+    return zlib.compress(answer_text(answer), 1)
+
+
+def answer_text(answer: Answer) -> bytes:
+    """An answer as JSON. Columns rather than records: half the size once compressed."""
     outcomes, device_ids, created, details = zip(*answer.results.values(), strict=True) if answer.results else [()] * 4
     fields = {
         "positions": [*answer.results],
@@ -63,7 +89,7 @@ def answer_blob(answer: Answer) -> bytes:
         "unclearAttempts": answer.unclear_attempts,
         "answeredAt": answer.answered_at,
     }
-    return zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 1)
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def outcome_codes_of(blob: bytes) -> list[int]:
@@ -88,3 +114,14 @@ def answer_of(blob: bytes) -> Answer:
         unclear_attempts=fields["unclearAttempts"],
         answered_at=fields["answeredAt"],
     )
+
+
+def answers_of(texts: Sequence[bytes]) -> pa.Table:
+    """Answers as records: what each says of its devices in lists, null what it does not say.
+
+    `texts` are as `answer_text` gives them.
+    """
+    text = b"\n".join(texts)
+    whole = pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    how = pa_json.ParseOptions(explicit_schema=_ANSWER, unexpected_field_behavior="ignore")
+    return pa_json.read_json(pa.BufferReader(text), read_options=whole, parse_options=how)

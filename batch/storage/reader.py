@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from batch.model import OUTCOMES, Answer, Look, Outcome
 from batch.rows import RowBlock
-from batch.storage.blobs import Positions, answer_of, devices_of, outcome_codes_of, positions_of, unpacked
+from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, outcome_codes_of, positions_of, unpacked
 from batch.storage.opening import opened, unreadable
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
@@ -26,8 +26,8 @@ _MAY_ACT_UNTIL: Final = """
 SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answered' AND coalesce(text, '') = '')
                  THEN ended ELSE started + ? END) FROM attempts GROUP BY call
 """
-_BLOCKS: Final = "SELECT file, keys, cells FROM blocks ORDER BY number"
-_BLOCKS_BACKWARDS: Final = f"{_BLOCKS} DESC"
+_AT_ONCE: Final = 4 << 20
+"""Bytes of answers, unpressed, that are taken together."""
 _TIMELINE: Final = """
 SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
        CASE WHEN verdict = 'Throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
@@ -37,6 +37,8 @@ SELECT CAST((at - :start) / :seconds AS INTEGER) AS slice, kind AS what, count(*
 FROM events WHERE kind IN ('hold', 'down', 'up') GROUP BY slice, what
 ORDER BY slice, what
 """
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,13 @@ class JournalReader:
             for file, keys in cursor:
                 yield file, unpacked(keys)
 
-    def blocks(self, *, backwards: bool = False) -> Blocks:
-        """The input, block by block, in order or last to first."""
-        return Blocks(partial(self._blocks, _BLOCKS_BACKWARDS if backwards else _BLOCKS))
+    def blocks(self, *, backwards: bool = False, cells: Mapping[int, Sequence[int]] | None = None) -> Blocks:
+        """The input, block by block, in order or last to first.
+
+        `cells` names the columns of cells that are wanted of each file, by their positions: to
+        unpack the others takes time. None: all of them.
+        """
+        return Blocks(partial(self._blocks, cells, "DESC" if backwards else "ASC"))
 
     def attempts_of(self, call: int) -> list[Attempt]:
         """The attempts at one call, oldest first."""
@@ -140,6 +146,23 @@ class JournalReader:
                 devices[call - 1] += len(of_devices)
                 codes.update(of_devices)
         return Settled(devices, {OUTCOMES[code]: count for code, count in codes.items()})
+
+    def answers(self) -> Iterator[tuple[Ints, pa.Table]]:
+        """Every answer, in the order in which they were recorded, many at a time.
+
+        Their calls, and records as `answers_of` gives them.
+        """
+        with self._reading("SELECT call, answer FROM results ORDER BY id") as cursor:
+            calls, texts, size = list[int](), list[bytes](), 0
+            for call, answer in cursor:
+                calls.append(call)
+                texts.append(zlib.decompress(answer))
+                size += len(texts[-1])
+                if size >= _AT_ONCE:
+                    yield np.array(calls), answers_of(texts)
+                    calls, texts, size = [], [], 0
+            if calls:
+                yield np.array(calls), answers_of(texts)
 
     def unasked(self) -> Iterator[tuple[int, Settlement]]:
         """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
@@ -223,10 +246,12 @@ class JournalReader:
         with self._reading(query, (most,)) as cursor:
             return cursor.fetchall()
 
-    def _blocks(self, query: str) -> Iterator[RowBlock]:
+    def _blocks(self, wanted: Mapping[int, Sequence[int]] | None, order: str) -> Iterator[RowBlock]:
+        query = f"SELECT file, keys, {'NULL' if wanted == {} else 'cells'} FROM blocks ORDER BY number {order}"  # noqa: S608
         with self._reading(query) as cursor:
             for file, keys, cells in cursor:
-                yield RowBlock(file, unpacked(keys), unpacked(cells))
+                columns = None if wanted is None else wanted.get(file, ())
+                yield RowBlock(file, unpacked(keys), unpacked(cells, columns))
 
     @contextmanager
     def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import cast
 
 from batch import clock
-from batch.model import PlanOptions
+from batch.model import Answer, PlanOptions
 from batch.planning.plan import Plan, plan_calls
 from batch.rate import Rate
 from batch.reconciliation.reconcile import Books
@@ -42,6 +42,7 @@ from batch.storage.reader import Settlement
 from batch.storage.scratch import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.modelled import zipf_rows
+from tests.builders import settle
 from tests.conftest import FakeClock
 
 ROWS = 1_000_000
@@ -50,6 +51,8 @@ LIMIT = 50
 """Attempts that the API lets in within any second; the program is told the same."""
 WORKERS = 16
 COMMIT = 0.003
+AT_ONCE = 5_000
+"""Answers booked together."""
 FAILS, LOST = 0.001, 0.0002
 """Shares of attempts that a 503 answers, and that act without an answer."""
 _TIMEOUT = 30.0
@@ -101,6 +104,7 @@ class ModelledJournal:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._settled: list[tuple[int, Answer]] = []
         self._attempts = 0
 
     def may_know(self, _: int) -> bool:
@@ -119,7 +123,13 @@ class ModelledJournal:
 
     async def settled(self, settlement: Settlement) -> None:
         await clock.sleep(COMMIT)
-        self._books.settle(settlement.call, settlement.answer)
+        self._settled.append((settlement.call, settlement.answer))
+        if len(self._settled) >= AT_ONCE:
+            self.book()
+
+    def book(self) -> None:
+        settle(self._books, *self._settled)
+        self._settled.clear()
 
 
 def silent(kind: str, text: str, *, aloud: bool = True) -> None:
@@ -129,9 +139,11 @@ def silent(kind: str, text: str, *, aloud: bool = True) -> None:
 async def _sent(plan: Plan, books: Books, api: ModelledApi, fake: FakeClock) -> None:
     patience = Patience(900, 900)
     traffic = Traffic(OwnPace(Pacer(Rate(LIMIT))), DownDetector(), patience, tell=silent, wall=fake.wall)
-    journal = cast(Journal, ModelledJournal(books))
+    modelled = ModelledJournal(books)
+    journal = cast(Journal, modelled)
     client = Client(api.post, journal, traffic, attempts=6, wall=fake.wall)
     await Runner(plan, journal, client, RunLimits(concurrency=WORKERS)).run(fake.wall)
+    modelled.book()
 
 
 def play(rows: int) -> None:

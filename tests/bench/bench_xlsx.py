@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from batch.input.load import load
-from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
+from batch.model import Answer, Call, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
 from batch.planning.plan import Plan, plan_calls
 from batch.reconciliation.reconcile import Books, Reconciliation
 from batch.reconciliation.report_csv import Report, write_reconciliation
@@ -19,20 +19,27 @@ from batch.rows import RowBlock
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from tests.bench.bench_load import own_peak, write_rows
+from tests.builders import settle
 from tests.test_report_xlsx import fields_of
 
 ROWS = 200_000
+AT_ONCE = 5_000
+"""Answers booked together."""
 
 
 def settled(plan: Plan) -> Reconciliation:
     """Books of a run in which everything was done."""
     books = Books(plan)
-    for number in range(1, plan.calls + 1):
-        call = plan.call(number)
-        done = Outcome.ASSIGNED if call.action == "assign" else Outcome.UNASSIGNED
-        results = {at: DeviceResult(done, f"dev_{number:06x}{at:04x}") for at in range(len(call.devices))}
-        books.settle(number, Answer(results, f"cust_{number:08x}", False, 200, 1, 0, 1.8e9 + number))
+    for first in range(1, plan.calls + 1, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, plan.calls + 1))
+        settle(books, *((number, _answer(plan.call(number))) for number in numbers))
     return books.close([], "")
+
+
+def _answer(call: Call) -> Answer:
+    done = Outcome.ASSIGNED if call.action == "assign" else Outcome.UNASSIGNED
+    results = {at: DeviceResult(done, f"dev_{call.number:06x}{at:04x}") for at in range(len(call.devices))}
+    return Answer(results, f"cust_{call.number:08x}", False, 200, 1, 0, 1.8e9 + call.number)
 
 
 def figure(name: str, path: Path, write: Callable[[Path], object]) -> None:
