@@ -53,8 +53,8 @@ from batch.starting import (
     start,
     told_of,
 )
+from batch.storage.claims import is_elsewhere, is_in_use, sweep
 from batch.storage.journal import Journal
-from batch.storage.lease import is_elsewhere, is_in_use, sweep
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.opening import peek
 from batch.storage.runs import JOURNAL, LOCK

@@ -15,8 +15,9 @@ from batch.config import RunConfig
 from batch.errors import JournalError, LockedError
 from batch.sending.sender import Face
 from batch.storage.apart import set_apart
+from batch.storage.claims import Holder, is_elsewhere, is_in_use
 from batch.storage.journal import Journal
-from batch.storage.lease import WATCHED_FOR, Holder, Lease, Newcomer, is_elsewhere, is_in_use
+from batch.storage.lease import WATCHED_FOR, Lease, Newcomer
 from batch.storage.lock import Lock, Owner, client_name, state_folder
 from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
@@ -105,8 +106,13 @@ class Waiting:
     @classmethod
     def not_at_all(cls, run_id: str, clock: Clock | None = None) -> "Waiting":
         """For nobody, if not for a sign of life from another host."""
+        return cls.a_while(run_id, 0.0, clock)
+
+    @classmethod
+    def a_while(cls, run_id: str, seconds: float, clock: Clock | None = None, face: Face | None = None) -> "Waiting":
+        """For somebody who is about to have done."""
         clock = clock or RealClock()
-        return cls(run_id, clock.wall(), clock, Face())
+        return cls(run_id, clock.wall() + seconds, clock, face or Face())
 
     @property
     def owner(self) -> Owner:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batch.cli import main
 from batch.sending import carriage
-from batch.storage import lease
+from batch.storage import claims, lease
 
 TERM, WATCHED_FOR, RENEWED_EVERY = 2.0, 3.0, 0.2
 
@@ -20,14 +20,10 @@ def be(host: str) -> None:
     """Take this process to another host."""
     boot = Path(tempfile.mkdtemp()) / "boot_id"
     boot.write_text(host)
-    for name, value in {
-        "_BOOT_ID": boot,
-        "TERM": TERM,
-        "WATCHED_FOR": WATCHED_FOR,
-        "RENEWED_EVERY": RENEWED_EVERY,
-    }.items():
+    for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEWED_EVERY": RENEWED_EVERY}.items():
         setattr(lease, name, value)
-    lease.socket.gethostname = lambda: host
+    claims._BOOT_ID = boot  # type: ignore[misc]
+    claims.socket.gethostname = lambda: host
     fcntl.flock = lambda *_: None
     carriage.HEADERS["user-agent"] = host  # type: ignore[index]
 

@@ -13,8 +13,9 @@ from typing import Any
 import redis
 
 from batch.rate import Rate
+from batch.sending.line import SCRIPT, lesson
 from batch.sending.pacing import Permit, spacing
-from batch.sending.shared_pace import SCRIPT, _Given, _lesson
+from batch.sending.shared_pace import _Given
 
 PROGRAM = shutil.which("redis-server") or ""
 
@@ -77,7 +78,7 @@ class Member:
         answer = json.loads(self.script(keys=["state", "log", "accepted"], args=[json.dumps(request)]))
         self.answer = answer
         if "facts" in answer:
-            self.exchange(now, {"kind": "lesson", "known": _lesson(answer["facts"])})
+            self.exchange(now, {"kind": "lesson", "known": lesson(answer["facts"])})
         return answer
 
     def take(self, now: float) -> Permit | float:

@@ -14,18 +14,8 @@ from hypothesis import strategies as st
 
 from batch.errors import DiskError, LockedError
 from batch.storage import lease as leases
-from batch.storage.lease import (
-    TERM,
-    WATCHED_FOR,
-    Claim,
-    Claims,
-    Holder,
-    Lease,
-    Newcomer,
-    is_elsewhere,
-    is_in_use,
-    this_boot,
-)
+from batch.storage.claims import Claim, Claims, Holder, is_elsewhere, is_in_use, this_boot
+from batch.storage.lease import TERM, WATCHED_FOR, Lease, Newcomer
 from batch.storage.lock import Owner
 
 HERE = Holder(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batch.errors import JournalError
 from batch.model import Phase
 from batch.planning.plan import Plan, Stage
-from batch.planning.shards import CALLS, ShardCalls, check_calls, divide, shard_folder, write_shards
+from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, divide, shard_folder, write_shards
 from batch.rate import Rate
 from batch.sending.pacing import Pacer
 from batch.storage.scratch import Room, Scratch
@@ -33,6 +33,16 @@ def shard_of_customers(plan: Plan, shards: int) -> dict[str, set[int]]:
 
 def numbers_of(stages: list[Stage]) -> list[int]:
     return [number for stage in stages for lane in stage.lanes for number in lane]
+
+
+def written(
+    folders: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
+) -> tuple[Plan, list[Shard], list[Path]]:
+    """A plan, the shards into which it was divided, and the files of their calls."""
+    folder = folders.mktemp("run")
+    plan = planned(file, chunk_size=chunk)
+    made = write_shards(plan, folder, shards)
+    return plan, made, [shard_folder(folder, shard.number) / CALLS for shard in made]
 
 
 @given(FILE, CHUNK, SHARDS)
@@ -96,10 +106,7 @@ def test_into_how_many_parts_rows_were_spread_makes_no_difference(
 def test_shards_together_read_what_was_planned(
     tmp_path_factory: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("run")
-    plan = planned(file, chunk_size=chunk)
-    made = write_shards(plan, folder, shards)
-    files = [shard_folder(folder, shard.number) / CALLS for shard in made]
+    plan, made, files = written(tmp_path_factory, file, chunk, shards)
     seen: dict[int, int] = {}
     for phase in Phase:
         for path, shard in zip(files, made, strict=True):
@@ -122,10 +129,7 @@ def test_shards_together_read_what_was_planned(
 def test_lanes_are_those_of_the_whole_plan_in_its_order(
     tmp_path_factory: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("run")
-    plan = planned(file, chunk_size=chunk)
-    made = write_shards(plan, folder, shards)
-    files = [shard_folder(folder, shard.number) / CALLS for shard in made]
+    plan, _, files = written(tmp_path_factory, file, chunk, shards)
     lanes = [
         lane for path in files for phase in Phase for stage in ShardCalls(path, phase).stages() for lane in stage.lanes
     ]

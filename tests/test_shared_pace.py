@@ -15,9 +15,10 @@ from batch import clock
 from batch.errors import ConfigError
 from batch.model import Secret
 from batch.rate import Rate
+from batch.sending.line import SCRIPT, NoLineError
 from batch.sending.pacing import Pacer, Permit
 from batch.sending.redis_line import RedisLine
-from batch.sending.shared_pace import SCRIPT, NoLineError, SharedPace, Terms
+from batch.sending.shared_pace import SharedPace, Terms
 from tests.conftest import FakeClock
 from tests.redis_server import PROGRAM, Member, RedisServer
 from tests.simulate import (

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowSkipException,
     Asset,
     BaseOperator,
     BaseOperatorLink,
@@ -36,7 +37,7 @@ from batch.config import RunConfig
 from batch.errors import BatchError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode
-from batch.summary import Summary
+from batch.summary import InNumbers
 
 T = TypeVar("T")
 
@@ -172,6 +173,34 @@ class TelemetronOperator(FolderOperator):
         return {}
 
 
+class InputOperator(TelemetronOperator):
+    """A task that reads an input.
+
+    :param file: path of the input, or a list of paths. (templated)
+    :param skip_if_empty: an input without rows skips the task; else it is an error.
+    """
+
+    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file")
+
+    def __init__(self, *, file: str | Sequence[str], skip_if_empty: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.file = file
+        self.skip_if_empty = skip_if_empty
+
+    def _skipped(self, rows: int) -> Exception | None:
+        """What skips the task where there is nothing to do, and that is wanted."""
+        if rows or not self.skip_if_empty:
+            return None
+        kind: type[Exception] = AirflowSkipException
+        return kind("the input has no rows: nothing to do")
+
+    def _files(self) -> list[str]:
+        return [self.file] if isinstance(self.file, str) else [*self.file]
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), **({"allow_empty": True} if self.skip_if_empty else {})}
+
+
 class SendingOperator(TelemetronOperator):
     """A task that makes calls.
 
@@ -191,7 +220,7 @@ class SendingOperator(TelemetronOperator):
         return self.execute(context)
 
     def _defaults(self) -> dict[str, Any]:
-        return {"longest_wait": _LONGEST_HOLD} if self.deferrable else {}
+        return {**super()._defaults(), **({"longest_wait": _LONGEST_HOLD} if self.deferrable else {})}
 
     def _deferred(self, context: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """Leave the slot if the API asked to wait, and waiting outside is wanted."""
@@ -203,8 +232,8 @@ class SendingOperator(TelemetronOperator):
         self.defer(trigger=MomentTrigger(moment.isoformat()), method_name="execute_again")
 
 
-def fields_of(summary: Summary) -> dict[str, Any]:
-    """A summary as in summary.json, and the folder of its run."""
+def fields_of(summary: InNumbers) -> dict[str, Any]:
+    """A summary as in summary.json, and the folder of what it tells of."""
     return {**json.loads(summary.as_json()), "folder": str(summary.folder)}
 
 

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
-
 from batch import app
 from batch.airflow_provider.base import (
+    InputOperator,
     ReportLink,
     SendingOperator,
-    TelemetronOperator,
     check_fail_on,
     fields_of,
     stopped,
@@ -27,7 +25,7 @@ RUN_ID: Final = (
 """The same for every try of a task, another for every run of its DAG. Never the try's number."""
 
 
-class TelemetronBatchOperator(SendingOperator):
+class TelemetronBatchOperator(SendingOperator, InputOperator):
     """Carries out the assignments of one file, or of several as one run.
 
     Besides `reports_dir`, `telemetron_conn_id`, `options` and `deferrable`:
@@ -42,23 +40,19 @@ class TelemetronBatchOperator(SendingOperator):
     Gives the run's summary, as in summary.json, and its folder.
     """
 
-    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file", "reports_url")
+    template_fields: Sequence[str] = (*InputOperator.template_fields, "reports_url")
     operator_extra_links = (ReportLink(),)
     _writes_report = True
 
     def __init__(
         self,
         *,
-        file: str | Sequence[str],
         run_id: str = RUN_ID,
-        skip_if_empty: bool = True,
         fail_on: str = "incomplete",
         reports_url: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(run_id=run_id, **kwargs)
-        self.file = file
-        self.skip_if_empty = skip_if_empty
         self.fail_on = fail_on
         self.reports_url = reports_url
         check_fail_on(fail_on)
@@ -71,14 +65,5 @@ class TelemetronBatchOperator(SendingOperator):
         self._deferred(context, fields)
         return self._told(context, fields, self._problem(fields))
 
-    def _defaults(self) -> dict[str, Any]:
-        return {**super()._defaults(), **({"allow_empty": True} if self.skip_if_empty else {})}
-
-    def _files(self) -> list[str]:
-        return [self.file] if isinstance(self.file, str) else [*self.file]
-
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
-        problem = stopped(fields) or wants_attention(fields, self.fail_on)
-        if problem is None and fields["rows"] == 0 and self.skip_if_empty:
-            problem = AirflowSkipException("the input has no rows: nothing to do")
-        return problem
+        return stopped(fields) or wants_attention(fields, self.fail_on) or self._skipped(fields["rows"])

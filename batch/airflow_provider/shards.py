@@ -7,19 +7,19 @@ way of the run's folder, which all workers share. `groups.telemetron_task_group`
 together.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from socket import gethostname
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from batch import app
 from batch.airflow_provider.base import (
     SUMMARY,
     FolderOperator,
+    InputOperator,
     ReportLink,
     SendingOperator,
     TelemetronOperator,
@@ -29,10 +29,11 @@ from batch.airflow_provider.base import (
     wants_attention,
 )
 from batch.airflow_provider.place import doubt_about
-from batch.clock import RealClock
-from batch.errors import LockedError
 from batch.model import Phase
+from batch.places import Waiting
 from batch.sending.sender import Face
+
+T = TypeVar("T")
 
 RUN_ID: Final = "{{ dag.dag_id }}.{{ run_id }}"
 """The same for all tasks of a DAG's run."""
@@ -41,10 +42,9 @@ PLAN: Final = "plan"
 
 _PATIENCE: Final = 60.0
 """Seconds in which a shard has ended that Airflow has given up."""
-_LOOK_AGAIN: Final = 1.0
 
 
-class TelemetronPlanOperator(TelemetronOperator):
+class TelemetronPlanOperator(InputOperator):
     """Plans a run and divides it into shards.
 
     Besides `reports_dir`, `telemetron_conn_id` and `options`:
@@ -58,23 +58,19 @@ class TelemetronPlanOperator(TelemetronOperator):
     Gives the list of shards that have calls to make, to expand a TelemetronShardOperator over.
     """
 
-    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file", "shards")
+    template_fields: Sequence[str] = (*InputOperator.template_fields, "shards")
 
     def __init__(
         self,
         *,
-        file: str | Sequence[str],
         shards: int | str = 4,
         shards_at_once: int | None = None,
         run_id: str = RUN_ID,
-        skip_if_empty: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(run_id=run_id, **kwargs)
-        self.file = file
         self.shards = shards
         self.shards_at_once = shards_at_once
-        self.skip_if_empty = skip_if_empty
 
     def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Plan; the same again changes nothing."""
@@ -82,8 +78,8 @@ class TelemetronPlanOperator(TelemetronOperator):
         config = self._config(context, shards=self.shards, shards_at_once=self.shards_at_once)
         planned = self._carried_out(partial(app.plan_shards, config))
         context["ti"].xcom_push(key=PLAN, value=planned.as_json())
-        if planned.digest.rows == 0 and self.skip_if_empty:
-            raise AirflowSkipException("the input has no rows: nothing to do")
+        if skipped := self._skipped(planned.digest.rows):
+            raise skipped
         busy = [shard for shard in planned.shards if any(shard.calls.values())]
         # Airflow skips what follows an empty list, and what is reconciled may be rows of which none is sent.
         return [shard.as_json() for shard in busy or planned.shards[:1]]
@@ -94,12 +90,6 @@ class TelemetronPlanOperator(TelemetronOperator):
             raise AirflowFailException(f"reports_dir {self.reports_dir} is relative; name one that all workers share")
         if doubt := doubt_about(Path(self.reports_dir)):
             self.log.warning("%s", doubt)
-
-    def _defaults(self) -> dict[str, Any]:
-        return {"allow_empty": True} if self.skip_if_empty else {}
-
-    def _files(self) -> list[str]:
-        return [self.file] if isinstance(self.file, str) else [*self.file]
 
 
 class TelemetronShardOperator(SendingOperator):
@@ -138,8 +128,7 @@ class TelemetronShardOperator(SendingOperator):
             raise AirflowException(f"{what}: is reports_dir on storage that all workers share?")
         number = self.shard["shard"] if isinstance(self.shard, Mapping) else self.shard
         config = self._config(context, shard=number, phase=self.phase)
-        summary = self._carried_out(partial(app.run_shard, config))
-        fields = {**json.loads(summary.as_json()), "folder": str(summary.folder)}
+        fields = fields_of(self._carried_out(partial(app.run_shard, config)))
         self._deferred(context, fields)
         if problem := stopped(fields):
             context["ti"].xcom_push(key=SUMMARY, value=fields)
@@ -165,7 +154,7 @@ class TelemetronBarrierOperator(FolderOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Look."""
-        left = dict(self._carried_out(lambda face: patiently(face, lambda: app.barrier(self.folder))).as_json())
+        left = self._carried_out(partial(_patiently, app.barrier, self.folder)).as_json()
         if not left["complete"]:
             self.log.warning("shards %s have not made all of their unassigns", left["unfinishedShards"])
         return left
@@ -199,21 +188,13 @@ class TelemetronReconcileOperator(FolderOperator):
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files, then say how the run ended."""
         self._report_told(context, self.reports_url)
-        fields = fields_of(self._carried_out(lambda face: patiently(face, lambda: app.report(self.folder))))
+        fields = fields_of(self._carried_out(partial(_patiently, app.report, self.folder)))
         problem = stopped(fields) or wants_attention(fields, self.fail_on)
         if fields["state"] == "stopped":  # what the shards have left to do is not done by trying this again
             problem = AirflowFailException(str(problem))
         return self._told(context, fields, problem)
 
 
-def patiently(face: Face, work: Callable[[], Any]) -> Any:
+def _patiently(work: Callable[[Path], T], folder: Path, *, face: Face) -> T:
     """Do what a shard that is about to end stands in the way of."""
-    clock = RealClock()
-    until = clock.wall() + _PATIENCE
-    while True:
-        try:
-            return work()
-        except LockedError:
-            if face.interrupt or clock.wall() >= until:
-                raise
-        clock.pause(_LOOK_AGAIN)
+    return Waiting.a_while(folder.name, _PATIENCE, face=face).patiently(partial(work, folder))

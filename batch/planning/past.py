@@ -33,8 +33,8 @@ from batch.errors import DiskError, JournalError
 from batch.model import InputFile
 from batch.planning.since import IntArray, Known, Origin, Standing, left_out, unpacked
 from batch.rows import KEY_SCHEMA, VALID, Rows
+from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.journal import Journal
-from batch.storage.lease import is_elsewhere, is_in_use
 from batch.storage.lock import client_name
 from batch.storage.runs import JOURNAL, LOCK
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from batch.errors import ConfigError
 from batch.model import Secret
-from batch.sending.shared_pace import SCRIPT, NoLineError, unreachable
+from batch.sending.line import SCRIPT, NoLineError, unreachable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -1,6 +1,6 @@
 """One pace for all processes that share a limit: kept in one place, asked for by each.
 
-What is kept, and how it is decided, is in shared_pace.lua; here a process takes part in
+What is kept and how it is decided is beyond the `line`; here a process takes part in
 it: tells what became of its attempts, asks for leave in turn, and where the place is out
 of reach goes on alone at its share. What carries a request there is no business of this.
 """
@@ -10,75 +10,23 @@ import json
 import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import uuid4
 
 from batch import clock
-from batch.errors import ConfigError
 from batch.rate import Rate
-from batch.sending import climb, pacing
-from batch.sending.climb import Course, Known, learnt
+from batch.sending import pacing
+from batch.sending.line import PULSE, Line, NoLineError, lesson, unreachable
 from batch.sending.pacing import Pacer, PacerState, Permit, spacing
 from batch.sending.traffic import Tell
 
-_PULSE: Final = 1.0
-"""Seconds without an exchange after which a process shows that it lives."""
 _PATIENCE: Final = 2.0
 """Seconds after which nobody waits for an answer any more."""
 _WORTH_MOVING: Final = 0.005
 """Seconds by which an attempt may leave after its permit: less than this the allowance for the network takes."""
 _A_MOMENT: Final = 0.25
 """For how long a refusal that says nothing holds, until the answer tells it."""
-
-_NUMBERS: Final = {
-    "LATENESS": pacing._LATENESS,
-    "SOONEST": pacing._SOONEST,
-    "LOOK_AGAIN": pacing._LOOK_AGAIN,
-    "FIRST_PAUSE": pacing._FIRST_PAUSE,
-    "A_LOOK": pacing._A_LOOK,
-    "LONGEST_FIRST": pacing._LONGEST_FIRST,
-    "LONGEST_PAUSE": pacing._LONGEST_PAUSE,
-    "DOUBLINGS": pacing._DOUBLINGS,
-    "LONGEST_GAP": pacing._LONGEST_GAP,
-    "EVEN": pacing._EVEN,
-    "FORGOTTEN": pacing._FORGOTTEN,
-    "START": climb._START,
-    "FLOOR": climb._FLOOR,
-    "TOP": climb._TOP,
-    "NARROW": climb._NARROW,
-    "TRUST": climb._TRUST,
-    "MEMORY": climb._SHORTEST_MEMORY,
-    "PERIOD": climb._PERIOD,
-    "DOUBLES_IN": climb._DOUBLES_IN,
-    "LOG_LENGTH": climb._LOG_LENGTH,
-    "DEAD": 5 * _PULSE,  # seconds of silence after which a process probes no more
-    "LATELY": 60.0,  # seconds of silence after which a process has no share any more
-    "NOTICED": 1.5,  # seconds in which whoever asks has noticed that nobody answers
-    "SETTLES": 3.0,  # seconds in which whoever is alone has noticed that somebody answers
-}
-SCRIPT: Final = f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _NUMBERS.items())}}}\n" + Path(
-    __file__
-).with_suffix(".lua").read_text("utf-8")
-"""What decides, for whatever runs Lua as Redis does: one exchange for each call."""
-
-
-class NoLineError(Exception):
-    """The place where the pace is kept cannot be asked. `str()` says why, in words."""
-
-
-class Line(Protocol):
-    """The way to where the pace is kept."""
-
-    where: str
-    """How a message calls it."""
-
-    async def ask(self, request: str) -> str:
-        """Run the script over a request and give its answer. Raises NoLineError within a second or two."""
-
-    async def close(self) -> None:
-        """Ask nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +222,7 @@ class SharedPace:
         if self._alone is None:
             self._see(answer)
         if "facts" in answer:
-            self._report("lesson", known=_lesson(answer["facts"]))
+            self._report("lesson", known=lesson(answer["facts"]))
         return answer
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -309,11 +257,11 @@ class SharedPace:
 
     async def _keep_in_touch(self) -> None:
         while not self._over.is_set():
-            await clock.sleep_unless(self._woken, _PULSE)
+            await clock.sleep_unless(self._woken, PULSE)
             self._woken.clear()
             if self._alone is not None:
                 await self._come_back()
-            elif self._news or clock.now() - self._view.at >= _PULSE:
+            elif self._news or clock.now() - self._view.at >= PULSE:
                 try:
                     await self._exchange()
                 except NoLineError as exc:
@@ -367,29 +315,6 @@ class SharedPace:
         self._tell("shared", f"{self._line.where} answers again: the limit is shared")
 
 
-def unreachable(where: str, why: NoLineError) -> ConfigError:
-    """The error of a limit that cannot be shared from the start."""
-    return ConfigError(f"cannot reach {where} ({why})", "nothing was sent; check --limit-url, or leave it out")
-
-
 def _given(permit: Permit) -> _Given:
     assert isinstance(permit, _Given)  # noqa: S101 - whoever asks here gives back what was given here
     return permit
-
-
-def _lesson(facts: dict[str, Any]) -> dict[str, Any]:
-    """What an incident teaches, worked out from facts of which times are seconds from now."""
-    told = facts["known"]
-    known = Known(
-        plateau=told.get("plateau"),
-        age=told["age"],
-        period=told["period"],
-        spread=told["spread"],
-        memory=told["memory"],
-        chance=told.get("chance") or None,
-        incidents=tuple(climb._Incident(*one) for one in told["incidents"]),
-    )
-    course = Course(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
-    lesson = asdict(learnt(known, course, 0.0))
-    # No number stands for "none": a name that is missing would leave the former one.
-    return {name: value for name, value in (lesson | {"chance": lesson["chance"] or 0}).items() if value is not None}

@@ -1,7 +1,7 @@
 """What the unassigns of all shards have left behind, for those who assign."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +53,7 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     if division is None:
         raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
     # Somebody else may be looking at a shard just as we do.
-    waiting = replace(Waiting.not_at_all(folder.name, clock), until=clock.wall() + _PATIENCE)
+    waiting = Waiting.a_while(folder.name, _PATIENCE, clock)
     return Barrier(tuple(waiting.patiently(partial(_left, folder, shard, clock)) for shard in division.shards))
 
 

@@ -14,7 +14,7 @@ from batch.config import RunConfig
 from batch.errors import ConfigError, LockedError
 from batch.places import Waiting, Wanted, owning
 from batch.rate import Rate
-from batch.storage.lease import is_elsewhere
+from batch.storage.claims import is_elsewhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from batch.clock import iso
 from batch.errors import DiskError, JournalError
+from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.journal import Journal
-from batch.storage.lease import is_elsewhere, is_in_use
 from batch.storage.lock import is_held
 
 JOURNAL: Final = "journal.sqlite3"
