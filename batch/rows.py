@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch.model import Problem
-from batch.storage.hashed import hash_texts
+from batch.storage.hashed import Hashes, hash_texts
 from batch.storage.scratch import Column, Scratch, Spread
 
 KEY_SCHEMA: Final = pa.schema(
@@ -44,7 +44,7 @@ detail            why the row is invalid, in words; "" for a valid row
 VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 """What planning needs of a valid row."""
 
-_NUMBERS: Final = {"line": np.int64, "file": np.int16, "action": np.int8, "problem": np.int8}
+_NUMBERS: Final = {"line": np.int64, "file": np.int16, "action": np.int8, "problem": np.int8, "device": np.uint64}
 _EXAMPLES: Final = 5
 
 
@@ -82,22 +82,24 @@ class InvalidRows:
 class Rows:
     """All rows of a run as columns of numbers in input order, and the keys of the valid ones.
 
-    line      int64  the file's line on which the record begins
-    file      int16  position in the list of input files
-    action    int8   `Action.code`, or `NO_ACTION`
-    problem   int8   `Problem`; 0 for a valid row
+    line      int64   the file's line on which the record begins
+    file      int16   position in the list of input files
+    action    int8    `Action.code`, or `NO_ACTION`
+    problem   int8    `Problem`; 0 for a valid row
+    device    uint64  hash of its device
     """
 
     line: npt.NDArray[np.int64]
     file: npt.NDArray[np.int16]
     action: npt.NDArray[np.int8]
     problem: npt.NDArray[np.int8]
+    device: Hashes
     invalid: Sequence[InvalidRows]
     """By kind of problem, the most frequent first."""
     scratch: Scratch
     """Where they are kept, if they are many: they can be used as long as it is there."""
     keys: Spread
-    """Of each valid row its number as `row` and its columns of `VALID`, spread by device; to be taken once."""
+    """Of each valid row its number as `row` and its columns of `VALID`, spread by customer; to be taken once."""
 
     def __len__(self) -> int:
         return len(self.line)
@@ -119,14 +121,15 @@ class RowsBuilder:
     def add(self, file: int, keys: pa.RecordBatch) -> None:
         """Append the rows of one block (`keys` as in `RowBlock`)."""
         count = keys.num_rows
+        made = {"file": np.full(count, file), "device": hash_texts(keys["deviceIdentifier"])}
         for name, column in self._columns.items():
-            column.add(np.full(count, file) if name == "file" else keys[name].to_numpy())
+            column.add(made[name] if name in made else keys[name].to_numpy())
         rows = pa.array(np.arange(self._size, self._size + count))
         self._size += count
         self._learn(keys)
         columns = pa.record_batch([rows, *(keys[name] for name in self._names)], names=["row", *self._names])
         valid = keys["problem"].to_numpy() == 0
-        self._keys.add(columns, hash_texts(keys["deviceIdentifier"]), None if valid.all() else valid)
+        self._keys.add(columns, hash_texts(keys["customerEmail"]), None if valid.all() else valid)
 
     def rows(self) -> Rows:
         """All rows added so far; nothing can be added after that."""

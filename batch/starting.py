@@ -23,7 +23,8 @@ from batch.options import BY_KEY, STRUCK_OUT
 from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
 from batch.planning.digest import digest
 from batch.planning.past import Delta, asker, compare
-from batch.planning.plan import Plan, plan_calls
+from batch.planning.plan import Plan
+from batch.planning.planner import plan_calls
 from batch.planning.since import packed, unpacked
 from batch.reconciliation.outputs import input_files
 from batch.rows import RowBlock, RowsBuilder

@@ -31,7 +31,8 @@ import httpx2
 from batch import app, clock
 from batch.cli import main
 from batch.model import PlanOptions
-from batch.planning.plan import Plan, plan_calls
+from batch.planning.plan import Plan
+from batch.planning.planner import plan_calls
 from batch.reconciliation.outputs import FILES
 from batch.rows import RowsBuilder
 from batch.screen import terminal  # noqa: F401 - imported before the fork

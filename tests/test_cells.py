@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch.input import cells as judge
-from batch.input.cells import ACTION_WORDS, KeyCells, check, is_trailer, normalised, plausible, shown
+from batch.input.cells import ACTION_WORDS, KeyCells, are_emails, check, is_trailer, normalised, plausible, shown
 from batch.input.serials import DATE, MONTHS, Neighbours
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
@@ -358,10 +359,29 @@ def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str
     )
     quick = check(cells, PLAIN, guessed=guessed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_remarkable", judge._distinct)
+        patch.setattr(judge, "_identifiers", judge._distinct)
         assert quick.equals(check(cells, PLAIN, guessed=guessed))
     whole = normalised(pa.array(devices, pa.string()))
     assert quick["deviceIdentifier"].equals(whole)
+
+
+LIKE_EMAILS = st.text(alphabet="aÉß@.,<\" \u00a0\u200b\0\t'=", max_size=10) | st.from_regex(r"[aB]{1,300}@b\.(c|É)\Z")
+
+
+@given(st.lists(LIKE_EMAILS, max_size=8), st.booleans())
+@example([" A@b.c ", "a@b", "", "a" * 251 + "@b.c", "É" * 250 + "@b.c"], True)
+def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], guessed: bool) -> None:
+    count = len(emails)
+    devices = pa.array([f"SN-{at}" for at in range(count)], pa.string())
+    cells = KeyCells(np.arange(count), pa.array(emails, pa.string()), devices, None, None, {})
+    quick = check(cells, PLAIN, guessed=guessed)
+    remarkable = judge._remarkable
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_remarkable", lambda *column: remarkable(*column[:-1], np.ones(count, np.bool_)))
+        assert quick.equals(check(cells, PLAIN, guessed=guessed))
+    lower = pc.utf8_lower(normalised(pa.array(emails, pa.string())))
+    assert quick["customerEmail"].equals(lower)
+    assert quick["problem"].to_numpy()[~are_emails(lower)].all()
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))

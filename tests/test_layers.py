@@ -13,7 +13,7 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"urls", "model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context", "ahead", "texts"},
+    0: {"urls", "model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context", "abreast", "memory", "ahead", "texts"},
     1: {
         "completion",
         "errors",
@@ -22,6 +22,7 @@ LAYERS = {
         "staging",
         "grouping",
         "ordering",
+        "calls",
         "options",
         "hints",
         "outage",
@@ -53,6 +54,7 @@ LAYERS = {
     3: {
         "stored",
         "fed_back",
+        "planner",
         "shards",
         "parse",
         "workbook",

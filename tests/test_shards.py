@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batch.errors import JournalError
 from batch.model import Phase
-from batch.planning.plan import Plan, Stage
+from batch.planning.calls import Stage
+from batch.planning.plan import Plan
 from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, divide, shard_folder, write_shards
 from batch.rate import Rate
 from batch.sending.pacing import Pacer

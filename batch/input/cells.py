@@ -146,8 +146,8 @@ def check(
     count = len(cells.lines)
     action, device_type = cells.action, cells.device_type
     keys = _Keys(
-        email=_distinct("customerEmail", cells.email, lower=True),
-        device=_remarkable("deviceIdentifier", cells.device),
+        email=_emails("customerEmail", cells.email),
+        device=_identifiers("deviceIdentifier", cells.device),
         action=None if action is None else _distinct("action", action),
         device_type=None if device_type is None else _distinct("deviceType", device_type),
     )
@@ -237,13 +237,9 @@ def _octets(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
 
 def _having(flags: Flags, offsets: Ints) -> Flags:
     """Which cells hold a flagged byte?"""
-    having = offsets[1:] > offsets[:-1]
-    if not flags.any():
-        return np.zeros_like(having)
-    starts = offsets[:-1]
-    if having.all():
-        return np.asarray(np.logical_or.reduceat(flags, starts))
-    having[having] = np.logical_or.reduceat(flags, starts[having])  # of an empty range it gives the next byte
+    having = np.zeros(len(offsets) - 1, np.bool_)
+    at = np.flatnonzero(flags)
+    having[np.searchsorted(offsets, at, side="right") - 1] = True
     return having
 
 
@@ -269,28 +265,54 @@ def _are(octets: npt.NDArray[np.uint8], signs: bytes) -> Flags:
 
 
 def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
-    """Normalised cells, and which of them are not plain printable ASCII without spaces."""
-    offsets, octets = _octets(texts)
-    first, _ = _edges(offsets, octets)
-    odd = _having((octets <= 0x20) | (octets >= 0x7F), offsets) | _are(first, b"'=")
+    """Normalised cells, and which of them were written in other than printable ASCII, padded at most."""
+    odd = _odd(texts)
+    if odd.any():
+        texts = pc.ascii_trim_whitespace(texts)  # that, and nothing more, is what nearly all of them need
+        odd = _odd(texts)
     if odd.any():
         mask = pa.array(odd)
         texts = pc.replace_with_mask(texts, mask, normalised(texts.filter(mask)))
     return texts, odd
 
 
-def _distinct(name: str, raw: pa.Array, *, lower: bool = False) -> _Column:
+def _odd(texts: pa.Array) -> Flags:
+    """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
+    offsets, octets = _octets(texts)
+    first, _ = _edges(offsets, octets)
+    odd: Flags = _having((octets <= 0x20) | (octets >= 0x7F), offsets) | (first == ord("'")) | (first == ord("="))
+    return odd
+
+
+def _lower(texts: pa.Array, odd: Flags) -> pa.Array:
+    """The cells in small letters."""
+    return pc.utf8_lower(texts) if odd.any() else pc.ascii_lower(texts)
+
+
+def _distinct(name: str, raw: pa.Array) -> _Column:
+    """A column of few words: each of them is looked at, once."""
     encoded = raw.dictionary_encode()
     texts, odd = _trim(encoded.dictionary)
-    if lower:
-        texts = pc.utf8_lower(texts)
     codes = encoded.indices.to_numpy()
     full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
     return _Column(name, full, encoded.dictionary, texts, odd, lambda flags: np.flatnonzero(flags[codes]))
 
 
-def _remarkable(name: str, raw: pa.Array) -> _Column:
-    """Of identifiers, mostly distinct, only those are looked at that could have a problem."""
+def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at: Flags) -> _Column:
+    """A column of mostly distinct cells: only those are looked at that could have a problem."""
+    rows = np.flatnonzero(looked_at)
+    mask = pa.array(looked_at)
+    return _Column(name, full, raw.filter(mask), full.filter(mask), odd[rows], lambda flags: rows[flags])
+
+
+def _emails(name: str, raw: pa.Array) -> _Column:
+    full, odd = _trim(raw)
+    full = _lower(full, odd)
+    long = pc.binary_length(full).to_numpy() > MAX_EMAIL_LENGTH
+    return _remarkable(name, raw, full, odd, odd | long | ~_matching(full, _EMAIL))
+
+
+def _identifiers(name: str, raw: pa.Array) -> _Column:
     full, odd = _trim(raw)
     offsets, octets = _octets(full)
     lengths = np.diff(offsets)
@@ -299,9 +321,7 @@ def _remarkable(name: str, raw: pa.Array) -> _Column:
     exponent = _having((octets | 0x20) == ord("e"), offsets) if number.any() else number
     looked_at = odd | _are(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
     looked_at |= _like_dates(first, offsets, octets)
-    rows = np.flatnonzero(looked_at)
-    mask = pa.array(looked_at)
-    return _Column(name, full, raw.filter(mask), full.filter(mask), odd[rows], lambda flags: rows[flags])
+    return _remarkable(name, raw, full, odd, looked_at)
 
 
 def _like_dates(first: npt.NDArray[np.uint8], offsets: Ints, octets: npt.NDArray[np.uint8]) -> Flags:

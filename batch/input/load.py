@@ -8,16 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.abreast import ahead, behind, in_order
 from batch.errors import InputError
 from batch.input.cells import KeyCells, check, is_blank, is_trailer, normalised, shown
 from batch.input.dialect import Dialect, find_dialect
@@ -26,6 +25,7 @@ from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.serials import LostZeros, Neighbours
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading
 from batch.input.workbook import Sheet, find_sheet
+from batch.memory import keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
 from batch.storage.scratch import Scratch
@@ -34,8 +34,6 @@ _HEAD: Final = 4 << 20
 """Bytes of text in which the header must be found."""
 _FIRST: Final = 1 << 16
 """Bytes of text that show whether this program wrote it."""
-_One = TypeVar("_One")
-_Other = TypeVar("_Other")
 _MAY_BE_TRAILER: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
 
 
@@ -103,9 +101,13 @@ def load(
     """
     if list(paths).count("-") > 1:
         raise InputError("standard input is named twice", "name - once")
+    keep_freed_memory()
     builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
-    with _one_behind(builder) as add:
+    def built(block: RowBlock) -> None:
+        builder.add(block.file, block.keys)
+
+    with behind(built) as add:
 
         def take(block: RowBlock) -> None:
             add(block)
@@ -114,29 +116,6 @@ def load(
 
         files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
     return Loaded(_told_apart(files), builder.rows())
-
-
-@contextmanager
-def _one_behind(builder: RowsBuilder) -> Iterator[Callable[[RowBlock], None]]:
-    """Gives a function that has one block added while the next is checked. What goes wrong is raised with the next."""
-    with ThreadPoolExecutor(1) as pool:
-        adding = pool.submit(lambda: None)
-
-        def add(block: RowBlock) -> None:
-            nonlocal adding
-            adding.result()
-            adding = pool.submit(builder.add, block.file, block.keys)
-
-        yield add
-        adding.result()
-
-
-def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other]) -> tuple[_One, _Other]:
-    """What two functions give, each of which goes through the whole file."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(one)
-        there = other()
-        return coming.result(), there
 
 
 def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
@@ -148,25 +127,33 @@ def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
 def _load_file(
     number: int, path: str, options: InputOptions, spool: Path, take: Callable[[RowBlock], None]
 ) -> InputFile:
-    with reading("standard input" if path == "-" else path):
+    name = "standard input" if path == "-" else path
+    with reading(name):
         stored = find_stored(path, spool)
         before = stored.fingerprint()
-        digest, source = _side_by_side(stored.sha256, partial(_source, stored, options))
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(stored.sha256)
+        with reading(name):
+            source = _source(stored, options)
+        seen = _Seen()
+        rows = _handed_over(name, _row_blocks(number, source, seen), take)
+        with reading(name):
+            file = _input_file(stored, digest.result(), source, rows)
+            if stored.fingerprint() != before:
+                raise InputError("changed while it was read", "wait until it is complete, and run again")
+    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=seen.trailer_count)
+
+
+def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> int:
+    """Number of rows that were taken."""
     rows = 0
-    seen = _Seen()
-    blocks = _row_blocks(number, source, seen)
     while True:
-        with reading(path):  # what `take` raises is not the file's fault
+        with reading(name):  # what `take` raises is not the file's fault
             block = next(blocks, None)
         if block is None:
-            break
+            return rows
         rows += block.keys.num_rows
         take(block)
-    with reading(path):
-        if stored.fingerprint() != before:
-            raise InputError("changed while it was read", "wait until it is complete, and run again")
-    file = _input_file(stored, digest, source, rows)
-    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=seen.trailer_count)
 
 
 def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> InputFile:
@@ -237,13 +224,12 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
     """The pieces judged, without empty records; the last row may turn out to be a trailer."""
     held: RowBlock | None = None
     closing: tuple[str, ...] = ()
-    for piece in _ahead(iter(source.pieces)):
-        block = _judged(file, piece, source, seen)
+    for block, said in _judged_pieces(file, source, seen):
         if block.keys.num_rows:
             if held is not None:
                 seen.add(held.keys)
                 yield held
-            held, closing = block, piece.closing
+            held, closing = block, said
     if source.options.trailer_count is not None:
         held = _without_trailer(held, closing, source.options.trailer_count, seen)
     if held is not None:
@@ -252,13 +238,19 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
         yield held
 
 
-def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The same pieces, the next one being cut and parsed while one is looked at."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, pieces, None)
-        while (piece := coming.result()) is not None:
-            coming = pool.submit(next, pieces, None)
-            yield piece
+def _judged_pieces(file: int, source: _Source, seen: _Seen) -> Iterator[tuple[RowBlock, tuple[str, ...]]]:
+    """Each piece as rows, and the record that may close the file after them."""
+    pieces = ahead(iter(source.pieces))
+
+    def judged(piece: Piece) -> tuple[RowBlock, tuple[str, ...]]:
+        return _judged(file, piece, source, seen), piece.closing
+
+    while seen.neighbours is None:  # all others are held against the serials of the first rows
+        piece = next(pieces, None)
+        if piece is None:
+            return
+        yield judged(piece)
+    yield from in_order(judged, pieces)
 
 
 def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from batch.model import InputFile
-from batch.planning.plan import Plan, Stage
+from batch.planning.calls import Stage
+from batch.planning.plan import Plan
 from batch.rate import Rate
 from batch.rows import InvalidRows
 

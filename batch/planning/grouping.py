@@ -34,12 +34,12 @@ class Grouped:
     groups: dict[str, npt.NDArray[Any]]
 
 
-def group_rows(rows: pa.RecordBatch, *, typed: bool) -> Grouped:
-    """Groups of `row`, `customerEmail`, `deviceIdentifier`, `deviceType` and `stage`, in any order.
+def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
+    """Groups of `row`, `customerEmail`, `deviceIdentifier`, `deviceType` and their stages, in any order.
 
     An unassign (an odd stage) needs no type; no row does unless `typed`.
     """
-    number, stage = rows["row"].to_numpy(), rows["stage"].to_numpy().astype(np.int64)
+    number = rows["row"].to_numpy()
     customer, customers = _coded(rows["customerEmail"])
     kind, types = _coded(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
     kind[stage % 2 == 1] = 0

@@ -1,83 +1,28 @@
-"""Rows in, calls out: which row goes into which call of which stage.
+"""What a plan is: which rows are sent, in which order, cut into which calls.
 
-The rows are gone through twice, part by part: by device for what repeats and for the
-stages (`staging`), then by customer for what may share a call (`grouping`); the groups
-are then put in order (`ordering`). Knows no network and no answer. The same rows and
-options always give the same plan, into however many parts they were spread, and
-`Plan.fingerprint` proves it.
+The rows lie as they were grouped; a `Call` is made from them when its turn comes. Knows no
+network and no answer. The same rows and options always give the same plan, into however
+many parts they were spread, and `Plan.fingerprint` proves it.
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch.model import ACTIONS, Action, Call, PlanOptions
-from batch.planning.grouping import Grouped, group_rows
-from batch.planning.ordering import Groups, GroupsBuilder, Lanes, in_sending_order
-from batch.planning.staging import Staged, stage_rows
+from batch.model import Action, Call, PlanOptions
+from batch.planning.calls import Stage, action_of
+from batch.planning.ordering import Groups, Lanes
 from batch.rows import Rows
 from batch.storage.hashed import Hashes, hash_texts
-from batch.storage.scratch import Column, Scratch, Spread, forget, in_one, kept
 
 Ints = npt.NDArray[np.int64]
-_Found = TypeVar("_Found")
 _NO_ROWS: Final = np.empty(0, np.int64)
-_AT_A_TIME: Final = 2
-"""Parts that are gone through side by side; each takes memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Calls that may run together, as lanes: the calls of a lane go one after another.
-
-    A lane is one customer, because an unknown customer is created by the first of its
-    calls. Customers that share a device which may have to be created share a lane.
-    """
-
-    number: int
-    action: Action
-    lanes: Sequence[range]
-    """Call numbers, the longest lane first."""
-    calls: int
-    devices: int
-
-
-class Calls(Protocol):
-    """What sending needs of a plan, or of the part of one that a process has to make."""
-
-    @property
-    def calls(self) -> int:
-        """Number of calls."""
-
-    @property
-    def counted_rows(self) -> int:
-        """Number of rows of which a share is meant where one is given."""
-
-    def has(self, number: int) -> bool:
-        """Is it one of the calls to be made? Others that `call` knows may have been made before."""
-
-    def stages(self) -> Iterator[Stage]:
-        """The stages that have calls, in their order."""
-
-    def call(self, number: int) -> Call:
-        """Make one call."""
-
-    def size_of(self, number: int) -> int:
-        """Number of devices of one call."""
-
-    def customers_of(self, numbers: Iterable[int]) -> set[str]:
-        """Customers of some calls."""
-
-    def may_be_sent_again(self, device: str) -> bool:
-        """Could more than one call to a customer hold this device? Where so it is never denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +80,10 @@ class Plan:
     taken: Ints
     given: Ints
     """Transfers in input order: rows by which a device leaves one customer, and comes to another."""
-    _repeated: Ints
-    _devices_again: Hashes
+    repeats: Ints
+    """By row: 1 more than the row that it repeats, or 0."""
+    devices_again: Hashes
+    """Of the devices that are sent several times, in their order."""
 
     @property
     def calls(self) -> int:
@@ -182,7 +129,7 @@ class Plan:
 
     def repeated(self, first: int, end: int) -> Ints:
         """For each row of a range the row that it repeats, or -1."""
-        return np.asarray(self._repeated[first:end] - 1)
+        return np.asarray(self.repeats[first:end] - 1)
 
     def size_of(self, number: int) -> int:
         """Number of devices of one call."""
@@ -243,8 +190,8 @@ class Plan:
     def may_be_sent_again(self, device: str) -> bool:
         """Could more than one call hold this device? Where so it is never denied."""
         number = hash_texts(pa.array([device]))[0]
-        at = int(np.searchsorted(self._devices_again, number))
-        return at < len(self._devices_again) and bool(self._devices_again[at] == number)
+        at = int(np.searchsorted(self.devices_again, number))
+        return at < len(self.devices_again) and bool(self.devices_again[at] == number)
 
     def call(self, number: int) -> Call:
         """Make one call (numbers count from 1); cheap, so make it when its turn comes."""
@@ -302,110 +249,3 @@ class Plan:
         start = int(self.groups.start[group])
         end = start + min(int(self.groups.size[group]), (nth + 1) * self.options.chunk_size)
         return group, start + nth * self.options.chunk_size, end
-
-
-def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -> Plan:
-    """Put every valid row into a call of the earliest stage that the order of the file allows.
-
-    `left_out` gives a number, not 0, to rows that shall not be sent, as in `stage_rows`.
-    Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
-    """
-    scratch = rows.scratch
-    staged = _StagedRows(scratch, len(rows))
-    for some in _side_by_side(lambda table: stage_rows(in_one(table), left_out), rows.keys.parts()):
-        staged.add(some)
-    parts: list[Part] = []
-    groups = GroupsBuilder(scratch)
-    typed = options.auto_create_devices
-    for grouped in _side_by_side(lambda table: group_rows(in_one(table), typed=typed), staged.sent.parts()):
-        parts.append(_part(grouped, parts, scratch))
-        groups.add(grouped.groups, parts[-1].first_customer)
-    linked = np.concatenate(staged.linked) if options.auto_create_devices and staged.linked else None
-    ordered, lanes = in_sending_order(groups.columns(), linked, options.chunk_size)
-    given = staged.given.array()
-    by_given = np.argsort(given, kind="stable")
-    told_again = staged.told_again.array()
-    by_row = np.argsort(told_again)
-    return Plan(
-        rows=rows,
-        options=options,
-        parts=parts,
-        groups=ordered,
-        lanes=lanes,
-        duplicates=staged.duplicates,
-        left_out=staged.left_out(left_out),
-        told_again=told_again[by_row],
-        last=staged.last.array()[by_row],
-        taken=staged.taken.array()[by_given],
-        given=given[by_given],
-        _repeated=staged.repeated,
-        _devices_again=np.sort(staged.devices_again.array()),
-    )
-
-
-def _side_by_side(work: Callable[[pa.Table], _Found], tables: Iterable[pa.Table]) -> Iterator[_Found]:
-    """What the work gives for each part, in their order, a few of them at a time."""
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        coming: deque[Future[_Found]] = deque()
-        for table in tables:
-            coming.append(pool.submit(work, table))
-            if len(coming) > _AT_A_TIME:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-
-
-@dataclass(slots=True)
-class _StagedRows:
-    """What the parts by device come to, together."""
-
-    scratch: Scratch
-    rows: int
-    sent: Spread = field(init=False)
-    repeated: Ints = field(init=False)
-    """By row: 1 more than the row that it repeats, or 0."""
-    told_again: Column = field(init=False)
-    last: Column = field(init=False)
-    taken: Column = field(init=False)
-    given: Column = field(init=False)
-    devices_again: Column = field(init=False)
-    linked: list[Hashes] = field(default_factory=list)
-    duplicates: int = 0
-
-    def __post_init__(self) -> None:
-        self.sent = Spread(self.scratch)
-        self.repeated = self.scratch.array(self.rows, np.int64)
-        self.taken, self.given = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
-        self.told_again, self.last = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
-        self.devices_again = Column(self.scratch, np.uint64)
-
-    def add(self, staged: Staged) -> None:
-        self.sent.add(staged.rows, staged.customers, staged.sent)
-        self.repeated[staged.repeats] = staged.origins + 1
-        forget(self.repeated)
-        self.duplicates += len(staged.repeats)
-        self.told_again.add(staged.told_again)
-        self.last.add(staged.last)
-        self.taken.add(staged.taken)
-        self.given.add(staged.given)
-        self.devices_again.add(staged.devices_again)
-        self.linked.append(staged.linked)
-
-    def left_out(self, numbers: Ints | None) -> Ints:
-        """The numbers of the rows that are left out; a duplicate is one all the same."""
-        if numbers is None:
-            return np.broadcast_to(np.int64(0), self.rows)
-        return np.where(self.repeated == 0, numbers, 0)
-
-
-def _part(grouped: Grouped, former: Sequence[Part], scratch: Scratch) -> Part:
-    first = former[-1].first_customer + len(former[-1].customers) if former else 0
-    return Part(kept(scratch, grouped.rows), grouped.customers, grouped.types, first)
-
-
-def action_of(stage: int) -> Action:
-    """What all calls of a stage ask for."""
-    return Action.UNASSIGN if stage % 2 else Action.ASSIGN
-
-
-assert len(ACTIONS) == 2, "stages alternate between two actions"  # noqa: S101 - a third action needs a new plan

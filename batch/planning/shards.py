@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 
 from batch.errors import JournalError
 from batch.model import Call, Phase
+from batch.planning.calls import Stage, action_of
 from batch.planning.ordering import roots
-from batch.planning.plan import Plan, Stage, action_of
+from batch.planning.plan import Plan
 from batch.storage.whole import owners_folder, written_whole
 
 Ints = npt.NDArray[np.int64]

@@ -21,7 +21,7 @@ from anyone. Rows that are gone from the file mean nothing.
 
 import base64
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -89,34 +89,26 @@ class Known:
 def left_out(rows: Rows, known: Known) -> IntArray:
     """For each row the number of the origin that settled it, or 0 for a row that takes part in the run."""
     numbers = np.zeros(len(rows), np.int64)
-    pairs = rows.keys.share_of(hash_texts(known.pairs["deviceIdentifier"]))
-    touched = rows.keys.share_of(hash_texts(known.touched))
+    pairs = rows.keys.share_of(hash_texts(known.pairs["customerEmail"]))
     for part, table in rows.keys.seen():
         those = np.flatnonzero(pairs == part)
-        some = Known(
-            known.pairs.take(pa.array(those)),
-            known.origin[those],
-            known.origins,
-            known.touched.filter(pa.array(touched == part)),
-        )
+        some = replace(known, pairs=known.pairs.take(pa.array(those)), origin=known.origin[those])
         keys = in_one(table)
-        numbers[keys["row"].to_numpy()] = _left_out(keys, some)
+        numbers[keys["row"].to_numpy()] = _settled(keys, some)
+    # Devices go by their hashes: should two have the same, both are sent where one would do.
+    takes_part = (numbers == 0) & (rows.problem == 0)
+    moving = np.concatenate([rows.device[takes_part], hash_texts(known.touched)])
+    numbers[np.isin(rows.device, moving)] = 0
     return numbers
 
 
-def _left_out(keys: pa.RecordBatch, known: Known) -> IntArray:
-    """The same for valid rows, all of some devices."""
-    device, action = keys["deviceIdentifier"].dictionary_encode(), keys["action"].to_numpy()
+def _settled(keys: pa.RecordBatch, known: Known) -> IntArray:
+    """The origin of each valid row that asks for what is surely so of its pair; 0 for others."""
     pair = _found(keys, known)
     so = pair != _ABSENT
-    so[so] = known.pairs["action"].to_numpy()[pair[so]] == action[so]
-    so &= (action != Action.ASSIGN.code) | _same_type(keys, known, pair)
-    moving = np.zeros(len(device.dictionary), dtype=np.bool_)
-    code = device.indices.to_numpy()
-    moving[code[~so]] = True
-    touched = pc.index_in(known.touched, value_set=device.dictionary)
-    moving[touched.drop_null().to_numpy()] = True
-    return np.where(so & ~moving[code], np.append(known.origin, 0)[pair], 0)
+    so[so] = known.pairs["action"].to_numpy()[pair[so]] == keys["action"].to_numpy()[so]
+    so &= (keys["action"].to_numpy() != Action.ASSIGN.code) | _same_type(keys, known, pair)
+    return np.where(so, np.append(known.origin, 0)[pair], 0)
 
 
 def _found(keys: pa.RecordBatch, known: Known) -> IntArray:

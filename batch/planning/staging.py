@@ -1,7 +1,8 @@
 """Which rows are sent, and in which stage: what the order of the file asks of a device's rows.
 
 Works on all rows of some devices; no other device's rows make a difference. Nearly every
-device has one row in a file, so the rules are gone through only for those with several.
+device has one row in a file, so the rules are gone through only for those that may have
+several: a first look at the hashes of all devices tells which.
 """
 
 from dataclasses import dataclass
@@ -13,21 +14,22 @@ import pyarrow as pa
 
 from batch.model import Action
 from batch.storage.hashed import Hashes, hash_texts
+from batch.storage.scratch import forget
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 _UNASSIGN = Action.UNASSIGN.code
-_MARK_BITS: Final = 20
-_TO_MARK: Final = np.uint64(64 - _MARK_BITS)
+_SORTED: Final = 1 << 23
+"""Hashes that are sorted together, about: they are in memory."""
+_READ: Final = 1 << 22
+_MARKS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
     """What was found out about the rows of some devices; rows by their numbers.
 
-    rows               the rows as they came: an int32 column `stage` for `action`
-    customers          hash of each row's customer
-    sent               flags those that are sent; None: all of them
+    rows, stage        all of them, and the stage of each; 0 where it is not sent
     repeats, origins   rows that repeat an earlier one, and that one
     told_again, last   rows whose pair a later row tells otherwise, and the pair's last row
     taken, given       unassigns and assigns by which devices go from one customer to another
@@ -35,9 +37,8 @@ class Staged:
     devices_again      hashes of the devices that are sent several times
     """
 
-    rows: pa.RecordBatch
-    customers: Hashes
-    sent: Flags | None
+    rows: Ints
+    stage: npt.NDArray[np.int32]
     repeats: Ints
     origins: Ints
     told_again: Ints
@@ -50,7 +51,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """Rows of devices that have several, by device and then in file order; texts as codes."""
+    """Rows by device and then in file order; texts as codes."""
 
     at: Ints
     device: Ints
@@ -59,6 +60,40 @@ class _Some:
 
     def only(self, flags: Flags) -> "_Some":
         return _Some(self.at[flags], self.device[flags], self.customer[flags], self.action[flags])
+
+
+def likely_several(device: Hashes, valid: Flags) -> Flags:
+    """Flags the valid rows whose device has others, and a few more; `device` are the hashes of all rows' devices.
+
+    To sort numbers is much cheaper than to compare texts, and few are left for that.
+    """
+    likely = np.zeros(len(device), np.bool_)
+    bits = (len(device) // _SORTED).bit_length()
+    for share in range(1 << bits):
+        at = _share(device, valid, share, bits)
+        hashes = device[at]
+        ordered = np.sort(hashes)
+        marked = np.zeros(_MARKS, np.bool_)
+        marked[ordered[1:][ordered[1:] == ordered[:-1]] % _MARKS] = True
+        likely[at] = marked[hashes % _MARKS]
+    return likely
+
+
+def _share(device: Hashes, valid: Flags, share: int, bits: int) -> Ints:
+    """Places of the valid rows whose device's hash begins with the bits of this share."""
+    found = [np.empty(0, np.int64)]
+    for first in range(0, len(device), _READ):
+        chosen = valid[first : first + _READ]
+        if bits:
+            chosen = chosen & (device[first : first + _READ] >> np.uint64(64 - bits) == share)
+        found.append(first + np.flatnonzero(chosen))
+    forget(device)
+    return np.concatenate(found)
+
+
+def alone(action: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """The stage of a row that is the only one of its device."""
+    return np.where(action == _UNASSIGN, 1, 2).astype(np.int32)
 
 
 def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
@@ -72,22 +107,21 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
     have it, so the others go where they would go without.
     """
     number = rows["row"].to_numpy()
-    is_sent = np.ones(len(number), np.bool_) if left_out is None else left_out[number] == 0
-    action = rows["action"].to_numpy()
-    stage = np.where(action == _UNASSIGN, 1, 2).astype(np.int32)
-    some = _with_several_rows(rows)
+    stage = alone(rows["action"].to_numpy())
+    some = _by_device(rows)
     origin, taken_back = _pairs(some)
     repeats = origin >= 0
+    is_sent = np.ones(len(number), np.bool_) if left_out is None else left_out[number] == 0
     is_sent[some.at[repeats]] = False
     sent = some.only(is_sent[some.at])
     walked = sent.only(np.isin(sent.device, taken_back))
     stage[walked.at] = _walk(walked)
+    stage[~is_sent] = 0
     taken, given = _moves(sent)
     told_again, last = _told_again(sent)
     return Staged(
-        rows=rows.drop_columns("action").append_column("stage", pa.array(stage)),
-        customers=hash_texts(rows["customerEmail"]),
-        sent=None if is_sent.all() else is_sent,
+        rows=number,
+        stage=stage,
         repeats=number[some.at[repeats]],
         origins=number[origin[repeats]],
         told_again=number[told_again],
@@ -99,26 +133,10 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
     )
 
 
-def _with_several_rows(rows: pa.RecordBatch) -> _Some:
-    at = _likely_several(hash_texts(rows["deviceIdentifier"]))
-    device = _codes(rows["deviceIdentifier"].take(pa.array(at)))
-    several = np.flatnonzero(np.bincount(device)[device] > 1)
-    several = several[np.argsort(device[several], kind="stable")]
-    at, device = at[several], device[several]
-    customer = _codes(rows["customerEmail"].take(pa.array(at)))
-    return _Some(at, device, customer, rows["action"].to_numpy()[at].astype(np.int64))
-
-
-def _likely_several(hashes: Hashes) -> Ints:
-    """Places of the hashes that occur several times, and of some others.
-
-    To sort numbers is much cheaper than to compare texts, and few are left for that.
-    """
-    ordered = np.sort(hashes)
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    marked = np.zeros(1 << _MARK_BITS, np.bool_)
-    marked[again >> _TO_MARK] = True
-    return np.flatnonzero(marked[hashes >> _TO_MARK])
+def _by_device(rows: pa.RecordBatch) -> _Some:
+    device, customer = _codes(rows["deviceIdentifier"]), _codes(rows["customerEmail"])
+    at = np.argsort(device, kind="stable")
+    return _Some(at, device[at], customer[at], rows["action"].to_numpy()[at].astype(np.int64))
 
 
 def _codes(texts: pa.Array) -> Ints:

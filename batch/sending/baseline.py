@@ -9,7 +9,7 @@ attributed as without a baseline: marked, not guessed.
 from collections.abc import Mapping
 
 from batch.model import Answer, Call, Outcome
-from batch.planning.plan import Calls
+from batch.planning.calls import Calls
 from batch.sending.look import Looker
 from batch.storage.journal import Journal
 

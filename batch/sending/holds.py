@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.model import Action, Answer, Call, Outcome
-from batch.planning.plan import Calls
+from batch.planning.calls import Calls
 from batch.sending.tally import FAILURES
 from batch.sending.verdict import CUSTOMER_NOT_FOUND
 from batch.storage.journal import Journal

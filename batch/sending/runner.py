@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from batch import clock
 from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
-from batch.planning.plan import Calls
+from batch.planning.calls import Calls
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
 from batch.sending.holds import Stuck

@@ -22,8 +22,9 @@ from batch.config import RunConfig
 from batch.errors import DiskError, JournalError, LockedError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
+from batch.planning.calls import Calls
 from batch.planning.digest import Digest
-from batch.planning.plan import Calls, Plan
+from batch.planning.plan import Plan
 from batch.sending.baseline import Baseline
 from batch.sending.client import Client
 from batch.sending.exchange import Exchanger, Post, connected

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-MEMORY: Final = 128 << 20
+MEMORY: Final = 64 << 20
 """Bytes of one column, array or table that stay in memory."""
-PARTS: Final = 128
-_AT_ONCE: Final = 32 << 20
+PARTS: Final = 64
+_AT_ONCE: Final = 16 << 20
 """Bytes that are shared out together: to share out little costs much for each record."""
 
 Array = npt.NDArray[Any]
@@ -122,15 +122,17 @@ class Spread:
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._held: list[tuple[pa.RecordBatch, Hashes, Flags]] = []
+        self._held: list[tuple[pa.RecordBatch, Hashes]] = []
         self._size = 0
         self._files: list[_PartFile] = []
 
     def add(self, batch: pa.RecordBatch, hashes: Hashes, chosen: Flags | None = None) -> None:
         """Append records and the number of each; only those chosen, if some are."""
+        if chosen is not None:
+            batch, hashes = batch.filter(pa.array(chosen)), hashes[chosen]
         if not batch.num_rows:
             return
-        self._held.append((batch, hashes, np.ones(len(hashes), np.bool_) if chosen is None else chosen))
+        self._held.append((batch, hashes))
         self._size += batch.nbytes + hashes.nbytes
         if not self._files and not self._scratch.fits(self._size):
             self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.room.parts)]
@@ -143,15 +145,13 @@ class Spread:
 
     def seen(self) -> Iterator[tuple[int, pa.Table]]:
         """As `parts`, with the number of each; nothing can be added after that, but they can be gone through again."""
-        if not self._files:
-            batches = [batch.filter(pa.array(chosen)) for batch, _, chosen in self._held]
-            if sum(batch.num_rows for batch in batches):
-                yield 0, pa.Table.from_batches(batches)
-            return
-        self._share_out()
-        for number, file in enumerate(self._files):
-            if (table := file.read()) is not None:
-                yield number, table
+        if self._files:
+            self._share_out()
+            for number, file in enumerate(self._files):
+                if (table := file.read()) is not None:
+                    yield number, table
+        elif self._held:
+            yield 0, pa.Table.from_batches([batch for batch, _ in self._held])
 
     def parts(self) -> Iterator[pa.Table]:
         """Each part that holds anything, its records in the order in which they came.
@@ -168,11 +168,10 @@ class Spread:
         """Write what is held into the parts' files."""
         if not self._held:
             return
-        batches, hashes, chosen = zip(*self._held, strict=True)
+        batches, hashes = zip(*self._held, strict=True)
         self._held, self._size = [], 0
         part = self.share_of(np.concatenate(hashes))
         order = np.argsort(part, kind="stable")
-        order = order[np.concatenate(chosen)[order]]
         bounds = np.searchsorted(part[order], np.arange(len(self._files) + 1)).tolist()
         batch = pa.concat_batches(batches).take(pa.array(order))
         for file, (first, end) in zip(self._files, pairwise(bounds), strict=True):

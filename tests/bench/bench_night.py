@@ -25,7 +25,8 @@ from typing import cast
 
 from batch import clock
 from batch.model import Answer, PlanOptions
-from batch.planning.plan import Plan, plan_calls
+from batch.planning.plan import Plan
+from batch.planning.planner import plan_calls
 from batch.rate import Rate
 from batch.reconciliation.reconcile import Books
 from batch.sending.client import Client

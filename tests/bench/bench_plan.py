@@ -83,7 +83,7 @@ def with_polars(path: Path) -> int:
 def load_and_plan(path: Path) -> int:
     from batch.input.load import load
     from batch.model import InputOptions, PlanOptions
-    from batch.planning.plan import plan_calls
+    from batch.planning.planner import plan_calls
     from batch.storage.scratch import Scratch
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, Scratch(Path(folder) / "scratch") as scratch:

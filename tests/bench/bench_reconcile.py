@@ -18,7 +18,7 @@ from pyarrow import csv
 
 from batch.input.load import load
 from batch.model import InputOptions, PlanOptions
-from batch.planning.plan import plan_calls
+from batch.planning.planner import plan_calls
 from batch.reconciliation.report_csv import Report, reconciled, write_reconciliation
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal

@@ -18,7 +18,8 @@ import numpy as np
 
 from batch import clock
 from batch.model import Answer, Call, DeviceResult, Outcome, PlanOptions
-from batch.planning.plan import Plan, plan_calls
+from batch.planning.plan import Plan
+from batch.planning.planner import plan_calls
 from batch.sending.client import CallEnd, Client
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt

@@ -30,7 +30,7 @@ from batch.app import run
 from batch.config import resolve
 from batch.input.load import load
 from batch.model import Call, InputOptions, PlanOptions
-from batch.planning.plan import plan_calls
+from batch.planning.planner import plan_calls
 from batch.sending import wire
 from batch.sending.sender import Face
 from tests.bench.swift import served

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from batch.input.load import load
 from batch.model import Answer, Call, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
-from batch.planning.plan import Plan, plan_calls
+from batch.planning.plan import Plan
+from batch.planning.planner import plan_calls
 from batch.reconciliation.reconcile import Books, Reconciliation
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import write_xlsx

@@ -1,0 +1,53 @@
+"""Work done side by side by threads, what it gives in the order in which it was asked for.
+
+Worth it where the work lets go of the interpreter, as numpy, pyarrow and files do.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+_One = TypeVar("_One")
+_Other = TypeVar("_Other")
+
+AT_ONCE: Final = 2
+"""Pieces that are worked on at a time; each takes memory."""
+
+
+def ahead(items: Iterator[_One]) -> Iterator[_One]:
+    """The same items, the next one being made while one is looked at."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[_One | object] = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]  # the end is the only other thing
+
+
+def in_order(work: Callable[[_One], _Other], items: Iterable[_One]) -> Iterator[_Other]:
+    """What the work gives for each item, `AT_ONCE` of them being worked on. What goes wrong is raised in its turn."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        coming: deque[Future[_Other]] = deque()
+        for item in items:
+            coming.append(pool.submit(work, item))
+            if len(coming) > AT_ONCE:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+@contextmanager
+def behind(work: Callable[[_One], None]) -> Iterator[Callable[[_One], None]]:
+    """Gives a function that has one item worked on while the next is made. What goes wrong is raised with the next."""
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(lambda: None)
+
+        def take(item: _One) -> None:
+            nonlocal going
+            going.result()
+            going = pool.submit(work, item)
+
+        yield take
+        going.result()

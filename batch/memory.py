@@ -1,0 +1,26 @@
+"""Memory that was freed is used again, not given back to the system and asked for anew.
+
+Blocks of a file come and go by the thousand, and each is some megabytes in size: by default
+every one of them would be fresh memory, of which the system clears each page. That is a fifth
+of the processor time of planning a large file.
+"""
+
+import ctypes
+from contextlib import suppress
+from typing import Final
+
+import pyarrow as pa
+
+_TRIM_THRESHOLD: Final = -1, 256 << 20
+_MMAP_THRESHOLD: Final = -3, 64 << 20
+_ARENA_MAX: Final = -8, 1
+"""Names of `mallopt(3)` by their numbers in glibc, and what they are set to; threads share one heap."""
+
+
+def keep_freed_memory() -> None:
+    """For this process; does nothing where the C library is not glibc."""
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for name, value in (_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX):
+            mallopt(name, value)
+        pa.set_memory_pool(pa.system_memory_pool())

@@ -1,0 +1,138 @@
+"""Rows in, plan out: which row goes into which call of which stage.
+
+What a device's rows ask of their order is found out first, for the few devices that have
+several (`staging`); then the rows of a customer are laid together for the calls that they may
+share (`grouping`), part by part; and the groups are put in order (`ordering`).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from batch.abreast import in_order
+from batch.model import PlanOptions
+from batch.planning.grouping import Grouped, group_rows
+from batch.planning.ordering import GroupsBuilder, in_sending_order
+from batch.planning.plan import Part, Plan
+from batch.planning.staging import Staged, alone, likely_several, stage_rows
+from batch.rows import Rows
+from batch.storage.hashed import Hashes
+from batch.storage.scratch import Column, Scratch, Spread, forget, in_one, kept
+
+Ints = npt.NDArray[np.int64]
+_NOT_SENT = -1
+
+
+def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -> Plan:
+    """Put every valid row into a call of the earliest stage that the order of the file allows.
+
+    `left_out` gives a number, not 0, to rows that shall not be sent, as in `stage_rows`.
+    Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
+    """
+    scratch, typed = rows.scratch, options.auto_create_devices
+    staged = _StagedRows(scratch, len(rows))
+    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), _with_several(rows).parts()):
+        staged.add(some)
+
+    def grouped(table: pa.Table) -> Grouped:
+        keys = in_one(table)
+        stage = staged.stages(keys, left_out)
+        sent = stage > 0
+        return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
+
+    parts: list[Part] = []
+    groups = GroupsBuilder(scratch)
+    first_customer = 0
+    for found in in_order(grouped, rows.keys.parts()):
+        parts.append(Part(kept(scratch, found.rows), found.customers, found.types, first_customer))
+        groups.add(found.groups, first_customer)
+        first_customer += len(found.customers)
+    ordered, lanes = in_sending_order(groups.columns(), staged.links() if typed else None, options.chunk_size)
+    given, told_again = staged.given.array(), staged.told_again.array()
+    by_given, by_row = np.argsort(given, kind="stable"), np.argsort(told_again)
+    return Plan(
+        rows=rows,
+        options=options,
+        parts=parts,
+        groups=ordered,
+        lanes=lanes,
+        duplicates=staged.duplicates,
+        left_out=staged.left_out(left_out),
+        told_again=told_again[by_row],
+        last=staged.last.array()[by_row],
+        taken=staged.taken.array()[by_given],
+        given=given[by_given],
+        repeats=staged.repeats,
+        devices_again=np.sort(staged.devices_again.array()),
+    )
+
+
+def _with_several(rows: Rows) -> Spread:
+    """The keys of rows whose devices may have several, spread by device."""
+    spread = Spread(rows.scratch)
+    likely = likely_several(rows.device, rows.problem == 0)
+    for _, table in rows.keys.seen() if likely.any() else ():
+        some = table.filter(pa.array(likely[table["row"].to_numpy()]))
+        for batch in some.combine_chunks().to_batches():
+            spread.add(batch, rows.device[batch["row"].to_numpy()])
+    return spread
+
+
+@dataclass(slots=True)
+class _StagedRows:
+    """What the rows of devices with several come to, together."""
+
+    scratch: Scratch
+    rows: int
+    repeats: Ints = field(init=False)
+    told_again: Column = field(init=False)
+    last: Column = field(init=False)
+    taken: Column = field(init=False)
+    given: Column = field(init=False)
+    devices_again: Column = field(init=False)
+    duplicates: int = 0
+    _stage: npt.NDArray[np.int32] = field(init=False)
+    """By row: `_NOT_SENT`, or 0 where no other row of its device has a say."""
+    _linked: list[Hashes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stage = self.scratch.array(self.rows, np.int32)
+        self.repeats = self.scratch.array(self.rows, np.int64)
+        self.taken, self.given = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
+        self.told_again, self.last = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
+        self.devices_again = Column(self.scratch, np.uint64)
+
+    def add(self, staged: Staged) -> None:
+        self._stage[staged.rows] = np.where(staged.stage == 0, _NOT_SENT, staged.stage)
+        self.repeats[staged.repeats] = staged.origins + 1
+        forget(self._stage)
+        forget(self.repeats)
+        self.duplicates += len(staged.repeats)
+        self.told_again.add(staged.told_again)
+        self.last.add(staged.last)
+        self.taken.add(staged.taken)
+        self.given.add(staged.given)
+        self.devices_again.add(staged.devices_again)
+        self._linked.append(staged.linked)
+
+    def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
+        """The stage of each row; not above 0 where it is not sent."""
+        number = keys["row"].to_numpy()
+        said = self._stage[number]
+        forget(self._stage)
+        stage = np.where(said == 0, alone(keys["action"].to_numpy()), said).astype(np.int64)
+        if left_out is not None:
+            stage[left_out[number] != 0] = _NOT_SENT
+        return stage
+
+    def links(self) -> Hashes:
+        """Pairs of customers who are given the same device."""
+        return np.concatenate([np.empty((0, 2), np.uint64), *self._linked])
+
+    def left_out(self, numbers: Ints | None) -> Ints:
+        """The numbers of the rows that are left out; a duplicate is one all the same."""
+        if numbers is None:
+            return np.broadcast_to(np.int64(0), self.rows)
+        return np.where(self.repeats == 0, numbers, 0)
