@@ -17,13 +17,12 @@ AT_ONCE: Final = 2
 
 
 def ahead(items: Iterator[_One]) -> Iterator[_One]:
-    """The same items, the next one being made while one is looked at."""
-    end = object()
+    """The same items, none of them None, the next one being made while one is looked at."""
     with ThreadPoolExecutor(1) as pool:
-        coming: Future[_One | object] = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]  # the end is the only other thing
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def in_order(work: Callable[[_One], _Other], items: Iterable[_One]) -> Iterator[_Other]:

@@ -13,7 +13,19 @@ import pytest
 import batch
 
 LAYERS = {
-    0: {"urls", "model", "rate", "climb", "hashed", "scratch", "interrupt", "airflow_context", "abreast", "memory", "ahead", "texts"},
+    0: {
+        "urls",
+        "model",
+        "rate",
+        "climb",
+        "hashed",
+        "scratch",
+        "interrupt",
+        "airflow_context",
+        "abreast",
+        "memory",
+        "texts",
+    },
     1: {
         "completion",
         "errors",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
-from batch.ahead import ahead
+from batch.abreast import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
 from batch.model import ExitCode, InputFile, Outcome, Stop

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from batch.ahead import ahead
+from batch.abreast import ahead
 from batch.model import ACTIONS, InputFile, Problem
 from batch.reconciliation.reconcile import Reconciliation, inverse
 from batch.reconciliation.texts import of_numbers
