@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
-from batch.config import KEY_VARIABLE, RunConfig, api_key
+from batch.config import RunConfig, api_key
 from batch.errors import ConfigError, JournalError, VerifyError
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
@@ -37,6 +37,7 @@ from batch.sharding.division import Division
 from batch.sharding.division import plan_shards as plan_shards
 from batch.sharding.making import run_shard as run_shard
 from batch.sharding.merging import merged
+from batch.sources import KEY_VARIABLE
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (

@@ -4,28 +4,19 @@ Commands import what they run only when they run: `--help`, a usage error and th
 must not wait for pandas.
 """
 
-import json
 import os
-import shutil
-import signal
-import sys
-import textwrap
-import threading
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from batch import __version__, completion
-from batch.errors import BatchError, ConfigError
-from batch.model import ExitCode
+from batch.endings import OneLine, complain, errors_in_words, if_anyone_listens
+from batch.errors import ConfigError
 from batch.options import OPTIONS, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
-_STANDARD_ERROR = 2
 _PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 
 
@@ -70,101 +61,7 @@ _VERBOSE = click.option("--verbose", "-v", is_flag=True, help="More detail, and 
 _QUIET = click.option("--quiet", "-q", is_flag=True, help="Errors only.")
 
 
-@contextmanager
-def _if_anyone_listens() -> Iterator[None]:
-    """What is said into a closed pipe is lost, and that is no error: the files have it all."""
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as exc:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(exc, BrokenPipeError):
-            _complain(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
-
-
-@contextmanager
-def _errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
-    """The one place where an error becomes a line on standard error and an exit code."""
-    try:
-        yield
-    except BatchError as exc:
-        if verbose:
-            traceback.print_exc()
-        _complain(f"Error: {exc}")
-        if as_json:
-            click.echo(json.dumps({"exitCode": int(exc.exit_code), "error": str(exc)}))
-        raise SystemExit(exc.exit_code) from None
-    except click.Abort:
-        _complain("Error: not confirmed; nothing was sent")
-        raise SystemExit(ExitCode.NOT_STARTED) from None
-    except KeyboardInterrupt:
-        _complain("Stopped. Run the same command again.")
-        raise SystemExit(ExitCode.STOPPED) from None
-    except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
-        if verbose:
-            traceback.print_exc()
-        told = f"Error: a bug: {type(exc).__name__}: {exc}; please report it with what -v prints, and keep the folder"
-        _complain(told)
-        raise SystemExit(ExitCode.UNBALANCED) from None
-
-
-def _complain(text: str) -> None:
-    """One line on standard error; what a file brought into it does nothing to the terminal.
-
-    Only a terminal gets it folded between words.
-    """
-    told = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns
-        told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
-    with suppress(OSError):
-        click.echo(told, err=True)
-
-
-def _open_what_is_closed() -> None:
-    """Give closed standard streams an end in nothing; else their numbers would go to the journal."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
-        pass
-    os.close(number)
-    sys.stdin, sys.stdout = sys.stdin or os.fdopen(0), sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w")
-
-
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-class _OneLine(click.Group):
-    """A group of commands whose usage errors are one line, as all our messages are."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command; unless told otherwise, end the process with its exit code."""
-        run: Callable[..., Any] = super().main
-        if not extra.pop("standalone_mode", True):
-            return run(*args, standalone_mode=False, **extra)
-        _open_what_is_closed()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupted)  # before sending begins, as Ctrl-C
-        try:
-            code = run(*args, standalone_mode=False, **extra)
-        except click.exceptions.NoArgsIsHelpError as exc:
-            click.echo(exc.format_message(), err=True)
-            sys.exit(ExitCode.NOT_STARTED)
-        except click.UsageError as exc:
-            command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
-            told = " ".join(exc.format_message().split())
-            _complain(f"Error: {told.removesuffix('.')}. See {command} --help.")
-            sys.exit(ExitCode.NOT_STARTED)
-        except click.ClickException as exc:
-            _complain(f"Error: {exc.format_message()}")
-            sys.exit(exc.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            _complain("Stopped.")
-            sys.exit(ExitCode.STOPPED)
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="telemetron-batch")
 def main() -> None:
     """Carry out device assignments from CSV files against the Telemetron API, and account for every row."""
@@ -178,7 +75,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
     With --shard no FILE: that part of a run is made which `plan --shards` has planned.
     """
-    with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
         _check_shard(config)
         _warn_of_airflow(config)
@@ -188,7 +85,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
         make: Any = app.run if config.shard is None else app.run_shard
         show: Any = terminal.show_end if config.shard is None else terminal.show_shard
         summary = make(config, face=terminal.TerminalFace(config.talk))
-        with _if_anyone_listens():
+        with if_anyone_listens():
             show(summary, config.talk)
     raise SystemExit(summary.exit_code)
 
@@ -219,16 +116,16 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     from batch import app
     from batch.screen import terminal
 
-    with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve(files, flags)
         if config.shards is None:
             planned = app.make_plan(config)
-            with _if_anyone_listens():
+            with if_anyone_listens():
                 terminal.show_planned(planned, config.talk)
         else:
             sharded = app.plan_shards(config)
             planned = sharded.digest
-            with _if_anyone_listens():
+            with if_anyone_listens():
                 terminal.show_sharded(sharded, config.talk)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
@@ -239,9 +136,9 @@ def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: 
     from batch.screen import terminal
 
     talk = Talk(yes=True, json=as_json, verbose=verbose, quiet=quiet)
-    with _errors_in_words(verbose=verbose, as_json=as_json):
+    with errors_in_words(verbose=verbose, as_json=as_json):
         summary = work(folder, os.environ, face=terminal.TerminalFace(talk))
-        with _if_anyone_listens():
+        with if_anyone_listens():
             terminal.show_end(summary, talk)
     raise SystemExit(summary.exit_code)
 
@@ -284,9 +181,9 @@ def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, ver
     from batch.config import Talk
     from batch.screen import terminal
 
-    with _errors_in_words(verbose=verbose, as_json=as_json):
+    with errors_in_words(verbose=verbose, as_json=as_json):
         summary = app.report(_folder(run, reports_dir), xlsx=xlsx)
-        with _if_anyone_listens():
+        with if_anyone_listens():
             terminal.show_end(summary, Talk(json=as_json))
     raise SystemExit(summary.exit_code)
 
@@ -299,7 +196,7 @@ def runs_command(reports_dir: str, *, as_json: bool) -> None:
     from batch.screen import terminal
     from batch.storage import runs
 
-    with _if_anyone_listens():
+    with if_anyone_listens():
         terminal.show_runs(runs.list_runs(Path(reports_dir)), as_json=as_json)
 
 
@@ -310,10 +207,10 @@ def check_command(**flags: Any) -> None:
     from batch import app
     from batch.screen import terminal
 
-    with _errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve((), flags)
         stop = app.check(config)
-        with _if_anyone_listens():
+        with if_anyone_listens():
             terminal.show_check(stop, config)
     raise SystemExit(0 if stop is None else stop.exit_code)
 
@@ -328,7 +225,7 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
     """Serve the embedded stand-in API on this machine, until it is interrupted."""
     from batch import app
 
-    with _errors_in_words(verbose=verbose):
+    with errors_in_words(verbose=verbose):
         app.serve_sandbox(app.SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
 
 
@@ -341,12 +238,12 @@ def init_command(file: str, **flags: Any) -> None:
     from batch.input import setup
     from batch.screen import interview
 
-    with _errors_in_words(verbose=bool(flags["verbose"])):
+    with errors_in_words(verbose=bool(flags["verbose"])):
         force, profile = flags.pop("force"), flags.pop("profile")
         config = Path(flags.pop("config") or os.environ.get("TELEMETRON_CONFIG") or "telemetron-batch.toml")
         environ = {name: text for name, text in os.environ.items() if name not in _PROFILE_VARIABLES}
         options = _resolve((file,), flags, environ).input
-        with _if_anyone_listens():
+        with if_anyone_listens():
             interview.hold(setup.Wanted(file, options, profile or setup.default_profile(file), config, force))
 
 
@@ -354,15 +251,16 @@ def init_command(file: str, **flags: Any) -> None:
 @click.argument("shell", metavar="SHELL", type=click.Choice(completion.SHELLS))
 def completion_command(shell: str) -> None:
     """Print what SHELL reads in to complete commands, options and files at the Tab key."""
-    with _if_anyone_listens():
+    with if_anyone_listens():
         click.echo(completion.script(shell, main))
 
 
 def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
-    from batch.config import resolve, unknown_variables
+    from batch.config import resolve
+    from batch.sources import unknown_variables
 
     for name in unknown_variables(os.environ):
-        _complain(f"warning: {name} is no variable of ours and is passed over")
+        complain(f"warning: {name} is no variable of ours and is passed over")
     return resolve(files, flags, environ)
 
 
@@ -370,7 +268,7 @@ def _warn_of_airflow(config: Any) -> None:
     """Airflow runs a command in a folder that it deletes afterwards, with all that a retry could go on with."""
     if config.airflow and not config.reports_dir.is_absolute():
         told = f"warning: --reports-dir {config.reports_dir} is relative, and Airflow deletes the folder of a task"
-        _complain(f"{told}; give an absolute path that all workers share, or a retry starts anew")
+        complain(f"{told}; give an absolute path that all workers share, or a retry starts anew")
 
 
 def _folder(run: str, reports_dir: str) -> Path:

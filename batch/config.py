@@ -1,12 +1,10 @@
 """One frozen configuration, from flags over environment over profile over defaults.
 
-All problems are reported at once, each under the name that the user typed. No file
-but the profile's and the key's is read here, and nothing is opened, sent or logged.
+All problems are reported at once, each under the name that the user typed. No file but
+the key's is read here (the profile's is in `sources`), and nothing is opened, sent or logged.
 """
 
-import difflib
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +14,10 @@ from urllib.parse import unquote, urlsplit
 from batch.airflow_context import airflow_context
 from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
-from batch.options import BY_KEY, OPTIONS, Option, Share, struck_out
+from batch.options import OPTIONS, Option, Share, struck_out
 from batch.rate import Rate
+from batch.sources import KEY_VARIABLE, chosen_profile, texts_of, unknown_keys
 from batch.urls import checked, is_url, without_scheme, without_secrets
-
-PROFILE_FILE: Final = "telemetron-batch.toml"
-KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,13 +150,13 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
     `profile` and `config`. Raises ConfigError that names everything that is wrong.
     """
     problems = _Problems()
-    profile, where = _profile(flags, environ)
-    _unknown_keys(profile, where, problems)
+    profile, where = chosen_profile(flags, environ)
+    problems.found += unknown_keys(profile, where)
     values: dict[str, Any] = {}
     told: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for option in OPTIONS:
-        source, texts = _texts(option, flags, environ, profile, where)
+        source, texts = texts_of(option, flags, environ, profile, where)
         sources[option.key] = source
         if texts is None:
             values[option.key] = () if option.repeatable else option.default
@@ -281,91 +277,3 @@ def _key_in(file: Path) -> str:
     if not text:
         raise ConfigError(f"--api-key-file: {file} is empty", "it holds the key and nothing else")
     return text
-
-
-def _texts(
-    option: Option,
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    profile: Mapping[str, Any],
-    where: str,
-) -> tuple[str, Sequence[str] | None]:
-    """Where an option's text comes from, and the text or texts; None if nobody says anything."""
-    flag = flags.get(option.key)
-    if flag is not None and flag != ():
-        return f"--{option.name}", _listed(flag)
-    variable = environ.get(option.variable)
-    if variable is not None and variable != "":
-        return option.variable, variable.split(",") if option.repeatable else [variable]
-    if option.key in profile:
-        return f"{where}: {option.name}", _listed(profile[option.key])
-    return "", None
-
-
-def _listed(value: Any) -> list[str]:
-    """A flag's or a profile's value as texts: a table is read as NAME=VALUE pairs."""
-    if isinstance(value, Mapping):
-        return [f"{name}={text}" for name, text in value.items()]
-    if isinstance(value, list | tuple):
-        return [str(one) for one in value]
-    return [str(value)]
-
-
-def _profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    """The keys of the chosen profile (spelled with _), and where they stand.
-
-    Keys at the top of the file hold for all profiles; a profile is a table [NAME] or
-    [profile.NAME].
-    """
-    name = flags.get("profile") or environ.get("TELEMETRON_PROFILE")
-    config = flags.get("config") or environ.get("TELEMETRON_CONFIG")
-    if not name and not config:
-        return {}, ""
-    file = Path(config or PROFILE_FILE)
-    tables = _toml(file)
-    keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _takes_a_table(key)}
-    if name:
-        inner = [tables[key] for key in ("profiles", "profile") if isinstance(tables.get(key), dict)]
-        profiles = {name: table for one in (tables, *inner) for name, table in one.items()}
-        if not isinstance(profiles.get(name), dict):
-            known = [key for key, value in profiles.items() if isinstance(value, dict)]
-            raise ConfigError(f"{file} has no profile {name!r}", f"it has: {', '.join(known) or 'none'}")
-        keys |= profiles[name]
-    return {_plain(key): value for key, value in keys.items()}, f"{file} [{name}]" if name else str(file)
-
-
-def _toml(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as opened:
-            return tomllib.load(opened)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {file} ({exc.strerror})", "name the file with --config") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{file} is not valid TOML ({exc})", "correct it there") from exc
-
-
-def _unknown_keys(profile: Mapping[str, Any], where: str, problems: _Problems) -> None:
-    for key in profile:
-        if key not in BY_KEY:
-            close = difflib.get_close_matches(key, BY_KEY, n=1)
-            hint = f"; did you mean {BY_KEY[close[0]].name}?" if close else ""
-            problems.found.append(f"{where}: unknown key {key.replace('_', '-')!r}{hint}")
-
-
-def _takes_a_table(key: str) -> bool:
-    option = BY_KEY.get(_plain(key))
-    return option is not None and option.repeatable
-
-
-def _plain(key: str) -> str:
-    return key.replace("-", "_")
-
-
-def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """Variables that look like ours and are not."""
-    known = {option.variable for option in OPTIONS} | {
-        KEY_VARIABLE,
-        "TELEMETRON_PROFILE",
-        "TELEMETRON_CONFIG",
-    }
-    return (name for name in environ if name.startswith("TELEMETRON_") and name not in known)

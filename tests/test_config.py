@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.config import RunConfig, api_key, resolve, unknown_variables
+from batch.config import RunConfig, api_key, resolve
 from batch.errors import ConfigError
 from batch.model import Action, Outcome, Secret
 from batch.options import OPTIONS, Option, Share
 from batch.rate import Rate
+from batch.sources import unknown_variables
 
 KEY = "sk-live-0123456789"
 

@@ -12,9 +12,10 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from batch import app
-from batch.config import KEY_VARIABLE, RunConfig, resolve
+from batch.config import RunConfig, resolve
 from batch.errors import BatchError, ConfigError
 from batch.options import BY_KEY
+from batch.sources import KEY_VARIABLE
 
 _BESIDES: Final = ("profile", "config")
 """Keys that are no options but say where options stand."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import click
 
-from batch.config import PROFILE_FILE
 from batch.input.cells import shown
 from batch.input.setup import Interview, Made, Wanted, make_profile, say
 from batch.model import Action
+from batch.sources import PROFILE_FILE
 
 _NONE = "none"
 
