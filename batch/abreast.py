@@ -4,7 +4,7 @@ Worth it where the work lets go of the interpreter, as numpy, pyarrow and files 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -16,8 +16,11 @@ AT_ONCE: Final = 2
 """Pieces that are worked on at a time; each takes memory."""
 
 
-def ahead(items: Iterator[_One]) -> Iterator[_One]:
-    """The same items, none of them None, the next one being made while one is looked at."""
+def ahead(items: Iterator[_One]) -> Generator[_One, None, None]:
+    """The same items, none of them None, the next one being made while one is looked at.
+
+    To be closed where what they are made from may be closed before all of them were taken.
+    """
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

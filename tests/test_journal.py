@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.errors import DiskError, JournalError
-from batch.model import Answer, DeviceResult, Outcome
+from batch.model import OUTCOMES, Answer, DeviceResult, Outcome
 from batch.rows import KEY_SCHEMA, RowBlock
+from batch.storage.blobs import unpacked
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Ending, Journal
 from batch.storage.opening import APPLICATION_ID
@@ -77,6 +78,21 @@ def test_a_published_journal_has_the_input_and_the_facts(journal: Journal) -> No
     assert [*journal.blocks(backwards=True)] == [*reversed(BLOCKS)]
     assert [*journal.key_columns()] == [(one.file, one.keys) for one in BLOCKS]
     assert (journal.meta("rows"), journal.meta("nothing"), journal.meta("nothing", 7)) == (4, None, 7)
+
+
+def test_only_the_cells_that_are_asked_for_are_unpacked(journal: Journal) -> None:
+    some = [*journal.blocks(cells={0: [1]})]
+    assert [(one.file, one.keys) for one in some] == [(one.file, one.keys) for one in BLOCKS]
+    assert [one.cells.to_pydict() for one in some] == [{"1": [" SN-ß "] * 2}, {"1": [" SN-ß "]}, {}]
+    assert [one.cells.to_pydict() for one in journal.blocks(cells={})] == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("codec", [None, "zstd", "lz4"])
+def test_blocks_that_were_packed_otherwise_are_unpacked_all_the_same(codec: str | None) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, BLOCKS[0].keys.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as stream:
+        stream.write_batch(BLOCKS[0].keys)
+    assert unpacked(sink.getvalue().to_pybytes()) == BLOCKS[0].keys
 
 
 def test_a_published_journal_is_one_file_of_its_owner(path: Path) -> None:
@@ -306,10 +322,24 @@ def test_answers_come_back_as_they_were_in_the_order_in_which_they_came(
 
     run(main())
     assert [*journal.settlements()] == settlements
+    assert told_at_once(journal) == answers
     settled, results = journal.settled_of(9), [(call, one) for call, told in answers for one in told.results.values()]
     assert settled.devices.tolist() == [sum(of == call for of, _ in results) for call in range(1, 10)]
     assert settled.outcomes == Counter(one.outcome for _, one in results)
     journal.close()
+
+
+def told_at_once(journal: Journal) -> list[tuple[int, Answer]]:
+    """Every answer and its call, out of the columns that many answers are read into."""
+    found = []
+    for calls, answers in journal.answers():
+        for call, fields in zip(calls.tolist(), answers.to_pylist(), strict=True):
+            codes, *rest = (fields[name] for name in ("outcomes", "deviceIds", "created", "details"))
+            results = map(DeviceResult, [OUTCOMES[code] for code in codes], *rest)
+            told = ("customerId", "customerWasCreated", "httpStatus", "attempts", "unclearAttempts", "answeredAt")
+            one = Answer(dict(zip(fields["positions"], results, strict=True)), *(fields[name] for name in told))
+            found.append((call, one))
+    return found
 
 
 def answer(*positions: int) -> Answer:

@@ -5,6 +5,7 @@ gives the same files, for ever.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -55,8 +56,9 @@ def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     """One outcome for every row, from the answers alone. Raises UnbalancedError."""
     origins = [Origin(*one).words for one in journal.meta("origins", [])]
     books = Books(plan, [file.name for file in input_files(journal)], origins)
-    for calls, answers in ahead(journal.answers()):
-        books.settle(calls, answers)
+    with closing(ahead(journal.answers())) as coming:
+        for calls, answers in coming:
+            books.settle(calls, answers)
     doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
     return books.close(doubtful, stop.reason if stop else "its process ended")
 

@@ -80,7 +80,8 @@ class Books:
 
     def _book(self, rows: Ints, entry: Ints, told: Mapping[str, pa.Array]) -> None:
         """Put down what answers say of these rows, all at once."""
-        once = np.unique(rows)
+        once = np.sort(rows)
+        once = once[np.diff(once, prepend=-1) != 0]
         self._settled_twice += len(rows) - len(once) + int((self._outcome[once] != _OPEN).sum())
         self._outcome[rows] = told["outcomes"].to_numpy()
         self._answer[rows] = entry
@@ -135,6 +136,7 @@ class Books:
             outcome=self._outcome,
             call=self._call,
             answer=self._answer,
+            call_texts=of_numbers(np.arange(self._plan.calls + 1), unknown=0),
             answers=self._answers.entries(),
             calls_settled=int((self._settled_devices == self._plan.sizes()).sum()),
             customers_created=len(self._created_customers),
@@ -166,6 +168,8 @@ class Reconciliation:
     plan: Plan
     outcome: npt.NDArray[np.int8]
     call: npt.NDArray[np.int32]
+    call_texts: pa.Array
+    """The calls' numbers, "" for 0."""
     answer: npt.NDArray[np.int32]
     answers: Entries
     calls_settled: int
@@ -268,7 +272,7 @@ class Reconciliation:
             "deviceId": self.device_ids.texts(rows.start, rows.stop),
             "customerWasCreated": told["customerWasCreated"],
             "deviceWasCreated": of_flags(self.created[rows]),
-            "call": of_numbers(self.call[rows], unknown=0),
+            "call": self.call_texts.take(pa.array(self.call[rows])),
         }
         columns |= {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
         if self.verified is not None:

@@ -6,6 +6,7 @@ columns of the reconciliation. Each file appears whole or not at all.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,7 +65,8 @@ def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock])
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
     harmless = () if report.raw else ({"line", *_told(report)} - {*_NOT_OURS})
-    return _write(path, names, ahead(tables), raw=report.raw, harmless=harmless)
+    with closing(ahead(tables)) as coming:
+        return _write(path, names, coming, raw=report.raw, harmless=harmless)
 
 
 def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
@@ -254,5 +256,6 @@ def _begins_as_formula(column: pa.Array) -> bool:
     if not len(column) or texts is None:
         return False
     starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    firsts = starts[:-1][starts[1:] > starts[:-1]]
+    # Where a cell is empty the next one begins, which is looked at anyhow; behind the last there is none.
+    firsts = starts[: starts.searchsorted(starts[-1])]
     return bool(_FORMULA_BYTES[np.frombuffer(texts, np.uint8)[firsts]].any())

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch.model import OUTCOMES, Answer, Look, Outcome
 from batch.rows import RowBlock
-from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, outcome_codes_of, positions_of, unpacked
+from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
 from batch.storage.opening import opened, unreadable
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
@@ -27,7 +27,7 @@ SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answere
                  THEN ended ELSE started + ? END) FROM attempts GROUP BY call
 """
 _AT_ONCE: Final = 4 << 20
-"""Bytes of answers, unpressed, that are taken together."""
+"""Bytes of answers' JSON that are read together."""
 _TIMELINE: Final = """
 SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
        CASE WHEN verdict = 'Throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
@@ -139,13 +139,12 @@ class JournalReader:
 
     def settled_of(self, calls: int) -> Settled:
         """How many devices of so many calls, from number 1, are settled, and what they came to."""
-        devices, codes = np.zeros(calls, np.int64), Counter[int]()
-        with self._reading("SELECT call, answer FROM results ORDER BY id") as cursor:
-            for call, answer in cursor:
-                of_devices = outcome_codes_of(answer)
-                devices[call - 1] += len(of_devices)
-                codes.update(of_devices)
-        return Settled(devices, {OUTCOMES[code]: count for code, count in codes.items()})
+        devices, codes = np.zeros(calls, np.int64), np.zeros(len(OUTCOMES), np.int64)
+        for of, answers in self.answers():
+            np.add.at(devices, of - 1, pc.list_value_length(answers["outcomes"]).to_numpy())
+            codes += np.bincount(pc.list_flatten(answers["outcomes"]).to_numpy(), minlength=len(OUTCOMES))
+        counts = zip(OUTCOMES, codes.tolist(), strict=True)
+        return Settled(devices, {outcome: count for outcome, count in counts if count})
 
     def answers(self) -> Iterator[tuple[Ints, pa.Table]]:
         """Every answer, in the order in which they were recorded, many at a time.
@@ -247,7 +246,8 @@ class JournalReader:
             return cursor.fetchall()
 
     def _blocks(self, wanted: Mapping[int, Sequence[int]] | None, order: str) -> Iterator[RowBlock]:
-        query = f"SELECT file, keys, {'NULL' if wanted == {} else 'cells'} FROM blocks ORDER BY number {order}"  # noqa: S608
+        column = "cells" if wanted is None or any(wanted.values()) else "NULL"
+        query = f"SELECT file, keys, {column} FROM blocks ORDER BY number {order}"  # noqa: S608 - constants
         with self._reading(query) as cursor:
             for file, keys, cells in cursor:
                 columns = None if wanted is None else wanted.get(file, ())
