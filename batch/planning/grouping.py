@@ -35,7 +35,7 @@ class Grouped:
 
 
 def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
-    """Groups of `row`, `customerEmail`, `deviceIdentifier`, `deviceType` and their stages, in any order.
+    """Groups of `row`, `customerEmail`, `deviceIdentifier`, `deviceType` and their stages, in file order.
 
     An unassign (an odd stage) needs no type; no row does unless `typed`.
     """
@@ -44,7 +44,7 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     kind, types = _coded(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
     kind[stage % 2 == 1] = 0
     key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + kind
-    order = _sorted(key, number)
+    order = _by_key(key)
     number, key = number[order], key[order]
     start = np.flatnonzero(np.diff(key, prepend=-1))
     first = order[start]
@@ -62,14 +62,17 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     return Grouped(pa.record_batch({"row": number, "deviceIdentifier": devices}), customers, types, groups)
 
 
-def _sorted(key: Ints, number: Ints) -> Ints:
-    """The order by key, and by number where that is the same."""
-    if not len(key):
-        return np.empty(0, np.int64)
-    numbers = int(number.max()) + 1
-    if (int(key.max()) + 1) * numbers < 1 << 63:
-        return np.argsort(key * numbers + number)
-    return np.lexsort((number, key))
+def _by_key(key: Ints) -> Ints:
+    """The order by key, and as they came where that is the same.
+
+    Two bytes at a time, which numpy orders without comparing: keys are small, and this is
+    several times as fast as to sort them.
+    """
+    order = np.arange(len(key))
+    for shift in range(0, int(key.max(initial=0)).bit_length(), 16):
+        digit = (key >> shift).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order
 
 
 def _coded(texts: pa.Array) -> tuple[Ints, pa.Array]:

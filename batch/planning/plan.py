@@ -75,13 +75,12 @@ class Plan:
     """Rows whose pair a later row tells otherwise, in input order, and the last row of each one's pair."""
     lanes: Ints
     """Number of the first call of each lane, and the one after the last call."""
-    duplicates: int
-    """Rows that repeat another."""
+    repeats: Ints
+    origins: Ints
+    """Rows that repeat another, in input order, and the row that each repeats."""
     taken: Ints
     given: Ints
     """Transfers in input order: rows by which a device leaves one customer, and comes to another."""
-    repeats: Ints
-    """By row: 1 more than the row that it repeats, or 0."""
     devices_again: Hashes
     """Of the devices that are sent several times, in their order."""
 
@@ -103,6 +102,11 @@ class Plan:
     def sent(self) -> int:
         """Number of rows that go into calls."""
         return int(self.groups.size.sum())
+
+    @property
+    def duplicates(self) -> int:
+        """Number of rows that repeat another."""
+        return len(self.repeats)
 
     @property
     def customers(self) -> int:
@@ -129,7 +133,10 @@ class Plan:
 
     def repeated(self, first: int, end: int) -> Ints:
         """For each row of a range the row that it repeats, or -1."""
-        return np.asarray(self.repeats[first:end] - 1)
+        some = slice(*np.searchsorted(self.repeats, (first, end)))
+        repeated = np.full(end - first, -1)
+        repeated[self.repeats[some] - first] = self.origins[some]
+        return repeated
 
     def size_of(self, number: int) -> int:
         """Number of devices of one call."""

@@ -50,32 +50,45 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
         groups.add(found.groups, first_customer)
         first_customer += len(found.customers)
     ordered, lanes = in_sending_order(groups.columns(), staged.links() if typed else None, options.chunk_size)
-    given, told_again = staged.given.array(), staged.told_again.array()
-    by_given, by_row = np.argsort(given, kind="stable"), np.argsort(told_again)
+    given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()
+    by_given, by_row, by_repeat = np.argsort(given, kind="stable"), np.argsort(told_again), np.argsort(repeats)
     return Plan(
         rows=rows,
         options=options,
         parts=parts,
         groups=ordered,
         lanes=lanes,
-        duplicates=staged.duplicates,
-        left_out=staged.left_out(left_out),
+        left_out=_left_out(left_out, repeats, len(rows)),
+        repeats=repeats[by_repeat],
+        origins=staged.origins.array()[by_repeat],
         told_again=told_again[by_row],
         last=staged.last.array()[by_row],
         taken=staged.taken.array()[by_given],
         given=given[by_given],
-        repeats=staged.repeats,
         devices_again=np.sort(staged.devices_again.array()),
     )
+
+
+def _left_out(numbers: Ints | None, repeats: Ints, rows: int) -> Ints:
+    """The numbers of the rows that are left out; a duplicate is one all the same."""
+    if numbers is None:
+        return np.broadcast_to(np.int64(0), rows)
+    numbers = numbers.copy()
+    numbers[repeats] = 0
+    return numbers
 
 
 def _with_several(rows: Rows) -> Spread:
     """The keys of rows whose devices may have several, spread by device."""
     spread = Spread(rows.scratch)
     likely = likely_several(rows.device, rows.problem == 0)
-    for _, table in rows.keys.seen() if likely.any() else ():
-        some = table.filter(pa.array(likely[table["row"].to_numpy()]))
-        for batch in some.combine_chunks().to_batches():
+
+    def those(part: tuple[int, pa.Table]) -> pa.Table:
+        _, table = part
+        return table.filter(pa.array(likely[table["row"].to_numpy()])).combine_chunks()
+
+    for some in in_order(those, rows.keys.seen() if likely.any() else ()):
+        for batch in some.to_batches():
             spread.add(batch, rows.device[batch["row"].to_numpy()])
     return spread
 
@@ -86,30 +99,29 @@ class _StagedRows:
 
     scratch: Scratch
     rows: int
-    repeats: Ints = field(init=False)
+    repeats: Column = field(init=False)
+    origins: Column = field(init=False)
     told_again: Column = field(init=False)
     last: Column = field(init=False)
     taken: Column = field(init=False)
     given: Column = field(init=False)
     devices_again: Column = field(init=False)
-    duplicates: int = 0
     _stage: npt.NDArray[np.int32] = field(init=False)
     """By row: `_NOT_SENT`, or 0 where no other row of its device has a say."""
     _linked: list[Hashes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._stage = self.scratch.array(self.rows, np.int32)
-        self.repeats = self.scratch.array(self.rows, np.int64)
+        self.repeats, self.origins = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
         self.taken, self.given = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
         self.told_again, self.last = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
         self.devices_again = Column(self.scratch, np.uint64)
 
     def add(self, staged: Staged) -> None:
         self._stage[staged.rows] = np.where(staged.stage == 0, _NOT_SENT, staged.stage)
-        self.repeats[staged.repeats] = staged.origins + 1
         forget(self._stage)
-        forget(self.repeats)
-        self.duplicates += len(staged.repeats)
+        self.repeats.add(staged.repeats)
+        self.origins.add(staged.origins)
         self.told_again.add(staged.told_again)
         self.last.add(staged.last)
         self.taken.add(staged.taken)
@@ -130,9 +142,3 @@ class _StagedRows:
     def links(self) -> Hashes:
         """Pairs of customers who are given the same device."""
         return np.concatenate([np.empty((0, 2), np.uint64), *self._linked])
-
-    def left_out(self, numbers: Ints | None) -> Ints:
-        """The numbers of the rows that are left out; a duplicate is one all the same."""
-        if numbers is None:
-            return np.broadcast_to(np.int64(0), self.rows)
-        return np.where(self.repeats == 0, numbers, 0)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch.abreast import in_order
 from batch.model import Action
 from batch.storage.hashed import Hashes, hash_texts
 from batch.storage.scratch import forget
@@ -19,7 +20,7 @@ from batch.storage.scratch import forget
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 _UNASSIGN = Action.UNASSIGN.code
-_SORTED: Final = 1 << 23
+_SORTED: Final = 1 << 22
 """Hashes that are sorted together, about: they are in memory."""
 _READ: Final = 1 << 22
 _MARKS: Final = 1 << 20
@@ -65,18 +66,24 @@ class _Some:
 def likely_several(device: Hashes, valid: Flags) -> Flags:
     """Flags the valid rows whose device has others, and a few more; `device` are the hashes of all rows' devices.
 
-    To sort numbers is much cheaper than to compare texts, and few are left for that.
+    To sort numbers is much cheaper than to compare texts, and few are left for that. They
+    are sorted in shares, by the bits with which they begin.
     """
     likely = np.zeros(len(device), np.bool_)
     bits = (len(device) // _SORTED).bit_length()
-    for share in range(1 << bits):
-        at = _share(device, valid, share, bits)
-        hashes = device[at]
-        ordered = np.sort(hashes)
-        marked = np.zeros(_MARKS, np.bool_)
-        marked[ordered[1:][ordered[1:] == ordered[:-1]] % _MARKS] = True
-        likely[at] = marked[hashes % _MARKS]
+    for rows in in_order(lambda share: _several_of(device, _share(device, valid, share, bits)), range(1 << bits)):
+        likely[rows] = True
     return likely
+
+
+def _several_of(device: Hashes, rows: Ints) -> Ints:
+    """Those of the rows whose hash others have, too, by the half of it that is quicker to sort."""
+    halves = device[rows].astype(np.uint32)
+    ordered = np.sort(halves)
+    marked = np.zeros(_MARKS, np.bool_)
+    marked[ordered[1:][ordered[1:] == ordered[:-1]] % _MARKS] = True
+    several: Ints = rows[marked[halves % _MARKS]]
+    return several
 
 
 def _share(device: Hashes, valid: Flags, share: int, bits: int) -> Ints:
