@@ -1,6 +1,34 @@
-"""`python -m batch` is `telemetron-batch`."""
+"""The program's very start: `python -m batch`, and `telemetron-batch`.
 
-from batch.cli import main
+Nothing is imported here but what a signal needs: to import the commands takes longer than
+all else before the work begins, and a signal in that time ends the process as any other does.
+"""
+
+import os
+import signal
+from contextlib import suppress
+from typing import Final
+
+_STOPPED: Final = 3
+"""`ExitCode.STOPPED`, which is not imported yet."""
+
+
+def main() -> None:
+    """Run a command and end the process with its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+    from batch.cli import main as commands
+
+    commands(prog_name="telemetron-batch")
+
+
+def _end(*_: object) -> None:
+    """End at once: an exception raised into an import may be lost in it, and there is nothing to clear away yet."""
+    with suppress(OSError):
+        os.write(2, b"Stopped.\n")
+    os._exit(_STOPPED)
+
 
 if __name__ == "__main__":
-    main(prog_name="telemetron-batch")
+    main()

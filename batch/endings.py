@@ -80,8 +80,20 @@ def _open_what_is_closed() -> None:
     sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w")
 
 
+def _end_by_exception() -> None:
+    """But while calls are made, SIGTERM does what Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _interrupted)
+
+
+class _InterruptedError(KeyboardInterrupt):
+    """What a signal raises. A plain KeyboardInterrupt in an `exec` makes Python end as if killed, caught or not."""
+
+
 def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
+    raise _InterruptedError
 
 
 class OneLine(click.Group):
@@ -93,9 +105,8 @@ class OneLine(click.Group):
         if not extra.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **extra)
         _open_what_is_closed()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupted)  # before sending begins, as Ctrl-C
         try:
+            _end_by_exception()
             code = run(*args, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as exc:
             click.echo(exc.format_message(), err=True)

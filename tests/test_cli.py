@@ -1,6 +1,9 @@
 """The command line: words, exit codes, and what goes to which stream."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -266,3 +269,32 @@ def test_what_makes_no_sense_for_shards_is_refused(rows: str, words: tuple[objec
     ended = call(*said, "--reports-dir", Path(rows).parent / "reports", TELEMETRON_API_KEY="some-key")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert told in ended.stderr
+
+
+_STRUCK = """
+import os, runpy, sys
+
+number, at, sys.argv[1:] = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+
+def hook(event, told):
+    global number
+    if number and event in ("import", "open") and str(told[0]).endswith(at):
+        number = os.kill(os.getpid(), number)
+
+sys.addaudithook(hook)
+runpy.run_module("batch", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "at", ["click", "batch.options", "batch.app", "pyarrow", "batch.screen.terminal", ".reconciliation.csv.new"]
+)
+def test_a_signal_before_or_after_calls_are_made_ends_with_the_code_for_it(
+    rows: str, number: signal.Signals, at: str
+) -> None:
+    command = [sys.executable, "-c", _STRUCK, str(int(number)), at, "run", rows, "--sandbox", "--quiet"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(rows).parent, timeout=60, check=False)
+    assert ended.returncode == 3
+    assert ended.stderr in ("Stopped.\n", "Stopped. Run the same command again.\n")
+    assert ended.stdout == ""

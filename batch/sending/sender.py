@@ -293,15 +293,18 @@ def _signals(face: Face, ending: _Ending) -> Iterator[None]:
         face.told("stop", f"{name}: letting calls under way finish; once more ends at once")
         ending.now(f"stopped by {name}")
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    if threading.current_thread() is threading.main_thread():
-        for one in signals:
-            loop.add_signal_handler(one, interrupted, one.name)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for one in former:
+        loop.add_signal_handler(one, interrupted, one.name)
     try:
         yield
     finally:
-        for one in signals:
+        for one, handler in former.items():
             loop.remove_signal_handler(one)
+            signal.signal(one, handler)
 
 
 @contextmanager
