@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch.errors import DiskError
-from batch.storage.writer import Write, Writer
+from batch.storage.writer import Row, Statement, Write, Writer
 
 Connect = Callable[[], sqlite3.Connection]
 
@@ -112,6 +113,46 @@ def test_writes_that_gather_while_the_disk_is_busy_share_one_commit_and_keep_the
     writer.close()
     assert statements.count("COMMIT") == 2
     assert said(path) == [*range(100)]
+
+
+SAID = Statement("INSERT INTO said (number) VALUES", "(?)")
+
+
+def test_rows_that_gather_go_in_one_statement_and_never_past_another_write(path: Path) -> None:
+    statements: list[str] = []
+
+    def connect() -> sqlite3.Connection:
+        connection = connected(path)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    async def main() -> None:
+        writer, blocked = Writer(connect), Blocked()
+        writer.post(blocked)
+        first = [writer.submit((Row(SAID, (number,)), Row(SAID, lambda: (100,)))) for number in range(10)]
+        between = writer.submit(say(-1))
+        last = [writer.submit((Row(SAID, (number,)),)) for number in range(100)]
+        blocked.go_on.set()
+        assert set(await asyncio.gather(*first, between, *last)) == {None}
+        writer.close()
+
+    asyncio.run(main())
+    assert said(path) == [*chain.from_iterable((number, 100) for number in range(10)), -1, *range(100)]
+    assert len([one for one in statements if one.startswith("INSERT")]) == 1 + 1 + 4
+
+
+def test_a_row_that_cannot_be_made_fails_all_that_share_its_commit(path: Path) -> None:
+    async def main() -> list[object]:
+        writer, blocked = Writer(lambda: connected(path)), Blocked()
+        writer.post(blocked)
+        waiters = [writer.submit((Row(SAID, (1,)),)), writer.submit((Row(SAID, lambda: (1 // 0,)),))]
+        blocked.go_on.set()
+        outcomes = await asyncio.gather(*waiters, return_exceptions=True)
+        writer.close()
+        return [type(outcome) for outcome in outcomes]
+
+    assert asyncio.run(main()) == [ZeroDivisionError] * 2
+    assert said(path) == []
 
 
 def test_a_writer_is_busy_until_its_last_write_is_done(path: Path) -> None:

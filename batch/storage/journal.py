@@ -26,7 +26,7 @@ from batch.storage.blobs import Positions, answer_blob, devices_blob, positions_
 from batch.storage.opening import connect, disk_errors, transaction, write_meta
 from batch.storage.reader import JournalReader, Settlement
 from batch.storage.whole import Reserve
-from batch.storage.writer import Writer
+from batch.storage.writer import Row, Statement, Writer
 
 _LOOKS: Final = """
 CREATE TABLE IF NOT EXISTS looks (
@@ -48,6 +48,15 @@ ON CONFLICT (customer) DO UPDATE SET
     why = excluded.why
 """
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
+_STARTED: Final = Statement("INSERT INTO attempts (id, call, positions, started) VALUES", "(?, ?, ?, ?)")
+_ENDED: Final = Statement(
+    "WITH told (id, ended, ending, verdict, status, text) AS (VALUES",
+    "(?, ?, ?, ?, ?, ?)",
+    """) UPDATE attempts SET (ended, ending, verdict, status, text) =
+    (SELECT ended, ending, verdict, status, text FROM told WHERE told.id = attempts.id)
+    WHERE id IN (SELECT id FROM told)""",
+)
+_SETTLED: Final = Statement("INSERT INTO results (call, attempt, answer) VALUES", "(?, ?, ?)")
 _INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
 _COPIED: Final = (
     (
@@ -87,6 +96,8 @@ class Journal(JournalReader):
         with self._reading("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM results)") as cursor:
             self._was_begun = bool(cursor.fetchone()[0])
         self._settled_unasked: set[int] = set()
+        self._last_attempt = 0
+        """The number of the attempt recorded last, once there is a writer: only we write."""
 
     def close(self) -> None:
         """Let go of it; whoever has written to it folds the write-ahead log into the file.
@@ -154,6 +165,11 @@ class Journal(JournalReader):
                 other._copy_to(connection)
 
         self._apply(write)
+        self._last_attempt = self._attempts_so_far()
+
+    def _attempts_so_far(self) -> int:
+        with self._reading("SELECT coalesce(max(id), 0) FROM attempts") as cursor:
+            return int(cursor.fetchone()[0])
 
     def _copy_to(self, connection: sqlite3.Connection) -> None:
         """Append to another journal, under numbers that are free there."""
@@ -170,25 +186,16 @@ class Journal(JournalReader):
     async def started(self, call: int, positions: Positions | None, at: float) -> int:
         """Record that an attempt is about to leave; on disk when this returns its id."""
 
-        def write(connection: sqlite3.Connection) -> int:
-            query = "INSERT INTO attempts (call, positions, started) VALUES (?, ?, ?)"
-            return connection.execute(query, (call, positions_blob(positions), at)).lastrowid or 0
-
-        attempt: int = await self._writing().submit(write)
+        writer = self._writing()
+        self._last_attempt = attempt = self._last_attempt + 1
+        await writer.submit((Row(_STARTED, (attempt, call, positions_blob(positions), at)),))
         return attempt
 
     async def ended(self, attempt: int, ending: Ending, at: float, settled: Settlement | None = None) -> None:
         """Record what became of an attempt together with all that it settles; on disk when this returns."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE attempts SET ended = ?, ending = ?, verdict = ?, status = ?, text = ? WHERE id = ?",
-                (at, ending.ending, ending.verdict, ending.status, ending.text, attempt),
-            )
-            if settled is not None:
-                _insert_result(connection, settled, attempt if settled.by_attempt else None)
-
-        await self._writing().submit(write)
+        row = Row(_ENDED, (attempt, at, ending.ending, ending.verdict, ending.status, ending.text))
+        rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
+        await self._writing().submit(rows)
 
     async def held(self, customer: str, devices: Collection[str]) -> None:
         """Record what a customer holds before the run first writes to them; on disk when this returns."""
@@ -208,7 +215,7 @@ class Journal(JournalReader):
     async def settled(self, settlement: Settlement) -> None:
         """Record results that no answer of their own brought; on disk when this returns."""
         self._settled_unasked.add(settlement.call)
-        await self._writing().submit(lambda connection: _insert_result(connection, settlement, None))
+        await self._writing().submit((_result(settlement, None),))
 
     def _apply(self, write: Callable[[sqlite3.Connection], object]) -> None:
         self._has_written = True
@@ -225,6 +232,7 @@ class Journal(JournalReader):
             self._reserve.put_by()
             self._has_written = True
             self._writer = Writer(lambda: connect(self._path), self._reserve.give_back, self._confirm)
+            self._last_attempt = self._attempts_so_far()
         return self._writer
 
 
@@ -232,6 +240,5 @@ def _hold(_: sqlite3.Connection) -> None:
     threading.Event().wait()
 
 
-def _insert_result(connection: sqlite3.Connection, settlement: Settlement, attempt: int | None) -> None:
-    row = (settlement.call, attempt, answer_blob(settlement.answer))
-    connection.execute("INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)", row)
+def _result(settlement: Settlement, attempt: int | None) -> Row:
+    return Row(_SETTLED, lambda: (settlement.call, attempt, answer_blob(settlement.answer)))

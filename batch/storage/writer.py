@@ -1,31 +1,64 @@
 """One thread that writes to the journal, many commits' worth at a time.
 
 A full sync costs milliseconds and would stall the event loop; here everything that
-waits when the disk is ready for more goes into one transaction. After a failed commit
-nothing more is written: what the disk holds is then all that counts.
+waits when the disk is ready for more goes into one transaction, and rows of one kind
+into one statement: between two statements this thread has to wait for the event loop's
+to let go of the interpreter. After a failed commit nothing more is written: what the
+disk holds is then all that counts.
 """
 
 import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import cache
+from itertools import chain
+from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
 from batch.errors import DiskError
 
 Write = Callable[[sqlite3.Connection], Any]
 
+_TOGETHER: Final = 32
+"""Rows in one statement at most; each number of them is a statement of its own, which SQLite keeps ready."""
+
+
+class Statement(NamedTuple):
+    """A statement that takes any number of rows, and leaves the same whatever the order of others."""
+
+    head: str
+    row: str
+    """One row: its values are question marks."""
+    tail: str = ""
+
+    def of(self, rows: int) -> str:
+        """The statement for so many rows."""
+        return _statement(self, rows)
+
+
+@cache
+def _statement(statement: Statement, rows: int) -> str:
+    return f"{statement.head} {', '.join([statement.row] * rows)} {statement.tail}"
+
+
+class Row(NamedTuple):
+    """A row for a statement."""
+
+    statement: Statement
+    values: Sequence[Any] | Callable[[], Sequence[Any]]
+    """Or what makes them, on the thread that writes."""
+
 
 @dataclass(slots=True)
 class _Order:
     """A write, and what waits for it."""
 
-    write: Write
+    write: Write | Sequence[Row]
     done: "Future[Any] | asyncio.Future[Any]"
     outcome: Any = None
     failure: BaseException | None = None
@@ -69,8 +102,8 @@ class Writer:
         """Is any write not yet done and told?"""
         return self._open_orders > 0
 
-    def submit(self, write: Write) -> "asyncio.Future[Any]":
-        """Queue a write from the event loop. The future raises DiskError if it cannot be made."""
+    def submit(self, write: Write | Sequence[Row]) -> "asyncio.Future[Any]":
+        """Queue a write, or rows, from the event loop. The future raises DiskError if it cannot be made."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(_Order(write, done))
         return done
@@ -150,8 +183,7 @@ class Writer:
         try:
             self._confirm()
             connection.execute("BEGIN IMMEDIATE")
-            for order in orders:
-                order.outcome = order.write(connection)
+            _write(connection, orders)
             self._confirm()
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
@@ -163,6 +195,27 @@ class Writer:
         except BaseException:
             _roll_back(connection)
             raise
+
+
+def _write(connection: sqlite3.Connection, orders: list[_Order]) -> None:
+    """Carry out what was ordered in its order, except that rows go together as far as nothing else is between."""
+    rows: dict[Statement, list[Sequence[Any]]] = {}
+    for order in orders:
+        if callable(order.write):
+            _insert(connection, rows)
+            rows = {}
+            order.outcome = order.write(connection)
+        else:
+            for statement, values in order.write:
+                rows.setdefault(statement, []).append(values() if callable(values) else values)
+    _insert(connection, rows)
+
+
+def _insert(connection: sqlite3.Connection, rows: dict[Statement, list[Sequence[Any]]]) -> None:
+    for statement, of_it in rows.items():
+        for at in range(0, len(of_it), _TOGETHER):
+            some = of_it[at : at + _TOGETHER]
+            connection.execute(statement.of(len(some)), [*chain.from_iterable(some)])
 
 
 def tell(orders: list[_Order]) -> None:
