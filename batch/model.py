@@ -5,7 +5,7 @@ are columns and live in `rows.py`. Standard library only, so that a front door c
 import it without paying for pandas.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple, NoReturn
@@ -225,12 +225,63 @@ class Call:
 
 
 class DeviceResult(NamedTuple):
-    """What an answer says of one device. A tuple, for there is one for each row that is sent."""
+    """What an answer says of one device."""
 
     outcome: Outcome
     device_id: str = ""
     was_created: bool | None = None
     detail: str = ""
+
+
+class Results(Mapping[int, DeviceResult]):
+    """What was said of devices, by their positions in `Call.devices`.
+
+    Columns, all as long as `positions`: there is one entry for each row that is sent, and an
+    object for each would cost more than all else that is done for it.
+    """
+
+    __slots__ = ("_places", "created", "details", "device_ids", "outcomes", "positions")
+
+    def __init__(
+        self,
+        positions: Sequence[int],
+        outcomes: Sequence[Outcome],
+        device_ids: Sequence[str],
+        created: Sequence[bool | None],
+        details: Sequence[str],
+    ) -> None:
+        self.positions = positions
+        self.outcomes = outcomes
+        self.device_ids = device_ids
+        self.created = created
+        self.details = details
+        self._places: dict[int, int] | None = None
+
+    @classmethod
+    def of(cls, results: Mapping[int, DeviceResult]) -> "Results":
+        """The same as columns."""
+        if isinstance(results, Results):
+            return results
+        return cls([*results], *(zip(*results.values(), strict=True) if results else [()] * 4))
+
+    def counts(self) -> dict[Outcome, int]:
+        """Devices by outcome."""
+        return {outcome: self.outcomes.count(outcome) for outcome in set(self.outcomes)}
+
+    def __getitem__(self, position: int) -> DeviceResult:
+        if self._places is None:
+            self._places = {position: place for place, position in enumerate(self.positions)}
+        at = self._places[position]
+        return DeviceResult(self.outcomes[at], self.device_ids[at], self.created[at], self.details[at])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ ONLY_HERE = {
     "httpx2": {"carriage", "exchange", "given", "plain", "sender", "app", "making"},
     "httpcore2": {"plain"},
     "aiohttp": {"fast"},
+    "msgspec": {"wire", "blobs"},
     "yarl": {"fast"},
     "tenacity": {"retry"},
     "sqlite3": {"opening", "reader", "journal", "writer", "fleet", "apart"},

@@ -1,14 +1,16 @@
 """Requests look as the vendor's pages show them; answers are joined to what was asked and to nothing else."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import Action, Call, DeviceResult, Outcome
+from batch.model import Action, Call, DeviceResult, Outcome, Results
+from batch.sending import wire
 from batch.sending.wire import (
     PATHS,
     QUERY_PATH,
@@ -99,6 +101,17 @@ def test_a_part_of_a_call_asks_for_its_positions_only() -> None:
 def test_identifiers_travel_exactly_as_written(devices: list[str]) -> None:
     body = request_body(assign(*devices), range(len(devices)))
     assert json.loads(body.decode("utf-8"))["deviceIdentifiers"] == devices
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5), st.none() | st.just("Gerät \x7f"))
+def test_a_request_is_written_as_the_json_of_the_standard_library_without_spaces(
+    devices: list[str], kind: str | None
+) -> None:
+    body: dict[str, object] = {"customerEmail": EMAIL, "deviceIdentifiers": devices}
+    if kind is not None:
+        body |= {"autoCreateDevices": True, "deviceType": kind}
+    written = request_body(assign(*devices, device_type=kind), range(len(devices)))
+    assert written == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 # Answers as the vendor shows them
@@ -370,6 +383,86 @@ def test_rubbish_is_unusable_and_as_an_error_text_it_is_one_short_line(body: byt
     assert read_error(body).isprintable()
 
 
+# The usual answer is read at once, and says the same
+
+
+def both_ways(body: bytes, call: Call, asked: Sequence[int], patch: pytest.MonkeyPatch) -> list[Reply | str]:
+    """What is read, and what is read where no answer is taken for a usual one."""
+    read: list[Reply | str] = []
+    for at_once in (wire._read_at_once, lambda *_: None):
+        patch.setattr(wire, "_read_at_once", at_once)
+        try:
+            read.append(read_reply(body, call, asked))
+        except UnusableError as refusal:
+            read.append(str(refusal))
+    patch.undo()
+    return read
+
+
+ODD = st.sampled_from(
+    [
+        *("17", "-0", "1.0", "1e5", "1E400", "NaN", "-Infinity", "9" * 25, "9" * 5000, "true", "null", '"a"', '""'),
+        *(
+            '"\\u00e9"',
+            '"\\ud83d\\ude00"',
+            '"\\ud800"',
+            '"\\ude00\\ud83d"',
+            '"\\u0000"',
+            '"\t"',
+            '"\x7f"',
+            '"é"',
+            '"\\x"',
+        ),
+        *(
+            '["A"]',
+            '[["A"]]',
+            '{"identifier": "A"}',
+            '[{"identifier": "A", "identifier": "B"}]',
+            "[1]",
+            "[",
+            "01",
+            "+1",
+        ),
+        *('[{"identifier": "A", "deviceId": null}, "B"]', '[{"identifier": "B", "wasCreated": 1}]', "[null]", "[{}]"),
+    ]
+)
+FIELDS = st.sampled_from(["success", *ASSIGN_ANSWER, *UNASSIGN_ANSWER, "identifier", "customer\\u0049d", "else"])
+
+
+@given(
+    st.lists(st.tuples(FIELDS, ODD), max_size=5),
+    st.sampled_from(["", "\ufeff", " ", "\n"]),
+    st.sampled_from(["", " ", ",", "}", "\x00"]),
+    st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-32", "latin-1"]),
+    requests(),
+)
+def test_an_odd_answer_is_read_alike_with_and_without_the_short_way(
+    fields: list[tuple[str, str]], before: str, after: str, encoding: str, request: tuple[Call, tuple[int, ...]]
+) -> None:
+    call = Call(1, 0, EMAIL, request[0].action, ("A", "B", *request[0].devices))
+    text = ", ".join(f'"{name}": {value}' for name, value in [("success", "true"), *fields])
+    body = f"{before}{{{text}}}{after}".encode(encoding, "replace")
+    with pytest.MonkeyPatch.context() as patch:
+        at_once, at_length = both_ways(body, call, (0, 1), patch)
+    if "9" * 5000 not in text:  # which the standard library refuses wherever it stands
+        assert at_once == at_length
+
+
+@given(requests(), ANSWERS)
+def test_a_plausible_answer_is_read_alike_with_and_without_the_short_way(
+    request: tuple[Call, tuple[int, ...]], answer: Any
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        at_once, at_length = both_ways(json.dumps(answer).encode(), *request, patch)
+    assert at_once == at_length
+
+
+@pytest.mark.parametrize("answer", [ASSIGN_ANSWER, UNASSIGN_ANSWER])
+def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> None:
+    call = assign("SN-001", "SN-002", "SN-003") if answer is ASSIGN_ANSWER else unassign("SN-001", "SN-002", "SN-003")
+    assert wire._read_at_once(json.dumps(answer).encode(), call, (0, 1, 2)) is not None
+
+
 # Error texts
 
 
@@ -395,6 +488,22 @@ def test_an_error_text_is_one_printable_line(body: bytes, text: str) -> None:
 def test_a_long_error_text_is_cut() -> None:
     text = read_error(json.dumps({"error": "x" * 10_000}).encode())
     assert (len(text), text[-3:]) == (300, "...")
+
+
+# Results as columns
+
+RESULTS = st.dictionaries(
+    st.integers(0, 20), st.builds(DeviceResult, st.sampled_from(Outcome), st.text(), st.none() | st.booleans())
+)
+
+
+@given(RESULTS)
+def test_results_are_the_same_as_columns(results: dict[int, DeviceResult]) -> None:
+    columns = Results.of(results)
+    assert (columns, dict(columns), [*columns], len(columns)) == (results, results, [*results], len(results))
+    assert Results.of(columns) is columns
+    assert columns.counts() == Counter(result.outcome for result in results.values())
+    assert repr(columns) == repr(results)
 
 
 # Holdings

@@ -6,11 +6,11 @@ are joined in the order that keeps the books true: permit, journal, request, jou
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from batch.model import Action, Answer, Call, DeviceResult, Outcome
+from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results
 from batch.sending import wire
 from batch.sending.exchange import Exchange, Post
 from batch.sending.retry import Spent, until_settled
@@ -161,17 +161,18 @@ class Client:
 
     def _settled_by(self, work: Work, asked: Positions, result: Result, status: int | None) -> Answer | None:
         """What a result settles of its call, as the answer for the journal; None if nothing."""
-        results: dict[int, DeviceResult] = {}
+        results: Mapping[int, DeviceResult] = {}
         match result:
             case wire.Reply():
                 # Learnt only now: where no smaller request helps, it was not the size.
                 self._maximum = min(self._maximum, work.maximum)
-                left_out = work.split.settled(asked, result.omitted)
-                results |= {**result.results, **dict.fromkeys(left_out, _LEFT_OUT)}
+                results = result.results
+                if left_out := work.split.settled(asked, result.omitted):
+                    results = {**results, **dict.fromkeys(left_out, _LEFT_OUT)}
             case Settled(outcome, text):
                 work.split.settled(asked)
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
-                results |= dict.fromkeys(alike, DeviceResult(outcome, detail=text))
+                results = dict.fromkeys(alike, DeviceResult(outcome, detail=text))
             case TooMany(text):
                 work.maximum = min(work.maximum, halved(asked))
                 work.split.too_many(asked, work.maximum, blame(type(result).__name__, text))
@@ -179,13 +180,11 @@ class Client:
                 work.split.refused(asked, blame(type(result).__name__, text), named(work.call, asked, text))
             case _:
                 return None
-        results |= {at: _told(condemned) for at, condemned in work.split.condemned().items()}
+        if condemned := work.split.condemned():
+            results = {**results, **{at: _told(one) for at, one in condemned.items()}}
         if not results:
             return None
-        answer = self._answer(work, results, status)
-        if isinstance(result, wire.Reply):
-            created = result.customer_was_created
-            answer = replace(answer, customer_id=result.customer_id, customer_was_created=created)
+        answer = self._answer(work, results, status, result if isinstance(result, wire.Reply) else None)
         work.answers.append(answer)
         return answer
 
@@ -215,16 +214,19 @@ class Client:
         else:
             LOGGER.info("call %d: %s: %s", call.number, type(result).__name__, _text_of(result))
 
-    def _answer(self, work: Work, results: dict[int, DeviceResult], status: int | None) -> Answer:
-        tried = work.each_asked_before(results)
-        attempts, unclear = (max(counts) for counts in zip(*set(tried.values()), strict=True))
-        if unclear:
-            # Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
-            doubted = {at for at in results if tried[at][1] or work.held_before is None}
-            results |= {at: _attributed(results[at], work.call.action, work.held(at)) for at in doubted}
-            results |= {at: _doubting(result) for at, result in results.items() if tried[at][1]}
-        answered_at = None if status is None else self._wall()
-        return Answer(results, http_status=status, attempts=attempts, unclear_attempts=unclear, answered_at=answered_at)
+    def _answer(
+        self, work: Work, results: Mapping[int, DeviceResult], status: int | None, reply: wire.Reply | None = None
+    ) -> Answer:
+        attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
+        return Answer(
+            results=Results.of(_weighed(work, results) if unclear else results),
+            customer_id=reply.customer_id if reply else "",
+            customer_was_created=reply.customer_was_created if reply else None,
+            http_status=status,
+            attempts=attempts,
+            unclear_attempts=unclear,
+            answered_at=None if status is None else self._wall(),
+        )
 
 
 def _ending(result: Result, exchange: Exchange) -> Ending:
@@ -250,6 +252,20 @@ def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
 
 def _text_of(result: Result) -> str:
     return result.stop.reason if isinstance(result, StopRun) else str(getattr(result, "text", ""))
+
+
+def _weighed(work: Work, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
+    """The results where an earlier attempt went unanswered: what is said of each, and what that leaves open.
+
+    Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
+    """
+    doubted = {at: doubts > 0 for at, (_, doubts) in work.each_asked_before(results).items()}
+    weighed = {}
+    for at, result in results.items():
+        if doubted[at] or work.held_before is None:
+            result = _attributed(result, work.call.action, work.held(at))
+        weighed[at] = _doubting(result) if doubted[at] else result
+    return weighed
 
 
 def _attributed(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.model import Action, Answer, Call, Outcome
+from batch.model import Action, Answer, Call, Outcome, Results
 from batch.planning.calls import Calls
 from batch.sending.tally import FAILURES
 from batch.sending.verdict import CUSTOMER_NOT_FOUND
@@ -38,6 +38,8 @@ class Stuck:
 
     def learn(self, call: Call, answer: Answer) -> None:
         """Hear what an unassign came to. Whoever does not exist has no device."""
+        if Results.of(answer.results).counts().keys().isdisjoint(FAILURES):
+            return
         for position, result in answer.results.items():
             if result.outcome in FAILURES and result.detail != CUSTOMER_NOT_FOUND:
                 self.add(call.customer, call.devices[position])

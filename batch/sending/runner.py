@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batch import clock
-from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Stop
+from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Results, Stop
 from batch.planning.calls import Calls
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
@@ -141,7 +141,7 @@ class Runner:
         if call.action is Action.ASSIGN:
             return
         self._progress.stuck.learn(call, answer)
-        if any(result.detail == CUSTOMER_NOT_FOUND for result in answer.results.values()):
+        if CUSTOMER_NOT_FOUND in Results.of(answer.results).details:
             self._progress.unknown.add((call.stage, call.customer))
 
     async def _hold_back(self, call: Call) -> Answer | None:

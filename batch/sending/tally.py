@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from batch.model import Answer, Outcome
+from batch.model import Answer, Outcome, Results
 
 FAILURES: Final = (Outcome.FAILED, Outcome.UNCONFIRMED)
 
@@ -30,6 +30,6 @@ class Tally:
     def add(self, customer: str, answer: Answer) -> None:
         """Count one answer of a call."""
         self.devices_done += len(answer.results)
-        self.outcomes.update(result.outcome for result in answer.results.values())
+        self.outcomes.update(Results.of(answer.results).counts())
         if answer.customer_was_created:
             self.new_customers.add(customer)

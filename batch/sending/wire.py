@@ -7,12 +7,14 @@ knows nothing of connections, retries or rows.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from batch.model import Action, Call, DeviceResult, Outcome
+import msgspec
+
+from batch.model import Action, Call, DeviceResult, Outcome, Results
 
 PATHS: Final = {
     Action.ASSIGN: "/deviceAssignment/assignDevicesToOwner",
@@ -43,7 +45,7 @@ class UnusableError(ValueError):
 class Reply:
     """A usable answer to a bulk request, joined to the positions that were asked."""
 
-    results: Mapping[int, DeviceResult]
+    results: Results
     omitted: tuple[int, ...]
     """Positions that were asked and that the answer leaves out or contradicts itself about."""
     foreign: tuple[str, ...]
@@ -65,7 +67,7 @@ def request_body(call: Call, positions: Sequence[int]) -> bytes:
     if call.device_type is not None:
         body["autoCreateDevices"] = True
         body["deviceType"] = call.device_type
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return msgspec.json.encode(body)
 
 
 def query_body(customer: str) -> bytes:
@@ -79,16 +81,19 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
     Raises UnusableError where it is not an object whose `success` is true, or lists
     something else than devices.
     """
-    answer = _object(body)
+    return _read_at_once(body, call, positions) or _read(_object(body), call, positions)
+
+
+def _read(answer: Mapping[str, object], call: Call, positions: Sequence[int]) -> Reply:
+    """What any answer says that says something usable."""
     if answer.get("success") is not True:
         raise UnusableError(f"its success is not true: {_shown(answer)}")
     said = [*_entries(answer, call.action)]
-    asked = frozenset(positions)
-    results, foreign = _joined_at_once(said, call.devices, asked) or _joined(said, call.devices, asked)
+    results, foreign = _joined(said, call.devices, frozenset(positions))
     created = answer.get("customerWasCreated")
     return Reply(
-        results=results,
-        omitted=tuple(position for position in positions if position not in results),
+        results=Results.of(results),
+        omitted=_without(positions, results),
         foreign=foreign,
         customer_id=_text(answer.get("customerId")),
         customer_was_created=created if isinstance(created, bool) else None,
@@ -152,20 +157,6 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
             yield identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, detail)
 
 
-def _joined_at_once(
-    said: Sequence[_Said], devices: Sequence[str], asked: AbstractSet[int]
-) -> tuple[Mapping[int, DeviceResult], tuple[str, ...]] | None:
-    """What `_joined` would give, where each device is spelled as it was asked and named once; mostly it is."""
-    places = {device: at for at, device in enumerate(devices)}
-    results: dict[int, DeviceResult] = {}
-    for identifier, result in said:
-        at = places.get(identifier)
-        if at is None or at in results or at not in asked:
-            return None
-        results[at] = result
-    return results, ()
-
-
 def _joined(
     said: Sequence[_Said], devices: Sequence[str], asked: AbstractSet[int]
 ) -> tuple[Mapping[int, DeviceResult], tuple[str, ...]]:
@@ -222,6 +213,82 @@ def _without_lookalikes(joined: Mapping[int, list[_Said]], asked: Sequence[str])
         position: (len(entries) > 1 and [entry for entry in entries if entry[0] == asked[position]]) or entries
         for position, entries in joined.items()
     }
+
+
+class _Device(msgspec.Struct, gc=False, rename="camel"):
+    identifier: str
+    device_id: str | None = None
+    was_created: bool | None = None
+
+
+_Entries = list[_Device | str] | None
+_USUAL: Final[Mapping[Action, msgspec.json.Decoder[Any]]] = {
+    action: msgspec.json.Decoder(
+        msgspec.defstruct(
+            action,
+            [
+                ("success", bool),
+                ("customerId", str | None, None),
+                ("customerWasCreated", bool | None, None),
+                *((name, _Entries, None) for name in lists),
+            ],
+        )
+    )
+    for action, lists in _LISTS.items()
+}
+"""Read nothing but answers as the vendor shows them."""
+
+
+def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | None:
+    """What `_read` would give, where an answer is as usual and names each device once, spelled as it was asked for.
+
+    None of any other. Nearly all are so, and to read them so takes a tenth of the time.
+    """
+    try:
+        answer = _USUAL[call.action].decode(body if body.isascii() else body.decode())
+    except (ValueError, RecursionError):
+        return None
+    devices: list[_Device] = []
+    outcomes: list[Outcome] = []
+    details: list[str] = []
+    for name, outcome in _LISTS[call.action].items():
+        entries = getattr(answer, name) or ()
+        devices += [entry if isinstance(entry, _Device) else _Device(entry) for entry in entries]
+        outcomes += [outcome] * len(entries)
+        details += [_WHY_SKIPPED[call.action] if outcome is Outcome.SKIPPED else ""] * len(entries)
+    places = _places([device.identifier for device in devices], call.devices, positions)
+    if places is None or not answer.success:
+        return None
+    return Reply(
+        results=Results(
+            positions=places,
+            outcomes=outcomes,
+            device_ids=[device.device_id or "" for device in devices],
+            created=[device.was_created for device in devices],
+            details=details,
+        ),
+        omitted=_without(positions, places),
+        foreign=(),
+        customer_id=answer.customerId or "",
+        customer_was_created=answer.customerWasCreated,
+    )
+
+
+def _without(positions: Sequence[int], settled: Collection[int]) -> tuple[int, ...]:
+    if len(settled) == len(positions):
+        return ()
+    told = frozenset(settled)
+    return tuple(position for position in positions if position not in told)
+
+
+def _places(spellings: Sequence[str], devices: Sequence[str], asked: Sequence[int]) -> Sequence[int] | None:
+    """The positions of devices that were asked for, each named once as it was spelled; None if they are not."""
+    if len(asked) == len(devices) and tuple(spellings) == devices:
+        return range(len(devices))
+    position_of = {device: position for position, device in enumerate(devices)}
+    positions = [position_of[spelling] for spelling in spellings if spelling in position_of]
+    once = frozenset(positions)
+    return positions if len(once) == len(spellings) and once.issubset(asked) else None
 
 
 def read_holdings(body: bytes, customer: str) -> frozenset[str]:

@@ -61,11 +61,21 @@ class Work:
         doubts = [one.may_have_acted for one in self.tries if one.asked.issuperset(asked)]
         return len(doubts), sum(doubts)
 
+    def all_asked_before(self, positions: Collection[int]) -> tuple[int, int] | None:
+        """What `asked_before` says of these positions, where it says the same of each; mostly it does."""
+        if not all(one.asked.issuperset(positions) for one in self.tries):
+            return None
+        return len(self.tries), sum(one.may_have_acted for one in self.tries)
+
+    def most_asked_before(self, positions: Collection[int]) -> tuple[int, int]:
+        """The most that `asked_before` says of one of these positions, of each number."""
+        attempts, doubts = zip(*self.each_asked_before(positions).values(), strict=True)
+        return max(attempts), max(doubts)
+
     def each_asked_before(self, positions: Collection[int]) -> dict[int, tuple[int, int]]:
-        """Of each position what `asked_before` says of it alone; mostly that is the same of all."""
-        if all(one.asked.issuperset(positions) for one in self.tries):
-            return dict.fromkeys(positions, self.asked_before(positions))
-        return {at: self.asked_before((at,)) for at in positions}
+        """Of each position what `asked_before` says of it alone."""
+        alike = self.all_asked_before(positions)
+        return {at: alike or self.asked_before((at,)) for at in positions}
 
     def last_doubt(self) -> float | None:
         """When the last attempt left that may have acted unheard; None if all is clear."""
@@ -74,8 +84,10 @@ class Work:
 
 def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_have_acted: bool) -> list[Try]:
     """An attempt, for bookkeeping: what its answer left out may have been done all the same."""
-    tries = [Try(frozenset(asked).difference(omitted), started, may_have_acted)]
-    return [*tries, Try(frozenset(omitted), started, may_have_acted=True)] if omitted else tries
+    if not omitted:
+        return [Try(frozenset(asked), started, may_have_acted)]
+    told = frozenset(asked).difference(omitted)
+    return [Try(told, started, may_have_acted), Try(frozenset(omitted), started, may_have_acted=True)]
 
 
 def take_up(call: Call, journal: Journal, maximum: int) -> Work:
