@@ -1,6 +1,7 @@
 """The whole program against a server with behaviour, on a clock of its own."""
 
 import csv
+import gc
 import json
 import os
 import shutil
@@ -708,6 +709,19 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_sent(de
     with pytest.raises(ConfigError, match="name a folder that can be written to"):
         desk.run(many(3))
     assert desk.server.seen == []
+
+
+def test_garbage_is_searched_for_after_a_run_as_before_it(desk: Desk) -> None:
+    usual, seen = gc.get_threshold(), list[int]()
+
+    def look(_: Seen) -> Event:
+        seen.append(gc.get_threshold()[0])
+        return None
+
+    desk.server.script = look
+    desk.run(many(1))
+    assert seen[0] > usual[0]
+    assert gc.get_threshold() == usual
 
 
 def test_on_a_disk_that_fills_up_what_is_under_way_is_written_down_and_the_run_goes_on_later(
