@@ -4,12 +4,13 @@ Used by itself where aiohttp is installed (`telemetron-batch[fast]`).
 """
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from http import HTTPStatus
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from batch.model import Secret
@@ -41,6 +42,17 @@ _LONGEST_HEAD: Final = 100 * 1024
 _LARGE: Final = 1 << 20
 """Bytes of a request that is written piece by piece, so that the event loop is not kept waiting."""
 
+_TRIP: Final[ContextVar[Trip]] = ContextVar("trip")
+
+
+class _Request(aiohttp.ClientRequest):
+    """Tells the trip that it begins to be written; aiohttp's own tracing would cost as much as to read an answer."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write it to a connection."""
+        _TRIP.get().leaves()
+        return await super().send(conn)
+
 
 class Fast:
     """Connections of aiohttp to one host."""
@@ -66,19 +78,19 @@ class Fast:
             auto_decompress=False,  # or what unpacks to too much would be known too late
             max_line_size=_LONGEST_HEAD,
             max_field_size=_LONGEST_HEAD,
-            trace_configs=[_trace()],
+            request_class=_Request,
         )
 
     async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
         if path not in self._urls:
             self._urls[path] = URL(self._base_url + path)
+        _TRIP.set(trip)
         asking = self._session.post(
             self._urls[path],
             data=body if len(body) <= _LARGE else BytesIO(body),
             headers={KEY_HEADER: key.reveal()},
             allow_redirects=False,
-            trace_request_ctx=trip,
         )
         try:
             async with asking as response:
@@ -101,17 +113,3 @@ def _words(exc: Exception) -> str:
     if isinstance(exc, aiohttp.ClientConnectorError) and not isinstance(exc, aiohttp.ClientSSLError):
         return str(exc.os_error)  # aiohttp's own words speak of ssl also where there was none
     return str(exc)
-
-
-def _trace() -> aiohttp.TraceConfig:
-    """Tells a trip that its request begins to be written."""
-
-    async def leaves(
-        _: aiohttp.ClientSession, told: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams
-    ) -> None:
-        trip: Trip = told.trace_request_ctx
-        trip.leaves()
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(leaves)
-    return trace

@@ -53,6 +53,10 @@ class Hint:
     """The wait was asked for with a Retry-After, which makes a refusal of a 503."""
 
 
+_NOTHING: Final = Hint()
+_TELLING: Final = frozenset({"retry-after", "ratelimit", "ratelimit-policy", "ratelimit-reset", "x-ratelimit-reset"})
+
+
 def read_hints(headers: Mapping[str, str], wall_now: float) -> Hint:
     """The hint in a response's headers, whose names are in lower case.
 
@@ -60,6 +64,8 @@ def read_hints(headers: Mapping[str, str], wall_now: float) -> Hint:
     triples. Points in time are compared with the response's own `Date`, since our clock
     may be wrong; `wall_now`, in seconds since the epoch, stands in where there is none.
     """
+    if _TELLING.isdisjoint(headers):
+        return _NOTHING  # as mostly
     server_now = _date(headers.get("date", ""))
     server_now = wall_now if server_now is None else server_now
     wait = _retry_after(headers.get("retry-after", ""), server_now)
@@ -74,7 +80,7 @@ def read_hints(headers: Mapping[str, str], wall_now: float) -> Hint:
         hint = _triple(told, prefix, server_now)
         if hint is not None:
             return hint
-    return Hint()
+    return _NOTHING
 
 
 def _retry_after(text: str, server_now: float) -> float | None:
