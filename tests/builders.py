@@ -8,7 +8,7 @@ import pyarrow as pa
 from batch.model import ACTIONS, NO_ACTION, Action, Answer, InputFile, PlanOptions, Problem
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
-from batch.reconciliation.reconcile import Books
+from batch.reconciliation.books import Books
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
 from batch.storage.blobs import answer_text, answers_of
 from batch.storage.scratch import Scratch

@@ -98,6 +98,7 @@ LAYERS = {
         "findings",
         "progress",
         "audit",
+        "books",
         "shared_pace",
         "lease",
         "sandbox",

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from batch.errors import UnbalancedError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
 from batch.planning.plan import Plan
-from batch.reconciliation.reconcile import Books, Reconciliation, inverse
+from batch.reconciliation.books import Books
+from batch.reconciliation.reconcile import Reconciliation, inverse
 from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 from tests.builders import A, B, C, Row, block_of, keys_of, planned, settle
 

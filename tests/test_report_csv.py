@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batch.errors import ConfigError, DiskError
 from batch.model import Answer, DeviceResult, InputFile, Outcome
 from batch.planning.plan import Plan
-from batch.reconciliation.reconcile import Books
+from batch.reconciliation.books import Books
 from batch.reconciliation.report_csv import Report, write_attention, write_reconciliation, write_undo
 from batch.rows import RowBlock
 from batch.storage.whole import owners_folder, written_whole

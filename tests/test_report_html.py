@@ -17,8 +17,9 @@ from batch.model import Action, Answer, DeviceResult, InputFile, Outcome
 from batch.planning.digest import digest
 from batch.planning.plan import Plan
 from batch.rate import Rate
+from batch.reconciliation.books import Books
 from batch.reconciliation.findings import created_customers, find_causes, find_transfers
-from batch.reconciliation.reconcile import Books, Reconciliation
+from batch.reconciliation.reconcile import Reconciliation
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, slices, write_html
 from batch.rows import RowBlock
 from batch.storage.draft import JournalDraft

@@ -19,7 +19,7 @@ from batch import app
 from batch.errors import DiskError
 from batch.model import Answer, DeviceResult, Outcome
 from batch.reconciliation import outputs, report_xlsx
-from batch.reconciliation.reconcile import Books
+from batch.reconciliation.books import Books
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
 from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle

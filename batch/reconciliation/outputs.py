@@ -21,7 +21,8 @@ from batch.planning.plan import Plan
 from batch.planning.since import Origin
 from batch.rate import Rate
 from batch.reconciliation.audit import Evidence, audited
-from batch.reconciliation.reconcile import NO, YES, Books, Reconciliation
+from batch.reconciliation.books import Books
+from batch.reconciliation.reconcile import NO, YES, Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import write_xlsx

@@ -28,7 +28,7 @@ from batch.model import Answer, PlanOptions
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
 from batch.rate import Rate
-from batch.reconciliation.reconcile import Books
+from batch.reconciliation.books import Books
 from batch.sending.client import Client
 from batch.sending.exchange import Exchange
 from batch.sending.hints import Hint

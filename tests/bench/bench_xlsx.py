@@ -13,7 +13,8 @@ from batch.input.load import load
 from batch.model import Answer, Call, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
-from batch.reconciliation.reconcile import Books, Reconciliation
+from batch.reconciliation.books import Books
+from batch.reconciliation.reconcile import Reconciliation
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import write_xlsx
 from batch.rows import RowBlock
@@ -24,7 +25,7 @@ from tests.builders import settle
 from tests.test_report_xlsx import fields_of
 
 ROWS = 200_000
-AT_ONCE = 5_000
+AT_ONCE = 500
 """Answers booked together."""
 
 
