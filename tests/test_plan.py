@@ -369,6 +369,14 @@ def everything(plan: Plan) -> dict[str, object]:
     }
 
 
+def assert_told_at_once_as_one_by_one(plan: Plan) -> None:
+    """Rows and customers of many calls, in any order, are those that each call by itself has."""
+    asked = [(call, place) for call in range(plan.calls, 0, -1) for place in range(plan.size_of(call))]
+    calls, places = np.array(asked, np.int64).reshape(-1, 2).T
+    assert plan.rows_at(calls, places).tolist() == [plan.rows_of(call)[place] for call, place in asked]
+    assert plan.customers_at(calls).tolist() == [plan.customer_of(call) for call, _ in asked]
+
+
 @given(FILE | TYPED, CHUNK, st.integers(1, 5), st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
@@ -378,6 +386,7 @@ def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
     with Scratch(tmp_path / "scratch", Room(memory=0, parts=parts)) as scratch:
         spread = planned(file[:7], file[7:], chunk_size=chunk, auto_create=auto_create, scratch=scratch)
         assert everything(spread) == everything(whole)
+        assert_told_at_once_as_one_by_one(spread)
     assert not (tmp_path / "scratch").exists()
 
 

@@ -13,7 +13,7 @@ from batch.errors import ConfigError, DiskError
 from batch.model import Answer, DeviceResult, InputFile, Outcome
 from batch.planning.plan import Plan
 from batch.reconciliation.books import Books
-from batch.reconciliation.report_csv import Report, write_attention, write_reconciliation, write_undo
+from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.rows import RowBlock
 from batch.storage.whole import owners_folder, written_whole
 from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, settle
@@ -207,6 +207,43 @@ def test_keys_and_headers_are_guarded_too(tmp_path: Path) -> None:
     path = written(tmp_path, [*KEYS, "=note"], rows, [(*rows[0], "")], raw=False)
     (row,) = records(path)
     assert (row["customerEmail"], row["deviceIdentifier"], row["'=note"]) == ("'+a@x.com", "'-SN", "")
+
+
+def test_what_the_api_says_is_guarded_too(tmp_path: Path) -> None:
+    rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-2", "=HYPERLINK", "ACTION")]
+    plan = planned(rows)
+    books = Books(plan)
+    told = {0: DeviceResult(Outcome.FAILED, "=dev", detail="@no"), 1: DeviceResult(Outcome.FAILED)}
+    settle(books, (1, Answer(told, "+cust", None, 200, 1, 0, 1e9)))
+    one = Report([file_of(KEYS, len(rows))], books.close([], "a signal came"))
+    write_reconciliation(tmp_path / "r.csv", one, [block_of(keys_of(rows), [row[:3] for row in rows])])
+    said = [(row["action"], row["deviceId"], row["detail"], row["customerId"]) for row in records(tmp_path / "r.csv")]
+    assert said == [
+        ("assign", "'=dev", "'@no", "'+cust"),
+        ("assign", "", "", "'+cust"),
+        ("'=HYPERLINK", "", "wrong: ACTION", ""),
+    ]
+
+
+@pytest.mark.parametrize("name", ["verified", "line", "httpStatus"])
+def test_a_column_of_the_input_is_guarded_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    rows = [(A, "SN-1", "assign")]
+    path = written(tmp_path, [*KEYS, name], rows, [(*rows[0], "=1+1")], raw=False)
+    assert read(path)[1][-1] == "'=1+1"
+
+
+@pytest.mark.parametrize("cells", [["", "=x"], ["=x", ""], ["", "", "=x", "", "x"], ["x", "", "=x"]])
+def test_a_formula_among_empty_cells_is_found(tmp_path: Path, cells: list[str]) -> None:
+    rows = [(A, f"SN-{at}", "assign") for at in range(len(cells))]
+    whole = [(*row, cell) for row, cell in zip(rows, cells, strict=True)]
+    path = written(tmp_path, [*KEYS, "note"], rows, whole, raw=False)
+    assert [row["note"] for row in records(path)] == [cell.replace("=", "'=") for cell in cells]
+
+
+def test_only_columns_that_are_told_as_they_are_count_as_a_files_own() -> None:
+    one = file_of(["Note", *KEYS, "note"])
+    assert own_columns([one]) == {0: [0, 4]}
+    assert own_columns([file_of(), file_of(["E-Mail", *KEYS[1:], "x"], customerEmail="E-Mail")]) == {0: [], 1: [3]}
 
 
 # What wants attention
