@@ -48,7 +48,7 @@ def worst(courses: list[Course]) -> float:
 # that can be told, where a tenth of it would do, costs what no pacing can win back.
 GRID = [
     ("fixed 5 a second", fixed(5, 1), 5, 0.95, 0.92),
-    ("fixed 10 a second", fixed(10, 1), 10, 0.95, 0.88),
+    ("fixed 10 a second", fixed(10, 1), 10, 0.95, 0.89),
     ("sliding 10 a second", sliding(10, 1), 10, 0.92, 0.88),
     ("sliding 100 in 10 s", sliding(100, 10), 10, 0.91, 0.92),
     ("bucket of 20, 10 a second", bucket(10, 20), 10, 0.98, 0.98),
@@ -86,7 +86,7 @@ def test_a_thousand_calls_use_an_unknown_limit_and_are_seldom_refused(server, pe
         run(Pacer(Rate(1_000)), world(server(seed), seed, retry_after=retry_after), calls=1_000) for seed in SEEDS
     ]
     assert mean_use(courses, per_second) >= (told if retry_after else silent)
-    assert sum(course.refusal_share for course in courses) / len(courses) <= 0.036
+    assert sum(course.refusal_share for course in courses) / len(courses) <= 0.035
     assert worst(courses) <= 0.05
 
 

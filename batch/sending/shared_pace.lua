@@ -31,7 +31,8 @@ s.now, answer.now = now, now
 
 -- Who shares the limit. The lowest of their rates holds for all.
 local me = ask.member
-s.members[me] = not ask.leaves and {seen = now, rule = ask.rule, alone = ask.alone and true} or nil
+local turn_of = s.members[me] and s.members[me].turn
+s.members[me] = not ask.leaves and {seen = now, rule = ask.rule, alone = ask.alone and true, turn = turn_of} or nil
 local rule, sharers, horizon = {places = 1, span = 0, gap = 0}, 0, 1
 for id, member in pairs(s.members) do
   if now - member.seen > N.LATELY then
@@ -237,12 +238,21 @@ local function wait()
   return math.max(seconds, (s.due or now) - now, window_free() - now, (s.renewed or now) - now, held())
 end
 
--- Each process is told another moment to ask again, in turn; who asks at the right one is not turned away.
+-- Each process is told another moment to ask again, in turn; who asks at the right one is not turned away,
+-- and whose turn has come keeps it until there is room: sent to the end of the line, the same could always lose.
 local function turn(seconds)
-  if s.held or (s.renewed or now) > now then return seconds end
-  local step, free = math.max(rule.gap, 1 / rate()), now + seconds
-  s.tail = math.min(math.max(free, (s.tail or 0) + step), free + (sharers - 1) * step)
-  return s.tail - now
+  local mine = s.members[me]
+  if s.held or (s.renewed or now) > now then
+    mine.turn = nil
+    return seconds
+  end
+  if mine.turn and mine.turn <= now + N.SOONEST then return seconds end
+  local step, ahead = math.max(rule.gap, 1 / rate()), 0
+  for id, member in pairs(s.members) do
+    if id ~= me and member.turn and member.turn > now - step then ahead = ahead + 1 end
+  end
+  mine.turn = now + seconds + ahead * step
+  return mine.turn - now
 end
 
 local function take()
@@ -255,7 +265,7 @@ local function take()
   if not s.due or now - s.due > N.LATENESS then s.pressed = false end
   if not s.stepped then s.since, s.stepped, s.last = now, now, now end
   s.due = math.max(s.due or now, now - N.LATENESS) + math.max(1 / rate(), rule.gap)
-  s.count = s.count + 1
+  s.count, s.members[me].turn = s.count + 1, nil
   local id = me .. ':' .. s.count
   logged(id)
   s.flying[id] = {now, ask.lost}
