@@ -6,8 +6,9 @@ a stage starts only when the one before has settled.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from batch import clock
 from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Results, Stop
@@ -56,6 +57,33 @@ class _Progress:
             self.doubts[call.customer, call.devices[at]] = (call.action, left)
 
 
+class _Turns:
+    """The lanes of a stage as workers take them: in their order, except that those which have to wait let others go."""
+
+    def __init__(self, lanes: Sequence[range]) -> None:
+        self._lanes = lanes
+        self._taken = 0
+        self._waiting: list[tuple[float, int, range]] = []
+
+    @property
+    def others(self) -> bool:
+        """Is there a lane that nobody has taken yet?"""
+        return self._taken < len(self._lanes)
+
+    def take(self, now: float) -> range | None:
+        """The next lane: one that has waited for long enough, else a new one, else the one that waits least."""
+        if self._waiting and (self._waiting[0][0] <= now or not self.others):
+            return heappop(self._waiting)[-1]
+        if not self.others:
+            return None
+        self._taken += 1
+        return self._lanes[self._taken - 1]
+
+    def later(self, due: float, lane: range) -> None:
+        """Put the rest of a lane off to a moment, in seconds since the epoch."""
+        heappush(self._waiting, (due, lane.start, lane))
+
+
 class Runner:
     """Carries out one plan."""
 
@@ -82,16 +110,16 @@ class Runner:
         self._recall()
         self._brake()  # what stopped the process before this one holds until somebody raises it
         for stage in self._plan.stages():
-            lanes = iter(stage.lanes)
+            turns = _Turns(stage.lanes)
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
-                    workers.create_task(self._work(lanes, wall))
+                    workers.create_task(self._work(turns, wall))
             if self._halt:
                 return
 
-    async def _work(self, lanes: Iterator[range], wall: Callable[[], float]) -> None:
-        """One worker: take the next lane, and settle its calls one after another."""
-        for lane in lanes:
+    async def _work(self, turns: "_Turns", wall: Callable[[], float]) -> None:
+        """One worker: take the lane whose turn it is, and settle its calls one after another."""
+        while (lane := turns.take(wall())) is not None:
             for number in lane:
                 if self._halt:
                     return
@@ -100,16 +128,21 @@ class Runner:
                 call = self._plan.call(number)
                 if (call.stage, call.customer) in self._progress.unknown:
                     await self._spare(call)
-                else:
-                    await self._settle(call, wall)
+                    continue
+                due = self._quiet_at(call)
+                if due > wall() and turns.others:
+                    turns.later(due, range(number, lane.stop))
+                    break
+                await self._settle(call, due - wall())
 
     def _is_settled(self, number: int) -> bool:
         """Did earlier processes settle all of a call?"""
         done = self._progress.settled.get(number)
         return done is not None and done == self._plan.size_of(number)
 
-    async def _settle(self, call: Call, wall: Callable[[], float]) -> None:
-        await self._let_quiet(call, wall)
+    async def _settle(self, call: Call, wait: float) -> None:
+        if wait > 0:
+            await clock.sleep_unless(self._halt.event, wait)
         held = await self._hold_back(call)
         settled = self._progress.settled.get(call.number, 0)
         if held is not None and settled + len(held.results) == len(call.devices):
@@ -177,18 +210,17 @@ class Runner:
         await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
         self._book(call, CallEnd((answer,), None))
 
-    async def _let_quiet(self, call: Call, wall: Callable[[], float]) -> None:
-        """Before a device goes the other way, let an unanswered attempt at it run out.
+    def _quiet_at(self, call: Call) -> float:
+        """The moment, in seconds since the epoch, from which no unanswered attempt can undo a call; 0 if none could.
 
         A request that timed out here may still be carried out there, later than the
         opposite one that follows it.
         """
         if not self._progress.doubts:
-            return
+            return 0.0
         doubts = (self._progress.doubts.get((call.customer, device)) for device in call.devices)
         left = max((doubt[1] for doubt in doubts if doubt and doubt[0] is not call.action), default=None)
-        if left is not None:
-            await clock.sleep_unless(self._halt.event, left + self._limits.quiet - wall())
+        return 0.0 if left is None else left + self._limits.quiet
 
     def _brake(self) -> None:
         failed, created = self.tally.failed, len(self.tally.new_customers)
