@@ -7,7 +7,7 @@ machine `plan_shards`, `run_shard`, `barrier` and `report`.
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ from batch.starting import (
 from batch.storage.claims import is_elsewhere, is_in_use, sweep
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER, logged_to
-from batch.storage.opening import peek
+from batch.storage.reader import PublishedJournal
 from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
 from batch.summary import Summary
@@ -182,7 +182,8 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
 def _put_down(folder: Path, name: str) -> Any:
     """A fact that a run was started with, also of one whose journal may be open on another host."""
     if is_elsewhere(folder / LOCK) is not None:
-        return peek(folder / JOURNAL, name)
+        with closing(PublishedJournal(folder / JOURNAL)) as published_journal:
+            return published_journal.meta(name)
     with opened(folder) as journal:
         return journal.meta(name)
 

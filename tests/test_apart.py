@@ -13,7 +13,7 @@ from batch.storage import apart
 from batch.storage.apart import set_apart
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
-from batch.storage.opening import peek
+from batch.storage.reader import PublishedJournal
 
 
 @pytest.fixture
@@ -98,8 +98,9 @@ def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pyt
 
 def test_a_fact_can_be_read_without_a_trace(path: Path) -> None:
     before = {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()}
-    assert peek(path, "runId") == "r1"
-    assert peek(path, "nothing") is None
+    with closing(PublishedJournal(path)) as journal:
+        assert journal.meta("runId") == "r1"
+        assert journal.meta("nothing") is None
     assert {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()} == before
 
 

@@ -856,7 +856,7 @@ class Told(Face):
 
 def stopped_run(desk: Desk) -> Ran:
     """A run of six calls that a deadline stops after two or three."""
-    return desk.run(customers(6), rate="1/s", deadline="2s")
+    return desk.run(customers(6), rate="1/s", deadline="2s", again=True)
 
 
 def test_a_run_of_a_dead_process_on_another_host_is_watched_and_then_gone_on_with(desk: Desk) -> None:
@@ -952,9 +952,12 @@ def test_a_process_that_was_stopped_while_nobody_came_goes_on(desk: Desk) -> Non
     assert ran.json["unclearAttempts"] == 0
 
 
-def test_since_last_sends_everything_while_another_host_has_a_run_there(desk: Desk) -> None:
-    desk.run(customers(3), since_last=True, run_id="n1")
-    of_another_host(stopped_run(desk).folder)
-    again = desk.run(customers(3), since_last=True, run_id="n2")
-    assert again.outcomes == ["alreadyAssigned"] * 3
+def test_since_last_sends_what_a_run_that_another_host_has_set_out_to_do(desk: Desk) -> None:
+    desk.run(customers(9), since_last=True, run_id="n1")
+    folder = stopped_run(desk).folder
+    of_another_host(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = desk.run(customers(9), since_last=True, run_id="n2")
+    assert again.outcomes == ["alreadyAssigned"] * 6 + ["unchanged"] * 3
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert "run r1 is, or was when it died, in use by process 7 on host elsewhere" in again.json["since"]["told"]

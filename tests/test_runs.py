@@ -58,6 +58,22 @@ def test_a_run_that_is_under_way_is_running(desk: Desk) -> None:
     lock.release()
 
 
+def test_a_first_run_under_way_is_listed_with_its_input(desk: Desk) -> None:
+    ran = desk.run([(A, "SN-1", "assign")])
+    (ran.folder / "summary.json").unlink()
+    lock = Lock.take(ran.folder / "run.lock", Owner(1, "now", "r1"), "the run")
+    [line] = list_runs(desk.folder / "reports")
+    lock.release()
+    told = {"host": "elsewhere", "boot": "another", "pid": 7, "run": "r1", "since": "then"}
+    (ran.folder / "run.lease.1").write_text(json.dumps(told))
+    [there] = list_runs(desk.folder / "reports")
+    assert line.next_step == "wait for it"
+    assert there.next_step.startswith("wait for process 7 on host elsewhere")
+    for one in (line, there):
+        assert (one.state, one.input, one.rows) == ("running", "rows.csv", 1)
+        assert one.started_at == ran.summary.fields["startedAt"]
+
+
 def test_a_journal_that_cannot_be_read_does_not_hide_the_others(desk: Desk) -> None:
     desk.run([(A, "SN-1", "assign")])
     broken = desk.folder / "reports" / "broken"

@@ -36,6 +36,7 @@ from batch.rows import KEY_SCHEMA, VALID, Rows
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.journal import Journal
 from batch.storage.lock import client_name
+from batch.storage.reader import JournalReader, PublishedJournal
 from batch.storage.runs import JOURNAL, LOCK
 
 _LATE: Final = 900.0
@@ -114,7 +115,8 @@ def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
     if asked_by.now - last.full_at >= full_every * _SLACK:
         return Delta(settled, origins, f"{sent}the last full run began {iso(last.full_at)}", last.run_id)
     told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
-    return Delta(settled, origins, told, last.run_id, last.full_at)
+    beside = (past.beside for past in others if past.elsewhere is not None)
+    return Delta(settled, origins, "; ".join([told, *beside]), last.run_id, last.full_at)
 
 
 def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple[Origin, ...]]:
@@ -141,11 +143,18 @@ class _Past:
     """When it last ended; None while it goes on, and where it was killed."""
     finished: bool
     full_at: float
+    elsewhere: str | None
+    """Who on another host is at work on it, or was when it died; None for nobody."""
 
     @property
     def run_id(self) -> str:
         """Its name."""
         return self.folder.name
+
+    @property
+    def beside(self) -> str:
+        """What is to be told of it where it is in use elsewhere."""
+        return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
 
     def answers(self, asked_by: Asker) -> bool:
         """Is it a finished run of the same job?"""
@@ -163,8 +172,8 @@ class _Past:
 
     @property
     def goes_on(self) -> bool:
-        """Is a process at work on it?"""
-        return any(is_in_use(folder / LOCK) for folder in (self.folder, *self.shards))
+        """Is a process at work on it, or may one be?"""
+        return self.elsewhere is not None or any(is_in_use(folder / LOCK) for folder in (self.folder, *self.shards))
 
     @property
     def shards(self) -> tuple[Path, ...]:
@@ -190,12 +199,12 @@ def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
 
 def _past(path: Path) -> _Past:
     elsewhere = is_elsewhere(path.parent / LOCK)
-    if elsewhere is not None:
-        # Two hosts that have a journal open do not see one another's locks on it.
-        raise JournalError(f"run {path.parent.name} is, or was when it died, in use by {elsewhere}")
-    with closing(Journal(path)) as journal:
+    # Two hosts that have a journal open do not see one another's locks on it.
+    with closing(Journal(path) if elsewhere is None else PublishedJournal(path)) as journal:
         started, ended = journal.meta("startedAt", 0.0), journal.meta("endedAt")
         state = (journal.meta("summary") or {}).get("state")
+        if elsewhere is not None and journal.meta("baseUrl") is None:
+            raise JournalError(f"what {path} began with cannot be read beside {elsewhere}")
         return _Past(
             folder=path.parent,
             base_url=journal.meta("baseUrl", ""),
@@ -203,8 +212,9 @@ def _past(path: Path) -> _Past:
             lineage=tuple(journal.meta("lineage", ())),
             began=min(started, journal.meta("lookedAt", started)),
             ended=ended,
-            finished=state == "finished" and ended is not None,
+            finished=elsewhere is None and state == "finished" and ended is not None,
             full_at=journal.meta("fullAt") or started,
+            elsewhere=elsewhere,
         )
 
 
@@ -224,7 +234,8 @@ def _known(last: _Past, others: Iterable[_Past]) -> Known:
 
 def _touched(past: _Past) -> Iterator[pa.Array]:
     """Identifiers of the devices that a run sent, or may have sent by now."""
-    with closing(Journal(past.folder / JOURNAL)) as journal:
+    path = past.folder / JOURNAL
+    with closing(Journal(path) if past.elsewhere is None else PublishedJournal(path)) as journal:
         # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
         told = past.finished or not past.shards
         ended = told and journal.meta("standing") is not None and not past.goes_on
@@ -236,7 +247,7 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
-def _standing(journal: Journal) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
+def _standing(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
     """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
     said, carried = (_column(journal, name) for name in ("standing", "leftOut"))
     first = 0
@@ -246,7 +257,7 @@ def _standing(journal: Journal) -> Iterator[tuple[pa.RecordBatch, IntArray, IntA
         first += keys.num_rows
 
 
-def _column(journal: Journal, name: str) -> IntArray:
+def _column(journal: JournalReader, name: str) -> IntArray:
     """What a journal says of each row; nothing but 0 where it says nothing."""
     rows, text = sum(file["rows"] for file in journal.meta("inputs", [])), journal.meta(name)
     try:

@@ -1,11 +1,11 @@
-"""The file of a journal: told from all others by its header, opened, peeked into; errors of the disk in words."""
+"""The file of a journal: told from all others by its header, opened, or read untouched; errors of the disk in words."""
 
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from batch.errors import BatchError, DiskError, JournalError
 
@@ -42,15 +42,12 @@ def opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def peek(path: Path, name: str) -> Any:
-    """A fact that `publish` put down, from a journal that may be another host's: read without a trace. None without."""
+def untouched(path: Path) -> sqlite3.Connection:
+    """A connection that takes no lock, leaves no trace and sees nothing that is in the log alone."""
     try:
-        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except sqlite3.DatabaseError as exc:
         raise unreadable(path, exc) from exc
-    return None if row is None else json.loads(row[0])
 
 
 def connect(path: Path) -> sqlite3.Connection:

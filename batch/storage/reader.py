@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from batch.model import OUTCOMES, Answer, Look, Outcome
 from batch.rows import RowBlock
 from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
-from batch.storage.opening import opened, unreadable
+from batch.storage.opening import opened, unreadable, untouched
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
 """May have acted without our hearing of it: no answer, or one that left devices out."""
@@ -273,3 +273,18 @@ class JournalReader:
         with self._reading(query, values) as cursor:
             for number, call, positions, *rest in cursor:
                 yield Attempt(number, call, positions_of(positions), *rest)
+
+
+class PublishedJournal(JournalReader):
+    """What a journal began with, read without a trace: it may be open in another process, also on another host.
+
+    Its input, and the facts that `publish` put down; of all that came later nothing is sure to be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = untouched(path)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._connection.close()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -12,6 +13,7 @@ from batch.errors import DiskError, JournalError
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.journal import Journal
 from batch.storage.lock import is_held
+from batch.storage.reader import JournalReader, PublishedJournal
 
 JOURNAL: Final = "journal.sqlite3"
 LOCK: Final = "run.lock"
@@ -57,12 +59,11 @@ def list_runs(reports_dir: Path) -> list[RunLine]:
 
 def _line(folder: Path) -> RunLine:
     if is_held(folder / LOCK):
-        # Its journal is being written: what the last process left says what it is.
-        return _from(folder, _summary(folder), "running", "wait for it")
+        return _from(folder, _under_way(folder), "running", "wait for it")
     elsewhere = is_elsewhere(folder / LOCK)
     if elsewhere is not None:
-        # Whether that process lives is not to be told at a glance, and its journal not to be opened beside it.
-        return _from(folder, _summary(folder), "running", f"wait for {elsewhere}; if it has died: {_resume(folder)}")
+        # Whether that process lives is not to be told at a glance.
+        return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {_resume(folder)}")
     try:
         journal = Journal(folder / JOURNAL)
     except (JournalError, DiskError) as exc:
@@ -71,7 +72,7 @@ def _line(folder: Path) -> RunLine:
         fields, in_shards = journal.meta("summary") or {}, journal.meta("division") is not None
         if fields and journal.meta("endedAt") is not None:
             return _ended(folder, fields, in_shards=in_shards)
-        begun = {"startedAt": iso(journal.meta("startedAt")), "input": _input(journal.meta("inputs", []))}
+        begun = _begun(journal)
         return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", _resume(folder))
     finally:
         journal.close()
@@ -124,8 +125,18 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
     )
 
 
-def _input(inputs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
+def _begun(journal: JournalReader) -> dict[str, Any]:
+    """What a journal began with, by the names of a summary."""
+    inputs = journal.meta("inputs", [])
+    told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
+    return {"startedAt": iso(journal.meta("startedAt")), "input": told}
+
+
+def _under_way(folder: Path) -> dict[str, Any]:
+    """What is known of a run whose journal is being written: what the last process left, or what it began with."""
+    with suppress(JournalError, DiskError), closing(PublishedJournal(folder / JOURNAL)) as journal:
+        return _begun(journal) | _summary(folder)
+    return _summary(folder)
 
 
 def _summary(folder: Path) -> dict[str, Any]:
