@@ -1,0 +1,70 @@
+"""A real nginx with its `limit_req` in front of a server."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+BINARY = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+_CONFIGURATION = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    limit_req_zone $binary_remote_addr zone=all:1m rate={rate}r/s;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            limit_req zone=all {burst};
+            proxy_pass http://127.0.0.1:{behind};
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, behind: int, burst: str, *, rate: int = 20) -> Iterator[int]:
+    """Gives its port; `behind` is that of the server, `burst` as its configuration has it, `rate` in calls a second."""
+    assert BINARY is not None, "nginx is not installed"
+    folder.mkdir()
+    port = _free_port()
+    text = _CONFIGURATION.format(folder=folder, port=port, behind=behind, burst=burst, rate=rate)
+    (folder / "nginx.conf").write_text(text)
+    with subprocess.Popen([BINARY, "-p", str(folder), "-c", str(folder / "nginx.conf")]) as process:
+        try:
+            until = time.monotonic() + 10
+            while not _answers(port):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            yield port
+        finally:
+            process.send_signal(signal.SIGQUIT)
+
+
+def refused(folder: Path) -> int:
+    """How many requests it has turned away, by its log."""
+    return sum(line.split('" ')[1].startswith("503") for line in (folder / "access.log").read_text().splitlines())
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
