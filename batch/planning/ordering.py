@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from batch.storage.hashed import Hashes
 from batch.storage.scratch import Column, Scratch, forget
@@ -132,8 +133,6 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[In
     root = roots(len(hashes), np.searchsorted(hashes, linked))
     is_assign = groups["stage"] % 2 == 0
     lane = np.where(is_assign, root[customer], customer)
-    import pandas as pd  # takes half a second, and only here
-
     frame = pd.DataFrame({"stage": groups["stage"], "lane": lane, "calls": calls, "first": groups["first"]})
     lanes = frame.groupby(["stage", "lane"], sort=False)
     return lanes["calls"].transform("sum").to_numpy(), lanes["first"].transform("min").to_numpy()

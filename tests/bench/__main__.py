@@ -7,6 +7,7 @@ BENCHES = (
     "bench_load",
     "bench_plan",
     "bench_send",
+    "bench_rates",
     "bench_schedule",
     "bench_workers",
     "bench_night",

@@ -2,7 +2,10 @@
 
 Every turn is a process of its own. They are taken alternately, so that a busy machine
 slows all; each figure is a median, and the ratios are what to look at. Needs the extra
-`bench`. More rows on request: `python -m tests.bench.bench_plan 100000000`.
+`bench`. Other lengths on request, and a plot of all of them; of a hundred million rows only
+we are measured, for the others want more memory than a laptop has:
+
+    python -m tests.bench.bench_plan 100000 1000000 10000000 100000000 growth.svg
 """
 
 # ruff: noqa: T201 - figures are all it is for
@@ -12,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -19,10 +23,16 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from batch.input.load import load
+from batch.model import InputOptions, PlanOptions
+from batch.planning.planner import plan_calls
+from batch.storage.scratch import Scratch
 from tests.bench.bench_load import own_peak
+from tests.bench.plot import growth
 
 LENGTHS = (100_000, 1_000_000, 10_000_000)
 TURNS = 3
+MANY = 10**8
 CHUNK = 250_000
 ROWS_A_CUSTOMER = 20
 
@@ -81,11 +91,6 @@ def with_polars(path: Path) -> int:
 
 
 def load_and_plan(path: Path) -> int:
-    from batch.input.load import load
-    from batch.model import InputOptions, PlanOptions
-    from batch.planning.planner import plan_calls
-    from batch.storage.scratch import Scratch
-
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, Scratch(Path(folder) / "scratch") as scratch:
         loaded = load([str(path)], InputOptions(), spool=Path(folder), scratch=scratch)
         return plan_calls(loaded.rows, PlanOptions()).calls
@@ -101,34 +106,53 @@ def taken(work: str, path: Path) -> tuple[float, float, int]:
     return float(told[0]), float(told[1]), int(told[2])
 
 
-def compare(folder: Path, rows: int, turns: int) -> None:
+def compare(folder: Path, rows: int) -> dict[str, tuple[float, float, int]]:
+    """Medians by the name of the work, printed."""
     path = folder / "rows.csv"
     write_rows(path, rows)
-    figures: dict[str, list[tuple[float, float, int]]] = {name: [] for name in WORKS}
+    works, turns = (["load_and_plan"], 1) if rows >= MANY else ([*WORKS], TURNS)
+    figures: dict[str, list[tuple[float, float, int]]] = {name: [] for name in works}
     for _ in range(turns):
         for name, found in figures.items():
             found.append(taken(name, path))
+    medians = {name: tuple(map(median, zip(*found, strict=True))) for name, found in figures.items()}
     print(f"{rows:,} rows, {path.stat().st_size >> 20:,} MiB; medians of {turns}, ratios to reading alone")
-    alone, alone_used, _ = (median(column) for column in zip(*figures["read_alone"], strict=True))
-    for name, found in figures.items():
-        clock, used, peak = (median(column) for column in zip(*found, strict=True))
+    alone, alone_used, _ = medians.get("read_alone", (0, 0, 0))
+    for name, (clock, used, peak) in medians.items():
+        ratios = [f"{one / other:6.2f} x" if other else "" for one, other in ((clock, alone), (used, alone_used))]
         print(
-            f"  {name:<14}{clock:8.2f} s {clock / alone:6.2f} x   processors {used:8.2f} s {used / alone_used:6.2f} x"
-            f"   peak memory {int(peak) >> 10:,} MiB"
+            f"  {name:<14}{clock:8.2f} s {ratios[0]}   processors {used:8.2f} s {ratios[1]}"
+            f"   peak memory {int(peak) >> 10:,} MiB",
+            flush=True,
         )
     path.unlink()
+    return medians
+
+
+def draw(path: Path, figures: dict[int, dict[str, tuple[float, float, int]]]) -> None:
+    """Time and memory over the number of rows."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {"seconds": {}, "peak memory, MiB": {}}
+    for rows, medians in figures.items():
+        for name, (clock, _, peak) in medians.items():
+            panels["seconds"].setdefault(name, []).append((rows, clock))
+            panels["peak memory, MiB"].setdefault(name, []).append((rows, peak / 1024))
+    path.write_text(growth(panels))
 
 
 def main() -> None:
-    """Print all figures."""
+    """Print all figures, and draw them if a file is named for that."""
     lengths = [int(rows) for rows in sys.argv[1:] if rows.isdigit()] or LENGTHS
     with tempfile.TemporaryDirectory() as folder:
-        for rows in lengths:
-            compare(Path(folder), rows, TURNS if rows < 10**8 else 1)
+        figures = {rows: compare(Path(folder), rows) for rows in lengths}
+    for path in sys.argv[1:]:
+        if path.endswith(".svg"):
+            draw(Path(path), figures)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 1 and sys.argv[1] in WORKS:
+        if sys.argv[1] == with_polars.__name__:
+            import_module("polars")  # before the clock is started, as all else
         start, used = time.perf_counter(), time.process_time()
         WORKS[sys.argv[1]](Path(sys.argv[2]))
         print(time.perf_counter() - start, time.process_time() - used, own_peak())
