@@ -17,6 +17,8 @@ class Action(StrEnum):
     ASSIGN = "assign"
     UNASSIGN = "unassign"
 
+    __hash__ = str.__hash__  # looked up some times for each call; an Enum's own is slow
+
     @property
     def code(self) -> int:
         """The number that stands for this action in integer columns."""

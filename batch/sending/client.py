@@ -217,7 +217,10 @@ class Client:
     def _answer(
         self, work: Work, results: Mapping[int, DeviceResult], status: int | None, reply: wire.Reply | None = None
     ) -> Answer:
-        attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
+        if reply and len(work.tries) == 1:
+            attempts, unclear = 1, 0  # as mostly
+        else:
+            attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
         return Answer(
             results=Results.of(_weighed(work, results) if unclear else results),
             customer_id=reply.customer_id if reply else "",

@@ -62,7 +62,7 @@ def request_body(call: Call, positions: Sequence[int]) -> bytes:
     """The JSON that asks for these positions of the call's devices."""
     body: dict[str, object] = {
         "customerEmail": call.customer,
-        "deviceIdentifiers": [call.devices[position] for position in positions],
+        "deviceIdentifiers": [*map(call.devices.__getitem__, positions)],
     }
     if call.device_type is not None:
         body["autoCreateDevices"] = True
@@ -248,14 +248,7 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
         answer = _USUAL[call.action].decode(body if body.isascii() else body.decode())
     except (ValueError, RecursionError):
         return None
-    devices: list[_Device] = []
-    outcomes: list[Outcome] = []
-    details: list[str] = []
-    for name, outcome in _LISTS[call.action].items():
-        entries = getattr(answer, name) or ()
-        devices += [entry if isinstance(entry, _Device) else _Device(entry) for entry in entries]
-        outcomes += [outcome] * len(entries)
-        details += [_WHY_SKIPPED[call.action] if outcome is Outcome.SKIPPED else ""] * len(entries)
+    devices, outcomes = _listed(answer, call.action)
     places = _places([device.identifier for device in devices], call.devices, positions)
     if places is None or not answer.success:
         return None
@@ -265,13 +258,32 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
             outcomes=outcomes,
             device_ids=[device.device_id or "" for device in devices],
             created=[device.was_created for device in devices],
-            details=details,
+            details=_details(outcomes, call.action),
         ),
         omitted=_without(positions, places),
         foreign=(),
         customer_id=answer.customerId or "",
         customer_was_created=answer.customerWasCreated,
     )
+
+
+def _listed(answer: object, action: Action) -> tuple[list[_Device], list[Outcome]]:
+    """What a usual answer lists, and what it says of each."""
+    devices: list[_Device] = []
+    outcomes: list[Outcome] = []
+    for name, outcome in _LISTS[action].items():
+        entries: list[Any] = getattr(answer, name) or []
+        if entries:
+            bare = str in {*map(type, entries)}
+            devices += [_Device(entry) if isinstance(entry, str) else entry for entry in entries] if bare else entries
+            outcomes += [outcome] * len(entries)
+    return devices, outcomes
+
+
+def _details(outcomes: Sequence[Outcome], action: Action) -> list[str]:
+    if Outcome.SKIPPED not in outcomes:
+        return [""] * len(outcomes)
+    return [_WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else "" for outcome in outcomes]
 
 
 def _without(positions: Sequence[int], settled: Collection[int]) -> tuple[int, ...]:
