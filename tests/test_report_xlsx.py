@@ -1,9 +1,11 @@
 """The workbook of a run, read back with other libraries than the one that helped to write it."""
 
 import csv
+import gc
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,24 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(
         written(path, some(1), some(1))
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_of_a_workbook_given_up_at_its_end_nothing_is_heard_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def failing(*_: Any) -> None:
+        raise error
+
+    heard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    monkeypatch.setattr(ZipFile, "write", failing)
+    with pytest.raises(DiskError if isinstance(error, OSError) else KeyboardInterrupt):
+        written(tmp_path / "r.xlsx", some(1), some(1))
+    error.__traceback__ = error.__context__ = None
+    gc.collect()
+    assert heard == []
+    assert [*tmp_path.iterdir()] == []
 
 
 # In a run

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import SEEK_SET, BytesIO
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,14 +142,40 @@ def write_xlsx(path: Path, report: Report, fields: Mapping[str, Any], blocks: It
 @contextmanager
 def _opened(file: BinaryIO, folder: Path) -> Iterator[Workbook]:
     """A workbook that is written to the file in the end, if nothing fails. Its rows wait in a folder of their own."""
-    with TemporaryDirectory(prefix="xlsx-", dir=folder) as spool:
-        book = Workbook(file, {"constant_memory": True, "tmpdir": spool})
+    outlet = _Outlet(file)
+    with TemporaryDirectory(prefix="xlsx-", dir=folder) as spool, outlet:
+        book = Workbook(outlet, {"constant_memory": True, "tmpdir": spool})
         book.use_zip64()
         yield book
         try:
             book.close()
         except FileCreateError as exc:
             raise exc.args[0] from exc
+
+
+class _Outlet:
+    """The file while this lasts, then nothing: the zip library writes an end even to what it failed in, and later."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._file = BytesIO()
+
+    def write(self, content: bytes) -> int:
+        return self._file.write(content)
+
+    def seek(self, to: int, whence: int = SEEK_SET) -> int:
+        return self._file.seek(to, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _rows(names: Sequence[str], columns: Sequence[pa.Array]) -> Iterator[tuple[str, Sequence[str]]]:
