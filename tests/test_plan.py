@@ -1,7 +1,7 @@
 """Which row goes into which call of which stage, and that no order of sending makes a difference."""
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batch.model import Action
+from batch.planning import grouping, staging
 from batch.planning.plan import Plan
 from batch.storage.scratch import Room, Scratch
 from tests.builders import A, B, C, Row, planned, repeated_rows, sent_rows
@@ -388,6 +389,33 @@ def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
         assert everything(spread) == everything(whole)
         assert_told_at_once_as_one_by_one(spread)
     assert not (tmp_path / "scratch").exists()
+
+
+@given(st.lists(st.sampled_from([0, 1, 1 << 15, 1 << 16, (1 << 16) + 1, 1 << 32, (1 << 48) - 1, 1 << 62]), max_size=30))
+def test_rows_are_ordered_by_keys_of_any_size_and_else_stay_as_they_came(keys: list[int]) -> None:
+    assert grouping._by_key(np.array(keys, np.int64)).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+
+
+HASHES = st.lists(st.sampled_from([0, 1, 2, 1 << 31, (1 << 32) + 1, 1 << 62, 1 << 63, (1 << 63) + 1]), max_size=30)
+
+
+@given(HASHES, st.sampled_from([1, 3, 1 << 22]), st.data())
+def test_of_all_devices_those_with_several_rows_are_looked_at_however_they_are_shared_out(
+    hashes: list[int], sorted_together: int, data: st.DataObject
+) -> None:
+    valid = data.draw(st.lists(st.booleans(), min_size=len(hashes), max_size=len(hashes)))
+    device, flags = np.array(hashes, np.uint64), np.array(valid, np.bool_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "_SORTED", sorted_together)
+        patch.setattr(staging, "_READ", 4)
+        likely = staging.likely_several(device, flags)
+    assert not likely[~flags].any()
+    there = Counter(device[flags].tolist())
+    assert all(likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] > 1)
+    rests = Counter(number % (1 << 20) for number in there)
+    assert not any(
+        likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] == rests[hashes[at] % (1 << 20)] == 1
+    )
 
 
 @given(FILE, CHUNK)

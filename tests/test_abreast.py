@@ -1,0 +1,78 @@
+"""Work done side by side: what it gives comes in order, and what goes wrong is not lost."""
+
+import ctypes
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.abreast import ahead, behind, in_order
+from batch.memory import keep_freed_memory
+
+NUMBERS = st.lists(st.integers(-3, 3), max_size=12)
+
+
+def inverse(number: int) -> float:
+    return 1 / number
+
+
+def until_broken(numbers: list[int]) -> tuple[list[float], bool]:
+    """What one after another gives, and whether one of them breaks."""
+    whole = numbers.index(0) if 0 in numbers else len(numbers)
+    return [inverse(number) for number in numbers[:whole]], 0 in numbers
+
+
+@given(NUMBERS)
+def test_what_is_worked_out_comes_in_the_order_of_the_items_and_an_error_in_its_turn(numbers: list[int]) -> None:
+    wanted, broken = until_broken(numbers)
+    found = []
+    try:
+        for result in in_order(inverse, numbers):
+            found.append(result)  # noqa: PERF402 - what came before the error counts
+    except ZeroDivisionError:
+        assert broken
+    else:
+        assert not broken
+    assert found == wanted
+
+
+@given(NUMBERS)
+def test_what_is_made_ahead_comes_in_its_order_and_an_error_in_its_turn(numbers: list[int]) -> None:
+    def made() -> Iterator[float]:
+        for number in numbers:
+            yield inverse(number)
+
+    wanted, broken = until_broken(numbers)
+    items = ahead(made())
+    assert [next(items) for _ in wanted] == wanted
+    with pytest.raises(ZeroDivisionError if broken else StopIteration):
+        next(items)
+
+
+@given(NUMBERS)
+def test_what_is_worked_on_behind_is_done_in_order_and_an_error_is_raised_at_the_latest_at_the_end(
+    numbers: list[int],
+) -> None:
+    wanted, broken = until_broken(numbers)
+    found: list[float] = []
+
+    def work() -> None:
+        with behind(lambda number: found.append(inverse(number))) as take:
+            for number in numbers:
+                take(number)
+
+    if broken:
+        with pytest.raises(ZeroDivisionError):
+            work()
+    else:
+        work()
+    assert found == wanted
+
+
+def test_where_the_c_library_is_another_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    before = pa.default_memory_pool()
+    keep_freed_memory()
+    assert pa.default_memory_pool().backend_name == before.backend_name
