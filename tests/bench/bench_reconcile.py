@@ -1,17 +1,19 @@
-"""The reconciliation of a large run written, beside pyarrow writing the same table from memory.
+"""The books of a large run closed, and its reconciliation written beside pyarrow writing the same table from memory.
 
-The books are closed before; what is measured streams the input out of the journal a
-second time beside them. Taken alternately; each figure is a median: of time, and of the time of
+To close them is to read every answer out of the journal; to write, to stream the input out of it
+a second time beside them. Taken alternately; each figure is a median: of time, and of the time of
 processor, which a busy machine moves less. Memory is that of the whole process, from the first row
 that was read. More rows on request: `python -m tests.bench.bench_reconcile 10000000`.
 """
 
 # ruff: noqa: T201 - figures are all it is for
 
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -20,14 +22,18 @@ from pyarrow import csv
 
 from batch.input.load import load
 from batch.model import InputOptions, PlanOptions
+from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
+from batch.reconciliation.outputs import answered_books
+from batch.reconciliation.reconcile import Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, reconciled, write_reconciliation
+from batch.storage.blobs import answer_blob
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from batch.storage.scratch import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.bench_plan import write_rows
-from tests.bench.bench_xlsx import settled
+from tests.bench.bench_xlsx import answer_to
 
 LENGTHS = (100_000, 1_000_000)
 TURNS = 5
@@ -41,10 +47,20 @@ def compare(folder: Path, rows: int) -> None:
     with Scratch(folder / "scratch") as scratch:
         loaded = load([str(folder / "rows.csv")], InputOptions(), spool=folder, sink=draft.add, scratch=scratch)
         draft.publish({})
-        journal = Journal(folder / "journal.sqlite3")
-        report = Report(loaded.files, settled(plan_calls(loaded.rows, PlanOptions())))
-        measure(folder, report, journal)
-        journal.close()
+        plan = plan_calls(loaded.rows, PlanOptions())
+        answer_all(folder / "journal.sqlite3", plan)
+        with closing(Journal(folder / "journal.sqlite3")) as journal:
+            books: list[Reconciliation] = []
+            took = seconds(lambda: books.append(answered_books(journal, plan, None)))
+            print(f"{plan.calls:,} answers: books closed in {shown([took])}")
+            measure(folder, Report(loaded.files, books[0]), journal)
+
+
+def answer_all(path: Path, plan: Plan) -> None:
+    """Put an answer to each call into the journal, as a run in which everything was done."""
+    rows = ((number, answer_blob(answer_to(plan.call(number)))) for number in range(1, plan.calls + 1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany("INSERT INTO results (call, answer) VALUES (?, ?)", rows)
 
 
 def measure(folder: Path, report: Report, journal: Journal) -> None:

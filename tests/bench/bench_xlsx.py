@@ -34,11 +34,12 @@ def settled(plan: Plan) -> Reconciliation:
     books = Books(plan)
     for first in range(1, plan.calls + 1, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, plan.calls + 1))
-        settle(books, *((number, _answer(plan.call(number))) for number in numbers))
+        settle(books, *((number, answer_to(plan.call(number))) for number in numbers))
     return books.close([], "")
 
 
-def _answer(call: Call) -> Answer:
+def answer_to(call: Call) -> Answer:
+    """Everything was done."""
     done = Outcome.ASSIGNED if call.action == "assign" else Outcome.UNASSIGNED
     results = {at: DeviceResult(done, f"dev_{call.number:06x}{at:04x}") for at in range(len(call.devices))}
     return Answer(results, f"cust_{call.number:08x}", False, 200, 1, 0, 1.8e9 + call.number)
