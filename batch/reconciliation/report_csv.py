@@ -43,7 +43,7 @@ _TOLD: Final = (
     "httpStatus",
     "answeredAt",
 )
-_NOT_OURS: Final = ("detail", "customerId", "deviceId")
+_OTHERS_WORDS: Final = ("detail", "customerId", "deviceId")
 """Those of our columns in which words of others stand; the rest holds nothing that could run as a formula."""
 _OVERTAKEN: Final = (
     "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
@@ -64,7 +64,7 @@ class Report:
 def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
-    harmless = () if report.raw else ({"line", *_told(report)} - {*_NOT_OURS})
+    harmless = {"line", *_told(report)} - {*_OTHERS_WORDS}
     with closing(ahead(tables)) as coming:
         return _write(path, names, coming, raw=report.raw, harmless=harmless)
 
