@@ -73,7 +73,6 @@ class FolderOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("reports_dir", "run_id")
     ui_color = "#dcecf4"
-    _writes_report = False
 
     def __init__(self, *, reports_dir: str, run_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,7 +92,7 @@ class FolderOperator(BaseOperator):
 
     def get_openlineage_facets_on_start(self) -> Any:
         """The files read and written, for OpenLineage."""
-        return lineage(self._files(), self.folder if self._writes_report else None)
+        return lineage(self._files(), self._leaves())
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """The same when the task has ended well."""
@@ -107,6 +106,10 @@ class FolderOperator(BaseOperator):
         """The inputs that the task reads."""
         return []
 
+    def _leaves(self) -> Path | None:
+        """The folder in which the task leaves the files of a run."""
+        return None
+
     def _carried_out(self, work: Callable[..., T]) -> T:
         """Do the work, which takes a `face`, in a thread that ends when the task is no longer wanted.
 
@@ -116,23 +119,6 @@ class FolderOperator(BaseOperator):
         face = TaskFace(self._interrupt, logging.getLogger("batch"))
         with as_airflow_wants_it():
             return in_thread(partial(work, face=face), self._interrupt)
-
-    def _report_told(self, context: Mapping[str, Any], reports_url: str | None) -> None:
-        """Say where the report will be, for the link. Said first: a task that fails has a report too."""
-        context["ti"].xcom_push(key=REPORT_URL, value=_report_url(self.folder, reports_url))
-
-    def _told(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
-        """The summary of a run for those who come after; raises the problem if there is one."""
-        if fields["attention"]:
-            where = Path(fields["folder"]) / "attention.csv"
-            self.log.warning("%d of %d rows want attention: see %s", fields["attention"], fields["rows"], where)
-        if problem is not None:
-            context["ti"].xcom_push(key=SUMMARY, value=fields)  # a task that fails returns nothing
-            raise problem
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra = {**fields, "events": []}
-        return fields
 
 
 class TelemetronOperator(FolderOperator):
@@ -232,6 +218,49 @@ class SendingOperator(TelemetronOperator):
         self.defer(trigger=MomentTrigger(moment.isoformat()), method_name="execute_again")
 
 
+class ReportingOperator(FolderOperator):
+    """A task that writes the files of a run, and whose end is that of the run.
+
+    :param fail_on: "incomplete" fails the task when the run did not reach its end;
+        "attention" also when it did and rows want attention.
+    :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
+    """
+
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "reports_url")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, fail_on: str = "incomplete", reports_url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fail_on = fail_on
+        self.reports_url = reports_url
+        if fail_on not in ("incomplete", "attention"):
+            raise ValueError(f"fail_on: {fail_on!r} is neither incomplete nor attention")
+
+    def _leaves(self) -> Path:
+        return self.folder
+
+    def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
+        """What fails the task, if anything does."""
+        return stopped(fields) or _wants_attention(fields, self.fail_on)
+
+    def _report_told(self, context: Mapping[str, Any]) -> None:
+        """Say where the report will be, for the link. Said first: a task that fails has a report too."""
+        context["ti"].xcom_push(key=REPORT_URL, value=_report_url(self.folder, self.reports_url))
+
+    def _told(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
+        """The summary of a run for those who come after; raises the problem if there is one."""
+        if fields["attention"]:
+            where = Path(fields["folder"]) / "attention.csv"
+            self.log.warning("%d of %d rows want attention: see %s", fields["attention"], fields["rows"], where)
+        if problem is not None:
+            context["ti"].xcom_push(key=SUMMARY, value=fields)  # a task that fails returns nothing
+            raise problem
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = {**fields, "events": []}
+        return fields
+
+
 def fields_of(summary: InNumbers) -> dict[str, Any]:
     """A summary as in summary.json, and the folder of what it tells of."""
     return {**json.loads(summary.as_json()), "folder": str(summary.folder)}
@@ -253,13 +282,7 @@ def stopped(fields: Mapping[str, Any]) -> Exception | None:
     return kind(f"{fields['stop']['reason']}; {fields['stop']['advice']}")
 
 
-def check_fail_on(fail_on: str) -> None:
-    """Raise ValueError for a word that is none."""
-    if fail_on not in ("incomplete", "attention"):
-        raise ValueError(f"fail_on: {fail_on!r} is neither incomplete nor attention")
-
-
-def wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
+def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
     """What fails a task whose run has ended with rows that want attention, where that is wanted."""
     kind: type[Exception] = AirflowFailException
     if fail_on == "attention" and fields["exitCode"] == ExitCode.ATTENTION:

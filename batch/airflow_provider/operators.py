@@ -11,12 +11,9 @@ from typing import Any, Final
 from batch import app
 from batch.airflow_provider.base import (
     InputOperator,
-    ReportLink,
+    ReportingOperator,
     SendingOperator,
-    check_fail_on,
     fields_of,
-    stopped,
-    wants_attention,
 )
 
 RUN_ID: Final = (
@@ -25,7 +22,7 @@ RUN_ID: Final = (
 """The same for every try of a task, another for every run of its DAG. Never the try's number."""
 
 
-class TelemetronBatchOperator(SendingOperator, InputOperator):
+class TelemetronBatchOperator(SendingOperator, InputOperator, ReportingOperator):
     """Carries out the assignments of one file, or of several as one run.
 
     Besides `reports_dir`, `telemetron_conn_id`, `options` and `deferrable`:
@@ -41,29 +38,17 @@ class TelemetronBatchOperator(SendingOperator, InputOperator):
     """
 
     template_fields: Sequence[str] = (*InputOperator.template_fields, "reports_url")
-    operator_extra_links = (ReportLink(),)
-    _writes_report = True
 
-    def __init__(
-        self,
-        *,
-        run_id: str = RUN_ID,
-        fail_on: str = "incomplete",
-        reports_url: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, run_id: str = RUN_ID, **kwargs: Any) -> None:
         super().__init__(run_id=run_id, **kwargs)
-        self.fail_on = fail_on
-        self.reports_url = reports_url
-        check_fail_on(fail_on)
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Run, or go on with the run of an earlier try."""
         config = self._config(context)
-        self._report_told(context, self.reports_url)
+        self._report_told(context)
         fields = fields_of(self._carried_out(partial(app.run, config)))
         self._deferred(context, fields)
         return self._told(context, fields, self._problem(fields))
 
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
-        return stopped(fields) or wants_attention(fields, self.fail_on) or self._skipped(fields["rows"])
+        return super()._problem(fields) or self._skipped(fields["rows"])

@@ -20,13 +20,11 @@ from batch.airflow_provider.base import (
     SUMMARY,
     FolderOperator,
     InputOperator,
-    ReportLink,
+    ReportingOperator,
     SendingOperator,
     TelemetronOperator,
-    check_fail_on,
     fields_of,
     stopped,
-    wants_attention,
 )
 from batch.airflow_provider.place import doubt_about
 from batch.model import Phase
@@ -160,7 +158,7 @@ class TelemetronBarrierOperator(FolderOperator):
         return left
 
 
-class TelemetronReconcileOperator(FolderOperator):
+class TelemetronReconcileOperator(ReportingOperator):
     """Puts together what all shards did: one outcome for every row, also of shards that never ran.
 
     Besides `reports_dir`:
@@ -173,23 +171,14 @@ class TelemetronReconcileOperator(FolderOperator):
     Gives the run's summary, as in summary.json, and its folder.
     """
 
-    template_fields: Sequence[str] = (*FolderOperator.template_fields, "reports_url")
-    operator_extra_links = (ReportLink(),)
-    _writes_report = True
-
-    def __init__(
-        self, *, run_id: str = RUN_ID, fail_on: str = "incomplete", reports_url: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, run_id: str = RUN_ID, **kwargs: Any) -> None:
         super().__init__(run_id=run_id, **kwargs)
-        self.fail_on = fail_on
-        self.reports_url = reports_url
-        check_fail_on(fail_on)
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files, then say how the run ended."""
-        self._report_told(context, self.reports_url)
+        self._report_told(context)
         fields = fields_of(self._carried_out(partial(_patiently, app.report, self.folder)))
-        problem = stopped(fields) or wants_attention(fields, self.fail_on)
+        problem = self._problem(fields)
         if fields["state"] == "stopped":  # what the shards have left to do is not done by trying this again
             problem = AirflowFailException(str(problem))
         return self._told(context, fields, problem)
