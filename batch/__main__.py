@@ -15,9 +15,9 @@ _STOPPED: Final = 3
 
 def main() -> None:
     """Run a command and end the process with its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
+        signal.signal(signal.SIGINT, _end)
     from batch.cli import main as commands
 
     commands(prog_name="telemetron-batch")

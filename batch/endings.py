@@ -83,9 +83,9 @@ def _open_what_is_closed() -> None:
 def _end_by_exception() -> None:
     """But while calls are made, SIGTERM does what Ctrl-C does."""
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _interrupted)
+        signal.signal(signal.SIGTERM, _interrupted)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
+            signal.signal(signal.SIGINT, _interrupted)
 
 
 class _InterruptedError(KeyboardInterrupt):
