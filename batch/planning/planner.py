@@ -90,6 +90,7 @@ def _with_several(rows: Rows) -> Spread:
     for some in in_order(those, rows.keys.seen() if likely.any() else ()):
         for batch in some.to_batches():
             spread.add(batch, rows.device[batch["row"].to_numpy()])
+        forget(rows.device)
     return spread
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 MEMORY: Final = 64 << 20
 """Bytes of one column, array or table that stay in memory."""
-PARTS: Final = 64
+PARTS: Final = 128
 _AT_ONCE: Final = 16 << 20
 """Bytes that are shared out together: to share out little costs much for each record."""
 
