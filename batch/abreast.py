@@ -14,6 +14,8 @@ _Other = TypeVar("_Other")
 
 AT_ONCE: Final = 2
 """Pieces that are worked on at a time; each takes memory."""
+_WAITING: Final = 6
+"""Pieces that may wait for one that takes longer than most."""
 
 
 def ahead(items: Iterator[_One]) -> Generator[_One, None, None]:
@@ -42,14 +44,30 @@ def in_order(work: Callable[[_One], _Other], items: Iterable[_One]) -> Iterator[
 
 @contextmanager
 def behind(work: Callable[[_One], None]) -> Iterator[Callable[[_One], None]]:
-    """Gives a function that has one item worked on while the next is made. What goes wrong is raised with the next."""
+    """Gives a function that has items worked on one after another, while others are made.
+
+    A few may wait. What goes wrong is raised with a later item or at the end, and none after it is worked on.
+    """
+    waiting: deque[Future[None]] = deque()
+    broken = False
+
+    def worked(item: _One) -> None:
+        nonlocal broken
+        if not broken:
+            broken = True
+            work(item)
+            broken = False
+
     with ThreadPoolExecutor(1) as pool:
-        going = pool.submit(lambda: None)
 
         def take(item: _One) -> None:
-            nonlocal going
-            going.result()
-            going = pool.submit(work, item)
+            while waiting and (len(waiting) > _WAITING or waiting[0].done()):
+                waiting.popleft().result()
+            waiting.append(pool.submit(worked, item))
 
-        yield take
-        going.result()
+        try:
+            yield take
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

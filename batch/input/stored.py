@@ -222,7 +222,8 @@ def _first_bad_byte(stored: Stored) -> int | None:
     try:
         for piece in _bytes_of(stored):
             pending = len(decoder.getstate()[0])
-            decoder.decode(piece)
+            if pending or not piece.isascii():  # which most pieces are, and that is seen at once
+                decoder.decode(piece)
             read += len(piece)
         pending = len(decoder.getstate()[0])
         decoder.decode(b"", final=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from batch.storage.hashed import Hashes
-from batch.storage.scratch import Column, Scratch, forget
+from batch.storage.scratch import Column, Scratch
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 GroupColumns: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -103,7 +103,7 @@ def in_sending_order(groups: GroupColumns, linked: Hashes | None, chunk_size: in
 
     The lane with most calls goes first, so that no long lane is left for the end. A
     group is a lane of its own unless customers are `linked` by devices that may have to
-    be created. One entry more stands for the call after the last.
+    be created. One entry more stands for the call after the last. The columns are taken out of `groups`.
     """
     calls = -(-groups["size"] // chunk_size)
     first, lane_calls, lane_first = groups["first"], calls, groups["first"]
@@ -114,8 +114,7 @@ def in_sending_order(groups: GroupColumns, linked: Hashes | None, chunk_size: in
     first_call = np.concatenate([[1], 1 + np.cumsum(calls[order])])
     columns = {}
     for name in ("part", "start", "size", "customer", "type", "checksum"):
-        columns[name] = groups[name][order]
-        forget(groups[name])
+        columns[name] = groups.pop(name)[order]
     begins = (np.diff(stage, prepend=-1) != 0) | (np.diff(lane_first, prepend=-1) != 0)
     lanes = np.append(first_call[:-1][begins], first_call[-1])
     return Groups(stage=stage, first_call=first_call, **columns), lanes

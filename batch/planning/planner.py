@@ -46,7 +46,8 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     groups = GroupsBuilder(scratch)
     first_customer = 0
     for found in in_order(grouped, rows.keys.parts()):
-        parts.append(Part(kept(scratch, found.rows), found.customers, found.types, first_customer))
+        customers = kept(scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
+        parts.append(Part(kept(scratch, found.rows), customers, found.types, first_customer))
         groups.add(found.groups, first_customer)
         first_customer += len(found.customers)
     ordered, lanes = in_sending_order(groups.columns(), staged.links() if typed else None, options.chunk_size)

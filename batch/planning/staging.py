@@ -19,6 +19,7 @@ from batch.storage.scratch import forget
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
+Halves: TypeAlias = npt.NDArray[np.uint32]
 _UNASSIGN = Action.UNASSIGN.code
 _SORTED: Final = 1 << 22
 """Hashes that are sorted together, about: they are in memory."""
@@ -71,31 +72,32 @@ def likely_several(device: Hashes, valid: Flags) -> Flags:
     """
     likely = np.zeros(len(device), np.bool_)
     bits = (len(device) // _SORTED).bit_length()
-    for rows in in_order(lambda share: _several_of(device, _share(device, valid, share, bits)), range(1 << bits)):
+    for rows in in_order(lambda share: _several_of(*_share(device, valid, share, bits)), range(1 << bits)):
         likely[rows] = True
     return likely
 
 
-def _several_of(device: Hashes, rows: Ints) -> Ints:
-    """Those of the rows whose hash others have, too, by the half of it that is quicker to sort."""
-    halves = device[rows].astype(np.uint32)
+def _share(device: Hashes, valid: Flags, share: int, bits: int) -> tuple[Ints, Halves]:
+    """The valid rows whose device's hash begins with the bits of this share, and the other half of each hash."""
+    rows, halves = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+    for first in range(0, len(device), _READ):
+        some, chosen = device[first : first + _READ], valid[first : first + _READ]
+        if bits:
+            chosen = chosen & (some >> np.uint64(64 - bits) == share)
+        at = np.flatnonzero(chosen)
+        rows.append(first + at)
+        halves.append(some[at].astype(np.uint32))
+        forget(device)
+    return np.concatenate(rows), np.concatenate(halves)
+
+
+def _several_of(rows: Ints, halves: Halves) -> Ints:
+    """Those of the rows whose half hash others have, too; halves are quicker to sort."""
     ordered = np.sort(halves)
     marked = np.zeros(_MARKS, np.bool_)
     marked[ordered[1:][ordered[1:] == ordered[:-1]] % _MARKS] = True
     several: Ints = rows[marked[halves % _MARKS]]
     return several
-
-
-def _share(device: Hashes, valid: Flags, share: int, bits: int) -> Ints:
-    """Places of the valid rows whose device's hash begins with the bits of this share."""
-    found = [np.empty(0, np.int64)]
-    for first in range(0, len(device), _READ):
-        chosen = valid[first : first + _READ]
-        if bits:
-            chosen = chosen & (device[first : first + _READ] >> np.uint64(64 - bits) == share)
-        found.append(first + np.flatnonzero(chosen))
-    forget(device)
-    return np.concatenate(found)
 
 
 def alone(action: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:

@@ -21,8 +21,10 @@ import pyarrow as pa
 
 MEMORY: Final = 64 << 20
 """Bytes of one column, array or table that stay in memory."""
-PARTS: Final = 128
-_AT_ONCE: Final = 16 << 20
+PARTS: Final = 64
+_COLUMNS: Final = 8
+"""There are about so many columns where there is one."""
+_AT_ONCE: Final = 32 << 20
 """Bytes that are shared out together: to share out little costs much for each record."""
 
 Array = npt.NDArray[Any]
@@ -96,7 +98,7 @@ class Column:
         """Append some values."""
         self._chunks.append(np.ascontiguousarray(values, self._dtype))
         self._size += len(values)
-        if not self._scratch.fits(self._size * self._dtype.itemsize):
+        if not self._scratch.fits(self._size * self._dtype.itemsize * _COLUMNS):
             self._store()
 
     def array(self) -> Array:
@@ -104,7 +106,8 @@ class Column:
         if self._path is not None:
             self._store()
             return np.memmap(self._path, self._dtype, "r+", shape=(self._size,))
-        return np.concatenate(self._chunks) if self._chunks else np.empty(0, self._dtype)
+        chunks, self._chunks = self._chunks, []
+        return np.concatenate([np.empty(0, self._dtype), *chunks])
 
     def _store(self) -> None:
         self._path = self._path or self._scratch.path()
