@@ -31,26 +31,10 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     `left_out` gives a number, not 0, to rows that shall not be sent, as in `stage_rows`.
     Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
     """
-    scratch, typed = rows.scratch, options.auto_create_devices
-    staged = _StagedRows(scratch, len(rows))
-    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), _with_several(rows).parts()):
-        staged.add(some)
-
-    def grouped(table: pa.Table) -> Grouped:
-        keys = in_one(table)
-        stage = staged.stages(keys, left_out)
-        sent = stage > 0
-        return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
-
-    parts: list[Part] = []
-    groups = GroupsBuilder(scratch)
-    first_customer = 0
-    for found in in_order(grouped, rows.keys.parts()):
-        customers = kept(scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
-        parts.append(Part(kept(scratch, found.rows), customers, found.types, first_customer))
-        groups.add(found.groups, first_customer)
-        first_customer += len(found.customers)
-    ordered, lanes = in_sending_order(groups.columns(), staged.links() if typed else None, options.chunk_size)
+    staged = _staged(rows, left_out)
+    parts, groups = _laid_together(rows, staged, left_out, typed=options.auto_create_devices)
+    linked = staged.links() if options.auto_create_devices else None
+    ordered, lanes = in_sending_order(groups.columns(), linked, options.chunk_size)
     given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()
     by_given, by_row, by_repeat = np.argsort(given, kind="stable"), np.argsort(told_again), np.argsort(repeats)
     return Plan(
@@ -68,6 +52,36 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
         given=given[by_given],
         devices_again=np.sort(staged.devices_again.array()),
     )
+
+
+def _staged(rows: Rows, left_out: Ints | None) -> "_StagedRows":
+    """What is asked of the order by devices that have several rows."""
+    staged = _StagedRows(rows.scratch, len(rows))
+    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), _with_several(rows).parts()):
+        staged.add(some)
+    return staged
+
+
+def _laid_together(
+    rows: Rows, staged: "_StagedRows", left_out: Ints | None, *, typed: bool
+) -> tuple[list[Part], GroupsBuilder]:
+    """The rows that are sent, by what they may share a call with."""
+
+    def grouped(table: pa.Table) -> Grouped:
+        keys = in_one(table)
+        stage = staged.stages(keys, left_out)
+        sent = stage > 0
+        return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
+
+    parts: list[Part] = []
+    groups = GroupsBuilder(rows.scratch)
+    first_customer = 0
+    for found in in_order(grouped, rows.keys.parts()):
+        customers = kept(rows.scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
+        parts.append(Part(kept(rows.scratch, found.rows), customers, found.types, first_customer))
+        groups.add(found.groups, first_customer)
+        first_customer += len(found.customers)
+    return parts, groups
 
 
 def _left_out(numbers: Ints | None, repeats: Ints, rows: int) -> Ints:
