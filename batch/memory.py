@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 _TRIM_THRESHOLD: Final = -1, 256 << 20
-_MMAP_THRESHOLD: Final = -3, 16 << 20
+_MMAP_THRESHOLD: Final = -3, 32 << 20
 _ARENA_MAX: Final = -8, 1
 """Names of `mallopt(3)` by their numbers in glibc, and what they are set to; threads share one heap."""
 

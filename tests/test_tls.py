@@ -198,6 +198,6 @@ def test_a_tls_peer_that_hangs_up_without_a_word_may_have_acted(
     program.proxy.hangs_up_on = 5
     rows = program.run()
     marked = [row for row in rows if row["unclearAttempts"] != "0"]
-    assert len(marked) == 5
+    assert sum(int(row["unclearAttempts"]) for row in marked) == 5  # a second attempt may be cut off, too
     assert {row["outcome"] for row in marked} == {"alreadyAssigned"}
-    assert Counter(row["outcome"] for row in rows) == {"assigned": ROWS - 5, "alreadyAssigned": 5}
+    assert Counter(row["outcome"] for row in rows) == {"assigned": ROWS - len(marked), "alreadyAssigned": len(marked)}

@@ -24,7 +24,7 @@ MEMORY: Final = 64 << 20
 PARTS: Final = 64
 _COLUMNS: Final = 8
 """There are about so many columns where there is one."""
-_AT_ONCE: Final = 32 << 20
+_AT_ONCE: Final = 24 << 20
 """Bytes that are shared out together: to share out little costs much for each record."""
 
 Array = npt.NDArray[Any]
