@@ -44,6 +44,7 @@ LAYERS = {
         "wire",
         "tally",
         "serials",
+        "octets",
         "blobs",
     },
     2: {

@@ -96,15 +96,16 @@ def test_writes_of_many_threads_are_all_made_each_threads_in_order(writer: Write
     ]
 
 
+def traced(path: Path, statements: list[str]) -> sqlite3.Connection:
+    """Notes the statements that are run."""
+    connection = connected(path)
+    connection.set_trace_callback(statements.append)
+    return connection
+
+
 def test_writes_that_gather_while_the_disk_is_busy_share_one_commit_and_keep_their_order(path: Path) -> None:
     statements: list[str] = []
-
-    def connect() -> sqlite3.Connection:
-        connection = connected(path)
-        connection.set_trace_callback(statements.append)
-        return connection
-
-    writer, blocked = Writer(connect), Blocked()
+    writer, blocked = Writer(lambda: traced(path, statements)), Blocked()
     writer.post(blocked)
     assert blocked.begun.wait(10)
     for number in range(100):
@@ -121,13 +122,8 @@ SAID = Statement("INSERT INTO said (number) VALUES", "(?)")
 def test_rows_that_gather_go_in_one_statement_and_never_past_another_write(path: Path) -> None:
     statements: list[str] = []
 
-    def connect() -> sqlite3.Connection:
-        connection = connected(path)
-        connection.set_trace_callback(statements.append)
-        return connection
-
     async def main() -> None:
-        writer, blocked = Writer(connect), Blocked()
+        writer, blocked = Writer(lambda: traced(path, statements)), Blocked()
         writer.post(blocked)
         first = [writer.submit((Row(SAID, (number,)), Row(SAID, lambda: (100,)))) for number in range(10)]
         between = writer.submit(say(-1))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.input.octets import Octets, one_of
 from batch.input.serials import DAMAGE, MONTHS, Neighbours, damage_of
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
@@ -225,45 +226,6 @@ def shown(cell: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
 
 
-def _octets(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
-    """Offsets of the cells (one more than cells), and the bytes they point into."""
-    if len(texts) == 0:
-        return np.zeros(1, np.int64), np.empty(0, np.uint8)
-    _, offsets, content = texts.buffers()
-    at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    octets = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
-    return at - at[0], octets[at[0] : at[-1]]
-
-
-def _having(flags: Flags, offsets: Ints) -> Flags:
-    """Which cells hold a flagged byte?"""
-    having = np.zeros(len(offsets) - 1, np.bool_)
-    at = np.flatnonzero(flags)
-    having[np.searchsorted(offsets, at, side="right") - 1] = True
-    return having
-
-
-def _edges(offsets: Ints, octets: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], ...]:
-    """First and last byte of each cell; 0 for an empty one."""
-    return _octet(offsets, octets, offsets[:-1]), _octet(offsets, octets, offsets[1:] - 1)
-
-
-def _octet(offsets: Ints, octets: npt.NDArray[np.uint8], at: Ints) -> npt.NDArray[np.uint8]:
-    """The byte of each cell at a place; 0 for an empty cell, and behind the end of all."""
-    if not len(octets):
-        return np.zeros(len(at), np.uint8)
-    found = octets[np.minimum(at, len(octets) - 1)]
-    found[(offsets[1:] == offsets[:-1]) | (at >= len(octets))] = 0
-    return found
-
-
-def _are(octets: npt.NDArray[np.uint8], signs: bytes) -> Flags:
-    """Which bytes are one of these signs?"""
-    table = np.zeros(256, np.bool_)
-    table[list(signs)] = True
-    return np.asarray(table[octets])
-
-
 def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
     """Normalised cells, and which of them were written in other than printable ASCII, padded at most."""
     odd = _odd(texts)
@@ -278,10 +240,9 @@ def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
 
 def _odd(texts: pa.Array) -> Flags:
     """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
-    offsets, octets = _octets(texts)
-    first, _ = _edges(offsets, octets)
-    odd: Flags = _having((octets <= 0x20) | (octets >= 0x7F), offsets) | (first == ord("'")) | (first == ord("="))
-    return odd
+    octets = Octets(texts)
+    odd = octets.having((octets.all <= 0x20) | (octets.all >= 0x7F))
+    return odd | one_of(octets.first, b"'=")
 
 
 def _lower(texts: pa.Array, odd: Flags) -> pa.Array:
@@ -308,34 +269,31 @@ def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at:
 def _emails(name: str, raw: pa.Array) -> _Column:
     full, odd = _trim(raw)
     full = _lower(full, odd)
-    long = pc.binary_length(full).to_numpy() > MAX_EMAIL_LENGTH
-    return _remarkable(name, raw, full, odd, odd | long | ~_matching(full, _EMAIL))
+    return _remarkable(name, raw, full, odd, odd | _not_emails(full))
 
 
 def _identifiers(name: str, raw: pa.Array) -> _Column:
     full, odd = _trim(raw)
-    offsets, octets = _octets(full)
-    lengths = np.diff(offsets)
-    first, last = _edges(offsets, octets)
-    number = _are(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
-    exponent = _having((octets | 0x20) == ord("e"), offsets) if number.any() else number
-    looked_at = odd | _are(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
-    looked_at |= _like_dates(first, offsets, octets)
+    octets = Octets(full)
+    first, last, lengths = octets.first, octets.last, octets.lengths
+    number = one_of(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
+    exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
+    looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
+    looked_at |= _like_dates(octets)
     return _remarkable(name, raw, full, odd, looked_at)
 
 
-def _like_dates(first: npt.NDArray[np.uint8], offsets: Ints, octets: npt.NDArray[np.uint8]) -> Flags:
+def _like_dates(octets: Octets) -> Flags:
     """Which cells could be a date, by their length, first and second byte and separators?"""
-    lengths = np.diff(offsets)
-    second = _octet(offsets, octets, offsets[:-1] + 1)
-    named = _MONTH_PAIRS[first.astype(np.uint16) << 8 | second]
+    first, lengths = octets.first, octets.lengths
+    named = _MONTH_PAIRS[first.astype(np.uint16) << 8 | octets.second]
     numbered = (first >= ord("0")) & (first <= ord("9"))
     likely: Flags = (lengths >= 4) & (lengths <= _LONGEST_DATE + _LONGEST_TIME) & (named | numbered)
     if likely.any():
-        likely &= _having(_are(octets, b"./- "), offsets)
+        likely &= octets.having(one_of(octets.all, b"./- "))
     timed = likely & (lengths > _LONGEST_DATE)
     if timed.any():
-        likely &= ~timed | _having(octets == ord(":"), offsets)
+        likely &= ~timed | octets.having(octets.all == ord(":"))
     return likely
 
 

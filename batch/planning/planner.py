@@ -16,13 +16,12 @@ from batch.model import PlanOptions
 from batch.planning.grouping import Grouped, group_rows
 from batch.planning.ordering import GroupsBuilder, in_sending_order
 from batch.planning.plan import Part, Plan
-from batch.planning.staging import Staged, alone, likely_several, stage_rows
+from batch.planning.staging import NOT_SENT, Staged, alone, likely_several, stage_rows
 from batch.rows import Rows
 from batch.storage.hashed import Hashes
 from batch.storage.scratch import Column, Scratch, Spread, forget, in_one, kept
 
 Ints = npt.NDArray[np.int64]
-_NOT_SENT = -1
 
 
 def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -> Plan:
@@ -70,7 +69,7 @@ def _laid_together(
     def grouped(table: pa.Table) -> Grouped:
         keys = in_one(table)
         stage = staged.stages(keys, left_out)
-        sent = stage > 0
+        sent = stage != NOT_SENT
         return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
 
     parts: list[Part] = []
@@ -123,7 +122,7 @@ class _StagedRows:
     given: Column = field(init=False)
     devices_again: Column = field(init=False)
     _stage: npt.NDArray[np.int32] = field(init=False)
-    """By row: `_NOT_SENT`, or 0 where no other row of its device has a say."""
+    """By row, or `NOT_SENT`; 0 where no other row of its device has a say."""
     _linked: list[Hashes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -134,7 +133,7 @@ class _StagedRows:
         self.devices_again = Column(self.scratch, np.uint64)
 
     def add(self, staged: Staged) -> None:
-        self._stage[staged.rows] = np.where(staged.stage == 0, _NOT_SENT, staged.stage)
+        self._stage[staged.rows] = staged.stage
         forget(self._stage)
         self.repeats.add(staged.repeats)
         self.origins.add(staged.origins)
@@ -146,13 +145,13 @@ class _StagedRows:
         self._linked.append(staged.linked)
 
     def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
-        """The stage of each row; not above 0 where it is not sent."""
+        """The stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
         said = self._stage[number]
         forget(self._stage)
         stage = np.where(said == 0, alone(keys["action"].to_numpy()), said).astype(np.int64)
         if left_out is not None:
-            stage[left_out[number] != 0] = _NOT_SENT
+            stage[left_out[number] != 0] = NOT_SENT
         return stage
 
     def links(self) -> Hashes:

@@ -21,6 +21,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Halves: TypeAlias = npt.NDArray[np.uint32]
 _UNASSIGN = Action.UNASSIGN.code
+NOT_SENT: Final = -1
+"""In the place of a stage."""
 _SORTED: Final = 1 << 22
 """Hashes that are sorted together, about: they are in memory."""
 _READ: Final = 1 << 22
@@ -31,7 +33,7 @@ _MARKS: Final = 1 << 20
 class Staged:
     """What was found out about the rows of some devices; rows by their numbers.
 
-    rows, stage        all of them, and the stage of each; 0 where it is not sent
+    rows, stage        all of them, and the stage of each, or `NOT_SENT`
     repeats, origins   rows that repeat an earlier one, and that one
     told_again, last   rows whose pair a later row tells otherwise, and the pair's last row
     taken, given       unassigns and assigns by which devices go from one customer to another
@@ -125,7 +127,7 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
     sent = some.only(is_sent[some.at])
     walked = sent.only(np.isin(sent.device, taken_back))
     stage[walked.at] = _walk(walked)
-    stage[~is_sent] = 0
+    stage[~is_sent] = NOT_SENT
     taken, given = _moves(sent)
     told_again, last = _told_again(sent)
     return Staged(

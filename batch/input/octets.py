@@ -1,0 +1,70 @@
+"""The bytes of a column's cells, looked at all together.
+
+For first looks that are to pass over most cells: what is plain to see in a byte costs a
+fraction of what it costs to match a pattern. Knows no column and no problem.
+"""
+
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+
+class Octets:
+    """The UTF-8 bytes of a string column without nulls, one cell after another."""
+
+    def __init__(self, texts: pa.Array) -> None:
+        self._offsets = np.zeros(1, np.int64)
+        self.all = np.empty(0, np.uint8)
+        """Of all cells."""
+        if len(texts):
+            _, offsets, content = texts.buffers()
+            at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+            octets = np.frombuffer(content, np.uint8) if content is not None else self.all
+            self._offsets, self.all = at - at[0], octets[at[0] : at[-1]]
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """Bytes of each cell."""
+        return np.diff(self._offsets)
+
+    @cached_property
+    def first(self) -> Bytes:
+        """First byte of each cell; 0 for an empty one."""
+        return self._at(self._offsets[:-1])
+
+    @property
+    def second(self) -> Bytes:
+        """The byte after the first, even where that is the next cell's; 0 for an empty cell and after all."""
+        return self._at(self._offsets[:-1] + 1)
+
+    @property
+    def last(self) -> Bytes:
+        """Last byte of each cell; 0 for an empty one."""
+        return self._at(self._offsets[1:] - 1)
+
+    def having(self, flags: Flags) -> Flags:
+        """Which cells hold a flagged byte? One flag for each of `all`."""
+        having = np.zeros(len(self._offsets) - 1, np.bool_)
+        having[np.searchsorted(self._offsets, np.flatnonzero(flags), side="right") - 1] = True
+        return having
+
+    def _at(self, at: Ints) -> Bytes:
+        if not len(self.all):
+            return np.zeros(len(at), np.uint8)
+        found = self.all[np.minimum(at, len(self.all) - 1)]
+        found[(self._offsets[1:] == self._offsets[:-1]) | (at >= len(self.all))] = 0
+        return found
+
+
+def one_of(octets: Bytes, signs: bytes) -> Flags:
+    """Which bytes are one of these signs?"""
+    table = np.zeros(256, np.bool_)
+    table[list(signs)] = True
+    return np.asarray(table[octets])
