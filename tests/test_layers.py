@@ -42,6 +42,7 @@ LAYERS = {
         "split",
         "verdict",
         "wire",
+        "stream",
         "tally",
         "serials",
         "octets",
@@ -133,7 +134,7 @@ MODULES = sorted(PATH_OF)
 
 ONLY_HERE = {
     "httpx2": {"carriage", "exchange", "given", "plain", "sender", "app", "making"},
-    "httpcore2": {"plain"},
+    "httpcore2": {"plain", "stream"},
     "aiohttp": {"fast"},
     "msgspec": {"wire", "blobs"},
     "yarl": {"fast"},

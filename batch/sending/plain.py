@@ -1,18 +1,20 @@
 """Requests over httpcore2, the library under httpx2, which is always there.
 
-Without httpx2's client and its pool, which do for each request what is wanted for none:
-together they cost as much as all the rest of a call.
+Without httpx2's client, its pool and httpcore2's own streams, which do for each request what
+is wanted for none: together they cost more than all the rest of a call.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import anyio
 import httpcore2
 import httpx2
 
+from batch import clock
 from batch.model import Secret
 from batch.sending.carriage import HEADERS, IDLE_SECONDS, KEY_HEADER, Trip, broke_off, trusted, unpacked, whole
+from batch.sending.stream import Stream, opened
 from batch.sending.verdict import Broken
 
 ENDINGS: Final[Mapping[type[Exception], Broken]] = {
@@ -23,6 +25,13 @@ ENDINGS: Final[Mapping[type[Exception], Broken]] = {
     httpcore2.RemoteProtocolError: Broken.CUT,
 }
 """How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
+
+
+class _Line(NamedTuple):
+    """A connection, and what is under it."""
+
+    connection: httpcore2.AsyncHTTP11Connection
+    stream: Stream
 
 
 class Plain:
@@ -43,42 +52,35 @@ class Plain:
             (name.encode(), text.encode()) for name, text in {"host": url.netloc.decode(), **HEADERS}.items()
         ]
         self._trusted = trusted(base_url)
-        self._timeout = {"connect": connect}
-        self._idle: list[httpcore2.AsyncHTTPConnection] = []
-        # Loads what the first connection would; then the first attempt leaves when it may, and not close to the second.
-        anyio.connect_tcp, anyio.current_time()
+        if self._trusted is not None:
+            self._trusted.set_alpn_protocols(["http/1.1"])
+        self._connect_seconds = connect
+        self._idle: list[_Line] = []
+        # Loads what the first request would; then the first attempt leaves when it may, and not close to the second.
+        anyio.current_time()
 
     async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
-        connection = await self._connection()
         try:
-            response = await connection.handle_async_request(self._request(path, body, key, trip))
+            connection, stream = line = await self._line()
+            stream.leaves = trip.leaves
             try:
-                trip.answered(
-                    response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers)
-                )
-                packed = await whole(response.aiter_stream())
+                packed = await _answer(connection, self._request(path, body, key), trip)
             finally:
-                await response.aclose()
+                if connection.is_available():
+                    self._idle.append(line)
+                else:
+                    await connection.aclose()
         except tuple(ENDINGS) as exc:
             raise broke_off(exc, ENDINGS) from exc
-        finally:
-            if connection.is_available():
-                self._idle.append(connection)
-            else:
-                await connection.aclose()
         return unpacked(packed, trip.headers.get("content-encoding", ""))
 
     async def close(self) -> None:
         """Close all that is idle, and that is all when nothing is under way."""
         while self._idle:
-            await self._idle.pop().aclose()
+            await self._idle.pop().connection.aclose()
 
-    def _request(self, path: str, body: bytes, key: Secret, trip: Trip) -> httpcore2.Request:
-        async def trace(event: str, _: Mapping[str, Any]) -> None:
-            if event == "http11.send_request_headers.started":
-                trip.leaves()
-
+    def _request(self, path: str, body: bytes, key: Secret) -> httpcore2.Request:
         headers = [
             *self._headers,
             (b"content-length", b"%d" % len(body)),
@@ -86,14 +88,33 @@ class Plain:
         ]
         origin = self._origin
         url = httpcore2.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=self._path + path.encode())
-        extensions = {"timeout": self._timeout, "trace": trace}
-        return httpcore2.Request("POST", url, headers=headers, content=body, extensions=extensions)
+        return httpcore2.Request("POST", url, headers=headers, content=body)
 
-    async def _connection(self) -> httpcore2.AsyncHTTPConnection:
-        """A connection that was kept and still stands, or a new one, not yet connected."""
+    async def _line(self) -> _Line:
+        """A connection that was kept and still stands, or a new one."""
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.has_expired():
-                return connection
-            await connection.aclose()
-        return httpcore2.AsyncHTTPConnection(self._origin, self._trusted, keepalive_expiry=IDLE_SECONDS)
+            line = self._idle.pop()
+            if not line.connection.has_expired():
+                return line
+            await line.connection.aclose()
+        stream = await self._opened()
+        return _Line(httpcore2.AsyncHTTP11Connection(self._origin, stream, keepalive_expiry=IDLE_SECONDS), stream)
+
+    async def _opened(self) -> Stream:
+        try:
+            async with clock.deadline(self._connect_seconds):
+                return await opened(self._origin.host.decode(), self._origin.port, self._trusted)
+        except TimeoutError as exc:
+            raise httpcore2.ConnectTimeout from exc
+        except OSError as exc:
+            raise httpcore2.ConnectError(str(exc)) from exc
+
+
+async def _answer(connection: httpcore2.AsyncHTTP11Connection, request: httpcore2.Request, trip: Trip) -> bytes:
+    """The body of the answer as it came; its head goes to the trip."""
+    response = await connection.handle_async_request(request)
+    try:
+        trip.answered(response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers))
+        return await whole(response.aiter_stream())
+    finally:
+        await response.aclose()

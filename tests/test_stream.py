@@ -1,0 +1,183 @@
+"""A connection under httpcore2: what comes is read in order and whole, and how it ended is told apart."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpcore2
+import pytest
+
+from batch.sending.stream import Stream, opened
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def connected_to(serve: Serve) -> AsyncIterator[Stream]:
+    """A stream to a server that does this with it."""
+    ended = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+            await ended.wait()
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
+    stream = await opened("127.0.0.1", listener.sockets[0].getsockname()[1], None)
+    try:
+        yield stream
+    finally:
+        await stream.aclose()
+        ended.set()
+        listener.close()
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(main)
+
+
+async def read_to_the_end(stream: Stream) -> bytes:
+    pieces = []
+    while piece := await stream.read(1000):
+        assert len(piece) <= 1000
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def readable(stream: Stream) -> bool:
+    """Does something show at an idle connection, given time to come?"""
+    for _ in range(1000):
+        if stream.get_extra_info("is_readable"):
+            return True
+        await asyncio.sleep(0.005)
+    return False
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+TEXT = bytes(range(256)) * 20_000
+
+
+def test_what_is_said_is_read_whole_however_slowly_and_however_much_it_is() -> None:
+    async def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(TEXT)
+        writer.write_eof()
+        await writer.drain()
+
+    async def main() -> bytes:
+        async with connected_to(say) as stream:
+            await asyncio.sleep(0.05)
+            return await read_to_the_end(stream)
+
+    assert run(main()) == TEXT
+
+
+def test_no_more_is_taken_in_than_there_is_room_for_while_nobody_reads() -> None:
+    said = 0
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal said
+        while True:
+            writer.write(TEXT)
+            await writer.drain()
+            said += len(TEXT)
+
+    async def main() -> bool:
+        async with connected_to(flood) as stream:
+            before = -1
+            while said > before:
+                before = said
+                await asyncio.sleep(0.1)
+            return len(await stream.read(64 << 20)) < 1 << 20
+
+    assert run(main())
+
+
+def test_what_is_written_arrives_whole_however_much_it_is() -> None:
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readexactly(len(TEXT)))
+        writer.write(b"ok")
+
+    async def main() -> bytes:
+        async with connected_to(hear) as stream:
+            await stream.write(TEXT)
+            return await stream.read(10)
+
+    assert run(main()) == b"ok"
+    assert heard == [TEXT]
+
+
+def test_a_break_is_told_from_an_end_and_comes_after_what_was_said_before() -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"half")
+        await reader.readexactly(2)
+        reset(writer)
+
+    async def main() -> None:
+        async with connected_to(break_off) as stream:
+            assert await readable(stream)
+            await stream.write(b"go")
+            assert await stream.read(10) == b"half"
+            with pytest.raises(httpcore2.ReadError, match="reset"):
+                await stream.read(10)
+
+    run(main())
+
+
+def test_something_said_unasked_shows_before_it_could_be_taken_for_an_answer() -> None:
+    async def speak_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+
+    async def main() -> None:
+        async with connected_to(speak_up) as stream:
+            assert await readable(stream)
+
+    run(main())
+
+
+def test_a_connection_that_the_other_side_closed_shows_it_and_takes_nothing_more() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def main() -> None:
+        async with connected_to(hang_up) as stream:
+            assert await readable(stream)
+            with pytest.raises(httpcore2.WriteError):
+                await stream.write(b"too late")
+            assert await stream.read(10) == b""
+
+    run(main())
+
+
+def test_nothing_is_written_that_may_not_leave() -> None:
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(10))
+        writer.write(b"ok")
+
+    def withhold() -> None:
+        raise RuntimeError("withdrawn")
+
+    async def main() -> None:
+        async with connected_to(hear) as stream:
+            stream.leaves = withhold
+            with pytest.raises(RuntimeError, match="withdrawn"):
+                await stream.write(b"first")
+            stream.leaves = lambda: None
+            await stream.write(b"second")
+            await stream.read(10)
+
+    run(main())
+    assert heard == [b"second"]
