@@ -242,18 +242,19 @@ class Results(Mapping[int, DeviceResult]):
     object for each would cost more than all else that is done for it.
     """
 
-    __slots__ = ("_places", "created", "details", "device_ids", "outcomes", "positions")
+    __slots__ = ("_places", "codes", "created", "details", "device_ids", "positions")
 
     def __init__(
         self,
         positions: Sequence[int],
-        outcomes: Sequence[Outcome],
+        codes: Sequence[int],
         device_ids: Sequence[str],
         created: Sequence[bool | None],
         details: Sequence[str],
     ) -> None:
         self.positions = positions
-        self.outcomes = outcomes
+        self.codes = codes
+        """Of the outcomes."""
         self.device_ids = device_ids
         self.created = created
         self.details = details
@@ -264,17 +265,18 @@ class Results(Mapping[int, DeviceResult]):
         """The same as columns."""
         if isinstance(results, Results):
             return results
-        return cls([*results], *(zip(*results.values(), strict=True) if results else [()] * 4))
+        outcomes, *columns = zip(*results.values(), strict=True) if results else [()] * 4
+        return cls([*results], [outcome.code for outcome in outcomes], *columns)
 
     def counts(self) -> dict[Outcome, int]:
         """Devices by outcome."""
-        return {outcome: self.outcomes.count(outcome) for outcome in set(self.outcomes)}
+        return {OUTCOMES[code]: self.codes.count(code) for code in set(self.codes)}
 
     def __getitem__(self, position: int) -> DeviceResult:
         if self._places is None:
             self._places = {position: place for place, position in enumerate(self.positions)}
         at = self._places[position]
-        return DeviceResult(self.outcomes[at], self.device_ids[at], self.created[at], self.details[at])
+        return DeviceResult(OUTCOMES[self.codes[at]], self.device_ids[at], self.created[at], self.details[at])
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions)

@@ -62,12 +62,18 @@ def request_body(call: Call, positions: Sequence[int]) -> bytes:
     """The JSON that asks for these positions of the call's devices."""
     body: dict[str, object] = {
         "customerEmail": call.customer,
-        "deviceIdentifiers": [*map(call.devices.__getitem__, positions)],
+        "deviceIdentifiers": _devices_at(call, positions),
     }
     if call.device_type is not None:
         body["autoCreateDevices"] = True
         body["deviceType"] = call.device_type
     return msgspec.json.encode(body)
+
+
+def _devices_at(call: Call, positions: Sequence[int]) -> Sequence[str]:
+    if len(positions) == len(call.devices):
+        return call.devices  # as mostly
+    return [call.devices[position] for position in positions]
 
 
 def query_body(customer: str) -> bytes:
@@ -146,7 +152,7 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
         entries = answer.get(name) or []
         if not isinstance(entries, list):
             raise UnusableError(f"its {name} is not a list")
-        detail = _WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else ""
+        detail = _detail(outcome, action)
         for entry in entries:
             fields = entry if isinstance(entry, dict) else {"identifier": entry}
             identifier, created = fields.get("identifier"), fields.get("wasCreated")
@@ -248,17 +254,17 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
         answer = _USUAL[call.action].decode(body if body.isascii() else body.decode())
     except (ValueError, RecursionError):
         return None
-    devices, outcomes = _listed(answer, call.action)
+    devices, codes, details = _listed(answer, call.action)
     places = _places([device.identifier for device in devices], call.devices, positions)
     if places is None or not answer.success:
         return None
     return Reply(
         results=Results(
             positions=places,
-            outcomes=outcomes,
+            codes=codes,
             device_ids=[device.device_id or "" for device in devices],
             created=[device.was_created for device in devices],
-            details=_details(outcomes, call.action),
+            details=details,
         ),
         omitted=_without(positions, places),
         foreign=(),
@@ -267,23 +273,22 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
     )
 
 
-def _listed(answer: object, action: Action) -> tuple[list[_Device], list[Outcome]]:
-    """What a usual answer lists, and what it says of each."""
+def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int], list[str]]:
+    """What a usual answer lists, and of each the outcome's code and the detail."""
     devices: list[_Device] = []
-    outcomes: list[Outcome] = []
+    codes: list[int] = []
+    details: list[str] = []
     for name, outcome in _LISTS[action].items():
         entries: list[Any] = getattr(answer, name) or []
-        if entries:
-            bare = str in {*map(type, entries)}
-            devices += [_Device(entry) if isinstance(entry, str) else entry for entry in entries] if bare else entries
-            outcomes += [outcome] * len(entries)
-    return devices, outcomes
+        bare = str in {*map(type, entries)}
+        devices += [_Device(entry) if isinstance(entry, str) else entry for entry in entries] if bare else entries
+        codes += [outcome.code] * len(entries)
+        details += [_detail(outcome, action)] * len(entries)
+    return devices, codes, details
 
 
-def _details(outcomes: Sequence[Outcome], action: Action) -> list[str]:
-    if Outcome.SKIPPED not in outcomes:
-        return [""] * len(outcomes)
-    return [_WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else "" for outcome in outcomes]
+def _detail(outcome: Outcome, action: Action) -> str:
+    return _WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else ""
 
 
 def _without(positions: Sequence[int], settled: Collection[int]) -> tuple[int, ...]:

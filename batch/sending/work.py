@@ -7,6 +7,7 @@ a resumed run asks just what the former one would have asked next.
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from batch.model import Answer, Call, DeviceResult, Outcome
@@ -23,6 +24,17 @@ STUBBORN: Final = "Stubborn"
 BLAMED: Final = ("Suspect", STUBBORN)
 TOO_MANY: Final = "TooMany"
 ENDED: Final = "Settled"
+
+
+@lru_cache(maxsize=16)
+def all_of(devices: int) -> Positions:
+    """The positions of a call of so many devices: the same object for all, as most calls are alike."""
+    return tuple(range(devices))
+
+
+@lru_cache(maxsize=16)
+def _set_of(positions: Positions) -> frozenset[int]:
+    return frozenset(positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +97,14 @@ class Work:
 def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_have_acted: bool) -> list[Try]:
     """An attempt, for bookkeeping: what its answer left out may have been done all the same."""
     if not omitted:
-        return [Try(frozenset(asked), started, may_have_acted)]
+        return [Try(_set_of(asked), started, may_have_acted)]
     told = frozenset(asked).difference(omitted)
     return [Try(told, started, may_have_acted), Try(frozenset(omitted), started, may_have_acted=True)]
 
 
 def take_up(call: Call, journal: Journal, maximum: int) -> Work:
     """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
-    everything = tuple(range(len(call.devices)))
+    everything = all_of(len(call.devices))
     if not journal.may_know(call.number):
         return Work(call, Split(everything, maximum))
     history = journal.attempts_of(call.number)
@@ -116,7 +128,7 @@ def take_up(call: Call, journal: Journal, maximum: int) -> Work:
 
 def _played_back(call: Call, history: list[Attempt], settled: dict[int, Positions]) -> Split[DeviceResult] | None:
     """The split after these attempts; None where they do not fit together."""
-    everything = tuple(range(len(call.devices)))
+    everything = all_of(len(call.devices))
     largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
     split: Split[DeviceResult] = Split(everything, largest)
     for attempt in history:

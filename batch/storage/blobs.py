@@ -9,12 +9,11 @@ import msgspec
 import pyarrow as pa
 from pyarrow import json as pa_json
 
-from batch.model import OUTCOMES, Answer, Results
+from batch.model import Answer, Results
 
 Positions = tuple[int, ...]
 """Of some of a call's devices, from 0."""
 
-_CODE_OF: Final = {outcome: outcome.code for outcome in OUTCOMES}
 _ANSWER: Final = pa.schema(
     [
         pa.field("positions", pa.list_(pa.int32())),
@@ -81,7 +80,7 @@ def answer_text(answer: Answer) -> bytes:
     results = Results.of(answer.results)
     fields = {
         "positions": [*results.positions],
-        "outcomes": [*map(_CODE_OF.__getitem__, results.outcomes)],
+        "outcomes": results.codes,
         "deviceIds": results.device_ids,
         "created": results.created,
         "details": results.details,
@@ -101,7 +100,7 @@ def answer_of(blob: bytes) -> Answer:
     return Answer(
         results=Results(
             positions=fields["positions"],
-            outcomes=[*map(OUTCOMES.__getitem__, fields["outcomes"])],
+            codes=fields["outcomes"],
             device_ids=fields["deviceIds"],
             created=fields["created"],
             details=fields["details"],
