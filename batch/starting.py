@@ -40,6 +40,8 @@ from batch.urls import is_url, without_scheme
 
 _SCRATCH_A_BYTE: Final = 4
 """Bytes of scratch that planning may take for each byte of a large input."""
+_ROW: Final = 50
+"""Bytes of text that a row has, about."""
 
 
 def new_run_id(config: RunConfig, clock: Clock) -> str:
@@ -259,6 +261,7 @@ def _sha256(path: str, spool: Path) -> str:
 def plan_of(journal: Journal, scratch: Scratch) -> Plan:
     """The plan that the run was started with, made again from the journal's rows."""
     shape = journal.meta("shape")
+    scratch.expect(_ROW * sum(file.rows for file in input_files(journal)))
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)

@@ -19,6 +19,7 @@ LAYERS = {
         "rate",
         "climb",
         "hashed",
+        "radix",
         "scratch",
         "interrupt",
         "airflow_context",

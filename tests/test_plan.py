@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batch.model import Action
-from batch.planning import grouping, staging
+from batch.planning import staging
 from batch.planning.plan import Plan
+from batch.planning.radix import lexsort
 from batch.storage.scratch import Room, Scratch
 from tests.builders import A, B, C, Row, planned, repeated_rows, sent_rows
 
@@ -393,7 +394,13 @@ def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
 
 @given(st.lists(st.sampled_from([0, 1, 1 << 15, 1 << 16, (1 << 16) + 1, 1 << 32, (1 << 48) - 1, 1 << 62]), max_size=30))
 def test_rows_are_ordered_by_keys_of_any_size_and_else_stay_as_they_came(keys: list[int]) -> None:
-    assert grouping._by_key(np.array(keys, np.int64)).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+    assert lexsort([np.array(keys, np.int64)]).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1 << 20), st.integers(0, 1)), min_size=1, max_size=30))
+def test_by_several_keys_the_last_one_counts_most(keys: list[tuple[int, int, int]]) -> None:
+    columns = np.array(keys, np.int64).T
+    assert lexsort([*columns]).tolist() == np.lexsort(columns).tolist()
 
 
 HASHES = st.lists(st.sampled_from([0, 1, 2, 1 << 31, (1 << 32) + 1, 1 << 62, 1 << 63, (1 << 63) + 1]), max_size=30)
@@ -408,14 +415,28 @@ def test_of_all_devices_those_with_several_rows_are_looked_at_however_they_are_s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(staging, "_SORTED", sorted_together)
         patch.setattr(staging, "_READ", 4)
-        likely = staging.likely_several(device, flags)
+        likely = staging.likely_several(device, flags, Scratch())
     assert not likely[~flags].any()
     there = Counter(device[flags].tolist())
     assert all(likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] > 1)
-    rests = Counter(number % (1 << 20) for number in there)
-    assert not any(
-        likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] == rests[hashes[at] % (1 << 20)] == 1
-    )
+    places = 1 << len(hashes).bit_length()
+    rests = Counter(number % places for number in there)
+    assert not any(likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] == rests[hashes[at] % places] == 1)
+
+
+def test_a_device_may_go_to_and_fro_as_often_as_it_likes() -> None:
+    times = 200
+    file = [(A, SN, action) for _ in range(times) for action in ("assign", "unassign")]
+    plan = planned(file)
+    assert [plan.call(number).stage for number in range(1, plan.calls + 1)] == list(range(2, 2 * times + 2))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())
+def test_marked_rows_are_told_in_any_order(flags: list[bool], data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.integers(0, len(flags) - 1)))
+    marked = staging.Marked(np.array(flags))
+    assert marked.at(np.array(rows, np.int64)).tolist() == [flags[row] for row in rows]
+    assert marked.any == any(flags)
 
 
 @given(FILE, CHUNK)

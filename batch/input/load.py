@@ -23,7 +23,7 @@ from batch.input.dialect import Dialect, find_dialect
 from batch.input.fed_back import as_written, our_header, refuse_contradiction
 from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.serials import LostZeros, Neighbours
-from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading
+from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
@@ -43,6 +43,17 @@ class Loaded:
 
     files: tuple[InputFile, ...]
     rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One file as it is before it is read."""
+
+    name: str
+    """For people."""
+    stored: Stored
+    fingerprint: tuple[int, int]
+    is_copy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ def load(
     if list(paths).count("-") > 1:
         raise InputError("standard input is named twice", "name - once")
     keep_freed_memory()
+    scratch = scratch or Scratch()
+    scratch.expect(sum(map(size_in_place, paths)))
     builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
     def built(block: RowBlock) -> None:
@@ -114,7 +127,12 @@ def load(
             if sink is not None:
                 sink(block)
 
-        files = [_load_file(number, path, options, spool, take) for number, path in enumerate(paths)]
+        files = []
+        for number, path in enumerate(paths):
+            found = _found(path, spool)
+            if found.is_copy:
+                scratch.expect(found.stored.text_size)
+            files.append(_load_file(number, found, options, take))
     return Loaded(_told_apart(files), builder.rows())
 
 
@@ -124,13 +142,15 @@ def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
     return tuple(file if names[file.name] == 1 else replace(file, name=file.path) for file in files)
 
 
-def _load_file(
-    number: int, path: str, options: InputOptions, spool: Path, take: Callable[[RowBlock], None]
-) -> InputFile:
+def _found(path: str, spool: Path) -> _Found:
     name = "standard input" if path == "-" else path
     with reading(name):
         stored = find_stored(path, spool)
-        before = stored.fingerprint()
+        return _Found(name, stored, stored.fingerprint(), is_copy=not size_in_place(path))
+
+
+def _load_file(number: int, found: _Found, options: InputOptions, take: Callable[[RowBlock], None]) -> InputFile:
+    name, stored = found.name, found.stored
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(stored.sha256)
         with reading(name):
@@ -139,7 +159,7 @@ def _load_file(
         rows = _handed_over(name, _row_blocks(number, source, seen), take)
         with reading(name):
             file = _input_file(stored, digest.result(), source, rows)
-            if stored.fingerprint() != before:
+            if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=seen.trailer_count)
 

@@ -14,7 +14,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -29,6 +29,8 @@ from batch.urls import is_url, without_scheme
 PIECE: Final = 4 << 20
 """Bytes read at a time; with more of them, what is worked out for a piece outgrows a processor's cache."""
 _HEAD: Final = 4096
+_UNPACKED: Final = 8
+"""Times the bytes of a compressed file its text has, about."""
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
 _OLD_WORKBOOK: Final = b"\xd0\xcf\x11\xe0"
@@ -59,6 +61,11 @@ class Stored:
     def written(self) -> float | None:
         """When it was last written, in seconds since the epoch; None where that means nothing."""
         return self.path.stat().st_mtime if self.origin else None
+
+    @property
+    def text_size(self) -> int:
+        """Bytes of its text, about."""
+        return self.path.stat().st_size * (1 if self.kind is Kind.TEXT else _UNPACKED)
 
     def fingerprint(self) -> tuple[int, int]:
         """Size and time of change: a file must keep them while it is read."""
@@ -148,6 +155,14 @@ def find_stored(path: str, spool: Path) -> Stored:
         with place.open("rb") as pipe:
             return _identified(_copied(pipe, spool, place.name), place.name)
     return _identified(place, place.name, str(place))
+
+
+def size_in_place(path: str) -> int:
+    """Bytes of text in a file that need not be copied first, about; 0 of any other, and of one that cannot be read."""
+    place = Path(without_scheme(path))
+    with suppress(InputError, OSError):
+        return _identified(place, place.name).text_size if place.is_file() else 0
+    return 0
 
 
 def find_text(stored: Stored, said: str | None) -> Text:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from batch.planning.radix import lexsort
 from batch.storage.hashed import Hashes
-from batch.storage.scratch import Column, Scratch
+from batch.storage.scratch import Column, Scratch, kept_column
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 GroupColumns: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -98,7 +99,9 @@ class GroupsBuilder:
         return {name: column.array() for name, column in self._columns.items()}
 
 
-def in_sending_order(groups: GroupColumns, linked: Hashes | None, chunk_size: int) -> tuple[Groups, Ints]:
+def in_sending_order(
+    scratch: Scratch, groups: GroupColumns, linked: Hashes | None, chunk_size: int
+) -> tuple[Groups, Ints]:
     """The groups in the order in which they are cut into calls, and the first call of each lane.
 
     The lane with most calls goes first, so that no long lane is left for the end. A
@@ -106,18 +109,21 @@ def in_sending_order(groups: GroupColumns, linked: Hashes | None, chunk_size: in
     be created. One entry more stands for the call after the last. The columns are taken out of `groups`.
     """
     calls = -(-groups["size"] // chunk_size)
-    first, lane_calls, lane_first = groups["first"], calls, groups["first"]
+    keys = [groups["first"]]
+    lane_calls, lane_first = calls, groups["first"]
     if linked is not None:
         lane_calls, lane_first = _shared_lanes(groups, calls, linked)
-    order = np.lexsort((first, lane_first, -lane_calls, groups["stage"]))
+        keys.append(lane_first)
+    order = lexsort([*keys, lane_calls.max(initial=0) - lane_calls, groups["stage"]])
     stage, lane_first = groups["stage"][order], lane_first[order]
     first_call = np.concatenate([[1], 1 + np.cumsum(calls[order])])
     columns = {}
     for name in ("part", "start", "size", "customer", "type", "checksum"):
-        columns[name] = groups.pop(name)[order]
+        columns[name] = kept_column(scratch, groups.pop(name)[order])
     begins = (np.diff(stage, prepend=-1) != 0) | (np.diff(lane_first, prepend=-1) != 0)
     lanes = np.append(first_call[:-1][begins], first_call[-1])
-    return Groups(stage=stage, first_call=first_call, **columns), lanes
+    columns |= {"stage": kept_column(scratch, stage), "first_call": kept_column(scratch, first_call)}
+    return Groups(**columns), kept_column(scratch, lanes)
 
 
 def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[Ints, Ints]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from batch.model import Action, Call, PlanOptions
 from batch.planning.calls import Stage, action_of
 from batch.planning.ordering import Groups, Lanes
+from batch.planning.radix import lexsort
 from batch.rows import Rows
 from batch.storage.hashed import Hashes, hash_texts
 
@@ -121,8 +122,7 @@ class Plan:
     def sent_keys(self) -> "SentKeys":
         """The keys of all rows sent, in memory; takes as much as the devices' texts and some 50 bytes a row."""
         customers = (
-            np.repeat(self.groups.customer[groups], self.groups.size[groups])
-            for groups in map(self.groups_of, range(len(self.parts)))
+            np.repeat(self.groups.customer[groups], self.groups.size[groups]) for groups in self.groups_by_part()
         )
         rows = np.concatenate([_NO_ROWS, *(part.numbers for part in self.parts)])
         texts = pa.chunked_array([part.rows["deviceIdentifier"] for part in self.parts], pa.string())
@@ -218,8 +218,7 @@ class Plan:
 
     def calls_by_row(self) -> Iterator[tuple[Ints, Ints]]:
         """Row numbers, and the number of the call that holds each, for all rows sent; some at a time."""
-        for number, part in enumerate(self.parts):
-            groups = self.groups_of(number)
+        for part, groups in zip(self.parts, self.groups_by_part(), strict=True):
             size = self.groups.size[groups]
             place = np.arange(len(part.numbers)) - np.repeat(self.groups.start[groups], size)
             yield part.numbers, np.repeat(self.groups.first_call[groups], size) + place // self.options.chunk_size
@@ -242,10 +241,11 @@ class Plan:
             digest.update(self.left_out.data)
         return digest.hexdigest()
 
-    def groups_of(self, part: int) -> Ints:
-        """The groups of a part, as their rows stand in it."""
-        groups = np.flatnonzero(self.groups.part == part)
-        return groups[np.argsort(self.groups.start[groups])]
+    def groups_by_part(self) -> Iterator[Ints]:
+        """The groups of each part, as their rows stand in it."""
+        groups = lexsort([self.groups.start, self.groups.part])
+        cuts = np.searchsorted(self.groups.part[groups], np.arange(len(self.parts) + 1))
+        return (groups[first:end] for first, end in pairwise(cuts.tolist()))
 
     def _group(self, number: int) -> int:
         # Not NumPy's own: that lets go of the interpreter, and to get it back takes longer than to search.

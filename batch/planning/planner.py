@@ -16,10 +16,10 @@ from batch.model import PlanOptions
 from batch.planning.grouping import Grouped, group_rows
 from batch.planning.ordering import GroupsBuilder, in_sending_order
 from batch.planning.plan import Part, Plan
-from batch.planning.staging import NOT_SENT, Staged, alone, likely_several, stage_rows
+from batch.planning.staging import NOT_SENT, Marked, Staged, alone, likely_several, stage_rows
 from batch.rows import Rows
-from batch.storage.hashed import Hashes
-from batch.storage.scratch import Column, Scratch, Spread, forget, in_one, kept
+from batch.storage.hashed import Hashes, hash_texts
+from batch.storage.scratch import Column, Scratch, Spread, in_one, kept
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,7 +33,7 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     staged = _staged(rows, left_out)
     parts, groups = _laid_together(rows, staged, left_out, typed=options.auto_create_devices)
     linked = staged.links() if options.auto_create_devices else None
-    ordered, lanes = in_sending_order(groups.columns(), linked, options.chunk_size)
+    ordered, lanes = in_sending_order(rows.scratch, groups.columns(), linked, options.chunk_size)
     given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()
     by_given, by_row, by_repeat = np.argsort(given, kind="stable"), np.argsort(told_again), np.argsort(repeats)
     return Plan(
@@ -55,8 +55,10 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
 
 def _staged(rows: Rows, left_out: Ints | None) -> "_StagedRows":
     """What is asked of the order by devices that have several rows."""
-    staged = _StagedRows(rows.scratch, len(rows))
-    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), _with_several(rows).parts()):
+    several = Marked(likely_several(rows.device, rows.problem == 0, rows.scratch))
+    staged = _StagedRows(rows.scratch, several, np.zeros(len(rows), np.int8))
+    spread = _by_device(rows, several)
+    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), spread.parts()):
         staged.add(some)
     return staged
 
@@ -92,19 +94,17 @@ def _left_out(numbers: Ints | None, repeats: Ints, rows: int) -> Ints:
     return numbers
 
 
-def _with_several(rows: Rows) -> Spread:
-    """The keys of rows whose devices may have several, spread by device."""
+def _by_device(rows: Rows, chosen: Marked) -> Spread:
+    """The keys of some rows, spread by device."""
     spread = Spread(rows.scratch)
-    likely = likely_several(rows.device, rows.problem == 0)
 
     def those(part: tuple[int, pa.Table]) -> pa.Table:
         _, table = part
-        return table.filter(pa.array(likely[table["row"].to_numpy()])).combine_chunks()
+        return table.filter(pa.array(chosen.at(table["row"].to_numpy()))).combine_chunks()
 
-    for some in in_order(those, rows.keys.seen() if likely.any() else ()):
+    for some in in_order(those, rows.keys.seen() if chosen.any else ()):
         for batch in some.to_batches():
-            spread.add(batch, rows.device[batch["row"].to_numpy()])
-        forget(rows.device)
+            spread.add(batch, hash_texts(batch["deviceIdentifier"]))
     return spread
 
 
@@ -113,7 +113,10 @@ class _StagedRows:
     """What the rows of devices with several come to, together."""
 
     scratch: Scratch
-    rows: int
+    several: Marked
+    """The rows of devices with several."""
+    stage: npt.NDArray[np.signedinteger]
+    """Of these, by row, or `NOT_SENT`: a byte each, unless a device goes to and fro more often than that can count."""
     repeats: Column = field(init=False)
     origins: Column = field(init=False)
     told_again: Column = field(init=False)
@@ -121,20 +124,18 @@ class _StagedRows:
     taken: Column = field(init=False)
     given: Column = field(init=False)
     devices_again: Column = field(init=False)
-    _stage: npt.NDArray[np.int32] = field(init=False)
-    """By row, or `NOT_SENT`; 0 where no other row of its device has a say."""
     _linked: list[Hashes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._stage = self.scratch.array(self.rows, np.int32)
         self.repeats, self.origins = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
         self.taken, self.given = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
         self.told_again, self.last = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
         self.devices_again = Column(self.scratch, np.uint64)
 
     def add(self, staged: Staged) -> None:
-        self._stage[staged.rows] = staged.stage
-        forget(self._stage)
+        if staged.stage.max(initial=0) > np.iinfo(self.stage.dtype).max:
+            self.stage = self.stage.astype(np.int32)
+        self.stage[staged.rows] = staged.stage
         self.repeats.add(staged.repeats)
         self.origins.add(staged.origins)
         self.told_again.add(staged.told_again)
@@ -147,9 +148,9 @@ class _StagedRows:
     def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
         """The stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
-        said = self._stage[number]
-        forget(self._stage)
-        stage = np.where(said == 0, alone(keys["action"].to_numpy()), said).astype(np.int64)
+        stage = alone(keys["action"].to_numpy()).astype(np.int64)
+        several = np.flatnonzero(self.several.at(number))
+        stage[several] = self.stage[number[several]]
         if left_out is not None:
             stage[left_out[number] != 0] = NOT_SENT
         return stage

@@ -126,8 +126,7 @@ def _sharing_a_device(plan: Plan) -> Ints:
 
 def _sent(plan: Plan) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], pa.Array]]:
     """Part by part, of all rows sent: customer, whether it is sent late enough to take something back, device."""
-    for number, part in enumerate(plan.parts):
-        groups = plan.groups_of(number)
+    for part, groups in zip(plan.parts, plan.groups_by_part(), strict=True):
         size = plan.groups.size[groups]
         late = np.repeat(plan.groups.stage[groups] >= _GOES_BACK, size)
         customer = np.repeat(plan.groups.customer[groups].astype(np.int64), size)

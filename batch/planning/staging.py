@@ -5,7 +5,9 @@ device has one row in a file, so the rules are gone through only for those that 
 several: a first look at the hashes of all devices tells which.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -15,7 +17,7 @@ import pyarrow as pa
 from batch.abreast import in_order
 from batch.model import Action
 from batch.storage.hashed import Hashes, hash_texts
-from batch.storage.scratch import forget
+from batch.storage.scratch import Column, Scratch, forget
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -25,8 +27,9 @@ NOT_SENT: Final = -1
 """In the place of a stage."""
 _SORTED: Final = 1 << 22
 """Hashes that are sorted together, about: they are in memory."""
-_READ: Final = 1 << 22
-_MARKS: Final = 1 << 20
+_READ: Final = 1 << 20
+_MARKS: Final = 1 << 26
+"""Hashes that are told apart at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,40 +69,61 @@ class _Some:
         return _Some(self.at[flags], self.device[flags], self.customer[flags], self.action[flags])
 
 
-def likely_several(device: Hashes, valid: Flags) -> Flags:
+def likely_several(device: Hashes, valid: Flags, scratch: Scratch) -> Flags:
     """Flags the valid rows whose device has others, and a few more; `device` are the hashes of all rows' devices.
 
-    To sort numbers is much cheaper than to compare texts, and few are left for that. They
-    are sorted in shares, by the bits with which they begin.
+    To sort numbers is much cheaper than to compare texts, and few are left for that.
     """
+    marks = np.zeros(min(_MARKS, 1 << len(device).bit_length()), np.bool_)
+    place = np.uint64(len(marks) - 1)
+    for several in in_order(_several, _shares(device, valid, scratch)):
+        marks[several & place] = True
     likely = np.zeros(len(device), np.bool_)
-    bits = (len(device) // _SORTED).bit_length()
-    for rows in in_order(lambda share: _several_of(*_share(device, valid, share, bits)), range(1 << bits)):
-        likely[rows] = True
+    for some in _blocks(device):
+        likely[some] = marks[device[some] & place] & valid[some]
     return likely
 
 
-def _share(device: Hashes, valid: Flags, share: int, bits: int) -> tuple[Ints, Halves]:
-    """The valid rows whose device's hash begins with the bits of this share, and the other half of each hash."""
-    rows, halves = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
-    for first in range(0, len(device), _READ):
-        some, chosen = device[first : first + _READ], valid[first : first + _READ]
-        if bits:
-            chosen = chosen & (some >> np.uint64(64 - bits) == share)
-        at = np.flatnonzero(chosen)
-        rows.append(first + at)
-        halves.append(some[at].astype(np.uint32))
-        forget(device)
-    return np.concatenate(rows), np.concatenate(halves)
+def _shares(device: Hashes, valid: Flags, scratch: Scratch) -> Iterator[Halves]:
+    """The last halves of the valid rows' hashes, shared out by the bits with which they begin."""
+    bits = min(16, (len(device) // _SORTED).bit_length())
+    shares = [Column(scratch, np.uint32) for _ in range(1 << bits)]
+    for some in _blocks(device):
+        hashes = device[some][valid[some]]
+        share = (hashes >> np.uint64(48)).astype(np.uint16) >> (16 - bits)
+        order = np.argsort(share, kind="stable")
+        cuts = np.searchsorted(share[order], np.arange(len(shares) + 1)).tolist()
+        halves = hashes.astype(np.uint32)[order]
+        for column, (first, end) in zip(shares, pairwise(cuts), strict=True):
+            column.add(halves[first:end])
+    return (column.array() for column in shares)
 
 
-def _several_of(rows: Ints, halves: Halves) -> Ints:
-    """Those of the rows whose half hash others have, too; halves are quicker to sort."""
+def _several(halves: Halves) -> Hashes:
+    """Those that are there more than once."""
     ordered = np.sort(halves)
-    marked = np.zeros(_MARKS, np.bool_)
-    marked[ordered[1:][ordered[1:] == ordered[:-1]] % _MARKS] = True
-    several: Ints = rows[marked[halves % _MARKS]]
+    several: Hashes = ordered[1:][ordered[1:] == ordered[:-1]].astype(np.uint64)
     return several
+
+
+def _blocks(column: Hashes) -> Iterator[slice]:
+    """The column in pieces, each of which is forgotten again."""
+    for first in range(0, len(column), _READ):
+        yield slice(first, first + _READ)
+        forget(column)
+
+
+class Marked:
+    """Flags of rows, of a bit each: they may be looked at in any order, for even of many rows they fit into a cache."""
+
+    def __init__(self, flags: Flags) -> None:
+        self._octets = np.packbits(flags, bitorder="little")
+        self.any = bool(self._octets.any())
+
+    def at(self, rows: Ints) -> Flags:
+        """Those of some rows."""
+        marked: Flags = (self._octets[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(np.bool_)
+        return marked
 
 
 def alone(action: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:

@@ -92,7 +92,7 @@ class RowTexts:
         self._scratch = scratch
         self._spread = Spread(scratch)
         self._rows = rows
-        self._width = max(1, -(-rows // scratch.room.parts))
+        self._width = max(1, -(-rows // scratch.parts))
         self._windows: dict[int, pa.RecordBatch | Path] = {}
         self._seen: tuple[int, pa.RecordBatch] | None = None
 
@@ -137,7 +137,7 @@ class RowTexts:
         return self._seen[1]
 
     def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch | Path:
-        if self._scratch.fits(batch.nbytes * self._scratch.room.parts):
+        if self._scratch.fits(batch.nbytes * self._scratch.parts):
             return batch
         path = self._scratch.path()
         with path.open("xb") as file, pa.ipc.new_stream(file, batch.schema) as writer:

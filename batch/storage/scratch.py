@@ -22,6 +22,9 @@ import pyarrow as pa
 MEMORY: Final = 64 << 20
 """Bytes of one column, array or table that stay in memory."""
 PARTS: Final = 64
+"""At least so many where there is one."""
+_PART: Final = 16 << 20
+"""Bytes of a part, about, where more than those are needed: what is worked out for it is then as quick as ever."""
 _COLUMNS: Final = 8
 """There are about so many columns where there is one."""
 _AT_ONCE: Final = 24 << 20
@@ -34,7 +37,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much of a scratch's contents may stay in memory, and into how many parts the rest is spread."""
+    """How much of a scratch's contents may stay in memory, and into how many parts at least the rest is spread."""
 
     memory: int = MEMORY
     parts: int = PARTS
@@ -46,6 +49,9 @@ class Scratch:
     def __init__(self, folder: Path | None = None, room: Room | None = None) -> None:
         """Without a folder everything stays in memory."""
         self.room = room or Room()
+        self.parts = self.room.parts
+        """Into so many a table is spread."""
+        self._expected = 0
         self._folder = folder
         self._names = 0
         if folder is not None:  # a process that was killed may have left one
@@ -61,6 +67,11 @@ class Scratch:
         """Free the disk. What is still mapped stays readable as long as it is held."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def expect(self, size: int) -> None:
+        """So many more bytes are to come, about: what is spread from now on is spread accordingly."""
+        self._expected += size
+        self.parts = max(self.room.parts, self._expected // _PART)
 
     def fits(self, size: int) -> bool:
         """May something of so many bytes stay in memory?"""
@@ -138,7 +149,7 @@ class Spread:
         self._held.append((batch, hashes))
         self._size += batch.nbytes + hashes.nbytes
         if not self._files and not self._scratch.fits(self._size):
-            self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.room.parts)]
+            self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.parts)]
         if self._files and self._size >= _AT_ONCE:
             self._share_out()
 
@@ -183,25 +194,21 @@ class Spread:
 
 
 class _PartFile:
-    """One part on disk."""
+    """One part on disk, a stream of Arrow's. Open only while it is written to or read: there may be many."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
-            self._file = self._path.open("xb")
-            self._writer = pa.ipc.new_stream(self._file, batch.schema)
-        self._writer.write_batch(batch)
+        with self._path.open("ab") as file:
+            if not file.tell():
+                file.write(batch.schema.serialize())
+            file.write(batch.serialize())
 
     def read(self) -> pa.Table | None:
-        """The part's records, None without any; no more can be written."""
-        if self._writer is None:
+        """The part's records, None without any."""
+        if not self._path.exists():
             return None
-        if not self._file.closed:
-            self._writer.close()
-            self._file.close()
         with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as stream:
             return stream.read_all()
 
@@ -220,12 +227,20 @@ def in_one(table: pa.Table) -> pa.RecordBatch:
 
 def kept(scratch: Scratch, batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same records; where they are many they are read from a file when they are looked at."""
-    if scratch.fits(batch.nbytes * scratch.room.parts):
+    if scratch.fits(batch.nbytes * scratch.parts):
         return batch
     path = scratch.path()
     with path.open("xb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    with pa.memory_map(str(path)) as file:  # closed, it stays mapped: there may be many
+        return pa.ipc.open_file(file).get_batch(0)
+
+
+def kept_column(scratch: Scratch, values: Array) -> Array:
+    """The same numbers; where they are many they are read from a file when they are looked at."""
+    column = Column(scratch, values.dtype)
+    column.add(values)
+    return column.array()
 
 
 def forget(array: Array) -> None:
