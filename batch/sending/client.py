@@ -122,13 +122,14 @@ class Client:
     async def _attempt(self, work: Work, spent: _Round) -> Result:
         """One attempt: permit, journal, request, journal."""
         call, asked = work.call, spent.asked
+        body = wire.request_body(call, asked)
         leave = await self._traffic.leave(call.number)
         if leave is None:
             return Halted()
         started = self._wall()
         number = await self._journal.started(call.number, _stored(call, asked), started)
         left = await self._traffic.depart(leave)
-        exchange = await self._post(wire.PATHS[call.action], wire.request_body(call, asked), left)
+        exchange = await self._post(wire.PATHS[call.action], body, left)
         result = self._weigh(work, spent, leave, exchange)
         ending = _ending(result, exchange)
         omitted = result.omitted if isinstance(result, wire.Reply) else ()

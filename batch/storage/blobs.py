@@ -72,7 +72,12 @@ def devices_of(blob: bytes) -> frozenset[str]:
 
 def answer_blob(answer: Answer) -> bytes:
     """An answer, compressed."""
-    return zlib.compress(answer_text(answer), 1)
+    return text_blob(answer_text(answer))
+
+
+def text_blob(text: bytes) -> bytes:
+    """An answer that is JSON already, compressed."""
+    return zlib.compress(text, 1)
 
 
 def answer_text(answer: Answer) -> bytes:

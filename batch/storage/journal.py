@@ -22,7 +22,7 @@ from typing import Final
 
 from batch.errors import LockedError
 from batch.model import Look
-from batch.storage.blobs import Positions, answer_blob, devices_blob, positions_blob
+from batch.storage.blobs import Positions, answer_text, devices_blob, positions_blob, text_blob
 from batch.storage.opening import connect, disk_errors, transaction, write_meta
 from batch.storage.reader import JournalReader, Settlement
 from batch.storage.whole import Reserve
@@ -241,4 +241,6 @@ def _hold(_: sqlite3.Connection) -> None:
 
 
 def _result(settlement: Settlement, attempt: int | None) -> Row:
-    return Row(_SETTLED, lambda: (settlement.call, attempt, answer_blob(settlement.answer)))
+    # Made into text here, where its parts were just made: the other thread would have to fetch each of them.
+    text = answer_text(settlement.answer)
+    return Row(_SETTLED, lambda: (settlement.call, attempt, text_blob(text)))
