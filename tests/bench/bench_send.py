@@ -4,10 +4,12 @@ The bare loop has no journal, no pacing and joins no answers; one by httpx2's cl
 aiohttp's, the libraries under the carriers that we have. All run as often, in turns, against the
 same server in a process of its own. Time of processor is the figure that a busy machine moves least.
 
-Where it goes, in ms a call of 1, 20, 500 devices, at a load of seven: the request 0.40 over httpcore2, 0.13
-over aiohttp, and twice that with 500 devices; all else 0.15, 0.20, 0.65, of which the thread that writes the
-journal takes a quarter. That thread needs a core beside the event loop's: where there is none to spare,
-calls a second fall behind what the processor time would allow.
+Where it goes, in ms of processor a call of 1 and of 500 devices, at a load of two: the request 0.26 and 0.36
+over httpcore2, 0.15 and 0.28 over aiohttp; all else 0.25 and 0.70, of which the thread that writes the journal
+takes 0.06 and 0.20. With 500 devices to read the answer and join it is the largest part, 0.2; to make the call
+and to write its request, 0.1. That thread is at work nearly all the time, mostly waiting for the disk, one
+full sync for six calls, or for the interpreter; with 500 devices the event loop waits for it a fifth of the
+time: calls a second fall behind what the processor time would allow, the more so on a slow disk.
 """
 
 # ruff: noqa: T201 - figures are all it is for
