@@ -4,8 +4,9 @@ Without httpx2's client, its pool and httpcore2's own streams, which do for each
 is wanted for none: together they cost more than all the rest of a call.
 """
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import anyio
 import httpcore2
@@ -27,11 +28,33 @@ ENDINGS: Final[Mapping[type[Exception], Broken]] = {
 """How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
 
 
-class _Line(NamedTuple):
-    """A connection, and what is under it."""
+class _Way(httpcore2.AsyncNetworkBackend):
+    """How one connection is made: by asyncio, TLS and all."""
 
-    connection: httpcore2.AsyncHTTP11Connection
-    stream: Stream
+    def __init__(self, tls: ssl.SSLContext | None, seconds: float) -> None:
+        self._tls = tls
+        self._seconds = seconds
+        self.leaves: Callable[[], None] = lambda: None
+        """Called before bytes of a request are written."""
+
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Stream:
+        """A connection. Raises ConnectError or ConnectTimeout."""
+        try:
+            async with clock.deadline(self._seconds):
+                stream = await opened(host, port, self._tls)
+        except TimeoutError as exc:
+            raise httpcore2.ConnectTimeout from exc
+        except OSError as exc:
+            raise httpcore2.ConnectError(str(exc)) from exc
+        stream.leaves = lambda: self.leaves()
+        return stream
+
+
+class _Line(NamedTuple):
+    """A connection, and how it is made."""
+
+    connection: httpcore2.AsyncHTTPConnection
+    way: _Way
 
 
 class Plain:
@@ -62,8 +85,8 @@ class Plain:
     async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
         try:
-            connection, stream = line = await self._line()
-            stream.leaves = trip.leaves
+            connection, way = line = await self._line()
+            way.leaves = trip.leaves
             try:
                 packed = await _answer(connection, self._request(path, body, key), trip)
             finally:
@@ -91,26 +114,22 @@ class Plain:
         return httpcore2.Request("POST", url, headers=headers, content=body)
 
     async def _line(self) -> _Line:
-        """A connection that was kept and still stands, or a new one."""
+        """A connection that was kept and still stands, or a new one, not yet connected."""
         while self._idle:
             line = self._idle.pop()
             if not line.connection.has_expired():
                 return line
             await line.connection.aclose()
-        stream = await self._opened()
-        return _Line(httpcore2.AsyncHTTP11Connection(self._origin, stream, keepalive_expiry=IDLE_SECONDS), stream)
-
-    async def _opened(self) -> Stream:
-        try:
-            async with clock.deadline(self._connect_seconds):
-                return await opened(self._origin.host.decode(), self._origin.port, self._trusted)
-        except TimeoutError as exc:
-            raise httpcore2.ConnectTimeout from exc
-        except OSError as exc:
-            raise httpcore2.ConnectError(str(exc)) from exc
+        way = _Way(self._trusted, self._connect_seconds)
+        return _Line(
+            httpcore2.AsyncHTTPConnection(
+                self._origin, self._trusted, keepalive_expiry=IDLE_SECONDS, network_backend=way
+            ),
+            way,
+        )
 
 
-async def _answer(connection: httpcore2.AsyncHTTP11Connection, request: httpcore2.Request, trip: Trip) -> bytes:
+async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request, trip: Trip) -> bytes:
     """The body of the answer as it came; its head goes to the trip."""
     response = await connection.handle_async_request(request)
     try:

@@ -91,6 +91,10 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         self._transport.write(buffer)
         await self._room.wait()
 
+    async def start_tls(self, *_: Any, **__: Any) -> "Stream":
+        """It has been opened with TLS."""
+        return self
+
     async def aclose(self) -> None:
         """Close it at once: whatever is still to come or to leave, nobody wants it."""
         self._transport.abort()
