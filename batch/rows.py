@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from batch.model import Problem
 from batch.storage.hashed import Hashes, hash_texts
-from batch.storage.scratch import Column, Scratch, Spread
+from batch.storage.scratch import Column, Runs, Scratch, Spread
 
 KEY_SCHEMA: Final = pa.schema(
     [
@@ -44,7 +44,7 @@ detail            why the row is invalid, in words; "" for a valid row
 VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 """What planning needs of a valid row."""
 
-_NUMBERS: Final = {"line": np.int64, "file": np.int16, "action": np.int8, "problem": np.int8, "device": np.uint64}
+_NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device": np.uint64}
 _EXAMPLES: Final = 5
 
 
@@ -82,15 +82,11 @@ class InvalidRows:
 class Rows:
     """All rows of a run as columns of numbers in input order, and the keys of the valid ones.
 
-    line      int64   the file's line on which the record begins
-    file      int16   position in the list of input files
     action    int8    `Action.code`, or `NO_ACTION`
     problem   int8    `Problem`; 0 for a valid row
     device    uint64  hash of its device
     """
 
-    line: npt.NDArray[np.int64]
-    file: npt.NDArray[np.int16]
     action: npt.NDArray[np.int8]
     problem: npt.NDArray[np.int8]
     device: Hashes
@@ -100,9 +96,22 @@ class Rows:
     """Where they are kept, if they are many: they can be used as long as it is there."""
     keys: Spread
     """Of each valid row its number as `row` and its columns of `VALID`, spread by customer; to be taken once."""
+    lines: Runs
+    """The file's line on which each record begins."""
+    starts: npt.NDArray[np.int64]
+    """The first row of each file."""
 
     def __len__(self) -> int:
-        return len(self.line)
+        return len(self.problem)
+
+    def lines_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The lines on which some rows' records begin."""
+        return self.lines.at(rows)
+
+    def files_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Positions of some rows' files in the list of input files."""
+        files: npt.NDArray[np.int64] = np.searchsorted(self.starts, rows, side="right") - 1
+        return files
 
 
 class RowsBuilder:
@@ -113,17 +122,20 @@ class RowsBuilder:
         self._names = VALID if typed else VALID[:-1]
         self._scratch = scratch = scratch or Scratch()
         self._columns = {name: Column(scratch, dtype) for name, dtype in _NUMBERS.items()}
+        self._lines = Runs(scratch)
+        self._starts: list[int] = []
         self._keys = Spread(scratch)
         self._size = 0
         self._counts: Counter[int] = Counter()
-        self._lines: dict[int, list[int]] = {}
+        self._examples: dict[int, list[int]] = {}
 
     def add(self, file: int, keys: pa.RecordBatch) -> None:
-        """Append the rows of one block (`keys` as in `RowBlock`)."""
+        """Append the rows of one block (`keys` as in `RowBlock`), file after file."""
         count = keys.num_rows
-        made = {"file": np.full(count, file), "device": hash_texts(keys["deviceIdentifier"])}
+        self._starts += [self._size] * (file + 1 - len(self._starts))
+        self._lines.add(keys["line"].to_numpy())
         for name, column in self._columns.items():
-            column.add(made[name] if name in made else keys[name].to_numpy())
+            column.add(hash_texts(keys["deviceIdentifier"]) if name == "device" else keys[name].to_numpy())
         rows = pa.array(np.arange(self._size, self._size + count))
         self._size += count
         self._learn(keys)
@@ -134,11 +146,18 @@ class RowsBuilder:
     def rows(self) -> Rows:
         """All rows added so far; nothing can be added after that."""
         invalid = [
-            InvalidRows(Problem(code), count, tuple(self._lines[code]))
+            InvalidRows(Problem(code), count, tuple(self._examples[code]))
             for code, count in sorted(self._counts.items(), key=lambda kind: (-kind[1], kind[0]))
         ]
         columns = {name: column.array() for name, column in self._columns.items()}
-        return Rows(**columns, invalid=invalid, scratch=self._scratch, keys=self._keys)
+        return Rows(
+            **columns,
+            invalid=invalid,
+            scratch=self._scratch,
+            keys=self._keys,
+            lines=self._lines,
+            starts=np.array(self._starts, np.int64),
+        )
 
     def _learn(self, keys: pa.RecordBatch) -> None:
         """Count the invalid rows by kind, and remember where the first of them are."""
@@ -146,5 +165,5 @@ class RowsBuilder:
         for code in np.unique(problem[problem != 0]).tolist():
             rows = np.flatnonzero(problem == code)
             self._counts[code] += len(rows)
-            lines = self._lines.setdefault(code, [])
+            lines = self._examples.setdefault(code, [])
             lines += line[rows[: _EXAMPLES - len(lines)]].tolist()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -118,8 +119,9 @@ def test_several_files_make_one_list_of_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER + ROW * 2)
     (tmp_path / "b.txt").write_text("action\tMAC\tE-Mail\nreturn\tM1\tx@y.z\n")
     reading = Reading(tmp_path, tmp_path / "a.csv", tmp_path / "b.txt")
-    assert reading.loaded.rows.file.tolist() == [0, 0, 1]
-    assert reading.loaded.rows.line.tolist() == [2, 3, 2]
+    everything = np.arange(3)
+    assert reading.loaded.rows.files_of(everything).tolist() == [0, 0, 1]
+    assert reading.loaded.rows.lines_of(everything).tolist() == [2, 3, 2]
     assert [file.delimiter for file in reading.loaded.files] == [",", "\t"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch.reconciliation.entries import RowTexts
-from batch.storage.scratch import Column, Room, Scratch, Spread, forget, kept
+from batch.storage.scratch import Column, Room, Runs, Scratch, Spread, forget, kept
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROOM = st.builds(Room, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))
@@ -28,6 +28,20 @@ def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: Room, 
         for block in blocks:
             column.add(np.array(block, np.int64))
         assert column.array().tolist() == [number for block in blocks for number in block]
+
+
+@given(ROOM, st.lists(st.lists(st.integers(0, 5), max_size=8), max_size=6), st.data())
+@SETTINGS
+def test_numbers_that_mostly_follow_one_another_are_what_was_added(
+    tmp_path: Path, room: Room, blocks: list[list[int]], data: st.DataObject
+) -> None:
+    numbers = [number for block in blocks for number in block]
+    places = data.draw(st.lists(st.integers(0, len(numbers) - 1))) if numbers else []
+    with Scratch(tmp_path / "s", room) as scratch:
+        runs = Runs(scratch)
+        for block in blocks:
+            runs.add(np.array(block, np.int64))
+        assert runs.at(np.array(places, np.int64)).tolist() == [numbers[place] for place in places]
 
 
 @given(ROOM, NUMBERS, st.booleans())

@@ -25,7 +25,7 @@ from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.serials import LostZeros, Neighbours
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
 from batch.input.workbook import Sheet, find_sheet
-from batch.memory import keep_freed_memory
+from batch.memory import give_back_freed_memory, keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
 from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
 from batch.storage.scratch import Scratch
@@ -133,7 +133,9 @@ def load(
             if found.is_copy:
                 scratch.expect(found.stored.text_size)
             files.append(_load_file(number, found, options, take))
-    return Loaded(_told_apart(files), builder.rows())
+    rows = builder.rows()
+    give_back_freed_memory()
+    return Loaded(_told_apart(files), rows)
 
 
 def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch.abreast import in_order
+from batch.memory import give_back_freed_memory
 from batch.model import PlanOptions
 from batch.planning.grouping import Grouped, group_rows
 from batch.planning.ordering import GroupsBuilder, in_sending_order
@@ -31,7 +32,9 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
     """
     staged = _staged(rows, left_out)
+    give_back_freed_memory()
     parts, groups = _laid_together(rows, staged, left_out, typed=options.auto_create_devices)
+    give_back_freed_memory()
     linked = staged.links() if options.auto_create_devices else None
     ordered, lanes = in_sending_order(rows.scratch, groups.columns(), linked, options.chunk_size)
     given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()

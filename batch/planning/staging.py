@@ -28,8 +28,8 @@ NOT_SENT: Final = -1
 _SORTED: Final = 1 << 22
 """Hashes that are sorted together, about: they are in memory."""
 _READ: Final = 1 << 20
-_MARKS: Final = 1 << 26
-"""Hashes that are told apart at most."""
+_MARKS: Final = 25
+"""Bits by whose pattern a hash is remembered, at most: each pattern takes a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,21 @@ def likely_several(device: Hashes, valid: Flags, scratch: Scratch) -> Flags:
 
     To sort numbers is much cheaper than to compare texts, and few are left for that.
     """
-    marks = np.zeros(min(_MARKS, 1 << len(device).bit_length()), np.bool_)
-    place = np.uint64(len(marks) - 1)
+    bits = min(_MARKS, len(device).bit_length())
+    by_first, by_last = np.zeros((2, 1 << bits), np.bool_)
     for several in in_order(_several, _shares(device, valid, scratch)):
-        marks[several & place] = True
+        first, last = _ends(several, bits)
+        by_first[first], by_last[last] = True, True
     likely = np.zeros(len(device), np.bool_)
     for some in _blocks(device):
-        likely[some] = marks[device[some] & place] & valid[some]
+        first, last = _ends(device[some].astype(np.uint32), bits)
+        likely[some] = by_first[first] & by_last[last] & valid[some]
     return likely
+
+
+def _ends(halves: Halves, bits: int) -> tuple[Halves, Halves]:
+    """The bits with which each begins, and those with which it ends."""
+    return halves >> np.uint32(32 - bits), halves & np.uint32((1 << bits) - 1)
 
 
 def _shares(device: Hashes, valid: Flags, scratch: Scratch) -> Iterator[Halves]:
@@ -99,10 +106,10 @@ def _shares(device: Hashes, valid: Flags, scratch: Scratch) -> Iterator[Halves]:
     return (column.array() for column in shares)
 
 
-def _several(halves: Halves) -> Hashes:
+def _several(halves: Halves) -> Halves:
     """Those that are there more than once."""
     ordered = np.sort(halves)
-    several: Hashes = ordered[1:][ordered[1:] == ordered[:-1]].astype(np.uint64)
+    several: Halves = ordered[1:][ordered[1:] == ordered[:-1]]
     return several
 
 

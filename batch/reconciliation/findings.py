@@ -163,8 +163,9 @@ def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys
 
 def _place(books: Reconciliation, row: int) -> str:
     """The line of a row, with its file's name where there are several."""
-    rows = books.plan.rows
-    return f"{books.file_names[rows.file[row]]}:{rows.line[row]}" if len(books.file_names) > 1 else f"{rows.line[row]}"
+    rows, which = books.plan.rows, np.array([row])
+    line = str(rows.lines_of(which)[0])
+    return f"{books.file_names[rows.files_of(which)[0]]}:{line}" if len(books.file_names) > 1 else line
 
 
 def _folded(

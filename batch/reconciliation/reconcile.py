@@ -190,9 +190,9 @@ class Reconciliation:
 
     def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
         """Where the originals of duplicates stand, and what became of them."""
-        where = [pa.scalar("same as line"), of_numbers(self.plan.rows.line[origin])]
+        where = [pa.scalar("same as line"), of_numbers(self.plan.rows.lines_of(origin))]
         if len(self.file_names) > 1:
-            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.file[origin]))]
+            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.files_of(origin)))]
         outcome = _NAMES.take(pa.array(self.outcome[origin]))
         return pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), outcome, ": ")
 

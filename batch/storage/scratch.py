@@ -1,8 +1,9 @@
 """Room for more columns than fit into memory: in memory as long as they are few, then in files.
 
-Three shapes: a column that grows block by block, an array that is filled in any order,
-and a table whose records are spread over parts by a number. What they hold is lost with
-the `Scratch`; nothing here is ever read by another process. Knows no row and no rule.
+Its shapes: a column that grows block by block, one of numbers that mostly follow one another,
+an array that is filled in any order, and a table whose records are spread over parts by a
+number. What they hold is lost with the `Scratch`; nothing here is ever read by another process.
+Knows no row and no rule.
 """
 
 import mmap
@@ -11,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
@@ -126,6 +128,38 @@ class Column:
             for chunk in self._chunks:
                 file.write(chunk.data)
         self._chunks = []
+
+
+class Runs:
+    """Numbers that mostly follow one another, each one more than the last: only where they do not takes room."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._begins = Column(scratch, np.int64)
+        """Places at which a number does not follow the one before it."""
+        self._numbers = Column(scratch, np.int64)
+        self._size = 0
+        self._last = -2
+
+    def add(self, numbers: Array) -> None:
+        """Append some numbers, none of them below 0."""
+        if not len(numbers):
+            return
+        begins = np.flatnonzero(np.diff(numbers, prepend=self._last) != 1)
+        self._begins.add(self._size + begins)
+        self._numbers.add(numbers[begins])
+        self._size += len(numbers)
+        self._last = int(numbers[-1])
+
+    def at(self, places: Array) -> Array:
+        """The numbers at some places; nothing can be added after that."""
+        begins, numbers = self._columns
+        run = np.searchsorted(begins, places, side="right") - 1
+        found: Array = numbers[run] + (places - begins[run])
+        return found
+
+    @cached_property
+    def _columns(self) -> tuple[Array, Array]:
+        return self._begins.array(), self._numbers.array()
 
 
 class Spread:
