@@ -198,6 +198,28 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again_and_leaves_no
     assert [answer.body for answer in run(main())] == [OK] * 3
 
 
+def test_what_an_idle_connection_says_unasked_is_nobodys_answer() -> None:
+    def talkative(server: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.hear(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n" + OK)
+            await asyncio.sleep(0.05)
+            writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
+            await server.hear(reader)
+
+        return behave
+
+    async def main() -> list[Exchange]:
+        async with listening(talkative) as server, exchanging(server.url) as exchanger:
+            answers = []
+            for _ in range(3):
+                answers.append(await exchanger.post("/path", BODY))
+                await asyncio.sleep(0.2)
+            return answers
+
+    assert [(answer.status, answer.body) for answer in run(main())] == [(200, OK)] * 3
+
+
 def test_requests_under_way_have_a_connection_each_and_later_ones_use_these_again() -> None:
     connections: set[Any] = set()
 

@@ -4,6 +4,7 @@ Used by itself where aiohttp is installed (`telemetron-batch[fast]`).
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from http import HTTPStatus
 from io import BytesIO
@@ -45,11 +46,17 @@ _LARGE: Final = 1 << 20
 _TRIP: Final[ContextVar[Trip]] = ContextVar("trip")
 
 
+class _SpokenError(Exception):
+    """An idle connection brought something that nobody asked for: it would pass for the next request's answer."""
+
+
 class _Request(aiohttp.ClientRequest):
     """Tells the trip that it begins to be written; aiohttp's own tracing would cost as much as to read an answer."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write it to a connection."""
+        """Write it to a connection, which is closed where this raises."""
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _SpokenError
         _TRIP.get().leaves()
         return await super().send(conn)
 
@@ -86,14 +93,8 @@ class Fast:
         if path not in self._urls:
             self._urls[path] = URL(self._base_url + path)
         _TRIP.set(trip)
-        asking = self._session.post(
-            self._urls[path],
-            data=body if len(body) <= _LARGE else BytesIO(body),
-            headers={KEY_HEADER: key.reveal()},
-            allow_redirects=False,
-        )
         try:
-            async with asking as response:
+            async with await self._asked(path, body, key) as response:
                 if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     raise BrokeOffError(Broken.CUT, "another protocol than we asked in")
                 trip.answered(response.status, response.headers.items())
@@ -101,6 +102,17 @@ class Fast:
         except tuple(ENDINGS) as exc:
             raise broke_off(exc, ENDINGS, _words(exc)) from exc
         return unpacked(packed, trip.headers.get("content-encoding", ""))
+
+    async def _asked(self, path: str, body: bytes, key: Secret) -> aiohttp.ClientResponse:
+        """The head of an answer."""
+        while True:
+            with suppress(_SpokenError):  # then over another connection
+                return await self._session.post(
+                    self._urls[path],
+                    data=body if len(body) <= _LARGE else BytesIO(body),
+                    headers={KEY_HEADER: key.reveal()},
+                    allow_redirects=False,
+                )
 
     async def close(self) -> None:
         """Close all that is idle, and that is all when nothing is under way."""
