@@ -1,6 +1,7 @@
 """Which row goes into which call of which stage, and that no order of sending makes a difference."""
 
 import random
+import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batch.model import Action
+from batch.planning import plan as plans
 from batch.planning import staging
 from batch.planning.plan import Plan
 from batch.planning.radix import lexsort
@@ -441,7 +443,18 @@ def test_marked_rows_are_told_in_any_order(flags: list[bool], data: st.DataObjec
 
 @given(FILE, CHUNK)
 def test_each_row_sent_knows_its_call(file: list[Row], chunk: int) -> None:
-    plan = planned(file, chunk_size=chunk)
+    whole = planned(file, chunk_size=chunk)
+    assert_knows_calls_of_rows(whole)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Scratch(Path(folder) / "scratch", Room(memory=0, parts=3)) as scratch,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(plans, "_MILLIONS", 4)
+        assert_knows_calls_of_rows(planned(file, chunk_size=chunk, scratch=scratch))
+
+
+def assert_knows_calls_of_rows(plan: Plan) -> None:
     found = [(row, call) for rows, calls in plan.calls_by_row() for row, call in zip(rows, calls, strict=True)]
     assert sorted(found) == sorted((row, call) for call in range(1, plan.calls + 1) for row in plan.rows_of(call))
     assert plan.sizes().tolist() == [plan.size_of(call) for call in range(1, plan.calls + 1)]

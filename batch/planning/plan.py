@@ -25,6 +25,7 @@ from batch.storage.hashed import Hashes, hash_texts
 
 Ints = npt.NDArray[np.int64]
 _NO_ROWS: Final = np.empty(0, np.int64)
+_MILLIONS: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +218,20 @@ class Plan:
         )
 
     def calls_by_row(self) -> Iterator[tuple[Ints, Ints]]:
-        """Row numbers, and the number of the call that holds each, for all rows sent; some at a time."""
+        """Row numbers, and the number of the call that holds each, for all rows sent; some millions at a time.
+
+        To look through all rows of a run for those of a small part would cost as much as for those of a large one.
+        """
+        rows, calls = [_NO_ROWS], [_NO_ROWS]
         for part, groups in zip(self.parts, self.groups_by_part(), strict=True):
             size = self.groups.size[groups]
             place = np.arange(len(part.numbers)) - np.repeat(self.groups.start[groups], size)
-            yield part.numbers, np.repeat(self.groups.first_call[groups], size) + place // self.options.chunk_size
+            rows.append(part.numbers)
+            calls.append(np.repeat(self.groups.first_call[groups], size) + place // self.options.chunk_size)
+            if sum(map(len, rows)) >= _MILLIONS:
+                yield np.concatenate(rows), np.concatenate(calls)
+                rows, calls = [_NO_ROWS], [_NO_ROWS]
+        yield np.concatenate(rows), np.concatenate(calls)
 
     def stages(self) -> Iterator[Stage]:
         """The stages that have calls, in their order."""
