@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch.reconciliation.entries import RowTexts
-from batch.storage.scratch import Column, Room, Runs, Scratch, Spread, forget, kept
+from batch.storage.scratch import PARTS, Column, Room, Runs, Scratch, Spread, forget, kept
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROOM = st.builds(Room, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))
@@ -79,6 +79,16 @@ def test_texts_of_rows_are_read_as_they_were_said(
             first = data.draw(st.integers(0, rows))
             end = data.draw(st.integers(first, rows))
             assert texts.texts(first, end).to_pylist() == [told.get(row, "") for row in range(first, end)]
+
+
+def test_the_more_is_expected_the_more_parts_there_are_within_bounds(tmp_path: Path) -> None:
+    parts = []
+    with Scratch(tmp_path / "s") as scratch:
+        for size in (0, 1 << 20, 3 << 30, 1 << 50):
+            scratch.expect(size)
+            parts.append(scratch.parts)
+    assert parts[:2] == [PARTS, PARTS]
+    assert PARTS < parts[2] < parts[3] < 1 << 15
 
 
 @pytest.mark.parametrize("memory", [0, 1 << 20])

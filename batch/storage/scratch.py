@@ -27,6 +27,7 @@ PARTS: Final = 64
 """At least so many where there is one."""
 _PART: Final = 16 << 20
 """Bytes of a part, about, where more than those are needed: what is worked out for it is then as quick as ever."""
+_MOST_PARTS: Final = 4096
 _COLUMNS: Final = 8
 """There are about so many columns where there is one."""
 _AT_ONCE: Final = 24 << 20
@@ -73,7 +74,7 @@ class Scratch:
     def expect(self, size: int) -> None:
         """So many more bytes are to come, about: what is spread from now on is spread accordingly."""
         self._expected += size
-        self.parts = max(self.room.parts, self._expected // _PART)
+        self.parts = max(self.room.parts, min(_MOST_PARTS, self._expected // _PART))
 
     def fits(self, size: int) -> bool:
         """May something of so many bytes stay in memory?"""
