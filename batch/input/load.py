@@ -53,7 +53,6 @@ class _Found:
     """For people."""
     stored: Stored
     fingerprint: tuple[int, int]
-    is_copy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,8 @@ def load(
         raise InputError("standard input is named twice", "name - once")
     keep_freed_memory()
     scratch = scratch or Scratch()
-    scratch.expect(sum(map(size_in_place, paths)))
+    sizes = [*map(size_in_place, paths)]
+    scratch.expect(sum(sizes))
     builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
     def built(block: RowBlock) -> None:
@@ -128,9 +128,9 @@ def load(
                 sink(block)
 
         files = []
-        for number, path in enumerate(paths):
+        for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
             found = _found(path, spool)
-            if found.is_copy:
+            if not size:  # only now it can be told
                 scratch.expect(found.stored.text_size)
             files.append(_load_file(number, found, options, take))
     rows = builder.rows()
@@ -148,7 +148,7 @@ def _found(path: str, spool: Path) -> _Found:
     name = "standard input" if path == "-" else path
     with reading(name):
         stored = find_stored(path, spool)
-        return _Found(name, stored, stored.fingerprint(), is_copy=not size_in_place(path))
+        return _Found(name, stored, stored.fingerprint())
 
 
 def _load_file(number: int, found: _Found, options: InputOptions, take: Callable[[RowBlock], None]) -> InputFile:

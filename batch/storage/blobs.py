@@ -70,11 +70,6 @@ def devices_of(blob: bytes) -> frozenset[str]:
     return frozenset(json.loads(zlib.decompress(blob)))
 
 
-def answer_blob(answer: Answer) -> bytes:
-    """An answer, compressed."""
-    return text_blob(answer_text(answer))
-
-
 def text_blob(text: bytes) -> bytes:
     """An answer that is JSON already, compressed."""
     return zlib.compress(text, 1)

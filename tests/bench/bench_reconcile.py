@@ -27,7 +27,7 @@ from batch.planning.planner import plan_calls
 from batch.reconciliation.outputs import answered_books
 from batch.reconciliation.reconcile import Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, reconciled, write_reconciliation
-from batch.storage.blobs import answer_blob
+from batch.storage.blobs import answer_text, text_blob
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from batch.storage.scratch import Scratch
@@ -58,7 +58,7 @@ def compare(folder: Path, rows: int) -> None:
 
 def answer_all(path: Path, plan: Plan) -> None:
     """Put an answer to each call into the journal, as a run in which everything was done."""
-    rows = ((number, answer_blob(answer_to(plan.call(number)))) for number in range(1, plan.calls + 1))
+    rows = ((number, text_blob(answer_text(answer_to(plan.call(number))))) for number in range(1, plan.calls + 1))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO results (call, answer) VALUES (?, ?)", rows)
 
