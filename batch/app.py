@@ -20,6 +20,7 @@ from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
 from batch.config import RunConfig, api_key
 from batch.errors import ConfigError, JournalError, VerifyError
+from batch.going_on import errors_by_id
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
 from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
@@ -86,7 +87,15 @@ def run(
     summary, however it ended. Of a finished run it gives the summary and changes nothing.
     """
     clock, face = clock or RealClock(), face or Face()
-    config = replace(config, run_id=config.run_id or new_run_id(config, clock))
+    if config.run_id is not None:
+        return _run(config, face, transport, clock)
+    run_id = new_run_id(config, clock)
+    with errors_by_id(config.reports_dir / run_id / JOURNAL):
+        return _run(replace(config, run_id=run_id, id_made_up=True), face, transport, clock)
+
+
+def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock) -> Summary:
+    """Begin the run of this id, or go on with it."""
     folder = config.reports_dir / str(config.run_id)
     if (folder / JOURNAL).exists() and not is_in_use(folder / LOCK):
         # Looked at before any lock is taken and without a key: a finished run is not touched at all.
@@ -156,7 +165,7 @@ def verify(
         if journal.meta("allSent"):
             # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.
             journal.note(stop=None, endedAt=journal.meta("endedAt") or clock.wall())
-        return concluded(config, plan, journal, stop_of(journal))
+        return concluded(config, plan, journal)
 
 
 def report(folder: Path, *, xlsx: bool = False) -> Summary:
@@ -268,7 +277,7 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
     config, journal = job.config, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
-    journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow))
+    journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), idMadeUp=config.id_made_up)
     if config.airflow:
         journal.event(job.clock.wall(), "airflow", in_words(config.airflow))
     stop = None
@@ -277,7 +286,7 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
             stop = send(job, target)
         job.lease.confirm()
     journal.note(endedAt=job.clock.wall(), stop=note_of(stop))
-    summary = concluded(config, plan, journal, stop)
+    summary = concluded(config, plan, journal)
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
     return summary
 

@@ -1,13 +1,14 @@
 """The end of a run: its books closed, its files written, and what it came to in its journal."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from batch.config import RunConfig
+from batch.going_on import advised, by_id
 from batch.model import ExitCode, Stop
 from batch.planning.plan import Plan
 from batch.planning.since import Standing, packed, standing
@@ -18,8 +19,9 @@ from batch.storage.journal import Journal
 from batch.summary import Summary
 
 
-def concluded(config: RunConfig, plan: Plan, journal: Journal, stop: Stop | None) -> Summary:
+def concluded(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Close the books, write the files, put into the journal what it all came to, and publish."""
+    stop = stop_of(journal)
     books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, ended_as(config, stop))
     journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
@@ -46,10 +48,11 @@ def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
 
 
 def stop_of(journal: Journal) -> Stop | None:
-    """Why the run ended early, as its journal has it."""
+    """Why the run ended early, as its journal has it, and what goes on with it."""
+    stop = stop_in(journal.meta("stop"))
     if journal.meta("endedAt") is None:
-        return Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
-    return stop_in(journal.meta("stop"))
+        stop = Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
+    return None if stop is None else replace(stop, advice=advised(stop.advice, by_id(journal)))
 
 
 def note_of(stop: Stop | None) -> tuple[object, ...] | None:

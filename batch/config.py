@@ -76,6 +76,8 @@ class RunConfig:
     files: tuple[str, ...]
     reports_dir: Path
     run_id: str | None
+    id_made_up: bool = False
+    """Has the program given the run its id? Then the same command begins another run."""
     sandbox: bool
     api_key: Secret | None
     wait: float

@@ -47,8 +47,9 @@ def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
     except click.Abort:
         complain("Error: not confirmed; nothing was sent")
         raise SystemExit(ExitCode.NOT_STARTED) from None
-    except KeyboardInterrupt:
-        complain("Stopped. Run the same command again.")
+    except KeyboardInterrupt as exc:
+        again = str(exc) or "run the same command again"
+        complain(f"Stopped. {again[:1].upper()}{again[1:]}.")
         raise SystemExit(ExitCode.STOPPED) from None
     except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
         if verbose:

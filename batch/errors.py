@@ -31,9 +31,12 @@ class BatchError(Exception):
     exit_code = ExitCode.NOT_STARTED
 
     def __init__(self, what: str, advice: str = "") -> None:
-        super().__init__(f"{what}; {advice}" if advice else what)
+        super().__init__(what, advice)
         self.what = what
         self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}" if self.advice else self.what
 
 
 class ConfigError(BatchError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import PublishError
+from batch.going_on import advised, by_id
 from batch.model import ExitCode
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER
@@ -46,7 +47,7 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
         _copied(summary.folder, [SUMMARY], place)
     except PublishError as exc:
         LOGGER.info("not published to %s: %s", place, exc.what)
-        return _told(summary, _failed(summary, place, exc))
+        return _told(summary, _failed(summary, place, exc, by_id(journal)))
     journal.note(published=place)
     LOGGER.info("published to %s", place)
     return told
@@ -59,14 +60,14 @@ def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
     return told
 
 
-def _failed(summary: Summary, place: str, exc: PublishError) -> dict[str, Any]:
+def _failed(summary: Summary, place: str, exc: PublishError, by: str) -> dict[str, Any]:
     """What the summary says of a copy that could not be made."""
     told = {"unpublished": f"{place} ({exc.what})"}
     if summary.fields["stop"]:
         return told
     reason = f"its files could not be published to {place} ({exc.what})"
     advice = f"the run is done and they are safe in {summary.folder}; run the same command again to publish them"
-    return {**told, "exitCode": int(ExitCode.STOPPED), "stop": {"reason": reason, "advice": advice}}
+    return {**told, "exitCode": int(ExitCode.STOPPED), "stop": {"reason": reason, "advice": advised(advice, by)}}
 
 
 def _copied(folder: Path, names: Sequence[str], place: str) -> None:

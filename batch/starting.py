@@ -196,6 +196,7 @@ def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[
     asked_by = asker(config, loaded.files, clock.wall())
     return {
         "runId": config.run_id,
+        "idMadeUp": config.id_made_up,
         "version": __version__,
         "startedAt": clock.wall(),
         "inputs": [asdict(file) for file in loaded.files],

@@ -1,6 +1,7 @@
 """The command line: words, exit codes, and what goes to which stream."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -271,7 +272,7 @@ def test_what_makes_no_sense_for_shards_is_refused(rows: str, words: tuple[objec
     assert told in ended.stderr
 
 
-_STRUCK = """
+STRUCK = """
 import os, runpy, sys
 
 number, at, sys.argv[1:] = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -293,8 +294,8 @@ runpy.run_module("batch", run_name="__main__")
 def test_a_signal_before_or_after_calls_are_made_ends_with_the_code_for_it(
     rows: str, number: signal.Signals, at: str
 ) -> None:
-    command = [sys.executable, "-c", _STRUCK, str(int(number)), at, "run", rows, "--sandbox", "--quiet"]
+    command = [sys.executable, "-c", STRUCK, str(int(number)), at, "run", rows, "--sandbox", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(rows).parent, timeout=60, check=False)
     assert ended.returncode == 3
-    assert ended.stderr in ("Stopped.\n", "Stopped. Run the same command again.\n")
+    assert re.fullmatch(r"Stopped\.( Run the same command again( with --run-id rows-\w+)?\.)?\n", ended.stderr)
     assert ended.stdout == ""

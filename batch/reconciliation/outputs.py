@@ -14,6 +14,7 @@ from batch import __version__
 from batch.abreast import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
+from batch.going_on import by_id
 from batch.model import ExitCode, InputFile, Outcome, Stop
 from batch.options import BY_KEY
 from batch.planning.digest import digest
@@ -106,6 +107,7 @@ def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) ->
         books=books,
         plan=digest(books.plan, input_files(journal), rate, journal.meta("since")),
         timeline=_timeline(journal, fields["attempts"]),
+        by_id=by_id(journal),
     )
 
 

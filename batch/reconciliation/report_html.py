@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from batch.clock import iso
 from batch.planning.digest import Digest
@@ -66,6 +66,8 @@ class Page:
     plan: Digest
     timeline: Timeline | None
     """None where no attempt was made."""
+    by_id: str = ""
+    """What the same command lacks to go on with the run, as words that follow it."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     transfers, transfers_by_state = find_transfers(page.books, blocks)
     view: dict[str, Any] = {
         "run": page.fields,
+        "by_id": page.by_id,
         "verdict": in_a_sentence(page.fields["rows"], page.fields["attention"]),
         "plan": page.plan,
         "bar": _bar(page.books),
@@ -164,8 +167,16 @@ def _harmless(value: object) -> object:
     """A text short enough to be shown, whatever would be invisible in it or turn it around spelled out."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    short = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in short)
+    return _spelled(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
+
+
+def _whole(value: str) -> Markup:
+    """A text that is of no use cut short, as a command; otherwise as harmless."""
+    return escape(_spelled(value))
+
+
+def _spelled(text: str) -> str:
+    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text)
 
 
 def _duration(seconds: float) -> str:
@@ -196,5 +207,6 @@ def _template() -> Template:
         "hash": _hash,
         "moment": iso,
         "pct": "{:.3f}%".format,
+        "whole": _whole,
     }
     return environment.get_template("report.html.j2")

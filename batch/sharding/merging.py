@@ -111,4 +111,4 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
         journal.note(endedAt=shards.ended(clock.wall()), stop=note_of(stop), quiet=shards.quiet)
         config = as_recorded(folder, journal.meta("options"), with_key=False)
-        return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal, stop)
+        return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal)

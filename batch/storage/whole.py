@@ -58,7 +58,9 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
         if not isinstance(exc, OSError):
             raise
-        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", "make room, then run the same again") from exc
+        raise DiskError(
+            f"cannot write {path} ({exc.strerror or exc})", "make room, then run the same command again"
+        ) from exc
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def written_in(folder: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise DiskError(
-            f"cannot write in {folder} ({exc.strerror or exc})", "make room, then run the same again"
+            f"cannot write in {folder} ({exc.strerror or exc})", "make room, then run the same command again"
         ) from exc
 
 

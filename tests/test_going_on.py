@@ -1,0 +1,153 @@
+"""What a run that ended early is advised to do, taken at its word: the id of a run may be one that nobody has given."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from batch import app
+from batch.errors import DiskError
+from batch.reconciliation import outputs
+from tests.conftest import KEY, Desk, Ran
+from tests.test_cli import STRUCK, call
+from tests.test_report_html import shown
+
+ROWS = [(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(6)]
+MADE_UP = r"rows-20[0-9]{6}T[0-9]{6}Z"
+BY_ID = rf"run the same command again with --run-id ({MADE_UP})"
+
+
+def stopped(desk: Desk, **flags: object) -> Ran:
+    """A run that a deadline stops before its last call; without an id unless one is given."""
+    return desk.run(ROWS, **{"run_id": None, "rate": "1/s", "deadline": "2s", "again": True, **flags})
+
+
+def advice(ran: Ran) -> str:
+    return str(ran.json["stop"]["advice"])
+
+
+# Through the command line
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> tuple[object, ...]:
+    """A command that ends before its time, and gives the run no id."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("customerEmail,deviceIdentifier,action\n" + "".join(",".join(row) + "\n" for row in ROWS[:3]))
+    return "run", rows, "--sandbox", "--reports-dir", tmp_path / "reports", "--rate", "1/s", "--deadline", "1s"
+
+
+def test_a_command_without_an_id_goes_on_as_it_was_told_to(command: tuple[object, ...], tmp_path: Path) -> None:
+    ended = call(*command)
+    found = re.search(rf"Stopped: the deadline has passed; {BY_ID} to go on\.\n", ended.stderr)
+    assert (ended.exit_code, found is not None) == (3, True)
+    assert found is not None
+    again = call(*command[:-2], "--run-id", found[1])
+    assert again.exit_code == 0
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == [found[1]]
+
+
+def test_the_words_for_an_id_that_was_given_stay(command: tuple[object, ...]) -> None:
+    told = "Stopped: the deadline has passed; run the same command again to go on.\n"
+    assert call(*command, "--run-id", "r").stderr.endswith(told)
+    assert call("report", "r", "--reports-dir", command[4]).stderr == told
+
+
+def test_a_killed_run_is_reported_with_how_to_go_on(command: tuple[object, ...], tmp_path: Path) -> None:
+    struck = [sys.executable, "-c", STRUCK, str(int(signal.SIGKILL)), "run.log", *map(str, command)]
+    assert subprocess.run(struck, capture_output=True, timeout=60, check=False).returncode == -signal.SIGKILL
+    [folder] = (tmp_path / "reports").iterdir()
+    told = call("report", folder).stderr
+    again = f"run the same command again with --run-id {folder.name}"
+    assert told == f"Stopped: its process ended; {again} to go on.\n"
+    assert call(*command[:-2], "--run-id", folder.name).exit_code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_when_all_is_sent_tells_it_too(command: tuple[object, ...], number: signal.Signals) -> None:
+    struck = [sys.executable, "-c", STRUCK, str(int(number)), ".reconciliation.csv.new", *map(str, command)]
+    ended = subprocess.run([*struck, "--quiet"], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 3
+    assert re.fullmatch(rf"Stopped\. R{BY_ID[1:]}\.\n", ended.stderr)
+
+
+# In all that is told of it
+
+
+def test_summary_and_page_tell_the_id_that_was_made_up(desk: Desk) -> None:
+    ran = stopped(desk, run_id=None)
+    again = f"run the same command again with --run-id {ran.folder.name}"
+    assert advice(ran) == f"{again} to go on"
+    page = shown(unescape((ran.folder / "report.html").read_text()))
+    assert f"What to do next: {again} to go on." in page
+    assert f"Stopped before the end. R{again[1:]}: it goes on where this run stopped." in page
+    assert page.count("he same command again") == page.count(f"he same command again with --run-id {ran.folder.name}")
+    assert page.count(ran.folder.name) >= 4
+
+
+def test_however_long_the_id_the_page_has_all_of_it(desk: Desk) -> None:
+    ran = desk.run(desk.file(ROWS, "n" * 150 + ".csv"), run_id=None, rate="1/s", deadline="2s")
+    page = shown(unescape((ran.folder / "report.html").read_text()))
+    assert page.count(f"he same command again with --run-id {ran.folder.name}") == 3
+
+
+def test_what_is_written_again_says_the_same(desk: Desk) -> None:
+    ran = stopped(desk)
+    before = advice(ran)
+    app.report(ran.folder)
+    assert advice(ran) == before
+
+
+def test_who_goes_on_by_the_id_is_told_nothing_of_it(desk: Desk) -> None:
+    ran = stopped(desk)
+    again = stopped(desk, run_id=ran.folder.name, deadline="1s")
+    assert advice(again) == "run the same command again to go on"
+
+
+def test_who_goes_on_with_resume_is_told_nothing_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = stopped(desk)
+    monkeypatch.setattr(app, "send", lambda *_: outputs.Stop(3, "it must be so", "run the same command again later"))
+    summary = app.resume(ran.folder, {"TELEMETRON_API_KEY": KEY}, clock=desk.clock)
+    assert summary.fields["stop"]["advice"] == "run the same command again later"
+
+
+def test_the_advice_of_a_brake_names_the_id_too(desk: Desk) -> None:
+    ran = desk.run([("a@x.com", f"UNKNOWN-{n}", "unassign") for n in range(9)], run_id=None, max_failed="2")
+    assert advice(ran).endswith(f"raise --max-failed and run the same command again with --run-id {ran.folder.name}")
+
+
+def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "pub").write_text("no folder")
+    ran = desk.run(ROWS, run_id=None, publish=str(tmp_path / "pub"))
+    told = f"run the same command again with --run-id {ran.folder.name} to publish them"
+    assert advice(ran).endswith(told)
+    (tmp_path / "pub").unlink()
+    again = desk.run(ROWS, run_id=ran.folder.name, publish=str(tmp_path / "pub"))
+    assert (again.folder, again.summary.exit_code) == (ran.folder, 0)
+
+
+# Where an error ends it
+
+
+def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise DiskError("there is no room", "make room, then run the same command again")
+
+    monkeypatch.setattr(outputs, "write_reconciliation", refused)
+    with pytest.raises(DiskError, match=f"^there is no room; make room, then {BY_ID}$"):
+        desk.run(ROWS, run_id=None)
+    with pytest.raises(DiskError, match=r"then run the same command again$"):
+        desk.run(ROWS, run_id="r1", again=True)
+
+
+def test_where_no_run_was_begun_the_same_command_is_all_that_is_needed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(DiskError, match=r"nothing was sent; make room, then run the same command again$"):
+        desk.run(ROWS, run_id=None)
