@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch.input import cells as judge
-from batch.input.cells import ACTION_WORDS, KeyCells, are_emails, check, is_trailer, normalised, plausible, shown
+from batch.input.cells import ACTION_WORDS, KeyCells, are_emails, check, normalised, plausible, shown
 from batch.input.serials import DATE, MONTHS, Neighbours
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
@@ -286,18 +286,6 @@ def test_the_neighbours_said_are_those_that_count() -> None:
 def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
     assert shown("x" * 61) == "x" * 59 + "…"
     assert shown("a\tb\u200b") == "a\\tb\\u200b"
-
-
-@pytest.mark.parametrize(
-    "cells", [["Total", "2", ""], ["", "TOTAL:", "", "", "10,700.74"], ["T1", "63"], ["F", "12"], ["eof"]]
-)
-def test_a_closing_line_is_a_trailer(cells: list[str]) -> None:
-    assert is_trailer(cells)
-
-
-@pytest.mark.parametrize("cells", [["a@b.c", "S1", "assign"], ["", ""], ["Total", "S1"], ["63", "T1"]])
-def test_another_line_is_no_trailer(cells: list[str]) -> None:
-    assert not is_trailer(cells)
 
 
 @pytest.mark.parametrize(

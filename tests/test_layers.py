@@ -73,6 +73,7 @@ LAYERS = {
         "planner",
         "shards",
         "parse",
+        "trailer",
         "workbook",
         "writer",
         "endpoints",

@@ -6,7 +6,7 @@ that could have meant something else.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -61,13 +61,6 @@ for _name in MONTHS.split("|"):
                 _MONTH_PAIRS[ord(_first) << 8 | ord(_second)] = True
 _LONGEST_DATE: Final = 14
 _LONGEST_TIME: Final = 9
-
-_TRAILER_WORD: Final = re.compile(
-    r"(grand |sub ?)?total|sum|summe|gesamt|count|rows?|records?|lines?"
-    r"|end( of file)?|eof|trailer|[tfz]\d{0,2}",
-    re.IGNORECASE,
-)
-_AMOUNT: Final = re.compile(r"[-+]?[\d.,' ]+")
 
 _SENTENCES: Final[Mapping[Problem, str]] = {
     Problem.EMPTY_KEY: "{name} is empty; every row needs one",
@@ -201,16 +194,6 @@ def plausible(email: str, action: str | None, words: Mapping[str, Action]) -> bo
     if action is not None and action.strip().lower() in words:
         return True
     return bool(pc.match_substring_regex(normalised(pa.array([email])), _EMAIL)[0].as_py())
-
-
-def is_trailer(cells: Sequence[str]) -> bool:
-    """Is this plainly a closing line such as `Total;2;` or `T1,63`?"""
-    texts = [cell.strip() for cell in cells if cell.strip()]
-    return (
-        bool(texts)
-        and _TRAILER_WORD.fullmatch(texts[0].rstrip(": ")) is not None
-        and all(_AMOUNT.fullmatch(text) for text in texts[1:])
-    )
 
 
 def is_blank(cell: str) -> bool:

@@ -4,7 +4,6 @@ The records are counted apart from the parser, and the two must agree. Works a b
 time, so memory grows with the key columns alone. Decides nothing about what rows ask for.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,23 +17,23 @@ import pyarrow.compute as pc
 
 from batch.abreast import ahead, behind, in_order
 from batch.errors import InputError
-from batch.input.cells import KeyCells, check, is_blank, is_trailer, normalised, shown
+from batch.input.cells import KeyCells, check, is_blank, normalised
 from batch.input.dialect import Dialect, find_dialect
 from batch.input.fed_back import as_written, our_header, refuse_contradiction
 from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.serials import LostZeros, Neighbours
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
+from batch.input.trailer import Trailer, plain_trailer_told, without_trailer
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import give_back_freed_memory, keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
-from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from batch.rows import RowBlock, Rows, RowsBuilder
 from batch.storage.scratch import Scratch
 
 _HEAD: Final = 4 << 20
 """Bytes of text in which the header must be found."""
 _FIRST: Final = 1 << 16
 """Bytes of text that show whether this program wrote it."""
-_MAY_BE_TRAILER: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,8 @@ class _Seen:
     neighbours: Neighbours | None = None
     """What its serials look like; None before the first block."""
     zeros: LostZeros = field(default_factory=LostZeros)
-    trailer: str | None = None
-    trailer_count: int | None = None
+    trailer: Trailer | None = None
+    """The one that was looked for."""
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count the serials of a block's valid rows."""
@@ -89,7 +88,7 @@ class _Seen:
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
-        return tuple(filter(None, (self.trailer, self.zeros.warning())))
+        return tuple(filter(None, (self.trailer and self.trailer.told, self.zeros.warning())))
 
 
 def load(
@@ -163,7 +162,8 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
             file = _input_file(stored, digest.result(), source, rows)
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
-    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=seen.trailer_count)
+    says = None if seen.trailer is None else seen.trailer.rows
+    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=says)
 
 
 def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> int:
@@ -253,9 +253,9 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
                 yield held
             held, closing = block, said
     if source.options.trailer_count is not None:
-        held = _without_trailer(held, closing, source.options.trailer_count, seen)
+        held, seen.trailer = without_trailer(held, closing, source.options.trailer_count)
     if held is not None:
-        held = _with_trailer(held)
+        held = plain_trailer_told(held)
         seen.add(held.keys)
         yield held
 
@@ -318,46 +318,3 @@ def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
     filled = np.ones(len(keyless), np.bool_)
     filled[rows] = False
     return pa.array(filled)
-
-
-def _without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str, seen: _Seen) -> RowBlock | None:
-    """The block without its last row, which must be the trailer; None if that was its only one.
-
-    Raises InputError where it is not: the file may have been cut short.
-    """
-    found = next(filter(None, (re.search(pattern, text) for text in closing)), None)
-    if block is None or found is None:
-        last = f'"{shown(closing[0])}"' if closing else "nothing"
-        raise InputError(
-            f"no trailer as --trailer-count describes it: the last line is {last}",
-            "look whether the export is complete; a file that has no trailer is read with --trailer-count ''",
-        )
-    number = re.sub(r"[\s.,']", "", found[1] or "")
-    if not re.fullmatch("[0-9]{1,18}", number):
-        raise InputError(
-            f'the trailer "{shown(closing[0])}" has "{shown(found[1] or "")}" for the number of rows',
-            "correct the pattern of --trailer-count",
-        )
-    rows = block.keys.num_rows - 1
-    line = block.keys["line"][rows].as_py()
-    seen.trailer_count = int(number)
-    seen.trailer = f'"{shown(closing[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
-    return RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
-
-
-def _with_trailer(block: RowBlock) -> RowBlock:
-    """The block; if its last row is plainly a trailer, with that said of it."""
-    last = block.keys.slice(block.keys.num_rows - 1)
-    cells = [column[-1].as_py() for column in block.cells.columns]
-    if last["problem"][0].as_py() not in _MAY_BE_TRAILER or not is_trailer(cells):
-        return block
-    row = last.to_pylist()[0]
-    text = shown(" ".join(cell for cell in cells if cell.strip()))
-    fault = f": {row['detail']}" if row["problem"] == Problem.CELLS else ""
-    row |= {
-        "problem": Problem.TRAILER,
-        "detail": f'"{text}" on the last line closes the file and is no row; leave it out{fault}',
-    }
-    trailer = pa.RecordBatch.from_pylist([row], schema=KEY_SCHEMA)
-    keys = pa.concat_batches([block.keys.slice(0, block.keys.num_rows - 1), trailer])
-    return RowBlock(block.file, keys, block.cells)
