@@ -88,7 +88,8 @@ class _Seen:
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
-        return tuple(filter(None, (self.trailer and self.trailer.told, self.zeros.warning())))
+        trailer = None if self.trailer is None else self.trailer.told
+        return tuple(filter(None, (trailer, self.zeros.warning())))
 
 
 def load(
