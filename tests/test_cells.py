@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch.input import cells as judge
-from batch.input.cells import ACTION_WORDS, KeyCells, are_emails, check, normalised, plausible, shown
+from batch.input.cells import ACTION_WORDS, KeyCells, are_emails, check, plausible, shown
 from batch.input.serials import DATE, MONTHS, Neighbours
+from batch.input.trimming import normalised
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
 
@@ -370,11 +371,3 @@ def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], gue
     lower = pc.utf8_lower(normalised(pa.array(emails, pa.string())))
     assert quick["customerEmail"].equals(lower)
     assert quick["problem"].to_numpy()[~are_emails(lower)].all()
-
-
-@given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
-def test_normalising_twice_changes_nothing_but_what_was_wrapped(texts: list[str]) -> None:
-    plain = pa.array([text for text in texts if not text.strip().startswith(("=", "'"))], pa.string())
-    once = normalised(plain)
-    again = pa.array([text for text in once.to_pylist() if not text.startswith(("=", "'"))], pa.string())
-    assert normalised(again).equals(again)

@@ -26,6 +26,7 @@ LAYERS = {
         "abreast",
         "memory",
         "texts",
+        "octets",
     },
     1: {
         "completion",
@@ -46,7 +47,7 @@ LAYERS = {
         "stream",
         "tally",
         "serials",
-        "octets",
+        "trimming",
         "blobs",
     },
     2: {

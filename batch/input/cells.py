@@ -1,11 +1,10 @@
-"""What a row's key cells say: trimmed, unwrapped, judged; a column at a time.
+"""What a row's key cells say, judged; a column at a time.
 
 Gives every row a problem number and, where there is one, a sentence for the person who
 has to correct it. Knows nothing of files, lines or delimiters, and repairs nothing
 that could have meant something else.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 from batch.input.octets import Octets, one_of
 from batch.input.serials import DAMAGE, MONTHS, Neighbours, damage_of
+from batch.input.trimming import INVISIBLE, SPACE, lowered, normalised, trimmed
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
 
@@ -40,16 +40,8 @@ ACTION_WORDS: Final[Mapping[str, Action]] = {
 }
 """Words that can mean only one thing; any other has to be named with --action-word."""
 
-# Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
-_INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
-_SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_OUTER: Final = f"^[{_SPACE}{_INVISIBLE}]+|[{_SPACE}{_INVISIBLE}]+$"
-_BLANK: Final = re.compile(f"[{_SPACE}{_INVISIBLE}]*")
-_GUARD: Final = "^'([=+@-])"
-_GUARDED_SPACE: Final = f"^'[\t\r][{_SPACE}{_INVISIBLE}]*"
-_WRAPPED: Final = '^="((?:[^"]|"")*)"$'
-_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{_INVISIBLE}]"
-_EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{_SPACE}{_INVISIBLE}]'
+_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{INVISIBLE}]"
+_EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{SPACE}{INVISIBLE}]'
 _EMAIL_LABEL: Final = _EMAIL_SIGN.replace("@", "@.", 1)
 _EMAIL: Final = f"^{_EMAIL_SIGN}+@{_EMAIL_LABEL}+(?:\\.{_EMAIL_LABEL}+)+$"
 _MONTH_PAIRS: Final = np.zeros(1 << 16, np.bool_)
@@ -169,21 +161,6 @@ def action_words(options: InputOptions) -> dict[str, Action]:
     return {**ACTION_WORDS, **{word.lower(): action for word, action in options.action_words.items()}}
 
 
-def normalised(texts: pa.Array) -> pa.Array:
-    """Cells without outer white space and invisible signs, `="..."` unwrapped.
-
-    A `'` before a formula sign or a tab is our own output's guard, and goes.
-    """
-    texts = pc.replace_substring_regex(texts, _OUTER, "")
-    texts = pc.replace_substring_regex(texts, _GUARDED_SPACE, "")
-    texts = pc.replace_substring_regex(texts, _GUARD, r"\1")
-    wrapped = pc.match_substring_regex(texts, _WRAPPED)
-    if not pc.any(wrapped).as_py():
-        return texts
-    inner = pc.replace_substring(pc.utf8_slice_codeunits(texts.filter(wrapped), 2, -1), '""', '"')
-    return pc.replace_with_mask(texts, wrapped, pc.replace_substring_regex(inner, _OUTER, ""))
-
-
 def are_emails(texts: pa.Array) -> Flags:
     """Which normalised cells are email addresses?"""
     return ~_not_emails(texts)
@@ -196,11 +173,6 @@ def plausible(email: str, action: str | None, words: Mapping[str, Action]) -> bo
     return bool(pc.match_substring_regex(normalised(pa.array([email])), _EMAIL)[0].as_py())
 
 
-def is_blank(cell: str) -> bool:
-    """Is there nothing in this cell, or only what trimming takes away?"""
-    return _BLANK.fullmatch(cell) is not None
-
-
 def shown(cell: str) -> str:
     """A cell as a sentence can quote it: short, and nothing in it invisible."""
     short = cell if len(cell) <= SHOWN_LENGTH else cell[: SHOWN_LENGTH - 1] + "…"
@@ -209,34 +181,10 @@ def shown(cell: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
 
 
-def _trim(texts: pa.Array) -> tuple[pa.Array, Flags]:
-    """Normalised cells, and which of them were written in other than printable ASCII, padded at most."""
-    odd = _odd(texts)
-    if odd.any():
-        texts = pc.ascii_trim_whitespace(texts)  # that, and nothing more, is what nearly all of them need
-        odd = _odd(texts)
-    if odd.any():
-        mask = pa.array(odd)
-        texts = pc.replace_with_mask(texts, mask, normalised(texts.filter(mask)))
-    return texts, odd
-
-
-def _odd(texts: pa.Array) -> Flags:
-    """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
-    octets = Octets(texts)
-    odd = octets.having((octets.all <= 0x20) | (octets.all >= 0x7F))
-    return odd | one_of(octets.first, b"'=")
-
-
-def _lower(texts: pa.Array, odd: Flags) -> pa.Array:
-    """The cells in small letters."""
-    return pc.utf8_lower(texts) if odd.any() else pc.ascii_lower(texts)
-
-
 def _distinct(name: str, raw: pa.Array) -> _Column:
     """A column of few words: each of them is looked at, once."""
     encoded = raw.dictionary_encode()
-    texts, odd = _trim(encoded.dictionary)
+    texts, odd = trimmed(encoded.dictionary)
     codes = encoded.indices.to_numpy()
     full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
     return _Column(name, full, encoded.dictionary, texts, odd, lambda flags: np.flatnonzero(flags[codes]))
@@ -250,13 +198,13 @@ def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at:
 
 
 def _emails(name: str, raw: pa.Array) -> _Column:
-    full, odd = _trim(raw)
-    full = _lower(full, odd)
+    full, odd = trimmed(raw)
+    full = lowered(full, odd)
     return _remarkable(name, raw, full, odd, odd | _not_emails(full))
 
 
 def _identifiers(name: str, raw: pa.Array) -> _Column:
-    full, odd = _trim(raw)
+    full, odd = trimmed(raw)
     octets = Octets(full)
     first, last, lengths = octets.first, octets.last, octets.lengths
     number = one_of(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))

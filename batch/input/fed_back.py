@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.errors import InputError
-from batch.input.cells import action_words, normalised, shown
+from batch.input.cells import action_words, shown
 from batch.input.dialect import ALIASES, DELIMITERS, said_hits, trimmed
+from batch.input.trimming import normalised
 from batch.model import InputOptions
 
 _OF_ATTENTION: Final = ("outcome", "detail")

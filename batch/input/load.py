@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 
 from batch.abreast import ahead, behind, in_order
 from batch.errors import InputError
-from batch.input.cells import KeyCells, check, is_blank, normalised
+from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
 from batch.input.fed_back import as_written, our_header, refuse_contradiction
 from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.serials import LostZeros, Neighbours
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
 from batch.input.trailer import Trailer, plain_trailer_told, without_trailer
+from batch.input.trimming import is_blank, normalised
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import give_back_freed_memory, keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem

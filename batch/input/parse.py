@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from batch.errors import InputError, UnbalancedError
-from batch.input.cells import action_words, is_blank, plausible, shown
+from batch.input.cells import action_words, plausible, shown
 from batch.input.dialect import Dialect
 from batch.input.records import Records, inner_lines, scan, split
+from batch.input.trimming import is_blank
 from batch.model import InputOptions
 
 Ints: TypeAlias = npt.NDArray[np.int64]

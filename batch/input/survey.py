@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.errors import InputError
-from batch.input.cells import action_words, are_emails, normalised
+from batch.input.cells import action_words, are_emails
 from batch.input.dialect import DELIMITERS, HEADER_LINES, column_hits
 from batch.input.load import Loaded, load
 from batch.input.serials import DATE
 from batch.input.stored import Kind, find_stored, find_text, reading
+from batch.input.trimming import normalised
 from batch.input.workbook import first_rows
 from batch.model import InputOptions
 from batch.rows import RowBlock

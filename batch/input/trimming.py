@@ -1,0 +1,69 @@
+"""What stands around the text of a cell: white space, invisible signs, a wrapping, a guard; and the cell without it.
+
+Nearly all cells of a column have nothing of it, which is plain to see in their bytes; only the others are
+looked at closely. Knows no column and judges nothing.
+"""
+
+import re
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.input.octets import Flags, Octets, one_of
+
+# Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
+INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_OUTER: Final = f"^[{SPACE}{INVISIBLE}]+|[{SPACE}{INVISIBLE}]+$"
+_BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")
+_GUARD: Final = "^'([=+@-])"
+_GUARDED_SPACE: Final = f"^'[\t\r][{SPACE}{INVISIBLE}]*"
+_WRAPPED: Final = '^="((?:[^"]|"")*)"$'
+
+
+def trimmed(texts: pa.Array) -> tuple[pa.Array, Flags]:
+    """What `normalised` gives, and which cells were written in other than printable ASCII, padded at most.
+
+    For a column of which nearly all cells are plain: it costs a fraction then.
+    """
+    odd = _odd(texts)
+    if odd.any():
+        texts = pc.ascii_trim_whitespace(texts)  # that, and nothing more, is what nearly all of them need
+        odd = _odd(texts)
+    if odd.any():
+        mask = pa.array(odd)
+        texts = pc.replace_with_mask(texts, mask, normalised(texts.filter(mask)))
+    return texts, odd
+
+
+def lowered(texts: pa.Array, odd: Flags) -> pa.Array:
+    """Trimmed cells in small letters; `odd` as it was given with them."""
+    return pc.utf8_lower(texts) if odd.any() else pc.ascii_lower(texts)
+
+
+def normalised(texts: pa.Array) -> pa.Array:
+    """Cells without outer white space and invisible signs, `="..."` unwrapped.
+
+    A `'` before a formula sign or a tab is our own output's guard, and goes.
+    """
+    texts = pc.replace_substring_regex(texts, _OUTER, "")
+    texts = pc.replace_substring_regex(texts, _GUARDED_SPACE, "")
+    texts = pc.replace_substring_regex(texts, _GUARD, r"\1")
+    wrapped = pc.match_substring_regex(texts, _WRAPPED)
+    if not pc.any(wrapped).as_py():
+        return texts
+    inner = pc.replace_substring(pc.utf8_slice_codeunits(texts.filter(wrapped), 2, -1), '""', '"')
+    return pc.replace_with_mask(texts, wrapped, pc.replace_substring_regex(inner, _OUTER, ""))
+
+
+def is_blank(cell: str) -> bool:
+    """Is there nothing in this cell, or only what trimming takes away?"""
+    return _BLANK.fullmatch(cell) is not None
+
+
+def _odd(texts: pa.Array) -> Flags:
+    """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
+    octets = Octets(texts)
+    odd = octets.having((octets.all <= 0x20) | (octets.all >= 0x7F))
+    return odd | one_of(octets.first, b"'=")
