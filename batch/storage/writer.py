@@ -3,8 +3,9 @@
 A full sync costs milliseconds and would stall the event loop; here everything that
 waits when the disk is ready for more goes into one transaction, and rows of one kind
 into one statement: between two statements this thread has to wait for the event loop's
-to let go of the interpreter. After a failed commit nothing more is written: what the
-disk holds is then all that counts.
+to let go of the interpreter. The event loop hands over once a round what all its tasks
+have ordered in it: to wake this thread costs it more than to order. After a failed commit
+nothing more is written: what the disk holds is then all that counts.
 """
 
 import asyncio
@@ -88,7 +89,9 @@ class Writer:
         """`confirm` raises where nothing may be written any more."""
         self._make_room = make_room or (lambda: False)
         self._confirm = confirm or (lambda: None)
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[list[_Order] | None] = queue.SimpleQueue()
+        self._gathered: list[_Order] = []
+        """Ordered in this round of the event loop."""
         self._failure: Exception | None = None
         self._closed = False
         self._open_orders = 0
@@ -104,8 +107,12 @@ class Writer:
 
     def submit(self, write: Write | Sequence[Row]) -> "asyncio.Future[Any]":
         """Queue a write, or rows, from the event loop. The future raises DiskError if it cannot be made."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._put(_Order(write, done))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        self._admit()
+        if not self._gathered:
+            loop.call_soon(self._hand_over)
+        self._gathered.append(_Order(write, done))
         return done
 
     def post(self, write: Write) -> None:
@@ -121,6 +128,7 @@ class Writer:
     def close(self) -> None:
         """Finish what is queued and end the thread."""
         self._closed = True
+        self._hand_over()
         self._orders.put(None)
         self._thread.join()
 
@@ -129,11 +137,20 @@ class Writer:
         self._closed = True
 
     def _put(self, order: _Order) -> None:
+        self._admit()
+        self._orders.put([order])
+
+    def _hand_over(self) -> None:
+        """What the event loop has ordered."""
+        orders, self._gathered = self._gathered, []
+        self._orders.put(orders)
+
+    def _admit(self) -> None:
+        """An order more is open."""
         if self._closed:
             raise RuntimeError("the journal's writer has ended")
         with self._counting:
             self._open_orders += 1
-        self._orders.put(order)
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
         try:
@@ -154,13 +171,13 @@ class Writer:
                     self._open_orders -= len(orders)
 
     def _drain(self) -> tuple[list[_Order], bool]:
-        """All that waits now, at least one; and whether more may come."""
-        order = self._orders.get()
-        orders = []
-        while order is not None:
-            orders.append(order)
+        """All that waits now, as soon as something does; and whether more may come."""
+        some = self._orders.get()
+        orders = list[_Order]()
+        while some is not None:
+            orders += some
             try:
-                order = self._orders.get_nowait()
+                some = self._orders.get_nowait()
             except queue.Empty:
                 return orders, True
         return orders, False
