@@ -1,6 +1,9 @@
 """Columns, arrays and tables that hold the same in memory and in files."""
 
+import shutil
+import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -44,12 +47,13 @@ def test_numbers_that_mostly_follow_one_another_are_what_was_added(
         assert runs.at(np.array(places, np.int64)).tolist() == [numbers[place] for place in places]
 
 
-@given(ROOM, NUMBERS, st.booleans())
+@given(ROOM, NUMBERS, st.booleans(), st.sampled_from([1, 24 << 20]))
 @SETTINGS
 def test_equal_numbers_go_into_one_part_and_keep_their_order(
-    tmp_path: Path, room: Room, blocks: list[list[int]], only_even: bool
+    tmp_path: Path, room: Room, blocks: list[list[int]], only_even: bool, at_once: int
 ) -> None:
-    with Scratch(tmp_path / "s", room) as scratch:
+    together = patch("batch.storage.scratch._AT_ONCE", range(at_once, at_once + 1))
+    with Scratch(tmp_path / "s", room) as scratch, together:
         spread = Spread(scratch)
         for block in blocks:
             numbers = np.array(block, np.uint64)
@@ -111,6 +115,27 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "1").write_bytes(b"old")
     Scratch(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path) -> None:
+    with Scratch(tmp_path / "s", Room(memory=0)) as scratch, patch("batch.storage.scratch._AT_ONCE", range(1, 2)):
+        spread = Spread(scratch)
+        spread.add(table_of([1]), np.array([1], np.uint64))
+        scratch.behind.submit(shutil.rmtree, tmp_path / "s").result()
+        spread.add(table_of([2]), np.array([2], np.uint64))
+        with pytest.raises(FileNotFoundError):
+            next(spread.seen())
+
+
+def test_nothing_is_written_any_more_once_it_is_removed(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "s", Room(memory=0))
+    path, gate = scratch.path(), threading.Event()
+    scratch.behind.submit(lambda: gate.wait() and path.touch())
+    removing = threading.Thread(target=scratch.remove)
+    removing.start()
+    gate.set()
+    removing.join()
     assert not (tmp_path / "s").exists()
 
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,12 +31,15 @@ _PART: Final = 16 << 20
 _MOST_PARTS: Final = 4096
 _COLUMNS: Final = 8
 """There are about so many columns where there is one."""
-_AT_ONCE: Final = 24 << 20
-"""Bytes that are shared out together: to share out little costs much for each record."""
+_AT_ONCE: Final = range(24 << 20, 48 << 20)
+"""Bytes that are shared out together, at least and at most: to share out little costs much for each record."""
+_PIECE: Final = 128 << 10
+"""Bytes that a part gets then, about, where there are many: of smaller pieces it is slow to read."""
 
 Array = npt.NDArray[Any]
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
+_Held = tuple[pa.RecordBatch, Hashes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Scratch:
         self.parts = self.room.parts
         """Into so many a table is spread."""
         self._expected = 0
+        self.behind = ThreadPoolExecutor(1)
+        """A thread that writes while others work out what comes next."""
         self._folder = folder
         self._names = 0
         if folder is not None:  # a process that was killed may have left one
@@ -68,6 +74,7 @@ class Scratch:
 
     def remove(self) -> None:
         """Free the disk. What is still mapped stays readable as long as it is held."""
+        self.behind.shutdown(cancel_futures=True)  # or it might write on into the folder
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -166,14 +173,15 @@ class Runs:
 class Spread:
     """A table whose records are spread over parts by a number that each brings: equal numbers, same part.
 
-    One part while it is small; then as many as the room has, in files.
+    One part while it is small; then as many as the room has, in files, which are written while more comes.
     """
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._held: list[tuple[pa.RecordBatch, Hashes]] = []
+        self._held: list[_Held] = []
         self._size = 0
         self._files: list[_PartFile] = []
+        self._sharing: Future[None] | None = None
 
     def add(self, batch: pa.RecordBatch, hashes: Hashes, chosen: Flags | None = None) -> None:
         """Append records and the number of each; only those chosen, if some are."""
@@ -185,7 +193,7 @@ class Spread:
         self._size += batch.nbytes + hashes.nbytes
         if not self._files and not self._scratch.fits(self._size):
             self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.parts)]
-        if self._files and self._size >= _AT_ONCE:
+        if self._files and self._size >= min(max(_AT_ONCE.start, len(self._files) * _PIECE), _AT_ONCE.stop):
             self._share_out()
 
     def share_of(self, hashes: Hashes) -> npt.NDArray[np.int16]:
@@ -196,6 +204,7 @@ class Spread:
         """As `parts`, with the number of each; nothing can be added after that, but they can be gone through again."""
         if self._files:
             self._share_out()
+            self._shared_out()
             for number, file in enumerate(self._files):
                 if (table := file.read()) is not None:
                     yield number, table
@@ -214,11 +223,19 @@ class Spread:
         self._held, self._files = [], []
 
     def _share_out(self) -> None:
-        """Write what is held into the parts' files."""
-        if not self._held:
-            return
-        batches, hashes = zip(*self._held, strict=True)
-        self._held, self._size = [], 0
+        """Have what is held written into the parts' files, as soon as what was held before is there."""
+        self._shared_out()
+        held, self._held, self._size = self._held, [], 0
+        if held:
+            self._sharing = self._scratch.behind.submit(self._write, held)
+
+    def _shared_out(self) -> None:
+        """Nothing is being written any more. Raises what went wrong."""
+        if self._sharing is not None:
+            self._sharing.result()
+
+    def _write(self, held: list[_Held]) -> None:
+        batches, hashes = zip(*held, strict=True)
         part = self.share_of(np.concatenate(hashes))
         order = np.argsort(part, kind="stable")
         bounds = np.searchsorted(part[order], np.arange(len(self._files) + 1)).tolist()
