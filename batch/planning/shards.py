@@ -41,6 +41,8 @@ _SCHEMA: Final = pa.schema(
 )
 """One record a call, in sending order; `lane` is the number of the first call of its lane."""
 _AT_A_TIME: Final = 500
+FIRST_ASSIGNS: Final = 2
+"""The stage with which the phase of assigns begins."""
 _GOES_BACK: Final = 3
 """The first stage in which devices are taken back from whom this very input gave them."""
 CALLS: Final = "calls.arrow"
@@ -190,15 +192,16 @@ def check_calls(path: Path, shard: Shard) -> None:
 class ShardCalls:
     """The calls that one shard has to make in one phase; knows those of both, and the numbers of the whole plan."""
 
-    def __init__(self, path: Path, phase: Phase) -> None:
-        """Read from a file of `write_shards`, when and as far as they are looked at."""
+    def __init__(self, path: Path, phase: Phase, last_stage: int | None = None) -> None:
+        """Read from a file of `write_shards`, when and as far as they are looked at; of the phase up to a stage."""
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         self._numbers: Ints = self._table["number"].to_numpy()
         self._sizes: Ints = pc.list_value_length(self._table["devices"]).to_numpy().astype(np.int64)
         # Numbers rise with the stages.
         stages = self._table["stage"].to_numpy()
-        first = int(np.searchsorted(stages, 2))
-        self._turn = slice(0, first) if phase is Phase.UNASSIGN else slice(first, len(stages))
+        first = int(np.searchsorted(stages, FIRST_ASSIGNS))
+        end = len(stages) if last_stage is None else int(np.searchsorted(stages, last_stage, side="right"))
+        self._turn = slice(0, first) if phase is Phase.UNASSIGN else slice(first, end)
         self._stages = stages[self._turn]
 
     @property

@@ -19,7 +19,7 @@ from batch.sending.verdict import CUSTOMER_NOT_FOUND
 from batch.storage.journal import Journal
 from batch.storage.whole import written_whole
 
-_SCHEMA = pa.schema([pa.field("customer", pa.string()), pa.field("device", pa.string())])
+_SCHEMA = pa.schema([pa.field("customer", pa.string()), pa.field("device", pa.string()), pa.field("open", pa.bool_())])
 _COMPLETE = b"complete"
 
 
@@ -28,13 +28,17 @@ class Stuck:
     """Devices that may still sit with a former owner, because their unassign did not succeed."""
 
     _owners: dict[str, set[str]] = field(default_factory=dict)
+    _open: set[tuple[str, str]] = field(default_factory=set)
+    """Customer and device of those whose unassign is not settled."""
 
     def __bool__(self) -> bool:
         return bool(self._owners)
 
-    def add(self, customer: str, device: str) -> None:
-        """This customer may still have the device."""
+    def add(self, customer: str, device: str, *, is_open: bool = False) -> None:
+        """This customer may still have the device; `is_open` if to take it from them is yet to come."""
         self._owners.setdefault(device, set()).add(customer)
+        if is_open:
+            self._open.add((customer, device))
 
     def learn(self, call: Call, answer: Answer) -> None:
         """Hear what an unassign came to. Whoever does not exist has no device."""
@@ -44,14 +48,18 @@ class Stuck:
             if result.outcome in FAILURES and result.detail != CUSTOMER_NOT_FOUND:
                 self.add(call.customer, call.devices[position])
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """Customer and device, in an order that says nothing of the one in which they came."""
-        return sorted((customer, device) for device, owners in self._owners.items() for customer in owners)
+    def pairs(self) -> list[tuple[str, str, bool]]:
+        """Customer, device and whether it is open, in an order that says nothing of the one in which they came."""
+        pairs = sorted((customer, device) for device, owners in self._owners.items() for customer in owners)
+        return [(*pair, pair in self._open) for pair in pairs]
 
     def former_owner(self, customer: str, device: str) -> str | None:
-        """Another customer than this one who may still have the device; None if all is clear."""
+        """Who may still have the device that this customer is to have; None if all is clear.
+
+        The customer too, if it is yet to be taken from them: it would be so after it was given.
+        """
         others = self._owners.get(device, set()) - {customer}
-        return min(others, default=None)
+        return min(others, default=customer if (customer, device) in self._open else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class LeftBehind:
     complete: bool
     """Is every one of them settled? Then it is the last word."""
     pairs: pa.Table
-    """`customer` and `device` of each that did not succeed, or is not settled."""
+    """`customer` and `device` of each that did not succeed, or is not settled, which `open` says."""
 
     def write(self, path: Path) -> None:
         """Put it into a file. Raises DiskError."""
@@ -76,7 +84,10 @@ class LeftBehind:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except FileNotFoundError:
             return None
-        return cls(table.schema.metadata[_COMPLETE] == b"1", table)
+        complete = table.schema.metadata[_COMPLETE] == b"1"
+        if "open" not in table.schema.names:  # written by an earlier version
+            table = table.append_column("open", pa.repeat(not complete, len(table)))
+        return cls(complete, table)
 
 
 def left_behind(unassigns: Calls, journal: Journal | None) -> LeftBehind:
@@ -90,10 +101,10 @@ def left_behind(unassigns: Calls, journal: Journal | None) -> LeftBehind:
     for number in is_open:
         call = unassigns.call(number)
         for at in {*range(len(call.devices))} - settled[number]:
-            stuck.add(call.customer, call.devices[at])
-    columns = [*zip(*stuck.pairs(), strict=True)] or [(), ()]
-    table = pa.table([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)
-    return LeftBehind(not is_open, table)
+            stuck.add(call.customer, call.devices[at], is_open=True)
+    columns = [*zip(*stuck.pairs(), strict=True)] or [()] * len(_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+    return LeftBehind(not is_open, pa.table(arrays, schema=_SCHEMA))
 
 
 def _numbers(calls: Calls) -> Iterator[int]:
@@ -126,8 +137,8 @@ def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:
     stuck = Stuck()
     for one in left:
         of_these = one.pairs.filter(pc.is_in(one.pairs["device"], devices))
-        for customer, device in zip(*(column.to_pylist() for column in of_these.columns), strict=True):
-            stuck.add(customer, device)
+        for customer, device, is_open in zip(*(column.to_pylist() for column in of_these.columns), strict=True):
+            stuck.add(customer, device, is_open=is_open)
     return stuck
 
 

@@ -16,7 +16,7 @@ from batch.config import RunConfig
 from batch.errors import JournalError
 from batch.model import ExitCode, Phase, Secret, Stop
 from batch.places import Waiting, holding, lock_of_key, opened, owning
-from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
+from batch.planning.shards import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
 from batch.recorded import as_recorded
 from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among
 from batch.sending.sender import Face, Job, Target, send
@@ -148,7 +148,7 @@ class _ShardRun:
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
         (self.folder / LEFT_BEHIND).unlink(missing_ok=True)
-        stop = self._send(Phase.UNASSIGN, Stuck())
+        stop = self._send(self._calls(Phase.UNASSIGN), Stuck())
         self._tell()
         return stop
 
@@ -157,15 +157,21 @@ class _ShardRun:
         left_behind(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / LEFT_BEHIND)
 
     def _assign(self, *, first_all: bool) -> Stop | None:
-        """Make the other calls, but for those devices that may still be with a former owner."""
+        """Make the other calls, but for those devices that may still be with a former owner.
+
+        While an unassign is not settled, in whatever shard, only the first assigns are made: what is
+        held because of it comes before what would take the same devices back.
+        """
         if not (self.folder / LEFT_BEHIND).exists():
             self._tell()
         if first_all and (missing := self._missing()):
-            why = f"{listed(missing)} not made all unassign calls yet"
-            return Stop(ExitCode.STOPPED, why, "run the same command again when they have")
-        left = barrier(self.run, clock=self.clock).left
-        lift(self.journal, self._calls(Phase.ASSIGN), left)
-        return self._send(Phase.ASSIGN, stuck_among(left, self._calls(Phase.ASSIGN).devices()))
+            return _not_yet(missing)
+        all_of_them, first = self._calls(Phase.ASSIGN), self._calls(Phase.ASSIGN, FIRST_ASSIGNS)
+        settled = barrier(self.run, clock=self.clock)
+        lift(self.journal, all_of_them, settled.left)
+        stuck = stuck_among(settled.left, all_of_them.devices())
+        stop = self._send(all_of_them if settled.complete else first, stuck)
+        return stop or (_not_yet(settled.unfinished) if self._open(all_of_them) else None)
 
     def _missing(self) -> Sequence[int]:
         """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
@@ -175,9 +181,8 @@ class _ShardRun:
             self.clock.pause(_LOOK_AGAIN)
         return missing
 
-    def _send(self, phase: Phase, stuck: Stuck) -> Stop | None:
-        """Send what of a phase is open, in one of the places that share the rate."""
-        calls = self._calls(phase)
+    def _send(self, calls: ShardCalls, stuck: Stuck) -> Stop | None:
+        """Send what of these calls is open, in one of the places that share the rate."""
         if not self._open(calls):
             return None
         waiting, at_once = Waiting.of(self.config, self.clock, self.face), self.division.at_once
@@ -202,8 +207,8 @@ class _ShardRun:
         """How many of these calls are not settled."""
         return calls.open(self.journal.settled_of(calls.last).devices)
 
-    def _calls(self, phase: Phase) -> ShardCalls:
-        return ShardCalls(self.folder / CALLS, phase)
+    def _calls(self, phase: Phase, last_stage: int | None = None) -> ShardCalls:
+        return ShardCalls(self.folder / CALLS, phase, last_stage)
 
     def summed_up(self, phase: Phase | None, stop: Stop | None) -> ShardSummary:
         """What all the work on the shard has come to, also in its folder."""
@@ -230,3 +235,8 @@ class _ShardRun:
         summary = ShardSummary(self.folder, fields)
         summary.write()
         return summary
+
+
+def _not_yet(shards: Sequence[int]) -> Stop:
+    why = f"{listed(shards)} not made all unassign calls yet"
+    return Stop(ExitCode.STOPPED, why, "run the same command again when they have")
