@@ -34,6 +34,11 @@ class Stuck:
     def __bool__(self) -> bool:
         return bool(self._owners)
 
+    @property
+    def any_open(self) -> bool:
+        """Is one of them yet to be taken from its owner?"""
+        return bool(self._open)
+
     def add(self, customer: str, device: str, *, is_open: bool = False) -> None:
         """This customer may still have the device; `is_open` if to take it from them is yet to come."""
         self._owners.setdefault(device, set()).add(customer)

@@ -159,19 +159,18 @@ class _ShardRun:
     def _assign(self, *, first_all: bool) -> Stop | None:
         """Make the other calls, but for those devices that may still be with a former owner.
 
-        While an unassign is not settled, in whatever shard, only the first assigns are made: what is
-        held because of it comes before what would take the same devices back.
+        While one of its devices is yet to be unassigned, in whatever shard, a shard makes no more than the
+        first assigns: what is held because of that comes before what would take the same device back.
         """
         if not (self.folder / LEFT_BEHIND).exists():
             self._tell()
         if first_all and (missing := self._missing()):
             return _not_yet(missing)
-        all_of_them, first = self._calls(Phase.ASSIGN), self._calls(Phase.ASSIGN, FIRST_ASSIGNS)
-        settled = barrier(self.run, clock=self.clock)
-        lift(self.journal, all_of_them, settled.left)
-        stuck = stuck_among(settled.left, all_of_them.devices())
-        stop = self._send(all_of_them if settled.complete else first, stuck)
-        return stop or (_not_yet(settled.unfinished) if self._open(all_of_them) else None)
+        calls, taken = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
+        lift(self.journal, calls, taken.left)
+        stuck = stuck_among(taken.left, calls.devices())
+        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGNS) if stuck.any_open else calls, stuck)
+        return stop or (_not_yet(taken.unfinished) if self._open(calls) else None)
 
     def _missing(self) -> Sequence[int]:
         """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
