@@ -4,7 +4,6 @@ Nothing is imported here but what a signal needs: to import the commands takes l
 all else before the work begins, and a signal in that time ends the process as any other does.
 """
 
-import gc
 import os
 import signal
 from contextlib import suppress
@@ -12,8 +11,6 @@ from typing import Final
 
 _STOPPED: Final = 3
 """`ExitCode.STOPPED`, which is not imported yet."""
-_UNSEARCHED: Final = 50_000
-"""New objects before garbage among them is searched for: what is imported stays, and is a tenth slower so to import."""
 
 
 def main() -> None:
@@ -21,10 +18,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
         signal.signal(signal.SIGINT, _end)
-    gc.set_threshold(_UNSEARCHED, *gc.get_threshold()[1:])
-    from batch.cli import main as commands
+    from batch.garbage import rarely_searched
 
-    commands(prog_name="telemetron-batch")
+    with rarely_searched():
+        from batch.cli import main as commands
+
+        commands(prog_name="telemetron-batch")
 
 
 def _end(*_: object) -> None:

@@ -27,6 +27,7 @@ LAYERS = {
         "memory",
         "texts",
         "octets",
+        "garbage",
     },
     1: {
         "completion",

@@ -5,7 +5,6 @@ under way is given a little time and the journal stays true.
 """
 
 import asyncio
-import gc
 import os
 import signal
 import threading
@@ -21,6 +20,7 @@ from batch import clock
 from batch.clock import Clock
 from batch.config import RunConfig
 from batch.errors import DiskError, JournalError, LockedError
+from batch.garbage import rarely_searched
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
 from batch.planning.calls import Calls
@@ -47,8 +47,6 @@ _GRACE: Final = 3.5
 _MARGIN: Final = 5.0
 """Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
 _LOOK_EVERY: Final = 0.25
-_UNSEARCHED: Final = 50_000
-"""New objects that may be there before garbage among them is searched for: some megabytes."""
 _GO_ON: Final = "run the same command again to go on"
 
 
@@ -118,29 +116,14 @@ def send(job: Job, target: Target) -> Stop | None:
 
     None, or why it stopped before the end.
     """
-    with _rarely_collected():
+    with rarely_searched():
         return job.clock.run(_send(job, target))
 
 
 def ask_afterwards(job: Job, target: Target) -> Stop | None:
     """Ask what the customers of the plan hold now. None, or why it stopped before all were asked."""
-    with _rarely_collected():
+    with rarely_searched():
         return job.clock.run(_ask_afterwards(job, target))
-
-
-@contextmanager
-def _rarely_collected() -> Iterator[None]:
-    """Garbage that only a search finds is searched for seldom while this lasts.
-
-    A call makes none, a connection some objects; but with many devices each call would set off
-    searches, and the libraries' own objects, of which nothing is ever garbage, make them long.
-    """
-    usual = gc.get_threshold()
-    gc.set_threshold(max(usual[0], _UNSEARCHED) if usual[0] else 0, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 async def _send(job: Job, target: Target) -> Stop | None:

@@ -169,7 +169,9 @@ class _ShardRun:
         calls, taken = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
         lift(self.journal, calls, taken.left)
         stuck = stuck_among(taken.left, calls.devices())
-        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGNS) if stuck.any_open else calls, stuck)
+        if not stuck.any_open:
+            return self._send(calls, stuck)
+        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGNS), stuck)
         return stop or (_not_yet(taken.unfinished) if self._open(calls) else None)
 
     def _missing(self) -> Sequence[int]:
