@@ -287,7 +287,7 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
         job.lease.confirm()
     journal.note(endedAt=job.clock.wall(), stop=note_of(stop))
     summary = concluded(config, plan, journal)
-    LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.reason if stop else "finished")
+    LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.sentence if stop else "finished")
     return summary
 
 

@@ -9,9 +9,14 @@ import random
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+from zlib import crc32
 
 T = TypeVar("T")
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -53,6 +58,15 @@ class RealClock:
 def uptime() -> float:
     """Seconds since the machine was started; never jumps, and goes on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@cache
+def boot_number() -> int | None:
+    """Return a number for the boot that `uptime` counts from; None where this machine does not tell boots apart."""
+    try:
+        return crc32(_BOOT_ID.read_bytes())
+    except OSError:
+        return None
 
 
 def now() -> float:

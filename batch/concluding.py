@@ -1,20 +1,19 @@
 """The end of a run: its books closed, its files written, and what it came to in its journal."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from batch.config import RunConfig
-from batch.going_on import advised, by_id
-from batch.model import ExitCode, Stop
+from batch.model import Stop
 from batch.planning.plan import Plan
 from batch.planning.since import Standing, packed, standing
 from batch.publishing import published
 from batch.reconciliation.outputs import Ended, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
+from batch.stops import StopReason
 from batch.storage.journal import Journal
 from batch.summary import Summary
 
@@ -48,18 +47,17 @@ def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
 
 
 def stop_of(journal: Journal) -> Stop | None:
-    """Why the run ended early, as its journal has it, and what goes on with it."""
-    stop = stop_in(journal.meta("stop"))
+    """Return why the run ended early, as its journal has it."""
     if journal.meta("endedAt") is None:
-        stop = Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
-    return None if stop is None else replace(stop, advice=advised(stop.advice, by_id(journal)))
+        return Stop(StopReason.PROCESS_ENDED)
+    return stop_in(journal.meta("stop"))
 
 
-def note_of(stop: Stop | None) -> tuple[object, ...] | None:
-    """What journals note of why work ended early; None where it did not."""
-    return None if stop is None else astuple(stop)
+def note_of(stop: Stop | None) -> dict[str, Any] | None:
+    """Return what journals note of why work ended early; None where it did not."""
+    return None if stop is None else stop.as_fact()
 
 
-def stop_in(note: Sequence[Any] | None) -> Stop | None:
-    """Why work ended early, from what `note_of` made of it."""
-    return None if note is None else Stop(ExitCode(note[0]), *note[1:])
+def stop_in(note: Mapping[str, Any] | None) -> Stop | None:
+    """Return why work ended early, from what `note_of` made of it."""
+    return None if note is None else Stop.of_fact(note)

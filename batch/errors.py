@@ -16,9 +16,12 @@ way is a `Stop`. Any other exception is a bug and keeps its traceback.
 """
 
 import errno
-from typing import Self
+from typing import Final, Self
 
-from batch.model import ExitCode, Stop
+from batch.stops import Advice, ExitCode, Stop
+
+MAKE_ROOM: Final = Advice("make room", repeat=True)
+"""What to do about a full disk."""
 
 _NO_PLACE_TO_WRITE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
@@ -30,13 +33,20 @@ class BatchError(Exception):
 
     exit_code = ExitCode.NOT_STARTED
 
-    def __init__(self, what: str, advice: str = "") -> None:
+    def __init__(self, what: str, advice: str | Advice = "") -> None:
         super().__init__(what, advice)
         self.what = what
-        self.advice = advice
+        self.next_step = advice if isinstance(advice, Advice) else Advice(advice)
+        self.run_id = ""
+        """Names the run in the advice, where the same command without it would begin another one."""
+
+    @property
+    def advice(self) -> str:
+        """What to do next, in words."""
+        return self.next_step.words(self.run_id)
 
     def __str__(self) -> str:
-        return f"{self.what}; {self.advice}" if self.advice else self.what
+        return f"{self.what}; {self.advice}" if self.next_step else self.what
 
 
 class ConfigError(BatchError):
@@ -66,7 +76,7 @@ def unwritable(what: str, exc: OSError) -> BatchError:
     told = f"cannot write {what} ({exc.strerror or exc})"
     if exc.errno in _NO_PLACE_TO_WRITE:
         return ConfigError(told, "nothing was sent; name a folder that can be written to")
-    return DiskError(told, "make room, then run the same command again")
+    return DiskError(told, MAKE_ROOM)
 
 
 class PublishError(BatchError):
@@ -89,7 +99,7 @@ class VerifyError(BatchError):
     @classmethod
     def of(cls, stop: Stop) -> Self:
         """The error for what stopped it, with the exit code of that."""
-        error = cls(f"verify stopped: {stop.reason}", stop.advice)
+        error = cls(f"verify stopped: {stop.sentence}", stop.advice)
         error.exit_code = stop.exit_code
         return error
 

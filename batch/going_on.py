@@ -1,44 +1,39 @@
-"""How to go on with a run that ended early, where the program made up its id.
-
-The same command, which names no run, would begin another one. So whatever is advised is completed
-here, by the words that all advice has in common for it.
-"""
+"""How to continue a run that ended early, where the same command alone would begin another one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from batch.errors import BatchError
+from batch.stops import Advice
 from batch.storage.journal import Journal
-
-_SAME: Final = "run the same command again"
 
 
 def by_id(journal: Journal) -> str:
-    """What the last command lacks to go on with the run, as words that follow it; empty where it named the run."""
-    return _by_id(journal.meta("runId")) if journal.meta("idMadeUp") else ""
+    """Return the id that the same command has to name to continue the run; empty where it named it before.
+
+    The folder's name is the id: the folder may have been renamed since.
+    """
+    run_id = journal.path.parent.name
+    return run_id if journal.meta("idMadeUp") or journal.meta("runId") != run_id else ""
 
 
-def advised(advice: str, by: str) -> str:
-    """The advice with these words after the command to be run again, if it is one to do that."""
-    return advice.replace(_SAME, _SAME + by)
+def by_id_words(journal: Journal) -> str:
+    """Return what the same command lacks to continue the run, as words that follow it; empty for nothing."""
+    run_id = by_id(journal)
+    return f" with --run-id {run_id}" if run_id else ""
 
 
 @contextmanager
 def errors_by_id(journal: Path) -> Iterator[None]:
-    """An error or an interrupt says how to go on with the run by its id, if it was begun and has this journal."""
+    """Have an error or an interrupt say how to continue the run by its id, if it was begun and has this journal."""
     try:
         yield
     except BatchError as exc:
         if journal.exists():
-            exc.advice = advised(exc.advice, _by_id(journal.parent.name))
+            exc.run_id = journal.parent.name
         raise
     except KeyboardInterrupt as exc:
         if journal.exists():
-            exc.args = (advised(_SAME, _by_id(journal.parent.name)),)
+            exc.args = (Advice(repeat=True).words(journal.parent.name),)
         raise
-
-
-def _by_id(run_id: str) -> str:
-    return f" with --run-id {run_id}"

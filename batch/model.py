@@ -7,76 +7,18 @@ import it without paying for pandas.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import Final, NamedTuple, NoReturn
 
-
-class Action(StrEnum):
-    """What a row asks for. The API has one bulk endpoint for each."""
-
-    ASSIGN = "assign"
-    UNASSIGN = "unassign"
-
-    __hash__ = str.__hash__  # looked up some times for each call; an Enum's own is slow
-
-    @property
-    def code(self) -> int:
-        """The number that stands for this action in integer columns."""
-        return ACTIONS.index(self)
-
-
-ACTIONS: Final = tuple(Action)
-NO_ACTION: Final = -1
-"""Stands in an action column for a word that means no action we know."""
-
-
-class Phase(StrEnum):
-    """What all shards of a run have to be through with before any of them goes on."""
-
-    UNASSIGN = "unassign"
-    """The unassigns of the first stage."""
-    ASSIGN = "assign"
-    """All later stages."""
-
-
-class Outcome(StrEnum):
-    """What became of a row; every row has exactly one."""
-
-    ASSIGNED = "assigned"
-    ALREADY_ASSIGNED = "alreadyAssigned"
-    UNASSIGNED = "unassigned"
-    SKIPPED = "skipped"
-    DUPLICATE = "duplicate"
-    UNCHANGED = "unchanged"
-    INVALID = "invalid"
-    FAILED = "failed"
-    UNCONFIRMED = "unconfirmed"
-    HELD = "held"
-    NOT_SENT = "notSent"
-
-    __hash__ = str.__hash__  # counted and looked up for each row; an Enum's own is slow
-
-    @property
-    def code(self) -> int:
-        """The number that stands for this outcome in integer columns."""
-        return _OUTCOME_CODES[self]
-
-    def wants_attention(self, action: Action) -> bool:
-        """Should a person look at a row of this action that ended so?
-
-        A skipped unassign is a device that the customer did not have: already as
-        wished. A skipped assign is a device that Telemetron does not know.
-        """
-        if self is Outcome.SKIPPED:
-            return action is Action.ASSIGN
-        return self in _WANT_ATTENTION
-
-
-OUTCOMES: Final = tuple(Outcome)
-_OUTCOME_CODES: Final = {outcome: code for code, outcome in enumerate(OUTCOMES)}
-_WANT_ATTENTION: Final = frozenset(
-    {Outcome.INVALID, Outcome.FAILED, Outcome.UNCONFIRMED, Outcome.HELD, Outcome.NOT_SENT}
-)
+from batch.actions import ACTIONS as ACTIONS
+from batch.actions import NO_ACTION as NO_ACTION
+from batch.actions import Action as Action
+from batch.actions import Phase as Phase
+from batch.outcomes import OUTCOMES as OUTCOMES
+from batch.outcomes import Outcome as Outcome
+from batch.reasons import Reason, Unheard
+from batch.stops import ExitCode as ExitCode
+from batch.stops import Stop as Stop
 
 
 class Problem(IntEnum):
@@ -100,7 +42,13 @@ class Problem(IntEnum):
         """The kind of problem in words, for lists of problems by kind."""
         return _PROBLEM_TITLES[self]
 
+    @property
+    def is_of_the_source(self) -> bool:
+        """Is what was meant best looked up where the file comes from?"""
+        return self in _OF_THE_SOURCE
 
+
+_OF_THE_SOURCE: Final = frozenset({Problem.CELLS, Problem.DAMAGED, Problem.FORMULA, Problem.CONTROL, Problem.TOO_LONG})
 _PROBLEM_TITLES: Final = {
     Problem.NONE: "no problem",
     Problem.CELLS: "wrong number of cells",
@@ -232,51 +180,69 @@ class DeviceResult(NamedTuple):
     outcome: Outcome
     device_id: str = ""
     was_created: bool | None = None
-    detail: str = ""
+    reason: Reason = Reason.NONE
+    text: str = ""
+    """What completes the reason's sentence."""
+    unheard: Unheard = Unheard.NOTHING
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Results(Mapping[int, DeviceResult]):
     """What was said of devices, by their positions in `Call.devices`.
 
     Columns, all as long as `positions`: there is one entry for each row that is sent, and an
-    object for each would cost more than all else that is done for it.
+    object for each would cost more than all else that is done for it. A column of which nothing
+    is to be said is None.
     """
 
-    __slots__ = ("_places", "codes", "created", "details", "device_ids", "positions")
-
-    def __init__(
-        self,
-        positions: Sequence[int],
-        codes: Sequence[int],
-        device_ids: Sequence[str],
-        created: Sequence[bool | None],
-        details: Sequence[str],
-    ) -> None:
-        self.positions = positions
-        self.codes = codes
-        """Of the outcomes."""
-        self.device_ids = device_ids
-        self.created = created
-        self.details = details
-        self._places: dict[int, int] | None = None
+    positions: Sequence[int]
+    codes: Sequence[int]
+    """Of the outcomes."""
+    device_ids: Sequence[str]
+    created: Sequence[bool | None]
+    reasons: Sequence[int] | None = None
+    texts: Sequence[str] | None = None
+    unheard: Sequence[int] | None = None
+    _places: dict[int, int] | None = None
 
     @classmethod
     def of(cls, results: Mapping[int, DeviceResult]) -> "Results":
-        """The same as columns."""
+        """Return the same as columns."""
         if isinstance(results, Results):
             return results
-        outcomes, *columns = zip(*results.values(), strict=True) if results else [()] * 4
-        return cls([*results], [outcome.code for outcome in outcomes], *columns)
+        outcomes, ids, created, reasons, texts, unheard = (
+            zip(*results.values(), strict=True) if results else [()] * len(DeviceResult._fields)
+        )
+        return cls(
+            [*results],
+            [outcome.code for outcome in outcomes],
+            ids,
+            created,
+            [*map(int, reasons)] if any(reasons) else None,
+            texts=texts if any(texts) else None,
+            unheard=[*map(int, unheard)] if any(unheard) else None,
+        )
 
     def counts(self) -> dict[Outcome, int]:
-        """Devices by outcome."""
+        """Return the number of devices by outcome."""
         return {OUTCOMES[code]: self.codes.count(code) for code in set(self.codes)}
+
+    def has_reason(self, reason: Reason) -> bool:
+        """Return whether any device has this reason."""
+        return self.reasons is not None and reason in self.reasons
 
     def __getitem__(self, position: int) -> DeviceResult:
         if self._places is None:
             self._places = {position: place for place, position in enumerate(self.positions)}
         at = self._places[position]
-        return DeviceResult(OUTCOMES[self.codes[at]], self.device_ids[at], self.created[at], self.details[at])
+        return DeviceResult(
+            OUTCOMES[self.codes[at]],
+            self.device_ids[at],
+            self.created[at],
+            Reason(self.reasons[at]) if self.reasons else Reason.NONE,
+            self.texts[at] if self.texts else "",
+            Unheard(self.unheard[at]) if self.unheard else Unheard.NOTHING,
+        )
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions)
@@ -318,31 +284,7 @@ class Look:
     """Their identifiers as the API spells them; None where that could not be learnt."""
     why: str = ""
     """Why it could not be learnt the last time that it was asked."""
-
-
-class ExitCode(IntEnum):
-    """What the process tells cron, Airflow and shell scripts."""
-
-    DONE = 0
-    ATTENTION = 1
-    NOT_STARTED = 2
-    STOPPED = 3
-    CLIENT_REFUSED = 4
-    BRAKE = 5
-    LOCKED = 6
-    UNBALANCED = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a run ended before its last call, and what to do about it."""
-
-    exit_code: ExitCode
-    reason: str
-    advice: str
-    resume_at: float | None = None
-    """When the API wants to be asked again, in seconds since the epoch, where it said so."""
-
-    def as_json(self) -> dict[str, str]:
-        """By the names of the JSON documents."""
-        return {"reason": self.reason, "advice": self.advice}
+    is_known: bool = True
+    """Does the API know this customer? If not, they hold nothing."""
+    after_attempt: int | None = None
+    """The number of the last attempt in the journal when the question left, if none before could act any more."""

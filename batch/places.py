@@ -14,6 +14,7 @@ from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig
 from batch.errors import JournalError, LockedError
 from batch.sending.sender import Face
+from batch.stops import Advice
 from batch.storage.apart import set_apart
 from batch.storage.claims import Holder, is_elsewhere, is_in_use
 from batch.storage.journal import Journal
@@ -136,7 +137,7 @@ class Waiting:
         is_told = False
         while (lease := newcomer.ask()) is None:
             if self.face.interrupt:
-                raise LockedError(f"stopped while waiting for {newcomer.waits_for}", "run the same command again")
+                raise LockedError(f"stopped while waiting for {newcomer.waits_for}", Advice(repeat=True))
             if not is_told:
                 self.face.told("waiting", f"looking for {WATCHED_FOR:.0f} s whether {newcomer.waits_for} still lives")
             is_told = True

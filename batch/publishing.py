@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import PublishError
-from batch.going_on import advised, by_id
-from batch.model import ExitCode
+from batch.going_on import by_id
+from batch.stops import Advice, Stop, StopReason
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER
 from batch.storage.remote import upload
@@ -60,14 +60,14 @@ def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
     return told
 
 
-def _failed(summary: Summary, place: str, exc: PublishError, by: str) -> dict[str, Any]:
+def _failed(summary: Summary, place: str, exc: PublishError, run_id: str) -> dict[str, Any]:
     """What the summary says of a copy that could not be made."""
     told = {"unpublished": f"{place} ({exc.what})"}
     if summary.fields["stop"]:
         return told
-    reason = f"its files could not be published to {place} ({exc.what})"
-    advice = f"the run is done and they are safe in {summary.folder}; run the same command again to publish them"
-    return {**told, "exitCode": int(ExitCode.STOPPED), "stop": {"reason": reason, "advice": advised(advice, by)}}
+    safe = Advice(f"the run is done and they are safe in {summary.folder}", repeat=True, when="to publish them")
+    stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.what})", advice=safe)
+    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(run_id)}
 
 
 def _copied(folder: Path, names: Sequence[str], place: str) -> None:

@@ -7,6 +7,7 @@ ended asks afresh. What the looks mean for the rows is not known here.
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 from batch import clock
 from batch.model import Look
 from batch.planning.plan import Plan
-from batch.reconciliation.audit import concerned, quiet_from
+from batch.reconciliation.audit import concerned, is_timely, last_attempts
 from batch.reconciliation.outputs import answered_books
 from batch.sending.look import Looker
+from batch.sending.runner import RunLimits
 from batch.sending.tally import Tally
 from batch.sending.traffic import Traffic
 from batch.storage.journal import Journal
@@ -25,23 +27,24 @@ _TOLD: Final = 5
 """Customers who could not be asked that are told of one by one."""
 
 Target = tuple[float, str]
-"""The moment from which a customer may be asked, and their email."""
+"""The moment from which a customer may be asked, on the event loop's clock, and their email."""
+Lasts = Callable[[float | None], float]
+"""How many seconds an attempt may still act that left at this uptime; None: in another boot, or on another machine."""
 
 
 class Verifier:
     """Asks what the customers of one run hold."""
 
-    def __init__(self, plan: Plan, journal: Journal, looker: Looker, traffic: Traffic, concurrency: int) -> None:
+    def __init__(self, plan: Plan, journal: Journal, looker: Looker, traffic: Traffic, limits: RunLimits) -> None:
         self._journal = journal
         self._looker = looker
         self._traffic = traffic
         self._halt = traffic.halt
-        self._concurrency = concurrency
+        self._concurrency = limits.concurrency
         self._missed = 0
-        journal.expect_looks()
         self._last = journal.meta("verify") or {"round": 0, "endedAt": 0.0}
-        targets = self._targets(plan)
-        asked = {look.customer for look in self._looks_that_stand({customer: moment for moment, customer in targets})}
+        targets = self._targets(plan, limits.lasts)
+        asked = {look.customer for look in self._looks_that_stand()}
         self._open = [(moment, customer) for moment, customer in targets if customer not in asked]
         self.tally = Tally(len(targets), calls_done=len(asked), what="customers")
         self.on_look: list[Callable[[], None]] = []
@@ -56,19 +59,20 @@ class Verifier:
         targets = iter(self._open)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(self._concurrency, len(self._open))):
-                workers.create_task(self._work(targets, facts["round"], wall))
+                workers.create_task(self._work(targets, facts["round"]))
         if not self._halt:
             self._journal.note(verify={**facts, "endedAt": wall()})
 
-    async def _work(self, targets: Iterator[Target], number: int, wall: Callable[[], float]) -> None:
+    async def _work(self, targets: Iterator[Target], number: int) -> None:
         """One worker: take the next customer, and ask when their time has come."""
         for moment, customer in targets:
-            while (wait := moment - wall()) > 0 and not self._halt:
+            while (wait := moment - clock.now()) > 0 and not self._halt:
                 await clock.sleep_unless(self._halt.event, wait)
+            after = self._journal.last_attempt
             look = None if self._halt else await self._looker.look(customer)
             if look is None or (look.devices is None and self._is_missed(look)):
                 return
-            await self._journal.looked(look, number)
+            await self._journal.looked(replace(look, after_attempt=after), number)
             self.tally.calls_done += 1
             for hear in self.on_look:
                 hear()
@@ -82,17 +86,23 @@ class Verifier:
             self._traffic.tell("verify", f"{look.customer} could not be asked: {look.why}")
         return False
 
-    def _targets(self, plan: Plan) -> list[Target]:
+    def _targets(self, plan: Plan, lasts: Lasts) -> list[Target]:
         """Everybody of whom a look can tell something, those first who need not be waited for."""
         codes = concerned(answered_books(self._journal, plan, None))
-        moments = quiet_from(plan, self._journal.may_act_until())[codes]
-        order = np.argsort(moments, kind="stable")
+        self._last_attempts = last_attempts(plan, self._journal.last_attempts())
+        quiet = np.zeros(plan.customers)
+        for pending in self._journal.pending_attempts():
+            customer = plan.customer_of(pending.call)
+            quiet[customer] = max(quiet[customer], clock.now() + lasts(pending.uptime))
+        order = np.argsort(quiet[codes], kind="stable")
         customers = plan.customer_names().take(codes[order]).to_pylist()
-        return [*zip(moments[order].tolist(), customers, strict=True)]
+        self._codes = dict(zip(customers, codes[order].tolist(), strict=True))
+        return [*zip(quiet[codes[order]].tolist(), customers, strict=True)]
 
-    def _looks_that_stand(self, moments: dict[str, float]) -> Iterator[Look]:
+    def _looks_that_stand(self) -> Iterator[Look]:
         """Those of a verify that was stopped, but for customers whom it missed or to whom the run went on sending."""
         if self._last["endedAt"] is None:
             for look in self._journal.looks(self._last["round"]):
-                if not look.why and look.at >= moments.get(look.customer, np.inf):
+                code = self._codes.get(look.customer)
+                if code is not None and not look.why and is_timely(look, int(self._last_attempts[code])):
                     yield look

@@ -197,7 +197,8 @@ def test_a_limit_that_never_refused_was_not_found(desk: Desk) -> None:
     ],
 )  # fmt: skip
 def test_a_passing_fault_is_retried(desk: Desk, event: object) -> None:
-    desk.server.script = once(event, event)
+    faults = once(event, event)
+    desk.server.script = lambda seen: None if seen.action == "query" else faults(seen)
     ran = desk.run(many(3))
     assert ran.outcomes == ["assigned"] * 3
     assert ran.rows[0]["attempts"] == "3"
@@ -768,10 +769,41 @@ def test_a_key_that_the_server_echoes_is_struck_out(desk: Desk) -> None:
     assert [path.name for path in ran.folder.iterdir() if KEY.encode() in path.read_bytes()] == []
 
 
-def test_an_api_whose_answers_are_no_use_is_still_there(desk: Desk) -> None:
-    desk.server.script = lambda _: Says(200, b"<html>")
-    ran = desk.run(many(1))
-    assert (ran.summary.exit_code, ran.outcomes) == (1, ["unconfirmed"])
+ELSEWHERE = [
+    Says(200, b"<html>"),
+    Says(200, {}),
+    Says(404, b"<html>Not Found"),
+    Says(404),
+    Says(405, {"message": "no"}),
+]
+
+
+@pytest.mark.parametrize("answer", ELSEWHERE)
+def test_an_address_at_which_nothing_answers_like_the_api_ends_the_run(desk: Desk, answer: Says) -> None:
+    desk.server.script = lambda _: answer
+    began = desk.clock.monotonic
+    ran = desk.run([(f"{at}@x.com", f"SN-{at}", "unassign") for at in range(20)])
+    assert ran.summary.exit_code == 4
+    assert ran.summary.fields["stop"]["code"] == "notTheApi"
+    assert f"there is no Telemetron API at {BASE_URL}" in ran.summary.fields["stop"]["reason"]
+    assert set(ran.outcomes) == {"unconfirmed", "notSent"}
+    assert ran.outcomes.count("unconfirmed") <= 8
+    assert 60 <= desk.clock.monotonic - began < 70
+
+
+@pytest.mark.parametrize("answer", ELSEWHERE)
+def test_odd_answers_of_the_api_itself_are_tried_again_and_claim_nothing(desk: Desk, answer: Says) -> None:
+    desk.server.script = lambda seen: None if seen.action == "query" else answer
+    ran = desk.run([(A, "SN-1", "unassign"), (A, "SN-2", "assign")])
+    assert (ran.summary.exit_code, set(ran.outcomes)) == (1, {"unconfirmed"})
+    assert sum(seen.action == "query" for seen in desk.server.seen) == 1
+
+
+def test_an_api_that_comes_back_within_a_minute_is_recognised(desk: Desk) -> None:
+    began = desk.clock.monotonic
+    desk.server.script = lambda _: Says(404, b"<html>") if desk.clock.monotonic - began < 40 else None
+    ran = desk.run([(A, f"SN-{at}", "assign") for at in range(3)])
+    assert ran.outcomes == ["assigned"] * 3
 
 
 def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:

@@ -40,5 +40,5 @@ def test_an_api_that_knows_no_such_customer_is_all_right(desk: Desk) -> None:
 def test_each_failure_has_its_words_and_its_exit_code(desk: Desk, event: Event, exit_code: int, words: str) -> None:
     stop = checked(desk, event)
     assert stop is not None
-    assert (stop.exit_code, words in stop.reason) == (exit_code, True)
-    assert KEY not in stop.reason + stop.advice
+    assert (stop.exit_code, words in stop.sentence) == (exit_code, True)
+    assert KEY not in stop.sentence + stop.advice.words()

@@ -259,7 +259,7 @@ def test_a_refusal_is_heard_that_comes_before_the_whole_request_was_read() -> No
         async with listening(hasty) as server, exchanging(server.url) as exchanger:
             return await exchanger.post("/path", large)
 
-    assert run(main()).ending == Refusal(413, "big")
+    assert run(main()).ending == Refusal(413, "big", is_api_error=False)
 
 
 @pytest.mark.parametrize("size", [1, 70_000, 3_000_000])
@@ -565,7 +565,7 @@ def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
 def test_a_gzip_bomb_leaves_a_refusal_its_status() -> None:
     bomb = gzip.compress(bytes(LARGEST_BODY + 1), compresslevel=1)
     exchange, _ = met_with(answering(bomb, "content-encoding: gzip", status="500 Oh"))
-    assert exchange.ending == Refusal(500, "")
+    assert exchange.ending == Refusal(500, "", is_api_error=False)
 
 
 def test_a_gzip_bomb_is_unusable_and_may_have_acted() -> None:
@@ -594,7 +594,7 @@ def test_what_nobody_could_unpack_is_unusable(encoding: str) -> None:
 
 def test_a_refusal_is_a_refusal_even_if_its_body_drips_beyond_the_deadline() -> None:
     exchange, _ = met_with(dripping_after(b"HTTP/1.1 429 No\r\nretry-after: 7\r\n"), SOON)
-    assert exchange.ending == Refusal(429, "", asks_to_wait=True)
+    assert exchange.ending == Refusal(429, "", asks_to_wait=True, is_api_error=False)
 
 
 @pytest.mark.parametrize("status", [401, 413, 429])
@@ -615,14 +615,14 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(status: int) -
                 return await post_once(server.url), elsewhere.heads
 
     exchange, heard_elsewhere = run(main())
-    assert exchange.ending == Refusal(status, "")
+    assert exchange.ending == Refusal(status, "", is_api_error=False)
     assert heard_elsewhere == []
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "https://h:port/"])
 def test_a_redirect_to_nowhere_is_a_redirect_all_the_same(location: str) -> None:
     exchange, _ = met_with(answering(b"", f"location: {location}", status="302 Found"))
-    assert exchange.ending == Refusal(302, "")
+    assert exchange.ending == Refusal(302, "", is_api_error=False)
 
 
 # The key, and the environment

@@ -35,7 +35,7 @@ def test_a_503_that_comes_much_faster_than_answers_do_asks_to_wait() -> None:
             exchanger = Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
             return [await exchanger.post("/path", BODY) for _ in range(6)][-1]
 
-    assert asyncio.run(main()).ending == Refusal(503, "{}", asks_to_wait=True)
+    assert asyncio.run(main()).ending == Refusal(503, "{}", asks_to_wait=True, is_api_error=False)
 
 
 # Every exception of the library

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from batch import app
-from batch.errors import DiskError
+from batch.errors import MAKE_ROOM, DiskError
 from batch.reconciliation import outputs
+from batch.stops import Stop, StopReason
 from tests.conftest import KEY, Desk, Ran
 from tests.test_cli import STRUCK, call
 from tests.test_report_html import shown
@@ -111,14 +112,14 @@ def test_who_goes_on_by_the_id_is_told_nothing_of_it(desk: Desk) -> None:
 
 def test_who_goes_on_with_resume_is_told_nothing_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = stopped(desk)
-    monkeypatch.setattr(app, "send", lambda *_: outputs.Stop(3, "it must be so", "run the same command again later"))
+    monkeypatch.setattr(app, "send", lambda *_: Stop(StopReason.API_DOWN, "900"))
     summary = app.resume(ran.folder, {"TELEMETRON_API_KEY": KEY}, clock=desk.clock)
     assert summary.fields["stop"]["advice"] == "run the same command again later"
 
 
 def test_the_advice_of_a_brake_names_the_id_too(desk: Desk) -> None:
     ran = desk.run([("a@x.com", f"UNKNOWN-{n}", "unassign") for n in range(9)], run_id=None, max_failed="2")
-    assert advice(ran).endswith(f"raise --max-failed and run the same command again with --run-id {ran.folder.name}")
+    assert advice(ran).endswith(f"raise --max-failed, then run the same command again with --run-id {ran.folder.name}")
 
 
 def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path:
 
 def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
-        raise DiskError("there is no room", "make room, then run the same command again")
+        raise DiskError("there is no room", MAKE_ROOM)
 
     monkeypatch.setattr(outputs, "write_reconciliation", refused)
     with pytest.raises(DiskError, match=f"^there is no room; make room, then {BY_ID}$"):

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from hypothesis import strategies as st
 
 from batch.errors import DiskError, JournalError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome
+from batch.reasons import Reason, Unheard
 from batch.rows import KEY_SCHEMA, RowBlock
 from batch.storage.blobs import unpacked
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Ending, Journal
-from batch.storage.opening import APPLICATION_ID
-from batch.storage.reader import Settlement
+from batch.storage.opening import APPLICATION_ID, SCHEMA_VERSION, migrate
+from batch.storage.reader import AttemptEnding, Settlement
 
-ANSWERED = Ending("answered", "Reply", 200)
+ANSWERED = Ending(AttemptEnding.ANSWERED, "answered", 200)
 
 
 def block(file: int, *lines: int) -> RowBlock:
@@ -174,12 +176,12 @@ def without_tables(path: Path) -> None:
     path.unlink()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute("PRAGMA user_version=1")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def of_another_version(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def of_another_version(path: Path) -> None:
         (cut_short, "is cut short"),
         (damaged, "is damaged"),
         (without_tables, "is damaged"),
-        (of_another_version, "was written by another version (schema 2)"),
+        (of_another_version, "was written by a newer version of telemetron-batch"),
     ],
 )
 def test_a_file_that_is_no_journal_of_ours_is_refused_untouched(
@@ -216,7 +218,7 @@ def test_a_journal_that_is_not_there_is_said_in_words_and_not_made(tmp_path: Pat
 def test_another_versions_journal_is_left_with_its_log(path: Path) -> None:
     killed("Journal(path).note(state='cut off')", path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     killed("sqlite3.connect(path).execute(\"INSERT INTO meta VALUES ('theirs', '1')\").connection.commit()", path)
     before = path.read_bytes()
     with pytest.raises(JournalError):
@@ -248,22 +250,22 @@ def test_an_attempt_is_recorded_before_it_has_an_ending(journal: Journal) -> Non
     assert (attempt.ending, attempt.verdict, attempt.text) == (None, None, "")
 
 
-@pytest.mark.parametrize(
-    ("ending", "may_have_acted"), [("answered", False), ("refused", False), ("unsent", False), ("unclear", True)]
-)
-def test_an_ended_attempt_says_whether_it_may_have_acted(ending: str, may_have_acted: bool, journal: Journal) -> None:
+@pytest.mark.parametrize(("ending", "may_have_acted"), [(one, one is AttemptEnding.UNCLEAR) for one in AttemptEnding])
+def test_an_ended_attempt_says_whether_it_may_have_acted(
+    ending: AttemptEnding, may_have_acted: bool, journal: Journal
+) -> None:
     number = run(journal.started(3, None, 11.5))
     why = "" if ending == "answered" else "why"
-    run(journal.ended(number, Ending(ending, "Verdict", 418, why), 12.0))
+    run(journal.ended(number, Ending(ending, "verdict", 418, Reason.DEVICE_REFUSED, why), 12.0))
     (attempt,) = journal.attempts_of(3)
-    assert (attempt.positions, attempt.ending, attempt.verdict, attempt.text) == (None, ending, "Verdict", why)
+    assert (attempt.positions, attempt.ending, attempt.verdict, attempt.text) == (None, ending, "verdict", why)
     assert attempt.may_have_acted is may_have_acted
     assert [*journal.unclear_attempts()] == [attempt] * may_have_acted
 
 
 def test_an_answer_that_left_devices_out_may_be_no_answer_to_them(journal: Journal) -> None:
     number = run(journal.started(3, None, 11.5))
-    run(journal.ended(number, Ending("answered", "Reply", 200, "2 devices left out"), 12.0))
+    run(journal.ended(number, replace(ANSWERED, omitted=2), 12.0))
     assert [attempt.number for attempt in journal.unclear_attempts()] == [number]
 
 
@@ -278,7 +280,11 @@ def test_attempts_are_counted_and_dated(journal: Journal) -> None:
     assert (journal.attempt_totals(), journal.attempt_span()) == ((0, 0, 0), None)
 
     async def main() -> None:
-        endings = [Ending("refused", "Throttled", 429), Ending("unclear", "Throttled", 503), ANSWERED]
+        endings = [
+            Ending(AttemptEnding.REFUSED, "throttled", 429),
+            Ending(AttemptEnding.UNCLEAR, "throttled", 503),
+            ANSWERED,
+        ]
         for at, ending in enumerate(endings):
             await journal.ended(await journal.started(1, None, 10.0 + at), ending, 20.0)
         await journal.started(1, None, 15.0)
@@ -290,12 +296,20 @@ def test_attempts_are_counted_and_dated(journal: Journal) -> None:
 def test_an_ending_that_there_is_none_of_is_refused(journal: Journal) -> None:
     number = run(journal.started(1, None, 1.0))
     with pytest.raises(DiskError):
-        run(journal.ended(number, Ending("perhaps", "Reply"), 2.0))
+        run(journal.ended(number, Ending("perhaps", "answered"), 2.0))
 
 
 # Answers
 
-RESULTS = st.builds(DeviceResult, st.sampled_from(Outcome), st.text(), st.none() | st.booleans(), st.text())
+RESULTS = st.builds(
+    DeviceResult,
+    st.sampled_from(Outcome),
+    st.text(),
+    st.none() | st.booleans(),
+    st.sampled_from(Reason),
+    st.text(),
+    st.sampled_from(Unheard),
+)
 ANSWERS = st.builds(
     Answer,
     st.dictionaries(st.integers(0, 10_000), RESULTS),
@@ -334,8 +348,10 @@ def told_at_once(journal: Journal) -> list[tuple[int, Answer]]:
     found = []
     for calls, answers in journal.answers():
         for call, fields in zip(calls.tolist(), answers.to_pylist(), strict=True):
-            codes, *rest = (fields[name] for name in ("outcomes", "deviceIds", "created", "details"))
-            results = map(DeviceResult, [OUTCOMES[code] for code in codes], *rest)
+            count = len(fields["positions"])
+            columns = [fields["deviceIds"], fields["created"], *(fields[name] or [0] * count for name in ("reasons",))]
+            columns += [fields["texts"] or [""] * count, fields["unheard"] or [0] * count]
+            results = map(DeviceResult, [OUTCOMES[code] for code in fields["outcomes"]], *columns)
             told = ("customerId", "customerWasCreated", "httpStatus", "attempts", "unclearAttempts", "answeredAt")
             one = Answer(dict(zip(fields["positions"], results, strict=True)), *(fields[name] for name in told))
             found.append((call, one))
@@ -466,7 +482,7 @@ def journal_of(folder: Path, first_call: int) -> Path:
     async def fill(journal: Journal) -> None:
         number = await journal.started(first_call, (0,), 10.0)
         done = Settlement(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), by_attempt=True)
-        await journal.ended(number, Ending("answered", "Reply", 200), 11.0, done)
+        await journal.ended(number, ANSWERED, 11.0, done)
         await journal.started(first_call + 1, None, 12.0 - first_call)
         held = Answer({0: DeviceResult(Outcome.HELD)})
         await journal.settled(Settlement(first_call + 2, held, by_attempt=False))
@@ -513,3 +529,47 @@ def test_a_result_that_was_taken_back_never_was(tmp_path: Path, journal: Journal
     gathered(journal, [journal_of(tmp_path, 1)])
     journal.take_back([number for number, _ in journal.unasked()])
     assert [one.call for one in journal.settlements()] == [1]
+
+
+# Migrations
+
+
+OLDER = {1: "ALTER TABLE events ADD COLUMN loud INTEGER NOT NULL DEFAULT 0", 2: "UPDATE events SET loud = 1"}
+
+
+def test_an_older_journal_is_brought_up_to_date_step_by_step(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA user_version=1")
+        connection.execute("INSERT INTO events (at, kind, text) VALUES (1, 'hold', 'x')")
+        migrate(path, connection, OLDER, 3)
+        assert connection.execute("SELECT loud FROM events").fetchall() == [(1,)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        migrate(path, connection, OLDER, 3)  # which changes nothing
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
+    broken = {**OLDER, 2: "UPDATE nothing SET x = 1"}
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA user_version=1")
+        with pytest.raises(sqlite3.OperationalError):
+            migrate(path, connection, broken, 3)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert "loud" not in [column[1] for column in connection.execute("PRAGMA table_info(events)")]
+
+
+@pytest.mark.parametrize(("version", "words"), [(0, "never released"), (4, "newer version")])
+def test_a_version_that_no_migration_leads_from_is_refused(version: int, words: str, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA user_version={version}")
+        with pytest.raises(JournalError, match=words):
+            migrate(path, connection, OLDER, 3)
+
+
+def test_a_journal_that_cannot_be_written_is_read_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed("Journal(path).note(state='cut off')", path)
+    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with closing(Journal(path)) as journal:
+        assert [*journal.blocks()] == [*BLOCKS]
+        assert journal.meta("state") == "cut off"
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import ExitCode, Outcome, Stop
+from batch.model import Outcome, Stop
 from batch.rate import Rate
 from batch.sending.progress import Tone, View, line, plain
 from batch.sending.traffic import Condition
+from batch.stops import StopReason
 from tests.conftest import Desk
 from tests.scripted import Refuses, Says, Seen
 
@@ -73,7 +74,7 @@ def test_nobody_knows_how_long_an_outage_lasts() -> None:
 
 
 def test_after_a_signal_it_says_what_is_waited_for() -> None:
-    stop = Stop(ExitCode.STOPPED, "stopped by SIGINT", "run it again")
+    stop = Stop(StopReason.INTERRUPTED, "stopped by SIGINT")
     told = text(view(stop=stop))
     assert "stopping: letting calls under way finish" in told
     assert "left" not in told

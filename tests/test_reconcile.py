@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from batch.errors import UnbalancedError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
 from batch.planning.plan import Plan
+from batch.reasons import Reason, Unheard
 from batch.reconciliation.books import Books
 from batch.reconciliation.reconcile import Reconciliation, inverse
-from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 from tests.builders import A, B, C, Row, block_of, keys_of, planned, settle
 
 GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
@@ -23,8 +23,8 @@ ROW = st.tuples(
     st.sampled_from(["", "", "", "EMAIL"]),
 )
 
-UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, detail=MAYBE_OURS)
-REFUSED = DeviceResult(Outcome.FAILED, detail=f"locked; {MAYBE_DONE}")
+UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, unheard=Unheard.WHOSE_WORK)
+REFUSED = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.DEVICE_REFUSED, text="locked", unheard=Unheard.WHETHER_DONE)
 
 
 def answer(*outcomes: Outcome, **told: object) -> Answer:
@@ -36,7 +36,7 @@ def closed(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came")
     books = Books(plan)
     for call, one in answers:
         settle(books, (call, one))
-    return books.close([], why)
+    return books.close(why)
 
 
 def told(books: Reconciliation, rows: Sequence[Row], first: int = 0) -> dict[str, list[str]]:
@@ -75,7 +75,7 @@ def test_every_row_has_exactly_one_outcome_whatever_answers_came(
             expected.append(Outcome.DUPLICATE)
         else:
             expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unheard else Outcome.NOT_SENT))
-    reconciliation = books.close(doubtful, "the power went")
+    reconciliation = books.close("the power went", doubtful=doubtful)
     assert [OUTCOMES[code] for code in reconciliation.outcome] == expected
     assert sum(reconciliation.counts().values()) == len(file)
     assert told(reconciliation, file)["outcome"] == [str(outcome) for outcome in expected]
@@ -98,7 +98,7 @@ def test_a_row_settled_twice_unbalances_the_books(second: Outcome) -> None:
     settle(books, (1, answer(Outcome.ASSIGNED)))
     settle(books, (1, answer(second, Outcome.ASSIGNED)))
     with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice") as caught:
-        books.close([], "")
+        books.close("")
     assert caught.value.advice == "this is a bug; please report it and keep the run's folder"
 
 
@@ -122,7 +122,11 @@ def test_a_row_that_no_answer_reached_has_the_codes_for_none() -> None:
 
 
 def test_parts_of_a_call_may_be_settled_one_after_another() -> None:
-    part = Answer({2: DeviceResult(Outcome.FAILED, detail="no such type")}, attempts=3, http_status=400)
+    part = Answer(
+        {2: DeviceResult(Outcome.FAILED, reason=Reason.DEVICE_REFUSED, text="no such type")},
+        attempts=3,
+        http_status=400,
+    )
     books = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, attempts=4)), (1, part))
     columns = told(books, GIVEN)
     assert columns["outcome"] == ["assigned", "assigned", "failed"]
@@ -135,7 +139,7 @@ def test_parts_of_a_call_may_be_settled_one_after_another() -> None:
 
 
 def test_a_row_tells_what_its_answer_told() -> None:
-    result = DeviceResult(Outcome.ASSIGNED, device_id="d-1", was_created=True, detail="new")
+    result = DeviceResult(Outcome.ASSIGNED, device_id="d-1", was_created=True, text="new")
     at = 1_767_225_600.25
     one = Answer({0: result}, "c-1", True, 200, attempts=2, unclear_attempts=1, answered_at=at)
     columns = told(closed(planned(GIVEN[:1]), (1, one)), GIVEN[:1])
@@ -191,13 +195,13 @@ def test_a_duplicate_finds_its_original_in_an_earlier_block() -> None:
 @pytest.mark.parametrize("names", [(), ("a.csv",)])
 def test_a_duplicate_names_no_file_where_there_is_but_one(names: tuple[str, ...]) -> None:
     rows = [GIVEN[0], GIVEN[0]]
-    books = Books(planned(rows), names).close([], "a signal came")
+    books = Books(planned(rows), names).close("a signal came")
     assert told(books, rows)["detail"][1] == "same as line 2: notSent"
 
 
 def test_a_duplicate_names_the_file_of_its_original_where_there_are_several() -> None:
     first, second = [GIVEN[0], GIVEN[1]], [GIVEN[2], GIVEN[1], GIVEN[2]]
-    books = Books(planned(first, second), ["a.csv", "b.csv"]).close([], "a signal came")
+    books = Books(planned(first, second), ["a.csv", "b.csv"]).close("a signal came")
     details = ["same as line 3 of a.csv: notSent", "same as line 2 of b.csv: notSent"]
     assert told(books, second, first=2)["detail"][1:] == details
 
@@ -221,7 +225,7 @@ def test_rows_never_sent_say_why_the_run_ended() -> None:
 def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() -> None:
     books = Books(planned(GIVEN))
     settle(books, (1, answer(Outcome.ASSIGNED)))
-    columns = told(books.close([(1, None), (1, (1,))], "a signal came"), GIVEN)
+    columns = told(books.close("a signal came", doubtful=[(1, None), (1, (1,))]), GIVEN)
     assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
     assert columns["detail"][1:] == ["sent, but the run stopped before an answer came"] * 2
     assert columns["unclearAttempts"] == ["0", "2", "1"]
@@ -229,7 +233,7 @@ def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() 
 
 
 def test_a_doubtful_attempt_says_nothing_of_the_positions_that_it_did_not_ask_for() -> None:
-    columns = told(Books(planned(GIVEN)).close([(1, iter([2]))], "a signal came"), GIVEN)
+    columns = told(Books(planned(GIVEN)).close("a signal came", doubtful=[(1, iter([2]))]), GIVEN)
     assert columns["outcome"] == ["notSent", "notSent", "unconfirmed"]
 
 
@@ -318,7 +322,7 @@ def test_a_customer_created_counts_once_however_many_calls_say_so() -> None:
 def test_details_and_identifiers_by_the_thousand_stay_with_their_rows() -> None:
     count = 70_000
     rows = [(A, f"SN-{at}", "assign") for at in range(count)]
-    results = {at: DeviceResult(Outcome.ASSIGNED, f"d-{at}", detail=f"no. {at}") for at in range(count)}
+    results = {at: DeviceResult(Outcome.ASSIGNED, f"d-{at}", text=f"no. {at}") for at in range(count)}
     columns = told(closed(planned(rows, chunk_size=count), (1, Answer(results))), rows)
     assert columns["deviceId"] == [f"d-{at}" for at in range(count)]
     assert columns["detail"] == [f"no. {at}" for at in range(count)]

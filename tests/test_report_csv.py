@@ -29,7 +29,7 @@ def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[O
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
         settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return Report(files, books.close([], "a signal came"), raw)
+    return Report(files, books.close("a signal came"), raw)
 
 
 def read(path: Path) -> list[list[str]]:
@@ -213,9 +213,9 @@ def test_what_the_api_says_is_guarded_too(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-2", "=HYPERLINK", "ACTION")]
     plan = planned(rows)
     books = Books(plan)
-    told = {0: DeviceResult(Outcome.FAILED, "=dev", detail="@no"), 1: DeviceResult(Outcome.FAILED)}
+    told = {0: DeviceResult(Outcome.FAILED, "=dev", text="@no"), 1: DeviceResult(Outcome.FAILED)}
     settle(books, (1, Answer(told, "+cust", None, 200, 1, 0, 1e9)))
-    one = Report([file_of(KEYS, len(rows))], books.close([], "a signal came"))
+    one = Report([file_of(KEYS, len(rows))], books.close("a signal came"))
     write_reconciliation(tmp_path / "r.csv", one, [block_of(keys_of(rows), [row[:3] for row in rows])])
     said = [(row["action"], row["deviceId"], row["detail"], row["customerId"]) for row in records(tmp_path / "r.csv")]
     assert said == [

@@ -17,6 +17,7 @@ from batch.model import Action, Answer, DeviceResult, InputFile, Outcome
 from batch.planning.digest import digest
 from batch.planning.plan import Plan
 from batch.rate import Rate
+from batch.reasons import Reason
 from batch.reconciliation.books import Books
 from batch.reconciliation.findings import created_customers, find_causes, find_transfers
 from batch.reconciliation.reconcile import Reconciliation
@@ -41,7 +42,7 @@ def closed(plan: Plan, ends: Ends, *, created: Sequence[str] = (), names: Sequen
         results = [ends.get((call.customer, device, str(call.action)), done) for device in call.devices]
         told = {at: result for at, result in enumerate(results) if result.outcome is not Outcome.NOT_SENT}
         settle(books, (number, Answer(told, customer_was_created=call.customer in created)))
-    return books.close([], "a signal came")
+    return books.close("a signal came")
 
 
 def blocks_of(*files: Sequence[Row]) -> list[RowBlock]:
@@ -96,7 +97,7 @@ def shown(html: str) -> str:
 
 
 def failed(text: str) -> DeviceResult:
-    return DeviceResult(Outcome.FAILED, detail=text)
+    return DeviceResult(Outcome.FAILED, reason=Reason.DEVICE_REFUSED, text=text)
 
 
 # What it says
@@ -250,7 +251,8 @@ TAKE, GIVE = (A, "1", "unassign"), (B, "1", "assign")
     [
         ({}, "moved"),
         ({TAKE: DeviceResult(Outcome.SKIPPED)}, "moved"),
-        ({TAKE: failed("customer not found")}, "moved"),
+        ({TAKE: DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)}, "moved"),
+        ({TAKE: failed("customer not found")}, "given, not taken back"),
         ({GIVE: failed("locked")}, "taken back, not given"),
         ({TAKE: failed("locked"), GIVE: DeviceResult(Outcome.HELD)}, "not moved"),
         ({TAKE: failed("locked")}, "given, not taken back"),
@@ -308,7 +310,7 @@ def test_an_outage_that_nobody_saw_end_ends_at_the_first_answer() -> None:
 async def _attempts(journal: Journal) -> None:
     for at, ending in ((100.0, "answered"), (100.9, "refused"), (101.0, "unclear"), (109.0, "unsent")):
         attempt = await journal.started(1, None, at)
-        await journal.ended(attempt, Ending(ending, "Throttled" if ending == "refused" else "x"), at)
+        await journal.ended(attempt, Ending(ending, "throttled" if ending == "refused" else "x"), at)
     await journal.started(1, None, 109.5)
 
 

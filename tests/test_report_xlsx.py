@@ -66,7 +66,7 @@ def report_of(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Seque
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
         settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return Report([file_of(header, len(rows))], books.close([], "a signal came"), raw=True)
+    return Report([file_of(header, len(rows))], books.close("a signal came"), raw=True)
 
 
 def written(path: Path, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:

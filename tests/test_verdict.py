@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import Action, ExitCode, Outcome, Stop
+from batch.reasons import Reason
 from batch.sending.verdict import (
-    CUSTOMER_NOT_FOUND,
     Broken,
     Doubt,
     NoAnswer,
@@ -20,6 +20,7 @@ from batch.sending.verdict import (
     backoff,
     judge,
 )
+from batch.stops import StopReason
 
 BOTH = pytest.mark.parametrize("action", Action)
 
@@ -31,19 +32,21 @@ BOTH = pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT, Broken.UNUSABLE])
 def test_an_attempt_of_which_something_was_sent_may_have_acted(how: Broken, action: Action) -> None:
     verdict = judge(NoAnswer(how, sent=True, text="why"), action)
-    assert verdict == TryAgain(Doubt.UNCLEAR, "why", counts_as_down=how is not Broken.UNUSABLE)
+    reason = Reason.UNUSABLE_ANSWER if how is Broken.UNUSABLE else Reason.NO_ANSWER
+    assert verdict == TryAgain(Doubt.UNCLEAR, reason, "why", counts_as_down=how is not Broken.UNUSABLE)
 
 
 @BOTH
 @pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT])
 def test_an_attempt_of_which_nothing_was_sent_did_nothing(how: Broken, action: Action) -> None:
-    assert judge(NoAnswer(how, sent=False, text="why"), action) == TryAgain(Doubt.NOT_DONE, "why", counts_as_down=True)
+    verdict = judge(NoAnswer(how, sent=False, text="why"), action)
+    assert verdict == TryAgain(Doubt.NOT_DONE, Reason.NO_CONNECTION, "why", counts_as_down=True)
 
 
 @BOTH
 def test_an_attempt_that_we_withdrew_did_nothing_and_says_nothing_of_the_api(action: Action) -> None:
     verdict = judge(NoAnswer(Broken.WITHDRAWN, sent=False, text="why"), action)
-    assert verdict == TryAgain(Doubt.NOT_DONE, "why", counts_as_down=False)
+    assert verdict == TryAgain(Doubt.NOT_DONE, Reason.WITHDRAWN, "why", counts_as_down=False)
 
 
 # Statuses that say the same whatever the text
@@ -65,7 +68,27 @@ def test_503_that_asks_to_wait_is_throttling_but_may_have_acted(action: Action) 
 def test_a_server_error_may_have_acted_and_speaks_of_an_outage(status: int, action: Action) -> None:
     text = "no valid devices, email, too many devices"
     verdict = judge(Refusal(status, text), action)
-    assert verdict == TryAgain(Doubt.UNCLEAR, f"{status}: {text}", counts_as_down=True)
+    assert (verdict.reason, verdict.text, verdict.counts_as_down) == (Reason.SERVER_ERROR, f"{status}: {text}", True)
+    assert verdict.doubt is not Doubt.NOT_DONE
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("status", "is_api_error", "doubt"),
+    [
+        (500, True, Doubt.UNCLEAR_BUT_OVER),
+        (500, False, Doubt.UNCLEAR),
+        (502, True, Doubt.UNCLEAR),
+        (503, True, Doubt.UNCLEAR),
+        (504, True, Doubt.UNCLEAR),
+        (408, True, Doubt.UNCLEAR),
+        (409, True, Doubt.NOT_DONE),
+    ],
+)
+def test_only_an_answer_of_the_api_itself_ends_what_an_attempt_may_still_do(
+    status: int, is_api_error: bool, doubt: Doubt, action: Action
+) -> None:
+    assert judge(Refusal(status, "sorry", is_api_error=is_api_error), action).doubt is doubt
 
 
 @BOTH
@@ -75,47 +98,72 @@ def test_only_a_503_is_throttling_because_it_asks_to_wait(status: int, action: A
 
 
 @BOTH
-@pytest.mark.parametrize("status", [408, 409, 425])
+@pytest.mark.parametrize("status", [409, 425])
 def test_a_passing_refusal_did_nothing_and_is_no_outage(status: int, action: Action) -> None:
     verdict = judge(Refusal(status, "customer email conflict"), action)
-    assert verdict == TryAgain(Doubt.NOT_DONE, f"{status}: customer email conflict", counts_as_down=False)
+    assert verdict == TryAgain(
+        Doubt.NOT_DONE, Reason.TEMPORARY_REFUSAL, f"{status}: customer email conflict", counts_as_down=False
+    )
 
 
 @BOTH
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_stops_the_run_and_says_where_the_key_comes_from(status: int, action: Action) -> None:
-    assert judge(Refusal(status, "Invalid API key"), action) == StopRun(
-        Stop(
-            ExitCode.CLIENT_REFUSED,
-            f"the API refuses this key ({status}: Invalid API key)",
-            "check TELEMETRON_API_KEY or --api-key-file, then run the same command again",
-        )
-    )
+    verdict = judge(Refusal(status, "Invalid API key"), action)
+    assert verdict == StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, f"{status}: Invalid API key"))
+    assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
+    assert verdict.text == f"the API refuses this key ({status}: Invalid API key)"
+    advice = "check TELEMETRON_API_KEY or --api-key-file, then run the same command again"
+    assert verdict.stop.advice.words() == advice
 
 
 @BOTH
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_a_redirect_stops_the_run_and_names_the_base_url(status: int, action: Action) -> None:
-    assert judge(Refusal(status, ""), action) == StopRun(
-        Stop(
-            ExitCode.CLIENT_REFUSED,
-            f"the API redirects elsewhere (HTTP {status}), and redirects are never followed",
-            "correct --base-url, then run the same command again",
-        )
-    )
+    verdict = judge(Refusal(status, ""), action)
+    assert verdict == StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
+    assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
+    assert "--base-url" in verdict.stop.advice.words()
 
 
 # Refusals of the request itself
 
 
-def test_404_on_unassign_is_a_customer_who_does_not_exist() -> None:
-    verdict = judge(Refusal(404, "Customer not found for this organization"), Action.UNASSIGN)
-    assert verdict == Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Customer not found for this organization",
+        "Customer not found",
+        "No such customer",
+        "customer a@x.com does not exist",
+        "Customer with this email was not found",
+    ],
+)
+def test_404_on_unassign_is_an_unknown_customer_if_the_api_says_so(text: str) -> None:
+    assert judge(Refusal(404, text), Action.UNASSIGN) == Settled(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Device D2 not found", "Not Found", "/customers/a@x.com/unassign: no route", "the customer-service is gone"],
+)
+def test_404_on_unassign_that_speaks_of_something_else_is_no_unknown_customer(text: str) -> None:
+    assert judge(Refusal(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
+
+
+@BOTH
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("text", ["", "404 Not Found nginx", "Customer not found"])
+def test_what_has_nothing_of_the_api_is_tried_again_and_settles_nothing(status: int, text: str, action: Action) -> None:
+    verdict = judge(Refusal(status, text, is_api_error=False), action)
+    assert isinstance(verdict, TryAgain)
+    assert verdict.is_from_elsewhere
+    assert (verdict.doubt, verdict.counts_as_down) == (Doubt.UNCLEAR, False)
 
 
 def test_404_on_assign_is_read_like_any_other_refusal() -> None:
     assert judge(Refusal(404, "Customer not found"), Action.ASSIGN) == Settled(
-        Outcome.FAILED, "404: Customer not found"
+        Outcome.FAILED, Reason.CUSTOMER_REFUSED, "404: Customer not found"
     )
     assert judge(Refusal(404, "Not Found"), Action.ASSIGN) == Suspect("404: Not Found")
 
@@ -131,7 +179,7 @@ def test_404_on_assign_is_read_like_any_other_refusal() -> None:
     ],
 )
 def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
-    assert judge(Refusal(400, text), action) == Settled(Outcome.SKIPPED, f"400: {text}")
+    assert judge(Refusal(400, text), action) == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, f"400: {text}")
 
 
 @BOTH
@@ -172,7 +220,7 @@ def test_a_limit_of_the_request_is_too_many_even_where_it_names_the_customer(per
 def test_a_customers_own_quota_is_not_called_too_many_for_no_smaller_request_would_help(
     text: str, action: Action
 ) -> None:
-    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, f"400: {text}")
+    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}")
 
 
 @BOTH
@@ -186,7 +234,7 @@ def test_413_is_too_many_devices_whatever_it_says(text: str, action: Action) -> 
     "text", ["Invalid email format", "No valid customer emails provided", "Invalid e-mail", "Customer is blocked"]
 )
 def test_a_refusal_that_speaks_of_the_customer_fails_all_its_rows(text: str, action: Action) -> None:
-    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, f"400: {text}")
+    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}")
 
 
 @BOTH
@@ -205,7 +253,12 @@ def test_a_verdict_says_status_and_text(text: str, words: str, action: Action) -
 
 def test_no_valid_devices_is_understood_by_the_name_of_the_field() -> None:
     verdict = judge(Refusal(400, "No valid deviceIdentifiers provided"), Action.ASSIGN)
-    assert isinstance(verdict, Settled)
+    assert verdict == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid deviceIdentifiers provided")
+
+
+@pytest.mark.parametrize("text", ["No valid deviceType given", "no valid device_types", "no valid deviceship"])
+def test_another_field_without_a_valid_value_skips_nothing(text: str) -> None:
+    assert judge(Refusal(400, text), Action.ASSIGN) == Suspect(f"400: {text}")
 
 
 # Laws
@@ -221,7 +274,7 @@ REFUSALS = st.builds(
 @given(REFUSALS, st.sampled_from(Action))
 def test_what_may_have_acted_is_never_called_done_with(ending: Refusal, action: Action) -> None:
     verdict = judge(ending, action)
-    assert (getattr(verdict, "doubt", Doubt.NOT_DONE) is Doubt.UNCLEAR) == (ending.status >= 500)
+    assert (verdict.doubt is not Doubt.NOT_DONE) == (ending.status >= 500 or ending.status == 408)
 
 
 @given(REFUSALS, st.sampled_from(Action))
@@ -232,7 +285,7 @@ def test_only_5xx_and_broken_connections_speak_of_an_outage(ending: Refusal, act
 
 @given(REFUSALS)
 def test_only_an_unassign_learns_that_a_customer_is_unknown(ending: Refusal) -> None:
-    assert getattr(judge(ending, Action.ASSIGN), "text", "") != CUSTOMER_NOT_FOUND
+    assert judge(ending, Action.ASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import Action, Call, DeviceResult, Outcome, Results
+from batch.reasons import Reason
 from batch.sending import wire
 from batch.sending.wire import (
     PATHS,
@@ -41,7 +42,7 @@ UNASSIGN_ANSWER = {
     "skipped": ["SN-002"],
     "devicesRemaining": ["SN-003"],
 }
-UNKNOWN = "Telemetron does not know this device"
+UNKNOWN = Reason.UNKNOWN_DEVICE
 
 
 def assign(*devices: str, device_type: str | None = None) -> Call:
@@ -123,7 +124,7 @@ def test_the_vendors_assign_answer_is_read_whole() -> None:
         results={
             0: DeviceResult(Outcome.ASSIGNED, "dev_x1y2z3", was_created=False),
             1: DeviceResult(Outcome.ALREADY_ASSIGNED, "dev_a4b5c6", was_created=False),
-            2: DeviceResult(Outcome.SKIPPED, detail=UNKNOWN),
+            2: DeviceResult(Outcome.SKIPPED, reason=Reason.UNKNOWN_DEVICE),
         },
         omitted=(),
         foreign=(),
@@ -137,7 +138,7 @@ def test_the_vendors_unassign_answer_is_read_whole_and_what_remains_is_no_result
     assert read == Reply(
         results={
             0: DeviceResult(Outcome.UNASSIGNED),
-            1: DeviceResult(Outcome.SKIPPED, detail="the customer did not have this device"),
+            1: DeviceResult(Outcome.SKIPPED, reason=Reason.NOT_WITH_CUSTOMER),
         },
         omitted=(2,),
         foreign=(),
@@ -379,8 +380,8 @@ def test_any_object_is_an_answer_about_what_was_asked_or_unusable(answer: Any) -
 @given(st.binary())
 def test_rubbish_is_unusable_and_as_an_error_text_it_is_one_short_line(body: bytes) -> None:
     assert isinstance(read_if_usable(body), str)
-    assert len(read_error(body)) <= 300
-    assert read_error(body).isprintable()
+    assert len(read_error(body).text) <= 300
+    assert read_error(body).text.isprintable()
 
 
 # The usual answer is read at once, and says the same
@@ -482,11 +483,11 @@ def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> N
     ],
 )
 def test_an_error_text_is_one_printable_line(body: bytes, text: str) -> None:
-    assert read_error(body) == text
+    assert read_error(body).text == text
 
 
 def test_a_long_error_text_is_cut() -> None:
-    text = read_error(json.dumps({"error": "x" * 10_000}).encode())
+    text = read_error(json.dumps({"error": "x" * 10_000}).encode()).text
     assert (len(text), text[-3:]) == (300, "...")
 
 

@@ -71,7 +71,7 @@ class TelemetronHook(BaseHook):
         except BatchError as exc:
             return False, str(exc)
         if stop is not None:
-            return False, f"{stop.reason}; {stop.advice}"
+            return False, f"{stop.sentence}; {stop.advice.words()}"
         return True, f"{config.sending.base_url} is there, and it takes this key."
 
     def _connected(self) -> tuple[dict[str, Any], str]:

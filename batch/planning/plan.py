@@ -172,6 +172,10 @@ class Plan:
         left: Ints = np.repeat(self.groups.size, calls) - nth * self.options.chunk_size
         return np.minimum(left, self.options.chunk_size)
 
+    def stage_action(self, number: int) -> Action:
+        """Return what a call does."""
+        return action_of(int(self.groups.stage[self._group(number)]))
+
     def customer_of(self, number: int) -> int:
         """The customer's number of one call."""
         return int(self.groups.customer[self._group(number)])

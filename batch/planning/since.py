@@ -68,7 +68,7 @@ class Origin:
     @property
     def words(self) -> str:
         """For the `detail` of such a row."""
-        return f"settled so by run {self.run_id}, which ended {self.ended_at}"
+        return f"run {self.run_id}, which ended {self.ended_at}"
 
 
 @dataclass(frozen=True, slots=True)

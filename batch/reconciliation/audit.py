@@ -7,24 +7,23 @@ work it was stays open, unless what the customer held before is known. Pure: kno
 journal and asks nobody.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch.model import Action, Look, Outcome
 from batch.planning.plan import Plan, SentKeys
+from batch.reasons import Unheard
+from batch.reconciliation.details import Details
 from batch.reconciliation.holdings import SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
 from batch.reconciliation.reconcile import Reconciliation
-from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-Moments = npt.NDArray[np.float64]
 
 _ASSIGNED, _ALREADY = Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code
 _UNASSIGNED, _SKIPPED, _FAILED = Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.FAILED.code
@@ -39,7 +38,6 @@ _THE_API_HOLDS: Final = (
 _A_LATER_ROW: Final = ("a later row found the customer without it", "a later row found the customer with it")
 _OWN_WORK: Final = ": done by an attempt whose answer was lost"
 _NO_WORK: Final = ", as before"
-_WHOSE_WORK: Final = f"; {MAYBE_OURS}"
 _SUPERSEDED: Final = "later rows are about the same device, so that asking afterwards does not tell"
 _OTHER_CASE: Final = "asked afterwards, the API has one with the customer that is spelled in other case"
 _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer holds"
@@ -53,8 +51,8 @@ class Evidence:
     """One for each customer who was asked after the run."""
     before: Iterable[tuple[str, frozenset[str]]]
     """Customers who were asked before the run wrote to them, and what they held."""
-    may_act_until: Iterable[tuple[int, float]]
-    """Calls, and the moment from which no attempt at them can act any more."""
+    last_attempts: Iterable[tuple[int, int]]
+    """Calls, and the number of the last attempt at each."""
 
 
 def concerned(books: Reconciliation) -> Ints:
@@ -62,19 +60,24 @@ def concerned(books: Reconciliation) -> Ints:
     return np.unique(_Pairs.of(books).keys.customer)
 
 
-def quiet_from(plan: Plan, may_act_until: Iterable[tuple[int, float]]) -> Moments:
-    """For each customer code, the moment from which no attempt of the run can act any more."""
-    quiet = np.full(plan.customers, -np.inf)
-    for call, moment in may_act_until:
+def last_attempts(plan: Plan, by_call: Iterable[tuple[int, int]]) -> Ints:
+    """Return for each customer code the number of the last attempt of the run; 0 without one."""
+    last = np.zeros(plan.customers, np.int64)
+    for call, attempt in by_call:
         customer = plan.customer_of(call)
-        quiet[customer] = max(quiet[customer], moment)
-    return quiet
+        last[customer] = max(last[customer], attempt)
+    return last
+
+
+def is_timely(look: Look, last_attempt: int) -> bool:
+    """Return whether no attempt at the customer came after a look, or could still act when it was taken."""
+    return look.after_attempt is not None and look.after_attempt >= last_attempt
 
 
 def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     """The books with `verified` filled in, and rows settled that a look can settle."""
     pairs = _Pairs.of(books)
-    looks = _Looks(books.plan.customer_names(), quiet_from(books.plan, evidence.may_act_until))
+    looks = _Looks(books.plan.customer_names(), last_attempts(books.plan, evidence.last_attempts))
     held_now = states_of(pairs.keys, looks.timely(evidence.looks))
     held_first = states_of(pairs.keys, looks.coded(evidence.before))
     seen = np.where(pairs.last, held_now, UNKNOWN)
@@ -86,10 +89,10 @@ def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     outcome[pairs.rows[settled]] = _outcomes(pairs.target, before, after)[settled]
     verified[pairs.rows[known]] = (pairs.is_open | (pairs.own_after == seen))[known]
     words = _Words(len(outcome))
-    for some, text in _sayings(pairs, before, after, seen):
-        words.say(pairs.rows[some], text)
-    for row, text in looks.failures(pairs):
-        words.say(row, text)
+    for some, said in _sayings(pairs, before, after, seen):
+        words.say(pairs.rows[some], said)
+    for row, said in looks.failures(pairs):
+        words.say(row, said)
     detail, details = words.added_to(books)
     return replace(
         books,
@@ -167,9 +170,9 @@ def _found(outcome: States, in_doubt: Flags) -> States:
 class _Looks:
     """Hands on the looks that came late enough, with customers by their codes, and keeps why others failed."""
 
-    def __init__(self, customers: pa.Array, quiet: Moments) -> None:
+    def __init__(self, customers: pa.Array, last: Ints) -> None:
         self._codes = {name: code for code, name in enumerate(customers.to_pylist())}
-        self._quiet = quiet
+        self._last = last
         self._why: dict[int, str] = {}
 
     def timely(self, looks: Iterable[Look]) -> Iterator[Holding]:
@@ -178,61 +181,70 @@ class _Looks:
             code = self._codes[look.customer]
             if look.devices is None:
                 self._why[code] = look.why
-            elif look.at >= self._quiet[code]:
+            elif is_timely(look, int(self._last[code])):
                 yield code, look.devices
 
     def coded(self, holdings: Iterable[tuple[str, frozenset[str]]]) -> Iterator[Holding]:
         """Holdings by customer codes."""
         return ((self._codes[customer], devices) for customer, devices in holdings)
 
-    def failures(self, pairs: _Pairs) -> Iterator[tuple[int, str]]:
+    def failures(self, pairs: _Pairs) -> Iterator[tuple[int, "_Said"]]:
         """Rows that stay open because their customer could not be asked, and why they could not."""
         lost = pairs.keys.only(pairs.is_open & pairs.last)
         for row, customer in zip(lost.rows.tolist(), lost.customer.tolist(), strict=True):
             if customer in self._why:
-                yield row, f"{_NOT_LEARNT}: {self._why[customer]}"
+                yield row, _Said(f"{_NOT_LEARNT}: {self._why[customer]}")
 
 
-def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, str]]:
+class _Said(NamedTuple):
+    """What is said of rows besides what their details say already."""
+
+    text: str
+    unheard: Unheard | None = None
+    """What an unanswered attempt leaves open from now on; None: what it left open before."""
+
+
+def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Said]]:
     """What is to be said of which of the pairs' rows."""
     done = after == pairs.target
-    whose: Mapping[str, Flags] = {
-        "": ~done,
-        _OWN_WORK: done & (before == 1 - pairs.target),
-        _NO_WORK: done & (before == pairs.target),
-        _WHOSE_WORK: done & (before < 0),
-    }
+    whose = (
+        ("", ~done, Unheard.NOTHING),
+        (_OWN_WORK, done & (before == 1 - pairs.target), Unheard.NOTHING),
+        (_NO_WORK, done & (before == pairs.target), Unheard.NOTHING),
+        ("", done & (before < 0), Unheard.WHOSE_WORK),
+    )
     for state in (0, 1):
         settled = pairs.is_open & (after == state)
-        for words, rows in whose.items():
-            yield settled & rows & pairs.last, _THE_API_HOLDS[state] + words
-            yield settled & rows & ~pairs.last, _A_LATER_ROW[state] + words
-        yield ~pairs.is_open & (seen == state) & (pairs.own_after != state), f"but {_THE_API_HOLDS[state]}"
-    yield pairs.is_open & ~pairs.last & (after < 0), _SUPERSEDED
-    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _OTHER_CASE
+        for words, rows, unheard in whose:
+            yield settled & rows & pairs.last, _Said(_THE_API_HOLDS[state] + words, unheard)
+            yield settled & rows & ~pairs.last, _Said(_A_LATER_ROW[state] + words, unheard)
+        differs = ~pairs.is_open & (seen == state) & (pairs.own_after != state)
+        yield differs, _Said(f"but {_THE_API_HOLDS[state]}")
+    yield pairs.is_open & ~pairs.last & (after < 0), _Said(_SUPERSEDED)
+    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _Said(_OTHER_CASE)
 
 
 class _Words:
     """What is said of rows besides what their details say already."""
 
     def __init__(self, rows: int) -> None:
-        self._codes = {"": 0}
+        self._codes: dict[_Said | None, int] = {None: 0}
         self._said = np.zeros(rows, dtype=np.int64)
 
-    def say(self, rows: Ints | int, text: str) -> None:
+    def say(self, rows: Ints | int, said: _Said) -> None:
         """Say it of these rows, instead of what was said of them before."""
-        self._said[rows] = self._codes.setdefault(text, len(self._codes))
+        self._said[rows] = self._codes.setdefault(said, len(self._codes))
 
-    def added_to(self, books: Reconciliation) -> tuple[npt.NDArray[np.int32], pa.Array]:
-        """The rows' details with these words after them: positions, and the texts they are positions in."""
+    def added_to(self, books: Reconciliation) -> tuple[npt.NDArray[np.int32], Details]:
+        """The rows' details with these words after them: positions, and the details they are positions in."""
         also = np.flatnonzero(self._said)
         keys, at = np.unique(books.detail[also] * np.int64(len(self._codes)) + self._said[also], return_inverse=True)
-        told = books.details.take(pa.array(keys // len(self._codes)))
-        words = pa.array([*self._codes]).take(pa.array(keys % len(self._codes)))
-        settles = [text.startswith((*_THE_API_HOLDS, *_A_LATER_ROW)) for text in words.to_pylist()]
-        # The doubt is over.
-        told = pc.if_else(pa.array(settles, pa.bool_()), pc.replace_substring(told, f"; {MAYBE_DONE}", ""), told)
-        joined = pc.if_else(pc.equal(told, ""), words, pc.binary_join_element_wise(told, words, "; "))
+        said = [*self._codes]
+        added = [
+            books.details.and_also(code // len(said), one.text, one.unheard)
+            for code in keys.tolist()
+            if (one := said[code % len(said)]) is not None
+        ]
         detail = books.detail.copy()
         detail[also] = len(books.details) + at
-        return detail, pa.concat_arrays([books.details, joined])
+        return detail, books.details.extended(added)

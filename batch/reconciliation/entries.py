@@ -73,6 +73,10 @@ class Answers:
         counts = {"attempts": attempts, "unclearAttempts": attempts}
         return int(self.add(pa.Table.from_pylist([counts], _SCHEMA))[0])
 
+    def add_refused(self, attempts: int) -> int:
+        """Append an entry for so many attempts that were refused; gives its place."""
+        return int(self.add(pa.Table.from_pylist([{"attempts": attempts, "unclearAttempts": 0}], _SCHEMA))[0])
+
     def entries(self) -> Entries:
         """All of them."""
         told = pa.concat_tables(self._tables).combine_chunks().to_batches()[0]

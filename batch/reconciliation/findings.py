@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.model import ACTIONS, OUTCOMES, Outcome
+from batch.model import ACTIONS, OUTCOMES, Outcome, Problem
+from batch.reasons import Reason
 from batch.reconciliation.reconcile import WAS_CREATED, Reconciliation
 from batch.rows import RowBlock
-from batch.sending.verdict import CUSTOMER_NOT_FOUND
 
 _CAUSES: Final = 30
 _LINES: Final = 10
@@ -40,6 +40,8 @@ _TAKEN: Final = [Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.UNCHANGE
 _GIVEN: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNCHANGED.code]
 _STATES: Final = ("moved", "given, not taken back", "taken back, not given", "not moved")
 
+_STOPPED: Final = (Reason.STOPPED_BEFORE, Reason.STOPPED_AFTER_SENDING, Reason.STOPPED_AFTER_REFUSAL)
+
 Ints = npt.NDArray[np.int64]
 Keys = tuple[str, str]
 """Customer and device of a row."""
@@ -59,6 +61,22 @@ class Cause:
     device: str
     detail: str
     """Of one of them, as it stands in the reconciliation."""
+    reason: Reason = Reason.NONE
+    """Of one of them; all have it unless they differ in the words."""
+    problem: Problem = Problem.NONE
+    """What is wrong with the rows, if they are invalid."""
+    differs: bool = False
+    """Does the API hold something else than the outcome says?"""
+
+    @property
+    def is_unknown_customer(self) -> bool:
+        """Does the API not know the customer?"""
+        return self.reason is Reason.CUSTOMER_NOT_FOUND
+
+    @property
+    def is_stopped(self) -> bool:
+        """Did the run stop before the rows were settled?"""
+        return self.reason in _STOPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +166,7 @@ def find_causes(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list
 def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys: Keys) -> Cause:
     """A cause with these rows; told are its words, and what the loader said of one of them."""
     words, quoted = told
-    detail = quoted if quoted is not None else books.details[int(books.detail[rows[0]])].as_py()
+    detail = quoted if quoted is not None else books.details.texts[int(books.detail[rows[0]])].as_py()
     alike = quoted is None and np.ptp(books.detail[rows]) == 0
     return Cause(
         outcome=OUTCOMES[books.outcome[rows[0]]],
@@ -158,6 +176,9 @@ def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys
         customer=keys[0],
         device=keys[1],
         detail=detail,
+        reason=Reason(books.details.reasons[books.detail[rows[0]]]),
+        problem=Problem(books.plan.rows.problem[rows[0]]),
+        differs=bool(books.differs()[rows].all()),
     )
 
 
@@ -172,7 +193,7 @@ def _folded(
     books: Reconciliation, wanting: Ints, blocks: Iterable[RowBlock]
 ) -> tuple[pa.Array, npt.NDArray[np.int32], dict[str, str]]:
     """Folded details as distinct texts; each wanting row's position in them; and of the loader's one example each."""
-    chunks, quoted = [pc.dictionary_encode(_fold(books.details, _NAMED))], dict[str, str]()
+    chunks, quoted = [pc.dictionary_encode(_fold(books.details.texts, _NAMED))], dict[str, str]()
     for block in blocks:
         details = block.keys["detail"].filter(pc.not_equal(block.keys["problem"], 0))
         if len(details):
@@ -243,8 +264,8 @@ def created_customers(books: Reconciliation, blocks: Iterable[RowBlock]) -> list
 def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Transfer], dict[str, int]]:
     """The first transfers, those that did not come off before the others, and the number of each state."""
     taken, given = books.plan.taken, books.plan.given
-    unknown = pc.equal(books.details, CUSTOMER_NOT_FOUND).to_numpy(zero_copy_only=False)
-    is_free = np.isin(books.outcome[taken], _TAKEN) | unknown[books.detail[taken]]
+    unknown = books.has_reason(taken, Reason.CUSTOMER_NOT_FOUND) & (books.outcome[taken] == Outcome.FAILED.code)
+    is_free = np.isin(books.outcome[taken], _TAKEN) | unknown
     state = 2 * ~np.isin(books.outcome[given], _GIVEN) + ~is_free
     shown = np.lexsort((given, state == 0))[:_TRANSFERS].tolist()
     counts = np.bincount(state, minlength=len(_STATES)).tolist()

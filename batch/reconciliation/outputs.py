@@ -14,7 +14,7 @@ from batch import __version__
 from batch.abreast import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
-from batch.going_on import by_id
+from batch.going_on import by_id, by_id_words
 from batch.model import ExitCode, InputFile, Outcome, Stop
 from batch.options import BY_KEY
 from batch.planning.digest import digest
@@ -27,6 +27,7 @@ from batch.reconciliation.reconcile import NO, YES, Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import write_xlsx
+from batch.stops import StopReason
 from batch.storage.journal import Journal
 from batch.summary import SUMMARY, Summary
 
@@ -51,7 +52,7 @@ def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliati
     books = answered_books(journal, plan, stop)
     if journal.meta("verify") is None:
         return books
-    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.may_act_until()))
+    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts()))
 
 
 def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
@@ -61,8 +62,12 @@ def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     with closing(ahead(journal.answers())) as coming:
         for calls, answers in coming:
             books.settle(calls, answers)
-    doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
-    return books.close(doubtful, stop.reason if stop else "its process ended")
+    books.expect_known(customer for customer, is_known in journal.customers_known_before() if is_known)
+    return books.close(
+        (stop or Stop(StopReason.PROCESS_ENDED)).sentence,
+        doubtful=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),
+        refused=((attempt.call, attempt.positions) for attempt in journal.refused_attempts()),
+    )
 
 
 def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
@@ -107,7 +112,7 @@ def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) ->
         books=books,
         plan=digest(books.plan, input_files(journal), rate, journal.meta("since")),
         timeline=_timeline(journal, fields["attempts"]),
-        by_id=by_id(journal),
+        by_id=by_id_words(journal),
     )
 
 
@@ -164,7 +169,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "state": "stopped" if ended.stop else "finished",
         "exitCode": exit_code,
         "balanced": True,
-        "stop": None if ended.stop is None else ended.stop.as_json(),
+        "stop": None if ended.stop is None else ended.stop.as_json(by_id(journal)),
         "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],
@@ -179,6 +184,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "since": journal.meta("since"),
         "customers": plan.customers,
         "customersCreated": books.customers_created,
+        "customersPerhapsCreated": books.customers_perhaps_created,
         "calls": plan.calls,
         "callsSettled": books.calls_settled,
         "attempts": attempts,

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from batch.model import ACTIONS, OUTCOMES, Action, Outcome
 from batch.planning.plan import Plan
+from batch.reasons import Reason, Unheard
+from batch.reconciliation.details import Details
 from batch.reconciliation.entries import Entries, RowTexts
 from batch.reconciliation.texts import of_flags, of_numbers
 from batch.rows import RowBlock
-from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 
 _WINDOW: Final = 1 << 20
 WAS_CREATED: Final = 2
@@ -57,8 +58,10 @@ class Reconciliation:
     """Calls of which every device has a result."""
     customers_created: int
     """Customers that this run is known to have created."""
+    customers_perhaps_created: int
+    """Further customers that an unanswered attempt of this run may have created."""
     detail: npt.NDArray[np.int32]
-    details: pa.Array
+    details: Details
     doubts: npt.NDArray[np.int32]
     created: npt.NDArray[np.int8]
     device_ids: RowTexts
@@ -107,9 +110,12 @@ class Reconciliation:
 
     def unclear(self) -> npt.NDArray[np.bool_]:
         """For each row: may this run have changed what the API holds, without anybody knowing?"""
-        said = [pc.match_substring(self.details, words) for words in (MAYBE_OURS, MAYBE_DONE)]
-        in_doubt = pc.or_(*said).to_numpy(zero_copy_only=False)
+        in_doubt = self.details.unheard != Unheard.NOTHING
         return np.asarray((self.outcome == Outcome.UNCONFIRMED.code) | in_doubt[self.detail], dtype=bool)
+
+    def has_reason(self, rows: npt.NDArray[np.int64], reason: Reason) -> npt.NDArray[np.bool_]:
+        """For each of some rows: is this why it has its outcome?"""
+        return np.asarray((self.details.reasons == reason)[self.detail[rows]], dtype=bool)
 
     def surely_changed(self) -> npt.NDArray[np.bool_]:
         """For each row: is this a change, for certain, from what the API held before this run?
@@ -178,7 +184,7 @@ class Reconciliation:
         said, repeats = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
         invalid = np.flatnonzero(block.keys["problem"].to_numpy())
         texts = [
-            self.details.take(pa.array(codes[said])),
+            self.details.texts.take(pa.array(codes[said])),
             block.keys["detail"].take(pa.array(invalid)),
             self._same_as(origin[repeats]),
         ]

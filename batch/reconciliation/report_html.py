@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from batch.clock import iso
+from batch.outcomes import OUTCOME_FACTS, OutcomeFacts
 from batch.planning.digest import Digest
 from batch.reconciliation.findings import (
     created_customers,
@@ -94,6 +95,8 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     view: dict[str, Any] = {
         "run": page.fields,
         "by_id": page.by_id,
+        "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
+        "advice": {str(outcome): _advice(facts, page.by_id) for outcome, facts in OUTCOME_FACTS.items()},
         "verdict": in_a_sentence(page.fields["rows"], page.fields["attention"]),
         "plan": page.plan,
         "bar": _bar(page.books),
@@ -146,6 +149,11 @@ def slices(timeline: Timeline) -> list[Slice]:
         down = event.get("down", 0) > event.get("up", 0) or (one.down and "up" not in event)
         found.append(one)
     return found
+
+
+def _advice(facts: OutcomeFacts, by_id: str) -> Markup:
+    """What to do about rows that ended so."""
+    return _whole(facts.advice.format(again=f"Run the same command again{by_id}"))
 
 
 def _bar(books: Reconciliation) -> list[tuple[str, bool, int, float, float]]:

@@ -21,7 +21,8 @@ from xlsxwriter.exceptions import FileCreateError
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
-from batch.model import Action, Outcome
+from batch.model import Action
+from batch.outcomes import OUTCOME_FACTS
 from batch.reconciliation.findings import in_a_sentence
 from batch.reconciliation.report_csv import Report, reconciled
 from batch.rows import RowBlock
@@ -57,20 +58,10 @@ _TONES: Final[Mapping[str, Mapping[str, Any]]] = {
     "doubt": {"font_color": "#6B3A00", "bg_color": "#FFEBC8"},
     "wrong": {"font_color": "#8A1013", "bg_color": "#FBDEDD", "bold": True},
 }
-_TONE_OF: Final[Mapping[str, str]] = {
-    Outcome.ASSIGNED: "good",
-    Outcome.ALREADY_ASSIGNED: "good",
-    Outcome.UNASSIGNED: "good",
-    Outcome.SKIPPED: "plain",
-    Outcome.DUPLICATE: "plain",
-    Outcome.UNCHANGED: "plain",
-    Outcome.INVALID: "wrong",
-    Outcome.FAILED: "wrong",
-    Outcome.UNCONFIRMED: "doubt",
-    Outcome.HELD: "doubt",
-    Outcome.NOT_SENT: "doubt",
+_TONE_OF: Final[Mapping[str, str]] = {outcome: facts.tone for outcome, facts in OUTCOME_FACTS.items()}
+_TONE_OF_ASSIGN: Final[Mapping[str, str]] = {
+    outcome: facts.tone_of_assign or facts.tone for outcome, facts in OUTCOME_FACTS.items()
 }
-_SKIPPED_ASSIGN: Final = "wrong"
 
 
 @dataclass(slots=True)
@@ -195,9 +186,9 @@ def _fitting(text: str) -> str:
 
 
 def _tones(outcome: pa.Array, action: pa.Array) -> pa.Array:
-    tones = pa.array(_TONE_OF.values()).take(pc.index_in(outcome, pa.array([*map(str, _TONE_OF)])))
-    unknown = pc.and_(pc.equal(outcome, str(Outcome.SKIPPED)), pc.equal(action, str(Action.ASSIGN)))
-    return pc.if_else(unknown, _SKIPPED_ASSIGN, tones)
+    code = pc.index_in(outcome, pa.array([*map(str, _TONE_OF)]))
+    tones, of_assign = (pa.array([*map(str, some.values())]).take(code) for some in (_TONE_OF, _TONE_OF_ASSIGN))
+    return pc.if_else(pc.equal(action, str(Action.ASSIGN)), of_assign, tones)
 
 
 # The summary
@@ -213,7 +204,7 @@ def summary_lines(fields: Mapping[str, Any], notes: Iterable[str]) -> Iterator[t
     yield "header", ["Outcome", "Rows", "Want attention"]
     for outcome, rows in fields["counts"].items():
         wanting = fields["attentionByOutcome"].get(outcome, 0)
-        tone = _SKIPPED_ASSIGN if wanting and outcome == Outcome.SKIPPED else _TONE_OF[outcome]
+        tone = (_TONE_OF_ASSIGN if wanting else _TONE_OF)[outcome]
         yield tone if rows else "", [outcome, f"{rows:,}", f"{wanting:,}" if wanting else ""]
     yield "", ["all rows", f"{fields['rows']:,}", f"{fields['attention']:,}"]
     yield from _sections(fields)

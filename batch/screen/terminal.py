@@ -14,28 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from batch.config import RunConfig, Talk
-from batch.model import InputFile, Outcome, Phase, Stop
+from batch.model import InputFile, Phase, Stop
 from batch.planning.digest import Digest
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.progress import View, duration
 from batch.sending.sender import Face
 from batch.sharding.division import ShardedPlan
+from batch.stops import StopReason
 from batch.storage.runs import RunLine, shard_command
 from batch.summary import ShardSummary, Summary
 
-_MEANS: Final = {
-    Outcome.ASSIGNED: "now with the customer",
-    Outcome.ALREADY_ASSIGNED: "were with the customer before",
-    Outcome.UNASSIGNED: "taken from the customer",
-    Outcome.SKIPPED: "unknown device, or not this customer's",
-    Outcome.DUPLICATE: "the same as an earlier row",
-    Outcome.UNCHANGED: "settled by an earlier run",
-    Outcome.INVALID: "not sent: the row itself is wrong",
-    Outcome.FAILED: "refused by the API; nothing was changed",
-    Outcome.UNCONFIRMED: "may or may not have been done",
-    Outcome.HELD: "not sent: may still be with the former owner",
-    Outcome.NOT_SENT: "not sent: the run stopped before",
-}
 _NO_LIMIT: Final = 10_000
 _LONG_ENOUGH: Final = 10
 """Seconds over which a rate means something."""
@@ -226,9 +214,9 @@ def _minute(moment: str) -> str:
 def show_check(stop: Stop | None, config: RunConfig) -> None:
     """How the check went: well on standard output, otherwise on standard error."""
     if stop is not None:
-        ErrorConsole().tell(f"Error: {stop.reason}; {stop.advice}")
+        ErrorConsole().tell(f"Error: {stop.sentence}; {stop.advice.words()}")
     if config.talk.json:
-        fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.reason if stop else None}
+        fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.sentence if stop else None}
         click.echo(json.dumps(fields, ensure_ascii=False))
     elif stop is None and not config.talk.quiet:
         click.echo(f"{config.sending.base_url} is there, and it takes this key.")
@@ -241,7 +229,7 @@ def _outcomes(summary: Summary) -> Table:
     for outcome, count in summary.counts.items():
         if count:
             attention = f"{wanting[outcome]:,}" if wanting.get(outcome) else ""
-            table.add_row(outcome, f"{count:,}", Text(attention, "bold yellow"), Text(_MEANS[outcome], "dim"))
+            table.add_row(outcome, f"{count:,}", Text(attention, "bold yellow"), Text(outcome.facts.sentence, "dim"))
     return table
 
 
@@ -266,8 +254,10 @@ def _times(number: int) -> str:
 
 
 def _stopped(stop: Mapping[str, str]) -> str:
-    """Why, and what to do; some reasons begin with the word itself."""
-    return f"Stopped: {stop['reason'].removeprefix('stopped ')}; {stop['advice']}."
+    """Why, and what to do."""
+    is_said = stop.get("code") == StopReason.INTERRUPTED
+    reason = stop["reason"][:1].upper() + stop["reason"][1:] if is_said else f"Stopped: {stop['reason']}"
+    return f"{reason}; {stop['advice']}."
 
 
 def _verdict(fields: Mapping[str, Any]) -> str:

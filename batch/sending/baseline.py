@@ -6,11 +6,10 @@ their first call, and the journal keeps it; a customer who could not be looked a
 attributed as without a baseline: marked, not guessed.
 """
 
-from collections.abc import Mapping
-
 from batch.model import Answer, Call, Outcome
 from batch.planning.calls import Calls
 from batch.sending.look import Looker
+from batch.sending.work import HeldBefore
 from batch.storage.journal import Journal
 
 _HELD_AFTER = {Outcome.ASSIGNED: True, Outcome.ALREADY_ASSIGNED: True, Outcome.UNASSIGNED: False}
@@ -25,10 +24,10 @@ class Baseline:
         self._plan = plan
         self._since: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
-        self._too_late = plan.customers_of(call for call, _ in journal.may_act_until())
+        self._too_late = plan.customers_of(call for call, _ in journal.last_attempts())
         """Customers whom the run may have changed: what they hold now is not what they held before."""
 
-    async def before(self, call: Call) -> Mapping[str, bool] | None:
+    async def before(self, call: Call) -> HeldBefore | None:
         """For each device of a call: did its customer hold it before? None when that is not known."""
         held = self._journal.holdings(call.customer)
         if held is None:
@@ -39,8 +38,9 @@ class Baseline:
             if look is None or look.devices is None:
                 return None
             held = look.devices
-            await self._journal.held(call.customer, held)
-        return {device: self._since.get((call.customer, device), device in held) for device in call.devices}
+            await self._journal.held(call.customer, held, is_known=look.is_known)
+        devices = {device: self._since.get((call.customer, device), device in held) for device in call.devices}
+        return HeldBefore(devices, self._journal.was_known(call.customer) is True)
 
     def learn(self, call: Call, answer: Answer) -> None:
         """Hear what the run itself has changed."""

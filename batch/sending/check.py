@@ -1,12 +1,11 @@
 """Is the API there, and does it take our key? One harmless queryCustomer, and clear words for each failure."""
 
-from batch.model import ExitCode, Stop
+from batch.model import Stop
 from batch.sending import wire
 from batch.sending.exchange import Exchange, Post
-from batch.sending.verdict import Broken, NoAnswer
-
-NOBODY = "nobody@telemetron-batch.example.com"
-"""No customer of anyone's: the API is expected not to find them."""
+from batch.sending.look import NOBODY
+from batch.sending.verdict import Broken, NoAnswer, customer_not_found
+from batch.stops import Advice, StopReason
 
 
 async def check_api(post: Post, base_url: str) -> Stop | None:
@@ -17,15 +16,15 @@ async def check_api(post: Post, base_url: str) -> Stop | None:
     if isinstance(exchange.ending, NoAnswer):
         return _unreachable(exchange.ending)
     status, text = exchange.ending.status, exchange.ending.text
-    if status == 404 and "customer" in text.lower():
+    if customer_not_found(exchange.ending):
         return None
     if status in (401, 403):
-        advice = "check TELEMETRON_API_KEY or --api-key-file; a regenerated key kills the old one"
-        return Stop(ExitCode.CLIENT_REFUSED, f"the API refuses this key ({status}: {text})", advice)
+        advice = Advice("check TELEMETRON_API_KEY or --api-key-file; a regenerated key kills the old one")
+        return Stop(StopReason.KEY_REFUSED, f"{status}: {text}", advice=advice)
     if 300 <= status < 400:
-        return Stop(ExitCode.CLIENT_REFUSED, f"{base_url} redirects elsewhere (HTTP {status})", "correct --base-url")
+        return Stop(StopReason.REDIRECTED, str(status), advice=Advice("correct --base-url"))
     if status == 429 or status >= 500:
-        return Stop(ExitCode.STOPPED, f"the API is there, but answers HTTP {status} ({text})", "try again later")
+        return Stop(StopReason.API_IN_TROUBLE, f"HTTP {status} ({text})")
     return _strange(base_url, f"HTTP {status}: {text}")
 
 
@@ -38,8 +37,8 @@ def _is_ours(exchange: Exchange) -> bool:
 
 
 def _strange(base_url: str, why: str) -> Stop:
-    advice = "correct --base-url: it ends in /api/ext-v1"
-    return Stop(ExitCode.CLIENT_REFUSED, f"there is no Telemetron API at {base_url} ({why})", advice)
+    advice = Advice("correct --base-url: it ends in /api/ext-v1")
+    return Stop(StopReason.NOT_THE_API, f"{base_url} ({why})", advice=advice)
 
 
 def _unreachable(ending: NoAnswer) -> Stop:
@@ -50,4 +49,4 @@ def _unreachable(ending: NoAnswer) -> Stop:
         advice = "check the network, or allow more with --timeout"
     else:
         advice = "check --base-url, the network and any firewall"
-    return Stop(ExitCode.STOPPED, f"the API cannot be reached: {ending.text}", advice)
+    return Stop(StopReason.API_UNREACHABLE, f": {ending.text}", advice=Advice(advice))

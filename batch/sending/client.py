@@ -5,43 +5,31 @@ What an answer means is decided in `wire` and `verdict`, what to ask for next in
 are joined in the order that keeps the books true: permit, journal, request, journal.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
+from batch import clock
 from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results
+from batch.reasons import WITH_OTHERS, Reason, Unheard, sentence
 from batch.sending import wire
 from batch.sending.exchange import Exchange, Post
 from batch.sending.retry import Spent, until_settled
 from batch.sending.split import Condemned, Positions
 from batch.sending.traffic import Halt, Leave, Traffic
-from batch.sending.verdict import (
-    CUSTOMER_NOT_FOUND,
-    MAYBE_DONE,
-    MAYBE_OURS,
-    Doubt,
-    NoAnswer,
-    Settled,
-    StopRun,
-    Suspect,
-    TooMany,
-    TryAgain,
-    Verdict,
-)
-from batch.sending.work import NO_MAXIMUM, Work, blame, halved, named, take_up, tries_of
+from batch.sending.verdict import Doubt, NoAnswer, Settled, StopRun, Suspect, TooMany, TryAgain, Verdict
+from batch.sending.work import ANSWERED, NO_MAXIMUM, STUBBORN, HeldBefore, Work, blame, halved, named, take_up, tries_of
 from batch.storage.journal import Ending, Journal
 from batch.storage.log import LOGGER
-from batch.storage.reader import Settlement
+from batch.storage.reader import AttemptEnding, Settlement
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
 _SEEMING_AT_MOST: Final = 5
 """So often a call's hasty 503 is taken for throttling; a limit refuses any call, and hardly one so often."""
 _FOREIGN_TOLD: Final = 5
-_LEFT_OUT: Final = DeviceResult(
-    Outcome.UNCONFIRMED, detail="twice the answer left this device out, or contradicted itself about it"
-)
+_LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.LEFT_OUT_OF_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +38,19 @@ class CallEnd:
 
     answers: tuple[Answer, ...]
     """Those recorded now, not by an earlier process."""
-    last_doubt: float | None
-    """When the last attempt left that may have acted without our hearing of it."""
+    pending_since: float | None = None
+    """When the last attempt of this process left that may still act, on the event loop's clock."""
+    has_doubts: bool = False
+    """May any attempt have acted without our hearing of it?"""
 
 
 @dataclass(frozen=True, slots=True)
 class Stubborn:
     """The API fails on this very call while it answers others."""
 
+    code: ClassVar = STUBBORN
+    reason: ClassVar = Reason.REPEATED_SERVER_ERROR
+    doubt: Doubt
     text: str
 
 
@@ -77,6 +70,40 @@ class _Round(Spent):
     successes_before: int
 
 
+@dataclass(slots=True)
+class Unanswered:
+    """Whom unanswered assigns of this run concern: what a later answer says was created may be their work."""
+
+    customers: set[str] = field(default_factory=set)
+    devices: set[str] = field(default_factory=set)
+    """Only such as may have been created."""
+
+    def add(self, call: Call, positions: "Positions | range") -> None:
+        """Remember an attempt at these devices that may have acted."""
+        if call.action is Action.ASSIGN:
+            self.customers.add(call.customer)
+            if call.device_type is not None:
+                self.devices.update(call.devices[at] for at in positions)
+
+    def customer_was_created(self, work: Work, reply: wire.Reply) -> bool | None:
+        """Return whether this run created the customer of an answer; None where that is not known.
+
+        An answer that says no follows, perhaps, an attempt that created them and was not heard.
+        """
+        created, customer = reply.customer_was_created, work.call.customer
+        if created is False and customer in self.customers and not work.customer_was_known:
+            created = None if work.customer_was_known is None else True
+        self.customers.discard(customer)  # they exist by now, so later answers are to be believed
+        return created
+
+    def without_untrue_flags(self, call: Call, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
+        """Return the results; where one says that it created no device, an unanswered attempt may have."""
+        return {
+            at: one._replace(was_created=None) if one.was_created is False and call.devices[at] in self.devices else one
+            for at, one in results.items()
+        }
+
+
 class Client:
     """Settles calls against the API, one at a time for each worker that asks."""
 
@@ -89,25 +116,30 @@ class Client:
         self._attempts = attempts
         self._wall = wall
         self._maximum = NO_MAXIMUM
+        self.unanswered = Unanswered()
+        self.recognise: Callable[[], Awaitable[None]] | None = None
+        """Called after an answer that has nothing of the API's shape."""
+        self.uptime: Callable[[], float] | None = None
+        """Seconds since this machine's boot, for the journal."""
 
     @property
     def halt(self) -> Halt:
         """What ends the run early."""
         return self._traffic.halt
 
-    async def settle(self, call: Call, held_before: Mapping[str, bool] | None = None) -> CallEnd:
+    async def settle(self, call: Call, before: HeldBefore | None = None) -> CallEnd:
         """Go on with a call until each of its devices has a result in the journal, or the run halts.
 
-        `held_before` tells of each device whether the customer held it before this run,
-        where somebody looked.
+        `before` is what the customer held before this run; None where that is not known.
         """
         work = take_up(call, self._journal, self._maximum)
-        work.held_before = held_before
+        if before is not None:
+            work.held_before, work.customer_was_known = before.devices, before.is_known
         work.successes_before = self._traffic.successes
         while (asked := work.split.next()) is not None:
             if isinstance(await self._ask(work, asked), Halted | StopRun):
                 break
-        return CallEnd(tuple(work.answers), work.last_doubt())
+        return CallEnd(tuple(work.answers), work.pending_since(), work.has_doubts())
 
     async def _ask(self, work: Work, asked: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
@@ -116,7 +148,8 @@ class Client:
         attempt = partial(self._attempt, work, spent)
         result = await until_settled(attempt, spent, self._attempts, self._traffic)
         if isinstance(result, TryAgain):
-            return await self._give_up(work, asked, result)
+            # An attempt that was cut short by the end of the run is not spent.
+            return Halted() if self._traffic.halt else await self._give_up(work, asked, result)
         return result
 
     async def _attempt(self, work: Work, spent: _Round) -> Result:
@@ -126,34 +159,43 @@ class Client:
         leave = await self._traffic.leave(call.number)
         if leave is None:
             return Halted()
-        started = self._wall()
-        number = await self._journal.started(call.number, _stored(call, asked), started)
+        number = await self._journal.started(call.number, _stored(call, asked), self._wall(), self._uptime())
         left = await self._traffic.depart(leave)
+        left_at = clock.now()
         exchange = await self._post(wire.PATHS[call.action], body, left)
         result = self._weigh(work, spent, leave, exchange)
         ending = _ending(result, exchange)
         omitted = result.omitted if isinstance(result, wire.Reply) else ()
-        work.tries += tries_of(asked, omitted, started, may_have_acted=ending.ending == "unclear")
+        doubt = Doubt.NOT_DONE if isinstance(result, wire.Reply) else result.doubt
+        work.tries += tries_of(asked, omitted, doubt, left_at)
+        if omitted or doubt is not Doubt.NOT_DONE:
+            self.unanswered.add(call, omitted or asked)
         answer = self._settled_by(work, asked, result, exchange.status)
         settlement = None if answer is None else Settlement(call.number, answer, by_attempt=True)
         await self._journal.ended(number, ending, self._wall(), settlement)
+        if self.recognise is not None and isinstance(result, TryAgain) and result.is_from_elsewhere:
+            await self.recognise()
         return result
 
-    def _weigh(self, work: Work, spent: _Round, leave: Leave, exchange: Exchange) -> Result:
+    def _uptime(self) -> float | None:
+        return None if self.uptime is None else self.uptime()
+
+    def _weigh(self, work: Work, spent: _Round, leave: Leave, exchange: Exchange) -> wire.Reply | Verdict | Stubborn:
         """The result of an exchange; the gate learns of it, and the round counts it."""
         call, asked = work.call, spent.asked
         work.seemed_throttled += exchange.seems_throttled
         if work.seemed_throttled > _SEEMING_AT_MOST:
             exchange = exchange.at_its_word()
-        result = exchange.read(lambda body: wire.read_reply(body, call, asked), call.action)
-        self._traffic.heard |= exchange.status is not None
-        self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange.hint)
+        result = _about_devices(
+            exchange.read(lambda body: wire.read_reply(body, call, asked), call.action), call, asked
+        )
+        self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange)
         self._log(call, result)
         if not isinstance(result, TryAgain):
             return result
         spent.failures += not leave.while_down
         spent.server_errors += exchange.status is not None and exchange.status >= 500
-        return Stubborn(result.text) if self._is_stubborn(spent) else result
+        return Stubborn(result.doubt, result.text) if self._is_stubborn(spent) else result
 
     def _is_stubborn(self, spent: _Round) -> bool:
         """Is it this call that the API fails on, and can it be taken apart?"""
@@ -170,15 +212,16 @@ class Client:
                 results = result.results
                 if left_out := work.split.settled(asked, result.omitted):
                     results = {**results, **dict.fromkeys(left_out, _LEFT_OUT)}
-            case Settled(outcome, text):
+            case Settled(outcome, reason, text):
                 work.split.settled(asked)
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
-                results = dict.fromkeys(alike, DeviceResult(outcome, detail=text))
+                results = dict.fromkeys(alike, DeviceResult(outcome, reason=reason, text=text))
             case TooMany(text):
                 work.maximum = min(work.maximum, halved(asked))
-                work.split.too_many(asked, work.maximum, blame(type(result).__name__, text))
-            case Suspect(text) | Stubborn(text):
-                work.split.refused(asked, blame(type(result).__name__, text), named(work.call, asked, text))
+                work.split.too_many(asked, work.maximum, blame(result.code, text))
+            case Suspect() | Stubborn():
+                refused = named(work.call, asked, result.text)
+                work.split.refused(asked, blame(result.code, result.text), refused)
             case _:
                 return None
         if condemned := work.split.condemned():
@@ -197,23 +240,25 @@ class Client:
         unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
         if not unclear and self._traffic.end_if_unheard(last.text):
             return Halted()
-        detail = f"no usable answer in {self._attempts} attempts; the last: {last.text}"
+        text = f"{self._attempts} attempts; the last: {last.text}"
         outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
-        results = {at: DeviceResult(outcome, detail=detail) for at, outcome in outcomes.items()}
+        results = {
+            at: DeviceResult(outcome, reason=Reason.ATTEMPTS_SPENT, text=text) for at, outcome in outcomes.items()
+        }
         answer = self._answer(work, results, None)
         await self._journal.settled(Settlement(work.call.number, answer, by_attempt=False))
         work.split.settled(asked)
         work.answers.append(answer)
         return last
 
-    def _log(self, call: Call, result: Result) -> None:
+    def _log(self, call: Call, result: wire.Reply | Verdict | Stubborn) -> None:
         """What an operator may want to look up later: whatever did not go as it should."""
         if isinstance(result, wire.Reply):
             if result.foreign:
                 names = ", ".join(result.foreign[:_FOREIGN_TOLD])
                 self._traffic.tell("foreign", f"call {call.number}: the answer names what nobody asked for: {names}")
         else:
-            LOGGER.info("call %d: %s: %s", call.number, type(result).__name__, _text_of(result))
+            LOGGER.info("call %d: %s: %s", call.number, result.code, sentence(result.reason, result.text))
 
     def _answer(
         self, work: Work, results: Mapping[int, DeviceResult], status: int | None, reply: wire.Reply | None = None
@@ -222,10 +267,14 @@ class Client:
             attempts, unclear = 1, 0  # as mostly
         else:
             attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
+        if unclear:
+            results = _weighed(work, results)
+        if self.unanswered.devices and work.call.device_type is not None:
+            results = self.unanswered.without_untrue_flags(work.call, results)
         return Answer(
-            results=Results.of(_weighed(work, results) if unclear else results),
+            results=Results.of(results),
             customer_id=reply.customer_id if reply else "",
-            customer_was_created=reply.customer_was_created if reply else None,
+            customer_was_created=self.unanswered.customer_was_created(work, reply) if reply else None,
             http_status=status,
             attempts=attempts,
             unclear_attempts=unclear,
@@ -233,29 +282,30 @@ class Client:
         )
 
 
-def _ending(result: Result, exchange: Exchange) -> Ending:
-    """How the journal records the attempt."""
-    text = _text_of(result)
-    verdict = type(result).__name__
+def _about_devices(result: wire.Reply | Verdict, call: Call, asked: Positions) -> wire.Reply | Verdict:
+    """Return a refusal for the customer's sake as one for a device's, where it names devices, but not all of them."""
+    if not isinstance(result, Settled) or result.reason is not Reason.CUSTOMER_REFUSED:
+        return result
+    return Suspect(result.text) if 0 < len(named(call, asked, result.text)) < len(asked) else result
+
+
+def _ending(result: wire.Reply | Verdict | Stubborn, exchange: Exchange) -> Ending:
+    """Return how the journal records the attempt."""
+    status = exchange.status
     if isinstance(result, wire.Reply):
-        left_out = f"{len(result.omitted)} devices left out" if result.omitted else ""
-        return Ending("answered", verdict, exchange.status, left_out)
+        omitted, foreign = len(result.omitted), len(result.foreign)
+        return Ending(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
     if isinstance(exchange.ending, NoAnswer) and not exchange.ending.sent:
-        return Ending("unsent", verdict, None, text)
-    unclear = isinstance(result, Stubborn) or getattr(result, "doubt", None) is Doubt.UNCLEAR
-    return Ending("unclear" if unclear else "refused", verdict, exchange.status, text)
+        return Ending(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
+    how = AttemptEnding.REFUSED if result.doubt is Doubt.NOT_DONE else AttemptEnding.UNCLEAR
+    lasts = result.doubt is Doubt.UNCLEAR
+    return Ending(how, result.code, status, result.reason, result.text, may_act_later=lasts)
 
 
 def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
-    """The result of a condemned device; where it never stood alone, that is said."""
+    """Return the result of a condemned device; where it never stood alone, that is said."""
     result = condemned.blame
-    if condemned.alone:
-        return result
-    return result._replace(detail=f"{result.detail} (said of a request with others; not asked for alone)")
-
-
-def _text_of(result: Result) -> str:
-    return result.stop.reason if isinstance(result, StopRun) else str(getattr(result, "text", ""))
+    return result if condemned.alone else result._replace(reason=WITH_OTHERS.get(result.reason, result.reason))
 
 
 def _weighed(work: Work, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
@@ -283,18 +333,23 @@ def _attributed(result: DeviceResult, action: Action, held_before: bool | None) 
     if not done_already:
         return result
     if held_before is None:
-        return result._replace(detail=f"{result.detail}; {MAYBE_OURS}" if result.detail else MAYBE_OURS)
+        return result._replace(unheard=Unheard.WHOSE_WORK)
     if held_before is (action is Action.ASSIGN):
         return result
     done = Outcome.ASSIGNED if action is Action.ASSIGN else Outcome.UNASSIGNED
-    return result._replace(outcome=done, detail="done by an earlier attempt, whose answer was lost")
+    return result._replace(outcome=done, reason=Reason.DONE_BY_LOST_ATTEMPT, text="")
 
 
 def _doubting(result: DeviceResult) -> DeviceResult:
-    """The result when an earlier attempt went unanswered: that the repeat was refused does not undo it."""
-    if result.outcome is not Outcome.FAILED or result.detail == CUSTOMER_NOT_FOUND:
+    """Return the result when an earlier attempt went unanswered: that the repeat was refused does not undo it.
+
+    Of flags that say that nothing was created nothing is known then.
+    """
+    if result.was_created is False:
+        result = result._replace(was_created=None)
+    if result.outcome is not Outcome.FAILED:
         return result
-    return result._replace(detail=f"{result.detail}; {MAYBE_DONE}")
+    return result._replace(outcome=Outcome.UNCONFIRMED, unheard=Unheard.WHETHER_DONE)
 
 
 def _stored(call: Call, asked: Positions) -> Positions | None:

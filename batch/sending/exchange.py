@@ -62,8 +62,9 @@ class Exchange:
         try:
             return reader(self.body)
         except wire.UnusableError as exc:
+            how = Broken.NOT_THE_API if isinstance(exc, wire.NotTheApiError) else Broken.UNUSABLE
             text = f"the answer cannot be used: {exc}"
-            return judge(NoAnswer(Broken.UNUSABLE, sent=True, text=text), action)
+            return judge(NoAnswer(how, sent=True, text=text), action)
 
 
 Post = Callable[[str, bytes, Left], Awaitable[Exchange]]
@@ -116,7 +117,8 @@ class Exchanger:
             self._brusque = 0
             return Exchange(None, body, status, hint)
         waits = hint.retry_after or (status == 503 and self._is_brusque(trip.seconds))
-        return Exchange(Refusal(status, wire.read_error(body), waits), b"", status, hint)
+        error = wire.read_error(body)
+        return Exchange(Refusal(status, error.text, waits, error.is_api_error), b"", status, hint)
 
     def _broken_off(self, trip: Trip, exc: BrokeOffError) -> Exchange:
         """What comes of a request that broke off, and whether that was before it had its answer."""

@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.model import Action, Answer, Call, Outcome, Results
+from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results
+from batch.outcomes import FAILURES
 from batch.planning.calls import Calls
-from batch.sending.tally import FAILURES
-from batch.sending.verdict import CUSTOMER_NOT_FOUND
+from batch.reasons import Reason
 from batch.storage.journal import Journal
 from batch.storage.whole import written_whole
 
@@ -46,12 +46,20 @@ class Stuck:
             self._open.add((customer, device))
 
     def learn(self, call: Call, answer: Answer) -> None:
-        """Hear what an unassign came to. Whoever does not exist has no device."""
-        if Results.of(answer.results).counts().keys().isdisjoint(FAILURES):
-            return
-        for position, result in answer.results.items():
-            if result.outcome in FAILURES and result.detail != CUSTOMER_NOT_FOUND:
-                self.add(call.customer, call.devices[position])
+        """Hear what an unassign came to. A later unassign of the pair that succeeds ends what an earlier one began."""
+        results = Results.of(answer.results)
+        has_failures = not results.counts().keys().isdisjoint(FAILURES)
+        for position in results if has_failures or self._owners else ():
+            device = call.devices[position]
+            if has_failures and may_still_be_held(results[position]):
+                self.add(call.customer, device)
+            elif device in self._owners:
+                self._let_go(call.customer, device)
+
+    def _let_go(self, customer: str, device: str) -> None:
+        self._owners[device].discard(customer)
+        if not self._owners[device]:
+            del self._owners[device]
 
     def pairs(self) -> list[tuple[str, str, bool]]:
         """Customer, device and whether it is open, in an order that says nothing of the one in which they came."""
@@ -65,6 +73,16 @@ class Stuck:
         """
         others = self._owners.get(device, set()) - {customer}
         return min(others, default=customer if (customer, device) in self._open else None)
+
+
+def may_still_be_held(result: DeviceResult) -> bool:
+    """Return whether a customer may still have a device after an unassign with this result.
+
+    A customer who does not exist has no device.
+    """
+    if result.outcome is Outcome.FAILED:
+        return result.reason is not Reason.CUSTOMER_NOT_FOUND
+    return result.outcome in FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,18 @@ def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
         if any(stuck.former_owner(call.customer, call.devices[at]) is None for at in answer.results)
     ]
     journal.take_back(free)
+
+
+def unknown_customers(journal: Journal, calls: Calls) -> list[int]:
+    """Return the numbers of the results by which earlier processes heard that the API does not know a customer.
+
+    The customer may be back. Asked again, no device is given to another one on old news.
+    """
+    return [
+        number
+        for number, one in journal.numbered_settlements()
+        if calls.has(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
+    ]
 
 
 def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:

@@ -3,26 +3,24 @@
 Under the same gate as all attempts. Changes nothing, so nothing about it is ever unclear.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from batch.model import Action, Look
+from batch import clock
+from batch.model import Action, Look, Stop
 from batch.sending import wire
 from batch.sending.exchange import Exchange, Post
 from batch.sending.retry import Spent, until_settled
-from batch.sending.traffic import Traffic
-from batch.sending.verdict import Refusal, TryAgain, Verdict
+from batch.sending.traffic import RECOGNITION, Traffic
+from batch.sending.verdict import LONGEST_BACKOFF, Refusal, TryAgain, Verdict, customer_not_found
+from batch.stops import StopReason
 
-_UNKNOWN_CUSTOMER: Final = re.compile(
-    r"(?<![\w/])((no such|unknown) customer\b|customer (with (this |that )?(e-?mail )?)?(\S*@\S* )?"
-    r"(was |is |does )?(not (found|exist|known)|unknown)\b)",
-    re.IGNORECASE,
-)
-"""What a 404 says of somebody who holds nothing. A gateway that has lost its way says 404 too, and
-may name the path or a service, in which the word stands as well: that tells nothing of anybody."""
+NOBODY: Final = "nobody@telemetron-batch.example.com"
+"""No customer of anyone's: the API is expected not to find them."""
+_RECOGNISED_WITHIN: Final = 60.0
+"""Seconds after which an address at which nothing answers like the API is taken for a wrong one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +51,29 @@ class Looker:
             return result
         if self._traffic.halt:
             return None
-        return Look(customer, self._wall(), None, getattr(result, "text", ""))
+        return Look(customer, self._wall(), None, result.text)
+
+    async def recognise(self, base_url: str) -> None:
+        """Make sure that the API is at this URL, after an answer without anything of its shape.
+
+        Nothing else leaves meanwhile. Ends the run where after a minute nothing like the API has answered.
+        """
+        if self._traffic.is_recognised or self._traffic.is_recognising:
+            return
+        with self._traffic.recognition():
+            until, pause = clock.now() + _RECOGNISED_WITHIN, 1.0
+            spent = _Round(number=RECOGNITION)
+            while True:
+                result = await self._attempt(NOBODY, spent)
+                if self._traffic.is_recognised or self._traffic.halt or not isinstance(result, TryAgain):
+                    return
+                left = until - clock.now()
+                if left <= 0:
+                    break
+                await clock.sleep_unless(self._traffic.halt.event, min(left, pause))
+                pause = min(2 * pause, LONGEST_BACKOFF)
+            if result.is_from_elsewhere:
+                self._traffic.halt.now(Stop(StopReason.NOT_THE_API, f"{base_url} ({result.text})"))
 
     async def _attempt(self, customer: str, spent: _Round) -> Look | Verdict | None:
         leave = await self._traffic.leave(spent.number)
@@ -62,19 +82,15 @@ class Looker:
         left = await self._traffic.depart(leave)
         at = self._wall()
         exchange = await self._post(wire.QUERY_PATH, wire.query_body(customer), left)
-        result = _read(exchange, customer)
-        verdict = None if isinstance(result, frozenset) else result
-        self._traffic.heard |= exchange.status is not None
-        self._traffic.learn(leave, verdict, exchange.hint)
-        if isinstance(result, frozenset):
-            return Look(customer, at, result)
+        result = _read(exchange, customer, at)
+        self._traffic.learn(leave, None if isinstance(result, Look) else result, exchange)
         if isinstance(result, TryAgain):
             spent.failures += not leave.while_down
         return result
 
 
-def _read(exchange: Exchange, customer: str) -> frozenset[str] | Verdict:
+def _read(exchange: Exchange, customer: str, at: float) -> Look | Verdict:
     ending = exchange.ending
-    if isinstance(ending, Refusal) and ending.status == 404 and _UNKNOWN_CUSTOMER.search(ending.text):
-        return frozenset()
-    return exchange.read(partial(wire.read_holdings, customer=customer), Action.ASSIGN)
+    if isinstance(ending, Refusal) and customer_not_found(ending):
+        return Look(customer, at, frozenset(), is_known=False)
+    return exchange.read(lambda body: Look(customer, at, wire.read_holdings(body, customer)), Action.ASSIGN)

@@ -27,6 +27,7 @@ _GAP: Final = "  "
 _SHARE_OF_BAR: Final = 8
 _SHORTEST_BAR: Final = 6
 _FINE: Final = (Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.SKIPPED)
+"""In the order in which they are shown."""
 _TROUBLE: Final = (Outcome.HELD, Outcome.UNCONFIRMED, Outcome.FAILED)
 _ORDER: Final = (*_FINE, *_TROUBLE)
 

@@ -7,17 +7,20 @@ a stage starts only when the one before has settled.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
 from batch import clock
-from batch.model import Action, Answer, Call, DeviceResult, ExitCode, Outcome, Results, Stop
+from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results, Stop
+from batch.outcomes import FAILURES
 from batch.planning.calls import Calls
+from batch.reasons import Reason
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
-from batch.sending.holds import Stuck
+from batch.sending.holds import Stuck, unknown_customers
+from batch.sending.split import Positions
 from batch.sending.tally import Tally
-from batch.sending.verdict import CUSTOMER_NOT_FOUND
+from batch.stops import StopReason
 from batch.storage.journal import Journal
 from batch.storage.reader import Settlement
 
@@ -36,6 +39,15 @@ class RunLimits:
     """Devices that may still be with a former owner, as others know who unassign."""
     quiet: float = 35.0
     """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
+    uptime: Callable[[], float] = clock.uptime
+    """Seconds since this machine's boot."""
+
+    def lasts(self, left: float | None) -> float:
+        """Return for how many seconds an attempt of an earlier process may still act; `left` is its uptime.
+
+        As long as possible where that is not known: the wall clock may have been set since.
+        """
+        return self.quiet if left is None else min(self.quiet, max(0.0, left + self.quiet - self.uptime()))
 
 
 @dataclass(slots=True)
@@ -47,14 +59,19 @@ class _Progress:
     settled: dict[int, int] = field(default_factory=dict)
     """Call number to settled devices, from earlier processes."""
     unknown: set[tuple[int, str]] = field(default_factory=set)
-    """Stage and customer of unassigns that the API answered with: no such customer."""
-    doubts: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
-    """Customer and device to what was last asked of them without an answer, and when that left."""
+    """Stage and customer of unassigns that the API answered with: no such customer. By this process only."""
+    pending: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
+    """Customer and device to what was last asked of them without an answer, and until when that may still act.
 
-    def doubt(self, call: Call, positions: Iterable[int], left: float) -> None:
+    The moment is one of the event loop's clock, which never jumps.
+    """
+
+    def expect_late(self, call: Call, positions: Iterable[int], until: float) -> None:
         """Remember an attempt that may be carried out later than we think."""
         for at in positions:
-            self.doubts[call.customer, call.devices[at]] = (call.action, left)
+            pair = call.customer, call.devices[at]
+            action, former = self.pending.get(pair, (call.action, 0.0))
+            self.pending[pair] = (call.action, max(until, former) if action is call.action else until)
 
 
 class _Turns:
@@ -63,14 +80,14 @@ class _Turns:
     def __init__(self, lanes: Sequence[range]) -> None:
         self._lanes = lanes
         self._taken = 0
-        self._waiting: list[tuple[float, int, range]] = []
+        self._waiting: list[tuple[float, int, Sequence[int]]] = []
 
     @property
     def others(self) -> bool:
         """Is there a lane that nobody has taken yet?"""
         return self._taken < len(self._lanes)
 
-    def take(self, now: float) -> range | None:
+    def take(self, now: float) -> Sequence[int] | None:
         """The next lane: one that has waited for long enough, else a new one, else the one that waits least."""
         if self._waiting and (self._waiting[0][0] <= now or not self.others):
             return heappop(self._waiting)[-1]
@@ -79,9 +96,9 @@ class _Turns:
         self._taken += 1
         return self._lanes[self._taken - 1]
 
-    def later(self, due: float, lane: range) -> None:
-        """Put the rest of a lane off to a moment, in seconds since the epoch."""
-        heappush(self._waiting, (due, lane.start, lane))
+    def later(self, due: float, calls: Sequence[int]) -> None:
+        """Put calls of a lane off to a moment of the event loop's clock."""
+        heappush(self._waiting, (due, calls[0], calls))
 
 
 class Runner:
@@ -97,6 +114,9 @@ class Runner:
         self._limits = limits
         self._progress = _Progress(Tally(plan.calls), limits.stuck)
         self._baseline = baseline
+        self._has_told_wait = False
+        self.tell_wait: Callable[[float], None] = lambda _: None
+        """Called with the seconds for which the first call of a stage has to wait for an unanswered attempt."""
         self.on_call: list[Callable[[], None]] = []
         """Called after each call, on the event loop: must not take long."""
 
@@ -105,53 +125,69 @@ class Runner:
         """The totals so far."""
         return self._progress.tally
 
-    async def run(self, wall: Callable[[], float]) -> None:
+    async def run(self) -> None:
         """Settle every call, or as many as may be settled before the run is halted."""
+        self._ask_unknown_customers_again()
         self._recall()
         self._brake()  # what stopped the process before this one holds until somebody raises it
         for stage in self._plan.stages():
             turns = _Turns(stage.lanes)
+            self._has_told_wait = False
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
-                    workers.create_task(self._work(turns, wall))
+                    workers.create_task(self._work(turns))
             if self._halt:
                 return
 
-    async def _work(self, turns: "_Turns", wall: Callable[[], float]) -> None:
+    async def _work(self, turns: "_Turns") -> None:
         """One worker: take the lane whose turn it is, and settle its calls one after another."""
-        while (lane := turns.take(wall())) is not None:
-            for number in lane:
-                if self._halt:
-                    return
-                if self._is_settled(number):
-                    continue
-                call = self._plan.call(number)
-                if (call.stage, call.customer) in self._progress.unknown:
-                    await self._spare(call)
-                    continue
-                due = self._quiet_at(call)
-                if due > wall() and turns.others:
-                    turns.later(due, range(number, lane.stop))
-                    break
-                await self._settle(call, due - wall())
+        while (lane := turns.take(clock.now())) is not None:
+            late = await self._settle_now(lane)
+            if self._halt:
+                return
+            if late and len(late) == len(lane) and not turns.others:
+                due, first = late.pop(late.index(min(late)))
+                await self._settle(self._plan.call(first), due - clock.now())
+            if late:
+                turns.later(min(late)[0], [number for _, number in late])
+
+    async def _settle_now(self, lane: Sequence[int]) -> list[tuple[float, int]]:
+        """Settle the calls of a lane that need not wait; return the others, each after its moment."""
+        late = []
+        for number in lane:
+            if self._halt:
+                break
+            if self._is_settled(number):
+                continue
+            call = self._plan.call(number)
+            if (call.stage, call.customer) in self._progress.unknown:
+                await self._spare(call)
+            elif (due := self._quiet_at(call)) > clock.now():
+                late.append((due, number))
+            else:
+                await self._settle(call)
+        return late
 
     def _is_settled(self, number: int) -> bool:
         """Did earlier processes settle all of a call?"""
         done = self._progress.settled.get(number)
         return done is not None and done == self._plan.size_of(number)
 
-    async def _settle(self, call: Call, wait: float) -> None:
+    async def _settle(self, call: Call, wait: float = 0.0) -> None:
         if wait > 0:
+            if not self._has_told_wait:
+                self._has_told_wait = True
+                self.tell_wait(wait)
             await clock.sleep_unless(self._halt.event, wait)
         held = await self._hold_back(call)
         settled = self._progress.settled.get(call.number, 0)
         if held is not None and settled + len(held.results) == len(call.devices):
-            self._book(call, CallEnd((held,), None))
+            self._book(call, CallEnd((held,)))
             return
         before = None if self._baseline is None else await self._baseline.before(call)
         end = await self._client.settle(call, before)
         answers = end.answers if held is None else (held, *end.answers)
-        self._book(call, CallEnd(answers, end.last_doubt))
+        self._book(call, replace(end, answers=answers))
 
     def _book(self, call: Call, end: CallEnd) -> None:
         """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
@@ -160,21 +196,28 @@ class Runner:
         done = sum(len(answer.results) for answer in end.answers)
         done += self._progress.settled.get(call.number, 0)
         self.tally.calls_done += done == len(call.devices)
-        if end.last_doubt is not None:
-            self._progress.doubt(call, range(len(call.devices)), end.last_doubt)
+        if end.pending_since is not None:
+            self._progress.expect_late(call, range(len(call.devices)), end.pending_since + self._limits.quiet)
+        if end.has_doubts:
+            self._expect_new_customer(call)
         self._brake()
         for hear in self.on_call:
             hear()
 
-    def _learn(self, call: Call, answer: Answer) -> None:
-        """Hear what an answer means for the calls to come."""
+    def _expect_new_customer(self, call: Call) -> None:
+        """Hear of a call of which an attempt may have acted unheard, and so may have created its customer."""
+        if call.action is Action.ASSIGN and not self._journal.was_known(call.customer):
+            self.tally.perhaps_new_customers.add(call.customer)
+
+    def _learn(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
+        """Hear what an answer means for the calls to come; `is_new` if this process got it."""
         self.tally.add(call.customer, answer)
         if self._baseline is not None:
             self._baseline.learn(call, answer)
         if call.action is Action.ASSIGN:
             return
         self._progress.stuck.learn(call, answer)
-        if CUSTOMER_NOT_FOUND in Results.of(answer.results).details:
+        if is_new and Results.of(answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND):
             self._progress.unknown.add((call.stage, call.customer))
 
     async def _hold_back(self, call: Call) -> Answer | None:
@@ -185,7 +228,7 @@ class Runner:
             at: self._progress.stuck.former_owner(call.customer, call.devices[at]) for at in self._open_positions(call)
         }
         results = {
-            at: DeviceResult(Outcome.HELD, detail=f"may still be with {owner}: its unassign did not succeed")
+            at: DeviceResult(Outcome.HELD, reason=Reason.FORMER_OWNER, text=owner)
             for at, owner in owners.items()
             if owner is not None
         }
@@ -205,45 +248,63 @@ class Runner:
 
     async def _spare(self, call: Call) -> None:
         """The customer is unknown: an unassign need not be sent to learn so again."""
-        result = DeviceResult(Outcome.FAILED, detail=CUSTOMER_NOT_FOUND)
+        result = DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)
         answer = Answer(dict.fromkeys(range(len(call.devices)), result))
         await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
-        self._book(call, CallEnd((answer,), None))
+        self._book(call, CallEnd((answer,)))
 
     def _quiet_at(self, call: Call) -> float:
-        """The moment, in seconds since the epoch, from which no unanswered attempt can undo a call; 0 if none could.
+        """Return the moment from which no unanswered attempt can undo a call, on the event loop's clock; 0 if none can.
 
         A request that timed out here may still be carried out there, later than the
         opposite one that follows it.
         """
-        if not self._progress.doubts:
+        if not self._progress.pending:
             return 0.0
-        doubts = (self._progress.doubts.get((call.customer, device)) for device in call.devices)
-        left = max((doubt[1] for doubt in doubts if doubt and doubt[0] is not call.action), default=None)
-        return 0.0 if left is None else left + self._limits.quiet
+        pending = (self._progress.pending.get((call.customer, device)) for device in call.devices)
+        return max((until for action, until in filter(None, pending) if action is not call.action), default=0.0)
 
     def _brake(self) -> None:
-        failed, created = self.tally.failed, len(self.tally.new_customers)
-        if self._limits.max_failed is not None and failed > self._limits.max_failed:
-            advice = "look at attention.csv, then raise --max-failed and run the same command again"
-            self._halt.now(Stop(ExitCode.BRAKE, f"{failed} rows have failed, more than --max-failed allows", advice))
-        if self._limits.max_new_customers is not None and created > self._limits.max_new_customers:
-            advice = "look at the new customers, then raise --max-new-customers and run the same command again"
-            why = f"{created} customers were created, more than --max-new-customers allows"
-            self._halt.now(Stop(ExitCode.BRAKE, why, advice))
+        limits, failed, created = self._limits, self.tally.failed, self.tally.customers_created_at_most
+        if limits.max_failed is not None and failed > limits.max_failed:
+            self._halt.now(Stop(StopReason.MAX_FAILED, str(failed)))
+        if limits.max_new_customers is not None and created > limits.max_new_customers:
+            self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, str(created)))
+
+    def _ask_unknown_customers_again(self) -> None:
+        """Have asked again what earlier processes heard of customers the API did not know, unless a brake holds."""
+        numbers = unknown_customers(self._journal, self._plan)
+        if numbers and not self._held_by_failures():
+            self._journal.take_back(numbers)
+
+    def _held_by_failures(self) -> bool:
+        """Return whether more rows have failed in earlier processes than the brake allows."""
+        if self._limits.max_failed is None:
+            return False
+        counts = (Results.of(one.answer.results).counts() for one in self._journal.settlements())
+        failed = sum(count for of_one in counts for outcome, count in of_one.items() if outcome in FAILURES)
+        return failed > self._limits.max_failed
 
     def _recall(self) -> None:
-        """Learn what earlier processes of this run have settled."""
+        """Learn what earlier processes of this run have settled, and what of theirs may still act."""
         for settlement in self._journal.settlements():
             number = settlement.call
             self._progress.settled[number] = self._progress.settled.get(number, 0) + len(settlement.answer.results)
-            self._learn(self._plan.call(number), settlement.answer)
+            self._learn(self._plan.call(number), settlement.answer, is_new=False)
         for attempt in self._journal.unclear_attempts():
             call = self._plan.call(attempt.call)
-            asked = range(len(call.devices)) if attempt.positions is None else attempt.positions
-            self._progress.doubt(call, asked, attempt.started)
+            self._client.unanswered.add(call, _asked(call, attempt.positions))
+            self._expect_new_customer(call)
+        for pending in self._journal.pending_attempts():
+            call = self._plan.call(pending.call)
+            until = clock.now() + self._limits.lasts(pending.uptime)
+            self._progress.expect_late(call, _asked(call, pending.positions), until)
         self.tally.calls_done = sum(
             done == self._plan.size_of(number)
             for number, done in self._progress.settled.items()
             if self._plan.has(number)
         )
+
+
+def _asked(call: Call, positions: Positions | None) -> Positions | range:
+    return range(len(call.devices)) if positions is None else positions

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ import httpx2
 from batch import clock
 from batch.clock import Clock
 from batch.config import RunConfig
-from batch.errors import DiskError, JournalError, LockedError
+from batch.errors import BatchError, DiskError, JournalError, LockedError
 from batch.garbage import rarely_searched
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
@@ -36,6 +37,7 @@ from batch.sending.pace_keeping import KeptPace, PaceOf, kept_pace
 from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt, Patience, Tell, Traffic
+from batch.stops import Advice, StopReason
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.lock import client_name, state_folder
@@ -47,7 +49,6 @@ _GRACE: Final = 3.5
 _MARGIN: Final = 5.0
 """Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
 _LOOK_EVERY: Final = 0.25
-_GO_ON: Final = "run the same command again to go on"
 
 
 class Face:
@@ -130,11 +131,14 @@ async def _send(job: Job, target: Target) -> Stop | None:
     sending = job.config.sending
     async with _way_to(job, target) as way:
         client = Client(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
+        client.recognise = partial(way.looker.recognise, target.base_url)
+        client.uptime = job.clock.uptime
         baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
         runner = Runner(job.plan, job.journal, client, _limits(job), baseline)
         runner.on_call = [way.kept.save_now_and_then]
+        runner.tell_wait = partial(_tell_wait, way.traffic.tell)
         async with _shown(job.face, Watch(runner.tally, way.traffic, sending.share, job.clock.wall)):
-            await _done(runner.run(job.clock.wall), way.traffic.halt)
+            await _done(runner.run(), way.traffic.halt)
         if sending.verify and not way.traffic.halt:
             job.journal.note(allSent=True)  # what may stop it from here on is no reason to send again
             await _verify(job, way)
@@ -150,7 +154,7 @@ async def _ask_afterwards(job: Job, target: Target) -> Stop | None:
 async def _verify(job: Job, way: "_Way") -> None:
     sending = job.config.sending
     assert isinstance(job.plan, Plan)  # noqa: S101 - a shard is not verified by itself
-    verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, sending.concurrency)
+    verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, _limits(job))
     verifier.on_look = [way.kept.save_now_and_then]
     async with _shown(job.face, Watch(verifier.tally, way.traffic, sending.share, job.clock.wall)):
         await _done(verifier.run(job.clock.wall), way.traffic.halt)
@@ -194,7 +198,8 @@ async def _done(work: Awaitable[None], halt: Halt) -> None:
         await work
     except* (DiskError, JournalError, LockedError) as group:
         error = group.exceptions[0]
-        halt.now(Stop(ExitCode.STOPPED, getattr(error, "what", str(error)), getattr(error, "advice", "")))
+        advice = error.next_step if isinstance(error, BatchError) else Advice()
+        halt.now(Stop(StopReason.ERROR, getattr(error, "what", str(error)), advice=advice))
 
 
 def _patience(job: Job) -> Patience:
@@ -212,7 +217,12 @@ def _limits(job: Job) -> RunLimits:
         hold=sending.hold,
         stuck=job.stuck,
         quiet=job.journal.meta("quiet"),
+        uptime=job.clock.uptime,
     )
+
+
+def _tell_wait(tell: Tell, seconds: float) -> None:
+    tell("wait", f"waiting up to {seconds:.0f} s: an unanswered attempt at the opposite may still be carried out")
 
 
 def _teller(job: Job) -> Tell:
@@ -256,13 +266,13 @@ class _Ending:
     def now(self, why: str) -> None:
         """End it for this reason, unless it ends already."""
         self.begun = True
-        self._halt.now(Stop(ExitCode.STOPPED, why, _GO_ON))
+        self._halt.now(Stop(StopReason.INTERRUPTED, why))
         self._exchanger.hurry(_GRACE)
 
     def lost(self) -> None:
         """End it at once: what may still be answered could not be recorded."""
         self.begun = True
-        self._halt.now(Stop(ExitCode.LOCKED, "the run has gone to another process", _GO_ON))
+        self._halt.now(Stop(StopReason.RUN_LOST))
         self._exchanger.hurry(0)
 
 
@@ -270,7 +280,7 @@ class _Ending:
 def _deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
     """So many seconds from now the run ends."""
     loop = asyncio.get_running_loop()
-    stop = Stop(ExitCode.STOPPED, "the deadline has passed", _GO_ON)
+    stop = Stop(StopReason.DEADLINE)
     timer = None if seconds is None else loop.call_later(seconds, halt.now, stop)
     try:
         yield

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
 
 from batch.model import Answer, Outcome, Results
-
-FAILURES: Final = (Outcome.FAILED, Outcome.UNCONFIRMED)
+from batch.outcomes import FAILURES
 
 
 @dataclass(slots=True)
@@ -19,6 +17,9 @@ class Tally:
     devices_done: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new_customers: set[str] = field(default_factory=set)
+    """Customers that this run created."""
+    perhaps_new_customers: set[str] = field(default_factory=set)
+    """Customers that unanswered attempts of this run may have created."""
     what: str = "calls"
     """What `calls` counts, in one word."""
 
@@ -26,6 +27,11 @@ class Tally:
     def failed(self) -> int:
         """Devices that the API refused, or of which we cannot say."""
         return sum(self.outcomes[outcome] for outcome in FAILURES)
+
+    @property
+    def customers_created_at_most(self) -> int:
+        """Customers that this run created, or may have created."""
+        return len(self.new_customers | self.perhaps_new_customers)
 
     def add(self, customer: str, answer: Answer) -> None:
         """Count one answer of a call."""

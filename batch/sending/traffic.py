@@ -5,23 +5,27 @@ running clock; what an attempt is about it does not know.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from batch import clock
 from batch.clock import iso
-from batch.model import ExitCode, Stop
+from batch.model import Stop
+from batch.sending.exchange import Exchange
 from batch.sending.hints import Hint
 from batch.sending.outage import DownDetector
 from batch.sending.pace import Pace
 from batch.sending.pacing import Permit
-from batch.sending.verdict import StopRun, Throttled, TryAgain, Verdict, WithdrawnError
+from batch.sending.verdict import Refusal, StopRun, Throttled, TryAgain, Verdict, WithdrawnError
+from batch.stops import StopReason
 
 _RETRIES: Final = 50
 """Retries that may go out, on top of one for each answer, before all of them slow down."""
 
-_CHECK_THE_WAY: Final = "check --base-url and the network, then run the same command again"
+RECOGNITION: Final = 0
+"""The number of the call by which it is found out whether the API is there at all."""
 
 _UNSURE: Final = 0.25
 """Seconds between two looks whether the run is surely ours again."""
@@ -118,6 +122,10 @@ class Traffic:
         self._deaf_since: float | None = None
         self.heard = False
         """Has the API given any sign of life?"""
+        self.is_recognised = False
+        """Has any answer had the shape of the API's?"""
+        self.is_recognising = False
+        """Is it being found out whether the API is there at all? Nothing else leaves meanwhile."""
 
     @property
     def is_down(self) -> bool:
@@ -145,7 +153,7 @@ class Traffic:
     async def leave(self, call: int) -> Leave | None:
         """Wait until an attempt may leave; None when the run ends first."""
         while not self.halt:
-            if not self.is_ours():
+            if not self.is_ours() or (self.is_recognising and call != RECOGNITION):
                 await clock.sleep_unless(self.halt.event, _UNSURE)
                 continue
             now = clock.now()
@@ -183,8 +191,20 @@ class Traffic:
 
         return left
 
-    def learn(self, leave: Leave, verdict: Verdict | None, hint: Hint) -> None:
-        """Hear what became of an attempt; None is a usable answer."""
+    @contextmanager
+    def recognition(self) -> Iterator[None]:
+        """While this lasts only `RECOGNITION` leaves."""
+        self.is_recognising = True
+        try:
+            yield
+        finally:
+            self.is_recognising = False
+
+    def learn(self, leave: Leave, verdict: Verdict | None, exchange: Exchange) -> None:
+        """Hear what became of an attempt; a verdict of None is a usable answer."""
+        hint = exchange.hint
+        self.heard |= exchange.status is not None
+        self.is_recognised |= verdict is None or _is_api_error(exchange)
         if isinstance(verdict, Throttled):
             self._throttled(leave, hint)
         elif isinstance(verdict, TryAgain) and verdict.counts_as_down:
@@ -197,7 +217,7 @@ class Traffic:
     def end_if_unheard(self, text: str) -> bool:
         """End the run if the API has never given any sign of life: that is no fault of a single call."""
         if not self.heard:
-            self.halt.now(Stop(ExitCode.STOPPED, f"the API cannot be reached: {text}", _CHECK_THE_WAY))
+            self.halt.now(Stop(StopReason.API_UNREACHABLE, f": {text}"))
         return not self.heard
 
     def spend_retry(self) -> bool:
@@ -247,16 +267,19 @@ class Traffic:
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""
         if not self.heard and self._deaf_since is not None and now - self._deaf_since >= self._patience.down:
-            self.halt.now(Stop(ExitCode.STOPPED, "the API cannot be reached", _CHECK_THE_WAY))
+            self.halt.now(Stop(StopReason.API_UNREACHABLE))
         if not self.may_start():
-            self.halt.now(Stop(ExitCode.STOPPED, "the disk is full", "make room, then run the same command again"))
+            self.halt.now(Stop(StopReason.DISK_FULL))
         if self._detector.is_down and self._detector.down_for(now) >= self._patience.down:
-            why = f"the API has been down for {self._detector.down_for(now):.0f} s"
-            self.halt.now(Stop(ExitCode.STOPPED, why, "run the same command again later"))
+            self.halt.now(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
         elif self.held_for() > self._patience.hold:
             until = self._wall() + min(self.held_for(), _YEAR)
-            why = f"the API asks to wait until {_moment(until, self._wall())}"
-            self.halt.now(Stop(ExitCode.STOPPED, why, "run the same command again then", until))
+            wait = "for more than a year" if self.held_for() > _YEAR else f"until {_moment(until, self._wall())}"
+            self.halt.now(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
+
+
+def _is_api_error(exchange: Exchange) -> bool:
+    return isinstance(exchange.ending, Refusal) and exchange.ending.is_api_error
 
 
 def _moment(at: float, now: float) -> str:

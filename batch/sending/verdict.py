@@ -7,9 +7,11 @@ counts and sends is not known here.
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import ClassVar, Final
 
-from batch.model import Action, ExitCode, Outcome, Stop
+from batch.model import Action, Outcome, Stop
+from batch.reasons import Reason
+from batch.stops import StopReason
 
 
 class Broken(Enum):
@@ -19,6 +21,7 @@ class Broken(Enum):
     TIMEOUT = "no answer in time"
     CUT = "the connection broke"
     UNUSABLE = "unusable answer"
+    NOT_THE_API = "an answer that has nothing of the API's shape"
     WITHDRAWN = "withdrawn before it left"
 
 
@@ -44,29 +47,44 @@ class Refusal:
     text: str
     asks_to_wait: bool = False
     """A Retry-After header, or another sign that this is throttling."""
+    is_api_error: bool = True
+    """Has its body the shape of the API's own errors, `{"error": ...}`? Else a gateway may have answered."""
 
 
 class Doubt(Enum):
     """May the attempt have acted although we cannot know it?"""
 
-    UNCLEAR = auto()
     NOT_DONE = auto()
+    """Surely nothing was done."""
+    UNCLEAR = auto()
+    """It may have acted, or may still act until its deadline and a margin have passed."""
+    UNCLEAR_BUT_OVER = auto()
+    """It may have acted; the API has answered it, so it cannot act any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
     """A passing fault of this attempt."""
 
+    code: ClassVar = "tryAgain"
     doubt: Doubt
+    reason: Reason
     text: str
     counts_as_down: bool
     """Does it speak of the API as a whole being out of reach?"""
 
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Has the answer nothing of the API's shape?"""
+        return self.reason is Reason.NOT_THE_API
+
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Too fast: everybody waits; costs the call nothing."""
+    """Too fast: all workers wait; costs the call nothing."""
 
+    code: ClassVar = "throttled"
+    reason: ClassVar = Reason.THROTTLED
     doubt: Doubt
     text: str
 
@@ -75,6 +93,9 @@ class Throttled:
 class TooMany:
     """The call holds more devices than the API takes."""
 
+    code: ClassVar = "tooMany"
+    reason: ClassVar = Reason.TOO_MANY_DEVICES
+    doubt: ClassVar = Doubt.NOT_DONE
     text: str
 
 
@@ -82,6 +103,9 @@ class TooMany:
 class Suspect:
     """Some device of the call is refused, and we must find out which."""
 
+    code: ClassVar = "suspect"
+    reason: ClassVar = Reason.DEVICE_REFUSED
+    doubt: ClassVar = Doubt.NOT_DONE
     text: str
 
 
@@ -89,69 +113,112 @@ class Suspect:
 class Settled:
     """Every device of the call is refused alike."""
 
+    code: ClassVar = "settled"
+    doubt: ClassVar = Doubt.NOT_DONE
     outcome: Outcome
-    text: str
+    reason: Reason
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
     """The API refuses this client: no further call can do better."""
 
+    code: ClassVar = "stopRun"
+    doubt: ClassVar = Doubt.NOT_DONE
+    reason: Reason
     stop: Stop
+
+    @property
+    def text(self) -> str:
+        """The stop in words."""
+        return self.stop.sentence
 
 
 Verdict = TryAgain | Throttled | TooMany | Suspect | Settled | StopRun
 
 LONGEST_BACKOFF: Final = 30.0
-CUSTOMER_NOT_FOUND: Final = "customer not found"
-MAYBE_OURS: Final = "an earlier attempt went unanswered, so this may be this run's own work"
-"""Said of what is found done already, where it is not known who did it."""
-MAYBE_DONE: Final = "but an earlier attempt went unanswered, and may have been carried out"
-"""Said of what is refused now."""
 
-_NO_VALID_DEVICES: Final = re.compile(r"\bno valid (device|identifier)", re.IGNORECASE)
+_NO_VALID_DEVICES: Final = re.compile(
+    r"\bno valid (devices?|identifiers?|device[ _]?(id|identifier)s?)\b", re.IGNORECASE
+)
 _TOO_MANY: Final = re.compile(r"too (many|large|long)", re.IGNORECASE)
 _AT_MOST: Final = re.compile(r"\b(maximum|max|at most|limit(ed)? (of|to)|exceed\w*|no more than)\b", re.IGNORECASE)
 _OF_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
 _OF_REQUEST: Final = re.compile(r"request|call|payload|body|array|batch|at once", re.IGNORECASE)
 _OF_CUSTOMER: Final = re.compile(r"e-?mail|customer", re.IGNORECASE)
-_TRANSIENT_4XX: Final = frozenset({408, 409, 425})
+_CUSTOMER_NOT_FOUND: Final = re.compile(
+    r"(?<![\w/])((no such|unknown) customer\b|customer (with (this |that )?(e-?mail )?)?(\S*@\S* )?"
+    r"(was |is |does )?(not (found|exist|known)|unknown)\b)",
+    re.IGNORECASE,
+)
+"""The API's words for an unknown customer. A gateway without a route says 404 too, and may name
+the path or a service in which the word stands as well: that tells nothing of any customer."""
+_TEMPORARY_REFUSALS: Final = frozenset({409, 425})
+_NO_ROUTE: Final = frozenset({404, 405})
+_ANSWERED_BY_THE_API: Final = frozenset({500})
+"""Server errors after which an attempt cannot act any more, if the API itself has said so."""
+
+
+_SAYS_NOTHING: Final = {
+    Broken.UNUSABLE: Reason.UNUSABLE_ANSWER,
+    Broken.NOT_THE_API: Reason.NOT_THE_API,
+    Broken.WITHDRAWN: Reason.WITHDRAWN,
+}
+"""Endings that do not tell whether the API is down: something answered, or nothing was asked."""
+
+
+def customer_not_found(refusal: Refusal) -> bool:
+    """Return whether the API itself says that it does not know the customer."""
+    return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.search(refusal.text))
 
 
 def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
-    """The verdict on an ending that is not a usable answer."""
-    if isinstance(ending, NoAnswer):
-        doubt = Doubt.UNCLEAR if ending.sent else Doubt.NOT_DONE
-        says_nothing = (Broken.UNUSABLE, Broken.WITHDRAWN)  # somebody answered; it was ourselves
-        return TryAgain(doubt, ending.text, counts_as_down=ending.how not in says_nothing)
-    status = ending.status
+    """Return the verdict on an ending that is not a usable answer."""
+    return _judge_silence(ending) if isinstance(ending, NoAnswer) else _judge_status(ending, action)
+
+
+def _judge_silence(ending: NoAnswer) -> TryAgain:
+    doubt = Doubt.UNCLEAR if ending.sent else Doubt.NOT_DONE
+    reason = Reason.NO_ANSWER if ending.sent else Reason.NO_CONNECTION
+    return TryAgain(doubt, _SAYS_NOTHING.get(ending.how, reason), ending.text, ending.how not in _SAYS_NOTHING)
+
+
+def _judge_status(ending: Refusal, action: Action) -> Verdict:
+    status, words = ending.status, _words(ending)
     if status == 429:
-        return Throttled(Doubt.NOT_DONE, _words(ending))
+        return Throttled(Doubt.NOT_DONE, words)
     if status == 503 and ending.asks_to_wait:
-        return Throttled(Doubt.UNCLEAR, _words(ending))
+        return Throttled(Doubt.UNCLEAR, words)
     if status >= 500:
-        return TryAgain(Doubt.UNCLEAR, _words(ending), counts_as_down=True)
-    if status in _TRANSIENT_4XX:
-        return TryAgain(Doubt.NOT_DONE, _words(ending), counts_as_down=False)
+        over = ending.is_api_error and status in _ANSWERED_BY_THE_API
+        doubt = Doubt.UNCLEAR_BUT_OVER if over else Doubt.UNCLEAR
+        return TryAgain(doubt, Reason.SERVER_ERROR, words, counts_as_down=True)
+    if status == 408:  # a gateway may say so of a request that it has handed on
+        return TryAgain(Doubt.UNCLEAR, Reason.NO_ANSWER, words, counts_as_down=False)
+    if status in _TEMPORARY_REFUSALS:
+        return TryAgain(Doubt.NOT_DONE, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
     if status < 400:
-        return StopRun(_redirected(status))
+        return StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
     if status in (401, 403):
-        return StopRun(_key_refused(ending))
+        return StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, words))
+    if status in _NO_ROUTE and not ending.is_api_error:
+        return TryAgain(Doubt.UNCLEAR, Reason.NOT_THE_API, words, counts_as_down=False)
     return _judge_refused(ending, action)
 
 
 def _judge_refused(ending: Refusal, action: Action) -> Verdict:
-    """Any other 4xx: the request itself was not liked, and nothing was changed."""
-    status, text = ending.status, ending.text
-    if status == 404 and action is Action.UNASSIGN:
-        return Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND)
+    """Return the verdict on any other 4xx: the API did not accept the request, and changed nothing."""
+    text, words = ending.text, _words(ending)
+    if action is Action.UNASSIGN and customer_not_found(ending):
+        return Settled(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(text):
-        return Settled(Outcome.SKIPPED, _words(ending))
-    if status == 413 or _speaks_of_size(text):
-        return TooMany(_words(ending))
+        return Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, words)
+    if ending.status == 413 or _speaks_of_size(text):
+        return TooMany(words)
     if _OF_CUSTOMER.search(text):
-        return Settled(Outcome.FAILED, _words(ending))
-    return Suspect(_words(ending))
+        return Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, words)
+    return Suspect(words)
 
 
 def _speaks_of_size(text: str) -> bool:
@@ -164,22 +231,6 @@ def _speaks_of_size(text: str) -> bool:
 
 def _words(ending: Refusal) -> str:
     return f"{ending.status}: {ending.text}" if ending.text else f"HTTP {ending.status}"
-
-
-def _redirected(status: int) -> Stop:
-    return Stop(
-        ExitCode.CLIENT_REFUSED,
-        f"the API redirects elsewhere (HTTP {status}), and redirects are never followed",
-        "correct --base-url, then run the same command again",
-    )
-
-
-def _key_refused(ending: Refusal) -> Stop:
-    return Stop(
-        ExitCode.CLIENT_REFUSED,
-        f"the API refuses this key ({_words(ending)})",
-        "check TELEMETRON_API_KEY or --api-key-file, then run the same command again",
-    )
 
 
 def backoff(failures: int, jitter: float) -> float:

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from batch.model import Action, Call, DeviceResult, Outcome, Results
+from batch.reasons import Reason
 
 PATHS: Final = {
     Action.ASSIGN: "/deviceAssignment/assignDevicesToOwner",
@@ -30,15 +31,25 @@ _LISTS: Final = {
     },
     Action.UNASSIGN: {"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
 }
-_WHY_SKIPPED: Final = {
-    Action.ASSIGN: "Telemetron does not know this device",
-    Action.UNASSIGN: "the customer did not have this device",
-}
+_WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Reason.NOT_WITH_CUSTOMER}
 _LONGEST_ERROR: Final = 300
 
 
 class UnusableError(ValueError):
     """A body that cannot be taken for an answer; `str()` says why."""
+
+
+class NotTheApiError(UnusableError):
+    """A body that has nothing of the API's shape: something else may have answered."""
+
+
+class ErrorBody(NamedTuple):
+    """What the body of a refusal says."""
+
+    text: str
+    """On one line and of bearable length."""
+    is_api_error: bool
+    """Has it the shape of the API's own errors, `{"error": ...}`?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,8 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
 def _read(answer: Mapping[str, object], call: Call, positions: Sequence[int]) -> Reply:
     """What any answer says that says something usable."""
     if answer.get("success") is not True:
-        raise UnusableError(f"its success is not true: {_shown(answer)}")
+        kind = UnusableError if "success" in answer or "error" in answer else NotTheApiError
+        raise kind(f"its success is not true: {_shown(answer)}")
     said = [*_entries(answer, call.action)]
     results, foreign = _joined(said, call.devices, frozenset(positions))
     created = answer.get("customerWasCreated")
@@ -106,22 +118,22 @@ def _read(answer: Mapping[str, object], call: Call, positions: Sequence[int]) ->
     )
 
 
-def read_error(body: bytes) -> str:
-    """The error text of a refusal, on one line and of bearable length."""
+def read_error(body: bytes) -> ErrorBody:
+    """Return what the body of a refusal says."""
     try:
         answer = _object(body)
     except UnusableError:
-        return _one_line(re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace")))
-    return _shown(answer)
+        return ErrorBody(_one_line(re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace"))), is_api_error=False)
+    return ErrorBody(_shown(answer), is_api_error=bool(answer.get("error")))
 
 
 def _object(body: bytes) -> dict[str, object]:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError) as exc:
-        raise UnusableError("it is not JSON" if body else "it is empty") from exc
+        raise NotTheApiError("it is not JSON" if body else "it is empty") from exc
     if not isinstance(answer, dict):
-        raise UnusableError("it is not a JSON object")
+        raise NotTheApiError("it is not a JSON object")
     return answer
 
 
@@ -152,7 +164,7 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
         entries = answer.get(name) or []
         if not isinstance(entries, list):
             raise UnusableError(f"its {name} is not a list")
-        detail = _detail(outcome, action)
+        reason = _reason(outcome, action)
         for entry in entries:
             fields = entry if isinstance(entry, dict) else {"identifier": entry}
             identifier, created = fields.get("identifier"), fields.get("wasCreated")
@@ -160,7 +172,7 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
                 raise UnusableError(f"its {name} holds something that is not a device")
             if not isinstance(created, bool):
                 created = None
-            yield identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, detail)
+            yield identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, reason)
 
 
 def _joined(
@@ -254,7 +266,7 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
         answer = _USUAL[call.action].decode(body if body.isascii() else body.decode())
     except (ValueError, RecursionError):
         return None
-    devices, codes, details = _listed(answer, call.action)
+    devices, codes, reasons = _listed(answer, call.action)
     places = _places([device.identifier for device in devices], call.devices, positions)
     if places is None or not answer.success:
         return None
@@ -264,7 +276,7 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
             codes=codes,
             device_ids=[device.device_id or "" for device in devices],
             created=[device.was_created for device in devices],
-            details=details,
+            reasons=reasons if any(reasons) else None,
         ),
         omitted=_without(positions, places),
         foreign=(),
@@ -273,22 +285,22 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | 
     )
 
 
-def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int], list[str]]:
-    """What a usual answer lists, and of each the outcome's code and the detail."""
+def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int], list[int]]:
+    """What a usual answer lists, and of each the codes of outcome and reason."""
     devices: list[_Device] = []
     codes: list[int] = []
-    details: list[str] = []
+    reasons: list[int] = []
     for name, outcome in _LISTS[action].items():
         entries: list[Any] = getattr(answer, name) or []
         bare = str in {*map(type, entries)}
         devices += [_Device(entry) if isinstance(entry, str) else entry for entry in entries] if bare else entries
         codes += [outcome.code] * len(entries)
-        details += [_detail(outcome, action)] * len(entries)
-    return devices, codes, details
+        reasons += [int(_reason(outcome, action))] * len(entries)
+    return devices, codes, reasons
 
 
-def _detail(outcome: Outcome, action: Action) -> str:
-    return _WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else ""
+def _reason(outcome: Outcome, action: Action) -> Reason:
+    return _WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else Reason.NONE
 
 
 def _without(positions: Sequence[int], settled: Collection[int]) -> tuple[int, ...]:
@@ -319,7 +331,7 @@ def read_holdings(body: bytes, customer: str) -> frozenset[str]:
     if isinstance(email, str) and email.strip().casefold() != customer.strip().casefold():
         raise UnusableError("it speaks of another customer")
     if not isinstance(entries, list):
-        raise UnusableError("it lists no devices")
+        raise (UnusableError if "email" in answer or "error" in answer else NotTheApiError)("it lists no devices")
     devices = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
     if not all(isinstance(device, str) for device in devices):
         raise UnusableError("its devices hold something that is not a device")

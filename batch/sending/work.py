@@ -8,10 +8,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from batch.model import Answer, Call, DeviceResult, Outcome
+from batch.reasons import Reason
 from batch.sending.split import Positions, Split
+from batch.sending.verdict import Doubt, Settled, Suspect, TooMany
 from batch.storage.journal import Journal
 from batch.storage.reader import Attempt
 
@@ -19,11 +21,11 @@ _A_NAME: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
 """Anything shorter, such as a lone number, may stand in an error text by chance."""
 
 NO_MAXIMUM: Final = 1 << 30
-ANSWERED: Final = "Reply"
-STUBBORN: Final = "Stubborn"
-BLAMED: Final = ("Suspect", STUBBORN)
-TOO_MANY: Final = "TooMany"
-ENDED: Final = "Settled"
+ANSWERED: Final = "answered"
+"""The stored code of the verdict on a usable answer."""
+STUBBORN: Final = "stubborn"
+"""The stored code of the verdict on a call that the API keeps failing on."""
+BLAMED: Final = (Suspect.code, STUBBORN)
 
 
 @lru_cache(maxsize=16)
@@ -42,8 +44,18 @@ class Try:
     """An attempt as the bookkeeping of its call needs it."""
 
     asked: frozenset[int]
-    started: float
     may_have_acted: bool
+    pending_since: float | None = None
+    """When it left, on the event loop's clock, if it may still act; None if not, or if it left in another process."""
+
+
+class HeldBefore(NamedTuple):
+    """What a customer held before the run first wrote to them."""
+
+    devices: Mapping[str, bool | None]
+    """Of each device of a call, did they hold it? None: not known."""
+    is_known: bool
+    """Did the API know the customer?"""
 
 
 @dataclass(slots=True)
@@ -55,8 +67,10 @@ class Work:
     tries: list[Try] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
-    held_before: Mapping[str, bool] | None = None
-    """Of each device, did the customer hold it before this run? None: nobody looked."""
+    held_before: Mapping[str, bool | None] | None = None
+    """Of each device, did the customer hold it before this run? None: not known."""
+    customer_was_known: bool | None = None
+    """Did the API know the customer before this run? None: not known."""
     maximum: int = NO_MAXIMUM
     """Devices that one request may hold, as far as refusals of this call tell."""
     successes_before: int = 0
@@ -89,17 +103,26 @@ class Work:
         alike = self.all_asked_before(positions)
         return {at: alike or self.asked_before((at,)) for at in positions}
 
-    def last_doubt(self) -> float | None:
-        """When the last attempt left that may have acted unheard; None if all is clear."""
-        return max((one.started for one in self.tries if one.may_have_acted), default=None)
+    def pending_since(self) -> float | None:
+        """Return when the last attempt left that may still act, on the event loop's clock; None without one."""
+        return max((one.pending_since for one in self.tries if one.pending_since is not None), default=None)
+
+    def has_doubts(self) -> bool:
+        """Return whether any attempt may have acted unheard."""
+        return any(one.may_have_acted for one in self.tries)
 
 
-def tries_of(asked: Positions, omitted: Collection[int], started: float, *, may_have_acted: bool) -> list[Try]:
-    """An attempt, for bookkeeping: what its answer left out may have been done all the same."""
+def tries_of(asked: Positions, omitted: Collection[int], doubt: Doubt, left: float | None = None) -> list[Try]:
+    """Return an attempt for bookkeeping: what its answer left out may have been done all the same.
+
+    `left` is when it left on the event loop's clock; None for an attempt of an earlier process.
+    """
+    may_have_acted = doubt is not Doubt.NOT_DONE
+    pending_since = left if doubt is Doubt.UNCLEAR else None
     if not omitted:
-        return [Try(_set_of(asked), started, may_have_acted)]
+        return [Try(_set_of(asked), may_have_acted, pending_since)]
     told = frozenset(asked).difference(omitted)
-    return [Try(told, started, may_have_acted), Try(frozenset(omitted), started, may_have_acted=True)]
+    return [Try(told, may_have_acted, pending_since), Try(frozenset(omitted), may_have_acted=True)]
 
 
 def take_up(call: Call, journal: Journal, maximum: int) -> Work:
@@ -117,7 +140,7 @@ def take_up(call: Call, journal: Journal, maximum: int) -> Work:
         asked = everything if one.positions is None else one.positions
         told = asked if one.verdict != ANSWERED else answered.get(one.number, ())
         omitted = set(asked).difference(told)
-        tries += tries_of(asked, omitted, one.started, may_have_acted=one.may_have_acted)
+        tries += tries_of(asked, omitted, Doubt.UNCLEAR if one.may_have_acted else Doubt.NOT_DONE)
     closed = {position for _, positions in settled for position in positions}
     still_open = tuple(position for position in everything if position not in closed)
     split = _played_back(call, history, answered)
@@ -133,7 +156,7 @@ def _played_back(call: Call, history: list[Attempt], settled: dict[int, Position
     split: Split[DeviceResult] = Split(everything, largest)
     for attempt in history:
         asked = everything if attempt.positions is None else attempt.positions
-        if attempt.verdict not in (ANSWERED, *BLAMED, TOO_MANY, ENDED):
+        if attempt.verdict not in (ANSWERED, *BLAMED, TooMany.code, Settled.code):
             continue
         if split.next() != asked:
             return None
@@ -146,9 +169,9 @@ def _play(split: Split[DeviceResult], call: Call, attempt: Attempt, positions: t
     asked, answered = positions
     if attempt.verdict == ANSWERED:
         split.settled(asked, [position for position in asked if position not in set(answered)])
-    elif attempt.verdict == TOO_MANY:
+    elif attempt.verdict == TooMany.code:
         split.too_many(asked, halved(asked), blame(attempt.verdict, attempt.text))
-    elif attempt.verdict == ENDED:
+    elif attempt.verdict == Settled.code:
         split.settled(asked)
         if len(answered) > len(asked):
             split.give_up()
@@ -158,7 +181,10 @@ def _play(split: Split[DeviceResult], call: Call, attempt: Attempt, positions: t
 
 def blame(verdict: str | None, text: str) -> DeviceResult:
     """The outcome of devices that a refusal settles. What the API failed on may be done all the same."""
-    return DeviceResult(Outcome.UNCONFIRMED if verdict == STUBBORN else Outcome.FAILED, detail=text)
+    if verdict == STUBBORN:
+        return DeviceResult(Outcome.UNCONFIRMED, reason=Reason.REPEATED_SERVER_ERROR, text=text)
+    reason = Reason.TOO_MANY_DEVICES if verdict == TooMany.code else Reason.DEVICE_REFUSED
+    return DeviceResult(Outcome.FAILED, reason=reason, text=text)
 
 
 def halved(asked: Positions) -> int:

@@ -14,16 +14,17 @@ from batch.clock import Clock, RealClock, iso
 from batch.concluding import note_of
 from batch.config import RunConfig
 from batch.errors import JournalError
-from batch.model import ExitCode, Phase, Secret, Stop
+from batch.model import Phase, Secret, Stop
 from batch.places import Waiting, holding, lock_of_key, opened, owning
 from batch.planning.shards import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
 from batch.recorded import as_recorded
-from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among
+from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among, unknown_customers
 from batch.sending.sender import Face, Job, Target, send
 from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
 from batch.sharding.division import Division, listed, lock_of_shard
 from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_same, reach_limit, require_key
+from batch.stops import StopReason
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
@@ -61,7 +62,7 @@ def run_shard(
     ):
         work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
         stop = work.make(phase)
-        LOGGER.info("shard ended: %s", stop.reason if stop else "all calls settled")
+        LOGGER.info("shard ended: %s", stop.sentence if stop else "all calls settled")
         return work.summed_up(phase, stop)
 
 
@@ -129,7 +130,7 @@ class _ShardRun:
 
     def _noted(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
         """Do the work of a phase and put on record how it ended."""
-        self._note(phase, Stop(ExitCode.STOPPED, "its process ended", ""), None)
+        self._note(phase, Stop(StopReason.PROCESS_ENDED), None)
         if self.config.airflow:
             self.journal.event(self.clock.wall(), "airflow", in_words(self.config.airflow))
         stop = work()
@@ -144,6 +145,8 @@ class _ShardRun:
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
+        if numbers := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
+            self.journal.take_back(numbers)
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
@@ -239,5 +242,4 @@ class _ShardRun:
 
 
 def _not_yet(shards: Sequence[int]) -> Stop:
-    why = f"{listed(shards)} not made all unassign calls yet"
-    return Stop(ExitCode.STOPPED, why, "run the same command again when they have")
+    return Stop(StopReason.OTHER_SHARDS_UNASSIGN, f"{listed(shards)} not made all unassign calls yet")

@@ -19,12 +19,13 @@ from batch.sending.holds import LeftBehind, lift
 from batch.sharding.barrier import LEFT_BEHIND, read_off
 from batch.sharding.division import Division, listed, lock_of_shard
 from batch.starting import plan_of
+from batch.stops import Advice, StopReason
 from batch.storage.journal import Journal
 from batch.storage.runs import JOURNAL, shard_command
 from batch.summary import Summary
 
 _WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED)
-_NOT_BEGUN: Final = Stop(ExitCode.STOPPED, "it has not begun", "")
+_NOT_BEGUN: Final = Stop(StopReason.SHARD_NOT_BEGUN)
 
 
 @dataclass(slots=True)
@@ -73,9 +74,9 @@ class _Shards:
         worst = min(numbers, key=lambda number: (_WORST_FIRST.index(stops[number].exit_code), number))
         later = [stop.resume_at for stop in stops.values() if stop.resume_at is not None]
         others = f"{listed(numbers)} not made all their calls; " if len(numbers) > 1 else ""
-        advice = f"run them again ({shard_command(self.run)}), then report again"
-        reason = f"{others}shard {worst}: {stops[worst].reason}"
-        return Stop(stops[worst].exit_code, reason, advice, max(later, default=None))
+        advice = Advice(f"run them again ({shard_command(self.run)}), then report again")
+        text = f"{others}shard {worst}: {stops[worst].sentence}"
+        return Stop(StopReason.SHARDS_OPEN, text, max(later, default=None), advice, exit_code=stops[worst].exit_code)
 
     def _numbers(self, shard: Shard) -> Ints:
         return ShardCalls(shard_folder(self.run, shard.number) / CALLS, Phase.ASSIGN).numbers
@@ -86,8 +87,7 @@ def _left_off(journal: Journal) -> Stop:
     if stopped := stop_in(journal.meta("unassigning")):
         return stopped
     assigned = journal.meta("phase") == Phase.ASSIGN
-    why = "devices that it held are free by now" if assigned else "it has made its unassign calls only"
-    return Stop(ExitCode.STOPPED, why, "")
+    return Stop(StopReason.SHARD_HOLDS_ENDED if assigned else StopReason.SHARD_ASSIGNS_OPEN)
 
 
 def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from batch.errors import DiskError, LockedError
+from batch.errors import MAKE_ROOM, DiskError, LockedError
 from batch.storage.whole import require_room, sync_folder, written_in
 
 _TRIES: Final = 5
@@ -33,7 +33,7 @@ def set_apart(path: Path) -> None:
         try:
             _fold(aside)
         except sqlite3.Error as exc:
-            raise DiskError(f"cannot copy {path} ({exc})", "make room, then run the same command again") from exc
+            raise DiskError(f"cannot copy {path} ({exc})", MAKE_ROOM) from exc
         aside.replace(path)
         for tail in _BESIDE:
             _beside(path, tail).unlink(missing_ok=True)

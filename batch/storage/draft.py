@@ -23,12 +23,18 @@ CREATE TABLE attempts (
     id INTEGER PRIMARY KEY,
     call INTEGER NOT NULL,
     positions BLOB,          -- of the call's devices; NULL: all of them
-    started REAL NOT NULL,   -- seconds since the epoch
+    started REAL NOT NULL,   -- seconds since the epoch, for people
+    boot INTEGER,            -- which boot of which machine `uptime` counts from
+    uptime REAL,             -- seconds since that boot when it left, on a clock that never jumps
     ended REAL,
     ending TEXT CHECK (ending IN ('answered', 'refused', 'unsent', 'unclear')),
-    verdict TEXT,            -- the verdict's name, for going on with a split call
+    may_act_later INTEGER NOT NULL DEFAULT 1,  -- until its deadline and a margin have passed since it left
+    verdict TEXT,            -- the verdict's code, for going on with a split call
     status INTEGER,
-    text TEXT
+    reason INTEGER,          -- code of a Reason
+    text TEXT,               -- what completes the reason's sentence
+    omitted INTEGER NOT NULL DEFAULT 0,        -- devices that the answer left out
+    foreign_count INTEGER NOT NULL DEFAULT 0   -- identifiers in the answer that nobody asked for
 );
 CREATE INDEX attempts_of_call ON attempts (call);
 CREATE TABLE results (
@@ -38,7 +44,19 @@ CREATE TABLE results (
     answer BLOB NOT NULL
 );
 CREATE INDEX results_of_call ON results (call);
-CREATE TABLE holdings (customer TEXT PRIMARY KEY, devices BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE holdings (  -- before the run first wrote to a customer
+    customer TEXT PRIMARY KEY,
+    is_known INTEGER NOT NULL,  -- 0: the API did not know the customer
+    devices BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE looks (     -- after the run
+    customer TEXT PRIMARY KEY,
+    round INTEGER NOT NULL,  -- the verify that asked last
+    at REAL NOT NULL,        -- when the question left that brought these devices
+    after_attempt INTEGER,   -- the last attempt then, if none before could act any more
+    devices BLOB,            -- NULL: never learnt
+    why TEXT NOT NULL        -- not learnt the last time, because ...
+) WITHOUT ROWID;
 CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
 

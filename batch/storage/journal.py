@@ -20,54 +20,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from batch.clock import boot_number
 from batch.errors import LockedError
 from batch.model import Look
+from batch.reasons import Reason
 from batch.storage.blobs import Positions, answer_text, devices_blob, positions_blob, text_blob
 from batch.storage.opening import connect, disk_errors, transaction, write_meta
-from batch.storage.reader import JournalReader, Settlement
+from batch.storage.reader import AttemptEnding, JournalReader, Settlement
 from batch.storage.whole import Reserve
 from batch.storage.writer import Row, Statement, Writer
 
-_LOOKS: Final = """
-CREATE TABLE IF NOT EXISTS looks (
-    customer TEXT PRIMARY KEY,
-    round INTEGER NOT NULL,  -- the verify that asked last
-    at REAL NOT NULL,        -- when the question left that brought these devices
-    devices BLOB,            -- NULL: never learnt
-    why TEXT NOT NULL        -- not learnt the last time, because ...
-) WITHOUT ROWID
-"""
-"""Made by the first verify: journals written before there was one can be verified too."""
 # What was learnt once stands until it is learnt anew.
 _INSERT_LOOK: Final = """
-INSERT INTO looks (customer, round, at, devices, why) VALUES (?, ?, ?, ?, ?)
+INSERT INTO looks (customer, round, at, after_attempt, devices, why) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (customer) DO UPDATE SET
     round = excluded.round,
     at = CASE WHEN excluded.devices IS NULL THEN at ELSE excluded.at END,
+    after_attempt = CASE WHEN excluded.devices IS NULL THEN after_attempt ELSE excluded.after_attempt END,
     devices = coalesce(excluded.devices, devices),
     why = excluded.why
 """
-_INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, devices) VALUES (?, ?)"
-_STARTED: Final = Statement("INSERT INTO attempts (id, call, positions, started) VALUES", "(?, ?, ?, ?)")
-_ENDED: Final = Statement(
-    "WITH told (id, ended, ending, verdict, status, text) AS (VALUES",
-    "(?, ?, ?, ?, ?, ?)",
-    """) UPDATE attempts SET (ended, ending, verdict, status, text) =
-    (SELECT ended, ending, verdict, status, text FROM told WHERE told.id = attempts.id)
-    WHERE id IN (SELECT id FROM told)""",
+_INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
+_STARTED: Final = Statement(
+    "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", "(?, ?, ?, ?, ?, ?)"
 )
+_OF_ENDING: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
+_ENDED: Final = Statement(
+    f"WITH told (id, {_OF_ENDING}) AS (VALUES",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    f""") UPDATE attempts SET ({_OF_ENDING}) =
+    (SELECT {_OF_ENDING} FROM told WHERE told.id = attempts.id)
+    WHERE id IN (SELECT id FROM told)""",  # noqa: S608 - constants
+)
+_OF_ATTEMPT: Final = f"call, positions, started, boot, uptime, {_OF_ENDING}"
 _SETTLED: Final = Statement("INSERT INTO results (call, attempt, answer) VALUES", "(?, ?, ?)")
 _INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
 _COPIED: Final = (
     (
-        "SELECT id + ?, call, positions, started, ended, ending, verdict, status, text FROM attempts ORDER BY id",
-        "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"SELECT id + ?, {_OF_ATTEMPT} FROM attempts ORDER BY id",  # noqa: S608 - constants
+        f"INSERT INTO attempts (id, {_OF_ATTEMPT}) VALUES ({', '.join('?' * 15)})",  # noqa: S608 - constants
     ),
     (
         "SELECT call, attempt + ?, answer FROM results ORDER BY id",
         "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)",
     ),
-    ("SELECT customer, devices FROM holdings", _INSERT_HELD),
+    ("SELECT customer, is_known, devices FROM holdings", _INSERT_HELD),
     ("SELECT at, kind, text FROM events ORDER BY id", _INSERT_EVENT),
 )
 """How rows are read from one journal, with numbers beyond those of another, and put into that."""
@@ -77,10 +74,32 @@ _COPIED: Final = (
 class Ending:
     """How an attempt ended."""
 
-    ending: str
+    ending: AttemptEnding
     verdict: str
+    """The code of the verdict."""
     status: int | None = None
+    reason: Reason = Reason.NONE
     text: str = ""
+    may_act_later: bool = False
+    omitted: int = 0
+    """Devices that were asked for and that the answer leaves out."""
+    foreign: int = 0
+    """Identifiers that the answer names and nobody asked for."""
+
+    def values(self, attempt: int, at: float) -> tuple[object, ...]:
+        """Return the row for the attempt, which ended at this moment."""
+        return (
+            attempt,
+            at,
+            self.ending,
+            self.may_act_later,
+            self.verdict,
+            self.status,
+            int(self.reason),
+            self.text,
+            self.omitted,
+            self.foreign,
+        )
 
 
 class Journal(JournalReader):
@@ -147,7 +166,7 @@ class Journal(JournalReader):
         self.note(**facts)
 
     def take_back(self, results: Sequence[int]) -> None:
-        """Forget results of `unasked`, as if they had never been."""
+        """Forget results by their numbers, as if they had never been."""
         rows = [(number,) for number in results]
         self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
 
@@ -159,10 +178,15 @@ class Journal(JournalReader):
         """
 
         def write(connection: sqlite3.Connection) -> None:
+            count = "SELECT count(*) FROM attempts"
+            before = connection.execute(count).fetchone()
             for table in ("results", "attempts", "holdings", "events"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
             for other in others:
                 other._copy_to(connection)
+            if connection.execute(count).fetchone() != before:
+                # Attempts have new numbers, and some may be later than the looks.
+                connection.execute("UPDATE looks SET after_attempt = NULL")
 
         self._apply(write)
         self._last_attempt = self._attempts_so_far()
@@ -183,34 +207,39 @@ class Journal(JournalReader):
         row = (at, kind, text)
         self._writing().post(lambda connection: connection.execute(_INSERT_EVENT, row))
 
-    async def started(self, call: int, positions: Positions | None, at: float) -> int:
-        """Record that an attempt is about to leave; on disk when this returns its id."""
+    @property
+    def last_attempt(self) -> int:
+        """The number of the attempt recorded last; 0 without one."""
+        return self._last_attempt if self._writer is not None else self._attempts_so_far()
+
+    async def started(self, call: int, positions: Positions | None, at: float, uptime: float | None = None) -> int:
+        """Record that an attempt is about to leave; on disk when this returns its id.
+
+        `at` in seconds since the epoch, `uptime` in seconds since this machine's boot.
+        """
 
         writer = self._writing()
         self._last_attempt = attempt = self._last_attempt + 1
-        await writer.submit((Row(_STARTED, (attempt, call, positions_blob(positions), at)),))
+        row = (attempt, call, positions_blob(positions), at, boot_number(), uptime)
+        await writer.submit((Row(_STARTED, row),))
         return attempt
 
     async def ended(self, attempt: int, ending: Ending, at: float, settled: Settlement | None = None) -> None:
         """Record what became of an attempt together with all that it settles; on disk when this returns."""
-        row = Row(_ENDED, (attempt, at, ending.ending, ending.verdict, ending.status, ending.text))
+        row = Row(_ENDED, ending.values(attempt, at))
         rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
         await self._writing().submit(rows)
 
-    async def held(self, customer: str, devices: Collection[str]) -> None:
+    async def held(self, customer: str, devices: Collection[str], *, is_known: bool = True) -> None:
         """Record what a customer holds before the run first writes to them; on disk when this returns."""
-        row = (customer, devices_blob(devices))
+        row = (customer, is_known, devices_blob(devices))
         await self._writing().submit(lambda connection: connection.execute(_INSERT_HELD, row))
 
     async def looked(self, look: Look, round_number: int) -> None:
         """Record what a customer was seen to hold after the run; on disk when this returns."""
         devices = None if look.devices is None else devices_blob(look.devices)
-        row = (look.customer, round_number, look.at, devices, look.why)
+        row = (look.customer, round_number, look.at, look.after_attempt, devices, look.why)
         await self._writing().submit(lambda connection: connection.execute(_INSERT_LOOK, row))
-
-    def expect_looks(self) -> None:
-        """Make room for looks, where there is none yet."""
-        self._apply(lambda connection: connection.execute(_LOOKS))
 
     async def settled(self, settlement: Settlement) -> None:
         """Record results that no answer of their own brought; on disk when this returns."""

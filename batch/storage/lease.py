@@ -42,6 +42,7 @@ from uuid import uuid4
 
 from batch.clock import uptime
 from batch.errors import LockedError, unwritable
+from batch.stops import Advice
 from batch.storage.claims import Claim, Claims, Holder, content_of
 
 TERM: Final = 30.0
@@ -52,7 +53,7 @@ WATCHED_FOR: Final = 45.0
 The difference is room for clocks of different speed and for storage that shows a change late.
 """
 RENEWED_EVERY: Final = 3.0
-_GO_ON: Final = "look at the run there; if it ends early, run the same command again"
+_GO_ON: Final = Advice("look at the run there", repeat=True, when="if it ends early")
 
 
 class Lease:

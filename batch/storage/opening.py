@@ -1,15 +1,24 @@
 """The file of a journal: told from all others by its header, opened, or read untouched; errors of the disk in words."""
 
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from batch.errors import BatchError, DiskError, JournalError
+from batch.errors import MAKE_ROOM, BatchError, DiskError, JournalError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of the tables and of what is stored in them. To change either, add a migration and a fixture of the old version."""
+MIGRATIONS: Final[Mapping[int, str]] = {}
+"""Statements that make a journal of the version before out of one of this version, by the older version.
+
+The first released version is 2. A journal is migrated in one transaction when it is opened.
+"""
 APPLICATION_ID: Final = 0x7E1E_BA7C
 """In the file's header, so that a database of somebody else is told apart."""
 
@@ -27,12 +36,13 @@ def opened(path: Path) -> sqlite3.Connection:
         ours = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
         if not ours:
             raise JournalError(f"{path} is not a journal of telemetron-batch", advice)
-        version = int.from_bytes(head[60:64], "big")
-        if version != SCHEMA_VERSION:
-            raise JournalError(f"{path} was written by another version (schema {version})", advice)
+        _refuse_newer(path, int.from_bytes(head[60:64], "big"), SCHEMA_VERSION)
         if _is_cut_short(path, head):
             raise JournalError(f"{path} is cut short", advice)
+        if not os.access(path, os.W_OK):
+            return _copied_to_memory(path)
         connection = connect(path)
+        migrate(path, connection)
         connection.execute("SELECT count(*) FROM results").fetchone()
         connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.DatabaseError as exc:
@@ -40,6 +50,55 @@ def opened(path: Path) -> sqlite3.Connection:
     except OSError as exc:
         raise JournalError(f"{path} cannot be read ({exc.strerror})", advice) from exc
     return connection
+
+
+def migrate(
+    path: Path,
+    connection: sqlite3.Connection,
+    migrations: Mapping[int, str] = MIGRATIONS,
+    current: int = SCHEMA_VERSION,
+) -> None:
+    """Bring the tables of an older version up to date, all of them or none. Raises JournalError for a newer version."""
+    version = _version(connection)
+    if version == current:
+        return
+    _refuse_newer(path, version, current)
+    if any(step not in migrations for step in range(version, current)):
+        raise JournalError(f"{path} was written by a version that was never released (schema {version})", _ADVICE)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(_version(connection), current):  # another process may have been faster
+            for statement in filter(str.strip, migrations[step].split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={step + 1}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _refuse_newer(path: Path, version: int, current: int) -> None:
+    if version > current:
+        what = f"{path} was written by a newer version of telemetron-batch (schema {version}, this one knows {current})"
+        raise JournalError(what, "use that version, or name another --run-id")
+
+
+def _copied_to_memory(path: Path) -> sqlite3.Connection:
+    """Return a connection to a copy of a journal that cannot be written to, brought up to date."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for tail in ("", "-wal"):
+            if (file := path.with_name(path.name + tail)).exists():
+                shutil.copyfile(file, copy.with_name(copy.name + tail))
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        with closing(connect(copy)) as source:
+            migrate(path, source)
+            source.backup(memory)
+    return memory
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def untouched(path: Path) -> sqlite3.Connection:
@@ -71,13 +130,13 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
-        raise DiskError(f"cannot write {path} ({exc})", "make room, then run the same command again") from exc
+        raise DiskError(f"cannot write {path} ({exc})", MAKE_ROOM) from exc
 
 
 def unreadable(path: Path, exc: Exception) -> BatchError:
     """The error for a journal that cannot be read: the disk's fault, for to read it takes room as well, or its own."""
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
-        return DiskError(f"{path} cannot be opened ({exc})", "make room, then run the same command again")
+        return DiskError(f"{path} cannot be opened ({exc})", MAKE_ROOM)
     return JournalError(f"{path} is damaged ({exc})", _ADVICE)
 
 

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,22 +16,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.clock import boot_number
 from batch.model import OUTCOMES, Answer, Look, Outcome
+from batch.reasons import Reason
 from batch.rows import RowBlock
 from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
 from batch.storage.opening import opened, unreadable, untouched
 
-_UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR (ending = 'answered' AND text <> '')"
+_UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
 """May have acted without our hearing of it: no answer, or one that left devices out."""
-_MAY_ACT_UNTIL: Final = """
-SELECT call, max(CASE WHEN ending IN ('refused', 'unsent') OR (ending = 'answered' AND coalesce(text, '') = '')
-                 THEN ended ELSE started + ? END) FROM attempts GROUP BY call
-"""
 _AT_ONCE: Final = 4 << 20
 """Bytes of answers' JSON that are read together."""
 _TIMELINE: Final = """
 SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
-       CASE WHEN verdict = 'Throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
+       CASE WHEN verdict = 'throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
 FROM attempts GROUP BY slice, what
 UNION ALL
 SELECT CAST((at - :start) / :seconds AS INTEGER) AS slice, kind AS what, count(*)
@@ -39,6 +38,15 @@ ORDER BY slice, what
 """
 
 Ints = npt.NDArray[np.int64]
+
+
+class AttemptEnding(StrEnum):
+    """How an attempt ended. The values are stored."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    UNSENT = "unsent"
+    UNCLEAR = "unclear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +58,27 @@ class Attempt:
     positions: Positions | None
     """None: all devices of the call."""
     started: float
-    ending: str | None
+    ending: AttemptEnding | None
     """None: its process died before it ended."""
     verdict: str | None
+    reason: Reason
     text: str
 
     @property
     def may_have_acted(self) -> bool:
         """Could the API have done what it asked for without our hearing of it?"""
-        return self.ending in (None, "unclear")
+        return self.ending in (None, AttemptEnding.UNCLEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAttempt:
+    """An attempt that may have acted unheard, and may still act for some time."""
+
+    call: int
+    positions: Positions | None
+    """None: all devices of the call."""
+    uptime: float | None
+    """Seconds since this machine's boot when it left; None where it left in another boot or on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +152,14 @@ class JournalReader:
 
     def settlements(self) -> Iterator[Settlement]:
         """Every answer, in the order in which they were recorded."""
-        query = "SELECT call, answer, attempt IS NOT NULL FROM results ORDER BY id"
+        return (settlement for _, settlement in self.numbered_settlements())
+
+    def numbered_settlements(self) -> Iterator[tuple[int, Settlement]]:
+        """Yield every answer with the number under which `take_back` knows it."""
+        query = "SELECT id, call, answer, attempt IS NOT NULL FROM results ORDER BY id"
         with self._reading(query) as cursor:
-            for call, answer, by_attempt in cursor:
-                yield Settlement(call, answer_of(answer), bool(by_attempt))
+            for number, call, answer, by_attempt in cursor:
+                yield number, Settlement(call, answer_of(answer), bool(by_attempt))
 
     def settled_of(self, calls: int) -> Settled:
         """How many devices of so many calls, from number 1, are settled, and what they came to."""
@@ -182,6 +206,18 @@ class JournalReader:
             row = cursor.fetchone()
             return None if row is None else devices_of(row[0])
 
+    def was_known(self, customer: str) -> bool | None:
+        """Return whether the API knew a customer before the run first wrote to them; None if nobody looked."""
+        with self._reading("SELECT is_known FROM holdings WHERE customer = ?", (customer,)) as cursor:
+            row = cursor.fetchone()
+            return None if row is None else bool(row[0])
+
+    def customers_known_before(self) -> Iterator[tuple[str, bool]]:
+        """Yield each customer who was looked at before the run first wrote to them, and whether the API knew them."""
+        with self._reading("SELECT customer, is_known FROM holdings") as cursor:
+            for customer, is_known in cursor:
+                yield customer, bool(is_known)
+
     def all_holdings(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Each customer who was looked at before the run first wrote to them, and what they held."""
         with self._reading("SELECT customer, devices FROM holdings ORDER BY customer") as cursor:
@@ -190,10 +226,11 @@ class JournalReader:
 
     def looks(self, round_number: int | None = None) -> Iterator[Look]:
         """What customers were seen to hold after the run, one look each; of one verify, or of all."""
-        query = "SELECT customer, at, devices, why FROM looks WHERE round = coalesce(?, round) ORDER BY customer"
+        query = """SELECT customer, at, devices, why, after_attempt FROM looks
+                   WHERE round = coalesce(?, round) ORDER BY customer"""
         with self._reading(query, (round_number,)) as cursor:
-            for customer, at, devices, why in cursor:
-                yield Look(customer, at, None if devices is None else devices_of(devices), why)
+            for customer, at, devices, why, after in cursor:
+                yield Look(customer, at, None if devices is None else devices_of(devices), why, after_attempt=after)
 
     def looks_taken(self, round_number: int) -> tuple[int, int]:
         """Customers who were asked in one verify, and those of them of whom nothing could be learnt."""
@@ -202,14 +239,31 @@ class JournalReader:
             asked, missed = cursor.fetchone()
         return asked, missed
 
-    def may_act_until(self) -> list[tuple[int, float]]:
-        """Each call that was attempted, and the moment from which no attempt at it can act any more."""
-        with self._reading(_MAY_ACT_UNTIL, (self.meta("quiet", 0.0),)) as cursor:
+    def last_attempts(self) -> list[tuple[int, int]]:
+        """Return each call that was attempted, and the number of the last attempt at it."""
+        with self._reading("SELECT call, max(id) FROM attempts GROUP BY call") as cursor:
             return cursor.fetchall()
+
+    def pending_attempts(self) -> Iterator[PendingAttempt]:
+        """Yield the attempts that may have acted unheard, and have not been answered since by the API itself."""
+        query = f"""SELECT call, positions, CASE WHEN boot = ? THEN uptime END FROM attempts
+                    WHERE may_act_later AND ({_UNCLEAR}) ORDER BY id"""  # noqa: S608 - a constant
+        with self._reading(query, (boot_number(),)) as cursor:
+            for call, positions, uptime in cursor:
+                yield PendingAttempt(call, positions_of(positions), uptime)
+
+    def refused_attempts(self) -> Iterator[Attempt]:
+        """Yield the attempts that left, and that the API or something before it refused."""
+        return self._attempts("WHERE ending = 'refused'", ())
+
+    def calls_with_foreign_answers(self) -> list[int]:
+        """Return the calls of which an answer named identifiers that nobody asked for."""
+        with self._reading("SELECT DISTINCT call FROM attempts WHERE foreign_count > 0") as cursor:
+            return [call for (call,) in cursor]
 
     def attempt_totals(self) -> tuple[int, int, int]:
         """Number of attempts, of those throttled, and of those that may have acted unheard."""
-        query = """SELECT count(*), coalesce(sum(verdict = 'Throttled'), 0),
+        query = """SELECT count(*), coalesce(sum(verdict = 'throttled'), 0),
                    coalesce(sum(ending IS NULL OR ending = 'unclear'), 0) FROM attempts"""
         with self._reading(query) as cursor:
             attempts, throttled, unclear = cursor.fetchone()
@@ -268,11 +322,12 @@ class JournalReader:
             raise unreadable(self._path, exc) from exc
 
     def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
-        columns = "id, call, positions, started, ending, verdict, coalesce(text, '')"
+        columns = "id, call, positions, started, ending, verdict, coalesce(reason, 0), coalesce(text, '')"
         query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
         with self._reading(query, values) as cursor:
-            for number, call, positions, *rest in cursor:
-                yield Attempt(number, call, positions_of(positions), *rest)
+            for number, call, positions, started, ending, verdict, reason, text in cursor:
+                how = None if ending is None else AttemptEnding(ending)
+                yield Attempt(number, call, positions_of(positions), started, how, verdict, Reason(reason), text)
 
 
 class PublishedJournal(JournalReader):

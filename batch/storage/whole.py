@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.errors import DiskError, unwritable
+from batch.errors import MAKE_ROOM, DiskError, unwritable
+from batch.stops import Advice
 
 _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda: None)
 
@@ -58,9 +59,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
         if not isinstance(exc, OSError):
             raise
-        raise DiskError(
-            f"cannot write {path} ({exc.strerror or exc})", "make room, then run the same command again"
-        ) from exc
+        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", MAKE_ROOM) from exc
 
 
 @contextmanager
@@ -69,9 +68,7 @@ def written_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise DiskError(
-            f"cannot write in {folder} ({exc.strerror or exc})", "make room, then run the same command again"
-        ) from exc
+        raise DiskError(f"cannot write in {folder} ({exc.strerror or exc})", MAKE_ROOM) from exc
 
 
 def sync_folder(folder: Path) -> None:
@@ -99,7 +96,7 @@ def require_room(folder: Path, needed: int) -> None:
     if free < needed:
         raise DiskError(
             f"{folder} has {_mebibytes(free)} MiB free, and this run may need {_mebibytes(needed)}",
-            "nothing was sent; make room, then run the same command again",
+            Advice("nothing was sent; make room", repeat=True),
         )
 
 

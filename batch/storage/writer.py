@@ -21,7 +21,7 @@ from itertools import chain
 from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
-from batch.errors import DiskError
+from batch.errors import MAKE_ROOM, DiskError
 
 Write = Callable[[sqlite3.Connection], Any]
 
@@ -260,4 +260,4 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 def _unwritable(cause: Exception) -> DiskError:
-    return DiskError(f"the journal cannot be written ({cause})", "make room, then run the same command again")
+    return DiskError(f"the journal cannot be written ({cause})", MAKE_ROOM)

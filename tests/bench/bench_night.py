@@ -161,7 +161,7 @@ def play(rows: int, rows_a_customer: int) -> None:
         before = fake.monotonic
         fake.run(_sent(plan, books, api, fake))
         seconds = fake.monotonic - before
-        closed = books.close([], "")
+        closed = books.close("")
     counted = ", ".join(f"{count:,} {outcome}" for outcome, count in closed.counts().items() if count)
     print(f"{rows:,} rows, {plan.customers:,} customers, {plan.calls:,} calls, told {LIMIT}/s, {WORKERS} at a time")
     print(f"  took {_long(seconds)}, at the limit itself {_long(plan.calls / LIMIT)}")

@@ -35,7 +35,7 @@ def settled(plan: Plan) -> Reconciliation:
     for first in range(1, plan.calls + 1, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, plan.calls + 1))
         settle(books, *((number, answer_to(plan.call(number))) for number in numbers))
-    return books.close([], "")
+    return books.close("")
 
 
 def answer_to(call: Call) -> Answer:

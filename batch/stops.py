@@ -1,0 +1,185 @@
+"""Why work ended before its last call, as stored codes, and what to do next; the sentences are made when written.
+
+To add a stop, add a member and its row in the table. A code that was ever stored keeps its meaning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Final
+
+
+class ExitCode(IntEnum):
+    """What the process tells cron, Airflow and shell scripts."""
+
+    DONE = 0
+    ATTENTION = 1
+    NOT_STARTED = 2
+    STOPPED = 3
+    CLIENT_REFUSED = 4
+    BRAKE = 5
+    LOCKED = 6
+    UNBALANCED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do next."""
+
+    first: str = ""
+    """What to do, or what to do before the same command is run again."""
+    repeat: bool = False
+    """Run the same command again."""
+    when: str = ""
+    """When, or what for, the command is run again."""
+
+    def words(self, run_id: str = "") -> str:
+        """Return the advice as a sentence without a full stop.
+
+        `run_id` names the run, where the same command without it would begin another one.
+        """
+        if not self.repeat:
+            return self.first
+        command = f"run the same command again{f' with --run-id {run_id}' if run_id else ''}"
+        repeat = f"{command} {self.when}" if self.when else command
+        return f"{self.first}, then {repeat}" if self.first else repeat
+
+    def __bool__(self) -> bool:
+        return bool(self.first or self.repeat)
+
+
+class StopReason(StrEnum):
+    """Why work ended before its last call. The values are stored."""
+
+    PROCESS_ENDED = "processEnded"
+    DEADLINE = "deadline"
+    INTERRUPTED = "interrupted"
+    RUN_LOST = "runLost"
+    ERROR = "error"
+    DISK_FULL = "diskFull"
+    API_UNREACHABLE = "apiUnreachable"
+    API_DOWN = "apiDown"
+    API_IN_TROUBLE = "apiInTrouble"
+    API_ASKS_TO_WAIT = "apiAsksToWait"
+    KEY_REFUSED = "keyRefused"
+    REDIRECTED = "redirected"
+    NOT_THE_API = "notTheApi"
+    MAX_FAILED = "maxFailed"
+    MAX_NEW_CUSTOMERS = "maxNewCustomers"
+    SHARDS_OPEN = "shardsOpen"
+    SHARD_NOT_BEGUN = "shardNotBegun"
+    SHARD_ASSIGNS_OPEN = "shardAssignsOpen"
+    SHARD_HOLDS_ENDED = "shardHoldsEnded"
+    OTHER_SHARDS_UNASSIGN = "otherShardsUnassign"
+    NOT_PUBLISHED = "notPublished"
+
+
+_CONTINUE: Final = Advice(repeat=True, when="to go on")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    exit_code: ExitCode
+    sentence: str
+    advice: Advice = field(default_factory=Advice)
+
+
+_CHECK_THE_WAY: Final = Advice("check --base-url and the network", repeat=True)
+_TABLE: Final[Mapping[StopReason, _Row]] = {
+    StopReason.PROCESS_ENDED: _Row(ExitCode.STOPPED, "its process ended", _CONTINUE),
+    StopReason.DEADLINE: _Row(ExitCode.STOPPED, "the deadline has passed", _CONTINUE),
+    StopReason.INTERRUPTED: _Row(ExitCode.STOPPED, "{}", _CONTINUE),
+    StopReason.RUN_LOST: _Row(ExitCode.LOCKED, "the run has gone to another process", _CONTINUE),
+    StopReason.ERROR: _Row(ExitCode.STOPPED, "{}"),
+    StopReason.DISK_FULL: _Row(ExitCode.STOPPED, "the disk is full", Advice("make room", repeat=True)),
+    StopReason.API_UNREACHABLE: _Row(ExitCode.STOPPED, "the API cannot be reached{}", _CHECK_THE_WAY),
+    StopReason.API_DOWN: _Row(ExitCode.STOPPED, "the API has been down for {} s", Advice(repeat=True, when="later")),
+    StopReason.API_IN_TROUBLE: _Row(ExitCode.STOPPED, "the API is there, but answers {}", Advice("try again later")),
+    StopReason.API_ASKS_TO_WAIT: _Row(ExitCode.STOPPED, "the API asks to wait {}", Advice(repeat=True, when="then")),
+    StopReason.KEY_REFUSED: _Row(
+        ExitCode.CLIENT_REFUSED,
+        "the API refuses this key ({})",
+        Advice("check TELEMETRON_API_KEY or --api-key-file", repeat=True),
+    ),
+    StopReason.REDIRECTED: _Row(
+        ExitCode.CLIENT_REFUSED,
+        "the API redirects elsewhere (HTTP {}), and redirects are never followed",
+        Advice("correct --base-url", repeat=True),
+    ),
+    StopReason.NOT_THE_API: _Row(
+        ExitCode.CLIENT_REFUSED,
+        "there is no Telemetron API at {}",
+        Advice("correct --base-url, which ends in /api/ext-v1", repeat=True),
+    ),
+    StopReason.MAX_FAILED: _Row(
+        ExitCode.BRAKE,
+        "{} rows have failed, more than --max-failed allows",
+        Advice("look at attention.csv and raise --max-failed", repeat=True),
+    ),
+    StopReason.MAX_NEW_CUSTOMERS: _Row(
+        ExitCode.BRAKE,
+        "{} customers were created, or may have been, more than --max-new-customers allows",
+        Advice("look at the new customers, then raise --max-new-customers", repeat=True),
+    ),
+    StopReason.SHARDS_OPEN: _Row(ExitCode.STOPPED, "{}"),
+    StopReason.SHARD_NOT_BEGUN: _Row(ExitCode.STOPPED, "it has not begun"),
+    StopReason.SHARD_ASSIGNS_OPEN: _Row(ExitCode.STOPPED, "it has made its unassign calls only"),
+    StopReason.SHARD_HOLDS_ENDED: _Row(ExitCode.STOPPED, "devices that it held are free by now"),
+    StopReason.OTHER_SHARDS_UNASSIGN: _Row(ExitCode.STOPPED, "{}", Advice(repeat=True, when="when they have")),
+    StopReason.NOT_PUBLISHED: _Row(ExitCode.STOPPED, "its files could not be published to {}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why work ended before its last call, and what to do about it."""
+
+    reason: StopReason
+    text: str = ""
+    """What completes the sentence: the API's own words, a number, a name."""
+    resume_at: float | None = None
+    """When the API wants to be asked again, in seconds since the epoch, where it said so."""
+    advice: Advice = field(default_factory=Advice)
+    """What to do, where the reason alone does not tell."""
+    exit_code: ExitCode = ExitCode.DONE
+    """Of the process; by default that of the reason."""
+
+    def __post_init__(self) -> None:
+        row = _TABLE[self.reason]
+        if not self.advice:
+            object.__setattr__(self, "advice", row.advice)
+        if self.exit_code is ExitCode.DONE:
+            object.__setattr__(self, "exit_code", row.exit_code)
+
+    @property
+    def sentence(self) -> str:
+        """Why, in words."""
+        return _TABLE[self.reason].sentence.format(self.text)
+
+    def as_json(self, run_id: str = "") -> dict[str, str]:
+        """Return it by the names of the JSON documents; `run_id` as for `Advice.words`."""
+        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(run_id)}
+
+    def as_fact(self) -> dict[str, Any]:
+        """Return it as a journal stores it."""
+        return {
+            "reason": str(self.reason),
+            "text": self.text,
+            "resumeAt": self.resume_at,
+            "advice": [self.advice.first, self.advice.repeat, self.advice.when],
+            "exitCode": int(self.exit_code),
+        }
+
+    @classmethod
+    def of_fact(cls, fact: Mapping[str, Any]) -> "Stop":
+        """Return what `as_fact` stored."""
+        return cls(
+            StopReason(fact["reason"]),
+            fact["text"],
+            fact["resumeAt"],
+            Advice(*fact["advice"]),
+            ExitCode(fact["exitCode"]),
+        )
+
+
+assert _TABLE.keys() == {*StopReason}, "every reason has a row"  # noqa: S101
