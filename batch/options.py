@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from batch.base_url import is_loopback, normalised
 from batch.model import Action, Outcome, Phase, Secret
 from batch.rate import Rate
 from batch.urls import checked, is_url, without_scheme
@@ -31,8 +32,6 @@ _DESCRIBING: Final = frozenset(
     }
 )
 STRUCK_OUT: Final = "***"
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-_PORTS: Final = {"https": 443, "http": 80}
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1,4}}")
@@ -142,22 +141,20 @@ def _share(text: str) -> Share:
 
 
 def _base_url(text: str) -> str:
-    url = text.strip().rstrip("/")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text.strip())
+        url = normalised(text.strip())
         usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or not re.fullmatch(r"[!-~]+", url):
+    # Of an international host name the ASCII form is looked at, and kept.
+    if not usable or not re.fullmatch(r"[!-~]+", url) or not re.fullmatch(r"[^\x00-\x20\x7f]+", text.strip()):
         raise ValueError(f"that is not a URL such as {DEFAULT_BASE_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("a base URL has no user, password, query or fragment")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(str(parts.hostname)):
         raise ValueError(f"{text!r} would send the key unencrypted: use https (http is for this machine only)")
-    # One spelling for one place: locks and earlier runs are found by it.
-    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    return url
 
 
 def _limit_url(text: str) -> Secret:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
+from batch.base_url import api_identity
 from batch.clock import Clock
 from batch.config import RunConfig
 from batch.errors import BrakeError, ConfigError, InputError, JournalError
@@ -240,8 +241,10 @@ def _shape(config: RunConfig) -> dict[str, Any]:
 def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Refuse another input or other deciding options under the id of this run."""
     advice = "name another --run-id"
-    was = journal.meta("shape")
-    differing = [name for name, value in _shape(config).items() if was.get(name) != value]
+    was, shape = journal.meta("shape"), _shape(config)
+    differing = [name for name, value in shape.items() if was.get(name) != value]
+    if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
+        differing = [name for name in differing if name != "base_url"]
     if differing:
         keys = (name if name in BY_KEY else name.removesuffix("s") for name in sorted(differing))
         names = ", ".join(f"--{BY_KEY[key].name}" for key in keys)

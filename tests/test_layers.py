@@ -15,6 +15,7 @@ import batch
 LAYERS = {
     0: {
         "urls",
+        "base_url",
         "model",
         "rate",
         "climb",
@@ -167,6 +168,7 @@ ONLY_HERE = {
     "starlette": {"endpoints", "sandbox"},
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},
+    "idna": {"base_url"},
 }
 """Libraries and the modules that may know them; `exchange`, `sender`, `making` and `app` hand a transport through."""
 

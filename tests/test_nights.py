@@ -310,6 +310,15 @@ def test_a_list_run_by_hand_makes_its_devices_unsure(nights: Nights) -> None:
     assert nights.run(export(A, B)).outcomes == ["unchanged"] * 4
 
 
+@pytest.mark.parametrize("url", ["http://localhost:9/api/ext-v1", "http://[::1]:9//api/./ext-v1/"])
+def test_one_api_is_one_however_its_base_url_is_spelled(nights: Nights, url: str) -> None:
+    nights.run(export(A, B))
+    nights.manual([(A, "A-1", "unassign")], base_url=url)
+    third = nights.run(export(A, B))
+    assert third.outcomes == ["assigned", "unchanged", "unchanged", "unchanged"]
+    assert nights.run(export(A, B), base_url=url).outcomes == ["unchanged"] * 4
+
+
 def test_an_undo_that_was_fed_back_is_such_a_list(nights: Nights) -> None:
     nights.run(export(A))
     second = nights.run(export(A, B))

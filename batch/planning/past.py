@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.base_url import api_identity
 from batch.clock import iso
 from batch.config import RunConfig
 from batch.errors import DiskError, JournalError
@@ -189,7 +190,8 @@ def _acted_since(path: Path, moment: float) -> bool:
 def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
     """The run to ask, if there is one, and the others that may have changed since what it knows."""
     journals = sorted(asked_by.reports_dir.glob(f"*/{JOURNAL}"))
-    there = [past for past in map(_past, journals) if past.base_url == asked_by.base_url]
+    api = api_identity(asked_by.base_url)
+    there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
     answering = (past for past in there if past.answers(asked_by))
     last = max(answering, key=lambda past: (past.began, past.run_id), default=None)
     if last is None:
