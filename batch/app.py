@@ -42,6 +42,7 @@ from batch.sources import KEY_VARIABLE
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (
+    check_order_again,
     check_same,
     checked_plan,
     is_struck_out,
@@ -118,15 +119,28 @@ def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | N
             if finished is not None:
                 return published(config.publish, journal, finished)
             with logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure):
-                plan = plan or plan_of(journal, scratch)
+                if plan is None:
+                    plan = plan_of(journal, scratch)
+                    if (journal.settled_of(plan.calls).devices < plan.sizes()).any():
+                        check_order_again(config, journal, folder, face)
                 return _carry_out(Job(config, plan, journal, face, clock, lease), plan, transport)
 
 
 def resume(
-    folder: Path, environ: Mapping[str, str], *, face: Face | None = None, clock: Clock | None = None
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    out_of_order: bool = False,
+    face: Face | None = None,
+    clock: Clock | None = None,
 ) -> Summary:
-    """Go on with a stopped run, with the options it was started with. Raises BatchError."""
-    return run(_as_started(folder, environ), face=face, clock=clock)
+    """Go on with a stopped run, with the options it was started with. Raises BatchError.
+
+    With `out_of_order` also when a newer night of its job has sent something since.
+    """
+    config = _as_started(folder, environ)
+    brakes = replace(config.brakes, out_of_order=config.brakes.out_of_order or out_of_order)
+    return run(replace(config, brakes=brakes), face=face, clock=clock)
 
 
 def verify(

@@ -8,6 +8,7 @@ words that complete "--name: ...".
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -34,6 +35,10 @@ _DESCRIBING: Final = frozenset(
 STRUCK_OUT: Final = "***"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
+_DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}"
+_MOMENT: Final = re.compile(
+    rf"(?:{_DATE})[Tt ][0-9:]{{2,8}}(?:[.,][0-9]{{1,9}})?(?:[Zz]|[+-][0-9]{{2}}:?(?:[0-9]{{2}})?)"
+)
 _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1,4}}")
 
 
@@ -131,6 +136,20 @@ def _some_seconds(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"{text!r} is no time at all")
     return seconds
+
+
+def _moment(text: str) -> datetime:
+    """Read a date-time with a zone as UTC; a date is its midnight in UTC."""
+    word = text.strip()
+    try:
+        if re.fullmatch(_DATE, word):
+            return datetime.combine(date.fromisoformat(word), time(), UTC)
+        if _MOMENT.fullmatch(word):
+            return datetime.fromisoformat(word.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    example = "write it as 2026-05-31T02:00:00Z, 2026-05-31T02:00:00+02:00 or 2026-05-31"
+    raise ValueError(f"{text!r} is neither a time with its zone nor a date: {example}")
 
 
 def _share(text: str) -> Share:
@@ -298,6 +317,9 @@ OPTIONS: Final = (
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
     Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
+    Option("as-of", _moment, "Time of which the input is the state: keeps the nights of a job in order.", "TIME"),
+    Option("out-of-order", _flag, "Send although a newer night of this job has sent already.", default=False),
+    Option("job", _text, "Name of the job; by default the profile, else the files' names but for digits.", "NAME"),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
     Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False),
     Option("full-every", _some_seconds, "With --since-last: leave nothing out when the last full run is older.",

@@ -111,6 +111,7 @@ LAYERS = {
         "sandbox",
         "brakes",
         "recorded",
+        "night_order",
     },
     5: {
         "going_on",
@@ -126,8 +127,8 @@ LAYERS = {
         "redis_line",
     },
     6: {"past", "outputs", "client", "baseline", "setup", "pace_keeping"},
-    7: {"runner", "interview", "verify", "publishing"},
-    8: {"sender"},
+    7: {"runner", "interview", "verify", "publishing", "run_history"},
+    8: {"sender", "order_guard"},
     9: {"starting", "places", "concluding"},
     10: {"sharing"},
     11: {"division"},

@@ -55,10 +55,10 @@ class Nights:
         self.runs[run] = path, {"run_id": run, "since_last": True, **flags}
         return self.again(run)
 
-    def again(self, run: str) -> Ran:
+    def again(self, run: str, **more: Any) -> Ran:
         """The same command again."""
         path, flags = self.runs[run]
-        return self.desk.run(path, **flags)
+        return self.desk.run(path, **flags, **more)
 
     def manual(self, rows: Sequence[Row], **flags: Any) -> Ran:
         """A list that somebody runs by hand."""
@@ -510,7 +510,7 @@ class World(Nights):
             self.count += 1
             self.desk.run(str(folder / "undo.csv"), run_id=f"undo{self.count}", allow_empty=True, again=True)
         elif kind == "resume":
-            self.again(run)
+            self.again(run, out_of_order=True)
 
     def _judge(self, ran: Ran) -> None:
         """Whatever is called unchanged is so."""

@@ -207,6 +207,11 @@ class JournalReader:
         with self._reading(_MAY_ACT_UNTIL, (self.meta("quiet", 0.0),)) as cursor:
             return cursor.fetchall()
 
+    def has_attempts(self) -> bool:
+        """Whether any attempt is recorded."""
+        with self._reading("SELECT EXISTS (SELECT 1 FROM attempts)") as cursor:
+            return bool(cursor.fetchone()[0])
+
     def attempt_totals(self) -> tuple[int, int, int]:
         """Number of attempts, of those throttled, and of those that may have acted unheard."""
         query = """SELECT count(*), coalesce(sum(verdict = 'Throttled'), 0),
