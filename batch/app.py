@@ -19,7 +19,7 @@ from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
 from batch.config import RunConfig, api_key
-from batch.errors import ConfigError, JournalError, VerifyError
+from batch.errors import BrakeError, ConfigError, JournalError, VerifyError
 from batch.going_on import errors_by_id
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
@@ -121,9 +121,18 @@ def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | N
             with logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure):
                 if plan is None:
                     plan = plan_of(journal, scratch)
-                    if (journal.settled_of(plan.calls).devices < plan.sizes()).any():
-                        check_order_again(config, journal, folder, face)
+                    _keep_order(config, plan, journal, face)
                 return _carry_out(Job(config, plan, journal, face, clock, lease), plan, transport)
+
+
+def _keep_order(config: RunConfig, plan: Plan, journal: Journal, face: Face) -> None:
+    """Refuse to go on with a run after a newer night of its job, unless nothing is left to send."""
+    try:
+        check_order_again(config, journal, config.reports_dir / str(config.run_id), face)
+    except BrakeError:
+        # All answers are read for this, so only where it matters.
+        if (journal.settled_of(plan.calls).devices < plan.sizes()).any():
+            raise
 
 
 def resume(
