@@ -19,7 +19,7 @@ from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
 from batch.config import RunConfig, api_key
-from batch.errors import ConfigError, JournalError, VerifyError
+from batch.errors import BrakeError, ConfigError, JournalError, VerifyError
 from batch.going_on import errors_by_id
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
@@ -42,6 +42,7 @@ from batch.sources import KEY_VARIABLE
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (
+    check_order_again,
     check_same,
     checked_plan,
     is_struck_out,
@@ -118,15 +119,37 @@ def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | N
             if finished is not None:
                 return published(config.publish, journal, finished)
             with logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure):
-                plan = plan or plan_of(journal, scratch)
+                if plan is None:
+                    plan = plan_of(journal, scratch)
+                    _keep_order(config, plan, journal, face)
                 return _carry_out(Job(config, plan, journal, face, clock, lease), plan, transport)
 
 
+def _keep_order(config: RunConfig, plan: Plan, journal: Journal, face: Face) -> None:
+    """Refuse to go on with a run after a newer night of its job, unless nothing is left to send."""
+    try:
+        check_order_again(config, journal, config.reports_dir / str(config.run_id), face)
+    except BrakeError:
+        # All answers are read for this, so only where it matters.
+        if (journal.settled_of(plan.calls).devices < plan.sizes()).any():
+            raise
+
+
 def resume(
-    folder: Path, environ: Mapping[str, str], *, face: Face | None = None, clock: Clock | None = None
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    out_of_order: bool = False,
+    face: Face | None = None,
+    clock: Clock | None = None,
 ) -> Summary:
-    """Go on with a stopped run, with the options it was started with. Raises BatchError."""
-    return run(_as_started(folder, environ), face=face, clock=clock)
+    """Go on with a stopped run, with the options it was started with. Raises BatchError.
+
+    With `out_of_order` also when a newer night of its job has sent something since.
+    """
+    config = _as_started(folder, environ)
+    brakes = replace(config.brakes, out_of_order=config.brakes.out_of_order or out_of_order)
+    return run(replace(config, brakes=brakes), face=face, clock=clock)
 
 
 def verify(

@@ -6,6 +6,7 @@ must not wait for pandas.
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import click
 from batch import __version__, completion
 from batch.endings import OneLine, complain, errors_in_words, if_anyone_listens
 from batch.errors import ConfigError
-from batch.options import OPTIONS, Option
+from batch.options import BY_KEY, OPTIONS, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
@@ -146,14 +147,15 @@ def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: 
 @main.command("resume")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
+@click.option("--out-of-order", is_flag=True, help=BY_KEY["out_of_order"].help)
 @_AS_JSON
 @_VERBOSE
 @_QUIET
-def resume_command(run: str, reports_dir: str, **talk: bool) -> None:
+def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **talk: bool) -> None:
     """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
     from batch import app
 
-    _work_on(app.resume, _folder(run, reports_dir), **talk)
+    _work_on(partial(app.resume, out_of_order=out_of_order), _folder(run, reports_dir), **talk)
 
 
 @main.command("verify")

@@ -7,6 +7,7 @@ the key's is read here (the profile's is in `sources`), and nothing is opened, s
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,7 @@ class Brakes:
     max_age: float | None = None
     expect_rows: int | None = None
     again: bool = False
+    out_of_order: bool = False
     allow_empty: bool = False
     empty_exit_code: int | None = None
 
@@ -88,6 +90,10 @@ class RunConfig:
     talk: Talk
     profile: str | None = None
     """The name of the profile in use."""
+    job: str | None = None
+    """The name that the user gave the job."""
+    as_of: datetime | None = None
+    """The time of which the input is the state, in UTC."""
     since_last: bool = False
     full_every: float
     """Seconds after which a run under `since_last` leaves nothing out again."""
@@ -214,6 +220,8 @@ def _config(
         sending=Sending(hold=not values["no_hold"], share=values["rate"], **{name: values[name] for name in _SENDING}),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        job=values["job"],
+        as_of=values["as_of"],
         since_last=values["since_last"],
         full_every=values["full_every"],
         raw_csv=values["raw_csv"],

@@ -8,9 +8,11 @@ words that complete "--name: ...".
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from batch.base_url import is_loopback, normalised
 from batch.model import Action, Outcome, Phase, Secret
 from batch.rate import Rate
 from batch.urls import checked, is_url, without_scheme
@@ -31,10 +33,12 @@ _DESCRIBING: Final = frozenset(
     }
 )
 STRUCK_OUT: Final = "***"
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-_PORTS: Final = {"https": 443, "http": 80}
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
+_DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}"
+_MOMENT: Final = re.compile(
+    rf"(?:{_DATE})[Tt ][0-9:]{{2,8}}(?:[.,][0-9]{{1,9}})?(?:[Zz]|[+-][0-9]{{2}}:?(?:[0-9]{{2}})?)"
+)
 _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1,4}}")
 
 
@@ -134,6 +138,20 @@ def _some_seconds(text: str) -> float:
     return seconds
 
 
+def _moment(text: str) -> datetime:
+    """Read a date-time with a zone as UTC; a date is its midnight in UTC."""
+    word = text.strip()
+    try:
+        if re.fullmatch(_DATE, word):
+            return datetime.combine(date.fromisoformat(word), time(), UTC)
+        if _MOMENT.fullmatch(word):
+            return datetime.fromisoformat(word.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    example = "write it as 2026-05-31T02:00:00Z, 2026-05-31T02:00:00+02:00 or 2026-05-31"
+    raise ValueError(f"{text!r} is neither a time with its zone nor a date: {example}")
+
+
 def _share(text: str) -> Share:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     if match is None or (match[2] and float(match[1]) > 100) or (not match[2] and "." in match[1]):
@@ -142,22 +160,20 @@ def _share(text: str) -> Share:
 
 
 def _base_url(text: str) -> str:
-    url = text.strip().rstrip("/")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text.strip())
+        url = normalised(text.strip())
         usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or not re.fullmatch(r"[!-~]+", url):
+    # Of an international host name the ASCII form is looked at, and kept.
+    if not usable or not re.fullmatch(r"[!-~]+", url) or not re.fullmatch(r"[^\x00-\x20\x7f]+", text.strip()):
         raise ValueError(f"that is not a URL such as {DEFAULT_BASE_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("a base URL has no user, password, query or fragment")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(str(parts.hostname)):
         raise ValueError(f"{text!r} would send the key unencrypted: use https (http is for this machine only)")
-    # One spelling for one place: locks and earlier runs are found by it.
-    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    return url
 
 
 def _limit_url(text: str) -> Secret:
@@ -301,6 +317,9 @@ OPTIONS: Final = (
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
     Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
+    Option("as-of", _moment, "Time of which the input is the state: keeps the nights of a job in order.", "TIME"),
+    Option("out-of-order", _flag, "Send although a newer night of this job has sent already.", default=False),
+    Option("job", _text, "Name of the job; by default the profile, else the files' names but for digits.", "NAME"),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
     Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False),
     Option("full-every", _some_seconds, "With --since-last: leave nothing out when the last full run is older.",

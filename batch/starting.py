@@ -5,26 +5,30 @@ Also the other way: from a journal to the plan that its run was started with.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
-from batch.clock import Clock
+from batch.base_url import api_identity
+from batch.clock import Clock, iso
 from batch.config import RunConfig
 from batch.errors import BrakeError, ConfigError, InputError, JournalError
 from batch.input.load import Loaded, load
 from batch.input.stored import find_stored, reading
 from batch.model import PlanOptions
 from batch.options import BY_KEY, STRUCK_OUT
-from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
+from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
 from batch.planning.digest import digest
+from batch.planning.order_guard import check_order
 from batch.planning.past import Delta, asker, compare
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
+from batch.planning.run_history import RecordedRun, former_run, recorded_runs
 from batch.planning.since import packed, unpacked
 from batch.reconciliation.outputs import input_files
 from batch.rows import RowBlock, RowsBuilder
@@ -105,7 +109,8 @@ def start(
         for file in loaded.files:
             for warning in file.warnings:
                 face.told("warning", f"{file.name}: {warning}")
-        _check_again(config, loaded, face)
+        identity = _identity(config, loaded, clock)
+        _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, face)
         require_room(folder, _room_for(plan, size, xlsx=config.xlsx))
         if not face.planned(digest(plan, loaded.files, config.sending.rate, told_of(delta))):
             raise BrakeError("not confirmed", "nothing was sent")
@@ -113,7 +118,8 @@ def start(
     except BaseException:
         draft.discard()
         raise
-    draft.publish({**_facts(config, loaded, plan, clock), **_facts_since(delta, plan, looked_at), **prepared})
+    facts = {**_facts(config, plan, clock), **identity, **_facts_since(delta, plan, looked_at), **prepared}
+    draft.publish(facts)
     return plan
 
 
@@ -169,16 +175,30 @@ def checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: 
     return plan
 
 
-def _check_again(config: RunConfig, loaded: Loaded, face: Face) -> None:
-    # Under --since-last the same export again is a night on which nothing has changed.
-    if config.brakes.again or config.since_last or config.sandbox or len(loaded.rows) == 0:
+def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, face: Face) -> None:
+    """Raise BrakeError where earlier runs, by their journals, are a reason not to send this input."""
+    if config.sandbox:
         return
-    former = former_run(loaded.files, config.sending.base_url, config.reports_dir)
+    others = recorded_runs(config.reports_dir, run.folder, _warning(face))
+    _check_again(config, loaded, others, face)
+    if not config.brakes.out_of_order:
+        check_order(run, others, draft.key_columns, _warning(face))
+
+
+def _check_again(config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], face: Face) -> None:
+    # Under --since-last the same export again is a night on which nothing has changed.
+    if config.brakes.again or config.since_last or len(loaded.rows) == 0:
+        return
+    former = former_run(loaded.files, config.api, others)
     if former is not None and not face.again(former):
         raise BrakeError(
             f"run {former} has already processed exactly this content",
             "nothing was sent; if it shall be processed again, say --again",
         )
+
+
+def _warning(face: Face) -> Callable[[str], None]:
+    return partial(face.told, "warning")
 
 
 def _room_for(plan: Plan, cells: int, *, xlsx: bool) -> int:
@@ -191,23 +211,34 @@ def _room_for(plan: Plan, cells: int, *, xlsx: bool) -> int:
     return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
 
 
-def _facts(config: RunConfig, loaded: Loaded, plan: Plan, clock: Clock) -> dict[str, object]:
+def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
     """What the journal records of a run at its start."""
-    asked_by = asker(config, loaded.files, clock.wall())
     return {
         "runId": config.run_id,
         "idMadeUp": config.id_made_up,
         "version": __version__,
         "startedAt": clock.wall(),
-        "inputs": [asdict(file) for file in loaded.files],
-        "baseUrl": asked_by.base_url,
-        "client": asked_by.client,
-        "lineage": asked_by.lineage,
-        "sandbox": config.sandbox,
         "options": dict(config.told),
         "shape": _shape(config),
         "plan": plan.fingerprint(),
     }
+
+
+def _identity(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, object]:
+    """Return what the journal records of the job, of its input, and of the input's place in the order of nights."""
+    asked_by = asker(config, loaded.files, clock.wall())
+    return {
+        "inputs": [asdict(file) for file in loaded.files],
+        "baseUrl": asked_by.base_url,
+        "client": asked_by.client,
+        "lineage": asked_by.lineage,
+        "asOf": _as_of_text(config),
+        "sandbox": config.sandbox,
+    }
+
+
+def _as_of_text(config: RunConfig) -> str | None:
+    return None if config.as_of is None else iso(config.as_of.timestamp())
 
 
 def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
@@ -240,8 +271,12 @@ def _shape(config: RunConfig) -> dict[str, Any]:
 def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Refuse another input or other deciding options under the id of this run."""
     advice = "name another --run-id"
-    was = journal.meta("shape")
-    differing = [name for name, value in _shape(config).items() if was.get(name) != value]
+    was, shape = journal.meta("shape"), _shape(config)
+    differing = [name for name, value in shape.items() if was.get(name) != value]
+    if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
+        differing = [name for name in differing if name != "base_url"]
+    if config.as_of is not None and _as_of_text(config) != journal.meta("asOf"):
+        differing.append("as_of")
     if differing:
         keys = (name if name in BY_KEY else name.removesuffix("s") for name in sorted(differing))
         names = ", ".join(f"--{BY_KEY[key].name}" for key in keys)
@@ -252,6 +287,14 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
         hashes = [_sha256(path, Path(spool)) for path in config.files]
     if hashes != [file.sha256 for file in input_files(journal)]:
         raise JournalError(f"run {folder.name} was started with another input", advice)
+
+
+def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: Face) -> None:
+    """Refuse to go on with a run when a newer night of its job has sent something since. Raises BrakeError."""
+    run = RecordedRun.of(folder, journal.meta)
+    if not config.brakes.out_of_order and run.has_order:
+        others = recorded_runs(folder.parent, folder, _warning(face))
+        check_order(run, others, journal.key_columns, _warning(face))
 
 
 def _sha256(path: str, spool: Path) -> str:

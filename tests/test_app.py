@@ -588,6 +588,12 @@ def test_other_options_under_an_old_run_id_are_refused(desk: Desk, flags: dict) 
         desk.run(many(3), **flags)
 
 
+def test_another_spelling_of_the_base_url_goes_on_with_the_run(desk: Desk) -> None:
+    desk.run(many(3), deadline="1s")
+    ran = desk.run(many(3), base_url="HTTP://localhost:9/x/../api//ext-v1/")
+    assert ran.summary.exit_code == 0
+
+
 def test_another_input_under_an_old_run_id_is_refused(desk: Desk) -> None:
     desk.run(many(3))
     with pytest.raises(JournalError, match="another input"):

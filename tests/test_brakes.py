@@ -1,18 +1,14 @@
 """Each brake holds beyond its boundary and lets through at it."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from batch.config import Brakes
 from batch.errors import BrakeError
-from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers, former_run
+from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
 from tests.builders import A, B, Row, file_of, planned, rows_of
 
-URL = "https://api.example.com/v1"
 ASSIGN, UNASSIGN = (A, "SN-1", "assign"), (A, "SN-2", "unassign")
 
 
@@ -77,57 +73,3 @@ def test_a_file_just_as_old_as_allowed_passes(brakes: Brakes) -> None:
 def test_the_file_that_is_too_old_is_named() -> None:
     with pytest.raises(BrakeError, match=r"^old\.csv was written 3601 s ago, longer than --max-age allows \(3600 s\)"):
         check_age([("new.csv", 1.0), ("old.csv", 3601.0)], Brakes(max_age=3600.0))
-
-
-def finished(folder: Path, run: str = "monday", **changed: Any) -> None:
-    """Leave a summary as a finished run leaves it, but for what is changed."""
-    inputs = [{"name": "rows.csv", "sha256": "hash of rows.csv"}]
-    summary = {"runId": run, "state": "finished", "sandbox": False, "baseUrl": URL, "inputs": inputs, **changed}
-    (folder / run).mkdir()
-    (folder / run / "summary.json").write_text(json.dumps(summary))
-
-
-def test_a_finished_run_of_the_same_content_is_found_whatever_the_file_is_called(tmp_path: Path) -> None:
-    finished(tmp_path, inputs=[{"name": "yesterday.csv", "sha256": "hash of rows.csv"}])
-    assert former_run([file_of()], URL, tmp_path) == "monday"
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"state": "stopped"},
-        {"sandbox": True},
-        {"baseUrl": "https://staging.example.com/v1"},
-        {"inputs": [{"sha256": "another"}]},
-        {"inputs": [{"sha256": "hash of rows.csv"}, {"sha256": "another"}]},
-        {"inputs": []},
-    ],
-    ids=lambda changed: json.dumps(changed),
-)
-def test_a_run_that_differs_in_one_respect_is_no_former_run(tmp_path: Path, changed: dict[str, Any]) -> None:
-    finished(tmp_path, **changed)
-    assert former_run([file_of()], URL, tmp_path) is None
-
-
-def test_several_files_are_known_together(tmp_path: Path) -> None:
-    finished(tmp_path, inputs=[{"sha256": "hash of a.csv"}, {"sha256": "hash of b.csv"}])
-    assert former_run([file_of(name="a.csv"), file_of(name="b.csv")], URL, tmp_path) == "monday"
-    assert former_run([file_of(name="a.csv")], URL, tmp_path) is None
-
-
-@pytest.mark.parametrize("text", ["", "{", "null", "[1]", '"text"', "{}", '{"runId": "sunday"}', "\udcff"])
-def test_a_broken_summary_is_passed_over(tmp_path: Path, text: str) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "summary.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    finished(tmp_path)
-    assert former_run([file_of()], URL, tmp_path) == "monday"
-
-
-def test_a_summary_that_cannot_be_opened_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "broken" / "summary.json").mkdir(parents=True)
-    finished(tmp_path)
-    assert former_run([file_of()], URL, tmp_path) == "monday"
-
-
-def test_without_a_reports_folder_there_is_no_former_run(tmp_path: Path) -> None:
-    assert former_run([file_of()], URL, tmp_path / "nowhere") is None

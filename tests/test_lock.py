@@ -224,6 +224,11 @@ def test_a_client_name_is_stable_and_differs_with_url_and_key() -> None:
     )
 
 
+def test_a_client_name_is_the_same_for_all_spellings_of_one_api() -> None:
+    spellings = ["http://localhost:8765/v1", "HTTP://127.0.0.1:8765//v1/", "http://[::1]:8765/x/../v1"]
+    assert len({client_name(url, "key") for url in spellings}) == 1
+
+
 def test_a_client_name_gives_neither_url_nor_key_away() -> None:
     name = client_name("https://example.com", "sk-live-1")
     assert set(name) <= set("0123456789abcdef")

@@ -55,10 +55,10 @@ class Nights:
         self.runs[run] = path, {"run_id": run, "since_last": True, **flags}
         return self.again(run)
 
-    def again(self, run: str) -> Ran:
+    def again(self, run: str, **more: Any) -> Ran:
         """The same command again."""
         path, flags = self.runs[run]
-        return self.desk.run(path, **flags)
+        return self.desk.run(path, **flags, **more)
 
     def manual(self, rows: Sequence[Row], **flags: Any) -> Ran:
         """A list that somebody runs by hand."""
@@ -310,6 +310,15 @@ def test_a_list_run_by_hand_makes_its_devices_unsure(nights: Nights) -> None:
     assert nights.run(export(A, B)).outcomes == ["unchanged"] * 4
 
 
+@pytest.mark.parametrize("url", ["http://localhost:9/api/ext-v1", "http://[::1]:9//api/./ext-v1/"])
+def test_one_api_is_one_however_its_base_url_is_spelled(nights: Nights, url: str) -> None:
+    nights.run(export(A, B))
+    nights.manual([(A, "A-1", "unassign")], base_url=url)
+    third = nights.run(export(A, B))
+    assert third.outcomes == ["assigned", "unchanged", "unchanged", "unchanged"]
+    assert nights.run(export(A, B), base_url=url).outcomes == ["unchanged"] * 4
+
+
 def test_an_undo_that_was_fed_back_is_such_a_list(nights: Nights) -> None:
     nights.run(export(A))
     second = nights.run(export(A, B))
@@ -501,7 +510,7 @@ class World(Nights):
             self.count += 1
             self.desk.run(str(folder / "undo.csv"), run_id=f"undo{self.count}", allow_empty=True, again=True)
         elif kind == "resume":
-            self.again(run)
+            self.again(run, out_of_order=True)
 
     def _judge(self, ran: Ran) -> None:
         """Whatever is called unchanged is so."""

@@ -40,6 +40,11 @@ def our_header(name: str, head: bytes) -> tuple[str, ...]:
     return ()
 
 
+def is_own_report(name: str, header: Sequence[str]) -> bool:
+    """Whether a file of this name and header is an attention.csv or undo.csv of this program."""
+    return _is_undo(name, header) or _is_attention(header)
+
+
 def as_written(name: str, header: Sequence[str], options: InputOptions) -> InputOptions:
     """The options under which a file of this name and header is to be read: other ones only if it is ours.
 

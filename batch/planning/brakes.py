@@ -1,9 +1,6 @@
-"""What must hold before anything is sent: brakes that the user set, and yesterday's file fed again."""
+"""What must hold before anything is sent: brakes that the user set."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,27 +62,3 @@ def check_age(ages: Iterable[tuple[str, float]], brakes: Brakes) -> None:
                 f"{name} was written {age:.0f} s ago, longer than --max-age allows ({brakes.max_age:.0f} s)",
                 "nothing was sent; look whether the export ran",
             )
-
-
-def former_run(files: Sequence[InputFile], base_url: str, reports_dir: Path) -> str | None:
-    """The id of a finished run of the same content against the same base URL; None without one."""
-    wanted = [file.sha256 for file in files]
-    for summary in _summaries(reports_dir):
-        inputs = summary.get("inputs")
-        if not (isinstance(inputs, list) and all(isinstance(one, dict) for one in inputs)):
-            continue
-        hashes = [one.get("sha256") for one in inputs]
-        finished = summary.get("state") == "finished" and not summary.get("sandbox")
-        if finished and hashes == wanted and summary.get("baseUrl") == base_url:
-            return str(summary.get("runId"))
-    return None
-
-
-def _summaries(reports_dir: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(reports_dir.glob("*/summary.json")):
-        try:
-            summary = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue
-        if isinstance(summary, dict):
-            yield summary

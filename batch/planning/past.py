@@ -3,8 +3,8 @@
 Only these count: runs in the same reports folder against the same base URL (the sandbox
 is one of its own). What is removed from the folder is forgotten.
 
-The run that is asked is the last finished one with the same key and the same profile; where
-no profile is named, one without, whose input files had the same names but for digits
+The run that is asked is the last finished one with the same key and the same job or profile; where
+neither is named, one without, whose input files had the same names but for digits
 (`erp-0521.csv` is `erp-0522.csv`). "Last" is the one that began last. It alone is asked: what
 it left out itself it carries over, with the run that settled it.
 
@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.base_url import api_identity
 from batch.clock import iso
 from batch.config import RunConfig
 from batch.errors import DiskError, JournalError
@@ -54,7 +55,7 @@ class Asker:
     client: str | None
     """Stands for base URL and key; None where no key is at hand: then any key's runs are asked."""
     lineage: tuple[str, ...]
-    """What runs of the same job have in common: their profile, or the names of their files."""
+    """What runs of the same job have in common: the job's name, their profile, or the names of their files."""
     now: float
     """Seconds since the epoch."""
 
@@ -62,7 +63,7 @@ class Asker:
     def words(self) -> str:
         """The lineage, for people."""
         kind, *names = self.lineage
-        return f"profile {names[0]}" if kind == "profile" else f"{', '.join(names)} without a profile"
+        return f"{', '.join(names)} without a profile" if kind == "files" else f"{kind} {names[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,23 @@ class Delta:
 
 def asker(config: RunConfig, files: Sequence[InputFile], now: float) -> Asker:
     """The one who asks on behalf of a run of these files."""
-    client = "sandbox" if config.sandbox else None
-    if config.api_key is not None:
-        client = client_name(config.api, config.api_key.reveal())
-    names = sorted({re.sub(r"\d+", "#", file.name) for file in files})
-    lineage = ("files", *names) if config.profile is None else ("profile", config.profile)
-    return Asker(config.reports_dir, config.api, client, lineage, now)
+    return Asker(config.reports_dir, config.api, _organisation(config), _lineage(config, files), now)
+
+
+def _organisation(config: RunConfig) -> str | None:
+    """Return what stands for the account of this API; None without a key."""
+    if config.sandbox:
+        return "sandbox"
+    return None if config.api_key is None else client_name(config.api, config.api_key.reveal())
+
+
+def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
+    """Return what names the job of this account: a name, else the profile, else the files' names but for digits."""
+    if config.job is not None:
+        return "job", config.job
+    if config.profile is not None:
+        return "profile", config.profile
+    return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
 
 
 def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
@@ -189,7 +201,8 @@ def _acted_since(path: Path, moment: float) -> bool:
 def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
     """The run to ask, if there is one, and the others that may have changed since what it knows."""
     journals = sorted(asked_by.reports_dir.glob(f"*/{JOURNAL}"))
-    there = [past for past in map(_past, journals) if past.base_url == asked_by.base_url]
+    api = api_identity(asked_by.base_url)
+    there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
     answering = (past for past in there if past.answers(asked_by))
     last = max(answering, key=lambda past: (past.began, past.run_id), default=None)
     if last is None:
@@ -223,7 +236,7 @@ def _known(last: _Past, others: Iterable[_Past]) -> Known:
     pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
     with closing(Journal(last.folder / JOURNAL)) as journal:
         origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta("origins", ())))
-        for keys, said, carried in _standing(journal):
+        for keys, said, carried in standing_of_rows(journal):
             sure = said >= Standing.SETTLED
             pairs.append(keys.select(VALID).filter(pa.array(sure)))
             origin.append(np.where(said == Standing.CARRIED, carried + 1, 1)[sure])
@@ -239,7 +252,7 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
         # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
         told = past.finished or not past.shards
         ended = told and journal.meta("standing") is not None and not past.goes_on
-        for keys, said, carried in _standing(journal):
+        for keys, said, carried in standing_of_rows(journal):
             if ended:
                 sent = (said == Standing.TOUCHED) | (said == Standing.SETTLED)
             else:
@@ -247,7 +260,7 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
-def _standing(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
+def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
     """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
     said, carried = (_column(journal, name) for name in ("standing", "leftOut"))
     first = 0

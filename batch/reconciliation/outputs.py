@@ -173,6 +173,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],
+        "asOf": journal.meta("asOf"),
         "baseUrl": journal.meta("baseUrl"),
         "sandbox": journal.meta("sandbox"),
         "options": journal.meta("options"),

@@ -23,7 +23,7 @@ from batch.sending.sender import Face, Job, Target, send
 from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
 from batch.sharding.division import Division, listed, lock_of_shard
 from batch.sharding.sharing import a_place, share_of_rate
-from batch.starting import check_same, reach_limit, require_key
+from batch.starting import check_order_again, check_same, reach_limit, require_key
 from batch.stops import StopReason
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
@@ -61,6 +61,7 @@ def run_shard(
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
     ):
         work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
+        work.check_order(phase)
         stop = work.make(phase)
         LOGGER.info("shard ended: %s", stop.sentence if stop else "all calls settled")
         return work.summed_up(phase, stop)
@@ -120,6 +121,16 @@ class _ShardRun:
     def folder(self) -> Path:
         """The shard's."""
         return shard_folder(self.run, self.shard.number)
+
+    def check_order(self, phase: Phase | None) -> None:
+        """Raise BrakeError if there are calls to be made and a newer night of the job has sent something."""
+        phases = Phase if phase is None else (phase,)
+        if any(self._open(self._calls(one)) for one in phases):
+            self._check_order()
+
+    def _check_order(self) -> None:
+        with opened(self.run) as journal:
+            check_order_again(self.config, journal, self.run, self.face)
 
     def make(self, phase: Phase | None) -> Stop | None:
         """Make the calls of a phase, or of one after the other. None, or why that ended before all are settled."""
@@ -194,6 +205,7 @@ class _ShardRun:
             holding(lock_of_key(self.config, shared=True), waiting),
             a_place(self.run, self.shard.number, at_once, waiting) as place,
         ):
+            self._check_order()  # once more: a newer night may have sent while this one waited for the key
             share = share_of_rate(self.config, at_once, place.number - 1)
             sending = replace(self.config.sending, share=share, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)

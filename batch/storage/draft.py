@@ -5,12 +5,14 @@ whole or not at all.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from batch.rows import RowBlock
-from batch.storage.blobs import packed
+from batch.storage.blobs import packed, unpacked
 from batch.storage.opening import APPLICATION_ID, SCHEMA_VERSION, connect, disk_errors, write_meta
 from batch.storage.whole import confirm, sync_folder
 
@@ -80,6 +82,11 @@ class JournalDraft:
         row = (block.file, packed(block.keys), packed(block.cells))
         with disk_errors(self._path):
             self._connection.execute("INSERT INTO blocks (file, keys, cells) VALUES (?, ?, ?)", row)
+
+    def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """File number and key columns of each block of the input, in order."""
+        for file, keys in self._connection.execute("SELECT file, keys FROM blocks ORDER BY number"):
+            yield file, unpacked(keys)
 
     def publish(self, meta: Mapping[str, object]) -> None:
         """Make it the run's journal, on disk to the last byte."""

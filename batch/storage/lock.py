@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from batch.base_url import api_identity
 from batch.errors import ConfigError, LockedError, unwritable
 
 
@@ -134,5 +135,5 @@ def state_folder() -> Path:
 
 
 def client_name(base_url: str, key: str) -> str:
-    """A name for this base URL and key that gives neither away."""
-    return hashlib.sha256(f"{base_url}\0{key}".encode()).hexdigest()[:24]
+    """A name for this base URL, however it is spelled, and key; gives neither away."""
+    return hashlib.sha256(f"{api_identity(base_url)}\0{key}".encode()).hexdigest()[:24]

@@ -261,6 +261,11 @@ class JournalReader:
         with self._reading("SELECT DISTINCT call FROM attempts WHERE foreign_count > 0") as cursor:
             return [call for (call,) in cursor]
 
+    def has_attempts(self) -> bool:
+        """Whether any attempt is recorded."""
+        with self._reading("SELECT EXISTS (SELECT 1 FROM attempts)") as cursor:
+            return bool(cursor.fetchone()[0])
+
     def attempt_totals(self) -> tuple[int, int, int]:
         """Number of attempts, of those throttled, and of those that may have acted unheard."""
         query = """SELECT count(*), coalesce(sum(verdict = 'throttled'), 0),

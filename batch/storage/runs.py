@@ -33,6 +33,8 @@ class RunLine:
 
     Of one that is made in shards also planned (none has begun) or in shards (not put together yet).
     """
+    as_of: str | None
+    """The time of which its input is the state."""
     attention: int | None
     exit_code: int | None
     next_step: str
@@ -45,6 +47,7 @@ class RunLine:
             "input": self.input,
             "rows": self.rows,
             "state": self.state,
+            "asOf": self.as_of,
             "attention": self.attention,
             "exitCode": self.exit_code,
             "nextStep": self.next_step,
@@ -67,7 +70,7 @@ def _line(folder: Path) -> RunLine:
     try:
         journal = Journal(folder / JOURNAL)
     except (JournalError, DiskError) as exc:
-        return RunLine(folder.name, "", "", 0, "unreadable", None, None, str(exc))
+        return RunLine(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
     try:
         fields, in_shards = journal.meta("summary") or {}, journal.meta("division") is not None
         if fields and journal.meta("endedAt") is not None:
@@ -119,6 +122,7 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
         input=told.get("name", ""),
         rows=told.get("rows", 0),
         state=state,
+        as_of=fields.get("asOf"),
         attention=fields.get("attention"),
         exit_code=fields.get("exitCode") if state in ("finished", "stopped") else None,
         next_step=next_step,
@@ -129,7 +133,7 @@ def _begun(journal: JournalReader) -> dict[str, Any]:
     """What a journal began with, by the names of a summary."""
     inputs = journal.meta("inputs", [])
     told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
-    return {"startedAt": iso(journal.meta("startedAt")), "input": told}
+    return {"startedAt": iso(journal.meta("startedAt")), "asOf": journal.meta("asOf"), "input": told}
 
 
 def _under_way(folder: Path) -> dict[str, Any]:

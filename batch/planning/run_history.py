@@ -1,0 +1,139 @@
+"""The other runs in a reports folder, as their journals tell of them; no journal is changed by that.
+
+A journal without a write-ahead log is read without a lock and without a trace. So is one that a process on another
+host has open, or had when it died; what that process sent cannot be seen, and it counts as having sent something.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from batch.base_url import api_identity
+from batch.errors import DiskError, JournalError
+from batch.input.fed_back import is_own_report
+from batch.model import InputFile
+from batch.planning.night_order import KeyColumns, Night
+from batch.planning.past import standing_of_rows
+from batch.planning.since import IntArray, Standing
+from batch.storage.claims import is_elsewhere, is_in_use
+from batch.storage.journal import Journal
+from batch.storage.reader import JournalReader, PublishedJournal
+from batch.storage.runs import JOURNAL, LOCK
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """A run by the facts that its journal began with, and whether it has finished."""
+
+    folder: Path
+    api: str
+    """Identity of the API."""
+    client: str | None
+    lineage: tuple[str, ...]
+    is_sandbox: bool
+    hashes: tuple[str, ...]
+    """SHA-256 of its input files."""
+    has_own_reports: bool
+    """Whether all its input files are reports of this program, fed back to it."""
+    night: Night
+    is_finished: bool
+
+    @classmethod
+    def of(cls, folder: Path, fact: Callable[[str], Any]) -> "RecordedRun":
+        """Return the run in this folder; `fact` gives what its journal has, or will have, under a name."""
+        files, as_of = fact("inputs") or (), fact("asOf")
+        written = [file.get("written") for file in files]
+        newest = None if None in written else max(written, default=None)
+        return cls(
+            folder=folder,
+            api=api_identity(fact("baseUrl")),
+            client=fact("client"),
+            lineage=tuple(fact("lineage") or ()),
+            is_sandbox=bool(fact("sandbox")),
+            hashes=tuple(file["sha256"] for file in files),
+            has_own_reports=bool(files) and all(is_own_report(file["name"], file["header"]) for file in files),
+            night=Night(folder.name, None if as_of is None else datetime.fromisoformat(as_of), newest),
+            is_finished=(fact("summary") or {}).get("state") == "finished" and fact("endedAt") is not None,
+        )
+
+    def is_same_job(self, other: "RecordedRun") -> bool:
+        """Whether both belong to one job: the same API, account and name of the job."""
+        same = self.api == other.api and self.client == other.client and self.lineage == other.lineage
+        return same and self.client is not None
+
+    @property
+    def has_order(self) -> bool:
+        """Whether it takes part in the order of nights: not in a sandbox, nor with reports that are fed back."""
+        return not (self.is_sandbox or self.has_own_reports)
+
+    def has_sent(self) -> bool:
+        """Whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
+        shards = (path.parent for path in self.folder.glob(f"shards/*/{JOURNAL}"))
+        return any(_has_attempts(folder) for folder in (self.folder, *shards))
+
+    def sent_rows(self) -> KeyColumns:
+        """Yield what it says of customers and devices: rows that it sent, may have sent, or found done already."""
+        with _reading(self.folder) as journal:
+            says_how = journal.meta("standing") is not None and self._is_at_rest()
+            for file, keys, said in _keys_with_standing(journal):
+                problem = keys["problem"].to_numpy()
+                yield file, keys.filter(pa.array(said != Standing.UNTOUCHED if says_how else problem == 0))
+
+    def _is_at_rest(self) -> bool:
+        """Whether what its journal says of its rows is the last word."""
+        # What a run in shards has done is told when it is put together; a stopped one may have gone on since.
+        is_told = self.is_finished or not any(self.folder.glob(f"shards/*/{JOURNAL}"))
+        return is_told and not is_in_use(self.folder / LOCK)
+
+
+def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
+    """Return all runs under a folder but one, by name; `warn` is told of journals that cannot be read."""
+    folders = sorted(path.parent for path in reports_dir.glob(f"*/{JOURNAL}"))
+    read = (_recorded(folder, warn) for folder in folders if folder.name != but.name)
+    return [run for run in read if run is not None]
+
+
+def former_run(files: Sequence[InputFile], base_url: str, runs: Iterable[RecordedRun]) -> str | None:
+    """Return the id of a finished run of the same content against the same API; None without one."""
+    wanted, api = tuple(file.sha256 for file in files), api_identity(base_url)
+    same = (run for run in runs if run.hashes == wanted and run.api == api)
+    return next((run.folder.name for run in same if run.is_finished and not run.is_sandbox), None)
+
+
+def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
+    try:
+        with _reading(folder) as journal:
+            if journal.meta("baseUrl") is None:
+                raise JournalError(f"{journal.path} does not tell yet what the run began with")
+            return RecordedRun.of(folder, journal.meta)
+    except (JournalError, DiskError) as exc:
+        warn(f"run {folder.name} is not compared with this one: {exc.what}")
+        return None
+
+
+def _has_attempts(folder: Path) -> bool:
+    if is_elsewhere(folder / LOCK) is not None:
+        return True
+    with _reading(folder) as journal:
+        return journal.has_attempts()
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[JournalReader]:
+    """Open the journal in a folder for reading. Raises JournalError, DiskError."""
+    path = folder / JOURNAL
+    # Two hosts that have a journal open do not see one another's locks on it.
+    untouched = is_elsewhere(folder / LOCK) is not None or not path.with_name(f"{JOURNAL}-wal").exists()
+    with closing(PublishedJournal(path) if untouched else Journal(path)) as journal:
+        yield journal
+
+
+def _keys_with_standing(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, IntArray]]:
+    files = (file for file, _ in journal.key_columns())
+    for file, (keys, said, _) in zip(files, standing_of_rows(journal), strict=True):
+        yield file, keys, said
