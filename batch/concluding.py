@@ -16,6 +16,7 @@ from batch.publishing import published
 from batch.reconciliation.outputs import Ended, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
 from batch.storage.journal import Journal
+from batch.storage.reader import AFTER_LOSS
 from batch.summary import Summary
 
 
@@ -52,6 +53,8 @@ def stop_of(journal: Journal) -> Stop | None:
     stop = stop_in(journal.meta("stop"))
     if journal.meta("endedAt") is None:
         stop = Stop(ExitCode.STOPPED, "its process ended", "run the same command again to go on")
+    if loss := journal.loss:
+        stop = Stop(ExitCode.STOPPED, loss, AFTER_LOSS)
     return None if stop is None else replace(stop, advice=advised(stop.advice, by_id(journal)))
 
 

@@ -1,6 +1,6 @@
 """Rows, plan and answers in; one outcome for every row out, and the law that none is missing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -75,17 +75,20 @@ class Books:
         has_id = pc.not_equal(told["deviceIds"], "")
         self._device_ids.add(rows[has_id.to_numpy(zero_copy_only=False)], told["deviceIds"].filter(has_id))
 
-    def close(self, doubtful: Iterable[tuple[int, Iterable[int] | None]], why: str) -> Reconciliation:
+    def close(
+        self, doubtful: Iterable[tuple[int, Iterable[int] | None]], why: str, *, unsure: Collection[Outcome] = ()
+    ) -> Reconciliation:
         """Say of the rows without an answer what is true, and check that the books balance.
 
         `doubtful` names call and positions (None: all) of every attempt that may have
-        acted unheard; `why` tells why the run ended before the rest was sent. Raises
+        acted unheard; `why` tells why the run ended before the rest was sent. Rows whose
+        outcome is `unsure` may have been sent without a record, and become unconfirmed. Raises
         UnbalancedError.
         """
         for call, positions in doubtful:
             rows = self._plan.rows_of(call)
             self._doubts[rows if positions is None else rows[list(positions)]] += 1
-        missing = sum(self._close_open(window, why) for window in windows(len(self._outcome)))
+        missing = sum(self._close_open(window, why, unsure) for window in windows(len(self._outcome)))
         if missing or self._settled_twice:
             raise UnbalancedError(
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
@@ -93,16 +96,21 @@ class Books:
             )
         return self._closed()
 
-    def _close_open(self, window: slice, why: str) -> int:
+    def _close_open(self, window: slice, why: str, unsure: Collection[Outcome]) -> int:
         """Mark the rows without an answer; gives how many are left without an outcome."""
         outcome, doubts = self._outcome[window], self._doubts[window]
         is_open = outcome == _OPEN
+        if Outcome.HELD in unsure:
+            is_open |= outcome == Outcome.HELD.code
         for unclear in np.unique(doubts[is_open]).tolist():
             rows = is_open & (doubts == unclear)
             if unclear:
                 self._answer[window][rows] = self._answers.add_lost(unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._detail_code("sent, but the run stopped before an answer came")
+            elif Outcome.NOT_SENT in unsure:
+                outcome[rows] = Outcome.UNCONFIRMED.code
+                self._detail[window][rows] = self._detail_code(why)
             else:
                 outcome[rows] = Outcome.NOT_SENT.code
                 self._detail[window][rows] = self._detail_code(f"the run stopped before it: {why}")

@@ -31,6 +31,8 @@ from batch.storage.journal import Journal
 from batch.summary import SUMMARY, Summary
 
 _EVENTS_TOLD: Final = 200
+_UNSURE: Final = (Outcome.NOT_SENT, Outcome.HELD)
+"""What a journal that has lost records cannot say for sure: that a row was never sent."""
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", SUMMARY, "report.html")
 WORKBOOK: Final = "reconciliation.xlsx"
 
@@ -49,7 +51,8 @@ class Ended:
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
     books = answered_books(journal, plan, stop)
-    if journal.meta("verify") is None:
+    # What was sent without a record may have come after a look.
+    if journal.meta("verify") is None or journal.records_lost:
         return books
     return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.may_act_until()))
 
@@ -62,6 +65,10 @@ def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
         for calls, answers in coming:
             books.settle(calls, answers)
     doubtful = ((attempt.call, attempt.positions) for attempt in journal.unclear_attempts())
+    if loss := journal.loss:
+        # Only in shards is anything held released again.
+        is_sharded = journal.meta("division") is not None
+        return books.close(doubtful, loss, unsure=_UNSURE if is_sharded else _UNSURE[:1])
     return books.close(doubtful, stop.reason if stop else "its process ended")
 
 
