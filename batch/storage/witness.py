@@ -21,9 +21,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 NOTES: Final = "notes"
 """The fact in the journal that counts the commits which add neither attempts nor results."""
@@ -44,8 +44,7 @@ _READ: Final = "SELECT value FROM meta WHERE name = ?"
 _WRITE: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Extent:
+class Extent(NamedTuple):
     """How far a journal has come; the later is the greater, as long as nothing is lost."""
 
     notes: int
@@ -67,8 +66,7 @@ class Record:
 
     def packed(self) -> bytes:
         """Return the bytes of the record, checksum included."""
-        fields = _FIELDS.pack(_MAGIC, self.journal_id.encode(), self.extent.notes, self.extent.rows)
-        return fields + _CHECKSUM.pack(zlib.crc32(fields))
+        return _packed(self.journal_id.encode(), self.extent)
 
     @classmethod
     def read(cls, journal: Path) -> "Record | None":
@@ -100,7 +98,7 @@ class Witness:
         """Read the file. Must come before the journal is read, which may only be further by then."""
         self._path = witness_of(journal)
         self._record = Record.read(journal)
-        self._journal_id = ""
+        self._journal_id = b""
         self._last: Extent | None = None
         """After the last commit of this process."""
         self._next = Extent(0, 0)
@@ -112,7 +110,7 @@ class Witness:
 
     def compare(self, journal_id: str, extent: Extent) -> None:
         """Find out what is missing in the journal, which calls itself so and has come so far."""
-        self._journal_id = journal_id
+        self._journal_id = journal_id.encode()
         if self._record is not None and self._record.journal_id == journal_id:
             self.missing = self._record.extent.beyond(extent)
 
@@ -133,20 +131,20 @@ class Witness:
         """
         last = self._last or _extent(connection)
         if added and self._last and not self.missing:
-            self._next = replace(last, rows=last.rows + added)
+            self._next = Extent(last.notes, last.rows + added)
             return
         notes = last.notes + 1
         if self.missing:
             notes = max(last.notes, self._record.extent.notes if self._record else 0) + 1
             connection.execute(_WRITE, (LOST, str(_number(connection, LOST) + self.missing)))
         connection.execute(_WRITE, (NOTES, str(notes)))
-        self._next = replace(_extent(connection), notes=notes)
+        self._next = Extent(notes, _extent(connection).rows)
 
     def show(self) -> None:
         """Write down how far the journal has come, now that the commit is on disk."""
         self._last, self.missing = self._next, 0
         if self._file is not None:
-            self._file[self._slot : self._slot + _RECORD] = Record(self._journal_id, self._next).packed()
+            self._file[self._slot : self._slot + _RECORD] = _packed(self._journal_id, self._next)
             self._slot = _SLOT - self._slot
 
     def close(self) -> None:
@@ -154,6 +152,11 @@ class Witness:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _packed(journal_id: bytes, extent: Extent) -> bytes:
+    fields = _FIELDS.pack(_MAGIC, journal_id, *extent)
+    return fields + _CHECKSUM.pack(zlib.crc32(fields))
 
 
 def _mapped(path: Path) -> mmap.mmap:
