@@ -102,6 +102,7 @@ class JournalReader:
         self._path = path
         self._witness = Witness(path)
         self._connection = opened(path)
+        # Rows first: a process at work on it may raise the notes in between, which is further and no loss.
         with self._reading(ROWS) as cursor:
             extent = Extent(self.meta(NOTES, 0), cursor.fetchone()[0])
         self._witness.compare(self.meta(JOURNAL_ID, ""), extent)
