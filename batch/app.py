@@ -177,6 +177,7 @@ def verify(
     ):
         if Division.of(journal) is not None and journal.meta("endedAt") is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
+        journal.require_complete()
         plan = plan_of(journal, scratch)
         if plan.calls:
             job = Job(config, plan, journal, face, clock, lease)
@@ -283,6 +284,7 @@ def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | No
     if Division.of(journal) is not None:
         raise JournalError(f"run {folder.name} is made in shards", "say which with --shard, or report the run")
     check_same(config, journal, folder)
+    journal.require_complete()
     fields = journal.meta("summary")
     if fields is None or fields["state"] != "finished":
         return None

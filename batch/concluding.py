@@ -13,8 +13,9 @@ from batch.planning.since import Standing, packed, standing
 from batch.publishing import published
 from batch.reconciliation.outputs import Ended, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
-from batch.stops import StopReason
+from batch.stops import Advice, StopReason
 from batch.storage.journal import Journal
+from batch.storage.reader import AFTER_LOSS
 from batch.summary import Summary
 
 
@@ -48,6 +49,8 @@ def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
 
 def stop_of(journal: Journal) -> Stop | None:
     """Return why the run ended early, as its journal has it."""
+    if loss := journal.loss:
+        return Stop(StopReason.RECORDS_LOST, loss, advice=Advice(AFTER_LOSS))
     if journal.meta("endedAt") is None:
         return Stop(StopReason.PROCESS_ENDED)
     return stop_in(journal.meta("stop"))

@@ -34,6 +34,7 @@ class Reason(IntEnum):
     STOPPED_AFTER_SENDING = 40
     STOPPED_BEFORE = 41
     STOPPED_AFTER_REFUSAL = 42
+    RECORDS_LOST = 43
 
     SETTLED_BY_EARLIER_RUN = 50
 
@@ -68,6 +69,7 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.STOPPED_AFTER_SENDING: "sent, but the run stopped before an answer came",
     Reason.STOPPED_BEFORE: "the run stopped before it: {}",
     Reason.STOPPED_AFTER_REFUSAL: "refused each time, and the run stopped before it could be done: {}",
+    Reason.RECORDS_LOST: "{}",
     Reason.SETTLED_BY_EARLIER_RUN: "settled so by {}",
     Reason.NO_CONNECTION: "{}",
     Reason.NO_ANSWER: "{}",

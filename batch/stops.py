@@ -56,6 +56,7 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"
     RUN_LOST = "runLost"
     ERROR = "error"
+    RECORDS_LOST = "recordsLost"
     DISK_FULL = "diskFull"
     API_UNREACHABLE = "apiUnreachable"
     API_DOWN = "apiDown"
@@ -91,6 +92,7 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
     StopReason.INTERRUPTED: _Row(ExitCode.STOPPED, "{}", _CONTINUE),
     StopReason.RUN_LOST: _Row(ExitCode.LOCKED, "the run has gone to another process", _CONTINUE),
     StopReason.ERROR: _Row(ExitCode.STOPPED, "{}"),
+    StopReason.RECORDS_LOST: _Row(ExitCode.STOPPED, "{}"),
     StopReason.DISK_FULL: _Row(ExitCode.STOPPED, "the disk is full", Advice("make room", repeat=True)),
     StopReason.API_UNREACHABLE: _Row(ExitCode.STOPPED, "the API cannot be reached{}", _CHECK_THE_WAY),
     StopReason.API_DOWN: _Row(ExitCode.STOPPED, "the API has been down for {} s", Advice(repeat=True, when="later")),

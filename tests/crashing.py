@@ -41,6 +41,7 @@ from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import HOST, PATH, stand_in
 from batch.storage import journal, writer
 from batch.storage.journal import Journal
+from batch.storage.witness import witness_of
 from tests.listening import Background, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Says, Seen
 
@@ -442,7 +443,7 @@ class Place:
     @property
     def leftovers(self) -> list[str]:
         """What stands in the run's folder and does not belong there."""
-        ours = {*FILES, app.JOURNAL, "run.log", "run.lock"}
+        ours = {*FILES, app.JOURNAL, witness_of(Path(app.JOURNAL)).name, "run.log", "run.lock"}
         return [path.name for path in self.run_folder.iterdir() if path.name not in ours]
 
 

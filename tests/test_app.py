@@ -763,8 +763,8 @@ def test_a_workbook_wants_room_for_its_sheets_as_they_are_before_they_are_packed
 
 def test_a_finished_run_leaves_no_reserve_behind(desk: Desk) -> None:
     assert sorted(path.name for path in desk.run(many(1)).folder.iterdir()) == [
-        "attention.csv", "journal.sqlite3", "reconciliation.csv", "report.html", "run.lock", "run.log", "summary.json",
-        "undo.csv",
+        "attention.csv", "journal.sqlite3", "journal.sqlite3-witness", "reconciliation.csv", "report.html", "run.lock",
+        "run.log", "summary.json", "undo.csv",
     ]  # fmt: skip
 
 

@@ -102,11 +102,12 @@ def test_a_published_journal_is_one_file_of_its_owner(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_closed_journal_is_one_file(path: Path) -> None:
+def test_a_closed_journal_is_one_file_and_its_witness(path: Path) -> None:
     journal = Journal(path)
     journal.note(state="ended")
     journal.close()
-    assert names(path.parent) == ["journal.sqlite3"]
+    assert names(path.parent) == ["journal.sqlite3", "journal.sqlite3-witness"]
+    assert stat.S_IMODE(path.with_name("journal.sqlite3-witness").stat().st_mode) == 0o600
 
 
 def test_a_discarded_draft_leaves_nothing(tmp_path: Path) -> None:

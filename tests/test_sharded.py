@@ -1,9 +1,10 @@
 """A run made in shards comes to what one process makes of it, whatever becomes of the shards on the way."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,9 +17,11 @@ from batch import app
 from batch.config import RunConfig, resolve
 from batch.errors import ConfigError, InputError, JournalError, LockedError
 from batch.model import Phase
+from batch.planning.shards import CALLS
 from batch.rate import Rate
 from batch.sharding.barrier import LEFT_BEHIND
 from batch.sharding.division import ShardedPlan
+from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from batch.storage.lock import Lock, Owner
 from batch.storage.runs import JOURNAL, LOCK, list_runs
@@ -693,3 +696,138 @@ def test_what_shards_send_without_a_report_is_not_taken_for_settled(tmp_path: Pa
     many.run_all()
     desk.clock.pause(3_600)
     assert desk.run(rows, run_id="night-3", since_last=True).outcomes == ["assigned", "unchanged"]
+
+
+# Shards that were gathered
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a run, without those of its shards and its lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != LOCK}
+
+
+def gone(folder: Path) -> None:
+    (folder / JOURNAL).unlink()
+
+
+def all_gone(folder: Path) -> None:
+    shutil.rmtree(folder.parent)
+
+
+def of_another_plan(folder: Path) -> None:
+    with closing(Journal(folder / JOURNAL)) as journal:
+        journal.note(calls="others")
+
+
+def begun_anew(folder: Path) -> None:
+    with closing(Journal(folder / JOURNAL)) as journal:
+        facts = {name: journal.meta(name) for name in ("runId", "shard", "calls")}
+    gone(folder)
+    JournalDraft(folder / JOURNAL).publish(facts)
+
+
+def without_calls(folder: Path) -> None:
+    (folder / CALLS).unlink()
+
+
+def with_other_calls(folder: Path) -> None:
+    (folder / CALLS).write_bytes(b"?")
+
+
+LOSSES = [gone, all_gone, of_another_plan, begun_anew, without_calls, with_other_calls]
+
+
+def six(tmp_path: Path) -> Shards:
+    rows = [
+        (A, "SN-0", "unassign"),
+        (B, "SN-0", "assign"),
+        *((f"u{at}@x.com", f"SN-{at}", "assign") for at in range(4)),
+    ]
+    return Shards(desk_with(tmp_path / "many", rows), rows, 2)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("put_together_by_an_earlier_version", [False, True])
+def test_what_was_gathered_from_a_shard_is_not_forgotten(
+    tmp_path: Path, lose: Callable[[Path], None], *, put_together_by_an_earlier_version: bool
+) -> None:
+    many = six(tmp_path)
+    many.run_all()
+    many.report()
+    folder = many.plan.folder
+    if put_together_by_an_earlier_version:
+        if lose is begun_anew:
+            return  # cannot be told from a shard that was never begun
+        with closing(Journal(folder / JOURNAL)) as journal:
+            journal.note(gathered=None)
+    lose(folder / "shards" / "2")
+    before = files_of(folder)
+    for _ in range(2):
+        with pytest.raises(JournalError, match=r"shard \d.*(bring back the folder of the shard)") as refusal:
+            many.report()
+        assert refusal.value.exit_code == 2
+        assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("lose", [gone, of_another_plan, begun_anew])
+def test_a_shard_that_was_gathered_and_is_lost_is_not_sent_again(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    many = six(tmp_path)
+    many.run_all()
+    many.report()
+    lose(many.plan.folder / "shards" / "2")
+    sent = len(many.desk.server.seen)
+    with pytest.raises(JournalError, match="bring back the folder of the shard"):
+        many.run(2)
+    assert len(many.desk.server.seen) == sent
+
+
+def test_a_shard_that_was_brought_back_is_gathered_again(tmp_path: Path) -> None:
+    many = six(tmp_path)
+    many.run_all()
+    rows = timeless(many.report())
+    aside = tmp_path / "aside"
+    (many.plan.folder / "shards" / "2").rename(aside)
+    with pytest.raises(JournalError):
+        many.report()
+    shutil.rmtree(many.plan.folder / "shards" / "2", ignore_errors=True)
+    aside.rename(many.plan.folder / "shards" / "2")
+    assert timeless(many.report()) == rows
+
+
+def test_a_left_behind_file_that_cannot_be_read_is_read_off_the_journal(tmp_path: Path) -> None:
+    many = six(tmp_path)
+    many.run_all()
+    for shard in ("1", "2"):
+        (many.plan.folder / "shards" / shard / LEFT_BEHIND).write_bytes(b"?")
+    assert many.report().summary.exit_code == 0
+
+
+def test_shards_that_go_on_after_a_report_are_gathered_again(tmp_path: Path) -> None:
+    many = six(tmp_path)
+    many.run(1, UNASSIGN)
+    many.report()
+    many.run(2, UNASSIGN)
+    many.report()
+    many.run_all()
+    assert many.report().summary.exit_code == 0
+
+
+def test_a_shard_whose_journal_has_lost_records_is_not_gone_on_with(tmp_path: Path) -> None:
+    many = six(tmp_path)
+    many.run_all(UNASSIGN)
+    path = many.plan.folder / "shards" / "2" / JOURNAL
+    older = path.read_bytes()
+    many.run(2, ASSIGN)
+    path.write_bytes(older)
+    sent = len(many.desk.server.seen)
+    with pytest.raises(JournalError, match="rows may have been sent without a record"):
+        many.run(2, ASSIGN)
+    assert len(many.desk.server.seen) == sent
+    many.run(1, ASSIGN)
+    for _ in range(2):
+        ran = many.report()
+        assert set(ran.outcomes) == {"assigned", "unassigned", "unconfirmed"}
+        assert (ran.json["state"], ran.summary.exit_code) == ("stopped", 3)
+        assert "has lost at least" in ran.json["stop"]["reason"]
+    with pytest.raises(JournalError, match="rows may have been sent"):
+        many.desk.verify(ran)

@@ -195,6 +195,7 @@ class _Past:
 
 def _acted_since(path: Path, moment: float) -> bool:
     with closing(Journal(path)) as journal:
+        journal.require_complete()
         return journal.acted_since(moment, _LATE)
 
 
@@ -214,6 +215,7 @@ def _past(path: Path) -> _Past:
     elsewhere = is_elsewhere(path.parent / LOCK)
     # Two hosts that have a journal open do not see one another's locks on it.
     with closing(Journal(path) if elsewhere is None else PublishedJournal(path)) as journal:
+        journal.require_complete()
         started, ended = journal.meta("startedAt", 0.0), journal.meta("endedAt")
         state = (journal.meta("summary") or {}).get("state")
         if elsewhere is not None and journal.meta("baseUrl") is None:

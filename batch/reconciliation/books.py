@@ -1,7 +1,7 @@
 """Rows, plan and answers in; one outcome for every row out, and the law that none is missing."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -105,12 +105,14 @@ class Books:
         *,
         doubtful: Iterable[tuple[int, Iterable[int] | None]] = (),
         refused: Iterable[tuple[int, Iterable[int] | None]] = (),
+        unsure: Collection[Outcome] = (),
     ) -> Reconciliation:
         """Say of the rows without an answer what is true, and check that the books balance.
 
         `why` tells why the run ended before the rest was sent. `doubtful` names call and
         positions (None: all) of every attempt that may have acted unheard, `refused` of every
-        one that left and changed nothing. Raises UnbalancedError.
+        one that left and changed nothing. Rows whose outcome is `unsure` may have been sent
+        without a record, and become unconfirmed. Raises UnbalancedError.
         """
         for call, positions in doubtful:
             self._doubts[self._rows_of(call, positions)] += 1
@@ -119,7 +121,7 @@ class Books:
         for call, positions in refused:
             if self._settled_devices[call - 1] < self._plan.size_of(call):
                 self._refused.update(self._rows_of(call, positions).tolist())
-        missing = sum(self._close_open(window, why) for window in windows(len(self._outcome)))
+        missing = sum(self._close_open(window, why, unsure) for window in windows(len(self._outcome)))
         if missing or self._settled_twice:
             raise UnbalancedError(
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
@@ -131,16 +133,21 @@ class Books:
         rows = self._plan.rows_of(call)
         return rows if positions is None else rows[list(positions)]
 
-    def _close_open(self, window: slice, why: str) -> int:
+    def _close_open(self, window: slice, why: str, unsure: Collection[Outcome]) -> int:
         """Mark the rows without an answer; gives how many are left without an outcome."""
         outcome, doubts = self._outcome[window], self._doubts[window]
         is_open = outcome == _OPEN
+        if Outcome.HELD in unsure:
+            is_open |= outcome == Outcome.HELD.code
         for unclear in np.unique(doubts[is_open]).tolist():
             rows = is_open & (doubts == unclear)
             if unclear:
                 self._answer[window][rows] = self._answers.add_lost(unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_AFTER_SENDING))
+            elif Outcome.NOT_SENT in unsure:
+                outcome[rows] = Outcome.UNCONFIRMED.code
+                self._detail[window][rows] = self._details.code(Detail(Reason.RECORDS_LOST, why))
             else:
                 outcome[rows] = Outcome.NOT_SENT.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_BEFORE, why))

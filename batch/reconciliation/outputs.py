@@ -32,6 +32,8 @@ from batch.storage.journal import Journal
 from batch.summary import SUMMARY, Summary
 
 _EVENTS_TOLD: Final = 200
+_UNSURE: Final = (Outcome.NOT_SENT, Outcome.HELD)
+"""What a journal that has lost records cannot say for sure: that a row was never sent."""
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", SUMMARY, "report.html")
 WORKBOOK: Final = "reconciliation.xlsx"
 
@@ -50,7 +52,8 @@ class Ended:
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
     books = answered_books(journal, plan, stop)
-    if journal.meta("verify") is None:
+    # What was sent without a record may have come after a look.
+    if journal.meta("verify") is None or journal.records_lost:
         return books
     return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts()))
 
@@ -63,10 +66,16 @@ def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
         for calls, answers in coming:
             books.settle(calls, answers)
     books.expect_known(customer for customer, is_known in journal.customers_known_before() if is_known)
+    why = (stop or Stop(StopReason.PROCESS_ENDED)).sentence
+    unsure: Sequence[Outcome] = ()
+    if journal.loss:
+        # Only in shards is anything held released again.
+        why, unsure = journal.loss, _UNSURE if journal.meta("division") is not None else _UNSURE[:1]
     return books.close(
-        (stop or Stop(StopReason.PROCESS_ENDED)).sentence,
+        why,
         doubtful=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),
         refused=((attempt.call, attempt.positions) for attempt in journal.refused_attempts()),
+        unsure=unsure,
     )
 
 

@@ -22,6 +22,7 @@ from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_amon
 from batch.sending.sender import Face, Job, Target, send
 from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
 from batch.sharding.division import Division, listed, lock_of_shard
+from batch.sharding.gathered import Extent, gathered_from, require_journal, require_same
 from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_order_again, check_same, reach_limit, require_key
 from batch.stops import StopReason
@@ -50,14 +51,14 @@ def run_shard(
     """
     clock, face = clock or RealClock(), face or Face()
     run = config.reports_dir / str(config.run_id)
-    config, division = _as_planned(config, run)
+    config, division, extent = _as_planned(config, run)
     reach_limit(config, clock)
     one, phase = division.shard(config.shard or 0), config.phase
     folder = shard_folder(run, one.number)
     check_calls(folder / CALLS, one)
     with (
         owning(lock_of_shard(run, one.number), Waiting.of(config, clock, face)) as lease,
-        _own_journal(folder, run.name, one, lease) as journal,
+        _own_journal(run, one, extent, lease) as journal,
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
     ):
         work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
@@ -67,8 +68,11 @@ def run_shard(
         return work.summed_up(phase, stop)
 
 
-def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division]:
-    """What the run was planned with, and over it what is said now. Raises BatchError."""
+def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Extent | None]:
+    """What the run was planned with, and over it what is said now; what it has gathered from the shard.
+
+    Raises BatchError.
+    """
     with opened(run) as journal:
         division = Division.of(journal)
         if division is None:
@@ -86,18 +90,21 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division]:
             airflow=config.airflow,
         )
         check_same(known, journal, run)
+        extent = gathered_from(journal, division.shard(known.shard or 0))
     require_key(known)
-    return known, division
+    return known, division, extent
 
 
 @contextmanager
-def _own_journal(folder: Path, run_id: str, shard: Shard, lease: Lease) -> Iterator[Journal]:
-    """The shard's journal, made where there is none yet."""
+def _own_journal(run: Path, shard: Shard, extent: Extent | None, lease: Lease) -> Iterator[Journal]:
+    """The shard's journal, made where there is none yet; refused where it holds less than was gathered from it."""
+    folder = shard_folder(run, shard.number)
+    require_journal(run, shard, extent)
     if not (folder / JOURNAL).exists():
-        JournalDraft(folder / JOURNAL).publish({"runId": run_id, "shard": shard.number, "calls": shard.sha256})
+        JournalDraft(folder / JOURNAL).publish({"runId": run.name, "shard": shard.number, "calls": shard.sha256})
     with opened(folder, lease) as journal:
-        if journal.meta("calls") != shard.sha256:
-            raise JournalError(f"{journal.path} belongs to another plan", "plan the run again under another id")
+        require_same(journal, shard, extent)
+        journal.require_complete()
         yield journal
 
 

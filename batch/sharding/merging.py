@@ -3,24 +3,36 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, note_of, stop_in, stop_of
 from batch.model import ExitCode, Phase, Stop
 from batch.places import Waiting, lock_of_run, opened, owning, scratch_of
-from batch.planning.shards import CALLS, Ints, Shard, ShardCalls, shard_folder
+from batch.planning.shards import CALLS, Ints, ShardCalls, shard_folder
 from batch.recorded import as_recorded
 from batch.sending.holds import LeftBehind, lift
 from batch.sharding.barrier import LEFT_BEHIND, read_off
 from batch.sharding.division import Division, listed, lock_of_shard
+from batch.sharding.gathered import (
+    GATHERED,
+    Extent,
+    gathered_from,
+    require_calls,
+    require_journal,
+    require_same,
+    require_unknown,
+)
 from batch.starting import plan_of
 from batch.stops import Advice, StopReason
 from batch.storage.journal import Journal
+from batch.storage.reader import LOST_IN_SHARDS
 from batch.storage.runs import JOURNAL, shard_command
 from batch.summary import Summary
 
@@ -28,7 +40,7 @@ _WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED
 _NOT_BEGUN: Final = Stop(StopReason.SHARD_NOT_BEGUN)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Shards:
     """What is known of the shards besides their calls, learnt as their journals are read."""
 
@@ -38,7 +50,29 @@ class _Shards:
     """When the work on each that was begun ended last; None where its process was killed."""
     stops: dict[int, Stop] = field(default_factory=dict)
     """Why each left off, or would have if it had anything left to do."""
+    extents: dict[int, Extent] = field(default_factory=dict)
+    """How much the journal of each that was begun holds."""
+    lost: int = 0
+    """Records that are missing in those journals."""
     quiet: float = 0.0
+
+    @cached_property
+    def numbers(self) -> dict[int, Ints]:
+        """The numbers of the calls of each."""
+        folders = {shard.number: shard_folder(self.run, shard.number) for shard in self.division.shards}
+        return {number: ShardCalls(folder / CALLS, Phase.ASSIGN).numbers for number, folder in folders.items()}
+
+    def check(self, journal: Journal) -> None:
+        """Raise JournalError unless they still hold what the run's journal has gathered from them."""
+        for shard in self.division.shards:
+            folder = shard_folder(self.run, shard.number)
+            if (folder / JOURNAL).exists():
+                with opened(folder) as one:
+                    require_same(one, shard, gathered_from(journal, shard))
+
+    def facts(self) -> dict[str, object]:
+        """What the run's journal is to note of what was gathered."""
+        return {GATHERED: self.extents, LOST_IN_SHARDS: self.lost}
 
     def journals(self) -> Iterator[Journal]:
         """Those of the shards that were begun, one open at a time."""
@@ -51,14 +85,15 @@ class _Shards:
 
     def _learn(self, shard: int, journal: Journal) -> None:
         self.ends[shard] = journal.meta("endedAt")
+        self.extents[shard] = journal.extent()
+        self.lost += journal.records_lost
         self.quiet = max(self.quiet, journal.meta("quiet", 0.0))
         if journal.meta("phase") is not None:
             self.stops[shard] = stop_of(journal) or _left_off(journal)
 
     def left_behind(self) -> list[LeftBehind]:
         """What the unassigns of each have left behind, while nobody is at work on any."""
-        told = ((shard.number, shard_folder(self.run, shard.number) / LEFT_BEHIND) for shard in self.division.shards)
-        return [LeftBehind.read(path) or read_off(self.run, number) for number, path in told]
+        return [_left(self.run, shard.number) for shard in self.division.shards]
 
     def ended(self, now: float) -> float:
         """When the last of them ended; now, where that is not known of all."""
@@ -67,7 +102,7 @@ class _Shards:
 
     def stop(self, is_open: npt.NDArray[np.bool_]) -> Stop | None:
         """Why some calls are open (flagged by number, from 1), by the worst that kept a shard from them."""
-        numbers = [shard.number for shard in self.division.shards if is_open[self._numbers(shard) - 1].any()]
+        numbers = [number for number, calls in self.numbers.items() if is_open[calls - 1].any()]
         if not numbers:
             return None
         stops = {number: self.stops.get(number, _NOT_BEGUN) for number in numbers}
@@ -78,8 +113,14 @@ class _Shards:
         text = f"{others}shard {worst}: {stops[worst].sentence}"
         return Stop(StopReason.SHARDS_OPEN, text, max(later, default=None), advice, exit_code=stops[worst].exit_code)
 
-    def _numbers(self, shard: Shard) -> Ints:
-        return ShardCalls(shard_folder(self.run, shard.number) / CALLS, Phase.ASSIGN).numbers
+
+def _left(run: Path, shard: int) -> LeftBehind:
+    """Return what the unassigns of a shard have left behind; a file that cannot be read is passed over."""
+    try:
+        left = LeftBehind.read(shard_folder(run, shard) / LEFT_BEHIND)
+    except (pa.ArrowInvalid, KeyError, TypeError):
+        left = None
+    return left or read_off(run, shard)
 
 
 def _left_off(journal: Journal) -> Stop:
@@ -93,7 +134,8 @@ def _left_off(journal: Journal) -> Stop:
 def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
     """Put what all shards have journalled into the journal of the run, and reconcile it as any other.
 
-    Raises LockedError while a shard is at work.
+    Raises LockedError while a shard is at work, and JournalError before anything is changed where a shard has
+    lost what was gathered from it before.
     """
     clock = clock or RealClock()
     waiting = Waiting.not_at_all(folder.name, clock)
@@ -103,11 +145,18 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         division = Division.of(journal)
         assert division is not None  # noqa: S101 - only such runs are merged
         for shard in division.shards:
+            require_journal(folder, shard, gathered_from(journal, shard))
+            require_calls(folder, shard)
+            require_unknown(folder, journal, shard)
+        for shard in division.shards:
             stack.enter_context(owning(lock_of_shard(folder, shard.number), waiting))
         plan = plan_of(journal, stack.enter_context(scratch_of(folder, lease)))
         shards = _Shards(folder, division)
-        journal.gather(shards.journals())
-        lift(journal, plan, shards.left_behind())
+        shards.check(journal)
+        # All that the shards' files tell is read before the journal is changed.
+        left, _ = shards.left_behind(), shards.numbers
+        journal.gather(shards.journals(), shards.facts)
+        lift(journal, plan, left)
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
         journal.note(endedAt=shards.ended(clock.wall()), stop=note_of(stop), quiet=shards.quiet)
         config = as_recorded(folder, journal.meta("options"), with_key=False)

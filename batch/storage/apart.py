@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from batch.errors import MAKE_ROOM, DiskError, LockedError
-from batch.storage.whole import require_room, sync_folder, written_in
+from batch.storage.whole import require_room, sync_folder, written_in, written_whole
+from batch.storage.witness import Record, witness_of
 
 _TRIES: Final = 5
 _BESIDE: Final = ("-wal", "-shm")
@@ -27,6 +28,7 @@ def set_apart(path: Path) -> None:
     Raises DiskError; LockedError where somebody still writes to it.
     """
     aside = path.with_name(f"{path.name}.apart")
+    record = Record.read(path)  # before the journal is copied, which may only be further then
     with written_in(path.parent):
         require_room(path.parent, 2 * sum(_state(path)[::2]))
         _copy(path, aside)
@@ -34,10 +36,20 @@ def set_apart(path: Path) -> None:
             _fold(aside)
         except sqlite3.Error as exc:
             raise DiskError(f"cannot copy {path} ({exc})", MAKE_ROOM) from exc
+        _replace_witness(path, record)
         aside.replace(path)
         for tail in _BESIDE:
             _beside(path, tail).unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def _replace_witness(path: Path, record: Record | None) -> None:
+    """Put a new file in the place of the witness: a former owner goes on writing to the old one."""
+    if record is None:
+        witness_of(path).unlink(missing_ok=True)
+        return
+    with written_whole(witness_of(path)) as file:
+        file.write(record.packed())
 
 
 def _copy(path: Path, aside: Path) -> None:

@@ -7,6 +7,7 @@ whole or not at all.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from batch.rows import RowBlock
 from batch.storage.blobs import packed, unpacked
 from batch.storage.opening import APPLICATION_ID, SCHEMA_VERSION, connect, disk_errors, write_meta
 from batch.storage.whole import confirm, sync_folder
+from batch.storage.witness import JOURNAL_ID, witness_of
 
 _TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -91,7 +93,7 @@ class JournalDraft:
     def publish(self, meta: Mapping[str, object]) -> None:
         """Make it the run's journal, on disk to the last byte."""
         with disk_errors(self._path):
-            write_meta(self._connection, meta)
+            write_meta(self._connection, {**meta, JOURNAL_ID: token_hex(8)})
             self._connection.execute("COMMIT")
             self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -99,6 +101,7 @@ class JournalDraft:
             with self._aside.open("rb") as file:
                 os.fsync(file.fileno())
             confirm()
+            witness_of(self._path).unlink(missing_ok=True)  # that of a former journal of this name
             self._aside.replace(self._path)
             sync_folder(self._path.parent)
 

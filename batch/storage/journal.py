@@ -14,7 +14,7 @@ An attempt is recorded before it leaves and ended when we know what became of it
 
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,7 @@ class Journal(JournalReader):
             with suppress(sqlite3.Error):  # a full disk: the log is read just as well
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+        self._witness.close()
 
     def _abandon(self) -> None:
         if self._writer is not None:
@@ -170,11 +171,12 @@ class Journal(JournalReader):
         rows = [(number,) for number in results]
         self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
 
-    def gather(self, others: Iterable["Journal"]) -> None:
+    def gather(self, others: Iterable["Journal"], learn: Callable[[], Mapping[str, object]] = dict) -> None:
         """Have what other journals say of calls in place of whatever is here: all of it or nothing.
 
         That is attempts, results, holdings and events. No call may be in two of them. They are
-        read one after the other, and need not all be open at once.
+        read one after the other, and need not all be open at once. `learn` returns facts to note along with
+        it, when all of them have been read.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -187,6 +189,7 @@ class Journal(JournalReader):
             if connection.execute(count).fetchone() != before:
                 # Attempts have new numbers, and some may be later than the looks.
                 connection.execute("UPDATE looks SET after_attempt = NULL")
+            write_meta(connection, learn())
 
         self._apply(write)
         self._last_attempt = self._attempts_so_far()
@@ -251,16 +254,20 @@ class Journal(JournalReader):
         if self._writer is not None:
             self._writer.wait(write)
         else:
+            self._witness.open()
             self._confirm()
             with disk_errors(self._path), transaction(self._connection):
                 write(self._connection)
+                self._witness.count(self._connection, None)
                 self._confirm()
+            self._witness.show()
 
     def _writing(self) -> Writer:
         if self._writer is None:
             self._reserve.put_by()
             self._has_written = True
-            self._writer = Writer(lambda: connect(self._path), self._reserve.give_back, self._confirm)
+            self._witness.open()
+            self._writer = Writer(lambda: connect(self._path), self._reserve.give_back, self._confirm, self._witness)
             self._last_attempt = self._attempts_so_far()
         return self._writer
 

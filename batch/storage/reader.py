@@ -17,14 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.clock import boot_number
+from batch.errors import JournalError
 from batch.model import OUTCOMES, Answer, Look, Outcome
 from batch.reasons import Reason
 from batch.rows import RowBlock
 from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
 from batch.storage.opening import opened, unreadable, untouched
+from batch.storage.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
 """May have acted without our hearing of it: no answer, or one that left devices out."""
+LOST_IN_SHARDS: Final = "recordsLostInShards"
+"""The fact in the journal of a run that counts the records lost in those of its shards."""
+AFTER_LOSS: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
 _AT_ONCE: Final = 4 << 20
 """Bytes of answers' JSON that are read together."""
 _TIMELINE: Final = """
@@ -115,12 +120,41 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._witness = Witness(path)
         self._connection = opened(path)
+        # Rows first: a process at work on it may raise the notes in between, which is further and no loss.
+        with self._reading(ROWS) as cursor:
+            extent = Extent(self.meta(NOTES, 0), cursor.fetchone()[0])
+        self._witness.compare(self.meta(JOURNAL_ID, ""), extent)
 
     @property
     def path(self) -> Path:
         """Where it is."""
         return self._path
+
+    @property
+    def records_lost(self) -> int:
+        """How many records at least are lost, here or in a journal that was gathered: rows may have been sent."""
+        return int(self._witness.missing + self.meta(LOST, 0) + self.meta(LOST_IN_SHARDS, 0))
+
+    @property
+    def loss(self) -> str:
+        """What was lost and what that means, in words; empty where none was."""
+        lost = self.records_lost
+        many = f"{lost} record{'s' if lost > 1 else ''}"
+        return f"the journal has lost at least {many}: rows may have been sent without a record" if lost else ""
+
+    def require_complete(self) -> None:
+        """Raise JournalError where records were lost: nobody knows what has been sent."""
+        if loss := self.loss:
+            raise JournalError(f"{self._path}: {loss}", AFTER_LOSS)
+
+    def extent(self) -> dict[str, int]:
+        """Return how much it holds, in numbers that only ever rise."""
+        query = "SELECT coalesce(max(id), 0), (SELECT count(*) FROM results WHERE attempt IS NOT NULL) FROM attempts"
+        with self._reading(query) as cursor:
+            attempts, answers = cursor.fetchone()
+        return {"attempts": attempts, "answers": answers, "notes": self.meta(NOTES, 0)}
 
     def meta(self, name: str, default: Any = None) -> Any:
         """One of the facts about the run, as it was given to `publish` or `note`."""
@@ -343,6 +377,7 @@ class PublishedJournal(JournalReader):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._witness = Witness(path)  # compared with nothing: what is in the log alone is not seen
         self._connection = untouched(path)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from batch.errors import DiskError, JournalError
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.journal import Journal
 from batch.storage.lock import is_held
-from batch.storage.reader import JournalReader, PublishedJournal
+from batch.storage.reader import AFTER_LOSS, JournalReader, PublishedJournal
 
 JOURNAL: Final = "journal.sqlite3"
 LOCK: Final = "run.lock"
@@ -29,7 +29,7 @@ class RunLine:
     input: str
     rows: int
     state: str
-    """running, finished, stopped, interrupted (its process died) or unreadable.
+    """running, finished, stopped, interrupted (its process died), incomplete (its journal lost records) or unreadable.
 
     Of one that is made in shards also planned (none has begun) or in shards (not put together yet).
     """
@@ -72,6 +72,8 @@ def _line(folder: Path) -> RunLine:
     except (JournalError, DiskError) as exc:
         return RunLine(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
     try:
+        if journal.loss:
+            return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
         fields, in_shards = journal.meta("summary") or {}, journal.meta("division") is not None
         if fields and journal.meta("endedAt") is not None:
             return _ended(folder, fields, in_shards=in_shards)

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
 from batch.errors import MAKE_ROOM, DiskError
+from batch.storage.witness import Witness
 
 Write = Callable[[sqlite3.Connection], Any]
 
@@ -36,6 +37,11 @@ class Statement(NamedTuple):
     row: str
     """One row: its values are question marks."""
     tail: str = ""
+
+    @property
+    def inserts(self) -> bool:
+        """Does it add a row for each that it takes?"""
+        return self.head.startswith("INSERT")
 
     def of(self, rows: int) -> str:
         """The statement for so many rows."""
@@ -85,10 +91,12 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         make_room: Callable[[], bool] | None = None,
         confirm: Callable[[], None] | None = None,
+        witness: Witness | None = None,
     ) -> None:
-        """`confirm` raises where nothing may be written any more."""
+        """`confirm` raises where nothing may be written any more; `witness` counts what is committed."""
         self._make_room = make_room or (lambda: False)
         self._confirm = confirm or (lambda: None)
+        self._witness = witness
         self._orders: queue.SimpleQueue[list[_Order] | None] = queue.SimpleQueue()
         self._gathered: list[_Order] = []
         """Ordered in this round of the event loop."""
@@ -200,9 +208,13 @@ class Writer:
         try:
             self._confirm()
             connection.execute("BEGIN IMMEDIATE")
-            _write(connection, orders)
+            added = _write(connection, orders)
+            if self._witness is not None:
+                self._witness.count(connection, added)
             self._confirm()
             connection.execute("COMMIT")
+            if self._witness is not None:
+                self._witness.show()
         except sqlite3.Error as exc:
             _roll_back(connection)
             if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._make_room():
@@ -214,18 +226,25 @@ class Writer:
             raise
 
 
-def _write(connection: sqlite3.Connection, orders: list[_Order]) -> None:
-    """Carry out what was ordered in its order, except that rows go together as far as nothing else is between."""
+def _write(connection: sqlite3.Connection, orders: list[_Order]) -> int | None:
+    """Carry out what was ordered in its order, except that rows go together as far as nothing else is between.
+
+    Return how many rows were inserted; None where something else may have been done.
+    """
     rows: dict[Statement, list[Sequence[Any]]] = {}
+    inserted: int | None = 0
     for order in orders:
         if callable(order.write):
             _insert(connection, rows)
-            rows = {}
+            rows, inserted = {}, None
             order.outcome = order.write(connection)
         else:
             for statement, values in order.write:
                 rows.setdefault(statement, []).append(values() if callable(values) else values)
     _insert(connection, rows)
+    if inserted is not None:
+        inserted = sum(len(of_it) for statement, of_it in rows.items() if statement.inserts)
+    return inserted
 
 
 def _insert(connection: sqlite3.Connection, rows: dict[Statement, list[Sequence[Any]]]) -> None:
