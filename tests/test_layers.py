@@ -28,6 +28,7 @@ LAYERS = {
         "texts",
         "octets",
         "garbage",
+        "identifiers",
     },
     1: {
         "completion",
