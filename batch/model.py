@@ -318,6 +318,8 @@ class Look:
     """Their identifiers as the API spells them; None where that could not be learnt."""
     why: str = ""
     """Why it could not be learnt the last time that it was asked."""
+    is_known: bool = True
+    """False if the API said that there is no such customer, who then holds nothing."""
 
 
 class ExitCode(IntEnum):

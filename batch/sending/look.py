@@ -62,19 +62,18 @@ class Looker:
         left = await self._traffic.depart(leave)
         at = self._wall()
         exchange = await self._post(wire.QUERY_PATH, wire.query_body(customer), left)
-        result = _read(exchange, customer)
-        verdict = None if isinstance(result, frozenset) else result
+        result = _read(exchange, customer, at)
+        verdict = None if isinstance(result, Look) else result
         self._traffic.heard |= exchange.status is not None
         self._traffic.learn(leave, verdict, exchange.hint)
-        if isinstance(result, frozenset):
-            return Look(customer, at, result)
         if isinstance(result, TryAgain):
             spent.failures += not leave.while_down
         return result
 
 
-def _read(exchange: Exchange, customer: str) -> frozenset[str] | Verdict:
+def _read(exchange: Exchange, customer: str, at: float) -> Look | Verdict:
     ending = exchange.ending
     if isinstance(ending, Refusal) and ending.status == 404 and _UNKNOWN_CUSTOMER.search(ending.text):
-        return frozenset()
-    return exchange.read(partial(wire.read_holdings, customer=customer), Action.ASSIGN)
+        return Look(customer, at, frozenset(), is_known=False)
+    held = exchange.read(partial(wire.read_holdings, customer=customer), Action.ASSIGN)
+    return Look(customer, at, held) if isinstance(held, frozenset) else held
