@@ -7,7 +7,7 @@ work it was stays open, unless what the customer held before is known. Pure: kno
 journal and asks nobody.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
 from batch.model import Action, Look, Outcome
 from batch.planning.plan import Plan, SentKeys
-from batch.reconciliation.holdings import SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
 from batch.reconciliation.reconcile import Reconciliation
 from batch.sending.verdict import MAYBE_DONE, MAYBE_OURS
 
@@ -41,7 +41,8 @@ _OWN_WORK: Final = ": done by an attempt whose answer was lost"
 _NO_WORK: Final = ", as before"
 _WHOSE_WORK: Final = f"; {MAYBE_OURS}"
 _SUPERSEDED: Final = "later rows are about the same device, so that asking afterwards does not tell"
-_OTHER_CASE: Final = "asked afterwards, the API has one with the customer that is spelled in other case"
+_SPELLED_OTHERWISE: Final = "asked afterwards, the API has one with the customer that is spelled otherwise"
+_OWN_FORM: Final = "the API spells devices in a form of its own, so that asking afterwards does not tell"
 _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer holds"
 
 
@@ -55,6 +56,8 @@ class Evidence:
     """Customers who were asked before the run wrote to them, and what they held."""
     may_act_until: Iterable[tuple[int, float]]
     """Calls, and the moment from which no attempt at them can act any more."""
+    absence_unproven: Collection[int] = ()
+    """Codes of customers of whom an answer of this run named identifiers that nobody asked for."""
 
 
 def concerned(books: Reconciliation) -> Ints:
@@ -75,8 +78,8 @@ def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     """The books with `verified` filled in, and rows settled that a look can settle."""
     pairs = _Pairs.of(books)
     looks = _Looks(books.plan.customer_names(), quiet_from(books.plan, evidence.may_act_until))
-    held_now = states_of(pairs.keys, looks.timely(evidence.looks))
-    held_first = states_of(pairs.keys, looks.coded(evidence.before))
+    held_now = states_of(pairs.keys, looks.timely(evidence.looks), evidence.absence_unproven)
+    held_first = states_of(pairs.keys, looks.coded(evidence.before), evidence.absence_unproven)
     seen = np.where(pairs.last, held_now, UNKNOWN)
     after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.found_by_next), pairs.own_after)
     before = np.where(pairs.first, held_first, np.roll(after, 1))
@@ -209,7 +212,8 @@ def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iter
             yield settled & rows & ~pairs.last, _A_LATER_ROW[state] + words
         yield ~pairs.is_open & (seen == state) & (pairs.own_after != state), f"but {_THE_API_HOLDS[state]}"
     yield pairs.is_open & ~pairs.last & (after < 0), _SUPERSEDED
-    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _OTHER_CASE
+    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _SPELLED_OTHERWISE
+    yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _OWN_FORM
 
 
 class _Words:

@@ -3,11 +3,13 @@
 An answer `alreadyAssigned` after a lost one is this run's own work if the customer did
 not have the device before, and not if they had. Each customer is looked at once, before
 their first call, and the journal keeps it; a customer who could not be looked at is
-attributed as without a baseline: marked, not guessed.
+attributed as without a baseline: marked, not guessed. So is a device if the customer held one
+whose identifier is spelled otherwise.
 """
 
 from collections.abc import Mapping
 
+from batch.holdings import held_by_one
 from batch.model import Answer, Call, Outcome
 from batch.planning.calls import Calls
 from batch.sending.look import Looker
@@ -28,8 +30,8 @@ class Baseline:
         self._too_late = plan.customers_of(call for call, _ in journal.may_act_until())
         """Customers whom the run may have changed: what they hold now is not what they held before."""
 
-    async def before(self, call: Call) -> Mapping[str, bool] | None:
-        """For each device of a call: did its customer hold it before? None when that is not known."""
+    async def before(self, call: Call) -> Mapping[str, bool | None] | None:
+        """Return for each device of a call whether its customer held it before; None if that is not known."""
         held = self._journal.holdings(call.customer)
         if held is None:
             if call.customer in self._too_late:
@@ -40,7 +42,8 @@ class Baseline:
                 return None
             held = look.devices
             await self._journal.held(call.customer, held)
-        return {device: self._since.get((call.customer, device), device in held) for device in call.devices}
+        states = zip(call.devices, held_by_one(call.devices, held), strict=True)
+        return {device: self._since.get((call.customer, device), state) for device, state in states}
 
     def learn(self, call: Call, answer: Answer) -> None:
         """Hear what the run itself has changed."""

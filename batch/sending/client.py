@@ -95,11 +95,11 @@ class Client:
         """What ends the run early."""
         return self._traffic.halt
 
-    async def settle(self, call: Call, held_before: Mapping[str, bool] | None = None) -> CallEnd:
+    async def settle(self, call: Call, held_before: Mapping[str, bool | None] | None = None) -> CallEnd:
         """Go on with a call until each of its devices has a result in the journal, or the run halts.
 
-        `held_before` tells of each device whether the customer held it before this run,
-        where somebody looked.
+        `held_before` tells of each device whether the customer held it before this run (None: not
+        known), where somebody looked.
         """
         work = take_up(call, self._journal, self._maximum)
         work.held_before = held_before
@@ -261,12 +261,13 @@ def _text_of(result: Result) -> str:
 def _weighed(work: Work, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
     """The results where an earlier attempt went unanswered: what is said of each, and what that leaves open.
 
-    Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
+    A doubt about one is told of all in its answer of which it is not known whether they were held before: the
+    column is theirs together.
     """
     doubted = {at: doubts > 0 for at, (_, doubts) in work.each_asked_before(results).items()}
     weighed = {}
     for at, result in results.items():
-        if doubted[at] or work.held_before is None:
+        if doubted[at] or work.held(at) is None:
             result = _attributed(result, work.call.action, work.held(at))
         weighed[at] = _doubting(result) if doubted[at] else result
     return weighed

@@ -55,8 +55,8 @@ class Work:
     tries: list[Try] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
-    held_before: Mapping[str, bool] | None = None
-    """Of each device, did the customer hold it before this run? None: nobody looked."""
+    held_before: Mapping[str, bool | None] | None = None
+    """Whether the customer held each device before this run, None if not known; None in all if nobody looked."""
     maximum: int = NO_MAXIMUM
     """Devices that one request may hold, as far as refusals of this call tell."""
     successes_before: int = 0
