@@ -241,6 +241,18 @@ def test_with_a_baseline_lost_answers_are_told_exactly(desk: Desk) -> None:
     assert [seen.action for seen in ran.server.seen].count("query") == 1
 
 
+@pytest.mark.parametrize("held", ["sn-1", "SN1", "\uff33N-1"])
+def test_with_a_baseline_a_device_that_is_spelled_otherwise_there_is_marked(desk: Desk, held: str) -> None:
+    # An API that ignores how identifiers are spelled had the device with the customer all along.
+    desk.server.fleet.assign(A, [held])
+    already = {"success": True, "alreadyAssigned": ["SN-1"]}
+    desk.server.script = lambda seen: {2: Loses(acted=False), 3: Says(200, already)}.get(seen.number)
+    ran = desk.run([(A, "SN-1", "assign")], baseline=True)
+    assert ran.outcomes == ["alreadyAssigned"]
+    assert "may be this run's own work" in ran.rows[0]["detail"]
+    assert "SN-1" not in (ran.folder / "undo.csv").read_text()
+
+
 def test_a_baseline_follows_what_the_run_itself_changes(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-1"])
     desk.server.script = lambda seen: Loses(acted=True) if seen.number == 3 else None

@@ -23,6 +23,7 @@ LAYERS = {
         "garbage",
         "hashed",
         "hints",
+        "identifiers",
         "interrupt",
         "memory",
         "octets",

@@ -234,7 +234,23 @@ def test_an_identifier_in_other_case_proves_nothing(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["sn-1"])
     ran = desk.verify(ran)
     assert told(ran)[1] == ("unconfirmed", "")
-    assert "spelled in other case" in ran.rows[1]["detail"]
+    assert "spelled otherwise" in ran.rows[1]["detail"]
+
+
+@pytest.mark.parametrize("action", ["assign", "unassign"])
+@pytest.mark.parametrize("spelling", ["AABBCC", "aa-bb-cc", "\uff41\uff41:bb:cc"])
+def test_the_same_letters_and_digits_in_another_spelling_prove_nothing(desk: Desk, action: str, spelling: str) -> None:
+    ran = ended_unconfirmed(desk, (A, "aa:bb:cc", action), acted=False)
+    desk.server.fleet.assign(A, [spelling])
+    ran = desk.verify(ran)
+    assert told(ran)[1] == ("unconfirmed", "")
+    assert "spelled otherwise" in ran.rows[1]["detail"]
+
+
+def test_an_identifier_spelled_as_another_row_spells_it_is_that_rows(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["sn-1"])
+    ran = desk.run([(A, "sn-1", "assign"), (A, "SN-1", "unassign")])
+    assert told(desk.verify(ran)) == [("alreadyAssigned", "yes"), ("skipped", "yes")]
 
 
 def test_identifiers_are_joined_trimmed(desk: Desk) -> None:

@@ -7,7 +7,7 @@ work it was stays open, unless what the customer held before is known. Pure: kno
 journal and asks nobody.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
 from batch.model import Action, Look, Outcome
 from batch.planning.plan import Plan, SentKeys
 from batch.reasons import Unheard
 from batch.reconciliation.details import Details
-from batch.reconciliation.holdings import SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
 from batch.reconciliation.reconcile import Reconciliation
 
 Flags = npt.NDArray[np.bool_]
@@ -39,7 +39,8 @@ _A_LATER_ROW: Final = ("a later row found the customer without it", "a later row
 _OWN_WORK: Final = ": done by an attempt whose answer was lost"
 _NO_WORK: Final = ", as before"
 _SUPERSEDED: Final = "later rows are about the same device, so that asking afterwards does not tell"
-_OTHER_CASE: Final = "asked afterwards, the API has one with the customer that is spelled in other case"
+_SPELLED_OTHERWISE: Final = "asked afterwards, the API has one with the customer that is spelled otherwise"
+_OWN_FORM: Final = "the API spells devices in a form of its own, so that asking afterwards does not tell"
 _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer holds"
 
 
@@ -53,6 +54,8 @@ class Evidence:
     """Customers who were asked before the run wrote to them, and what they held."""
     last_attempts: Iterable[tuple[int, int]]
     """Calls, and the number of the last attempt at each."""
+    absence_unproven: Collection[int] = ()
+    """Codes of customers of whom an answer of this run named identifiers that nobody asked for."""
 
 
 def concerned(books: Reconciliation) -> Ints:
@@ -78,8 +81,8 @@ def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     """The books with `verified` filled in, and rows settled that a look can settle."""
     pairs = _Pairs.of(books)
     looks = _Looks(books.plan.customer_names(), last_attempts(books.plan, evidence.last_attempts))
-    held_now = states_of(pairs.keys, looks.timely(evidence.looks))
-    held_first = states_of(pairs.keys, looks.coded(evidence.before))
+    held_now = states_of(pairs.keys, looks.timely(evidence.looks), evidence.absence_unproven)
+    held_first = states_of(pairs.keys, looks.coded(evidence.before), evidence.absence_unproven)
     seen = np.where(pairs.last, held_now, UNKNOWN)
     after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.found_by_next), pairs.own_after)
     before = np.where(pairs.first, held_first, np.roll(after, 1))
@@ -221,7 +224,8 @@ def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iter
         differs = ~pairs.is_open & (seen == state) & (pairs.own_after != state)
         yield differs, _Said(f"but {_THE_API_HOLDS[state]}")
     yield pairs.is_open & ~pairs.last & (after < 0), _Said(_SUPERSEDED)
-    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _Said(_OTHER_CASE)
+    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _Said(_SPELLED_OTHERWISE)
+    yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _Said(_OWN_FORM)
 
 
 class _Words:

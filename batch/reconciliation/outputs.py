@@ -55,7 +55,8 @@ def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliati
     # What was sent without a record may have come after a look.
     if journal.meta("verify") is None or journal.records_lost:
         return books
-    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts()))
+    foreign = {plan.customer_of(call) for call in journal.calls_with_foreign_answers()}
+    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign))
 
 
 def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:

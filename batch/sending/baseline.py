@@ -3,9 +3,11 @@
 An answer `alreadyAssigned` after a lost one is this run's own work if the customer did
 not have the device before, and not if they had. Each customer is looked at once, before
 their first call, and the journal keeps it; a customer who could not be looked at is
-attributed as without a baseline: marked, not guessed.
+attributed as without a baseline: marked, not guessed. So is a device if the customer held one
+whose identifier is spelled otherwise.
 """
 
+from batch.holdings import held_by_one
 from batch.model import Answer, Call, Outcome
 from batch.planning.calls import Calls
 from batch.sending.look import Looker
@@ -39,7 +41,8 @@ class Baseline:
                 return None
             held = look.devices
             await self._journal.held(call.customer, held, is_known=look.is_known)
-        devices = {device: self._since.get((call.customer, device), device in held) for device in call.devices}
+        states = zip(call.devices, held_by_one(call.devices, held), strict=True)
+        devices = {device: self._since.get((call.customer, device), state) for device, state in states}
         return HeldBefore(devices, self._journal.was_known(call.customer) is True)
 
     def learn(self, call: Call, answer: Answer) -> None:

@@ -311,12 +311,13 @@ def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
 def _weighed(work: Work, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
     """The results where an earlier attempt went unanswered: what is said of each, and what that leaves open.
 
-    Without a baseline a doubt about one is told of all in its answer: the column is theirs together.
+    A doubt about one is told of all in its answer of which it is not known whether they were held before: the
+    column is theirs together.
     """
     doubted = {at: doubts > 0 for at, (_, doubts) in work.each_asked_before(results).items()}
     weighed = {}
     for at, result in results.items():
-        if doubted[at] or work.held_before is None:
+        if doubted[at] or work.held(at) is None:
             result = _attributed(result, work.call.action, work.held(at))
         weighed[at] = _doubting(result) if doubted[at] else result
     return weighed

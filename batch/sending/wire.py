@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from batch.identifiers import as_column, folded, trimmed
 from batch.model import Action, Call, DeviceResult, Outcome, Results
 from batch.reasons import Reason
 
@@ -185,13 +186,11 @@ def _joined(
     its lookalike.
     """
     exact = {identifier: position for position, identifier in enumerate(devices)}
-    lookalikes = _Lookalikes(devices)
+    positions = exact | _lookalikes([identifier for identifier, _ in said if identifier not in exact], devices)
     joined: defaultdict[int, list[_Said]] = defaultdict(list)
     foreign = []
     for identifier, result in said:
-        position = exact.get(identifier)
-        if position is None:
-            position = lookalikes.position(identifier)
+        position = positions.get(identifier)
         if position is None or position not in asked:
             foreign.append(identifier)
         else:
@@ -204,17 +203,16 @@ def _joined(
     return results, tuple(foreign)
 
 
-class _Lookalikes:
-    """The devices of a call by other spellings: made only when an answer uses one."""
-
-    def __init__(self, devices: Sequence[str]) -> None:
-        self._trimmed = _unambiguous([identifier.strip() for identifier in devices])
-        self._folded = _unambiguous([identifier.strip().casefold() for identifier in devices])
-
-    def position(self, spelling: str) -> int | None:
-        """The one device that can be meant; None if it may be several, or none."""
-        bare = spelling.strip()
-        return self._trimmed.get(bare, self._folded.get(bare.casefold()))
+def _lookalikes(spellings: Sequence[str], devices: Sequence[str]) -> dict[str, int]:
+    """Return the positions of the devices meant by other spellings, without those that may mean several or none."""
+    if not spellings:
+        return {}
+    found: dict[str, int] = {}
+    for form in (folded, trimmed):
+        meant = _unambiguous(form(as_column(devices)).to_pylist())
+        forms = form(as_column(spellings)).to_pylist()
+        found |= {spelling: meant[one] for spelling, one in zip(spellings, forms, strict=True) if one in meant}
+    return found
 
 
 def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:

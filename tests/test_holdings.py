@@ -1,0 +1,60 @@
+"""What a list of holdings proves of rows: held, not held, or neither."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch import holdings
+from batch.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, held_by_one, states_of
+from batch.planning.plan import SentKeys
+
+SPELLINGS = ["SN-1", "sn-1", "SN1", " SN-1", "SN-2 ", "SN-2", "\uff53n-2", "\u00e9", "\u00c9", "E\u0301", "X", "-", ""]
+Pair = tuple[int, str]
+pairs = st.tuples(st.integers(0, 3), st.sampled_from(SPELLINGS).map(str.strip))
+lists = st.dictionaries(st.integers(0, 3), st.frozensets(st.sampled_from(SPELLINGS), max_size=4))
+
+
+def keys_of(rows: list[Pair]) -> SentKeys:
+    devices = pa.array([device for _, device in rows], pa.string()).dictionary_encode()
+    customers = np.array([customer for customer, _ in rows], np.int64)
+    return SentKeys(np.arange(len(rows)), customers, devices.indices.to_numpy().astype(np.int64), devices.dictionary)
+
+
+def letters(text: str) -> str:
+    return holdings.letters_and_digits(pa.array([text]))[0].as_py()
+
+
+def expected(row: Pair, rows: list[Pair], held: dict[int, frozenset[str]], unproven: frozenset[int]) -> int:
+    customer, device = row
+    if customer not in held:
+        return UNKNOWN
+    names = {name.strip() for name in held[customer]}
+    if device in names:
+        return 1
+    strays = names - {other for owner, other in rows if owner == customer}
+    if letters(device) in map(letters, strays):
+        return SPELLED_OTHERWISE
+    return ABSENCE_UNPROVEN if customer in unproven and names else 0
+
+
+@given(st.lists(pairs, max_size=8), lists, st.frozensets(st.integers(0, 4)), st.integers(1, 5))
+def test_each_row_is_judged_as_one_alone_would_be(
+    rows: list[Pair], held: dict[int, frozenset[str]], unproven: frozenset[int], at_once: int
+) -> None:
+    before, holdings._AT_ONCE = holdings._AT_ONCE, at_once  # type: ignore[misc]
+    try:
+        states = states_of(keys_of(rows), held.items(), unproven)
+    finally:
+        holdings._AT_ONCE = before  # type: ignore[misc]
+    assert states.tolist() == [expected(row, rows, held, unproven) for row in rows]
+
+
+def test_absence_is_no_proof_where_the_api_spells_devices_in_a_form_of_its_own() -> None:
+    rows = [(0, "SN-1"), (0, "SN-2"), (1, "SN-1"), (2, "SN-1")]
+    held = [(0, frozenset({"SN-2", "dev 77"})), (1, frozenset({"X"})), (2, frozenset[str]())]
+    assert states_of(keys_of(rows), held, {0, 2}).tolist() == [ABSENCE_UNPROVEN, 1, 0, 0]
+
+
+def test_of_one_customer_it_is_held_not_held_or_not_known() -> None:
+    assert held_by_one(["SN-1", "SN-2", "X"], ["SN-1 ", "sn2"]) == [True, None, False]
