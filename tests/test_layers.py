@@ -28,8 +28,10 @@ LAYERS = {
         "texts",
         "octets",
         "garbage",
+        "printable",
     },
     1: {
+        "redaction",
         "completion",
         "errors",
         "entries",
