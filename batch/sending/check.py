@@ -17,7 +17,7 @@ async def check_api(post: Post, base_url: str) -> Stop | None:
     if isinstance(exchange.ending, NoAnswer):
         return _unreachable(exchange.ending)
     status, text = exchange.ending.status, exchange.ending.text
-    if status == 404 and "customer" in text.lower():
+    if status == 404 and "customer" in exchange.ending.words.lower():
         return None
     if status in (401, 403):
         advice = "check TELEMETRON_API_KEY or --api-key-file; a regenerated key kills the old one"
@@ -43,8 +43,7 @@ def _strange(base_url: str, why: str) -> Stop:
 
 
 def _unreachable(ending: NoAnswer) -> Stop:
-    words = ending.text.lower()
-    if "certificate" in words or "ssl" in words or "tls" in words:
+    if ending.how is Broken.TLS:
         advice = "check --base-url, the clock of this machine and its trusted certificates"
     elif ending.how is Broken.TIMEOUT:
         advice = "check the network, or allow more with --timeout"

@@ -5,7 +5,7 @@ counts and sends is not known here.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -16,6 +16,7 @@ class Broken(Enum):
     """How an attempt ended without a usable answer."""
 
     CONNECTION = "no connection"
+    TLS = "TLS failed"
     TIMEOUT = "no answer in time"
     CUT = "the connection broke"
     UNUSABLE = "unusable answer"
@@ -44,6 +45,13 @@ class Refusal:
     text: str
     asks_to_wait: bool = False
     """A Retry-After header, or another sign that this is throttling."""
+    raw_text: str = field(default="", repr=False, compare=False)
+    """The text with the key in it if the API echoes it: for decisions, never shown or stored. Empty: as `text`."""
+
+    @property
+    def words(self) -> str:
+        """The text to decide by."""
+        return self.raw_text or self.text
 
 
 class Doubt(Enum):
@@ -142,7 +150,7 @@ def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
 
 def _judge_refused(ending: Refusal, action: Action) -> Verdict:
     """Any other 4xx: the request itself was not liked, and nothing was changed."""
-    status, text = ending.status, ending.text
+    status, text = ending.status, ending.words
     if status == 404 and action is Action.UNASSIGN:
         return Settled(Outcome.FAILED, CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(text):
