@@ -145,7 +145,7 @@ class Client:
         work.seemed_throttled += exchange.seems_throttled
         if work.seemed_throttled > _SEEMING_AT_MOST:
             exchange = exchange.at_its_word()
-        result = exchange.read(lambda body: wire.read_reply(body, call, asked), call.action)
+        result = exchange.read(lambda body: wire.read_reply(body, call, asked, exchange.show), call.action)
         self._traffic.heard |= exchange.status is not None
         self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange.hint)
         self._log(call, result)

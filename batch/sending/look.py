@@ -75,6 +75,6 @@ class Looker:
 
 def _read(exchange: Exchange, customer: str) -> frozenset[str] | Verdict:
     ending = exchange.ending
-    if isinstance(ending, Refusal) and ending.status == 404 and _UNKNOWN_CUSTOMER.search(ending.text):
+    if isinstance(ending, Refusal) and ending.status == 404 and _UNKNOWN_CUSTOMER.search(ending.words):
         return frozenset()
     return exchange.read(partial(wire.read_holdings, customer=customer), Action.ASSIGN)
