@@ -75,12 +75,19 @@ class _Meter:
     def __call__(self, data: bytes) -> None:
         """Receive bytes."""
         self.count += len(data)
-        self._tail = data if len(data) >= _LEAST_TAIL else (self._tail + data)[-_LEAST_TAIL:]
+        # Copies: to keep the data itself would cost the loop a new buffer of 256 KiB for each piece.
+        self._tail = (self._tail + data[-_LEAST_TAIL:])[-_LEAST_TAIL:]
         if not self._head_size:
-            self._head = self._head + data if self._head else data
-            if (at := self._head.find(_END_OF_HEAD)) >= 0:
-                self._head, self._head_size = b"", at + len(_END_OF_HEAD)
+            self._find_end_of_head(data)
         self._pass_on(data)
+
+    def _find_end_of_head(self, data: bytes) -> None:
+        text = self._head + data if self._head else data
+        at = text.find(_END_OF_HEAD)
+        if at < 0:
+            self._head = text
+        else:
+            self._head, self._head_size = b"", at + len(_END_OF_HEAD)
 
     def end(self, headers: Mapping[str, str]) -> None:
         """Take note that the answer with this head was read to its end."""
