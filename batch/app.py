@@ -273,8 +273,8 @@ def check(
     async def ask() -> Stop | None:
         opened = connected(sending.base_url, seconds=sending.timeout, transport=transport)
         async with opened as http:
-            post = Exchanger(http, key, timeout=sending.timeout, wall=clock.wall).post
-            return await check_api(post, sending.base_url)
+            exchanger = Exchanger(http, key, timeout=sending.timeout, wall=clock.wall, secrets=config.secrets)
+            return await check_api(exchanger.post, sending.base_url)
 
     return clock.run(ask())
 

@@ -16,6 +16,7 @@ import click
 
 from batch.errors import BatchError
 from batch.model import ExitCode
+from batch.printable import printable
 
 _STANDARD_ERROR = 2
 
@@ -64,7 +65,7 @@ def complain(text: str) -> None:
 
     Only a terminal gets it folded between words.
     """
-    told = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    told = printable(text)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)

@@ -1,5 +1,11 @@
 """Is the API there, and does it take our key?"""
 
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +13,10 @@ import pytest
 from batch import app
 from batch.config import resolve
 from batch.model import Stop
+from batch.sending.check import _unreachable
+from batch.sending.verdict import Broken, NoAnswer
 from tests.conftest import KEY, Desk
+from tests.listening import Background
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Says
 
 
@@ -42,3 +51,76 @@ def test_each_failure_has_its_words_and_its_exit_code(desk: Desk, event: Event, 
     assert stop is not None
     assert (stop.exit_code, words in stop.sentence) == (exit_code, True)
     assert KEY not in stop.sentence + stop.advice.words()
+
+
+# TLS
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OF_TLS = "the clock of this machine and its trusted certificates"
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[..., str]]:
+    """Starts a server that does this with each connection; gives its URL, with https."""
+    with Background() as background:
+        listeners: list[asyncio.Server] = []
+
+        async def start(serve: Serve, tls: ssl.SSLContext | None) -> str:
+            listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+            listeners.append(listener)
+            return f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/api/ext-v1"
+
+        async def stop() -> None:
+            for listener in listeners:
+                listener.close()
+
+        yield lambda serve, tls=None: background.do(start(serve, tls))
+        background.do(stop())
+
+
+def checked_at(url: str) -> Stop:
+    stop = app.check(resolve((), {"base_url": url, "timeout": "5"}, {"TELEMETRON_API_KEY": KEY}))
+    assert stop is not None
+    return stop
+
+
+@pytest.mark.usefixtures("carrier")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
+def test_a_self_signed_certificate_is_told_as_a_failure_of_tls(served: Callable[..., str], tmp_path: Path) -> None:
+    made = "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -keyout pem -out cert -subj /CN=x"
+    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert", tmp_path / "pem")
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    stop = checked_at(served(hang_up, tls))
+    assert stop.sentence.startswith("the API cannot be reached: TLS failed (")
+    assert OF_TLS in stop.advice.words()
+
+
+@pytest.mark.usefixtures("carrier")
+def test_plain_http_behind_an_https_url_is_told_as_a_failure_of_tls(served: Callable[..., str]) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    stop = checked_at(served(refuse))
+    assert stop.sentence.startswith("the API cannot be reached: TLS failed (")
+    assert OF_TLS in stop.advice.words()
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_peer_that_hangs_up_in_the_handshake_is_no_failure_of_tls(served: Callable[..., str]) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    assert OF_TLS not in checked_at(served(hang_up)).advice.words()
+
+
+@pytest.mark.parametrize("how", Broken)
+def test_the_words_of_a_failure_do_not_decide_on_the_advice(how: Broken) -> None:
+    advice = _unreachable(NoAnswer(how, sent=False, text="no route to ssl.tls-certificate.example")).advice.words()
+    assert (OF_TLS in advice) == (how is Broken.TLS)

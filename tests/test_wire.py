@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import Action, Call, DeviceResult, Outcome, Results
+from batch.printable import printable
 from batch.reasons import Reason
 from batch.sending import wire
 from batch.sending.wire import (
@@ -461,7 +462,7 @@ def test_a_plausible_answer_is_read_alike_with_and_without_the_short_way(
 @pytest.mark.parametrize("answer", [ASSIGN_ANSWER, UNASSIGN_ANSWER])
 def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> None:
     call = assign("SN-001", "SN-002", "SN-003") if answer is ASSIGN_ANSWER else unassign("SN-001", "SN-002", "SN-003")
-    assert wire._read_at_once(json.dumps(answer).encode(), call, (0, 1, 2)) is not None
+    assert wire._read_at_once(json.dumps(answer).encode(), call, (0, 1, 2), printable) is not None
 
 
 # Error texts
@@ -474,7 +475,7 @@ def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> N
         (b'{"message": "nope"}', "nope"),
         (b'{"error": "", "message": "nope"}', "nope"),
         (b'{"error": {"code": 7}}', '{"code": 7}'),
-        (b'{"error": "two\\nlines\\u001b[31m \\u202e \\ud800"}', "two lines [31m"),
+        (b'{"error": "two\\nlines\\u001b[31m \\u202e \\ud800"}', r"two lines\x1b[31m \u202e \ud800"),
         (b"{}", "{}"),
         (b"", ""),
         (b"  Bad\r\nGateway ", "Bad Gateway"),

@@ -21,6 +21,8 @@ from batch.sending.verdict import Broken
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes: more than any honest answer needs."""
+LARGEST_ERROR: Final = 1024 * 1024
+"""Bytes of an error's body; what comes after them is not read."""
 IDLE_SECONDS: Final = 4.0
 """Shorter than common servers keep an idle connection, so that few close under a request."""
 HEADERS: Final[Mapping[str, str]] = {
@@ -47,10 +49,30 @@ class BrokeOffError(Exception):
         self.how = how
 
 
+class SpokenError(Exception):
+    """A used connection brought bytes before the next request left; they would pass for that request's answer."""
+
+
+def spoke_first() -> BrokeOffError:
+    """Return the end of a request whose new connection brought bytes before it: another would be no better."""
+    return BrokeOffError(Broken.CUT, "the server answered or hung up before it was asked")
+
+
 def broke_off(exc: Exception, endings: Mapping[type[Exception], Broken], words: str | None = None) -> BrokeOffError:
     """What a library has raised, by the first of the carrier's endings that fits; in its words, or in others."""
     how = next(ending for kind, ending in endings.items() if isinstance(exc, kind))
+    if how in (Broken.CONNECTION, Broken.CUT) and _is_of_tls(exc):
+        how = Broken.TLS
     return BrokeOffError(how, str(exc) if words is None else words)
+
+
+def _is_of_tls(exc: BaseException | None) -> bool:
+    """Return whether the exception or one of its causes is a failure of TLS, other than an end of the connection."""
+    while exc is not None:
+        if isinstance(exc, ssl.SSLError):
+            return not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        exc = exc.__cause__
+    return False
 
 
 class Trip:
@@ -77,6 +99,16 @@ class Trip:
             self._left()
             self.sent = True
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the head of an answer other than 2xx has come."""
+        return self.status is not None and not 200 <= self.status < 300
+
+    @property
+    def largest_body(self) -> int:
+        """Bytes of the answer's body that are read at most."""
+        return LARGEST_ERROR if self.is_refused else LARGEST_BODY
+
     def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer has come."""
         self.seconds = self._now() - self.began
@@ -101,19 +133,27 @@ class Carrier(Protocol):
         """Close all that is idle, and that is all when nothing is under way."""
 
 
-async def whole(pieces: AsyncIterable[bytes]) -> bytes:
-    """A body, unless it is absurdly large. Raises BrokeOffError."""
-    body = bytearray()
+async def whole(pieces: AsyncIterable[bytes], trip: Trip) -> bytes:
+    """Return the body of the trip's answer; of an error only as much as is read. Raises BrokeOffError if too large."""
+    body, most = bytearray(), trip.largest_body
     async for piece in pieces:
         body += piece
-        if len(body) > LARGEST_BODY:
-            body.clear()  # or the exception would keep it alive while the connection is closed
-            raise _too_large()
+        if len(body) > most:
+            return _cut(body, trip)
     return bytes(body)
 
 
-def unpacked(body: bytes, encoding: str) -> bytes:
-    """A body that was compressed although nobody asked for that. Raises BrokeOffError."""
+def _cut(body: bytearray, trip: Trip) -> bytes:
+    """Return as much of a body as is read of an error. Raises BrokeOffError if it is no error's."""
+    if trip.is_refused:
+        return bytes(body[:LARGEST_ERROR])
+    body.clear()  # or the exception would keep it alive while the connection is closed
+    raise BrokeOffError(Broken.UNUSABLE, f"an answer of over {LARGEST_BODY >> 20} MiB")
+
+
+def unpacked(body: bytes, trip: Trip) -> bytes:
+    """Return a body decompressed if the answer's head says that it is compressed. Raises BrokeOffError."""
+    encoding = trip.headers.get("content-encoding", "")
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
@@ -123,9 +163,8 @@ def unpacked(body: bytes, encoding: str) -> bytes:
         while body and not unpacker.eof:
             text += unpacker.decompress(body, _PIECE)
             body = unpacker.unconsumed_tail
-            if len(text) > LARGEST_BODY:
-                text.clear()
-                raise _too_large()
+            if len(text) > trip.largest_body:
+                return _cut(text, trip)
     except zlib.error as exc:
         raise BrokeOffError(Broken.UNUSABLE, str(exc)) from exc
     if not unpacker.eof:
@@ -136,7 +175,3 @@ def unpacked(body: bytes, encoding: str) -> bytes:
 def trusted(base_url: str) -> ssl.SSLContext | None:
     """What the system trusts, or SSL_CERT_FILE where that is set; None for a base URL without TLS."""
     return httpx2.create_ssl_context() if httpx2.URL(base_url).scheme == "https" else None
-
-
-def _too_large() -> BrokeOffError:
-    return BrokeOffError(Broken.UNUSABLE, f"an answer of over {LARGEST_BODY >> 20} MiB")

@@ -42,8 +42,7 @@ def _strange(base_url: str, why: str) -> Stop:
 
 
 def _unreachable(ending: NoAnswer) -> Stop:
-    words = ending.text.lower()
-    if "certificate" in words or "ssl" in words or "tls" in words:
+    if ending.how is Broken.TLS:
         advice = "check --base-url, the clock of this machine and its trusted certificates"
     elif ending.how is Broken.TIMEOUT:
         advice = "check the network, or allow more with --timeout"

@@ -186,9 +186,8 @@ class Client:
         work.seemed_throttled += exchange.seems_throttled
         if work.seemed_throttled > _SEEMING_AT_MOST:
             exchange = exchange.at_its_word()
-        result = _about_devices(
-            exchange.read(lambda body: wire.read_reply(body, call, asked), call.action), call, asked
-        )
+        read = exchange.read(lambda body: wire.read_reply(body, call, asked, exchange.show), call.action)
+        result = _about_devices(read, call, asked)
         self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange)
         self._log(call, result)
         if not isinstance(result, TryAgain):

@@ -6,7 +6,7 @@ that are installed.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from statistics import median
@@ -16,6 +16,8 @@ import httpx2
 
 from batch import clock
 from batch.model import Action, Secret
+from batch.printable import printable
+from batch.redaction import Redactor
 from batch.sending import wire
 from batch.sending.carriage import BrokeOffError, Carrier, Left, Trip
 from batch.sending.given import Given
@@ -39,6 +41,8 @@ class Exchange:
     body: bytes = b""
     status: int | None = None
     hint: Hint = Hint()  # noqa: RUF009 - frozen
+    show: wire.Show = printable
+    """Makes texts of the body fit to be stored and shown."""
 
     @property
     def seems_throttled(self) -> bool:
@@ -74,7 +78,17 @@ Post = Callable[[str, bytes, Left], Awaitable[Exchange]]
 class Exchanger:
     """Posts JSON to one host, with one key, each request under one total deadline."""
 
-    def __init__(self, carrier: Carrier, key: Secret, *, timeout: float, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        key: Secret,
+        *,
+        timeout: float,
+        wall: Callable[[], float],
+        secrets: Sequence[Secret] | None = None,
+    ) -> None:
+        """`secrets` are struck out of all texts that come out of here; None: the key."""
+        self._redactor = Redactor(*((key,) if secrets is None else secrets))
         self._carrier = carrier
         self._key = key
         self._timeout = timeout
@@ -99,7 +113,7 @@ class Exchanger:
             return self._broken_off(trip, BrokeOffError(Broken.TIMEOUT, str(exc)))
         except WithdrawnError as exc:
             return self._broken_off(trip, BrokeOffError(Broken.WITHDRAWN, str(exc)))
-        return self._answered(trip, self._without_key(received))
+        return self._answered(trip, received)
 
     def hurry(self, seconds: float) -> None:
         """End what is under way in at most so many seconds."""
@@ -112,26 +126,25 @@ class Exchanger:
         """What an answer comes to, given its head and as much of its body as came."""
         status = trip.status or 0
         hint = read_hints(trip.headers, self._wall())
-        if _is_success(status):
+        if not trip.is_refused:
             self._latencies.append(trip.seconds)
             self._brusque = 0
-            return Exchange(None, body, status, hint)
+            show = self._redactor.show if self._redactor.may_be_in(body) else printable
+            return Exchange(None, body, status, hint, show)
         waits = hint.retry_after or (status == 503 and self._is_brusque(trip.seconds))
-        error = wire.read_error(body)
-        return Exchange(Refusal(status, error.text, waits, error.is_api_error), b"", status, hint)
+        raw, shown = wire.read_error(body), wire.read_error(body, self._redactor.show)
+        unredacted = "" if raw == shown else raw.text
+        return Exchange(Refusal(status, shown.text, waits, shown.is_api_error, unredacted), b"", status, hint)
 
     def _broken_off(self, trip: Trip, exc: BrokeOffError) -> Exchange:
         """What comes of a request that broke off, and whether that was before it had its answer."""
-        if trip.status is not None and not _is_success(trip.status):
+        if trip.is_refused:
             return self._answered(trip, b"")  # a refusal stands, whatever becomes of its text
         how = exc.how
-        if trip.status is not None and how is Broken.CUT:
+        if trip.status is not None and how in (Broken.CUT, Broken.TLS):
             how = Broken.UNUSABLE  # somebody is there, and his answer was cut short
-        return Exchange(NoAnswer(how, trip.sent, _told(how, exc, clock.now() - trip.began)), status=trip.status)
-
-    def _without_key(self, body: bytes) -> bytes:
-        """What a server echoes of our key goes no further."""
-        return body.replace(self._key.reveal().encode(), b"***")
+        text = wire.one_line(_told(how, exc, clock.now() - trip.began), self._redactor.show)
+        return Exchange(NoAnswer(how, trip.sent, text), status=trip.status)
 
     def _is_brusque(self, seconds: float) -> bool:
         """Came a 503 faster than the API ever works? Then a proxy in front of it throttles.
@@ -175,8 +188,4 @@ def best(base_url: str, connect: float) -> Carrier:
 def _told(how: Broken, exc: BrokeOffError, seconds: float) -> str:
     if how is Broken.TIMEOUT:
         return f"no answer within {seconds:.0f} s"
-    return f"{how.value} ({' '.join(str(exc).split()) or type(exc.__cause__).__name__})"
-
-
-def _is_success(status: int) -> bool:
-    return 200 <= status < 300
+    return f"{how.value} ({str(exc).strip() or type(exc.__cause__).__name__})"

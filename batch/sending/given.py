@@ -51,7 +51,7 @@ class Given:
             response = await self._transport.handle_async_request(request)
             try:
                 trip.answered(response.status_code, response.headers.multi_items())
-                return await whole(response.aiter_bytes())
+                return await whole(response.aiter_bytes(), trip)
             finally:
                 await response.aclose()
         except tuple(ENDINGS) as exc:

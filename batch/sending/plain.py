@@ -5,7 +5,7 @@ is wanted for none: together they cost more than all the rest of a call.
 """
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -14,7 +14,18 @@ import httpx2
 
 from batch import clock
 from batch.model import Secret
-from batch.sending.carriage import HEADERS, IDLE_SECONDS, KEY_HEADER, Trip, broke_off, trusted, unpacked, whole
+from batch.sending.carriage import (
+    HEADERS,
+    IDLE_SECONDS,
+    KEY_HEADER,
+    SpokenError,
+    Trip,
+    broke_off,
+    spoke_first,
+    trusted,
+    unpacked,
+    whole,
+)
 from batch.sending.stream import Stream, opened
 from batch.sending.verdict import Broken
 
@@ -34,8 +45,11 @@ class _Way(httpcore2.AsyncNetworkBackend):
     def __init__(self, tls: ssl.SSLContext | None, seconds: float) -> None:
         self._tls = tls
         self._seconds = seconds
-        self.leaves: Callable[[], None] = lambda: None
-        """Called before bytes of a request are written."""
+        self._is_used = False
+
+    def prepare(self, trip: Trip) -> None:
+        """Have the next request written on behalf of this trip."""
+        self._trip = trip
 
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Stream:
         """A connection. Raises ConnectError or ConnectTimeout."""
@@ -46,8 +60,19 @@ class _Way(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectTimeout from exc
         except OSError as exc:
             raise httpcore2.ConnectError(str(exc)) from exc
-        stream.leaves = lambda: self.leaves()
+        stream.leaves = lambda: self._leaves(stream)
         return stream
+
+    def _leaves(self, stream: Stream) -> None:
+        """Check the connection before the first byte of each request is written."""
+        if self._trip.sent:
+            return
+        if self._is_used and stream.has_news:
+            raise SpokenError
+        if not self._is_used and stream.has_unread:
+            raise spoke_first()
+        self._is_used = True
+        self._trip.leaves()
 
 
 class _Line(NamedTuple):
@@ -84,24 +109,32 @@ class Plain:
 
     async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
+        request = self._request(path, body, key)
         try:
-            connection, way = line = await self._line()
-            way.leaves = trip.leaves
-            try:
-                packed = await _answer(connection, self._request(path, body, key), trip)
-            finally:
-                if connection.is_available():
-                    self._idle.append(line)
-                else:
-                    await connection.aclose()
+            packed = await self._asked(request, trip)
         except tuple(ENDINGS) as exc:
             raise broke_off(exc, ENDINGS) from exc
-        return unpacked(packed, trip.headers.get("content-encoding", ""))
+        return unpacked(packed, trip)
 
     async def close(self) -> None:
         """Close all that is idle, and that is all when nothing is under way."""
         while self._idle:
             await self._idle.pop().connection.aclose()
+
+    async def _asked(self, request: httpcore2.Request, trip: Trip) -> bytes:
+        """Return the body of the answer, over the first connection that is fit for the request."""
+        while True:
+            connection, way = line = await self._line()
+            way.prepare(trip)
+            try:
+                return await _answer(connection, request, trip)
+            except SpokenError:
+                continue  # over another connection
+            finally:
+                if connection.is_available() and not _is_followed(connection):
+                    self._idle.append(line)
+                else:
+                    await connection.aclose()
 
     def _request(self, path: str, body: bytes, key: Secret) -> httpcore2.Request:
         headers = [
@@ -129,11 +162,20 @@ class Plain:
         )
 
 
+def _is_followed(connection: httpcore2.AsyncHTTPConnection) -> bool:
+    """Return whether bytes were read behind the answer, which h11 would take for the next one.
+
+    httpcore2 does not tell. If its parts should have other names one day, no connection is used again.
+    """
+    h11_state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return h11_state is None or h11_state.trailing_data != (b"", False)
+
+
 async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request, trip: Trip) -> bytes:
     """The body of the answer as it came; its head goes to the trip."""
     response = await connection.handle_async_request(request)
     try:
         trip.answered(response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers))
-        return await whole(response.aiter_stream())
+        return await whole(response.aiter_stream(), trip)
     finally:
         await response.aclose()

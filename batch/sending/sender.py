@@ -183,7 +183,9 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
         traffic = Traffic(kept.pace, DownDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
         traffic.may_start = lambda: not job.journal.is_short_of_disk
         traffic.is_ours = lambda: job.lease.is_sure
-        exchanger = Exchanger(http, target.key, timeout=sending.timeout, wall=job.clock.wall)
+        exchanger = Exchanger(
+            http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets
+        )
         looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
         ending = _Ending(traffic.halt, exchanger)
         with _deadline(traffic.halt, sending.deadline), _heard(job.face, ending), _fenced(job.lease, ending):

@@ -5,7 +5,9 @@ anew for each piece: two fifths of what a request costs. Knows no HTTP and no de
 """
 
 import asyncio
+import fcntl
 import ssl
+import termios
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +15,8 @@ import httpcore2
 
 _NEXT_ADDRESS: Final = 0.25
 """Seconds after which another address of a host is tried beside the one that does not answer."""
+_NO_BYTES: Final = bytes(4)
+"""Zero as a C int."""
 _PLENTY: Final = 1 << 19
 """Bytes that have come and wait to be read, from which on no more are taken in."""
 
@@ -24,6 +28,14 @@ async def opened(host: str, port: int, tls: ssl.SSLContext | None) -> "Stream":
     )
     _, stream = await connecting
     return stream
+
+
+def has_news(transport: asyncio.BaseTransport) -> bool:
+    """Return whether bytes have come that the event loop has not read yet, or the connection is closed."""
+    if transport.is_closing():
+        return True
+    unread: bytes = fcntl.ioctl(transport.get_extra_info("socket"), termios.FIONREAD, _NO_BYTES)
+    return unread != _NO_BYTES
 
 
 class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
@@ -102,6 +114,16 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """`is_readable`: has something come that no request asked for, or has the other side closed it?"""
         return bool(self._came) or self._transport.is_closing() if info == "is_readable" else None
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes have come that nobody has read."""
+        return bool(self._came)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether bytes have come that nobody has read, or the other side has closed the connection."""
+        return bool(self._came) or self._ended or has_news(self._transport)
 
     def _end(self, fault: Exception | None) -> None:
         self._ended = True

@@ -5,7 +5,7 @@ counts and sends is not known here.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import ClassVar, Final
 
@@ -18,6 +18,7 @@ class Broken(Enum):
     """How an attempt ended without a usable answer."""
 
     CONNECTION = "no connection"
+    TLS = "TLS failed"
     TIMEOUT = "no answer in time"
     CUT = "the connection broke"
     UNUSABLE = "unusable answer"
@@ -49,6 +50,13 @@ class Refusal:
     """A Retry-After header, or another sign that this is throttling."""
     is_api_error: bool = True
     """Has its body the shape of the API's own errors, `{"error": ...}`? Else a gateway may have answered."""
+    raw_text: str = field(default="", repr=False, compare=False)
+    """The text with the key in it if the API echoes it: for decisions, never shown or stored. Empty: as `text`."""
+
+    @property
+    def words(self) -> str:
+        """The text to decide by."""
+        return self.raw_text or self.text
 
 
 class Doubt(Enum):
@@ -170,7 +178,7 @@ _SAYS_NOTHING: Final = {
 
 def customer_not_found(refusal: Refusal) -> bool:
     """Return whether the API itself says that it does not know the customer."""
-    return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.search(refusal.text))
+    return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.search(refusal.words))
 
 
 def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
@@ -209,7 +217,7 @@ def _judge_status(ending: Refusal, action: Action) -> Verdict:
 
 def _judge_refused(ending: Refusal, action: Action) -> Verdict:
     """Return the verdict on any other 4xx: the API did not accept the request, and changed nothing."""
-    text, words = ending.text, _words(ending)
+    text, words = ending.words, _words(ending)
     if action is Action.UNASSIGN and customer_not_found(ending):
         return Settled(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(text):

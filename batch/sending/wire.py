@@ -7,7 +7,7 @@ knows nothing of connections, retries or rows.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -16,6 +16,7 @@ import msgspec
 
 from batch.identifiers import as_column, folded, trimmed
 from batch.model import Action, Call, DeviceResult, Outcome, Results
+from batch.printable import encodable, printable
 from batch.reasons import Reason
 
 PATHS: Final = {
@@ -34,6 +35,12 @@ _LISTS: Final = {
 }
 _WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Reason.NOT_WITH_CUSTOMER}
 _LONGEST_ERROR: Final = 300
+_LONGEST_PAGE: Final = 4096
+"""Bytes of an error's body that is no JSON."""
+
+
+Show = Callable[[str], str]
+"""Makes a text of the API fit to be stored and shown; never applied to what is compared."""
 
 
 class UnusableError(ValueError):
@@ -93,39 +100,42 @@ def query_body(customer: str) -> bytes:
     return json.dumps({"email": customer}).encode()
 
 
-def read_reply(body: bytes, call: Call, positions: Sequence[int]) -> Reply:
+def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = printable) -> Reply:
     """Join a 200 to what was asked.
 
     Raises UnusableError where it is not an object whose `success` is true, or lists
     something else than devices.
     """
-    return _read_at_once(body, call, positions) or _read(_object(body), call, positions)
+    return _read_at_once(body, call, positions, show) or _read(_object(body), call, positions, show)
 
 
-def _read(answer: Mapping[str, object], call: Call, positions: Sequence[int]) -> Reply:
+def _read(answer: Mapping[str, object], call: Call, positions: Sequence[int], show: Show) -> Reply:
     """What any answer says that says something usable."""
     if answer.get("success") is not True:
         kind = UnusableError if "success" in answer or "error" in answer else NotTheApiError
-        raise kind(f"its success is not true: {_shown(answer)}")
-    said = [*_entries(answer, call.action)]
+        raise kind(f"its success is not true: {_shown(answer, show)}")
+    said = [*_entries(answer, call.action, show)]
     results, foreign = _joined(said, call.devices, frozenset(positions))
     created = answer.get("customerWasCreated")
     return Reply(
         results=Results.of(results),
         omitted=_without(positions, results),
-        foreign=foreign,
-        customer_id=_text(answer.get("customerId")),
+        foreign=tuple(_cut(show(identifier)) for identifier in foreign),
+        customer_id=_text(answer.get("customerId"), show),
         customer_was_created=created if isinstance(created, bool) else None,
     )
 
 
-def read_error(body: bytes) -> ErrorBody:
+def read_error(body: bytes, show: Show = printable) -> ErrorBody:
     """Return what the body of a refusal says."""
     try:
         answer = _object(body)
+        return ErrorBody(_shown(answer, show), is_api_error=bool(answer.get("error")))
     except UnusableError:
-        return ErrorBody(_one_line(re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace"))), is_api_error=False)
-    return ErrorBody(_shown(answer), is_api_error=bool(answer.get("error")))
+        page = body[:_LONGEST_PAGE].decode("utf-8", "replace")
+        if len(body) > _LONGEST_PAGE:
+            page = page.rsplit(None, 1)[0]  # a word cut in two might be half a secret
+        return ErrorBody(one_line(re.sub(r"<[^>]*>", " ", page), show), is_api_error=False)
 
 
 def _object(body: bytes) -> dict[str, object]:
@@ -138,28 +148,35 @@ def _object(body: bytes) -> dict[str, object]:
     return answer
 
 
-def _shown(answer: Mapping[str, object]) -> str:
+def _shown(answer: Mapping[str, object], show: Show) -> str:
     for name in ("error", "message"):
         if answer.get(name):
-            told = answer[name]
-            return _one_line(told if isinstance(told, str) else json.dumps(told))
-    return _one_line(json.dumps(answer))
+            return one_line(_as_text(answer[name]), show)
+    return one_line(_as_text(answer), show)
 
 
-def _one_line(text: str) -> str:
-    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return flat if len(flat) <= _LONGEST_ERROR else flat[: _LONGEST_ERROR - 3] + "..."
+def one_line(text: str, show: Show = printable) -> str:
+    """Return the text fit to be shown, on one line and of bearable length."""
+    return _cut(show(" ".join(text.split())))
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value)
-    # JSON can spell half a character, which no file could hold.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 3] + "..."
 
 
-def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
+def _as_text(value: object) -> str:
+    """Return a text as it is, anything else as JSON. Raises UnusableError."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except RecursionError as exc:  # to write takes a deeper stack than to read
+        raise UnusableError("it is nested too deeply") from exc
+
+
+def _text(value: object, show: Show) -> str:
+    return "" if value is None else show(_as_text(value))
+
+
+def _entries(answer: Mapping[str, object], action: Action, show: Show) -> Iterator[_Said]:
     """Every device the answer speaks of; entries may be objects or bare identifiers."""
     for name, outcome in _LISTS[action].items():
         entries = answer.get(name) or []
@@ -173,7 +190,7 @@ def _entries(answer: Mapping[str, object], action: Action) -> Iterator[_Said]:
                 raise UnusableError(f"its {name} holds something that is not a device")
             if not isinstance(created, bool):
                 created = None
-            yield identifier, DeviceResult(outcome, _text(fields.get("deviceId")), created, reason)
+            yield identifier, DeviceResult(outcome, _text(fields.get("deviceId"), show), created, reason)
 
 
 def _joined(
@@ -255,30 +272,33 @@ _USUAL: Final[Mapping[Action, msgspec.json.Decoder[Any]]] = {
 """Read nothing but answers as the vendor shows them."""
 
 
-def _read_at_once(body: bytes, call: Call, positions: Sequence[int]) -> Reply | None:
+def _read_at_once(body: bytes, call: Call, positions: Sequence[int], show: Show) -> Reply | None:
     """What `_read` would give, where an answer is as usual and names each device once, spelled as it was asked for.
 
     None of any other. Nearly all are so, and to read them so takes a tenth of the time.
     """
     try:
-        answer = _USUAL[call.action].decode(body if body.isascii() else body.decode())
+        answer = _USUAL[call.action].decode(body if (is_ascii := body.isascii()) else body.decode())
     except (ValueError, RecursionError):
         return None
     devices, codes, reasons = _listed(answer, call.action)
     places = _places([device.identifier for device in devices], call.devices, positions)
     if places is None or not answer.success:
         return None
+    device_ids, customer_id = [device.device_id or "" for device in devices], answer.customerId or ""
+    if not (is_ascii and show is printable and b"\\" not in body and b"\x7f" not in body):
+        device_ids, customer_id = [show(one) for one in device_ids], show(customer_id)
     return Reply(
         results=Results(
             positions=places,
             codes=codes,
-            device_ids=[device.device_id or "" for device in devices],
+            device_ids=device_ids,
             created=[device.was_created for device in devices],
             reasons=reasons if any(reasons) else None,
         ),
         omitted=_without(positions, places),
         foreign=(),
-        customer_id=answer.customerId or "",
+        customer_id=customer_id,
         customer_was_created=answer.customerWasCreated,
     )
 
@@ -330,7 +350,8 @@ def read_holdings(body: bytes, customer: str) -> frozenset[str]:
         raise UnusableError("it speaks of another customer")
     if not isinstance(entries, list):
         raise (UnusableError if "email" in answer or "error" in answer else NotTheApiError)("it lists no devices")
-    devices = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
-    if not all(isinstance(device, str) for device in devices):
+    named = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
+    devices = [device for device in named if isinstance(device, str)]
+    if len(devices) < len(named):
         raise UnusableError("its devices hold something that is not a device")
-    return frozenset(map(_text, devices))
+    return frozenset(map(encodable, devices))  # otherwise as they were sent: they are compared

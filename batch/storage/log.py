@@ -7,29 +7,24 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from batch.errors import unwritable
 from batch.model import Secret
+from batch.redaction import Redactor
 
 LOGGER: Final = logging.getLogger("batch")
 
 
 class Redaction(logging.Filter):
-    """Strikes secrets out of every record, in the spellings in which they might slip in."""
+    """Strikes secrets out of every record, by the rules of `Redactor`."""
 
     def __init__(self, *secrets: Secret) -> None:
         super().__init__()
-        texts = {secret.reveal() for secret in secrets}
-        spellings = texts | {quote(text, safe="") for text in texts}
-        self._spellings = sorted(spellings - {""}, key=len, reverse=True)
+        self._redactor = Redactor(*secrets)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record's message; never drops it."""
-        message = record.getMessage()
-        for spelling in self._spellings:
-            message = message.replace(spelling, "***")
-        record.msg, record.args = message, ()
+        record.msg, record.args = self._redactor.redact(record.getMessage()), ()
         return True
 
 
