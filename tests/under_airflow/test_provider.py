@@ -1,12 +1,15 @@
 """What Airflow learns of the package before any task runs, and how a connection is read."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from airflow.models import Connection
 from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: F401
 from airflow.providers_manager import ProvidersManager
 
@@ -16,7 +19,9 @@ from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
 from batch.config import RunConfig
 from batch.errors import ConfigError
+from batch.model import Secret
 from tests.faulty import FaultyServer
+from tests.readme import README
 from tests.under_airflow.conftest import KEY, connection, dags
 
 
@@ -72,16 +77,99 @@ def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
     [
         ({}, "https://admin.telemetron.ai/api/ext-v1"),
         ({"host": "https://t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1/"}, "https://t.example.com/api/ext-v1"),
         ({"host": "t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com", "schema": "api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com", "schema": "/api/ext-v1/"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com", "schema": "api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api", "schema": "ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com/api/ext-v1", "schema": "api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com/api/ext-v1", "schema": "https"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1", "schema": "https"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1", "port": 8443}, "https://t.example.com:8443/api/ext-v1"),
         ({"host": "t.example.com", "port": 8443}, "https://t.example.com:8443"),
+        ({"host": "t.example.com", "port": 8443, "schema": "HTTPS"}, "https://t.example.com:8443"),
         ({"host": "http://127.0.0.1", "port": 8080, "schema": "api/ext-v1"}, "http://127.0.0.1:8080/api/ext-v1"),
         ({"host": "localhost/api", "schema": "http", "port": 1}, "http://localhost:1/api"),
+        ({"host": "http://[::1]:8080/api"}, "http://[::1]:8080/api"),
     ],
 )
 def test_the_base_url_may_be_told_whole_or_in_pieces(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, object], base_url: str
 ) -> None:
     assert config_of(monkeypatch, password=KEY, **told).sending.base_url == base_url
+
+
+@pytest.mark.parametrize(
+    ("uri", "base_url"),
+    [
+        ("telemetron://:KEY@", "https://admin.telemetron.ai/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com", "https://t.example.com"),
+        ("telemetron://:KEY@t.example.com/", "https://t.example.com"),
+        ("telemetron://:KEY@t.example.com/api/ext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com/api/ext-v1/", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com/api%2Fext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com:8443/api/ext-v1", "https://t.example.com:8443/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com:8443/https", "https://t.example.com:8443"),
+        ("telemetron://:KEY@t.example.com%2Fapi%2Fext-v1:8443/https", "https://t.example.com:8443/api/ext-v1"),
+        ("telemetron://https://:KEY@t.example.com/api/ext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://http://:KEY@127.0.0.1:8080/api/ext-v1/", "http://127.0.0.1:8080/api/ext-v1"),
+        ("telemetron://http://:KEY@[::1]:8080/api/ext-v1", "http://[::1]:8080/api/ext-v1"),
+        ("telemetron://:KEY@localhost:8080/http", "http://localhost:8080"),
+        ("telemetron://:KEY@https%3A%2F%2Ft.example.com%2Fapi%2Fext-v1", "https://t.example.com/api/ext-v1"),
+        (
+            "telemetron://:KEY@https%3A%2F%2Ft.example.com%2Fapi%2Fext-v1%2F:8443",
+            "https://t.example.com:8443/api/ext-v1",
+        ),
+        ("telemetron://:KEY@https%3A%2F%2Ft.example.com/api/ext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@http%3A%2F%2F127.0.0.1%3A8080%2Fapi", "http://127.0.0.1:8080/api"),
+    ],
+)
+def test_a_connection_given_as_a_uri_keeps_scheme_port_and_path(
+    monkeypatch: pytest.MonkeyPatch, uri: str, base_url: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", f"{uri.replace('KEY', KEY)}?rate=5%2Fs")
+    config = TelemetronHook().get_conn()
+    assert (config.sending.base_url, str(config.sending.rate)) == (base_url, "5/s")
+    assert config.api_key == Secret(KEY)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"host": "https://t.example.com/api/ext-v1"},
+        {"host": "https://t.example.com/api", "schema": "ext-v1", "port": 8443},
+        {"host": "t.example.com/api/ext-v1", "schema": "https", "port": 8443},
+        {"host": "http://127.0.0.1:8080/api/ext-v1"},
+    ],
+)
+def test_a_connection_exported_by_airflow_as_a_uri_names_the_same_base_url(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    base_url = config_of(monkeypatch, password=KEY, **told).sending.base_url
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_TELEMETRON_DEFAULT", Connection(conn_type="telemetron", password=KEY, **told).get_uri()
+    )
+    assert TelemetronHook().get_conn().sending.base_url == base_url
+
+
+@pytest.mark.parametrize("rest", ["/api/ext-v1", ":8443"])
+def test_a_path_or_a_port_without_a_host_is_an_error(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", f"telemetron://:{KEY}@{rest}")
+    with pytest.raises(ConfigError, match="connection telemetron_default has a path or a port, but no host"):
+        TelemetronHook().get_conn()
+
+
+def test_the_connections_that_the_readme_shows_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = re.findall(r"^ *AIRFLOW_CONN_TELEMETRON_DEFAULT='(.*)'$", README.read_text(), re.MULTILINE)
+    configs = []
+    for text in shown:
+        monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", text)
+        configs.append(TelemetronHook().get_conn())
+    assert {(config.sending.base_url, str(config.sending.rate)) for config in configs} == {
+        ("https://t.example.com/api/ext-v1", "5/s")
+    }
+    assert len(configs) == 2
 
 
 def test_the_extra_holds_options(monkeypatch: pytest.MonkeyPatch) -> None:
