@@ -301,6 +301,7 @@ OPTIONS: Final = (
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
     Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
+    Option("as-of", _text, "Time that the input describes, ISO 8601 with zone.", "TIME"),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
     Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False),
     Option("full-every", _some_seconds, "With --since-last: leave nothing out when the last full run is older.",
