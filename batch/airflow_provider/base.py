@@ -31,6 +31,7 @@ from airflow.providers.common.compat.sdk import (
 from batch.airflow_context import MAP_INDEX
 from batch.airflow_provider.hooks import TelemetronHook, named_options
 from batch.airflow_provider.lineage import lineage
+from batch.airflow_provider.rendered import files_in, options_in
 from batch.airflow_provider.running import TaskFace, in_thread
 from batch.airflow_provider.waiting import MomentTrigger
 from batch.config import RunConfig
@@ -126,8 +127,8 @@ class TelemetronOperator(FolderOperator):
 
     :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
         worker's environment, or not needed (option `sandbox`). (templated)
-    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`.
-        They beat those of the connection. (templated)
+    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`,
+        or their JSON text. They beat those of the connection. (templated)
     """
 
     template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options")
@@ -149,10 +150,20 @@ class TelemetronOperator(FolderOperator):
         """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
         index = context["ti"].map_index
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
-        options = {**(self.options or {}), **besides, **place}
+        options = {**self._own_options(), **besides, **place}
         variables = {MAP_INDEX: str(index)} if index >= 0 else {}
         with as_airflow_wants_it():
             return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
+
+    def _own_options(self) -> dict[str, Any]:
+        """Return what the task says of options, after templates. Raises as Airflow wants it."""
+        options = options_in(self.options)
+        try:
+            with as_airflow_wants_it():
+                _check_options(options)
+        except ValueError as exc:
+            raise AirflowFailException(str(exc)) from exc
+        return options
 
     def _defaults(self) -> dict[str, Any]:
         """What options are where neither connection nor task says anything of them."""
@@ -162,7 +173,7 @@ class TelemetronOperator(FolderOperator):
 class InputOperator(TelemetronOperator):
     """A task that reads an input.
 
-    :param file: path of the input, or a list of paths. (templated)
+    :param file: path of the input, or a list of paths, or the JSON text of a list. (templated)
     :param skip_if_empty: an input without rows skips the task; else it is an error.
     """
 
@@ -181,7 +192,7 @@ class InputOperator(TelemetronOperator):
         return kind("the input has no rows: nothing to do")
 
     def _files(self) -> list[str]:
-        return [self.file] if isinstance(self.file, str) else [*self.file]
+        return files_in(self.file)
 
     def _defaults(self) -> dict[str, Any]:
         return {**super()._defaults(), **({"allow_empty": True} if self.skip_if_empty else {})}

@@ -259,6 +259,44 @@ def test_the_example_with_the_command_line_skips_an_empty_input(run_dag: RunDag,
     assert run_dag("telemetron_bash", **places).task("assign_devices").state == "skipped"
 
 
+@pytest.mark.parametrize("dag_id", ["rendered", "rendered_json"])
+def test_options_and_files_may_be_rendered_to_json_text(
+    run_dag: RunDag, places: dict[str, str], tmp_path: Path, dag_id: str
+) -> None:
+    files, opts = [places["file"], write(tmp_path / "more.csv", 5, "unassign")], {"chunk_size": 7, "xlsx": True}
+    told: dict[str, Any] = {"files": files, "opts": opts}
+    if dag_id == "rendered":
+        told = {name: json.dumps(value) for name, value in told.items()}
+    summary = run_dag(dag_id, reports_dir=places["reports_dir"], **told).task("send").xcom()
+    assert [one["path"] for one in summary["inputs"]] == files
+    assert (summary["options"]["chunk_size"], summary["options"]["xlsx"]) == ("7", True)
+
+
+def test_a_path_and_an_empty_text_of_options_are_taken_as_they_are(run_dag: RunDag, places: dict[str, str]) -> None:
+    summary = run_dag("rendered", reports_dir=places["reports_dir"], files=places["file"], opts="").task("send").xcom()
+    assert (summary["inputs"][0]["path"], summary["rows"]) == (places["file"], 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"opts": {"chunk_size": 7}},
+        {"opts": "[1]"},
+        {"opts": '{"max_faled": 1}'},
+        {"opts": '{"run_id": "x"}'},
+        {"files": ["a.csv", "b.csv"]},
+        {"files": '["a.csv", 1]'},
+        {"files": "[]"},
+    ],
+)
+def test_what_a_template_renders_wrongly_is_not_tried_again(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str], wrong: dict[str, Any]
+) -> None:
+    told = {"files": places["file"], "opts": "", **wrong}
+    task = run_dag("rendered", reports_dir=places["reports_dir"], **told).task("send")
+    assert (task.state, task.tries, server.seen) == ("failed", 1, [])
+
+
 def test_lineage_names_the_files() -> None:
     pytest.importorskip("airflow.providers.openlineage")
     operator = TelemetronBatchOperator(task_id="send", file="/in/rows.csv", reports_dir="/out", run_id="r:1")

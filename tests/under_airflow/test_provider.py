@@ -4,19 +4,21 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from airflow.models import Connection
-from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: F401
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers_manager import ProvidersManager
 
 from batch.airflow_provider import get_provider_info
 from batch.airflow_provider.base import folder_name
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
+from batch.airflow_provider.rendered import files_in, options_in
 from batch.config import RunConfig
 from batch.errors import ConfigError
 from batch.model import Secret
@@ -205,3 +207,31 @@ def test_a_run_id_becomes_the_name_of_a_folder() -> None:
     assert folder_name("../a/b") == "_a_b"
     assert len(folder_name("x" * 500)) < 200
     assert folder_name("x" * 500) != folder_name("x" * 501)
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "told"),
+    [
+        (options_in, "{'max_failed': 1}", r"options: the value is not valid JSON \(.*\); use the filter tojson"),
+        (options_in, "None", "options: the value is not valid JSON"),
+        (options_in, "[1]", "options: the value has the type list and is not a mapping of option names to values"),
+        (options_in, 5, "options: the value has the type int and is not a mapping"),
+        (options_in, {1: 2}, "options: the value has the type dict and is not a mapping of option names"),
+        (files_in, "['/in/a.csv']", r"file: the value is not valid JSON \(.*\); use the filter tojson"),
+        (files_in, '["/in/a.csv", null]', "file: the value holds an entry of the type NoneType, which is not a path"),
+        (files_in, None, "file: the value has the type NoneType and is neither a path nor a list of paths"),
+        (files_in, {"a": 1}, "file: the value has the type dict and is neither"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_in_one_line(read: Callable[[Any], Any], value: object, told: str) -> None:
+    with pytest.raises(AirflowFailException, match=told) as raised:
+        read(value)
+    assert "\n" not in str(raised.value)
+
+
+def test_values_are_read_from_what_they_are_rendered_to() -> None:
+    assert options_in(' {"column": {"action": "Was"}} ') == {"column": {"action": "Was"}}
+    assert options_in("null") == options_in(None) == options_in(" ") == {}
+    assert files_in('["/in/a.csv", "/in/[b].csv"]') == ["/in/a.csv", "/in/[b].csv"]
+    assert files_in("/in/[a].csv") == ["/in/[a].csv"]
+    assert files_in(("a", "b")) == ["a", "b"]

@@ -67,6 +67,22 @@ with DAG("named", schedule=None, start_date=NOW, params={**FREE, "name": Param("
         retry_delay=timedelta(seconds=0),
     )
 
+TEXTS = {"files": Param("", type=["string", "array"]), "opts": Param("", type=["string", "object", "array"])}
+
+for dag_id, files, opts in (
+    ("rendered", "{{ params.files }}", "{{ params.opts }}"),
+    ("rendered_json", "{{ params.files | tojson }}", "{{ params.opts | tojson }}"),
+):
+    with DAG(dag_id, schedule=None, start_date=NOW, params={**FREE, **TEXTS}):
+        TelemetronBatchOperator(
+            task_id="send",
+            file=files,
+            reports_dir="{{ params.reports_dir }}",
+            options=opts,
+            retries=1,
+            retry_delay=timedelta(seconds=0),
+        )
+
 SLOW = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 with DAG("slow", schedule=None, start_date=NOW, params=FREE):
