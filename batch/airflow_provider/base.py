@@ -37,7 +37,8 @@ from batch.airflow_provider.waiting import MomentTrigger
 from batch.config import RunConfig
 from batch.errors import BatchError
 from batch.interrupt import Interrupt
-from batch.model import ExitCode
+from batch.model import ExitCode, Outcome
+from batch.options import BY_KEY
 from batch.summary import InNumbers
 
 T = TypeVar("T")
@@ -45,8 +46,10 @@ T = TypeVar("T")
 REPORT_URL: Final = "report_url"
 SUMMARY: Final = "summary"
 RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
+FAIL_ON: Final = ("stopped", "incomplete", "attention")
 
 _ARGUMENTS: Final = ("run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
+_SUCCEEDED: Final = (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.UNCHANGED)
 _LONGEST_NAME: Final = 150
 _LONGEST_HOLD: Final = "5m"
 """What a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
@@ -232,8 +235,8 @@ class SendingOperator(TelemetronOperator):
 class ReportingOperator(FolderOperator):
     """A task that writes the files of a run, and whose end is that of the run.
 
-    :param fail_on: "incomplete" fails the task when the run did not reach its end;
-        "attention" also when it did and rows want attention.
+    :param fail_on: "stopped" fails the task when the run did not reach its end;
+        "incomplete" also when it did and no row succeeded; "attention" also when rows want attention.
     :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
     """
 
@@ -244,15 +247,17 @@ class ReportingOperator(FolderOperator):
         super().__init__(**kwargs)
         self.fail_on = fail_on
         self.reports_url = reports_url
-        if fail_on not in ("incomplete", "attention"):
-            raise ValueError(f"fail_on: {fail_on!r} is neither incomplete nor attention")
+        if fail_on not in FAIL_ON:
+            raise ValueError(f"fail_on: {fail_on!r} is none of {', '.join(FAIL_ON)}")
 
     def _leaves(self) -> Path:
         return self.folder
 
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
         """What fails the task, if anything does."""
-        return stopped(fields) or _wants_attention(fields, self.fail_on)
+        if self.fail_on == "stopped":
+            return stopped(fields)
+        return stopped(fields) or _nothing_succeeded(fields) or _wants_attention(fields, self.fail_on)
 
     def _report_told(self, context: Mapping[str, Any]) -> None:
         """Say where the report will be, for the link. Said first: a task that fails has a report too."""
@@ -291,6 +296,29 @@ def stopped(fields: Mapping[str, Any]) -> Exception | None:
         return None
     kind: type[Exception] = AirflowException if fields["exitCode"] in RETRIED else AirflowFailException
     return kind(f"{fields['stop']['reason']}; {fields['stop']['advice']}")
+
+
+def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
+    """Return what fails a task whose run has ended without one row where it should be, though it had rows to send.
+
+    A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
+    """
+    counts, wanting = fields["counts"], fields["attentionByOutcome"]
+    succeeded = sum(counts[outcome] for outcome in _SUCCEEDED) + counts[Outcome.SKIPPED]
+    if not _tolerates_skipped(fields):
+        succeeded -= wanting.get(Outcome.SKIPPED, 0)
+    if succeeded or fields["rows"] == counts[Outcome.DUPLICATE]:
+        return None
+    kind: type[Exception] = AirflowFailException
+    found = ", ".join(f"{count} {outcome}" for outcome, count in wanting.items())
+    where = Path(fields["folder"]) / "attention.csv"
+    advice = "correct the cause, then start a new run of the DAG (for the same file with the option again)"
+    return kind(f"no row succeeded ({found}): see {where}, {advice}")
+
+
+def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
+    tolerated = fields["options"].get("tolerate", ())
+    return Outcome.SKIPPED in (BY_KEY["tolerate"].read(text) for text in tolerated)
 
 
 def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:

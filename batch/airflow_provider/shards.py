@@ -164,8 +164,8 @@ class TelemetronReconcileOperator(ReportingOperator):
     Besides `reports_dir`:
 
     :param run_id: the run's id, as in the plan. (templated)
-    :param fail_on: "incomplete" fails the task when shards have calls left to make;
-        "attention" also when they have none and rows want attention.
+    :param fail_on: "stopped" fails the task when shards have calls left to make; "incomplete"
+        also when they have none and no row succeeded; "attention" also when rows want attention.
     :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
 
     Gives the run's summary, as in summary.json, and its folder.

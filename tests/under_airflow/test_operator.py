@@ -86,9 +86,56 @@ def test_the_same_run_id_after_success_sends_nothing(
 
 
 def test_rows_that_want_attention_do_not_fail_the_task(run_dag: RunDag, places: dict[str, str]) -> None:
-    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    with Path(places["file"]).open("a") as file:
+        file.write("nobody,SN-1,assign\n")
     task = run_dag("plain", **places).task("send")
+    assert (task.state, task.xcom()["exitCode"], task.xcom()["attention"]) == ("success", 1, 1)
+
+
+@pytest.mark.parametrize("row", ["nobody,SN-1,assign", "stranger@x.com,SN-1,unassign"])
+def test_a_run_in_which_no_row_succeeded_fails_and_is_not_tried_again(
+    run_dag: RunDag, places: dict[str, str], row: str
+) -> None:
+    Path(places["file"]).write_text(f"customerEmail,deviceIdentifier,action\n{row}\n{row}\n")
+    run = run_dag("plain", **places)
+    task = run.task("send")
+    assert (run.state, task.state, task.tries) == ("failed", "failed", 1)
+    summary = task.xcom("summary")
+    assert (summary["state"], summary["exitCode"], summary["rows"]) == ("finished", 1, 2)
+
+
+def test_a_run_in_which_no_row_succeeded_updates_no_asset(run_dag: RunDag, places: dict[str, str]) -> None:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    run = run_dag("plain", **places)
+    with create_session() as session:
+        query = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run.run_id)
+        assert session.execute(query).scalars().all() == []
+
+
+def test_fail_on_stopped_lets_a_run_in_which_no_row_succeeded_pass(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    task = run_dag("lenient", **places).task("send")
     assert (task.state, task.xcom()["exitCode"]) == ("success", 1)
+
+
+def test_a_run_of_unchanged_rows_does_not_fail(run_dag: RunDag, places: dict[str, str]) -> None:
+    told = {"reports_dir": places["reports_dir"], "files": places["file"], "opts": '{"since_last": true}'}
+    assert run_dag("rendered", **told).state == "success"
+    task = run_dag("rendered", **told).task("send")
+    assert (task.state, task.xcom()["counts"]["unchanged"], task.xcom()["calls"]) == ("success", 3, 0)
+
+
+def test_a_run_of_devices_that_were_already_returned_does_not_fail(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
+    server.fleet.assign("c1@x.com", ["SN-1"], create=True)
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nc1@x.com,SN-2,unassign\n")
+    task = run_dag("plain", **places).task("send")
+    assert (task.state, task.xcom()["counts"]["skipped"]) == ("success", 1)
 
 
 def test_rows_that_want_attention_fail_a_strict_task(run_dag: RunDag, places: dict[str, str]) -> None:

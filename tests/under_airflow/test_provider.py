@@ -15,13 +15,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers_manager import ProvidersManager
 
 from batch.airflow_provider import get_provider_info
-from batch.airflow_provider.base import folder_name
+from batch.airflow_provider.base import FAIL_ON, folder_name
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
 from batch.airflow_provider.rendered import files_in, options_in
+from batch.airflow_provider.shards import TelemetronReconcileOperator
 from batch.config import RunConfig
 from batch.errors import ConfigError
-from batch.model import Secret
+from batch.model import Outcome, Secret
 from tests.faulty import FaultyServer
 from tests.readme import README
 from tests.under_airflow.conftest import KEY, connection, dags
@@ -235,3 +236,81 @@ def test_values_are_read_from_what_they_are_rendered_to() -> None:
     assert files_in('["/in/a.csv", "/in/[b].csv"]') == ["/in/a.csv", "/in/[b].csv"]
     assert files_in("/in/[a].csv") == ["/in/[a].csv"]
     assert files_in(("a", "b")) == ["a", "b"]
+
+
+def ended(counts: dict[str, int], wanting: dict[str, int], **more: Any) -> dict[str, Any]:
+    """What a task is told of a run that reached its end."""
+    attention = sum(wanting.values())
+    return {
+        "state": "finished",
+        "stop": None,
+        "exitCode": 1 if attention else 0,
+        "folder": "/r/one",
+        "rows": sum(counts.values()),
+        "counts": dict.fromkeys(map(str, Outcome), 0) | counts,
+        "attention": attention,
+        "attentionByOutcome": wanting,
+        "options": {},
+        **more,
+    }
+
+
+def problem_of(fail_on: str, fields: dict[str, Any]) -> str:
+    """What fails a task after a run that ended so; empty if nothing does."""
+    operator = TelemetronReconcileOperator(task_id="t", reports_dir="/r", run_id="one", fail_on=fail_on)
+    problem = operator._problem(fields)
+    assert problem is None or type(problem) is AirflowFailException
+    return str(problem or "")
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanting"),
+    [
+        ({"failed": 28}, {"failed": 28}),
+        ({"failed": 20, "invalid": 3, "held": 5}, {"failed": 20, "invalid": 3, "held": 5}),
+        ({"failed": 1, "duplicate": 7}, {"failed": 1}),
+        ({"unconfirmed": 2}, {"unconfirmed": 2}),
+        ({"skipped": 4}, {"skipped": 4}),
+        ({"skipped": 4, "invalid": 1}, {"skipped": 4, "invalid": 1}),
+    ],
+)
+def test_a_finished_run_in_which_no_row_succeeded_fails_by_default(
+    counts: dict[str, int], wanting: dict[str, int]
+) -> None:
+    fields = ended(counts, wanting)
+    found = ", ".join(f"{number} {outcome}" for outcome, number in wanting.items())
+    assert problem_of("incomplete", fields).startswith(f"no row succeeded ({found}): see /r/one/attention.csv, ")
+    assert problem_of("attention", fields) == problem_of("incomplete", fields)
+    assert problem_of("incomplete", {**fields, "exitCode": 0, "options": {"tolerate": ["failed"]}})
+    assert problem_of("stopped", fields) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanting"),
+    [
+        ({}, {}),
+        ({"unchanged": 5, "duplicate": 1}, {}),
+        ({"unchanged": 5, "failed": 1}, {"failed": 1}),
+        ({"assigned": 1, "failed": 27}, {"failed": 27}),
+        ({"alreadyAssigned": 1, "failed": 27}, {"failed": 27}),
+        ({"unassigned": 1, "failed": 27}, {"failed": 27}),
+        ({"skipped": 5, "failed": 27}, {"failed": 27, "skipped": 4}),
+    ],
+)
+def test_a_finished_run_in_which_a_row_is_where_it_should_be_does_not_fail(
+    counts: dict[str, int], wanting: dict[str, int]
+) -> None:
+    fields = ended(counts, wanting)
+    assert problem_of("stopped", fields) == problem_of("incomplete", fields) == ""
+    assert bool(problem_of("attention", fields)) == bool(wanting)
+
+
+def test_skipped_rows_succeeded_where_the_run_tolerates_them() -> None:
+    fields = ended({"skipped": 4}, {"skipped": 4}, exitCode=0, options={"tolerate": ["SKIPPED"]})
+    assert problem_of("incomplete", fields) == ""
+
+
+def test_a_run_that_did_not_reach_its_end_fails_whatever_fail_on_says() -> None:
+    stop = {"reason": "the API is down", "advice": "run it again"}
+    fields = ended({"failed": 1}, {"failed": 1}, state="stopped", exitCode=4, stop=stop)
+    assert {problem_of(fail_on, fields) for fail_on in FAIL_ON} == {"the API is down; run it again"}
