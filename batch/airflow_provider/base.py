@@ -31,7 +31,7 @@ from airflow.providers.common.compat.sdk import (
 from batch.airflow_context import MAP_INDEX
 from batch.airflow_provider.hooks import TelemetronHook, named_options
 from batch.airflow_provider.lineage import lineage
-from batch.airflow_provider.rendered import files_in, options_in
+from batch.airflow_provider.rendered import files_in, options_in, time_in
 from batch.airflow_provider.running import TaskFace, in_thread
 from batch.airflow_provider.waiting import MomentTrigger
 from batch.config import RunConfig
@@ -48,7 +48,10 @@ SUMMARY: Final = "summary"
 RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
 FAIL_ON: Final = ("stopped", "incomplete", "attention")
 
-_ARGUMENTS: Final = ("run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
+AS_OF: Final = "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}"
+"""The end of the task's data interval; empty in a manual run that has none."""
+
+_ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
 _SUCCEEDED: Final = (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.UNCHANGED)
 _LONGEST_NAME: Final = 150
 _LONGEST_HOLD: Final = "5m"
@@ -132,34 +135,38 @@ class TelemetronOperator(FolderOperator):
         worker's environment, or not needed (option `sandbox`). (templated)
     :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`,
         or their JSON text. They beat those of the connection. (templated)
+    :param as_of: the time that the input describes, as ISO 8601 text with zone or as a datetime: an older
+        run is not sent after a newer one. The default is the end of the data interval; None: not known. (templated)
     """
 
-    template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options")
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options", "as_of")
     template_fields_renderers: Mapping[str, str] = {"options": "json"}
 
     def __init__(
         self,
         *,
         telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | str | None = None,
+        as_of: str | datetime | None = AS_OF,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.telemetron_conn_id = telemetron_conn_id
         self.options = options
+        self.as_of = as_of
         _check_options(options)
 
     def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
         """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
         index = context["ti"].map_index
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
-        options = {**self._own_options(), **besides, **place}
+        options = {**self._own_options(), "as_of": time_in(self.as_of), **besides, **place}
         variables = {MAP_INDEX: str(index)} if index >= 0 else {}
         with as_airflow_wants_it():
             return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
 
     def _own_options(self) -> dict[str, Any]:
-        """Return what the task says of options, after templates. Raises as Airflow wants it."""
+        """Return the options of the task after rendering. Raises as Airflow wants it."""
         options = options_in(self.options)
         try:
             with as_airflow_wants_it():
@@ -299,7 +306,7 @@ def stopped(fields: Mapping[str, Any]) -> Exception | None:
 
 
 def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
-    """Return what fails a task whose run has ended without one row where it should be, though it had rows to send.
+    """Return the exception for a finished run that had rows to send of which none succeeded; None for any other.
 
     A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
     """

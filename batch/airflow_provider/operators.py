@@ -25,7 +25,7 @@ RUN_ID: Final = (
 class TelemetronBatchOperator(SendingOperator, InputOperator, ReportingOperator):
     """Carries out the assignments of one file, or of several as one run.
 
-    Besides `reports_dir`, `telemetron_conn_id`, `options` and `deferrable`:
+    Besides `reports_dir`, `telemetron_conn_id`, `options`, `as_of` and `deferrable`:
 
     :param file: path of the input, or a list of paths. (templated)
     :param run_id: the run's id; the default is made of DAG, task, run and map index. (templated)

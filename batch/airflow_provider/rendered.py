@@ -1,4 +1,4 @@
-"""Read what a template made of an argument.
+"""Read arguments after Airflow has rendered their templates.
 
 Without `render_template_as_native_obj` a template always renders to text, so a mapping or
 a list may arrive as JSON text.
@@ -6,6 +6,7 @@ a list may arrive as JSON text.
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -36,6 +37,11 @@ def files_in(value: Any) -> list[str]:
     if wrong := [one for one in files if not isinstance(one, str)]:
         raise _unusable("file", f"holds an entry of the type {type(wrong[0]).__name__}, which is not a path")
     return files
+
+
+def time_in(value: Any) -> Any:
+    """Return a time as ISO 8601 text; native rendering gives a datetime."""
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _is_a_list(text: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -23,7 +24,7 @@ from batch.storage.runs import LOCK
 from tests.conftest import HEADER
 from tests.faulty import Arrived, FaultyServer
 from tests.scripted import Event, Hangs, Says
-from tests.under_airflow.conftest import KEY, DagRun
+from tests.under_airflow.conftest import KEY, DagRun, dags
 
 RunDag = Callable[..., DagRun]
 
@@ -306,7 +307,7 @@ def test_the_example_with_the_command_line_skips_an_empty_input(run_dag: RunDag,
     assert run_dag("telemetron_bash", **places).task("assign_devices").state == "skipped"
 
 
-@pytest.mark.parametrize("dag_id", ["rendered", "rendered_json"])
+@pytest.mark.parametrize("dag_id", ["rendered", "rendered_json", "rendered_native"])
 def test_options_and_files_may_be_rendered_to_json_text(
     run_dag: RunDag, places: dict[str, str], tmp_path: Path, dag_id: str
 ) -> None:
@@ -317,6 +318,7 @@ def test_options_and_files_may_be_rendered_to_json_text(
     summary = run_dag(dag_id, reports_dir=places["reports_dir"], **told).task("send").xcom()
     assert [one["path"] for one in summary["inputs"]] == files
     assert (summary["options"]["chunk_size"], summary["options"]["xlsx"]) == ("7", True)
+    assert datetime.fromisoformat(summary["options"]["as_of"]).tzinfo is not None
 
 
 def test_a_path_and_an_empty_text_of_options_are_taken_as_they_are(run_dag: RunDag, places: dict[str, str]) -> None:
@@ -342,6 +344,30 @@ def test_what_a_template_renders_wrongly_is_not_tried_again(
     told = {"files": places["file"], "opts": "", **wrong}
     task = run_dag("rendered", reports_dir=places["reports_dir"], **told).task("send")
     assert (task.state, task.tries, server.seen) == ("failed", 1, [])
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [("plain", "send"), ("sharded", "shards.reconcile"), ("telemetron_bash", "assign_devices")],
+)
+def test_a_run_is_as_of_the_end_of_its_data_interval(
+    airflow_home: Path, places: dict[str, str], dag_id: str, task_id: str
+) -> None:
+    night = datetime(2026, 1, 2, 2, tzinfo=UTC)
+    run = DagRun(dags(airflow_home)[dag_id].test(run_conf=places, logical_date=night))
+    assert run.task(task_id).xcom()["options"]["as_of"] == run.run.data_interval_end.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [("plain", "send"), ("sharded", "shards.reconcile"), ("telemetron_bash", "assign_devices")],
+)
+def test_a_manual_run_without_a_data_interval_is_as_of_no_time(
+    airflow_home: Path, places: dict[str, str], dag_id: str, task_id: str
+) -> None:
+    run = DagRun(dags(airflow_home)[dag_id].test(run_conf=places, logical_date=None))
+    assert run.run.data_interval_end is None
+    assert "as_of" not in run.task(task_id).xcom()["options"]
 
 
 def test_lineage_names_the_files() -> None:

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -13,13 +15,15 @@ import pytest
 from airflow.models import Connection
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers_manager import ProvidersManager
+from airflow.sdk import DAG
 
 from batch.airflow_provider import get_provider_info
 from batch.airflow_provider.base import FAIL_ON, folder_name
+from batch.airflow_provider.groups import telemetron_task_group
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
 from batch.airflow_provider.rendered import files_in, options_in
-from batch.airflow_provider.shards import TelemetronReconcileOperator
+from batch.airflow_provider.shards import TelemetronPlanOperator, TelemetronReconcileOperator, TelemetronShardOperator
 from batch.config import RunConfig
 from batch.errors import ConfigError
 from batch.model import Outcome, Secret
@@ -199,6 +203,8 @@ def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"max_faled": 1})
     with pytest.raises(ValueError, match="run_id is an argument of its own"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"run-id": "x"})
+    with pytest.raises(ValueError, match="as_of is an argument of its own"):
+        TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"as-of": "2026-01-01"})
     with pytest.raises(ValueError, match="fail_on"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", fail_on="sometimes")
 
@@ -224,7 +230,9 @@ def test_a_run_id_becomes_the_name_of_a_folder() -> None:
         (files_in, {"a": 1}, "file: the value has the type dict and is neither"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_told_in_one_line(read: Callable[[Any], Any], value: object, told: str) -> None:
+def test_a_value_that_cannot_be_used_is_reported_in_one_line(
+    read: Callable[[Any], Any], value: object, told: str
+) -> None:
     with pytest.raises(AirflowFailException, match=told) as raised:
         read(value)
     assert "\n" not in str(raised.value)
@@ -239,7 +247,7 @@ def test_values_are_read_from_what_they_are_rendered_to() -> None:
 
 
 def ended(counts: dict[str, int], wanting: dict[str, int], **more: Any) -> dict[str, Any]:
-    """What a task is told of a run that reached its end."""
+    """Return a summary of a run that reached its end."""
     attention = sum(wanting.values())
     return {
         "state": "finished",
@@ -256,7 +264,7 @@ def ended(counts: dict[str, int], wanting: dict[str, int], **more: Any) -> dict[
 
 
 def problem_of(fail_on: str, fields: dict[str, Any]) -> str:
-    """What fails a task after a run that ended so; empty if nothing does."""
+    """Return the message with which a task fails after this run; empty if it does not fail."""
     operator = TelemetronReconcileOperator(task_id="t", reports_dir="/r", run_id="one", fail_on=fail_on)
     problem = operator._problem(fields)
     assert problem is None or type(problem) is AirflowFailException
@@ -314,3 +322,48 @@ def test_a_run_that_did_not_reach_its_end_fails_whatever_fail_on_says() -> None:
     stop = {"reason": "the API is down", "advice": "run it again"}
     fields = ended({"failed": 1}, {"failed": 1}, state="stopped", exitCode=4, stop=stop)
     assert {problem_of(fail_on, fields) for fail_on in FAIL_ON} == {"the API is down; run it again"}
+
+
+@pytest.mark.parametrize(
+    ("as_of", "told"),
+    [
+        ("2026-01-02T02:00:00+00:00", "2026-01-02T02:00:00+00:00"),
+        (datetime(2026, 1, 2, 2, tzinfo=UTC), "2026-01-02T02:00:00+00:00"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_every_task_that_plans_or_sends_passes_the_time_that_the_input_describes(
+    server: FaultyServer,  # noqa: ARG001 - for its connection
+    as_of: Any,
+    told: str | None,
+) -> None:
+    common = {"task_id": "t", "reports_dir": "/r", "run_id": "one", "as_of": as_of}
+    operators = (
+        TelemetronBatchOperator(file="f", **common),
+        TelemetronPlanOperator(file="f", **common),
+        TelemetronShardOperator(shard=1, phase="assign", **common),
+    )
+    context = {"ti": SimpleNamespace(map_index=-1)}
+    assert [operator._config(context).told.get("as_of") for operator in operators] == [told] * 3
+    assert all("as_of" in operator.template_fields for operator in operators)
+
+
+def test_the_example_dags_keep_the_order_of_nights(airflow_home: Path) -> None:
+    examples = {name: dag for name, dag in dags(airflow_home).items() if name.startswith("telemetron_")}
+    assert len(examples) == 3
+    assert {dag.max_active_runs for dag in examples.values()} == {1}
+    for dag in examples.values():
+        assert {task.task_id for task in dag.tasks if not task.depends_on_past} <= {"tell"}
+
+
+@pytest.mark.parametrize(
+    "waits", [{}, {"depends_on_past": True}, {"wait_for_downstream": True, "depends_on_past": True}]
+)
+def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict[str, bool]) -> None:
+    with DAG("of_a_test"):
+        group = telemetron_task_group(file="f", reports_dir="/r", **waits)
+    tasks = {task.label: task for task in group.iter_tasks()}
+    assert {task.depends_on_past for task in tasks.values()} == {bool(waits)}
+    assert tasks["plan"].wait_for_downstream is bool(waits)
+    assert tasks["plan"].downstream_task_ids == {task.task_id for task in tasks.values()} - {"telemetron.plan"}

@@ -77,8 +77,10 @@ TEXTS = {"files": Param("", type=["string", "array"]), "opts": Param("", type=["
 for dag_id, files, opts in (
     ("rendered", "{{ params.files }}", "{{ params.opts }}"),
     ("rendered_json", "{{ params.files | tojson }}", "{{ params.opts | tojson }}"),
+    ("rendered_native", "{{ params.files }}", "{{ params.opts }}"),
 ):
-    with DAG(dag_id, schedule=None, start_date=NOW, params={**FREE, **TEXTS}):
+    native = dag_id == "rendered_native"
+    with DAG(dag_id, schedule=None, start_date=NOW, params={**FREE, **TEXTS}, render_template_as_native_obj=native):
         TelemetronBatchOperator(
             task_id="send",
             file=files,
