@@ -131,7 +131,7 @@ ONLY_HERE = {
     "msgspec": {"wire", "blobs"},
     "yarl": {"fast"},
     "tenacity": {"retry"},
-    "sqlite3": {"opening", "reader", "journal", "writer", "fleet", "apart"},
+    "sqlite3": {"opening", "witness", "reader", "journal", "writer", "fleet", "apart"},
     "python_calamine": {"workbook"},
     "time": {"clock", "sandbox"},
     "random": {"clock"},

@@ -31,12 +31,14 @@ from airflow.providers.common.compat.sdk import (
 from batch.airflow_context import MAP_INDEX
 from batch.airflow_provider.hooks import TelemetronHook, named_options
 from batch.airflow_provider.lineage import lineage
+from batch.airflow_provider.rendered import files_in, options_in, time_in
 from batch.airflow_provider.running import TaskFace, in_thread
 from batch.airflow_provider.waiting import MomentTrigger
 from batch.config import RunConfig
 from batch.errors import BatchError
 from batch.interrupt import Interrupt
-from batch.model import ExitCode
+from batch.model import ExitCode, Outcome
+from batch.options import BY_KEY
 from batch.summary import InNumbers
 
 T = TypeVar("T")
@@ -44,8 +46,13 @@ T = TypeVar("T")
 REPORT_URL: Final = "report_url"
 SUMMARY: Final = "summary"
 RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
+FAIL_ON: Final = ("stopped", "incomplete", "attention")
 
-_ARGUMENTS: Final = ("run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
+AS_OF: Final = "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}"
+"""The end of the task's data interval; empty in a manual run that has none."""
+
+_ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
+_SUCCEEDED: Final = (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.UNCHANGED)
 _LONGEST_NAME: Final = 150
 _LONGEST_HOLD: Final = "5m"
 """What a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
@@ -126,33 +133,47 @@ class TelemetronOperator(FolderOperator):
 
     :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
         worker's environment, or not needed (option `sandbox`). (templated)
-    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`.
-        They beat those of the connection. (templated)
+    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`,
+        or their JSON text. They beat those of the connection. (templated)
+    :param as_of: the time that the input describes, as ISO 8601 text with zone or as a datetime: an older
+        run is not sent after a newer one. The default is the end of the data interval; None: not known. (templated)
     """
 
-    template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options")
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options", "as_of")
     template_fields_renderers: Mapping[str, str] = {"options": "json"}
 
     def __init__(
         self,
         *,
         telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | str | None = None,
+        as_of: str | datetime | None = AS_OF,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.telemetron_conn_id = telemetron_conn_id
         self.options = options
+        self.as_of = as_of
         _check_options(options)
 
     def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
         """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
         index = context["ti"].map_index
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
-        options = {**(self.options or {}), **besides, **place}
+        options = {**self._own_options(), "as_of": time_in(self.as_of), **besides, **place}
         variables = {MAP_INDEX: str(index)} if index >= 0 else {}
         with as_airflow_wants_it():
             return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
+
+    def _own_options(self) -> dict[str, Any]:
+        """Return the options of the task after rendering. Raises as Airflow wants it."""
+        options = options_in(self.options)
+        try:
+            with as_airflow_wants_it():
+                _check_options(options)
+        except ValueError as exc:
+            raise AirflowFailException(str(exc)) from exc
+        return options
 
     def _defaults(self) -> dict[str, Any]:
         """What options are where neither connection nor task says anything of them."""
@@ -162,7 +183,7 @@ class TelemetronOperator(FolderOperator):
 class InputOperator(TelemetronOperator):
     """A task that reads an input.
 
-    :param file: path of the input, or a list of paths. (templated)
+    :param file: path of the input, or a list of paths, or the JSON text of a list. (templated)
     :param skip_if_empty: an input without rows skips the task; else it is an error.
     """
 
@@ -181,7 +202,7 @@ class InputOperator(TelemetronOperator):
         return kind("the input has no rows: nothing to do")
 
     def _files(self) -> list[str]:
-        return [self.file] if isinstance(self.file, str) else [*self.file]
+        return files_in(self.file)
 
     def _defaults(self) -> dict[str, Any]:
         return {**super()._defaults(), **({"allow_empty": True} if self.skip_if_empty else {})}
@@ -221,8 +242,8 @@ class SendingOperator(TelemetronOperator):
 class ReportingOperator(FolderOperator):
     """A task that writes the files of a run, and whose end is that of the run.
 
-    :param fail_on: "incomplete" fails the task when the run did not reach its end;
-        "attention" also when it did and rows want attention.
+    :param fail_on: "stopped" fails the task when the run did not reach its end;
+        "incomplete" also when it did and no row succeeded; "attention" also when rows want attention.
     :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
     """
 
@@ -233,15 +254,17 @@ class ReportingOperator(FolderOperator):
         super().__init__(**kwargs)
         self.fail_on = fail_on
         self.reports_url = reports_url
-        if fail_on not in ("incomplete", "attention"):
-            raise ValueError(f"fail_on: {fail_on!r} is neither incomplete nor attention")
+        if fail_on not in FAIL_ON:
+            raise ValueError(f"fail_on: {fail_on!r} is none of {', '.join(FAIL_ON)}")
 
     def _leaves(self) -> Path:
         return self.folder
 
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
         """What fails the task, if anything does."""
-        return stopped(fields) or _wants_attention(fields, self.fail_on)
+        if self.fail_on == "stopped":
+            return stopped(fields)
+        return stopped(fields) or _nothing_succeeded(fields) or _wants_attention(fields, self.fail_on)
 
     def _report_told(self, context: Mapping[str, Any]) -> None:
         """Say where the report will be, for the link. Said first: a task that fails has a report too."""
@@ -280,6 +303,29 @@ def stopped(fields: Mapping[str, Any]) -> Exception | None:
         return None
     kind: type[Exception] = AirflowException if fields["exitCode"] in RETRIED else AirflowFailException
     return kind(f"{fields['stop']['reason']}; {fields['stop']['advice']}")
+
+
+def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
+    """Return the exception for a finished run that had rows to send of which none succeeded; None for any other.
+
+    A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
+    """
+    counts, wanting = fields["counts"], fields["attentionByOutcome"]
+    succeeded = sum(counts[outcome] for outcome in _SUCCEEDED) + counts[Outcome.SKIPPED]
+    if not _tolerates_skipped(fields):
+        succeeded -= wanting.get(Outcome.SKIPPED, 0)
+    if succeeded or fields["rows"] == counts[Outcome.DUPLICATE]:
+        return None
+    kind: type[Exception] = AirflowFailException
+    found = ", ".join(f"{count} {outcome}" for outcome, count in wanting.items())
+    where = Path(fields["folder"]) / "attention.csv"
+    advice = "correct the cause, then start a new run of the DAG (for the same file with the option again)"
+    return kind(f"no row succeeded ({found}): see {where}, {advice}")
+
+
+def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
+    tolerated = fields["options"].get("tolerate", ())
+    return Outcome.SKIPPED in (BY_KEY["tolerate"].read(text) for text in tolerated)
 
 
 def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:

@@ -1,10 +1,12 @@
 """A run made by many tasks, as one group in a DAG."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import TaskGroup, TriggerRule
 
+from batch.airflow_provider.base import AS_OF
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.shards import (
     MAP_INDEX_TEMPLATE,
@@ -27,7 +29,8 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
     shards: int | str = 4,
     shards_at_once: int | None = None,
     telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | str | None = None,
+    as_of: str | datetime | None = AS_OF,
     on_unassign_failure: str = "block",
     skip_if_empty: bool = True,
     deferrable: bool = False,
@@ -46,15 +49,19 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
         unassigned, and assigns all others; "stop" assigns nothing then.
     :param outlets: assets that the last task updates.
     :param task_arguments: of all tasks, e.g. `pool`, `retries`, `queue`; but the last one is
-        tried once, for it always writes its report.
+        tried once, for it always writes its report. Under `depends_on_past` the first one
+        waits until all tasks of the group have succeeded in the run before.
     """
     if on_unassign_failure not in _BARRIER:
         raise ValueError(f"on_unassign_failure: {on_unassign_failure!r} is neither block nor stop")
     with TaskGroup(group_id=group_id) as group:
         all_have = {"reports_dir": reports_dir, "run_id": run_id or _run_id(group), **task_arguments}
-        told = {"telemetron_conn_id": telemetron_conn_id, "options": options, **all_have}
+        told = {"telemetron_conn_id": telemetron_conn_id, "options": options, "as_of": as_of, **all_have}
         division: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
-        plan = TelemetronPlanOperator(task_id="plan", file=file, **division, **told)
+        if task_arguments.get("depends_on_past"):
+            # All other tasks are downstream of the plan, which by itself would wait for the former plan alone.
+            division["wait_for_downstream"] = True
+        plan = TelemetronPlanOperator(task_id="plan", file=file, **{**told, **division})
         sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **told}
         unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
         barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_BARRIER[on_unassign_failure], **all_have)

@@ -19,6 +19,7 @@ from batch.sources import KEY_VARIABLE
 
 _BESIDES: Final = ("profile", "config")
 """Keys that are no options but say where options stand."""
+_SCHEMES: Final = ("https", "http")
 
 
 class TelemetronHook(BaseHook):
@@ -85,7 +86,7 @@ class TelemetronHook(BaseHook):
                 f"there is no connection {self.telemetron_conn_id!r}", "make one of type telemetron"
             ) from exc
         told = named_options(connection.extra_dejson, f"connection {self.telemetron_conn_id}: extra")
-        base_url = _base_url(connection.host, connection.schema, connection.port)
+        base_url = _base_url(connection)
         return told | ({"base_url": base_url} if base_url else {}), connection.password or ""
 
 
@@ -98,14 +99,27 @@ def named_options(told: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, "")}
 
 
-def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
-    """The base URL, whole in the host or in pieces, as connections given as URIs have it."""
-    if not host:
-        return ""
-    if "://" in host and not port:
-        return host
-    scheme, _, rest = host.rpartition("://")
-    name, _, path = rest.partition("/")
-    path = path or (schema or "" if scheme else "")
-    scheme = scheme or (schema if schema in ("http", "https") else "https")
-    return f"{scheme}://{name}{f':{port}' if port else ''}{f'/{path}' if path else ''}"
+def _base_url(connection: Any) -> str:
+    """Return the base URL that a connection names; empty if it names none. Raises ConfigError.
+
+    Airflow turns the path of a URI into the schema. The schema may also be `http` or `https`,
+    and the host may hold scheme, port and path of its own.
+    """
+    host, path = (connection.host or "").strip(), (connection.schema or "").strip(" /")
+    scheme, path = (path.lower(), "") if path.lower() in _SCHEMES else (_SCHEMES[0], path)
+    if host:
+        return _joined(host, connection.port, path, scheme)
+    if path or connection.port:
+        raise ConfigError(f"connection {connection.conn_id} has a path or a port, but no host", "name the host")
+    return ""
+
+
+def _joined(host: str, port: int | None, path: str, scheme: str) -> str:
+    """Return a URL of these parts; a scheme that the host holds wins, and a path that both hold counts once."""
+    if "://" in host:
+        scheme, _, host = host.partition("://")
+    name, _, path_of_host = host.partition("/")
+    if name.count(":") > 1 and not name.startswith("["):
+        name = f"[{name}]"  # Airflow takes the brackets off an IPv6 address
+    paths = dict.fromkeys(part for part in (path_of_host.strip("/"), path) if part)
+    return "/".join((f"{scheme}://{name}{f':{port}' if port else ''}", *paths))

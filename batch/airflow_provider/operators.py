@@ -25,13 +25,13 @@ RUN_ID: Final = (
 class TelemetronBatchOperator(SendingOperator, InputOperator, ReportingOperator):
     """Carries out the assignments of one file, or of several as one run.
 
-    Besides `reports_dir`, `telemetron_conn_id`, `options` and `deferrable`:
+    Besides `reports_dir`, `telemetron_conn_id`, `options`, `as_of` and `deferrable`:
 
     :param file: path of the input, or a list of paths. (templated)
     :param run_id: the run's id; the default is made of DAG, task, run and map index. (templated)
     :param skip_if_empty: skip the task when the input has no rows; else that is an error.
-    :param fail_on: "incomplete" fails the task when the run did not reach its end;
-        "attention" also when it did and rows want attention.
+    :param fail_on: "stopped" fails the task when the run did not reach its end;
+        "incomplete" also when it did and no row succeeded; "attention" also when rows want attention.
     :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
 
     Gives the run's summary, as in summary.json, and its folder.

@@ -45,7 +45,7 @@ _PATIENCE: Final = 60.0
 class TelemetronPlanOperator(InputOperator):
     """Plans a run and divides it into shards.
 
-    Besides `reports_dir`, `telemetron_conn_id` and `options`:
+    Besides `reports_dir`, `telemetron_conn_id`, `options` and `as_of`:
 
     :param file: path of the input, or a list of paths; only this task reads it. (templated)
     :param shards: into how many shards. (templated)
@@ -93,7 +93,7 @@ class TelemetronPlanOperator(InputOperator):
 class TelemetronShardOperator(SendingOperator):
     """Makes the calls of one shard in one phase.
 
-    Besides `reports_dir`, `telemetron_conn_id`, `options` and `deferrable`:
+    Besides `reports_dir`, `telemetron_conn_id`, `options`, `as_of` and `deferrable`:
 
     :param shard: one of those that TelemetronPlanOperator gave, or its number. (templated)
     :param phase: "unassign", or "assign" for all that comes after.
@@ -164,8 +164,8 @@ class TelemetronReconcileOperator(ReportingOperator):
     Besides `reports_dir`:
 
     :param run_id: the run's id, as in the plan. (templated)
-    :param fail_on: "incomplete" fails the task when shards have calls left to make;
-        "attention" also when they have none and rows want attention.
+    :param fail_on: "stopped" fails the task when shards have calls left to make; "incomplete"
+        also when they have none and no row succeeded; "attention" also when rows want attention.
     :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
 
     Gives the run's summary, as in summary.json, and its folder.

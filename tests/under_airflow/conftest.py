@@ -159,12 +159,24 @@ def run_dag(airflow_home: Path) -> Callable[..., DagRun]:
 
     def run(dag_id: str, **params: Any) -> DagRun:
         dag = dags(airflow_home)[dag_id]
+        if any(task.depends_on_past for task in dag.tasks):
+            mark_all_as_success(dag_id)
         for task in dag.tasks:
             task.retry_delay = timedelta(0)
         logging.getLogger("batch").setLevel(logging.NOTSET)
         return DagRun(dag.test(run_conf=params))
 
     return run
+
+
+def mark_all_as_success(dag_id: str) -> None:
+    """Mark the tasks of earlier runs: `dag.test()` waits forever for a task that depends on a failed one."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(TaskInstance).where(TaskInstance.dag_id == dag_id).values(state="success"))
 
 
 def dags(home: Path) -> dict[str, Any]:

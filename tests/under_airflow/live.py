@@ -66,10 +66,10 @@ class Airflow:
         except OSError:
             return None
 
-    def trigger(self, dag_id: str, **params: Any) -> "Run":
+    def trigger(self, dag_id: str, *, logical_date: str | None = None, **params: Any) -> "Run":
         """Start a run of a DAG, as soon as Airflow knows it."""
         run = Run(self, dag_id, f"test__{uuid4()}")
-        body = {"logical_date": None, "conf": params, "dag_run_id": run.run_id}
+        body = {"logical_date": logical_date, "conf": params, "dag_run_id": run.run_id}
         until(lambda: self.ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", body) or self.ask("GET", run.path))
         return run
 
@@ -119,7 +119,14 @@ class Run:
 
     def fail(self, task_id: str) -> None:
         """Mark a running task as failed, as a person would."""
-        assert self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task_id}", {"new_state": "failed"})
+        self._mark(task_id, "failed")
+
+    def succeed(self, task_id: str) -> None:
+        """Mark a failed task as successful, as a person would."""
+        self._mark(task_id, "success")
+
+    def _mark(self, task_id: str, state: str) -> None:
+        assert self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task_id}", {"new_state": state})
 
 
 def until(what: Callable[[], Any]) -> Any:

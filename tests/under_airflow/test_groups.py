@@ -147,8 +147,20 @@ def test_an_input_without_rows_fails_the_plan_where_that_is_an_error(run_dag: Ru
 
 def test_an_input_of_which_nothing_is_sent_is_reconciled_all_the_same(run_dag: RunDag, places: dict[str, str]) -> None:
     write(Path(places["file"]), [("nobody", "SN-1", "assign")])
-    run = run_dag("sharded", **places)
+    run = run_dag("sharded_lenient", **places)
     assert (run.state, run.task("shards.reconcile").xcom()["counts"]["invalid"]) == ("success", 1)
+
+
+@pytest.mark.parametrize("row", [("nobody", "SN-1", "assign"), ("stranger@x.com", "SN-1", "unassign")])
+def test_a_group_in_which_no_row_succeeded_fails_with_its_last_task(
+    run_dag: RunDag, places: dict[str, str], row: tuple[str, str, str]
+) -> None:
+    write(Path(places["file"]), [row])
+    run = run_dag("sharded", **places)
+    task = run.task("shards.reconcile")
+    assert (run.state, task.state, task.tries) == ("failed", "failed", 1)
+    assert (task.xcom("summary")["state"], task.xcom("summary")["attention"]) == ("finished", 1)
+    assert states(run)["assign"] == Counter(success=1)
 
 
 def test_the_same_run_again_after_success_sends_nothing(run_dag: RunDag, watch: Watch, places: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -23,7 +24,7 @@ from batch.storage.runs import LOCK
 from tests.conftest import HEADER
 from tests.faulty import Arrived, FaultyServer
 from tests.scripted import Event, Hangs, Says
-from tests.under_airflow.conftest import KEY, DagRun
+from tests.under_airflow.conftest import KEY, DagRun, dags
 
 RunDag = Callable[..., DagRun]
 
@@ -86,9 +87,56 @@ def test_the_same_run_id_after_success_sends_nothing(
 
 
 def test_rows_that_want_attention_do_not_fail_the_task(run_dag: RunDag, places: dict[str, str]) -> None:
-    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    with Path(places["file"]).open("a") as file:
+        file.write("nobody,SN-1,assign\n")
     task = run_dag("plain", **places).task("send")
+    assert (task.state, task.xcom()["exitCode"], task.xcom()["attention"]) == ("success", 1, 1)
+
+
+@pytest.mark.parametrize("row", ["nobody,SN-1,assign", "stranger@x.com,SN-1,unassign"])
+def test_a_run_in_which_no_row_succeeded_fails_and_is_not_tried_again(
+    run_dag: RunDag, places: dict[str, str], row: str
+) -> None:
+    Path(places["file"]).write_text(f"customerEmail,deviceIdentifier,action\n{row}\n{row}\n")
+    run = run_dag("plain", **places)
+    task = run.task("send")
+    assert (run.state, task.state, task.tries) == ("failed", "failed", 1)
+    summary = task.xcom("summary")
+    assert (summary["state"], summary["exitCode"], summary["rows"]) == ("finished", 1, 2)
+
+
+def test_a_run_in_which_no_row_succeeded_updates_no_asset(run_dag: RunDag, places: dict[str, str]) -> None:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    run = run_dag("plain", **places)
+    with create_session() as session:
+        query = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run.run_id)
+        assert session.execute(query).scalars().all() == []
+
+
+def test_fail_on_stopped_lets_a_run_in_which_no_row_succeeded_pass(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
+    task = run_dag("lenient", **places).task("send")
     assert (task.state, task.xcom()["exitCode"]) == ("success", 1)
+
+
+def test_a_run_of_unchanged_rows_does_not_fail(run_dag: RunDag, places: dict[str, str]) -> None:
+    told = {"reports_dir": places["reports_dir"], "files": places["file"], "opts": '{"since_last": true}'}
+    assert run_dag("rendered", **told).state == "success"
+    task = run_dag("rendered", **told).task("send")
+    assert (task.state, task.xcom()["counts"]["unchanged"], task.xcom()["calls"]) == ("success", 3, 0)
+
+
+def test_a_run_of_devices_that_were_already_returned_does_not_fail(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
+    server.fleet.assign("c1@x.com", ["SN-1"], create=True)
+    Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nc1@x.com,SN-2,unassign\n")
+    task = run_dag("plain", **places).task("send")
+    assert (task.state, task.xcom()["counts"]["skipped"]) == ("success", 1)
 
 
 def test_rows_that_want_attention_fail_a_strict_task(run_dag: RunDag, places: dict[str, str]) -> None:
@@ -257,6 +305,69 @@ def test_the_example_with_the_command_line_runs(run_dag: RunDag, places: dict[st
 def test_the_example_with_the_command_line_skips_an_empty_input(run_dag: RunDag, places: dict[str, str]) -> None:
     Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\n")
     assert run_dag("telemetron_bash", **places).task("assign_devices").state == "skipped"
+
+
+@pytest.mark.parametrize("dag_id", ["rendered", "rendered_json", "rendered_native"])
+def test_options_and_files_may_be_rendered_to_json_text(
+    run_dag: RunDag, places: dict[str, str], tmp_path: Path, dag_id: str
+) -> None:
+    files, opts = [places["file"], write(tmp_path / "more.csv", 5, "unassign")], {"chunk_size": 7, "xlsx": True}
+    told: dict[str, Any] = {"files": files, "opts": opts}
+    if dag_id == "rendered":
+        told = {name: json.dumps(value) for name, value in told.items()}
+    summary = run_dag(dag_id, reports_dir=places["reports_dir"], **told).task("send").xcom()
+    assert [one["path"] for one in summary["inputs"]] == files
+    assert (summary["options"]["chunk_size"], summary["options"]["xlsx"]) == ("7", True)
+    assert datetime.fromisoformat(summary["options"]["as_of"]).tzinfo is not None
+
+
+def test_a_path_and_an_empty_text_of_options_are_taken_as_they_are(run_dag: RunDag, places: dict[str, str]) -> None:
+    summary = run_dag("rendered", reports_dir=places["reports_dir"], files=places["file"], opts="").task("send").xcom()
+    assert (summary["inputs"][0]["path"], summary["rows"]) == (places["file"], 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"opts": {"chunk_size": 7}},
+        {"opts": "[1]"},
+        {"opts": '{"max_faled": 1}'},
+        {"opts": '{"run_id": "x"}'},
+        {"files": ["a.csv", "b.csv"]},
+        {"files": '["a.csv", 1]'},
+        {"files": "[]"},
+    ],
+)
+def test_what_a_template_renders_wrongly_is_not_tried_again(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str], wrong: dict[str, Any]
+) -> None:
+    told = {"files": places["file"], "opts": "", **wrong}
+    task = run_dag("rendered", reports_dir=places["reports_dir"], **told).task("send")
+    assert (task.state, task.tries, server.seen) == ("failed", 1, [])
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [("plain", "send"), ("sharded", "shards.reconcile"), ("telemetron_bash", "assign_devices")],
+)
+def test_a_run_is_as_of_the_end_of_its_data_interval(
+    airflow_home: Path, places: dict[str, str], dag_id: str, task_id: str
+) -> None:
+    night = datetime(2026, 1, 2, 2, tzinfo=UTC)
+    run = DagRun(dags(airflow_home)[dag_id].test(run_conf=places, logical_date=night))
+    assert run.task(task_id).xcom()["options"]["as_of"] == run.run.data_interval_end.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [("plain", "send"), ("sharded", "shards.reconcile"), ("telemetron_bash", "assign_devices")],
+)
+def test_a_manual_run_without_a_data_interval_is_as_of_no_time(
+    airflow_home: Path, places: dict[str, str], dag_id: str, task_id: str
+) -> None:
+    run = DagRun(dags(airflow_home)[dag_id].test(run_conf=places, logical_date=None))
+    assert run.run.data_interval_end is None
+    assert "as_of" not in run.task(task_id).xcom()["options"]
 
 
 def test_lineage_names_the_files() -> None:

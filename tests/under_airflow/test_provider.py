@@ -1,22 +1,34 @@
 """What Airflow learns of the package before any task runs, and how a connection is read."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: F401
+from airflow.models import Connection
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers_manager import ProvidersManager
+from airflow.sdk import DAG
 
 from batch.airflow_provider import get_provider_info
-from batch.airflow_provider.base import folder_name
+from batch.airflow_provider.base import FAIL_ON, folder_name
+from batch.airflow_provider.groups import telemetron_task_group
 from batch.airflow_provider.hooks import TelemetronHook
 from batch.airflow_provider.operators import TelemetronBatchOperator
+from batch.airflow_provider.rendered import files_in, options_in
+from batch.airflow_provider.shards import TelemetronPlanOperator, TelemetronReconcileOperator, TelemetronShardOperator
 from batch.config import RunConfig
 from batch.errors import ConfigError
+from batch.model import Outcome, Secret
 from tests.faulty import FaultyServer
+from tests.readme import README
 from tests.under_airflow.conftest import KEY, connection, dags
 
 
@@ -72,16 +84,99 @@ def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
     [
         ({}, "https://admin.telemetron.ai/api/ext-v1"),
         ({"host": "https://t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1/"}, "https://t.example.com/api/ext-v1"),
         ({"host": "t.example.com/api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com", "schema": "api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com", "schema": "/api/ext-v1/"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com", "schema": "api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api", "schema": "ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com/api/ext-v1", "schema": "api/ext-v1"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "t.example.com/api/ext-v1", "schema": "https"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1", "schema": "https"}, "https://t.example.com/api/ext-v1"),
+        ({"host": "https://t.example.com/api/ext-v1", "port": 8443}, "https://t.example.com:8443/api/ext-v1"),
         ({"host": "t.example.com", "port": 8443}, "https://t.example.com:8443"),
+        ({"host": "t.example.com", "port": 8443, "schema": "HTTPS"}, "https://t.example.com:8443"),
         ({"host": "http://127.0.0.1", "port": 8080, "schema": "api/ext-v1"}, "http://127.0.0.1:8080/api/ext-v1"),
         ({"host": "localhost/api", "schema": "http", "port": 1}, "http://localhost:1/api"),
+        ({"host": "http://[::1]:8080/api"}, "http://[::1]:8080/api"),
     ],
 )
 def test_the_base_url_may_be_told_whole_or_in_pieces(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, object], base_url: str
 ) -> None:
     assert config_of(monkeypatch, password=KEY, **told).sending.base_url == base_url
+
+
+@pytest.mark.parametrize(
+    ("uri", "base_url"),
+    [
+        ("telemetron://:KEY@", "https://admin.telemetron.ai/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com", "https://t.example.com"),
+        ("telemetron://:KEY@t.example.com/", "https://t.example.com"),
+        ("telemetron://:KEY@t.example.com/api/ext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com/api/ext-v1/", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com/api%2Fext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com:8443/api/ext-v1", "https://t.example.com:8443/api/ext-v1"),
+        ("telemetron://:KEY@t.example.com:8443/https", "https://t.example.com:8443"),
+        ("telemetron://:KEY@t.example.com%2Fapi%2Fext-v1:8443/https", "https://t.example.com:8443/api/ext-v1"),
+        ("telemetron://https://:KEY@t.example.com/api/ext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://http://:KEY@127.0.0.1:8080/api/ext-v1/", "http://127.0.0.1:8080/api/ext-v1"),
+        ("telemetron://http://:KEY@[::1]:8080/api/ext-v1", "http://[::1]:8080/api/ext-v1"),
+        ("telemetron://:KEY@localhost:8080/http", "http://localhost:8080"),
+        ("telemetron://:KEY@https%3A%2F%2Ft.example.com%2Fapi%2Fext-v1", "https://t.example.com/api/ext-v1"),
+        (
+            "telemetron://:KEY@https%3A%2F%2Ft.example.com%2Fapi%2Fext-v1%2F:8443",
+            "https://t.example.com:8443/api/ext-v1",
+        ),
+        ("telemetron://:KEY@https%3A%2F%2Ft.example.com/api/ext-v1", "https://t.example.com/api/ext-v1"),
+        ("telemetron://:KEY@http%3A%2F%2F127.0.0.1%3A8080%2Fapi", "http://127.0.0.1:8080/api"),
+    ],
+)
+def test_a_connection_given_as_a_uri_keeps_scheme_port_and_path(
+    monkeypatch: pytest.MonkeyPatch, uri: str, base_url: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", f"{uri.replace('KEY', KEY)}?rate=5%2Fs")
+    config = TelemetronHook().get_conn()
+    assert (config.sending.base_url, str(config.sending.rate)) == (base_url, "5/s")
+    assert config.api_key == Secret(KEY)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"host": "https://t.example.com/api/ext-v1"},
+        {"host": "https://t.example.com/api", "schema": "ext-v1", "port": 8443},
+        {"host": "t.example.com/api/ext-v1", "schema": "https", "port": 8443},
+        {"host": "http://127.0.0.1:8080/api/ext-v1"},
+    ],
+)
+def test_a_connection_exported_by_airflow_as_a_uri_names_the_same_base_url(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    base_url = config_of(monkeypatch, password=KEY, **told).sending.base_url
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_TELEMETRON_DEFAULT", Connection(conn_type="telemetron", password=KEY, **told).get_uri()
+    )
+    assert TelemetronHook().get_conn().sending.base_url == base_url
+
+
+@pytest.mark.parametrize("rest", ["/api/ext-v1", ":8443"])
+def test_a_path_or_a_port_without_a_host_is_an_error(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", f"telemetron://:{KEY}@{rest}")
+    with pytest.raises(ConfigError, match="connection telemetron_default has a path or a port, but no host"):
+        TelemetronHook().get_conn()
+
+
+def test_the_connections_that_the_readme_shows_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = re.findall(r"^ *AIRFLOW_CONN_TELEMETRON_DEFAULT='(.*)'$", README.read_text(), re.MULTILINE)
+    configs = []
+    for text in shown:
+        monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", text)
+        configs.append(TelemetronHook().get_conn())
+    assert {(config.sending.base_url, str(config.sending.rate)) for config in configs} == {
+        ("https://t.example.com/api/ext-v1", "5/s")
+    }
+    assert len(configs) == 2
 
 
 def test_the_extra_holds_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +203,8 @@ def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"max_faled": 1})
     with pytest.raises(ValueError, match="run_id is an argument of its own"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"run-id": "x"})
+    with pytest.raises(ValueError, match="as_of is an argument of its own"):
+        TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"as-of": "2026-01-01"})
     with pytest.raises(ValueError, match="fail_on"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", fail_on="sometimes")
 
@@ -117,3 +214,156 @@ def test_a_run_id_becomes_the_name_of_a_folder() -> None:
     assert folder_name("../a/b") == "_a_b"
     assert len(folder_name("x" * 500)) < 200
     assert folder_name("x" * 500) != folder_name("x" * 501)
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "told"),
+    [
+        (options_in, "{'max_failed': 1}", r"options: the value is not valid JSON \(.*\); use the filter tojson"),
+        (options_in, "None", "options: the value is not valid JSON"),
+        (options_in, "[1]", "options: the value has the type list and is not a mapping of option names to values"),
+        (options_in, 5, "options: the value has the type int and is not a mapping"),
+        (options_in, {1: 2}, "options: the value has the type dict and is not a mapping of option names"),
+        (files_in, "['/in/a.csv']", r"file: the value is not valid JSON \(.*\); use the filter tojson"),
+        (files_in, '["/in/a.csv", null]', "file: the value holds an entry of the type NoneType, which is not a path"),
+        (files_in, None, "file: the value has the type NoneType and is neither a path nor a list of paths"),
+        (files_in, {"a": 1}, "file: the value has the type dict and is neither"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_reported_in_one_line(
+    read: Callable[[Any], Any], value: object, told: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=told) as raised:
+        read(value)
+    assert "\n" not in str(raised.value)
+
+
+def test_values_are_read_from_what_they_are_rendered_to() -> None:
+    assert options_in(' {"column": {"action": "Was"}} ') == {"column": {"action": "Was"}}
+    assert options_in("null") == options_in(None) == options_in(" ") == {}
+    assert files_in('["/in/a.csv", "/in/[b].csv"]') == ["/in/a.csv", "/in/[b].csv"]
+    assert files_in("/in/[a].csv") == ["/in/[a].csv"]
+    assert files_in(("a", "b")) == ["a", "b"]
+
+
+def ended(counts: dict[str, int], wanting: dict[str, int], **more: Any) -> dict[str, Any]:
+    """Return a summary of a run that reached its end."""
+    attention = sum(wanting.values())
+    return {
+        "state": "finished",
+        "stop": None,
+        "exitCode": 1 if attention else 0,
+        "folder": "/r/one",
+        "rows": sum(counts.values()),
+        "counts": dict.fromkeys(map(str, Outcome), 0) | counts,
+        "attention": attention,
+        "attentionByOutcome": wanting,
+        "options": {},
+        **more,
+    }
+
+
+def problem_of(fail_on: str, fields: dict[str, Any]) -> str:
+    """Return the message with which a task fails after this run; empty if it does not fail."""
+    operator = TelemetronReconcileOperator(task_id="t", reports_dir="/r", run_id="one", fail_on=fail_on)
+    problem = operator._problem(fields)
+    assert problem is None or type(problem) is AirflowFailException
+    return str(problem or "")
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanting"),
+    [
+        ({"failed": 28}, {"failed": 28}),
+        ({"failed": 20, "invalid": 3, "held": 5}, {"failed": 20, "invalid": 3, "held": 5}),
+        ({"failed": 1, "duplicate": 7}, {"failed": 1}),
+        ({"unconfirmed": 2}, {"unconfirmed": 2}),
+        ({"skipped": 4}, {"skipped": 4}),
+        ({"skipped": 4, "invalid": 1}, {"skipped": 4, "invalid": 1}),
+    ],
+)
+def test_a_finished_run_in_which_no_row_succeeded_fails_by_default(
+    counts: dict[str, int], wanting: dict[str, int]
+) -> None:
+    fields = ended(counts, wanting)
+    found = ", ".join(f"{number} {outcome}" for outcome, number in wanting.items())
+    assert problem_of("incomplete", fields).startswith(f"no row succeeded ({found}): see /r/one/attention.csv, ")
+    assert problem_of("attention", fields) == problem_of("incomplete", fields)
+    assert problem_of("incomplete", {**fields, "exitCode": 0, "options": {"tolerate": ["failed"]}})
+    assert problem_of("stopped", fields) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanting"),
+    [
+        ({}, {}),
+        ({"unchanged": 5, "duplicate": 1}, {}),
+        ({"unchanged": 5, "failed": 1}, {"failed": 1}),
+        ({"assigned": 1, "failed": 27}, {"failed": 27}),
+        ({"alreadyAssigned": 1, "failed": 27}, {"failed": 27}),
+        ({"unassigned": 1, "failed": 27}, {"failed": 27}),
+        ({"skipped": 5, "failed": 27}, {"failed": 27, "skipped": 4}),
+    ],
+)
+def test_a_finished_run_in_which_a_row_is_where_it_should_be_does_not_fail(
+    counts: dict[str, int], wanting: dict[str, int]
+) -> None:
+    fields = ended(counts, wanting)
+    assert problem_of("stopped", fields) == problem_of("incomplete", fields) == ""
+    assert bool(problem_of("attention", fields)) == bool(wanting)
+
+
+def test_skipped_rows_succeeded_where_the_run_tolerates_them() -> None:
+    fields = ended({"skipped": 4}, {"skipped": 4}, exitCode=0, options={"tolerate": ["SKIPPED"]})
+    assert problem_of("incomplete", fields) == ""
+
+
+def test_a_run_that_did_not_reach_its_end_fails_whatever_fail_on_says() -> None:
+    stop = {"reason": "the API is down", "advice": "run it again"}
+    fields = ended({"failed": 1}, {"failed": 1}, state="stopped", exitCode=4, stop=stop)
+    assert {problem_of(fail_on, fields) for fail_on in FAIL_ON} == {"the API is down; run it again"}
+
+
+@pytest.mark.parametrize(
+    ("as_of", "told"),
+    [
+        ("2026-01-02T02:00:00+00:00", "2026-01-02T02:00:00+00:00"),
+        (datetime(2026, 1, 2, 2, tzinfo=UTC), "2026-01-02T02:00:00+00:00"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_every_task_that_plans_or_sends_passes_the_time_that_the_input_describes(
+    server: FaultyServer,  # noqa: ARG001 - for its connection
+    as_of: Any,
+    told: str | None,
+) -> None:
+    common = {"task_id": "t", "reports_dir": "/r", "run_id": "one", "as_of": as_of}
+    operators = (
+        TelemetronBatchOperator(file="f", **common),
+        TelemetronPlanOperator(file="f", **common),
+        TelemetronShardOperator(shard=1, phase="assign", **common),
+    )
+    context = {"ti": SimpleNamespace(map_index=-1)}
+    assert [operator._config(context).told.get("as_of") for operator in operators] == [told] * 3
+    assert all("as_of" in operator.template_fields for operator in operators)
+
+
+def test_the_example_dags_keep_the_order_of_nights(airflow_home: Path) -> None:
+    examples = {name: dag for name, dag in dags(airflow_home).items() if name.startswith("telemetron_")}
+    assert len(examples) == 3
+    assert {dag.max_active_runs for dag in examples.values()} == {1}
+    for dag in examples.values():
+        assert {task.task_id for task in dag.tasks if not task.depends_on_past} <= {"tell"}
+
+
+@pytest.mark.parametrize(
+    "waits", [{}, {"depends_on_past": True}, {"wait_for_downstream": True, "depends_on_past": True}]
+)
+def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict[str, bool]) -> None:
+    with DAG("of_a_test"):
+        group = telemetron_task_group(file="f", reports_dir="/r", **waits)
+    tasks = {task.label: task for task in group.iter_tasks()}
+    assert {task.depends_on_past for task in tasks.values()} == {bool(waits)}
+    assert tasks["plan"].wait_for_downstream is bool(waits)
+    assert tasks["plan"].downstream_task_ids == {task.task_id for task in tasks.values()} - {"telemetron.plan"}

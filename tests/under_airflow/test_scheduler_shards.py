@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from itertools import count
 from pathlib import Path
 
@@ -80,3 +81,29 @@ def test_what_every_shard_failed_at_is_reported_and_done_when_they_are_cleared_a
     sent = len(watch.sent)
     run.clear("shards.plan", *SHARDS)
     assert (run.end(), len(watch.sent)) == ("success", sent)
+
+
+def test_a_night_begins_when_the_failed_one_before_it_is_marked_as_success(
+    airflow: Airflow, watch: Watch, places: dict[str, str], tmp_path: Path
+) -> None:
+    nothing_valid = {**places, "file": write(tmp_path / "invalid.csv", [("nobody", "SN-1", "assign")])}
+    first = airflow.trigger("telemetron_task_group", logical_date="2026-02-01T02:00:00Z", **nothing_valid)
+    assert first.end() == "failed"
+    states = {task["task_id"].rpartition(".")[2]: task["state"] for task in first.tasks()}
+    assert states == {
+        "plan": "success",
+        "unassign": "success",
+        "barrier": "success",
+        "assign": "success",
+        "reconcile": "failed",
+        "tell": "upstream_failed",
+    }
+    second = airflow.trigger("telemetron_task_group", logical_date="2026-02-02T02:00:00Z", **places)
+    until(lambda: airflow.ask("GET", second.path)["state"] == "running")
+    time.sleep(8)
+    assert ({task["state"] for task in second.tasks()}, watch.sent) == ({None}, [])
+    first.succeed("assign_devices.reconcile")
+    assert second.end() == "success"
+    summary = second.xcom("assign_devices.reconcile")
+    assert summary["options"]["as_of"] == "2026-02-02T02:00:00+00:00"
+    assert summary["attention"] == 0

@@ -2,6 +2,9 @@
 
 `telemetron-batch` may be installed in a virtual environment of its own; name it by its
 path then. The last line of its output is the summary as JSON, and so the task's XCom.
+
+The host of the connection `telemetron_default` must be the whole base URL, e.g.
+`https://t.example.com/api/ext-v1`. A night waits until the one before has succeeded.
 """
 
 import json
@@ -28,17 +31,19 @@ with DAG(
         # into the command. Exit 99 marks the task as skipped; exit 1 only says that rows want attention.
         bash_command=(
             'exec telemetron-batch run "$EXPORT" --run-id "$RUN" --reports-dir "$REPORTS" '
-            "--tolerate invalid --tolerate failed --empty-exit-code 99 --json"
+            "--tolerate invalid --tolerate failed --max-failed 5% --empty-exit-code 99 --json"
         ),
         env={
             "EXPORT": "{{ params.file }}",
             "REPORTS": "{{ params.reports_dir }}",
             "RUN": "{{ dag.dag_id }}.{{ task.task_id }}.{{ run_id | replace(':', '_') }}",
+            "TELEMETRON_AS_OF": "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}",
             "TELEMETRON_API_KEY": "{{ conn.telemetron_default.password }}",
             "TELEMETRON_BASE_URL": "{{ conn.telemetron_default.host }}",
         },
         append_env=True,
         output_processor=json.loads,
+        depends_on_past=True,
         retries=3,
         retry_delay=timedelta(minutes=5),
     )

@@ -2,7 +2,7 @@
 
 The connection `telemetron_default` (type telemetron) has the base URL as host and the API
 key as password. A pool of one slot, or `max_active_runs=1` as here, keeps two runs from
-sharing the API's rate.
+sharing the API's rate. With `depends_on_past=True` a night waits until the one before has succeeded.
 """
 
 from datetime import datetime, timedelta
@@ -30,6 +30,7 @@ with DAG(
         reports_dir="{{ params.reports_dir }}",
         options={"max_failed": "5%", "give_up_after": "30m"},
         outlets=[Asset("telemetron://assignments")],
+        depends_on_past=True,
         retries=3,
         retry_delay=timedelta(minutes=5),
         retry_exponential_backoff=True,

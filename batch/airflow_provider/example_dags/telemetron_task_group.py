@@ -2,6 +2,7 @@
 
 `reports_dir` is on storage that all workers share. All shards together keep the rate of the
 connection `telemetron_default`; `max_active_runs=1` keeps another run of this DAG from using it too.
+With `depends_on_past=True` a night waits until all tasks of the one before have succeeded.
 """
 
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ with DAG(
         shards=4,
         options={"max_unassign": 20_000, "give_up_after": "30m"},
         outlets=[Asset("telemetron://assignments")],
+        depends_on_past=True,
         retries=3,
         retry_delay=timedelta(minutes=1),
     )

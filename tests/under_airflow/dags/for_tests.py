@@ -32,6 +32,11 @@ with DAG("strict", schedule=None, start_date=NOW, params=FREE):
         reports_url="https://reports.example.com/telemetron/",
     )
 
+with DAG("lenient", schedule=None, start_date=NOW, params=FREE):
+    TelemetronBatchOperator(
+        task_id="send", file="{{ params.file }}", reports_dir="{{ params.reports_dir }}", fail_on="stopped"
+    )
+
 with DAG("several", schedule=None, start_date=NOW, params={**FREE, "files": Param([], type="array")}):
     TelemetronBatchOperator.partial(
         task_id="send", reports_dir="{{ params.reports_dir }}", max_active_tis_per_dagrun=1, options={"wait": "1m"}
@@ -67,6 +72,24 @@ with DAG("named", schedule=None, start_date=NOW, params={**FREE, "name": Param("
         retry_delay=timedelta(seconds=0),
     )
 
+TEXTS = {"files": Param("", type=["string", "array"]), "opts": Param("", type=["string", "object", "array"])}
+
+for dag_id, files, opts in (
+    ("rendered", "{{ params.files }}", "{{ params.opts }}"),
+    ("rendered_json", "{{ params.files | tojson }}", "{{ params.opts | tojson }}"),
+    ("rendered_native", "{{ params.files }}", "{{ params.opts }}"),
+):
+    native = dag_id == "rendered_native"
+    with DAG(dag_id, schedule=None, start_date=NOW, params={**FREE, **TEXTS}, render_template_as_native_obj=native):
+        TelemetronBatchOperator(
+            task_id="send",
+            file=files,
+            reports_dir="{{ params.reports_dir }}",
+            options=opts,
+            retries=1,
+            retry_delay=timedelta(seconds=0),
+        )
+
 SLOW = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 with DAG("slow", schedule=None, start_date=NOW, params=FREE):
@@ -99,6 +122,7 @@ SHARDED = {**FREE, "name": Param("", type=["string", "null"]), "shards": Param(4
 
 for dag_id, said in {
     "sharded": {},
+    "sharded_lenient": {"fail_on": "stopped"},
     "sharded_stop": {"on_unassign_failure": "stop", "fail_on": "attention", "skip_if_empty": False},
     "sharded_patient": {"options": {"longest_wait": "1s", "concurrency": 1}, "deferrable": True},
     "sharded_slow": {"options": {"rate": "8/s"}, "retries": 2, "retry_delay": timedelta(seconds=1)},
