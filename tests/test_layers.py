@@ -28,6 +28,8 @@ LAYERS = {
         "texts",
         "octets",
         "garbage",
+        "spellings",
+        "held",
     },
     1: {
         "completion",
@@ -57,6 +59,8 @@ LAYERS = {
         "records",
         "cells",
         "plan",
+        "input_holds",
+        "held_details",
         "pace",
         "clock",
         "lock",

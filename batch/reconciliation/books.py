@@ -12,6 +12,7 @@ from batch.errors import UnbalancedError
 from batch.model import Outcome
 from batch.planning.plan import Plan
 from batch.reconciliation.entries import Answers, RowTexts
+from batch.reconciliation.held_details import MAY_BE_WITH_ANOTHER
 from batch.reconciliation.reconcile import Reconciliation, windows
 from batch.reconciliation.texts import of_numbers
 from batch.storage.scratch import forget
@@ -49,6 +50,15 @@ class Books:
             unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
             self._outcome[rows] = unsent
             self._detail[rows] = words[plan.left_out[rows]]
+        self._book_held()
+
+    def _book_held(self) -> None:
+        """Settle the rows that the plan holds; where the other row stands is put into words later."""
+        held = self._plan.held
+        for reason, text in MAY_BE_WITH_ANOTHER.items():
+            rows = held.because_of(reason).rows
+            self._outcome[rows] = Outcome.HELD.code
+            self._detail[rows] = self._detail_code(text)
 
     def settle(self, calls: Ints, answers: pa.Table) -> None:
         """Book answers, records as `answers_of` gives them, each to one of these calls."""

@@ -1,0 +1,31 @@
+"""Why rows were held by the plan, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.planning.held import HeldRows, HoldReason
+from batch.reconciliation.texts import of_numbers
+from batch.rows import Rows
+
+_RISK: Final = "may still be with another customer"
+MAY_BE_WITH_ANOTHER: Final[Mapping[HoldReason, str]] = {
+    HoldReason.INVALID_ROW: f"{_RISK}: an invalid row may take this device away",
+    HoldReason.OTHER_SPELLING: f"{_RISK}: another row unassigns this device in another spelling",
+}
+"""Without the line of the other row, which differs from row to row."""
+_AFTER_LINE: Final = {
+    HoldReason.INVALID_ROW: ", an invalid row, may take this device away",
+    HoldReason.OTHER_SPELLING: " unassigns this device in another spelling",
+}
+
+
+def held_details(held: HeldRows, rows: Rows, file_names: Sequence[str]) -> pa.Array:
+    """Return for each of these rows why it is held, with the line of the other row and, of several files, its file."""
+    where = [pa.scalar(f"{_RISK}: line"), of_numbers(rows.lines_of(held.cause))]
+    if len(file_names) > 1:
+        where += [pa.scalar("of"), pa.array(file_names).take(pa.array(rows.files_of(held.cause)))]
+    after = pa.array([_AFTER_LINE[reason] for reason in HoldReason]).take(pa.array(held.reason - 1))
+    return pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), after, "")
