@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from batch.model import ACTIONS, NO_ACTION, Action, Answer, InputFile, PlanOptions, Problem
@@ -53,10 +54,11 @@ def planned(
     auto_create: bool = False,
     hold: bool = False,
     scratch: Scratch | None = None,
+    left_out: npt.NDArray[np.int64] | None = None,
 ) -> Plan:
     """The plan of one or more files; assigns are held because of other rows only if `hold`."""
     options = PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create, hold=hold)
-    return plan_calls(rows_of(*files, scratch=scratch), options)
+    return plan_calls(rows_of(*files, scratch=scratch), options, left_out)
 
 
 def settle(books: Books, *answers: tuple[int, Answer]) -> None:
