@@ -196,11 +196,13 @@ class RowsBuilder:
         if not suspect.any():
             return
         row, texts = _identifiers_of(keys, np.flatnonzero(suspect))
-        self._forms |= forms_of(texts)
-        spelt = respelt(texts)
+        forms = forms_of(texts)
+        self._forms |= forms
         device = hash_texts(texts)
         spelling = device.copy()
-        spelling[spelt.places] = hash_texts(spelt.spelling)
+        if forms.any:
+            spelt = respelt(texts)
+            spelling[spelt.places] = hash_texts(spelt.spelling)
         for name, column in {"row": self._size + row, "device": device, "spelling": spelling}.items():
             self._suspects[name].add(column)
 
@@ -216,11 +218,11 @@ class RowsBuilder:
 
 def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """The identifiers in some rows of a block, and for each its row; cells that may be identifiers count as such."""
-    some = keys.take(pa.array(rows))
-    texts, at = [some["deviceIdentifier"]], [rows]
+    texts, at = [keys["deviceIdentifier"].take(pa.array(rows))], [rows]
     if "possibleIdentifiers" in keys.schema.names:  # not in a journal of an earlier version
-        texts.append(pc.list_flatten(some["possibleIdentifiers"]))
-        at.append(rows[pc.list_parent_indices(some["possibleIdentifiers"]).to_numpy()])
+        lists = keys["possibleIdentifiers"].take(pa.array(rows))
+        texts.append(pc.list_flatten(lists))
+        at.append(rows[pc.list_parent_indices(lists).to_numpy()])
     order = np.argsort(np.concatenate(at), kind="stable")
     found = pa.concat_arrays(texts).take(pa.array(order))
     named = pc.not_equal(found, "")

@@ -56,6 +56,11 @@ class Forms:
         )
 
     @property
+    def any(self) -> bool:
+        """Whether any identifier could have other spellings."""
+        return self.is_foreign or bool(self.layouts)
+
+    @property
     def are_several(self) -> bool:
         """Whether one identifier may have been written in several spellings."""
         return self.is_foreign or len(self.layouts) > 1 or (self.is_lower and self.is_upper)
@@ -124,7 +129,9 @@ def _likely(starts: Ints, length: int, octets: Bytes) -> Bytes:
     """Texts of one length, a row of bytes each: those with a hexadecimal digit at both ends."""
     if len(starts) * length == len(octets):  # all of the column
         cells = octets.reshape(-1, length)
-        ends = _HEX[cells[:, 0]] & _HEX[cells[:, -1]]
+        ends = _HEX[cells[:, 0]]
+        if ends.any():
+            ends &= _HEX[cells[:, -1]]
         return cells if ends.all() else cells[ends]
     for place in (0, length - 1):
         starts = starts[_HEX[octets[starts + place]]]

@@ -111,14 +111,14 @@ def _held(row: Ints, cause: Ints, reason: HoldReason) -> HeldRows:
 
 def _rows_having(device: Hashes, wanted: Hashes) -> Ints:
     """The rows whose hash is one of these, which are in order."""
-    bits = min(24, max(16, len(wanted).bit_length() + 4))
+    bits = min(24, max(16, len(wanted).bit_length() + 6))
     last = np.uint64((1 << bits) - 1)
     marks = np.zeros(1 << bits, np.bool_)
     marks[wanted & last] = True
     found = [_NO_ROWS]
     for first in range(0, len(device) if len(wanted) else 0, _READ):
         some = device[first : first + _READ]
-        likely = np.flatnonzero(marks[some & last])
+        likely = np.flatnonzero(marks[(some & last).view(np.int64)])
         at = np.minimum(np.searchsorted(wanted, some[likely]), len(wanted) - 1)
         found.append(first + likely[wanted[at] == some[likely]])
         forget(device)

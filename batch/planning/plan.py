@@ -255,8 +255,9 @@ class Plan:
         if self.left_out.any():
             digest.update(self.left_out.data)
         if len(self.held):
-            for column in (self.held.rows, self.held.reason, self.held.cause):
-                digest.update(np.ascontiguousarray(column).data)
+            digest.update(np.ascontiguousarray(self.held.rows).data)
+            digest.update(np.ascontiguousarray(self.held.reason).data)
+            digest.update(np.ascontiguousarray(self.held.cause).data)
         return digest.hexdigest()
 
     def groups_by_part(self) -> Iterator[Ints]:
