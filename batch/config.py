@@ -216,7 +216,11 @@ def _config(
             action_words=dict(values["action_word"]),
             **{name: values[name] for name in _INPUT},
         ),
-        plan=PlanOptions(chunk_size=values["chunk_size"], auto_create_devices=values["auto_create_devices"]),
+        plan=PlanOptions(
+            chunk_size=values["chunk_size"],
+            auto_create_devices=values["auto_create_devices"],
+            hold=not values["no_hold"],
+        ),
         sending=Sending(hold=not values["no_hold"], share=values["rate"], **{name: values[name] for name in _SENDING}),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),

@@ -120,6 +120,9 @@ class PlanOptions:
 
     chunk_size: int = 500
     auto_create_devices: bool = False
+    hold: bool = field(default=True, repr=False)
+    """Hold assigns because of what other rows of the input say. Not in the text that goes into fingerprints:
+    rows that are held do so themselves, and earlier versions knew neither."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

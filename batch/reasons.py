@@ -30,6 +30,8 @@ class Reason(IntEnum):
     LEFT_OUT_OF_ANSWER = 21
 
     FORMER_OWNER = 30
+    INVALID_ROW_MAY_UNASSIGN = 31
+    UNASSIGNED_IN_OTHER_SPELLING = 32
 
     STOPPED_AFTER_SENDING = 40
     STOPPED_BEFORE = 41
@@ -66,6 +68,9 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.ATTEMPTS_SPENT: "no usable answer in {}",
     Reason.LEFT_OUT_OF_ANSWER: "twice the answer left this device out, or contradicted itself about it",
     Reason.FORMER_OWNER: "may still be with {}: its unassign did not succeed",
+    Reason.INVALID_ROW_MAY_UNASSIGN: "may still be with another customer: an invalid row may take this device away",
+    Reason.UNASSIGNED_IN_OTHER_SPELLING: "may still be with another customer: "
+    "another row unassigns this device in another spelling",
     Reason.STOPPED_AFTER_SENDING: "sent, but the run stopped before an answer came",
     Reason.STOPPED_BEFORE: "the run stopped before it: {}",
     Reason.STOPPED_AFTER_REFUSAL: "refused each time, and the run stopped before it could be done: {}",

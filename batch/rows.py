@@ -12,8 +12,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batch.model import Problem
+from batch.model import Action, Problem
+from batch.spellings import Forms, forms_of, respelt
 from batch.storage.hashed import Hashes, hash_texts
 from batch.storage.scratch import Column, Runs, Scratch, Spread
 
@@ -27,6 +29,7 @@ KEY_SCHEMA: Final = pa.schema(
         pa.field("deviceType", pa.string(), nullable=False),
         pa.field("problem", pa.int8(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("possibleIdentifiers", pa.list_(pa.string())),
     ]
 )
 """What the program itself needs of each row.
@@ -39,12 +42,15 @@ actionWord        the word that said so, as written; "" where an option said it 
 deviceType        "" unless devices are created automatically
 problem           `Problem`; 0 for a valid row
 detail            why the row is invalid, in words; "" for a valid row
+possibleIdentifiers  the cells of a row with the wrong number of them, normalised as identifiers: any
+                  of them may be its identifier; null for other rows
 """
 
 VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 """What planning needs of a valid row."""
 
 _NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device": np.uint64}
+_SUSPECT: Final = {"row": np.int64, "device": np.uint64, "spelling": np.uint64}
 _EXAMPLES: Final = 5
 
 
@@ -100,6 +106,10 @@ class Rows:
     """The file's line on which each record begins."""
     starts: npt.NDArray[np.int64]
     """The first row of each file."""
+    suspects: "Suspects"
+    """Identifiers in invalid rows that are or may be unassigns."""
+    may_be_respelt: bool
+    """Whether one identifier may stand in these rows in several spellings."""
 
     def __len__(self) -> int:
         return len(self.problem)
@@ -112,6 +122,20 @@ class Rows:
         """Positions of some rows' files in the list of input files."""
         files: npt.NDArray[np.int64] = np.searchsorted(self.starts, rows, side="right") - 1
         return files
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Identifiers in invalid rows that are or may be unassigns, in input order; a row may have several.
+
+    row       int64   its number
+    device    uint64  hash of the identifier
+    spelling  uint64  hash of the spelling by which it is compared with others
+    """
+
+    row: npt.NDArray[np.int64]
+    device: Hashes
+    spelling: Hashes
 
 
 class RowsBuilder:
@@ -128,6 +152,8 @@ class RowsBuilder:
         self._size = 0
         self._counts: Counter[int] = Counter()
         self._examples: dict[int, list[int]] = {}
+        self._suspects = {name: Column(scratch, dtype) for name, dtype in _SUSPECT.items()}
+        self._forms = Forms()
 
     def add(self, file: int, keys: pa.RecordBatch) -> None:
         """Append the rows of one block (`keys` as in `RowBlock`), file after file."""
@@ -137,6 +163,7 @@ class RowsBuilder:
         for name, column in self._columns.items():
             column.add(hash_texts(keys["deviceIdentifier"]) if name == "device" else keys[name].to_numpy())
         rows = pa.array(np.arange(self._size, self._size + count))
+        self._suspect(keys)
         self._size += count
         self._learn(keys)
         columns = pa.record_batch([rows, *(keys[name] for name in self._names)], names=["row", *self._names])
@@ -157,7 +184,27 @@ class RowsBuilder:
             keys=self._keys,
             lines=self._lines,
             starts=np.array(self._starts, np.int64),
+            suspects=Suspects(**{name: column.array() for name, column in self._suspects.items()}),
+            may_be_respelt=self._forms.are_several,
         )
+
+    def _suspect(self, keys: pa.RecordBatch) -> None:
+        """Note the forms of a block's identifiers, and those of invalid rows that are or may be unassigns."""
+        self._forms |= forms_of(keys["deviceIdentifier"])
+        problem, action = keys["problem"].to_numpy(), keys["action"].to_numpy()
+        suspect = (problem != 0) & (problem != Problem.TRAILER) & (action != Action.ASSIGN.code)
+        if not suspect.any():
+            return
+        row, texts = _identifiers_of(keys, np.flatnonzero(suspect))
+        forms = forms_of(texts)
+        self._forms |= forms
+        device = hash_texts(texts)
+        spelling = device.copy()
+        if forms.any:
+            spelt = respelt(texts)
+            spelling[spelt.places] = hash_texts(spelt.spelling)
+        for name, column in {"row": self._size + row, "device": device, "spelling": spelling}.items():
+            self._suspects[name].add(column)
 
     def _learn(self, keys: pa.RecordBatch) -> None:
         """Count the invalid rows by kind, and remember where the first of them are."""
@@ -167,3 +214,16 @@ class RowsBuilder:
             self._counts[code] += len(rows)
             lines = self._examples.setdefault(code, [])
             lines += line[rows[: _EXAMPLES - len(lines)]].tolist()
+
+
+def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The identifiers in some rows of a block, and for each its row; cells that may be identifiers count as such."""
+    texts, at = [keys["deviceIdentifier"].take(pa.array(rows))], [rows]
+    if "possibleIdentifiers" in keys.schema.names:  # not in a journal of an earlier version
+        lists = keys["possibleIdentifiers"].take(pa.array(rows))
+        texts.append(pc.list_flatten(lists))
+        at.append(rows[pc.list_parent_indices(lists).to_numpy()])
+    order = np.argsort(np.concatenate(at), kind="stable")
+    found = pa.concat_arrays(texts).take(pa.array(order))
+    named = pc.not_equal(found, "")
+    return np.concatenate(at)[order][named.to_numpy(zero_copy_only=False)], found.filter(named)

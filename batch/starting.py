@@ -112,7 +112,10 @@ def start(
         identity = _identity(config, loaded, clock)
         _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, face)
         require_room(folder, _room_for(plan, size, xlsx=config.xlsx))
-        if not face.planned(digest(plan, loaded.files, config.sending.rate, told_of(delta))):
+        told = digest(plan, loaded.files, config.sending.rate, told_of(delta))
+        for warning in told.warnings:
+            face.told("warning", warning)
+        if not face.planned(told):
             raise BrakeError("not confirmed", "nothing was sent")
         prepared = prepare(plan)
     except BaseException:
@@ -220,6 +223,7 @@ def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         "startedAt": clock.wall(),
         "options": dict(config.told),
         "shape": _shape(config),
+        "holdsByInput": config.plan.hold,
         "plan": plan.fingerprint(),
     }
 
@@ -256,9 +260,11 @@ def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str,
 
 def _shape(config: RunConfig) -> dict[str, Any]:
     """The options that decide what is sent: under one run id they cannot change."""
+    plan = asdict(config.plan)
+    del plan["hold"]  # journals of earlier versions do not have it; `no_hold` says the same
     return {
         **asdict(config.input),
-        **asdict(config.plan),
+        **plan,
         "base_url": config.api,
         "no_hold": not config.sending.hold,
         "since_last": config.since_last,
@@ -309,9 +315,13 @@ def plan_of(journal: Journal, scratch: Scratch) -> Plan:
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)
-    options = {name: shape[name] for name in ("chunk_size", "auto_create_devices")}
+    options = PlanOptions(
+        chunk_size=shape["chunk_size"],
+        auto_create_devices=shape["auto_create_devices"],
+        hold=journal.meta("holdsByInput", False),  # earlier versions held nothing because of the input
+    )
     left_out = journal.meta("leftOut")
-    plan = plan_calls(builder.rows(), PlanOptions(**options), None if left_out is None else unpacked(left_out))
+    plan = plan_calls(builder.rows(), options, None if left_out is None else unpacked(left_out))
     if plan.fingerprint() != journal.meta("plan"):
         version = journal.meta("version")
         raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from batch.model import ACTIONS, NO_ACTION, Action, Answer, InputFile, PlanOptions, Problem
@@ -33,7 +34,10 @@ def _key(row: Row, line: int) -> tuple[object, ...]:
     customer, device, word, rest = row[0], row[1], row[2], row[3] if len(row) > 3 else ""
     action = Action(word).code if word in ACTIONS else NO_ACTION
     wrong = Problem[rest] if rest in Problem.__members__ else Problem.NONE
-    return line, customer, device, action, word, "" if wrong else rest, wrong, f"wrong: {rest}" if wrong else ""
+    cells = [customer, device, word] if wrong is Problem.CELLS else None
+    if cells:
+        customer, device, action, word = "", "", NO_ACTION, ""
+    return line, customer, device, action, word, "" if wrong else rest, wrong, f"wrong: {rest}" if wrong else "", cells
 
 
 def rows_of(*files: Sequence[Row], scratch: Scratch | None = None) -> Rows:
@@ -45,12 +49,16 @@ def rows_of(*files: Sequence[Row], scratch: Scratch | None = None) -> Rows:
 
 
 def planned(
-    *files: Sequence[Row], chunk_size: int = 500, auto_create: bool = False, scratch: Scratch | None = None
+    *files: Sequence[Row],
+    chunk_size: int = 500,
+    auto_create: bool = False,
+    hold: bool = False,
+    scratch: Scratch | None = None,
+    left_out: npt.NDArray[np.int64] | None = None,
 ) -> Plan:
-    """The plan of one or more files."""
-    return plan_calls(
-        rows_of(*files, scratch=scratch), PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create)
-    )
+    """The plan of one or more files; assigns are held because of other rows only if `hold`."""
+    options = PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create, hold=hold)
+    return plan_calls(rows_of(*files, scratch=scratch), options, left_out)
 
 
 def settle(books: Books, *answers: tuple[int, Answer]) -> None:

@@ -71,6 +71,8 @@ class TaskFace(Face):
         told = "%d rows: %d devices of %d customers in %d calls at %s; %d duplicates, %d invalid"
         numbers = (plan.rows, plan.devices, plan.customers, plan.calls, plan.rate, plan.duplicates, plan.invalid)
         self._log.info(told, *numbers)
+        for words in plan.held:
+            self._log.warning("%s", words)
         return True
 
     def told(self, kind: str, text: str) -> None:

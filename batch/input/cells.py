@@ -5,8 +5,8 @@ has to correct it. Knows nothing of files, lines or delimiters, and repairs noth
 that could have meant something else.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -77,6 +77,7 @@ class KeyCells:
 
     action, device_type   None where no column says it
     faults                row to sentence, for rows with a wrong number of cells
+    odd                   row to all cells, for the same rows
     """
 
     lines: Ints
@@ -85,6 +86,7 @@ class KeyCells:
     action: pa.Array | None
     device_type: pa.Array | None
     faults: Mapping[int, str]
+    odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ def check(
     findings = _findings(keys, options, neighbours, guessed=guessed)
     problems, details = _judged(count, cells.faults, findings, neighbours)
     codes = _action_codes(keys.action, count, options)
-    codes[problems == Problem.CELLS] = NO_ACTION
+    if keys.action is not None:
+        codes[problems == Problem.CELLS] = NO_ACTION
     words = pa.repeat("", count) if keys.action is None else keys.action.full
     columns = {
         "line": pa.array(cells.lines, pa.int64()),
@@ -152,6 +155,7 @@ def check(
         "deviceType": _unless_shifted(_device_types(keys.device_type, count, options), problems),
         "problem": pa.array(problems),
         "detail": details,
+        "possibleIdentifiers": _possible_identifiers(count, cells.odd),
     }
     return pa.record_batch(list(columns.values()), schema=KEY_SCHEMA)
 
@@ -279,6 +283,23 @@ def _unless_shifted(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Arra
     """The column, empty where a row has the wrong number of cells: what stands there may be another column's."""
     shifted = problems == Problem.CELLS
     return pc.if_else(pa.array(shifted), "", column) if shifted.any() else column
+
+
+def _possible_identifiers(count: int, odd: Mapping[int, Sequence[str]]) -> pa.Array:
+    """For each row with a wrong number of cells those that may be its identifier; null for others."""
+    column: pa.Array = pa.nulls(count, KEY_SCHEMA.field("possibleIdentifiers").type)
+    if not odd:
+        return column
+    texts = [_normalised_identifiers(odd[row]) for row in sorted(odd)]
+    mask = np.zeros(count, np.bool_)
+    mask[[*odd]] = True
+    places = np.where(mask, np.cumsum(mask) - 1, 0)
+    return pa.array(texts, column.type).take(pa.array(places, mask=~mask))
+
+
+def _normalised_identifiers(cells: Sequence[str]) -> list[str]:
+    texts = normalised(pa.array([cell for cell in cells if len(cell) <= 2 * MAX_LENGTH], pa.string())).to_pylist()
+    return [text for text in texts if 0 < len(text) <= MAX_LENGTH]
 
 
 def _not_emails(texts: pa.Array) -> Flags:

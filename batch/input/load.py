@@ -293,6 +293,7 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
             action=column("action"),
             device_type=column("deviceType"),
             faults=piece.faults,
+            odd=piece.odd,
         ),
         source.options,
         guessed=source.guessed,

@@ -4,8 +4,8 @@ The only module that runs the CSV parser. Records of a wrong width never reach i
 are split apart from it and put back in their places. Reads no file and judges no cell.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -37,6 +37,7 @@ class Piece:
     lines   the line on which each begins
     cells   one string column for each header, named "0", "1", ...
     faults  position to sentence, for records with too few or too many cells
+    odd     position to all cells, for the same records
     closing the last record that is not blank: as it is written, and its cells without quotes;
             none where no trailer is looked for
     """
@@ -45,6 +46,7 @@ class Piece:
     cells: pa.RecordBatch
     faults: dict[int, str]
     closing: tuple[str, ...] = ()
+    odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> Iterator[Piece]:
@@ -165,7 +167,7 @@ class _Reader:
             (np.flatnonzero(widths == width), self._parse(records, widths == width, stops, width))
             for width in np.unique(widths[fitting]).tolist()
         ]
-        faults: dict[int, str] = {}
+        faults: dict[int, tuple[str, list[str]]] = {}
         odd = np.flatnonzero(~fitting & ~records.blank).tolist()
         if odd:
             places, cells, faults = self._split(records, odd)
@@ -177,8 +179,9 @@ class _Reader:
         else:
             numbers, cells = _in_order(parts)
         at = np.searchsorted(numbers, np.array(list(faults), np.int64)).tolist()
-        faults = dict(zip(at, faults.values(), strict=True))
-        return Piece(line + records.lines[numbers], cells, faults, self._closing(records))
+        sentences = {place: sentence for place, (sentence, _) in zip(at, faults.values(), strict=True)}
+        odd_cells = {place: texts for place, (_, texts) in zip(at, faults.values(), strict=True)}
+        return Piece(line + records.lines[numbers], cells, sentences, self._closing(records), odd_cells)
 
     def _closing(self, records: Records) -> tuple[str, ...]:
         for record in range(len(records) - 1, -1, -1) if self._has_trailer else ():
@@ -246,17 +249,20 @@ class _Reader:
         missing = [pa.repeat("", count)] * (self._width - width)
         return pa.record_batch(columns + missing, schema=_schema(self._width))
 
-    def _split(self, records: Records, odd: list[int]) -> tuple[Ints, pa.RecordBatch, dict[int, str]]:
-        """Records of odd width that are not all blank: their places, cells and faults."""
+    def _split(self, records: Records, odd: list[int]) -> tuple[Ints, pa.RecordBatch, dict[int, tuple[str, list[str]]]]:
+        """Records of odd width that are not all blank: their places, cells as wide as the header, and faults.
+
+        A fault is a sentence and all cells of the record.
+        """
         rows: dict[int, list[str]] = {}
-        faults: dict[int, str] = {}
+        faults: dict[int, tuple[str, list[str]]] = {}
         for record in odd:
             cells = split(records.text(record), self.delimiter)
             if all(map(is_blank, cells)):
                 continue
             fault = self._fault(cells)
             if fault is not None:
-                faults[record] = fault
+                faults[record] = fault, cells
             rows[record] = (cells + [""] * self._width)[: self._width]
         return np.array(list(rows), np.int64), cells_of(list(rows.values()), self._width), faults
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from batch.model import Action, Call, PlanOptions
 from batch.planning.calls import Stage, action_of
+from batch.planning.held import HeldRows, Respellings
 from batch.planning.ordering import Groups, Lanes
 from batch.planning.radix import lexsort
 from batch.rows import Rows
@@ -85,7 +86,11 @@ class Plan:
     given: Ints
     """Transfers in input order: rows by which a device leaves one customer, and comes to another."""
     devices_again: Hashes
-    """Of the devices that are sent several times, in their order."""
+    """Of the devices that are sent several times, in their order; perhaps also of some of rows that are held."""
+    held: HeldRows
+    """Assigns that are not sent because of other rows of the input."""
+    respellings: Respellings
+    """Identifiers that stand in the input in several spellings."""
 
     @property
     def calls(self) -> int:
@@ -253,6 +258,10 @@ class Plan:
             digest.update(np.ascontiguousarray(column).data)
         if self.left_out.any():
             digest.update(self.left_out.data)
+        if len(self.held):
+            digest.update(np.ascontiguousarray(self.held.rows).data)
+            digest.update(np.ascontiguousarray(self.held.reason).data)
+            digest.update(np.ascontiguousarray(self.held.cause).data)
         return digest.hexdigest()
 
     def groups_by_part(self) -> Iterator[Ints]:

@@ -15,6 +15,8 @@ from batch.abreast import in_order
 from batch.memory import give_back_freed_memory
 from batch.model import PlanOptions
 from batch.planning.grouping import Grouped, group_rows
+from batch.planning.held import HeldRows
+from batch.planning.input_holds import find_held
 from batch.planning.ordering import GroupsBuilder, in_sending_order
 from batch.planning.plan import Part, Plan
 from batch.planning.staging import NOT_SENT, Marked, Staged, alone, likely_several, stage_rows
@@ -29,10 +31,13 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     """Put every valid row into a call of the earliest stage that the order of the file allows.
 
     `left_out` gives a number, not 0, to rows that shall not be sent, as in `stage_rows`.
+    Assigns that are held keep their places in the order of the file, and are in no call.
     Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
     """
+    found, respellings = find_held(rows, hold=options.hold)
     staged = _staged(rows, left_out)
     give_back_freed_memory()
+    staged.hold(found)
     parts, groups = _laid_together(rows, staged, left_out, typed=options.auto_create_devices)
     give_back_freed_memory()
     linked = staged.links() if options.auto_create_devices else None
@@ -53,7 +58,15 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
         taken=staged.taken.array()[by_given],
         given=given[by_given],
         devices_again=np.sort(staged.devices_again.array()),
+        held=_held(found, left_out, repeats[by_repeat]),
+        respellings=respellings,
     )
+
+
+def _held(found: HeldRows, left_out: Ints | None, repeats: Ints) -> HeldRows:
+    """Those that would be sent otherwise: no row that is left out, and none that repeats another."""
+    held = found.only(~np.isin(found.rows, repeats))
+    return held if left_out is None else held.only(left_out[held.rows] == 0)
 
 
 def _staged(rows: Rows, left_out: Ints | None) -> "_StagedRows":
@@ -127,6 +140,7 @@ class _StagedRows:
     taken: Column = field(init=False)
     given: Column = field(init=False)
     devices_again: Column = field(init=False)
+    _held: Marked | None = None
     _linked: list[Hashes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -148,6 +162,13 @@ class _StagedRows:
         self.devices_again.add(staged.devices_again)
         self._linked.append(staged.linked)
 
+    def hold(self, held: HeldRows) -> None:
+        """Keep these rows out of all calls from now on."""
+        if len(held):
+            flags = np.zeros(len(self.stage), np.bool_)
+            flags[held.rows] = True
+            self._held = Marked(flags)
+
     def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
         """The stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
@@ -156,6 +177,8 @@ class _StagedRows:
         stage[several] = self.stage[number[several]]
         if left_out is not None:
             stage[left_out[number] != 0] = NOT_SENT
+        if self._held is not None:
+            stage[self._held.at(number)] = NOT_SENT
         return stage
 
     def links(self) -> Hashes:

@@ -15,6 +15,7 @@ from batch.planning.plan import Plan
 from batch.reasons import Reason
 from batch.reconciliation.details import Detail, DetailCodes
 from batch.reconciliation.entries import Answers, RowTexts
+from batch.reconciliation.held_details import REASON_OF
 from batch.reconciliation.reconcile import Reconciliation, windows
 from batch.reconciliation.texts import of_numbers
 from batch.storage.scratch import forget
@@ -61,6 +62,15 @@ class Books:
             unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
             self._outcome[rows] = unsent
             self._detail[rows] = words[plan.left_out[rows]]
+        self._book_held()
+
+    def _book_held(self) -> None:
+        """Settle the rows that the plan holds; where the other row stands is put into words later."""
+        held = self._plan.held
+        for hold_reason, reason in REASON_OF.items():
+            rows = held.because_of(hold_reason).rows
+            self._outcome[rows] = Outcome.HELD.code
+            self._detail[rows] = self._details.code(Detail(reason))
 
     def expect_known(self, customers: Iterable[str]) -> None:
         """Hear of customers who existed before the run."""
@@ -138,7 +148,9 @@ class Books:
         outcome, doubts = self._outcome[window], self._doubts[window]
         is_open = outcome == _OPEN
         if Outcome.HELD in unsure:
+            by_plan = self._plan.held.rows
             is_open |= outcome == Outcome.HELD.code
+            is_open[by_plan[(by_plan >= window.start) & (by_plan < window.stop)] - window.start] = False
         for unclear in np.unique(doubts[is_open]).tolist():
             rows = is_open & (doubts == unclear)
             if unclear:

@@ -18,6 +18,7 @@ from batch.planning.plan import Plan
 from batch.reasons import Reason, Unheard
 from batch.reconciliation.details import Details
 from batch.reconciliation.entries import Entries, RowTexts
+from batch.reconciliation.held_details import held_details
 from batch.reconciliation.texts import of_flags, of_numbers
 from batch.rows import RowBlock
 
@@ -178,20 +179,23 @@ class Reconciliation:
         return dict(zip(OUTCOMES, found.tolist(), strict=True))
 
     def details_of(self, block: RowBlock, first: int) -> pa.Array:
-        """The loader's words for an invalid row, the answer's for a sent one; a duplicate names its original."""
+        """The loader's words for an invalid row, the answer's for a sent one; duplicates and held rows name another."""
         rows = slice(first, first + block.keys.num_rows)
         codes, origin = self.detail[rows], self.plan.repeated(rows.start, rows.stop)
         said, repeats = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
         invalid = np.flatnonzero(block.keys["problem"].to_numpy())
+        held = self.plan.held.within(rows.start, rows.stop)
         texts = [
             self.details.texts.take(pa.array(codes[said])),
             block.keys["detail"].take(pa.array(invalid)),
             self._same_as(origin[repeats]),
+            held_details(held, self.plan.rows, self.file_names),
         ]
         place = np.zeros(len(codes), np.int64)
         place[said] = np.arange(1, len(said) + 1)
         place[invalid] = np.arange(1, len(invalid) + 1) + len(said)
         place[repeats] = np.arange(1, len(repeats) + 1) + len(said) + len(invalid)
+        place[held.rows - first] = np.arange(1, len(held) + 1) + len(said) + len(invalid) + len(repeats)
         return pa.concat_arrays([pa.array([""]), *texts]).take(pa.array(place))
 
     def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:

@@ -48,7 +48,8 @@ class TerminalFace(Face):
     def planned(self, plan: Digest) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
-            for line in (*map(_reading, plan.files), *_since(plan), f"{_size(plan)}; {_left_out(plan)}"):
+            lines = (*map(_reading, plan.files), *_since(plan), f"{_size(plan)}; {_left_out(plan)}", *plan.held)
+            for line in lines:
                 self._voice.say(line)
             return True
         show_plan(plan, self._console)
@@ -95,8 +96,10 @@ def show_plan(plan: Digest, console: Speaker) -> None:
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
-    for line in (*_since(plan), _size(plan), _left_out(plan)):
+    for line in (*_since(plan), _size(plan), _left_out(plan), *plan.held):
         console.tell(line)
+    for warning in plan.warnings:
+        console.tell(f"warning: {warning}")
     if plan.problems:
         problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
         for kind in plan.problems:

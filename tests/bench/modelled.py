@@ -59,5 +59,6 @@ def _batch(
         "deviceType": nothing,
         "problem": no_problem,
         "detail": nothing,
+        "possibleIdentifiers": pa.nulls(len(row), KEY_SCHEMA.field("possibleIdentifiers").type),
     }
     return pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in KEY_SCHEMA.names], schema=KEY_SCHEMA)
