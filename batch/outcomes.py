@@ -102,7 +102,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         attention=Attention.FOR_ASSIGN,
         tone=Tone.PLAIN,
         tone_of_assign=Tone.WRONG,
-        sentence="a device Telemetron does not know, or that was not this customer's",
+        sentence="unknown device, or not this customer's",
         advice="Have the device registered with Telemetron, or correct its identifier, then run attention.csv. "
         "--auto-create-devices creates unknown devices, if that is wanted.",
     ),
@@ -115,7 +115,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         is_done=True,
         was_sent=False,
         tone=Tone.PLAIN,
-        sentence="settled so by an earlier run; not sent",
+        sentence="not sent: settled by an earlier run",
     ),
     Outcome.INVALID: OutcomeFacts(
         code=6,
@@ -138,7 +138,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         attention=Attention.ALWAYS,
         is_failure=True,
         tone=Tone.DOUBT,
-        sentence="sent, but no usable answer came: may or may not have been done",
+        sentence="may or may not have been done: no usable answer",
         advice="Run attention.csv: what was done already is answered as alreadyAssigned or skipped and does no harm.",
     ),
     Outcome.HELD: OutcomeFacts(
@@ -146,7 +146,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         attention=Attention.ALWAYS,
         was_sent=False,
         tone=Tone.DOUBT,
-        sentence="not sent: its former owner may still have the device",
+        sentence="not sent: may still be with the former owner",
         advice="First see why the device could not be taken from its former owner (its own row is listed here too); "
         "then run attention.csv, which holds both rows.",
     ),

@@ -115,12 +115,12 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
     ),
     StopReason.MAX_FAILED: _Row(
         ExitCode.BRAKE,
-        "{} rows have failed, more than --max-failed allows",
+        "{} failed, more than --max-failed allows",
         Advice("look at attention.csv and raise --max-failed", repeat=True),
     ),
     StopReason.MAX_NEW_CUSTOMERS: _Row(
         ExitCode.BRAKE,
-        "{} customers were created, or may have been, more than --max-new-customers allows",
+        "{} created, or may have been, more than --max-new-customers allows",
         Advice("look at the new customers, then raise --max-new-customers", repeat=True),
     ),
     StopReason.SHARDS_OPEN: _Row(ExitCode.STOPPED, "{}"),

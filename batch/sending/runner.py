@@ -267,9 +267,10 @@ class Runner:
     def _brake(self) -> None:
         limits, failed, created = self._limits, self.tally.failed, self.tally.customers_created_at_most
         if limits.max_failed is not None and failed > limits.max_failed:
-            self._halt.now(Stop(StopReason.MAX_FAILED, str(failed)))
+            self._halt.now(Stop(StopReason.MAX_FAILED, "1 row has" if failed == 1 else f"{failed} rows have"))
         if limits.max_new_customers is not None and created > limits.max_new_customers:
-            self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, str(created)))
+            customers = "1 customer was" if created == 1 else f"{created} customers were"
+            self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))
 
     def _ask_unknown_customers_again(self) -> None:
         """Have asked again what earlier processes heard of customers the API did not know, unless a brake holds."""
