@@ -57,6 +57,7 @@ from batch.starting import (
     told_of,
 )
 from batch.storage.claims import is_elsewhere, is_in_use, sweep
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.reader import PublishedJournal
@@ -175,7 +176,7 @@ def verify(
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
         scratch_of(folder, lease) as scratch,
     ):
-        if Division.of(journal) is not None and journal.meta("endedAt") is None:
+        if Division.of(journal) is not None and journal.meta(Fact.ENDED_AT) is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         journal.require_complete()
         plan = plan_of(journal, scratch)
@@ -186,9 +187,9 @@ def verify(
             lease.confirm()
             if stop is not None:
                 raise VerifyError.of(stop)
-        if journal.meta("allSent"):
+        if journal.meta(Fact.ALL_SENT):
             # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.
-            journal.note(stop=None, endedAt=journal.meta("endedAt") or clock.wall())
+            journal.note(stop=None, endedAt=journal.meta(Fact.ENDED_AT) or clock.wall())
         return concluded(config, plan, journal)
 
 
@@ -198,14 +199,14 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
     Of a run made in shards the journal is put together first.
     """
     require_run(folder)
-    if _put_down(folder, "division") is not None:
+    if _put_down(folder, Fact.DIVISION) is not None:
         return merged(folder, xlsx=xlsx)
     with (
         owning(lock_of_run(folder), Waiting.not_at_all(folder.name)) as lease,
         opened(folder, lease) as journal,
         scratch_of(folder, lease) as scratch,
     ):
-        told = as_recorded(folder, journal.meta("options"), with_key=False)
+        told = as_recorded(folder, journal.meta(Fact.OPTIONS), with_key=False)
         told = replace(told, xlsx=told.xlsx or xlsx)
         stop = stop_of(journal)
         books = close_books(journal, plan_of(journal, scratch), stop)
@@ -224,7 +225,7 @@ def _put_down(folder: Path, name: str) -> Any:
 def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
     """The options that a run was started with; of the environment the secrets, and who asks, alone."""
     require_run(folder)
-    options = _put_down(folder, "options")
+    options = _put_down(folder, Fact.OPTIONS)
     keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
     variable = BY_KEY["limit_url"].variable
     if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
@@ -285,10 +286,10 @@ def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | No
         raise JournalError(f"run {folder.name} is made in shards", "say which with --shard, or report the run")
     check_same(config, journal, folder)
     journal.require_complete()
-    fields = journal.meta("summary")
+    fields = journal.meta(Fact.SUMMARY)
     if fields is None or fields["state"] != "finished":
         return None
-    return Summary(folder, {**fields, "published": journal.meta("published")})
+    return Summary(folder, {**fields, "published": journal.meta(Fact.PUBLISHED)})
 
 
 def _published_late(config: RunConfig, finished: Summary, clock: Clock, face: Face) -> Summary:

@@ -14,6 +14,7 @@ from batch.publishing import published
 from batch.reconciliation.outputs import Ended, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
 from batch.stops import Advice, StopReason
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.reader import AFTER_LOSS
 from batch.summary import Summary
@@ -51,9 +52,9 @@ def stop_of(journal: Journal) -> Stop | None:
     """Return why the run ended early, as its journal has it."""
     if loss := journal.loss:
         return Stop(StopReason.RECORDS_LOST, loss, advice=Advice(AFTER_LOSS))
-    if journal.meta("endedAt") is None:
+    if journal.meta(Fact.ENDED_AT) is None:
         return Stop(StopReason.PROCESS_ENDED)
-    return stop_in(journal.meta("stop"))
+    return stop_in(journal.meta(Fact.STOP))
 
 
 def note_of(stop: Stop | None) -> dict[str, Any] | None:

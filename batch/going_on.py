@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batch.errors import BatchError
 from batch.stops import Advice
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 
 
@@ -15,7 +16,7 @@ def by_id(journal: Journal) -> str:
     The folder's name is the id: the folder may have been renamed since.
     """
     run_id = journal.path.parent.name
-    return run_id if journal.meta("idMadeUp") or journal.meta("runId") != run_id else ""
+    return run_id if journal.meta(Fact.ID_MADE_UP) or journal.meta(Fact.RUN_ID) != run_id else ""
 
 
 def by_id_words(journal: Journal) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from batch.errors import PublishError
 from batch.going_on import by_id
 from batch.stops import Advice, Stop, StopReason
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER
 from batch.storage.remote import upload
@@ -31,7 +32,7 @@ def place_of(target: str, folder: Path) -> str:
 
 def is_published(target: str | None, folder: Path, journal: Journal) -> bool:
     """Are the files of a run where they shall be?"""
-    return target is None or journal.meta("published") == place_of(target, folder)
+    return target is None or journal.meta(Fact.PUBLISHED) == place_of(target, folder)
 
 
 def published(target: str | None, journal: Journal, summary: Summary) -> Summary:

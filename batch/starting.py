@@ -35,6 +35,7 @@ from batch.rows import RowBlock, RowsBuilder
 from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face
 from batch.storage.draft import JournalDraft
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.remote import size_of
 from batch.storage.runs import JOURNAL
@@ -217,14 +218,14 @@ def _room_for(plan: Plan, cells: int, *, xlsx: bool) -> int:
 def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
     """What the journal records of a run at its start."""
     return {
-        "runId": config.run_id,
-        "idMadeUp": config.id_made_up,
-        "version": __version__,
-        "startedAt": clock.wall(),
-        "options": dict(config.told),
-        "shape": _shape(config),
-        "holdsByInput": config.plan.hold,
-        "plan": plan.fingerprint(),
+        Fact.RUN_ID: config.run_id,
+        Fact.ID_MADE_UP: config.id_made_up,
+        Fact.VERSION: __version__,
+        Fact.STARTED_AT: clock.wall(),
+        Fact.OPTIONS: dict(config.told),
+        Fact.SHAPE: _shape(config),
+        Fact.HOLDS_BY_INPUT: config.plan.hold,
+        Fact.PLAN: plan.fingerprint(),
     }
 
 
@@ -232,12 +233,12 @@ def _identity(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, obje
     """Return what the journal records of the job, of its input, and of the input's place in the order of nights."""
     asked_by = asker(config, loaded.files, clock.wall())
     return {
-        "inputs": [asdict(file) for file in loaded.files],
-        "baseUrl": asked_by.base_url,
-        "client": asked_by.client,
-        "lineage": asked_by.lineage,
-        "asOf": _as_of_text(config),
-        "sandbox": config.sandbox,
+        Fact.INPUTS: [asdict(file) for file in loaded.files],
+        Fact.BASE_URL: asked_by.base_url,
+        Fact.CLIENT: asked_by.client,
+        Fact.LINEAGE: asked_by.lineage,
+        Fact.AS_OF: _as_of_text(config),
+        Fact.SANDBOX: config.sandbox,
     }
 
 
@@ -250,11 +251,11 @@ def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str,
     if delta is None:
         return {}
     return {
-        "since": told_of(delta),
-        "lookedAt": looked_at,
-        "fullAt": delta.full_at,
-        "origins": [astuple(one) for one in delta.origins],
-        "leftOut": packed(plan.left_out),
+        Fact.SINCE: told_of(delta),
+        Fact.LOOKED_AT: looked_at,
+        Fact.FULL_AT: delta.full_at,
+        Fact.ORIGINS: [astuple(one) for one in delta.origins],
+        Fact.LEFT_OUT: packed(plan.left_out),
     }
 
 
@@ -277,11 +278,11 @@ def _shape(config: RunConfig) -> dict[str, Any]:
 def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Refuse another input or other deciding options under the id of this run."""
     advice = "name another --run-id"
-    was, shape = journal.meta("shape"), _shape(config)
+    was, shape = journal.meta(Fact.SHAPE), _shape(config)
     differing = [name for name, value in shape.items() if was.get(name) != value]
     if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
         differing = [name for name in differing if name != "base_url"]
-    if config.as_of is not None and _as_of_text(config) != journal.meta("asOf"):
+    if config.as_of is not None and _as_of_text(config) != journal.meta(Fact.AS_OF):
         differing.append("as_of")
     if differing:
         keys = (name if name in BY_KEY else name.removesuffix("s") for name in sorted(differing))
@@ -310,7 +311,7 @@ def _sha256(path: str, spool: Path) -> str:
 
 def plan_of(journal: Journal, scratch: Scratch) -> Plan:
     """The plan that the run was started with, made again from the journal's rows."""
-    shape = journal.meta("shape")
+    shape = journal.meta(Fact.SHAPE)
     scratch.expect(_ROW * sum(file.rows for file in input_files(journal)))
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
@@ -318,11 +319,11 @@ def plan_of(journal: Journal, scratch: Scratch) -> Plan:
     options = PlanOptions(
         chunk_size=shape["chunk_size"],
         auto_create_devices=shape["auto_create_devices"],
-        hold=journal.meta("holdsByInput", False),  # earlier versions held nothing because of the input
+        hold=journal.meta(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
     )
-    left_out = journal.meta("leftOut")
+    left_out = journal.meta(Fact.LEFT_OUT)
     plan = plan_calls(builder.rows(), options, None if left_out is None else unpacked(left_out))
-    if plan.fingerprint() != journal.meta("plan"):
-        version = journal.meta("version")
+    if plan.fingerprint() != journal.meta(Fact.PLAN):
+        version = journal.meta(Fact.VERSION)
         raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
     return plan

@@ -21,6 +21,7 @@ from batch.sending.look import Looker
 from batch.sending.runner import RunLimits
 from batch.sending.tally import Tally
 from batch.sending.traffic import Traffic
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 
 _TOLD: Final = 5
@@ -42,7 +43,7 @@ class Verifier:
         self._halt = traffic.halt
         self._concurrency = limits.concurrency
         self._missed = 0
-        self._last = journal.meta("verify") or {"round": 0, "endedAt": 0.0}
+        self._last = journal.meta(Fact.VERIFY) or {"round": 0, "endedAt": 0.0}
         targets = self._targets(plan, limits.lasts)
         asked = {look.customer for look in self._looks_that_stand()}
         self._open = [(moment, customer) for moment, customer in targets if customer not in asked]

@@ -1,5 +1,6 @@
 """The journal keeps what it was given, says what may have happened, and refuses what is not its own."""
 
+import ast
 import asyncio
 import gc
 import os
@@ -20,12 +21,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import batch
 from batch.errors import DiskError, JournalError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome
 from batch.reasons import Reason, Unheard
 from batch.rows import KEY_SCHEMA, RowBlock
 from batch.storage.blobs import unpacked
 from batch.storage.draft import JournalDraft
+from batch.storage.facts import Fact
 from batch.storage.journal import Ending, Journal
 from batch.storage.opening import APPLICATION_ID, SCHEMA_VERSION, migrate
 from batch.storage.reader import AttemptEnding, Settlement
@@ -574,3 +577,24 @@ def test_a_journal_that_cannot_be_written_is_read_as_it_is(path: Path, monkeypat
         assert [*journal.blocks()] == [*BLOCKS]
         assert journal.meta("state") == "cut off"
     assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+
+
+# Facts
+
+
+def names_of_facts(tree: ast.AST) -> Iterator[str]:
+    """The names of facts that some code puts into journals, by keyword or in a mapping."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("note", "conclude"):
+                yield from (keyword.arg for keyword in node.keywords if keyword.arg is not None)
+            if node.func.attr in ("publish", "meta"):
+                literal = (one for one in ast.walk(node) if isinstance(one, ast.Constant))
+                yield from (one.value for one in literal if isinstance(one.value, str) and one.value)
+
+
+def test_every_fact_that_is_stored_is_in_the_table() -> None:
+    sources = Path(batch.__file__).parent.rglob("*.py")
+    used = {name for path in sources for name in names_of_facts(ast.parse(path.read_text()))}
+    assert used - {*Fact} == set()
+    assert "endedAt" in used

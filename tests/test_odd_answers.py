@@ -20,6 +20,7 @@ from batch import app
 from batch.config import resolve
 from batch.model import Action, Call, Look, Outcome, Secret
 from batch.printable import printable
+from batch.reasons import Reason
 from batch.redaction import Redactor
 from batch.sending import look, plain, wire
 from batch.sending.carriage import (
@@ -300,9 +301,9 @@ def texts_of(result: Any) -> Iterator[str]:
     if isinstance(result, Reply):
         yield from (result.customer_id, *result.foreign)
         for device in result.results.values():
-            yield from (device.device_id, device.detail)
+            yield from (device.device_id, device.text)
     elif isinstance(result, StopRun):
-        yield from (result.stop.reason, result.stop.advice)
+        yield from (result.stop.sentence, result.stop.advice.words())
     elif isinstance(result, Exchange):
         yield from [result.ending.text] if result.ending else []
     elif isinstance(result, Look):
@@ -342,7 +343,7 @@ def reason(read: Callable[[], object]) -> str:
 
 @given(bodies(), st.sampled_from(Action))
 def test_whatever_is_sent_it_is_read_or_unusable(body: bytes, action: Action) -> None:
-    assert read_error(body).isprintable()
+    assert read_error(body).text.isprintable()
     for read in (
         lambda: read_reply(body, replace(CALL, action=action), (0, 1, 2)),
         lambda: read_holdings(body, "a@x.com"),
@@ -463,7 +464,7 @@ def test_a_short_key_is_struck_out_as_a_word_only(text: str, shown: str) -> None
 def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
     exchange = exchanged(Says(400, b'{"error": "No valid devices found"}'), "devices")
     assert exchange.ending == Refusal(400, "No valid *** found")
-    assert replied(exchange) == Settled(Outcome.SKIPPED, "400: No valid *** found")
+    assert replied(exchange) == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid *** found")
     exchange = exchanged(Says(404, b'{"error": "customer not found"}'), "customer")
     assert look._read(exchange, "a@x.com") == frozenset()
 

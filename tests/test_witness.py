@@ -85,7 +85,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
             if call % 3 == 0:
                 await journal.ended(attempt, Ending("refused", "Throttled", 429), call + 0.5)
             else:
-                done = Answer({0: DeviceResult(Outcome.ASSIGNED, detail="x" * 50)})
+                done = Answer({0: DeviceResult(Outcome.ASSIGNED, text="x" * 50)})
                 await journal.ended(attempt, Ending("answered", "Reply", 200), 9.0, Settlement(call, done, True))
             keep()
             if call % 4 == 0:
@@ -323,7 +323,7 @@ def test_what_may_have_been_sent_without_a_record_is_unconfirmed() -> None:
         return books
 
     def outcomes(*unsure: Outcome) -> list[str]:
-        closed = books().close([], "lost", unsure=unsure)
+        closed = books().close("lost", unsure=unsure)
         return [OUTCOMES[code] for code in closed.outcome.tolist()]
 
     assert outcomes() == ["held", "failed", "notSent"]

@@ -35,6 +35,7 @@ from batch.model import InputFile
 from batch.planning.since import IntArray, Known, Origin, Standing, left_out, unpacked
 from batch.rows import KEY_SCHEMA, VALID, Rows
 from batch.storage.claims import is_elsewhere, is_in_use
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lock import client_name
 from batch.storage.reader import JournalReader, PublishedJournal
@@ -216,19 +217,19 @@ def _past(path: Path) -> _Past:
     # Two hosts that have a journal open do not see one another's locks on it.
     with closing(Journal(path) if elsewhere is None else PublishedJournal(path)) as journal:
         journal.require_complete()
-        started, ended = journal.meta("startedAt", 0.0), journal.meta("endedAt")
-        state = (journal.meta("summary") or {}).get("state")
-        if elsewhere is not None and journal.meta("baseUrl") is None:
+        started, ended = journal.meta(Fact.STARTED_AT, 0.0), journal.meta(Fact.ENDED_AT)
+        state = (journal.meta(Fact.SUMMARY) or {}).get("state")
+        if elsewhere is not None and journal.meta(Fact.BASE_URL) is None:
             raise JournalError(f"what {path} began with cannot be read beside {elsewhere}")
         return _Past(
             folder=path.parent,
-            base_url=journal.meta("baseUrl", ""),
-            client=journal.meta("client"),
-            lineage=tuple(journal.meta("lineage", ())),
-            began=min(started, journal.meta("lookedAt", started)),
+            base_url=journal.meta(Fact.BASE_URL, ""),
+            client=journal.meta(Fact.CLIENT),
+            lineage=tuple(journal.meta(Fact.LINEAGE, ())),
+            began=min(started, journal.meta(Fact.LOOKED_AT, started)),
             ended=ended,
             finished=elsewhere is None and state == "finished" and ended is not None,
-            full_at=journal.meta("fullAt") or started,
+            full_at=journal.meta(Fact.FULL_AT) or started,
             elsewhere=elsewhere,
         )
 
@@ -237,7 +238,7 @@ def _known(last: _Past, others: Iterable[_Past]) -> Known:
     """What a finished run knows, and the devices that others may have touched since."""
     pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
     with closing(Journal(last.folder / JOURNAL)) as journal:
-        origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta("origins", ())))
+        origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta(Fact.ORIGINS, ())))
         for keys, said, carried in standing_of_rows(journal):
             sure = said >= Standing.SETTLED
             pairs.append(keys.select(VALID).filter(pa.array(sure)))
@@ -253,7 +254,7 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
     with closing(Journal(path) if past.elsewhere is None else PublishedJournal(path)) as journal:
         # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
         told = past.finished or not past.shards
-        ended = told and journal.meta("standing") is not None and not past.goes_on
+        ended = told and journal.meta(Fact.STANDING) is not None and not past.goes_on
         for keys, said, carried in standing_of_rows(journal):
             if ended:
                 sent = (said == Standing.TOUCHED) | (said == Standing.SETTLED)
@@ -264,7 +265,7 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
 
 def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
     """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
-    said, carried = (_column(journal, name) for name in ("standing", "leftOut"))
+    said, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
     first = 0
     for _, keys in journal.key_columns():
         rows = slice(first, first + keys.num_rows)
@@ -274,7 +275,7 @@ def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, I
 
 def _column(journal: JournalReader, name: str) -> IntArray:
     """What a journal says of each row; nothing but 0 where it says nothing."""
-    rows, text = sum(file["rows"] for file in journal.meta("inputs", [])), journal.meta(name)
+    rows, text = sum(file["rows"] for file in journal.meta(Fact.INPUTS, [])), journal.meta(name)
     try:
         column = np.zeros(rows, dtype=np.int64) if text is None else unpacked(text)
     except ValueError:

@@ -21,6 +21,7 @@ from batch.planning.night_order import KeyColumns, Night
 from batch.planning.past import standing_of_rows
 from batch.planning.since import IntArray, Standing
 from batch.storage.claims import is_elsewhere, is_in_use
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.reader import JournalReader, PublishedJournal
 from batch.storage.runs import JOURNAL, LOCK
@@ -79,7 +80,7 @@ class RecordedRun:
     def sent_rows(self) -> KeyColumns:
         """Yield what it says of customers and devices: rows that it sent, may have sent, or found done already."""
         with _reading(self.folder) as journal:
-            says_how = journal.meta("standing") is not None and self._is_at_rest()
+            says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
             for file, keys, said in _keys_with_standing(journal):
                 problem = keys["problem"].to_numpy()
                 yield file, keys.filter(pa.array(said != Standing.UNTOUCHED if says_how else problem == 0))
@@ -108,7 +109,7 @@ def former_run(files: Sequence[InputFile], base_url: str, runs: Iterable[Recorde
 def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
     try:
         with _reading(folder) as journal:
-            if journal.meta("baseUrl") is None:
+            if journal.meta(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             return RecordedRun.of(folder, journal.meta)
     except (JournalError, DiskError) as exc:

@@ -28,6 +28,7 @@ from batch.reconciliation.report_csv import Report, own_columns, write_attention
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import write_xlsx
 from batch.stops import StopReason
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.summary import SUMMARY, Summary
 
@@ -53,7 +54,7 @@ def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliati
     """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
     books = answered_books(journal, plan, stop)
     # What was sent without a record may have come after a look.
-    if journal.meta("verify") is None or journal.records_lost:
+    if journal.meta(Fact.VERIFY) is None or journal.records_lost:
         return books
     foreign = {plan.customer_of(call) for call in journal.calls_with_foreign_answers()}
     return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign))
@@ -61,7 +62,7 @@ def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliati
 
 def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from the answers alone. Raises UnbalancedError."""
-    origins = [Origin(*one).words for one in journal.meta("origins", [])]
+    origins = [Origin(*one).words for one in journal.meta(Fact.ORIGINS, [])]
     books = Books(plan, [file.name for file in input_files(journal)], origins)
     with closing(ahead(journal.answers())) as coming:
         for calls, answers in coming:
@@ -71,7 +72,7 @@ def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     unsure: Sequence[Outcome] = ()
     if journal.loss:
         # Only in shards is anything held released again.
-        why, unsure = journal.loss, _UNSURE if journal.meta("division") is not None else _UNSURE[:1]
+        why, unsure = journal.loss, _UNSURE if journal.meta(Fact.DIVISION) is not None else _UNSURE[:1]
     return books.close(
         why,
         doubtful=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),
@@ -110,7 +111,7 @@ def input_files(journal: Journal) -> tuple[InputFile, ...]:
     """The input files as the journal knows them."""
     return tuple(
         InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
-        for one in journal.meta("inputs", [])
+        for one in journal.meta(Fact.INPUTS, [])
     )
 
 
@@ -120,7 +121,7 @@ def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) ->
     return Page(
         fields=fields,
         books=books,
-        plan=digest(books.plan, input_files(journal), rate, journal.meta("since")),
+        plan=digest(books.plan, input_files(journal), rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
         by_id=by_id_words(journal),
     )
@@ -130,14 +131,14 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
     span = journal.attempt_span()
     if span is None:
         return None
-    start, end = span[0], max(span[1], journal.meta("endedAt") or 0.0)
+    start, end = span[0], max(span[1], journal.meta(Fact.ENDED_AT) or 0.0)
     seconds = slice_seconds(end - start, attempts)
     return Timeline(start, end, seconds, journal.timeline(start, seconds))
 
 
 def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
     """What asking afterwards brought, by its names in summary.json; nothing where nobody asked."""
-    facts = journal.meta("verify")
+    facts = journal.meta(Fact.VERIFY)
     if facts is None or books.verified is None:
         return {}
     asked, missed = journal.looks_taken(facts["round"])
@@ -174,7 +175,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
     attempts, refusals, unclear = journal.attempt_totals()
     counts = books.counts()
     fields: dict[str, Any] = {
-        "runId": journal.meta("runId"),
+        "runId": journal.meta(Fact.RUN_ID),
         "version": __version__,
         "state": "stopped" if ended.stop else "finished",
         "exitCode": exit_code,
@@ -183,16 +184,16 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],
-        "asOf": journal.meta("asOf"),
-        "baseUrl": journal.meta("baseUrl"),
-        "sandbox": journal.meta("sandbox"),
-        "options": journal.meta("options"),
-        "airflow": journal.meta("airflow") or None,
+        "asOf": journal.meta(Fact.AS_OF),
+        "baseUrl": journal.meta(Fact.BASE_URL),
+        "sandbox": journal.meta(Fact.SANDBOX),
+        "options": journal.meta(Fact.OPTIONS),
+        "airflow": journal.meta(Fact.AIRFLOW) or None,
         "rows": len(plan.rows),
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
-        "since": journal.meta("since"),
+        "since": journal.meta(Fact.SINCE),
         "customers": plan.customers,
         "customersCreated": books.customers_created,
         "customersPerhapsCreated": books.customers_perhaps_created,
@@ -222,12 +223,12 @@ def _times(journal: Journal, attempts: int) -> dict[str, Any]:
     """When the run began and ended, the rate reached between its first and last attempt, and the limit found."""
     span = journal.attempt_span()
     sending = span[1] - span[0] if span else 0.0
-    started, ended = journal.meta("startedAt"), journal.meta("endedAt")
+    started, ended = journal.meta(Fact.STARTED_AT), journal.meta(Fact.ENDED_AT)
     return {
         "startedAt": iso(started),
         "endedAt": iso(ended),
         "seconds": round(ended - started, 3) if started and ended else None,
         "sendingSeconds": round(sending, 3),
         "rateReached": round((attempts - 1) / sending, 3) if sending else None,
-        "rateFound": journal.meta("rateFound"),
+        "rateFound": journal.meta(Fact.RATE_FOUND),
     }

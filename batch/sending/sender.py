@@ -38,6 +38,7 @@ from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
 from batch.sending.traffic import Halt, Patience, Tell, Traffic
 from batch.stops import Advice, StopReason
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.lock import client_name, state_folder
@@ -175,7 +176,7 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
     sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
-    job.journal.note(quiet=max(job.journal.meta("quiet", 0.0), sending.timeout + _MARGIN))
+    job.journal.note(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
     file = job.pacer_file or state_folder() / f"{target.name}.json"
     whose = PaceOf(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
     connecting = connected(target.base_url, seconds=sending.timeout, transport=target.transport)
@@ -218,7 +219,7 @@ def _limits(job: Job) -> RunLimits:
         max_new_customers=brakes.max_new_customers,
         hold=sending.hold,
         stuck=job.stuck,
-        quiet=job.journal.meta("quiet"),
+        quiet=job.journal.meta(Fact.QUIET),
         uptime=job.clock.uptime,
     )
 

@@ -18,6 +18,7 @@ from batch.reconciliation.outputs import input_files
 from batch.sending.sender import Face
 from batch.sharding.sharing import share_of_rate
 from batch.starting import check_same, new_run_id, plan_of, require_key, start
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.runs import JOURNAL, LOCK
 
@@ -39,7 +40,7 @@ class Division:
     @classmethod
     def of(cls, journal: Journal) -> "Division | None":
         """That of a run; None if it was not divided."""
-        facts = journal.meta("division")
+        facts = journal.meta(Fact.DIVISION)
         return None if facts is None else cls(facts["atOnce"], tuple(map(Shard.from_json, facts["shards"])))
 
 
@@ -92,7 +93,7 @@ def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | N
             division = _same_division(config, journal, folder)
             check_same(config, journal, folder)
             plan = plan or plan_of(journal, scratch)
-            told = digest(plan, input_files(journal), config.sending.rate, journal.meta("since"))
+            told = digest(plan, input_files(journal), config.sending.rate, journal.meta(Fact.SINCE))
             return ShardedPlan(folder, told, division)
 
 

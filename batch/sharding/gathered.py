@@ -9,11 +9,12 @@ from typing import Final
 
 from batch.errors import JournalError
 from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.reader import JournalReader
 from batch.storage.runs import JOURNAL
 
-GATHERED: Final = "gathered"
+GATHERED: Final = Fact.GATHERED
 """The fact in the run's journal: by shard, the extent of its journal when it was gathered."""
 _ADVICE: Final = "bring back the folder of the shard, or start again under another --run-id"
 
@@ -35,7 +36,7 @@ def require_journal(run: Path, shard: Shard, extent: Extent | None) -> None:
 
 def require_same(journal: JournalReader, shard: Shard, extent: Extent | None) -> None:
     """Raise JournalError if a shard's journal is of another plan, or holds less than was gathered from it."""
-    if journal.meta("calls") != shard.sha256:
+    if journal.meta(Fact.CALLS) != shard.sha256:
         raise JournalError(f"{journal.path} (shard {shard.number}) belongs to another plan", _ADVICE)
     now = journal.extent()
     less = [f"{now[name]} of {count} {name}" for name, count in (extent or {}).items() if now[name] < count]

@@ -27,6 +27,7 @@ from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_order_again, check_same, reach_limit, require_key
 from batch.stops import StopReason
 from batch.storage.draft import JournalDraft
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
@@ -77,7 +78,7 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Exte
         division = Division.of(journal)
         if division is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        known = as_recorded(run, {**journal.meta("options"), **config.told}, with_key=config.api_key is None)
+        known = as_recorded(run, {**journal.meta(Fact.OPTIONS), **config.told}, with_key=config.api_key is None)
         sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
         known = replace(
             known,

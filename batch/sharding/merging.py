@@ -31,6 +31,7 @@ from batch.sharding.gathered import (
 )
 from batch.starting import plan_of
 from batch.stops import Advice, StopReason
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.reader import LOST_IN_SHARDS
 from batch.storage.runs import JOURNAL, shard_command
@@ -84,11 +85,11 @@ class _Shards:
                     yield journal
 
     def _learn(self, shard: int, journal: Journal) -> None:
-        self.ends[shard] = journal.meta("endedAt")
+        self.ends[shard] = journal.meta(Fact.ENDED_AT)
         self.extents[shard] = journal.extent()
         self.lost += journal.records_lost
-        self.quiet = max(self.quiet, journal.meta("quiet", 0.0))
-        if journal.meta("phase") is not None:
+        self.quiet = max(self.quiet, journal.meta(Fact.QUIET, 0.0))
+        if journal.meta(Fact.PHASE) is not None:
             self.stops[shard] = stop_of(journal) or _left_off(journal)
 
     def left_behind(self) -> list[LeftBehind]:
@@ -125,9 +126,9 @@ def _left(run: Path, shard: int) -> LeftBehind:
 
 def _left_off(journal: Journal) -> Stop:
     """Why a shard has open calls whose last work came to its end."""
-    if stopped := stop_in(journal.meta("unassigning")):
+    if stopped := stop_in(journal.meta(Fact.UNASSIGNING)):
         return stopped
-    assigned = journal.meta("phase") == Phase.ASSIGN
+    assigned = journal.meta(Fact.PHASE) == Phase.ASSIGN
     return Stop(StopReason.SHARD_HOLDS_ENDED if assigned else StopReason.SHARD_ASSIGNS_OPEN)
 
 
@@ -159,5 +160,5 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         lift(journal, plan, left)
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
         journal.note(endedAt=shards.ended(clock.wall()), stop=note_of(stop), quiet=shards.quiet)
-        config = as_recorded(folder, journal.meta("options"), with_key=False)
+        config = as_recorded(folder, journal.meta(Fact.OPTIONS), with_key=False)
         return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal)

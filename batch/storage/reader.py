@@ -22,12 +22,13 @@ from batch.model import OUTCOMES, Answer, Look, Outcome
 from batch.reasons import Reason
 from batch.rows import RowBlock
 from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
+from batch.storage.facts import Fact
 from batch.storage.opening import opened, unreadable, untouched
 from batch.storage.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
 """May have acted without our hearing of it: no answer, or one that left devices out."""
-LOST_IN_SHARDS: Final = "recordsLostInShards"
+LOST_IN_SHARDS: Final = Fact.RECORDS_LOST_IN_SHARDS
 """The fact in the journal of a run that counts the records lost in those of its shards."""
 AFTER_LOSS: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
 _AT_ONCE: Final = 4 << 20

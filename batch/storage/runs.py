@@ -11,6 +11,7 @@ from typing import Any, Final
 from batch.clock import iso
 from batch.errors import DiskError, JournalError
 from batch.storage.claims import is_elsewhere, is_in_use
+from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lock import is_held
 from batch.storage.reader import AFTER_LOSS, JournalReader, PublishedJournal
@@ -74,8 +75,8 @@ def _line(folder: Path) -> RunLine:
     try:
         if journal.loss:
             return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
-        fields, in_shards = journal.meta("summary") or {}, journal.meta("division") is not None
-        if fields and journal.meta("endedAt") is not None:
+        fields, in_shards = journal.meta(Fact.SUMMARY) or {}, journal.meta(Fact.DIVISION) is not None
+        if fields and journal.meta(Fact.ENDED_AT) is not None:
             return _ended(folder, fields, in_shards=in_shards)
         begun = _begun(journal)
         return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", _resume(folder))
@@ -133,9 +134,9 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
 
 def _begun(journal: JournalReader) -> dict[str, Any]:
     """What a journal began with, by the names of a summary."""
-    inputs = journal.meta("inputs", [])
+    inputs = journal.meta(Fact.INPUTS, [])
     told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
-    return {"startedAt": iso(journal.meta("startedAt")), "asOf": journal.meta("asOf"), "input": told}
+    return {"startedAt": iso(journal.meta(Fact.STARTED_AT)), "asOf": journal.meta(Fact.AS_OF), "input": told}
 
 
 def _under_way(folder: Path) -> dict[str, Any]:

@@ -25,11 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-NOTES: Final = "notes"
+from batch.storage.facts import Fact
+
+NOTES: Final = Fact.NOTES
 """The fact in the journal that counts the commits which add neither attempts nor results."""
-JOURNAL_ID: Final = "journalId"
+JOURNAL_ID: Final = Fact.JOURNAL_ID
 """The fact in the journal by which its witness knows it."""
-LOST: Final = "recordsLost"
+LOST: Final = Fact.RECORDS_LOST
 """The fact in the journal that counts what was lost before it was written to again."""
 
 _FIELDS: Final = struct.Struct("<8s16sQQ")
