@@ -325,9 +325,9 @@ def test_every_text_of_an_exchange_is_printable_and_can_be_stored(
     exchange = exchanged(Says(status, body, broken))
     assert_fit(texts_of(exchange))
     assert_fit(texts_of(replied(exchange, replace(CALL, action=action))))
-    held = look._read(exchange, "a@x.com")
-    if isinstance(held, frozenset):
-        _ = [device.encode() for device in held]
+    held = look._read(exchange, "a@x.com", 0.0)
+    if isinstance(held, Look):
+        _ = [device.encode() for device in held.devices or ()]
     else:
         assert_fit(texts_of(Look("a@x.com", 0.0, None, next(texts_of(held)))))
 
@@ -466,7 +466,7 @@ def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
     assert exchange.ending == Refusal(400, "No valid *** found")
     assert replied(exchange) == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid *** found")
     exchange = exchanged(Says(404, b'{"error": "customer not found"}'), "customer")
-    assert look._read(exchange, "a@x.com") == frozenset()
+    assert look._read(exchange, "a@x.com", 0.0) == Look("a@x.com", 0.0, frozenset(), is_known=False)
 
 
 def test_what_is_no_secret_is_not_struck_out() -> None:
