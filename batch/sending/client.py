@@ -29,6 +29,7 @@ _STUBBORN_AFTER: Final = 3
 _SEEMING_AT_MOST: Final = 5
 """So often a call's hasty 503 is taken for throttling; a limit refuses any call, and hardly one so often."""
 _FOREIGN_TOLD: Final = 5
+_USUAL: Final = Ending(AttemptEnding.ANSWERED, ANSWERED, 200)
 _LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.LEFT_OUT_OF_ANSWER)
 
 
@@ -139,7 +140,9 @@ class Client:
         while (asked := work.split.next()) is not None:
             if isinstance(await self._ask(work, asked), Halted | StopRun):
                 break
-        return CallEnd(tuple(work.answers), work.pending_since(), work.has_doubts())
+        if not work.has_doubts():
+            return CallEnd(tuple(work.answers))
+        return CallEnd(tuple(work.answers), work.pending_since(), has_doubts=True)
 
     async def _ask(self, work: Work, asked: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
@@ -292,6 +295,8 @@ def _ending(result: wire.Reply | Verdict | Stubborn, exchange: Exchange) -> Endi
     """Return how the journal records the attempt."""
     status = exchange.status
     if isinstance(result, wire.Reply):
+        if not (result.omitted or result.foreign) and status == _USUAL.status:
+            return _USUAL
         omitted, foreign = len(result.omitted), len(result.foreign)
         return Ending(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
     if isinstance(exchange.ending, NoAnswer) and not exchange.ending.sent:

@@ -142,31 +142,22 @@ class Runner:
     async def _work(self, turns: "_Turns") -> None:
         """One worker: take the lane whose turn it is, and settle its calls one after another."""
         while (lane := turns.take(clock.now())) is not None:
-            late = await self._settle_now(lane)
-            if self._halt:
-                return
+            late: list[tuple[float, int]] = []
+            for number in lane:
+                if self._halt:
+                    return
+                if not self._is_settled(number):
+                    call = self._plan.call(number)
+                    due = self._quiet_at(call)
+                    if due and due > clock.now():
+                        late.append((due, number))  # nothing that need not wait does
+                    else:
+                        await self._settle(call)
             if late and len(late) == len(lane) and not turns.others:
                 due, first = late.pop(late.index(min(late)))
                 await self._settle(self._plan.call(first), due - clock.now())
             if late:
                 turns.later(min(late)[0], [number for _, number in late])
-
-    async def _settle_now(self, lane: Sequence[int]) -> list[tuple[float, int]]:
-        """Settle the calls of a lane that need not wait; return the others, each after its moment."""
-        late = []
-        for number in lane:
-            if self._halt:
-                break
-            if self._is_settled(number):
-                continue
-            call = self._plan.call(number)
-            if (call.stage, call.customer) in self._progress.unknown:
-                await self._spare(call)
-            elif (due := self._quiet_at(call)) > clock.now():
-                late.append((due, number))
-            else:
-                await self._settle(call)
-        return late
 
     def _is_settled(self, number: int) -> bool:
         """Did earlier processes settle all of a call?"""
@@ -174,6 +165,9 @@ class Runner:
         return done is not None and done == self._plan.size_of(number)
 
     async def _settle(self, call: Call, wait: float = 0.0) -> None:
+        if (call.stage, call.customer) in self._progress.unknown:
+            await self._spare(call)
+            return
         if wait > 0:
             if not self._has_told_wait:
                 self._has_told_wait = True
@@ -186,8 +180,7 @@ class Runner:
             return
         before = None if self._baseline is None else await self._baseline.before(call)
         end = await self._client.settle(call, before)
-        answers = end.answers if held is None else (held, *end.answers)
-        self._book(call, replace(end, answers=answers))
+        self._book(call, end if held is None else replace(end, answers=(held, *end.answers)))
 
     def _book(self, call: Call, end: CallEnd) -> None:
         """Count a call's answers, learn what they mean for other calls, and look at the brakes."""

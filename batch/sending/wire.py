@@ -281,7 +281,7 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int], show: Show)
         answer = _USUAL[call.action].decode(body if (is_ascii := body.isascii()) else body.decode())
     except (ValueError, RecursionError):
         return None
-    devices, codes, reasons = _listed(answer, call.action)
+    devices, codes = _listed(answer, call.action)
     places = _places([device.identifier for device in devices], call.devices, positions)
     if places is None or not answer.success:
         return None
@@ -294,7 +294,7 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int], show: Show)
             codes=codes,
             device_ids=device_ids,
             created=[device.was_created for device in devices],
-            reasons=reasons if any(reasons) else None,
+            reasons=_reasons(codes, call.action) if answer.skipped else None,
         ),
         omitted=_without(positions, places),
         foreign=(),
@@ -303,18 +303,21 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int], show: Show)
     )
 
 
-def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int], list[int]]:
-    """What a usual answer lists, and of each the codes of outcome and reason."""
+def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int]]:
+    """What a usual answer lists, and of each the code of its outcome."""
     devices: list[_Device] = []
     codes: list[int] = []
-    reasons: list[int] = []
     for name, outcome in _LISTS[action].items():
         entries: list[Any] = getattr(answer, name) or []
         bare = str in {*map(type, entries)}
         devices += [_Device(entry) if isinstance(entry, str) else entry for entry in entries] if bare else entries
         codes += [outcome.code] * len(entries)
-        reasons += [int(_reason(outcome, action))] * len(entries)
-    return devices, codes, reasons
+    return devices, codes
+
+
+def _reasons(codes: Sequence[int], action: Action) -> list[int]:
+    skipped, reason = Outcome.SKIPPED.code, int(_WHY_SKIPPED[action])
+    return [reason if code == skipped else 0 for code in codes]
 
 
 def _reason(outcome: Outcome, action: Action) -> Reason:

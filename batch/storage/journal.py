@@ -41,9 +41,18 @@ ON CONFLICT (customer) DO UPDATE SET
     why = excluded.why
 """
 _INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
+_BOOT: Final = "NULL" if boot_number() is None else boot_number()
 _STARTED: Final = Statement(
-    "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", "(?, ?, ?, ?, ?, ?)"
+    "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", f"(?, ?, ?, ?, {_BOOT}, ?)"
 )
+_ANSWERED: Final = Statement(
+    "WITH told (id, ended, status) AS (VALUES",
+    "(?, ?, ?)",
+    """) UPDATE attempts SET (ended, status, ending, verdict, may_act_later) =
+    (SELECT ended, status, 'answered', 'answered', 0 FROM told WHERE told.id = attempts.id)
+    WHERE id IN (SELECT id FROM told)""",
+)
+"""What `_ENDED` would write of a usable answer that leaves nothing out, as most are."""
 _OF_ENDING: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
 _ENDED: Final = Statement(
     f"WITH told (id, {_OF_ENDING}) AS (VALUES",
@@ -85,6 +94,11 @@ class Ending:
     """Devices that were asked for and that the answer leaves out."""
     foreign: int = 0
     """Identifiers that the answer names and nobody asked for."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Is it a usable answer that leaves nothing out?"""
+        return self.ending == self.verdict == AttemptEnding.ANSWERED and not (self.text or self.omitted or self.foreign)
 
     def values(self, attempt: int, at: float) -> tuple[object, ...]:
         """Return the row for the attempt, which ended at this moment."""
@@ -223,13 +237,15 @@ class Journal(JournalReader):
 
         writer = self._writing()
         self._last_attempt = attempt = self._last_attempt + 1
-        row = (attempt, call, positions_blob(positions), at, boot_number(), uptime)
+        row = (attempt, call, positions_blob(positions), at, uptime)
         await writer.submit((Row(_STARTED, row),))
         return attempt
 
     async def ended(self, attempt: int, ending: Ending, at: float, settled: Settlement | None = None) -> None:
         """Record what became of an attempt together with all that it settles; on disk when this returns."""
-        row = Row(_ENDED, ending.values(attempt, at))
+        row = (
+            Row(_ANSWERED, (attempt, at, ending.status)) if ending.is_plain else Row(_ENDED, ending.values(attempt, at))
+        )
         rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
         await self._writing().submit(rows)
 
