@@ -194,11 +194,22 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert desk.counts(H + R + "a@b.c,,assign\njoe,S2,assign\na@b.c,S3,scrap\n") == (4, 3)
 
 
-@kind("`1.23457E+11`, 16 digits ending in `00000`, `#REF!`")
+@kind("`1.23457E+11`, `12345678.0`, `#REF!`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    content = H + "".join(f"a@b.c,{text},assign\n" for text in ("1.23457E+11", "4901542032300000", "#REF!"))
+    content = H + "".join(f"a@b.c,{text},assign\n" for text in ("1.23457E+11", "12345678.0", "#REF!"))
     assert desk.counts(content) == (3, 3)
     assert desk.counts(content, allow_suspect=True) == (3, 0)
+
+
+@kind("more than 15 digits, all zeros from the 16th on, as in `8944500102198310000`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    damaged = ("8944500102198310000", "123456789012345000")
+    content = H + "".join(f"a@b.c,{text},assign\n" for text in (*damaged, "000000000000100000"))
+    assert desk.counts(content) == (3, 2)
+    assert desk.counts(content, allow_suspect=True) == (3, 0)
+    honest = H + "".join(f"a@b.c,12345678901234{number},assign\n" for number in range(50, 70))
+    assert desk.counts(honest) == (20, 0)
+    assert "2 serials of more than 15 digits end in zeros" in desk.warnings(honest)
 
 
 @kind("`12.03.2025`, `Mar-12` where other serials are no dates")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.input.octets import Octets, one_of
-from batch.input.serials import DAMAGE, MONTHS, Neighbours, damage_of
+from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of
 from batch.input.trimming import INVISIBLE, SPACE, lowered, normalised, trimmed
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
@@ -119,16 +119,29 @@ class _Keys:
         return [column for column in columns if column is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What serials are held against."""
+
+    neighbours: Neighbours
+    numbers: LongNumbers
+
+
 _Finding: TypeAlias = tuple[Problem, _Column, Flags]
 
 
 def check(
-    cells: KeyCells, options: InputOptions, *, guessed: bool, neighbours: Neighbours | None = None
+    cells: KeyCells,
+    options: InputOptions,
+    *,
+    guessed: bool,
+    neighbours: Neighbours | None = None,
+    numbers: LongNumbers | None = None,
 ) -> pa.RecordBatch:
     """Normalise and judge rows; gives their `KEY_SCHEMA`.
 
-    `guessed` says that nothing vouches for the encoding; `neighbours` is what serials are
-    held against, without it one another. A row gets the first problem in the order: cells,
+    `guessed` says that nothing vouches for the encoding; `neighbours` and `numbers` are what
+    serials are held against, without them one another. A row gets the first problem in the order: cells,
     empty, encoding, control, length, formula, damage, email, action, device type.
     """
     count = len(cells.lines)
@@ -139,8 +152,10 @@ def check(
         action=None if action is None else _distinct("action", action),
         device_type=None if device_type is None else _distinct("deviceType", device_type),
     )
-    neighbours = neighbours or Neighbours(_of_fitting_rows(keys.device.full, cells.faults))
-    findings = _findings(keys, options, neighbours, guessed=guessed)
+    fitting = _of_fitting_rows(keys.device.full, cells.faults)
+    neighbours = neighbours or Neighbours(fitting)
+    others = _Others(neighbours, numbers or LongNumbers(lambda: [fitting]))
+    findings = _findings(keys, options, others, guessed=guessed)
     problems, details = _judged(count, cells.faults, findings, neighbours)
     codes = _action_codes(keys.action, count, options)
     if keys.action is not None:
@@ -213,7 +228,9 @@ def _identifiers(name: str, raw: pa.Array) -> _Column:
     first, last, lengths = octets.first, octets.last, octets.lengths
     number = one_of(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
     exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
-    looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
+    decimal = octets.before_last == ord(".") if number.any() else number
+    looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH)
+    looked_at |= number & (exponent | decimal | (lengths >= 16))
     looked_at |= _like_dates(octets)
     return _remarkable(name, raw, full, odd, looked_at)
 
@@ -255,7 +272,7 @@ def _of_fitting_rows(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
     return column.filter(pa.array(fitting)) if faults else column
 
 
-def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, guessed: bool) -> Iterator[_Finding]:
+def _findings(keys: _Keys, options: InputOptions, others: _Others, *, guessed: bool) -> Iterator[_Finding]:
     """All that is wrong, the gravest first."""
     columns = keys.columns()
     for column in columns:
@@ -270,7 +287,8 @@ def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, gue
     if not options.allow_suspect:
         yield Problem.FORMULA, keys.device, _matching(keys.device.texts, "^[=@]")
         yield Problem.DAMAGED, keys.device, _matching(keys.device.texts, "|".join(DAMAGE.values()))
-        yield Problem.DAMAGED, keys.device, neighbours.strange(keys.device.texts)
+        yield Problem.DAMAGED, keys.device, others.neighbours.strange(keys.device.texts)
+        yield Problem.DAMAGED, keys.device, others.numbers.rounded(keys.device.texts)
     yield Problem.EMAIL, keys.email, _not_emails(keys.email.texts)
     if keys.action is not None:
         words = pa.array(list(action_words(options)))

@@ -21,10 +21,10 @@ from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
 from batch.input.fed_back import as_written, our_header, refuse_contradiction
 from batch.input.parse import Piece, cells_of, closing_text, parsed
-from batch.input.serials import LostZeros, Neighbours
+from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
 from batch.input.trailer import Trailer, plain_trailer_told, without_trailer
-from batch.input.trimming import is_blank, normalised
+from batch.input.trimming import is_blank, normalised, trimmed
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import give_back_freed_memory, keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
@@ -62,7 +62,8 @@ class _Source:
     dialect: Dialect | None
     encoding: str
     warnings: tuple[str, ...]
-    pieces: Iterable[Piece]
+    pieces: Callable[[], Iterable[Piece]]
+    """Reads the records from the first on, as often as it is called."""
     options: InputOptions
     """Those that hold for this file."""
     guessed: bool = False
@@ -77,20 +78,24 @@ class _Source:
 class _Seen:
     """What is learnt of a file on the way through its blocks."""
 
+    numbers: LongNumbers
+    zeros: LostZeros = field(default_factory=LostZeros)
+    ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
     neighbours: Neighbours | None = None
     """What its serials look like; None before the first block."""
-    zeros: LostZeros = field(default_factory=LostZeros)
     trailer: Trailer | None = None
     """The one that was looked for."""
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count the serials of a block's valid rows."""
-        self.zeros.add(keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0)
+        serials, lines, valid = keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0
+        self.zeros.add(serials, lines, valid)
+        self.ending_in_zeros.add(serials, lines, valid)
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
-        return tuple(filter(None, (trailer, self.zeros.warning())))
+        return tuple(filter(None, (trailer, self.zeros.warning(), self.ending_in_zeros.warning())))
 
 
 def load(
@@ -158,7 +163,7 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
         digest = pool.submit(stored.sha256)
         with reading(name):
             source = _source(stored, options)
-        seen = _Seen()
+        seen = _Seen(LongNumbers(lambda: _serials(source)))
         rows = _handed_over(name, _row_blocks(number, source, seen), take)
         with reading(name):
             file = _input_file(stored, digest.result(), source, rows)
@@ -205,16 +210,28 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
             sheet.dialect,
             "xlsx",
             sheet.warnings,
-            _sheet_pieces(sheet),
+            lambda: _sheet_pieces(sheet),
             as_written(stored.name, sheet.dialect.header, options),
         )
     text, options = _text(stored, options)
     head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
-        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), options)
+        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), options)
     dialect = find_dialect(head, text.encoding, options)
-    pieces = parsed(_after(text.pieces(), dialect.start), dialect, options)
+
+    def pieces() -> Iterator[Piece]:
+        return parsed(_after(text.pieces(), dialect.start), dialect, options)
+
     return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, options, guessed=text.guessed)
+
+
+def _serials(source: _Source) -> Iterator[pa.Array]:
+    """The serials of all records of the right width, some at a time."""
+    for piece in source.pieces():
+        fitting = np.ones(len(piece.lines), np.bool_)
+        fitting[list(piece.faults)] = False
+        serials = piece.cells.column(source.columns["deviceIdentifier"])
+        yield trimmed(serials.filter(pa.array(fitting)))[0]
 
 
 def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions]:
@@ -264,7 +281,7 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
 
 def _judged_pieces(file: int, source: _Source, seen: _Seen) -> Iterator[tuple[RowBlock, tuple[str, ...]]]:
     """Each piece as rows, and the record that may close the file after them."""
-    pieces = ahead(iter(source.pieces))
+    pieces = ahead(iter(source.pieces()))
 
     def judged(piece: Piece) -> tuple[RowBlock, tuple[str, ...]]:
         return _judged(file, piece, source, seen), piece.closing
@@ -298,6 +315,7 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
         source.options,
         guessed=source.guessed,
         neighbours=seen.neighbours,
+        numbers=seen.numbers,
     )
     filled = _filled(keys, piece.cells)
     block = RowBlock(file, keys, piece.cells)

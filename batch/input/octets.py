@@ -49,6 +49,14 @@ class Octets:
         """Last byte of each cell; 0 for an empty one."""
         return self._at(self._offsets[1:] - 1)
 
+    @property
+    def before_last(self) -> Bytes:
+        """The byte before the last; of a cell of one byte that of another cell, 0 before all."""
+        at = self._offsets[1:] - 2
+        found = self._at(np.maximum(at, 0))
+        found[at < 0] = 0
+        return found
+
     def having(self, flags: Flags) -> Flags:
         """Which cells hold a flagged byte? One flag for each of `all`."""
         having = np.zeros(len(self._offsets) - 1, np.bool_)
