@@ -36,6 +36,10 @@ class Problem(IntEnum):
     TOO_LONG = 9
     ENCODING = 10
     TRAILER = 11
+    SIGNS = 40
+    DECODED_TWICE = 41
+    SEVERAL = 42
+    PLACEHOLDER = 43
 
     @property
     def title(self) -> str:
@@ -48,7 +52,19 @@ class Problem(IntEnum):
         return self in _OF_THE_SOURCE
 
 
-_OF_THE_SOURCE: Final = frozenset({Problem.CELLS, Problem.DAMAGED, Problem.FORMULA, Problem.CONTROL, Problem.TOO_LONG})
+_OF_THE_SOURCE: Final = frozenset(
+    {
+        Problem.CELLS,
+        Problem.DAMAGED,
+        Problem.FORMULA,
+        Problem.CONTROL,
+        Problem.TOO_LONG,
+        Problem.SIGNS,
+        Problem.DECODED_TWICE,
+        Problem.SEVERAL,
+        Problem.PLACEHOLDER,
+    }
+)
 _PROBLEM_TITLES: Final = {
     Problem.NONE: "no problem",
     Problem.CELLS: "wrong number of cells",
@@ -62,6 +78,10 @@ _PROBLEM_TITLES: Final = {
     Problem.TOO_LONG: "key cell too long",
     Problem.ENCODING: "letters of unsure encoding",
     Problem.TRAILER: "trailer line, not a row",
+    Problem.SIGNS: "signs that do not belong into an identifier",
+    Problem.DECODED_TWICE: "text decoded twice",
+    Problem.SEVERAL: "several identifiers in one cell",
+    Problem.PLACEHOLDER: "placeholder instead of a serial",
 }
 
 

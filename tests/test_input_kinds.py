@@ -22,8 +22,8 @@ from tests.readme import README, part
 from tests.test_workbook import save
 
 H = "customerEmail,deviceIdentifier,action\n"
-R = "a@b.c,S1,assign\n"
-ROWS = [["customerEmail", "deviceIdentifier", "action"], ["a@b.c", "S1", "assign"]]
+R = "a@b.cc,S1,assign\n"
+ROWS = [["customerEmail", "deviceIdentifier", "action"], ["a@b.cc", "S1", "assign"]]
 
 
 class Desk:
@@ -91,7 +91,7 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 
 @kind("a workbook's error values (`#N/A`)")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    path = save(desk.folder / "a.xlsx", {"Data": [*ROWS, ["a@b.c", "#N/A", "assign"], ["#N/A", "#N/A", "#N/A"]]})
+    path = save(desk.folder / "a.xlsx", {"Data": [*ROWS, ["a@b.cc", "#N/A", "assign"], ["#N/A", "#N/A", "#N/A"]]})
     assert [(one.title, one.rows) for one in app.make_plan(resolve([str(path)], {}, {})).problems] == [
         ("identifier damaged by a spreadsheet", 2)
     ]
@@ -134,12 +134,12 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
         (b"", "utf-16-le"),
         (b"", "utf-16-be"),
     ]:
-        assert desk.counts(mark + (H + "ä@b.c,Ü1,assign\n").encode(encoding)) == (1, 0)
+        assert desk.counts(mark + (H + "ä@b.cc,Ü1,assign\n").encode(encoding)) == (1, 0)
 
 
 @kind("any other encoding")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    content = ("Ort," + H + "Köln," + R + "Köln,a@b.c,Ü1,assign\n").encode("cp1252")
+    content = ("Ort," + H + "Köln," + R + "Köln,a@b.cc,Ü1,assign\n").encode("cp1252")
     assert desk.counts(content) == (2, 1)
     assert "read as Windows-1252 on a guess" in desk.warnings(content)
     assert desk.counts(content, encoding="cp1252") == (2, 0)
@@ -153,8 +153,8 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 
 @kind("a column that is missing, or found twice")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    assert 'headers seen on line 1: "Email", "action" (delimiter ","' in desk.refused("Email,action\na@b.c,assign\n")
-    assert "found 2 times" in desk.refused("Email,Mail,Serial,Action\na@b.c,a@b.c,S1,assign\n")
+    assert 'headers seen on line 1: "Email", "action" (delimiter ","' in desk.refused("Email,action\na@b.cc,assign\n")
+    assert "found 2 times" in desk.refused("Email,Mail,Serial,Action\na@b.cc,a@b.cc,S1,assign\n")
     assert desk.counts("Email,Serial\n" + R[:-8] + "\n", action="assign") == (1, 0)
 
 
@@ -165,20 +165,27 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 
 @kind('white space and invisible signs around a cell, `="0012"`')
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    assert desk.plan(H + R + ' A@b.c ,"=""S1""",\u200bassign\u00a0\n').duplicates == 1
+    assert desk.plan(H + R + ' A@b.cc ,"=""S1""",\u200bassign\u00a0\n').duplicates == 1
+
+
+@kind("`'SN-1'`, `'0012`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert (
+        desk.plan(H + "'a@b.cc','SN-1',assign\na@b.cc,SN-1,assign\na@b.cc,'12,assign\na@b.cc,12,assign\n").devices == 2
+    )
 
 
 @kind("`0012`, `NA`, `1E5`, `TRUE`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     plan = desk.plan(
-        H + "".join(f"a@b.c,{text},assign\n" for text in ("0012", "12", "NA", "1E5", "100000", "TRUE", ""))
+        H + "".join(f"a@b.cc,{text},assign\n" for text in ("0012", "12", "NA", "1E5", "100000", "TRUE", ""))
     )
     assert (plan.devices, plan.invalid) == (6, 1)
 
 
 @kind("a cell too many or too few")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    assert desk.counts(H + "Smith,a@b.c,S1,assign\na@b.c,S1\n" + R[:-1] + ",,\n") == (3, 2)
+    assert desk.counts(H + "Smith,a@b.cc,S1,assign\na@b.cc,S1\n" + R[:-1] + ",,\n") == (3, 2)
 
 
 @kind("a quoted cell that spans lines")
@@ -191,12 +198,23 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 
 @kind("an empty key cell, no email address, an unknown action word")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    assert desk.counts(H + R + "a@b.c,,assign\njoe,S2,assign\na@b.c,S3,scrap\n") == (4, 3)
+    assert desk.counts(H + R + "a@b.cc,,assign\njoe,S2,assign\na@b.cc,S3,scrap\n") == (4, 3)
+
+
+@kind("an address whose domain ends in one letter, with dots side by side, or with anything before or behind it")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    addresses = ("a@b.c", "a..b@c.de", "a@b.de!", "mailto:a@b.de", "Ä.o'brien+x@Bücher.de", "x@corp.local")
+    assert desk.counts(H + "".join(f"{address},S1,assign\n" for address in addresses)) == (6, 4)
+
+
+@kind("text that was decoded twice: `mÃ¼ller`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(H + "mÃ¼ller@b.de,S1,assign\na@b.de,GerÃ¤t-1,assign\nmüller@b.de,Gerät-1,assign\n") == (3, 2)
 
 
 @kind("`1.23457E+11`, `12345678.0`, `#REF!`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    content = H + "".join(f"a@b.c,{text},assign\n" for text in ("1.23457E+11", "12345678.0", "#REF!"))
+    content = H + "".join(f"a@b.cc,{text},assign\n" for text in ("1.23457E+11", "12345678.0", "#REF!"))
     assert desk.counts(content) == (3, 3)
     assert desk.counts(content, allow_suspect=True) == (3, 0)
 
@@ -204,38 +222,72 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 @kind("more than 15 digits, all zeros from the 16th on, as in `8944500102198310000`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     damaged = ("8944500102198310000", "123456789012345000")
-    content = H + "".join(f"a@b.c,{text},assign\n" for text in (*damaged, "000000000000100000"))
+    content = H + "".join(f"a@b.cc,{text},assign\n" for text in (*damaged, "000000000000100000"))
     assert desk.counts(content) == (3, 2)
     assert desk.counts(content, allow_suspect=True) == (3, 0)
-    honest = H + "".join(f"a@b.c,12345678901234{number},assign\n" for number in range(50, 70))
+    honest = H + "".join(f"a@b.cc,12345678901234{number},assign\n" for number in range(50, 70))
     assert desk.counts(honest) == (20, 0)
     assert "2 serials of more than 15 digits end in zeros" in desk.warnings(honest)
 
 
 @kind("`12.03.2025`, `Mar-12` where other serials are no dates")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    dates = "a@b.c,12.03.2025,assign\na@b.c,13.03.2025,assign\n"
-    assert desk.counts(H + "a@b.c,SN-1,assign\na@b.c,SN-2,assign\n" + dates) == (4, 2)
-    assert desk.counts(H + "a@b.c,SN-1,assign\na@b.c,SN-2,assign\n" + dates, allow_suspect=True) == (4, 0)
+    dates = "a@b.cc,12.03.2025,assign\na@b.cc,13.03.2025,assign\n"
+    assert desk.counts(H + "a@b.cc,SN-1,assign\na@b.cc,SN-2,assign\n" + dates) == (4, 2)
+    assert desk.counts(H + "a@b.cc,SN-1,assign\na@b.cc,SN-2,assign\n" + dates, allow_suspect=True) == (4, 0)
     assert desk.counts(H + dates) == (2, 0)
 
 
 @kind("a few serials of digits shorter than all others")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    content = H + "".join(f"a@b.c,{serial},assign\n" for serial in (*range(1000, 1010), 7))
+    content = H + "".join(f"a@b.cc,{serial},assign\n" for serial in (*range(1000, 1010), 7))
     assert desk.counts(content) == (11, 0)
     assert "shorter than the usual 4 (first on line 12)" in desk.warnings(content)
 
 
 @kind("a formula: `=A1`, `@x`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    assert desk.counts(H + "a@b.c,=A1,assign\na@b.c,@x,assign\n") == (2, 2)
-    assert desk.counts(H + "a@b.c,=A1,assign\na@b.c,@x,assign\n", allow_suspect=True) == (2, 0)
+    assert desk.counts(H + "a@b.cc,=A1,assign\na@b.cc,@x,assign\n") == (2, 2)
+    assert desk.counts(H + "a@b.cc,=A1,assign\na@b.cc,@x,assign\n", allow_suspect=True) == (2, 0)
 
 
-@kind("a control character inside, more than 256 characters")
+@kind("a control or invisible character inside, more than 256 characters")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    assert desk.counts(H + f"a@b.c,S\x001,assign\na@b.c,{'x' * 257},assign\n", allow_suspect=True) == (2, 2)
+    assert desk.counts(H + "a@b.cc,S\u061c1,assign\na@b.cc,S\u31641,assign\n", allow_suspect=True) == (2, 2)
+    assert desk.counts(H + f"a@b.cc,S\x001,assign\na@b.cc,{'x' * 257},assign\n", allow_suspect=True) == (2, 2)
+
+
+def of_serials(*serials: str) -> str:
+    return H + "".join(f'a@b.cc,"{serial}",assign\n' for serial in serials)
+
+
+@kind("a space inside an identifier that is no blank, such as a no-break space")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert desk.counts(of_serials("SN\u00a01", "SN\u202f1", "SN\u30001", "SN 1"), allow_suspect=True) == (4, 3)
+
+
+@kind("`“SN-1”`, `]C1SN-1`, `S/N: SN-1`, `1,234,567` among plain numbers, a Cyrillic `\u0415` in `S\u0415-1`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = of_serials("“SN-1”", "]C1SN-1", "S/N: SN-1", "1,234,567", "S\u0415-1", "1234567", "SN-2")
+    assert desk.counts(content) == (7, 5)
+    assert desk.counts(content, allow_suspect=True) == (7, 0)
+
+
+@kind("a placeholder such as `Default string`, `N/A`, `0000000`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = of_serials("Default string", "N/A", "0000000", "SN-1")
+    create = {"auto_create_devices": True, "device_type": "x"}
+    assert desk.counts(content) == (4, 0)
+    assert "3 rows name a device as many devices are named" in desk.warnings(content)
+    assert desk.counts(content, **create) == (4, 3)
+    assert desk.counts(content, **create, allow_suspect=True) == (4, 0)
+
+
+@kind("several identifiers in one cell: `SR1; SR2`, `SR3 SR4`, `SR5/SR6`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = of_serials("SR1; SR2", "SR3 SR4", "SR5/SR6")
+    assert desk.counts(content) == (3, 3)
+    assert desk.counts(content, allow_suspect=True) == (3, 0)
 
 
 @kind("`Total;2;`, `T1,63` on the last line")

@@ -57,7 +57,7 @@ LAYERS = {
         "trimming",
         "witness",
     },
-    2: {"fleet", "line", "lock", "model", "opening", "pace", "remote", "whole", "writer"},
+    2: {"fleet", "line", "lock", "model", "opening", "pace", "remote", "whole", "writer", "signs"},
     3: {
         "apart",
         "blobs",

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final
 
 from batch.errors import ConfigError, InputError
+from batch.input.trimming import FORMULA
 from batch.model import InputOptions
 
 HEADER_LINES: Final = 50
@@ -69,7 +70,7 @@ _MARKS: Final = (
 )
 _DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_GUARDED: Final = ("'=", "'+", "'-", "'@")
+_GUARDED: Final = re.compile(f"'{FORMULA.removeprefix('^')}")
 _IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
@@ -203,7 +204,7 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
 def trimmed(header: str) -> str:
     """A header without outer white space, and without the sign by which we keep spreadsheets from running it."""
     text = header.strip("\ufeff\u200b\u2060").strip()
-    return text[1:] if text[:2] in _GUARDED else text
+    return text[1:] if _GUARDED.match(text) else text
 
 
 def _shown(header: str) -> str:

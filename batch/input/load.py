@@ -19,9 +19,10 @@ from batch.abreast import ahead, behind, in_order
 from batch.errors import InputError
 from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
-from batch.input.fed_back import as_written, our_header, refuse_contradiction
+from batch.input.fed_back import as_written, is_attention, our_header, refuse_contradiction, unguarded_cells
 from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
+from batch.input.signs import Placeholders
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
 from batch.input.trailer import Trailer, plain_trailer_told, without_trailer
 from batch.input.trimming import is_blank, normalised, trimmed
@@ -83,6 +84,7 @@ class _Seen:
     ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
     neighbours: Neighbours | None = None
     """What its serials look like; None before the first block."""
+    placeholders: Placeholders = field(default_factory=Placeholders)
     trailer: Trailer | None = None
     """The one that was looked for."""
 
@@ -91,11 +93,13 @@ class _Seen:
         serials, lines, valid = keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0
         self.zeros.add(serials, lines, valid)
         self.ending_in_zeros.add(serials, lines, valid)
+        self.placeholders.add(serials, lines, valid)
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
-        return tuple(filter(None, (trailer, self.zeros.warning(), self.ending_in_zeros.warning())))
+        of_serials = (self.zeros.warning(), self.ending_in_zeros.warning(), *self.placeholders.told())
+        return tuple(filter(None, (trailer, *of_serials)))
 
 
 def load(
@@ -162,7 +166,7 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(stored.sha256)
         with reading(name):
-            source = _source(stored, options)
+            source = _prepared(_source(stored, options))
         seen = _Seen(LongNumbers(lambda: _serials(source)))
         rows = _handed_over(name, _row_blocks(number, source, seen), take)
         with reading(name):
@@ -223,6 +227,17 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
         return parsed(_after(text.pieces(), dialect.start), dialect, options)
 
     return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, options, guessed=text.guessed)
+
+
+def _prepared(source: _Source) -> _Source:
+    """The source with its cells as the rules of the input want them."""
+    if source.dialect is None or not is_attention(source.dialect.header):
+        return source
+
+    def pieces() -> Iterator[Piece]:
+        return (replace(piece, cells=unguarded_cells(piece.cells)) for piece in source.pieces())
+
+    return replace(source, pieces=pieces)
 
 
 def _serials(source: _Source) -> Iterator[pa.Array]:

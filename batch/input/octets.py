@@ -49,13 +49,13 @@ class Octets:
         """Last byte of each cell; 0 for an empty one."""
         return self._at(self._offsets[1:] - 1)
 
-    @property
-    def before_last(self) -> Bytes:
-        """The byte before the last; of a cell of one byte that of another cell, 0 before all."""
-        at = self._offsets[1:] - 2
-        found = self._at(np.maximum(at, 0))
-        found[at < 0] = 0
-        return found
+    def at(self, place: int) -> Bytes:
+        """The byte at a place from 0 on; of a shorter cell that of another cell."""
+        return self._at(self._offsets[:-1] + place)
+
+    def from_end(self, place: int) -> Bytes:
+        """The byte at a place counted from 1 for the last; of a shorter cell that of another cell."""
+        return self._at(np.maximum(self._offsets[1:] - place, 0))
 
     def having(self, flags: Flags) -> Flags:
         """Which cells hold a flagged byte? One flag for each of `all`."""

@@ -79,6 +79,7 @@ class Neighbours:
 
     def __init__(self, serials: pa.Array) -> None:
         self._serials = serials
+        self._shares: dict[str, float] = {}
 
     def strange(self, serials: pa.Array) -> Flags:
         """Which of these look like dates, though the neighbours do not look so?
@@ -88,8 +89,16 @@ class Neighbours:
         """
         dates = _flags(pc.match_substring_regex(serials, DATE))
         if dates.any():
-            dates &= ~_flags(pc.is_in(_shapes(serials), self._shapes_of_dates))
+            dates &= ~_flags(pc.is_in(shapes_of(serials), self._shapes_of_dates))
         return dates
+
+    def share(self, pattern: str) -> float:
+        """Return which share of the serials matches a pattern; 0 where there are none."""
+        if pattern not in self._shares:
+            filled = self._serials.filter(pc.not_equal(self._serials, ""))
+            matching = pc.sum(pc.match_substring_regex(filled, pattern)).as_py() or 0
+            self._shares[pattern] = matching / max(1, len(filled))
+        return self._shares[pattern]
 
     @cached_property
     def example(self) -> str:
@@ -97,7 +106,7 @@ class Neighbours:
         sound = self._serials.filter(pa.array(~self._damaged))
         if not len(sound):
             return ""
-        shapes = _shapes(sound)
+        shapes = shapes_of(sound)
         most = max(shapes.value_counts().to_pylist(), key=lambda one: one["counts"])["values"]
         return str(sound[pc.index(shapes, most).as_py()].as_py())
 
@@ -110,7 +119,7 @@ class Neighbours:
     def _shapes_of_dates(self) -> pa.Array:
         """Shapes that are a serial's own form here, however much they look like dates."""
         filled = self._serials.filter(pc.not_equal(self._serials, ""))
-        shapes = _shapes(filled)
+        shapes = shapes_of(filled)
         dates = pc.match_substring_regex(filled, DATE)
         all_of = _counts(shapes)
         dates_of = _counts(shapes.filter(dates))
@@ -261,7 +270,8 @@ def _counts(texts: pa.Array) -> dict[str, int]:
     return {one["values"]: one["counts"] for one in texts.value_counts().to_pylist()}
 
 
-def _shapes(serials: pa.Array) -> pa.Array:
+def shapes_of(serials: pa.Array) -> pa.Array:
+    """Return the shape of each serial: its signs, with each run of digits, capitals and small letters as one."""
     for pattern, sign in _SHAPES:
         serials = pc.replace_substring_regex(serials, pattern, sign)
     return serials

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from batch.abreast import ahead
+from batch.input.trimming import FORMULA_BYTES, guarded
 from batch.model import ACTIONS, InputFile, Problem
 from batch.reconciliation.reconcile import Reconciliation, inverse
 from batch.reconciliation.texts import of_numbers
@@ -26,9 +27,7 @@ from batch.storage.whole import written_whole
 Header = tuple[str, int]
 """A header's text, and how many headers of the same text stand before it in its file."""
 
-_RUNS_AS_FORMULA: Final = r"^[=+\-@\t\r]"
-_FORMULA_BYTES: Final = np.isin(np.arange(256), [*b"=+-@\t\r"])
-_PLAIN_NUMBER: Final = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
+_FORMULA_BYTES: Final = np.isin(np.arange(256), [*FORMULA_BYTES])
 _KEYS: Final = ("customerEmail", "deviceIdentifier", "action")
 _TOLD: Final = (
     "outcome",
@@ -43,8 +42,20 @@ _TOLD: Final = (
     "httpStatus",
     "answeredAt",
 )
-_OTHERS_WORDS: Final = ("detail", "customerId", "deviceId")
-"""Those of our columns in which words of others stand; the rest holds nothing that could run as a formula."""
+_HARMLESS: Final = frozenset(
+    {
+        "line",
+        "outcome",
+        "customerWasCreated",
+        "deviceWasCreated",
+        "call",
+        "attempts",
+        "unclearAttempts",
+        "httpStatus",
+        "answeredAt",
+    }
+)
+"""Our columns that hold nothing which could run as a formula; every other column is guarded."""
 _OVERTAKEN: Final = (
     "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
 )
@@ -64,9 +75,8 @@ class Report:
 def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
-    harmless = {"line", *_told(report)} - {*_OTHERS_WORDS}
     with closing(ahead(tables)) as coming:
-        return _write(path, names, coming, raw=report.raw, harmless=harmless)
+        return _write(path, names, coming, raw=report.raw, harmless=_HARMLESS)
 
 
 def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
@@ -237,17 +247,13 @@ def _write(
 
 
 def _harmless_text(text: str) -> str:
-    written: str = _harmless(pa.array([text]))[0].as_py()
+    written: str = guarded(pa.array([text]))[0].as_py()
     return written
 
 
 def _harmless(column: pa.Array) -> pa.Array:
     """With an apostrophe before whatever a spreadsheet would run as a formula."""
-    if not _begins_as_formula(column):
-        return column
-    runs = pc.match_substring_regex(column, _RUNS_AS_FORMULA)
-    runs = pc.and_not(runs, pc.match_substring_regex(column, _PLAIN_NUMBER))
-    return pc.if_else(runs, pc.binary_join_element_wise("'", column, ""), column)
+    return guarded(column) if _begins_as_formula(column) else column
 
 
 def _begins_as_formula(column: pa.Array) -> bool:
