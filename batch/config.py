@@ -214,6 +214,7 @@ def _config(
         input=InputOptions(
             columns=dict(values["column"]),
             action_words=dict(values["action_word"]),
+            fill_down=tuple(dict.fromkeys(values["fill_down"])),
             **{name: values[name] for name in _INPUT},
         ),
         plan=PlanOptions(
@@ -245,6 +246,7 @@ _INPUT: Final = (
     "sheet",
     "allow_suspect",
     "multiline_cells",
+    "split",
     "trailer_count",
     "auto_create_devices",
     "device_type",

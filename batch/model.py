@@ -112,6 +112,13 @@ class Secret:
         raise TypeError("a secret is not stored")
 
 
+class Split(NamedTuple):
+    """A field whose cells are split, and the signs that separate the parts."""
+
+    field: str
+    separators: str = ",;\r\n"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputOptions:
     """What the user said about the input; empty or None means: find it out."""
@@ -127,6 +134,10 @@ class InputOptions:
     sheet: str | None = None
     allow_suspect: bool = False
     multiline_cells: bool = False
+    split: Split | None = None
+    """The column whose cells hold several values, each of which is a row."""
+    fill_down: tuple[str, ...] = ()
+    """Fields whose empty cells take the value above."""
     trailer_count: str | None = None
     """Pattern whose one group finds the number of rows in the line that closes a file."""
     auto_create_devices: bool = False
@@ -154,6 +165,7 @@ class InputFile:
     sha256: str
     """Of the bytes as stored (compressed where the file is)."""
     rows: int
+    """Those made by splitting cells count each."""
     header: tuple[str, ...]
     header_line: int
     encoding: str
@@ -163,8 +175,15 @@ class InputFile:
     warnings: tuple[str, ...] = ()
     trailer_count: int | None = None
     """The number of rows that the line closing the file says it has; None where none was looked for."""
+    records: int | None = None
+    """The records that the rows come from; None in journals of earlier versions, where each row was one."""
     written: float | None = None
     """When it was last written, in seconds since the epoch; None where that cannot be known."""
+
+    @property
+    def record_count(self) -> int:
+        """The records that the rows come from."""
+        return self.rows if self.records is None else self.records
 
     def as_json(self) -> dict[str, object]:
         """By the names of the JSON documents."""
@@ -173,6 +192,7 @@ class InputFile:
             "path": self.path,
             "sha256": self.sha256,
             "rows": self.rows,
+            "records": self.record_count,
             "encoding": self.encoding,
             "delimiter": self.delimiter,
             "header": list(self.header),

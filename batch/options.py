@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from batch.base_url import is_loopback, normalised
-from batch.model import Action, Outcome, Phase, Secret
+from batch.model import Action, Outcome, Phase, Secret, Split
 from batch.rate import Rate
 from batch.urls import checked, is_url, without_scheme
 
@@ -29,6 +29,8 @@ _DESCRIBING: Final = frozenset(
         "sheet",
         "trailer-count",
         "multiline-cells",
+        "split",
+        "fill-down",
         "verbose",
     }
 )
@@ -217,10 +219,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _column(text: str) -> tuple[str, str]:
     name, header = _pair(text)
-    names = {field.lower(): field for field in FIELDS}
-    if name.lower() not in names:
-        raise ValueError(f"there is no column {name!r}: it is one of {', '.join(FIELDS)}")
-    return names[name.lower()], header
+    return _field(name), header
 
 
 def _action(text: str) -> Action:
@@ -247,6 +246,26 @@ def _outcome(text: str) -> Outcome:
     if text.strip().lower() not in names:
         raise ValueError(f"{text!r} is no outcome: it is one of {', '.join(Outcome)}")
     return names[text.strip().lower()]
+
+
+def _field(name: str) -> str:
+    names = {field.lower(): field for field in FIELDS}
+    if name.strip().lower() not in names:
+        raise ValueError(f"there is no column {name!r}: it is one of {', '.join(FIELDS)}")
+    return names[name.strip().lower()]
+
+
+def _split(text: str) -> Split:
+    name, _, signs = text.partition("=")
+    field = _field(name)
+    if field not in ("customerEmail", "deviceIdentifier"):
+        raise ValueError(f"cells of {field} are not split: name deviceIdentifier or customerEmail")
+    separators = signs.replace("space", " ").replace("tab", "\t").replace("\\n", "\n")
+    if not separators:
+        return Split(field)
+    if not separators.isascii() or any(sign.isalnum() for sign in separators):
+        raise ValueError(f"{signs!r} are no separators: give signs such as , ; / or the word space")
+    return Split(field, separators)
 
 
 def _delimiter(text: str) -> str:
@@ -306,6 +325,13 @@ OPTIONS: Final = (
         repeatable=True,
     ),
     Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
+    Option(
+        "split", _split, "Column whose cells hold several values (between , ; and line ends); each is a row.",
+        "NAME[=SIGNS]",
+    ),
+    Option(
+        "fill-down", _field, "Column whose empty cells take the value above.", "NAME", repeatable=True,
+    ),
     Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME"),
     Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME"),
     Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False),

@@ -290,6 +290,24 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert desk.counts(content, allow_suspect=True) == (3, 0)
 
 
+@kind("the same with `--split deviceIdentifier`, or `--split deviceIdentifier=/space` for other signs")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = of_serials("SR1; SR2,SR3;", "SR4")
+    plan = desk.plan(content, split="deviceIdentifier", expect_rows="2")
+    assert (plan.rows, plan.devices, plan.invalid, plan.files[0].records) == (4, 4, 0, 2)
+    assert desk.plan(of_serials("SR1/SR2 SR3"), split="deviceIdentifier=/space").devices == 3
+
+
+@kind("a list by groups, the customer only on a group's first line")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = H + "a@b.cc,S1,assign\n,S2,\n,S3,\n"
+    assert desk.counts(content) == (3, 2)
+    assert "--fill-down customerEmail --fill-down action reads each" in desk.warnings(content)
+    assert desk.counts(content, fill_down=["customerEmail", "action"]) == (3, 0)
+    broken = H + "a@b.cc,S1,assign\nb@b.cc,S2\n,S3,assign\n"
+    assert desk.counts(broken, fill_down=["customerEmail"]) == (3, 2)
+
+
 @kind("`Total;2;`, `T1,63` on the last line")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     for trailer in ("Total,1,\n", "T1,63\n"):

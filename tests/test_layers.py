@@ -30,6 +30,7 @@ LAYERS = {
         "memory",
         "octets",
         "outage",
+        "piece",
         "printable",
         "radix",
         "rate",
@@ -57,7 +58,7 @@ LAYERS = {
         "trimming",
         "witness",
     },
-    2: {"fleet", "line", "lock", "model", "opening", "pace", "remote", "whole", "writer", "signs"},
+    2: {"rearranged", "fleet", "line", "lock", "model", "opening", "pace", "remote", "whole", "writer", "signs"},
     3: {
         "apart",
         "blobs",

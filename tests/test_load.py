@@ -371,7 +371,7 @@ def test_a_known_action_alone_betrays_a_swallowed_row(tmp_path: Path) -> None:
 def test_multiline_cells_are_taken_at_their_word(tmp_path: Path) -> None:
     reading = read(tmp_path, SWALLOWED, InputOptions(multiline_cells=True))
     assert reading.devices == ["S1", "S4"]
-    assert reading.cells[0][3].startswith("5 inch\nc@d.e,S2")
+    assert reading.cells[0][3].startswith("5 inch\nc@d.ee,S2")
 
 
 @pytest.mark.parametrize(

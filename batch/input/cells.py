@@ -102,6 +102,7 @@ class KeyCells:
     action, device_type   None where no column says it
     faults                row to sentence, for rows with a wrong number of cells
     odd                   row to all cells, for the same rows
+    pieces                the number of each row among those of its record; None: every record is one row
     """
 
     lines: Ints
@@ -111,6 +112,7 @@ class KeyCells:
     device_type: pa.Array | None
     faults: Mapping[int, str]
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    pieces: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ def check(
         "problem": pa.array(problems),
         "detail": details,
         "possibleIdentifiers": _possible_identifiers(count, cells.odd),
+        "piece": pa.array(np.zeros(count, np.int32) if cells.pieces is None else cells.pieces, pa.int32()),
     }
     return pa.record_batch(list(columns.values()), schema=KEY_SCHEMA)
 

@@ -21,6 +21,7 @@ from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
 from batch.input.fed_back import as_written, is_attention, our_header, refuse_contradiction, unguarded_cells
 from batch.input.parse import Piece, cells_of, closing_text, parsed
+from batch.input.rearranged import Groups, with_split_cells, with_values_above
 from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
 from batch.input.signs import Placeholders
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
@@ -84,6 +85,7 @@ class _Seen:
     ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
     neighbours: Neighbours | None = None
     """What its serials look like; None before the first block."""
+    groups: Groups = field(default_factory=Groups)
     placeholders: Placeholders = field(default_factory=Placeholders)
     trailer: Trailer | None = None
     """The one that was looked for."""
@@ -94,12 +96,13 @@ class _Seen:
         self.zeros.add(serials, lines, valid)
         self.ending_in_zeros.add(serials, lines, valid)
         self.placeholders.add(serials, lines, valid)
+        self.groups.add(keys)
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
-        of_serials = (self.zeros.warning(), self.ending_in_zeros.warning(), *self.placeholders.told())
-        return tuple(filter(None, (trailer, *of_serials)))
+        of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
+        return tuple(filter(None, (trailer, *of_numbers, *self.placeholders.told(), *self.groups.told())))
 
 
 def load(
@@ -168,24 +171,25 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
         with reading(name):
             source = _prepared(_source(stored, options))
         seen = _Seen(LongNumbers(lambda: _serials(source)))
-        rows = _handed_over(name, _row_blocks(number, source, seen), take)
+        rows, records = _handed_over(name, _row_blocks(number, source, seen), take)
         with reading(name):
-            file = _input_file(stored, digest.result(), source, rows)
+            file = replace(_input_file(stored, digest.result(), source, rows), records=records)
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     says = None if seen.trailer is None else seen.trailer.rows
     return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=says)
 
 
-def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> int:
-    """Number of rows that were taken."""
-    rows = 0
+def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> tuple[int, int]:
+    """Number of rows that were taken, and of the records they come from."""
+    rows = records = 0
     while True:
         with reading(name):  # what `take` raises is not the file's fault
             block = next(blocks, None)
         if block is None:
-            return rows
+            return rows, records
         rows += block.keys.num_rows
+        records += int(np.count_nonzero(block.keys["piece"].to_numpy() <= 1))
         take(block)
 
 
@@ -231,11 +235,21 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
 
 def _prepared(source: _Source) -> _Source:
     """The source with its cells as the rules of the input want them."""
-    if source.dialect is None or not is_attention(source.dialect.header):
+    if source.dialect is None:
         return source
+    header = source.dialect.header
+    filled = [source.columns[name] for name in source.options.fill_down if name in source.columns]
+    split = source.options.split
 
     def pieces() -> Iterator[Piece]:
-        return (replace(piece, cells=unguarded_cells(piece.cells)) for piece in source.pieces())
+        pieces = iter(source.pieces())
+        if is_attention(header):
+            pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
+        if filled:
+            pieces = with_values_above(pieces, filled)
+        if split is not None:
+            pieces = with_split_cells(pieces, source.columns[split.field], split.separators)
+        return pieces
 
     return replace(source, pieces=pieces)
 
@@ -326,6 +340,7 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
             device_type=column("deviceType"),
             faults=piece.faults,
             odd=piece.odd,
+            pieces=piece.numbers,
         ),
         source.options,
         guessed=source.guessed,

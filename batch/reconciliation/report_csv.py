@@ -121,9 +121,19 @@ def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Head
         told = report.books.columns(block, first)
         file = [_repeated(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
-        line = of_numbers(block.keys["line"].to_numpy())
+        line = _lines(block.keys)
         yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
         first += block.keys.num_rows
+
+
+def _lines(keys: pa.RecordBatch) -> pa.Array:
+    """The line of each row as text; `7.2` for the second row that was made of the record on line 7."""
+    lines = of_numbers(keys["line"].to_numpy())
+    if "piece" not in keys.schema.names or not keys["piece"].to_numpy().any():  # not in journals of earlier versions
+        return lines
+    pieces = keys["piece"]
+    numbered = pc.binary_join_element_wise(lines, of_numbers(pieces.to_numpy()), ".")
+    return pc.if_else(pc.greater(pieces, 0), numbered, lines)
 
 
 def _told(report: Report) -> tuple[str, ...]:
