@@ -87,6 +87,8 @@ class Neighbours:
         They do look so where more than half of all serials have the same shape, or more
         serials of the same shape are no dates than are.
         """
+        if not len(serials):
+            return np.zeros(0, np.bool_)
         dates = _flags(pc.match_substring_regex(serials, DATE))
         if dates.any():
             dates &= ~_flags(pc.is_in(shapes_of(serials), self._shapes_of_dates))

@@ -150,6 +150,8 @@ def _pieces_are_alike(texts: pa.Array, pattern: str) -> Flags:
 
 
 def _matching(texts: pa.Array, pattern: str) -> Flags:
+    if not len(texts):  # to compile a pattern takes longer than to look at a few texts
+        return np.zeros(0, np.bool_)
     return _flags(pc.match_substring_regex(texts, pattern))
 
 
