@@ -271,8 +271,8 @@ def _split(text: str) -> Split:
 def _delimiter(text: str) -> str:
     named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
     character = named.get(text.lower(), text)
-    if character not in (",", ";", "\t", "|"):
-        raise ValueError(f"{text!r} is none of comma, semicolon, tab and pipe")
+    if len(character) != 1 or not character.isascii() or character.isalnum() or character in '"\r\n\0':
+        raise ValueError(f"{text!r} is no delimiter: give one sign of ASCII, no letter, digit or quote")
     return character
 
 

@@ -97,7 +97,7 @@ BAD: dict[str, list[str]] = {
     "action": ["delete"],
     "column": ["Kunde", "=Kunde", "customerEmail=", "phone=Telefon"],
     "action-word": ["RET", "RET=delete", "=assign"],
-    "delimiter": ["::", "x", " "],
+    "delimiter": ["::", "x", "7", "ab", "§"],
     "split": ["action", "deviceIdentifier=x"],
     "fill-down": ["serial"],
     "encoding": ["klingon", "base64"],

@@ -151,6 +151,35 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert "first 50 lines" in desk.refused("title\n" * 50 + H + R)
 
 
+@kind("two headers within three lines, with nothing between them that is a row")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    groups = "Customer,Device,Action,\nEmail,Model,Movement,Serial Number\na@b.cc,EX-200,assign,SN-1\n"
+    plan = desk.plan(groups)
+    assert (plan.files[0].header_line, plan.files[0].columns["deviceIdentifier"]) == (2, "Serial Number")
+    assert desk.counts(H + R + "action,deviceIdentifier,customerEmail\n".replace(",", ";")) == (2, 1)
+
+
+@kind("marks after a header: `Email *`, `Serial No (required)`, `Action [text]`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    for header in ("Email *,Serial No (required),Action [text]", "Email required,Serial No*,Action"):
+        assert desk.counts(header + "\n" + R) == (1, 0)
+
+
+@kind("the header again further down, the footer of a query tool (`(12 rows affected)`), a rule of dashes, `Page 2`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    content = H + "-------------,----------------,------\n" + R + "Page 2\n" + H + R + "\n(2 rows affected)\n"
+    assert desk.counts(content, expect_rows="2") == (2, 0)
+    assert "4 lines are no rows and are passed over" in desk.warnings(content)
+    assert "the header on line 3 has its columns in other places" in desk.refused(
+        H + R + "deviceIdentifier,customerEmail,action\nS2,a@b.cc,assign\n"
+    )
+
+
+@kind("more than 16,384 columns")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert "16386 columns" in desk.refused(H[:-1] + ",x" * 16_383 + "\n" + R)
+
+
 @kind("a column that is missing, or found twice")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert 'headers seen on line 1: "Email", "action" (delimiter ","' in desk.refused("Email,action\na@b.cc,assign\n")

@@ -58,7 +58,7 @@ LAYERS = {
         "trimming",
         "witness",
     },
-    2: {"rearranged", "fleet", "line", "lock", "model", "opening", "pace", "remote", "whole", "writer", "signs"},
+    2: {"fleet", "line", "lock", "model", "opening", "pace", "remote", "whole", "writer", "signs"},
     3: {
         "apart",
         "blobs",
@@ -72,6 +72,7 @@ LAYERS = {
         "profiles",
         "redaction",
         "redis_line",
+        "rearranged",
         "rows",
         "staging",
         "summary",
@@ -80,6 +81,7 @@ LAYERS = {
         "wire",
     },
     4: {
+        "passed_over",
         "carriage",
         "cells",
         "draft",

@@ -104,9 +104,11 @@ def test_the_parts_of_a_record_are_numbered_and_can_be_fed_back(desk: Desk) -> N
 def test_groups_are_proposed_only_where_most_cells_are_empty_below_a_filled_one() -> None:
     def told(*emails: str) -> list[str]:
         groups = Groups()
-        names = ["customerEmail", "deviceIdentifier", "actionWord"]
+        names = ["customerEmail", "deviceIdentifier", "actionWord", "problem"]
         groups.add(
-            pa.record_batch([pa.array(emails), pa.array(["S"] * len(emails)), pa.array(["a"] * len(emails))], names)
+            pa.record_batch(
+                [pa.array(emails), *([text] * len(emails) for text in ("S", "a")), [0] * len(emails)], names
+            )
         )
         return [*groups.told()]
 

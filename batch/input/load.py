@@ -21,6 +21,7 @@ from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
 from batch.input.fed_back import as_written, is_attention, our_header, refuse_contradiction, unguarded_cells
 from batch.input.parse import Piece, cells_of, closing_text, parsed
+from batch.input.passed_over import passed_over, told
 from batch.input.rearranged import Groups, with_split_cells, with_values_above
 from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
 from batch.input.signs import Placeholders
@@ -85,6 +86,8 @@ class _Seen:
     ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
     neighbours: Neighbours | None = None
     """What its serials look like; None before the first block."""
+    passed_over: list[int] = field(default_factory=list)
+    """Lines of records that are no rows."""
     groups: Groups = field(default_factory=Groups)
     placeholders: Placeholders = field(default_factory=Placeholders)
     trailer: Trailer | None = None
@@ -102,7 +105,8 @@ class _Seen:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
         of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
-        return tuple(filter(None, (trailer, *of_numbers, *self.placeholders.told(), *self.groups.told())))
+        others = (*self.placeholders.told(), *self.groups.told(), *told(self.passed_over))
+        return tuple(filter(None, (trailer, *of_numbers, *others)))
 
 
 def load(
@@ -347,6 +351,7 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
         neighbours=seen.neighbours,
         numbers=seen.numbers,
     )
+    piece, keys = _without_passed_over(piece, keys, source, seen)
     filled = _filled(keys, piece.cells)
     block = RowBlock(file, keys, piece.cells)
     if filled is not None:
@@ -354,6 +359,22 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
     if seen.neighbours is None and block.keys.num_rows:
         seen.neighbours = Neighbours(block.keys["deviceIdentifier"])
     return block
+
+
+def _without_passed_over(
+    piece: Piece, keys: pa.RecordBatch, source: _Source, seen: _Seen
+) -> tuple[Piece, pa.RecordBatch]:
+    """The records that are rows, and their keys."""
+    if source.dialect is None or not keys["problem"].to_numpy().any():
+        return piece, keys
+    rows = passed_over(keys, piece, source.dialect, source.options)
+    if not len(rows):
+        return piece, keys
+    seen.passed_over += piece.lines[rows].tolist()
+    kept = np.ones(len(piece.lines), np.bool_)
+    kept[rows] = False
+    mask = pa.array(kept)
+    return replace(piece, lines=piece.lines[kept], cells=piece.cells.filter(mask)), keys.filter(mask)
 
 
 def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from batch.input.octets import Octets, one_of
 from batch.input.piece import Ints, Piece
 from batch.input.trimming import trimmed
+from batch.model import Problem
 
 _NAMES: Final = ("customerEmail", "deviceIdentifier", "action")
 
@@ -103,6 +104,7 @@ class Groups:
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count those of a block."""
+        keys = keys.filter(pc.not_equal(keys["problem"], int(Problem.CELLS)))
         names = {"customerEmail": "customerEmail", "deviceIdentifier": "deviceIdentifier", "action": "actionWord"}
         for name, column in names.items():
             if keys.num_rows:
