@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,6 +81,28 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert desk.plan(gzip.compress((H + R).encode()), "a.csv.gz").calls == 1
     assert "broken gzip" in desk.refused(gzip.compress((H + R).encode())[:-5], "a.csv.gz")
+
+
+def zipped(**members: str) -> bytes:
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return package.getvalue()
+
+
+@kind("a `.zip` with exactly one such file in it")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    one = zipped(**{"night.csv": H + R, "README.md": "x", "__MACOSX/._night.csv": "x"})
+    assert desk.plan(one, "night.zip").calls == 1
+    assert desk.plan(one, "night.csv").calls == 1
+    assert "with 2 files in it; unzip it" in desk.refused(zipped(**{"a.csv": H, "b.txt": H}), "night.zip")
+    assert "with no .csv" in desk.refused(zipped(**{"a.pdf": "x"}), "night.zip")
+    assert "broken zip" in desk.refused(one.replace(b"a@b", b"a@c")[:-30], "night.zip")
+    locked = bytearray(one)
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.find(mark) + flags] |= 1
+    assert "with a password" in desk.refused(bytes(locked), "night.zip")
 
 
 @kind("`.xlsx`")
