@@ -214,6 +214,7 @@ def _config(
         input=InputOptions(
             columns=dict(values["column"]),
             action_words=dict(values["action_word"]),
+            last_line="" if values["expect_rows"] is not None else values["last_line"],
             fill_down=tuple(dict.fromkeys(values["fill_down"])),
             **{name: values[name] for name in _INPUT},
         ),

@@ -134,6 +134,8 @@ class InputOptions:
     sheet: str | None = None
     allow_suspect: bool = False
     multiline_cells: bool = False
+    last_line: str = "warn"
+    """What to do about a last line without an end: `warn`, `refuse`, or nothing where the rows are counted."""
     split: Split | None = None
     """The column whose cells hold several values, each of which is a row."""
     fill_down: tuple[str, ...] = ()

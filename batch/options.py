@@ -268,6 +268,13 @@ def _split(text: str) -> Split:
     return Split(field, separators)
 
 
+def _last_line(text: str) -> str:
+    word = text.strip().lower()
+    if word not in ("warn", "refuse"):
+        raise ValueError(f"{text!r} is neither warn nor refuse")
+    return word
+
+
 def _delimiter(text: str) -> str:
     named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
     character = named.get(text.lower(), text)
@@ -343,6 +350,8 @@ OPTIONS: Final = (
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
     Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
+    Option("last-line", _last_line, "What to do when the last line has no end: the file may be cut. warn or refuse.",
+           "WORD", default="warn"),
     Option("as-of", _moment, "Time of which the input is the state: keeps the nights of a job in order.", "TIME"),
     Option("out-of-order", _flag, "Send although a newer night of this job has sent already.", default=False),
     Option("job", _text, "Name of the job; by default the profile, else the files' names but for digits.", "NAME"),

@@ -268,6 +268,7 @@ def _shape(config: RunConfig) -> dict[str, Any]:
         name: (list(value) or None) if isinstance(value, tuple) else value
         for name, value in asdict(config.input).items()
     }
+    del described["last_line"]  # it decides whether the input is taken, not what is sent
     return {
         **described,
         **plan,

@@ -120,6 +120,17 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@kind("a last line without a line end")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    cut = H + R + R[:-1]
+    assert "the file may have been cut short" in desk.warnings(cut)
+    assert "the file may have been cut short" in desk.refused(cut, last_line="refuse")
+    assert desk.warnings(cut, last_line="refuse", expect_rows="2") == ""
+    assert "cut short" not in desk.warnings(H + R + "T,1", trailer_count="T,([0-9]+)", last_line="refuse")
+    for whole in (H + R, (H + R).replace("\n", "\r"), H + R + "\x1a", H):
+        assert desk.warnings(whole, last_line="refuse", allow_empty=True) == ""
+
+
 @kind("`-`")
 def _(_desk: Desk, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((H + R).encode())))

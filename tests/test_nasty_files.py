@@ -137,7 +137,7 @@ FILES = [
     Nasty("Ctrl-Z at the end", H + R + "\x1a", ONE),
     Nasty("Ctrl-Z and padding", H + R + "\x1a\r\n\x1a\x1a\n", ONE),
     Nasty("blank lines everywhere", "\n\n" + H + "\n" + R + "\n \n,,\n", ((5, "S1", "assign"),)),
-    Nasty("no line end at the end", H + R[:-1], ONE),
+    Nasty("no line end at the end", H + R[:-1], ONE, warned="may have been cut short"),
     Nasty("old Mac line ends", (H + R).replace("\n", "\r"), ONE),
     Nasty(
         "line ends mixed",

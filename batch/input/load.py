@@ -58,6 +58,24 @@ class _Found:
     fingerprint: tuple[int, int]
 
 
+@dataclass(slots=True)
+class _LastLine:
+    """Whether the last line of a text has no end, once the text has been read."""
+
+    _last: bytes = b"\n"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends in mid-line; a final Ctrl-Z is an end."""
+        return self._last not in b"\r\n\x1a"
+
+    def watching(self, texts: Iterable[bytes]) -> Iterator[bytes]:
+        """The texts; remembers their last byte."""
+        for text in texts:
+            self._last = text[-1:] or self._last
+            yield text
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """One file made ready: what is known of it, and its records to come."""
@@ -67,6 +85,7 @@ class _Source:
     warnings: tuple[str, ...]
     pieces: Callable[[], Iterable[Piece]]
     """Reads the records from the first on, as often as it is called."""
+    last_line: "_LastLine"
     options: InputOptions
     """Those that hold for this file."""
     guessed: bool = False
@@ -181,7 +200,20 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     says = None if seen.trailer is None else seen.trailer.rows
-    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=says)
+    with reading(name):
+        cut = _told_of_last_line(source, says)
+    return replace(file, warnings=(*file.warnings, *cut, *seen.warnings()), trailer_count=says)
+
+
+def _told_of_last_line(source: _Source, trailer_count: int | None) -> tuple[str, ...]:
+    """What is said of a last line without an end; InputError where it is to be refused."""
+    says = source.options.last_line
+    if not says or trailer_count is not None or not source.last_line.is_open:
+        return ()
+    what = "the last line has no end where the others have one, so the file may have been cut short"
+    if says == "refuse":
+        raise InputError(what, "look whether the export is complete, or count its rows with --expect-rows")
+    return (what,)
 
 
 def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> tuple[int, int]:
@@ -223,18 +255,24 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
             "xlsx",
             sheet.warnings,
             lambda: _sheet_pieces(sheet),
+            _LastLine(),
             as_written(stored.name, sheet.dialect.header, options),
         )
     text, options = _text(stored, options)
     head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
-        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), options)
+        return _Source(
+            None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), _LastLine(), options
+        )
     dialect = find_dialect(head, text.encoding, options)
 
-    def pieces() -> Iterator[Piece]:
-        return parsed(_after(text.pieces(), dialect.start), dialect, options)
+    last_line = _LastLine()
 
-    return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, options, guessed=text.guessed)
+    def pieces() -> Iterator[Piece]:
+        return parsed(last_line.watching(_after(text.pieces(), dialect.start)), dialect, options)
+
+    warnings = (*text.warnings, *dialect.warnings)
+    return _Source(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
 
 
 def _prepared(source: _Source) -> _Source:
