@@ -190,6 +190,9 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     groups = "Customer,Device,Action,\nEmail,Model,Movement,Serial Number\na@b.cc,EX-200,assign,SN-1\n"
     plan = desk.plan(groups)
     assert (plan.files[0].header_line, plan.files[0].columns["deviceIdentifier"]) == (2, "Serial Number")
+    merged = "Customer,,Device,,Action\nEmail,Name,Model,Serial Number,\na@b.cc,Ann,EX-200,SN-1,assign\n"
+    assert desk.plan(merged).files[0].columns["deviceIdentifier"] == "Serial Number"
+    assert desk.plan(merged).invalid == 0
     assert desk.counts(H + R + "action,deviceIdentifier,customerEmail\n".replace(",", ";")) == (2, 1)
 
 

@@ -8,8 +8,8 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
 from typing import Final
 
 from batch.errors import ConfigError, InputError
@@ -255,7 +255,7 @@ def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions
     for sighting in sightings:
         found = sum(bool(sighting.hits[field]) for field in required)
         if found == len(required):
-            chosen = _last_near(sighting, sightings, required)
+            chosen = _last_near(sighting, sightings, options)
             _refuse_twice(chosen, encoding, options)
             return chosen
         rank = (found, sum(map(bool, sighting.cells)))
@@ -275,19 +275,27 @@ def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions
     )
 
 
-def _last_near(first: _Sighting, sightings: Iterator[_Sighting], required: Sequence[str]) -> _Sighting:
-    """The last header of those that stand close below one another."""
+def _last_near(first: _Sighting, sightings: Iterator[_Sighting], options: InputOptions) -> _Sighting:
+    """The last header of those that stand close below one another, completed by the cells above its empty ones."""
+    required = required_fields(options)
     chosen = first
     for sighting in sightings:
         if sighting.line >= chosen.line + chosen.lines + _NEAR - 1:
             break
-        if sighting.line < chosen.line + chosen.lines:
+        if sighting.line < chosen.line + chosen.lines or sighting.delimiter != chosen.delimiter:
             continue
         if any("@" in cell for cell in sighting.cells) or sighting.hits == chosen.hits:
             break  # a row, or the same header again: what stands above is no title
-        if all(sighting.hits[field] for field in required):
-            chosen = sighting
+        if sum(bool(sighting.hits[field]) for field in required) > 1:
+            cells = tuple(map(_either, zip_longest(sighting.cells, chosen.cells, fillvalue="")))
+            hits = column_hits(cells, options)
+            if all(hits[field] for field in required):
+                chosen = replace(sighting, cells=cells, hits=hits)
     return chosen
+
+
+def _either(cells: tuple[str, str]) -> str:
+    return cells[0] or cells[1]
 
 
 def _advice(field: str) -> str:
