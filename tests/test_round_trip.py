@@ -30,7 +30,7 @@ Row = tuple[str, str, str]
 Pair = tuple[str, str]
 
 CUSTOMERS = (A, B, C)
-DEVICES = ("SN-1", "SN-2", "0012", 'SN "3"', "SN;4,|", "-4A", "=A1", "'5", "''-7", '="\'-8"', "UNKNOWN-1")
+DEVICES = ("SN-1", "SN-2", "0012", 'SN "3"', "SN;4,|", "-4A", "=A1", "'5", "UNKNOWN-1")
 EVENTS: tuple[Event, ...] = (
     None,
     None,
@@ -140,7 +140,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def pair_of(row: dict[str, str]) -> Pair:
     """As sent: without the sign that keeps a spreadsheet from running it."""
-    customer, device = (re.sub("^'(?='*[=+@-])", "", row[key]) for key in ("customerEmail", "deviceIdentifier"))
+    customer, device = (re.sub("^'(?=[=+@-])", "", row[key]) for key in ("customerEmail", "deviceIdentifier"))
     return customer, device
 
 
