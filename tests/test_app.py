@@ -824,6 +824,85 @@ def test_an_api_that_comes_back_within_a_minute_is_recognised(desk: Desk) -> Non
     assert ran.outcomes == ["assigned"] * 3
 
 
+def test_a_row_that_was_refused_before_the_run_stopped_says_how_often(desk: Desk) -> None:
+    desk.server.script = lambda seen: (
+        Says(429, {"error": "slow down"}) if seen.number < 3 else Says(401, {"error": "no"})
+    )
+    row = desk.run(many(1)).rows[0]
+    assert (row["outcome"], row["attempts"], row["unclearAttempts"]) == ("notSent", "3", "0")
+    assert row["detail"].startswith("refused each time")
+
+
+def test_a_wait_beyond_all_calendars_is_told_as_such(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(429, {"error": "slow down"}, {"Retry-After": str(10**9 - 1)})
+    stop = desk.run(many(1)).summary.fields["stop"]
+    assert stop["reason"] == "the API asks to wait for more than a year"
+
+
+def test_a_device_that_is_named_counts_for_more_than_the_word_customer(desk: Desk) -> None:
+    refusal = Says(400, {"error": "Device SN-2 belongs to another customer"})
+    desk.server.script = lambda seen: refusal if "SN-2" in seen.devices else None
+    ran = desk.run([(A, f"SN-{at}", "assign") for at in range(1, 5)])
+    assert ran.outcomes == ["assigned", "failed", "assigned", "assigned"]
+
+
+@pytest.mark.parametrize("acted", [True, False])
+def test_a_refusal_after_a_lost_answer_claims_nothing(desk: Desk, acted: bool) -> None:
+    desk.server.script = once(
+        Loses(acted=acted), Says(400, {"error": "The customer has reached its number of devices"})
+    )
+    row = desk.run([(A, "SN-1", "assign")]).rows[0]
+    assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
+    assert "may have been carried out" in row["detail"]
+
+
+@pytest.mark.parametrize(("baseline", "told"), [(False, ""), (True, "true")])
+def test_a_flag_after_a_lost_answer_is_told_only_if_it_is_known(desk: Desk, baseline: bool, told: str) -> None:
+    assigns = iter([Loses(acted=True)])
+    desk.server.script = lambda seen: next(assigns, None) if seen.action == "assign" else None
+    ran = desk.run([("new@x.com", "SN-1", "assign")], baseline=baseline)
+    assert ran.rows[0]["customerWasCreated"] == told
+    fields = ran.summary.fields
+    assert (fields["customersCreated"], fields["customersPerhapsCreated"]) == ((1, 0) if baseline else (0, 1))
+
+
+def test_customers_that_a_lost_answer_may_have_created_count_for_the_brake(desk: Desk) -> None:
+    lost = {}
+    desk.server.script = lambda seen: (
+        Loses(acted=True) if lost.setdefault(seen.customer, seen.number) == seen.number else None
+    )
+    ran = desk.run([(f"n{at}@x.com", f"SN-{at}", "assign") for at in range(20)], max_new_customers="3", concurrency="2")
+    assert ran.summary.exit_code == 5
+    created = len({seen.customer for seen in desk.server.seen})
+    assert created <= ran.summary.fields["customersCreated"] + ran.summary.fields["customersPerhapsCreated"] <= 6
+
+
+def test_a_hold_ends_when_a_later_unassign_succeeds(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1"])
+    failing = iter([Says(500, {"error": "x"})] * 2)
+    desk.server.script = lambda seen: next(failing, None) if seen.action == "unassign" else None
+    rows = [(A, "SN-1", "unassign"), (A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")]
+    ran = desk.run(rows, attempts="2")
+    assert ran.outcomes == ["unconfirmed", "alreadyAssigned", "unassigned", "assigned"]
+
+
+def test_an_unknown_customer_is_asked_again_by_the_next_process(desk: Desk) -> None:
+    rows = [("gone@x.com", "SN-1", "unassign"), ("gone@x.com", "SN-2", "unassign"), (B, "SN-1", "assign")]
+    first = desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
+    assert first.outcomes == ["failed", "notSent", "notSent"]
+    desk.server.fleet.assign("gone@x.com", ["SN-1", "SN-2"])  # the customer is back
+    again = desk.run(rows, chunk_size="1", concurrency="1", max_failed="9")
+    assert again.outcomes == ["unassigned", "unassigned", "assigned"]
+
+
+def test_a_brake_that_still_holds_asks_nobody_again(desk: Desk) -> None:
+    rows = [("gone@x.com", "SN-1", "unassign"), ("gone@x.com", "SN-2", "unassign")]
+    desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
+    sent = len(desk.server.seen)
+    again = desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
+    assert (again.outcomes, len(desk.server.seen)) == (["failed", "notSent"], sent)
+
+
 def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
     folder = desk.run(many(1)).folder
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}

@@ -32,6 +32,19 @@ def advice(ran: Ran) -> str:
     return str(ran.json["stop"]["advice"])
 
 
+@pytest.mark.parametrize("run_id", [None, "given"])
+def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str | None) -> None:
+    ran = stopped(desk, run_id=run_id)
+    moved = ran.folder.rename(ran.folder.with_name(f"{ran.folder.name}-kept"))
+    summary = app.report(moved)
+    told = summary.fields["stop"]["advice"]
+    assert told == f"run the same command again with --run-id {moved.name} to go on"
+    sent = len(desk.server.seen)
+    again = desk.run(ROWS, run_id=moved.name)
+    assert (again.folder, set(again.outcomes)) == (moved, {"assigned"})
+    assert len(desk.server.seen) - sent == len(ROWS) - summary.counts["assigned"]
+
+
 # Through the command line
 
 

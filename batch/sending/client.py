@@ -288,7 +288,7 @@ def _about_devices(result: wire.Reply | Verdict, call: Call, asked: Positions) -
     """Return a refusal for the customer's sake as one for a device's, where it names devices, but not all of them."""
     if not isinstance(result, Settled) or result.reason is not Reason.CUSTOMER_REFUSED:
         return result
-    return Suspect(result.text) if 0 < len(named(call, asked, result.text)) < len(asked) else result
+    return Suspect(result.text) if 0 < len(named(call, asked, result.text)) < len(call.devices) else result
 
 
 def _ending(result: wire.Reply | Verdict | Stubborn, exchange: Exchange) -> Ending:
