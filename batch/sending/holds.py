@@ -5,7 +5,7 @@ a shard has left behind is written to a file once its unassigns are at rest.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,16 +155,44 @@ def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
     journal.take_back(free)
 
 
-def unknown_customers(journal: Journal, calls: Calls) -> list[int]:
-    """Return the numbers of the results by which earlier processes heard that the API does not know a customer.
+def unknown_customers(journal: Journal, calls: Calls) -> dict[int, int]:
+    """Return the results by which earlier processes heard that the API does not know a customer, with their calls.
 
-    The customer may be back. Asked again, no device is given to another one on old news.
+    A result is named by its number in the journal. The customer may be back. Asked again, no device
+    is given to another one on old news.
     """
-    return [
-        number
+    return {
+        number: one.call
         for number, one in journal.numbered_settlements()
         if calls.has(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
-    ]
+    }
+
+
+@dataclass(slots=True)
+class OpenCalls:
+    """What calls that are yet to be settled concern."""
+
+    customers: set[str] = field(default_factory=set)
+    """From whom something is yet to be taken."""
+    devices: set[str] = field(default_factory=set)
+    """Devices that are yet to be given to somebody."""
+
+    @classmethod
+    def of(cls, calls: Calls, settled: Mapping[int, int]) -> "OpenCalls":
+        """Return what is open; `settled` is how many devices of a call are settled."""
+        found = cls()
+        for number in _numbers(calls):
+            if settled.get(number, 0) < calls.size_of(number):
+                call = calls.call(number)
+                if call.action is Action.UNASSIGN:
+                    found.customers.add(call.customer)
+                else:
+                    found.devices.update(call.devices)
+        return found
+
+    def depend_on(self, call: Call) -> bool:
+        """Return whether what became of an unassign matters to any of them."""
+        return call.customer in self.customers or not self.devices.isdisjoint(call.devices)
 
 
 def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:

@@ -164,8 +164,9 @@ class _ShardRun:
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
+        # Who gives these devices to others is not known here, so all of it may matter.
         if numbers := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
-            self.journal.take_back(numbers)
+            self.journal.take_back([*numbers])
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
