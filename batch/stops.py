@@ -106,12 +106,12 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
     StopReason.REDIRECTED: _Row(
         ExitCode.CLIENT_REFUSED,
         "the API redirects elsewhere (HTTP {}), and redirects are never followed",
-        Advice("correct --base-url", repeat=True),
+        Advice("correct --base-url, and start again under another --run-id"),
     ),
     StopReason.NOT_THE_API: _Row(
         ExitCode.CLIENT_REFUSED,
         "there is no Telemetron API at {}",
-        Advice("correct --base-url, which ends in /api/ext-v1", repeat=True),
+        Advice("correct --base-url, which ends in /api/ext-v1, and start again under another --run-id"),
     ),
     StopReason.MAX_FAILED: _Row(
         ExitCode.BRAKE,

@@ -5,7 +5,7 @@ a shard has left behind is written to a file once its unassigns are at rest.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,30 +169,42 @@ def unknown_customers(journal: Journal, calls: Calls) -> dict[int, int]:
 
 
 @dataclass(slots=True)
-class OpenCalls:
-    """What calls that are yet to be settled concern."""
+class Progress:
+    """How far earlier processes came, as it matters to unassigns that may have to be asked again."""
 
-    customers: set[str] = field(default_factory=set)
+    open_customers: set[str] = field(default_factory=set)
     """From whom something is yet to be taken."""
-    devices: set[str] = field(default_factory=set)
+    open_devices: set[str] = field(default_factory=set)
     """Devices that are yet to be given to somebody."""
+    begun_pairs: set[tuple[str, str]] = field(default_factory=set)
+    """Customers and devices of assigns that were attempted."""
 
     @classmethod
-    def of(cls, calls: Calls, settled: Mapping[int, int]) -> "OpenCalls":
-        """Return what is open; `settled` is how many devices of a call are settled."""
+    def of(cls, calls: Calls, settled: Mapping[int, int], attempted: Collection[int]) -> "Progress":
+        """Return it. `settled` is how many devices of a call are settled, `attempted` holds calls by number."""
         found = cls()
         for number in _numbers(calls):
-            if settled.get(number, 0) < calls.size_of(number):
-                call = calls.call(number)
-                if call.action is Action.UNASSIGN:
-                    found.customers.add(call.customer)
-                else:
-                    found.devices.update(call.devices)
+            is_open, is_begun = settled.get(number, 0) < calls.size_of(number), number in attempted
+            if is_open or is_begun:
+                found._learn(calls.call(number), is_open=is_open, is_begun=is_begun)
         return found
 
-    def depend_on(self, call: Call) -> bool:
-        """Return whether what became of an unassign matters to any of them."""
-        return call.customer in self.customers or not self.devices.isdisjoint(call.devices)
+    def _learn(self, call: Call, *, is_open: bool, is_begun: bool) -> None:
+        if call.action is Action.UNASSIGN:
+            self.open_customers.update([call.customer] if is_open else [])
+            return
+        if is_open:
+            self.open_devices.update(call.devices)
+        if is_begun:
+            self.begun_pairs.update((call.customer, device) for device in call.devices)
+
+    def depends_on(self, call: Call) -> bool:
+        """Return whether what became of an unassign matters to a call that is open."""
+        return call.customer in self.open_customers or not self.open_devices.isdisjoint(call.devices)
+
+    def is_past(self, call: Call) -> bool:
+        """Return whether a device of an unassign was given back to its customer since: to ask again would take it."""
+        return any((call.customer, device) in self.begun_pairs for device in call.devices)
 
 
 def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:

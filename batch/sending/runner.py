@@ -18,7 +18,7 @@ from batch.planning.calls import Calls
 from batch.reasons import Reason
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
-from batch.sending.holds import OpenCalls, Stuck, unknown_customers
+from batch.sending.holds import Progress, Stuck, unknown_customers
 from batch.sending.split import Positions
 from batch.sending.tally import Tally
 from batch.stops import StopReason
@@ -52,7 +52,7 @@ class RunLimits:
 
 
 @dataclass(slots=True)
-class _Progress:
+class _Memory:
     """What the runner must remember between calls."""
 
     tally: Tally
@@ -113,7 +113,7 @@ class Runner:
         self._client = client
         self._halt = client.halt
         self._limits = limits
-        self._progress = _Progress(Tally(plan.calls), limits.stuck)
+        self._progress = _Memory(Tally(plan.calls), limits.stuck)
         self._baseline = baseline
         self._has_told_wait = False
         self.tell_wait: Callable[[float], None] = lambda _: None
@@ -274,17 +274,21 @@ class Runner:
         unknown = unknown_customers(self._journal, self._plan)
         if not unknown:
             return
-        settled, failed = Counter[int](), 0
+        settled, outcomes = Counter[int](), Counter[Outcome]()
         for one in self._journal.settlements():
             settled[one.call] += len(one.answer.results)
-            failed += sum(
-                count for outcome, count in Results.of(one.answer.results).counts().items() if outcome in FAILURES
-            )
+            outcomes.update(Results.of(one.answer.results).counts())
+        failed = sum(outcomes[outcome] for outcome in FAILURES)
         if self._limits.max_failed is not None and failed > self._limits.max_failed:
             return
-        still_open = OpenCalls.of(self._plan, settled)
-        stale = [number for number, call in unknown.items() if still_open.depend_on(self._plan.call(call))]
-        self._journal.take_back(stale)
+        attempted = {call for call, _ in self._journal.last_attempts()}
+        progress = Progress.of(self._plan, settled, attempted)
+        stale = {number: self._plan.call(call) for number, call in unknown.items()}
+        stale = {number: call for number, call in stale.items() if progress.depends_on(call)}
+        for call in (one for one in stale.values() if progress.is_past(one)):
+            for device in progress.open_devices.intersection(call.devices):
+                self._progress.stuck.add(call.customer, device)
+        self._journal.take_back([number for number, call in stale.items() if not progress.is_past(call)])
 
     def _recall(self) -> None:
         """Learn what earlier processes of this run have settled, and what of theirs may still act."""

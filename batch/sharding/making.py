@@ -164,9 +164,7 @@ class _ShardRun:
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
-        # Who gives these devices to others is not known here, so all of it may matter.
-        if numbers := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
-            self.journal.take_back([*numbers])
+        self._ask_unknown_customers_again()
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
@@ -174,6 +172,16 @@ class _ShardRun:
         stop = self._send(self._calls(Phase.UNASSIGN), Stuck())
         self._tell()
         return stop
+
+    def _ask_unknown_customers_again(self) -> None:
+        """Have asked again what earlier processes heard of customers whom the API did not know.
+
+        Who gives these devices to others is not known here, so all of it may matter. But once assigns of
+        this shard have begun it would take what they have given.
+        """
+        assigns = self._calls(Phase.ASSIGN)
+        if not any(assigns.has(call) for call, _ in self.journal.last_attempts()):
+            self.journal.take_back([*unknown_customers(self.journal, self._calls(Phase.UNASSIGN))])
 
     def _tell(self) -> None:
         """Write what the unassigns have left behind."""

@@ -64,7 +64,7 @@ def _copy(path: Path, aside: Path) -> None:
             shutil.copyfile(_beside(path, "-wal"), _beside(aside, "-wal"))
         if _state(path) == before:
             return
-    raise LockedError(f"{path} is being written by another process", "wait for it, or say --wait 10m")
+    raise LockedError(f"{path} is being written by another process", "wait for it, or give run --wait 10m")
 
 
 def _fold(path: Path) -> None:

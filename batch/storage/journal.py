@@ -40,7 +40,7 @@ ON CONFLICT (customer) DO UPDATE SET
     devices = coalesce(excluded.devices, devices),
     why = excluded.why
 """
-_INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
+_INSERT_HELD: Final = "INSERT OR REPLACE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
 _BOOT: Final = "NULL" if boot_number() is None else boot_number()
 _STARTED: Final = Statement(
     "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", f"(?, ?, ?, ?, {_BOOT}, ?)"

@@ -279,6 +279,12 @@ class JournalReader:
         with self._reading("SELECT call, max(id) FROM attempts GROUP BY call") as cursor:
             return cursor.fetchall()
 
+    def calls_that_may_have_acted(self) -> list[int]:
+        """Return the calls of which an attempt was answered, or may have acted unheard."""
+        query = "SELECT DISTINCT call FROM attempts WHERE ending IS NULL OR ending IN ('answered', 'unclear')"
+        with self._reading(query) as cursor:
+            return [call for (call,) in cursor]
+
     def pending_attempts(self) -> Iterator[PendingAttempt]:
         """Yield the attempts that may have acted unheard, and have not been answered since by the API itself."""
         query = f"""SELECT call, positions, CASE WHEN boot = ? THEN uptime END FROM attempts

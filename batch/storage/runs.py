@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from batch.clock import iso
 from batch.errors import DiskError, JournalError
+from batch.stops import StopReason
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
@@ -97,6 +98,8 @@ def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
 def _ended(folder: Path, fields: Mapping[str, Any], *, in_shards: bool) -> RunLine:
     if fields["state"] == "stopped":
         next_step = f"its shards again, then {_command('report', folder)}" if in_shards else _resume(folder)
+        if fields["stop"].get("code") in (StopReason.NOT_THE_API, StopReason.REDIRECTED):
+            next_step = fields["stop"]["advice"]
         return _from(folder, fields, "stopped", next_step)
     return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
 
