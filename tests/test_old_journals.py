@@ -144,7 +144,6 @@ def test_a_migrated_journal_goes_on_to_the_same_end(name: str) -> None:
     test_a_run_that_goes_on_ends_with_the_same_reconciliation(Fixture(JOURNALS / "schema-2" / name))
 
 
-@pytest.mark.usefixtures("next_schema")
 @pytest.mark.parametrize("name", ["nights-3", "stopped-by-deadline", "killed-with-attempts-in-flight"])
 @pytest.mark.usefixtures("next_schema")
 def test_a_later_run_leaves_out_the_same_rows_beside_journals_of_an_older_schema(name: str) -> None:
