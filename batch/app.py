@@ -193,14 +193,14 @@ def verify(
         return concluded(config, plan, journal)
 
 
-def report(folder: Path, *, xlsx: bool = False) -> Summary:
+def report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
     """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
 
     Of a run made in shards the journal is put together first.
     """
     require_run(folder)
     if _put_down(folder, Fact.DIVISION) is not None:
-        return merged(folder, xlsx=xlsx)
+        return merged(folder, xlsx=xlsx, clock=clock)
     with (
         owning(lock_of_run(folder), Waiting.not_at_all(folder.name)) as lease,
         opened(folder, lease) as journal,
