@@ -903,6 +903,46 @@ def test_a_brake_that_still_holds_asks_nobody_again(desk: Desk) -> None:
     assert (again.outcomes, len(desk.server.seen)) == (["failed", "notSent"], sent)
 
 
+def test_a_customer_who_was_given_the_device_since_is_not_asked_to_give_it_up_again(desk: Desk) -> None:
+    rows = [(A, "SN-1", "unassign"), (A, "SN-1", "assign"), (B, "SN-9", "assign")]
+    desk.server.script = lambda seen: Says(401, {"error": "no"}) if seen.customer == B else None
+    first = desk.run(rows, concurrency="1")
+    assert first.outcomes == ["failed", "assigned", "notSent"]
+    desk.server.script = lambda _: None
+    again = desk.run(rows, concurrency="1")
+    assert again.outcomes == ["failed", "assigned", "assigned"]
+    assert desk.server.fleet.devices_of(A) == ["SN-1"]
+
+
+@pytest.mark.parametrize("status", [400, 409, 410, 422, 425])
+def test_a_gateways_refusal_does_not_say_that_nothing_was_done(desk: Desk, status: int) -> None:
+    """What is refused without the API's own error may be carried out all the same, and late."""
+    desk.server.fleet.assign(A, ["SN-1"])
+    answered = iter([None, Says(status, b"<html>gateway</html>")])
+    desk.server.script = lambda _: next(answered, None)
+    rows = [(C, "SN-7", "unassign"), (A, "SN-1", "unassign"), (A, "SN-1", "assign")]
+    row = desk.run(rows, concurrency="1").rows[1]
+    assert (row["outcome"] in ("unassigned", "unconfirmed"), row["unclearAttempts"]) == (True, "1")
+    taken, *_, given = [seen.at for seen in desk.server.seen if seen.customer == A]
+    assert given - taken >= 35
+
+
+def test_a_look_of_a_former_process_is_taken_anew_unless_it_has_written_since(desk: Desk) -> None:
+    desk.server.script = lambda seen: None if seen.action == "query" else Says(401, {"error": "no"})
+    desk.run([(A, "SN-1", "assign")], baseline=True)
+    desk.server.fleet.assign(A, ["SN-1"])  # by somebody else, between the two processes
+    lost = iter([Loses(acted=True)])
+    desk.server.script = lambda seen: None if seen.action == "query" else next(lost, None)
+    row = desk.run([(A, "SN-1", "assign")], baseline=True).rows[0]
+    assert (row["outcome"], row["customerWasCreated"], row["unclearAttempts"]) == ("alreadyAssigned", "false", "1")
+
+
+def test_no_valid_devices_after_a_lost_answer_claims_nothing(desk: Desk) -> None:
+    desk.server.script = once(Loses(acted=True), Says(400, {"error": "No valid devices found"}))
+    row = desk.run([(A, "SN-1", "assign")]).rows[0]
+    assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
+
+
 def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
     folder = desk.run(many(1)).folder
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}

@@ -354,9 +354,7 @@ def _doubting(result: DeviceResult) -> DeviceResult:
     """
     if result.was_created is False:
         result = result._replace(was_created=None)
-    if result.outcome is Outcome.SKIPPED and result.reason is Reason.NO_VALID_DEVICES:
-        return result._replace(unheard=result.unheard or Unheard.WHETHER_DONE)
-    if result.outcome is not Outcome.FAILED:
+    if result.outcome is not Outcome.FAILED and result.reason is not Reason.NO_VALID_DEVICES:
         return result
     return result._replace(outcome=Outcome.UNCONFIRMED, unheard=Unheard.WHETHER_DONE)
 
