@@ -204,8 +204,9 @@ def _judge_status(ending: Refusal, action: Action) -> Verdict:
         return TryAgain(doubt, Reason.SERVER_ERROR, words, counts_as_down=True)
     if status == 408:  # a gateway may say so of a request that it has handed on
         return TryAgain(Doubt.UNCLEAR, Reason.NO_ANSWER, words, counts_as_down=False)
-    if status in _TEMPORARY_REFUSALS:
-        return TryAgain(Doubt.NOT_DONE, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
+    if status in _TEMPORARY_REFUSALS:  # said by a gateway, it may be about a request that it has handed on
+        doubt = Doubt.NOT_DONE if ending.is_api_error else Doubt.UNCLEAR
+        return TryAgain(doubt, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
     if status < 400:
         return StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
     if status in (401, 403):
