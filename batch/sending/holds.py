@@ -5,8 +5,8 @@ a shard has left behind is written to a file once its unassigns are at rest.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -155,16 +155,47 @@ def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
     journal.take_back(free)
 
 
-def unknown_customers(journal: Journal, calls: Calls) -> list[int]:
-    """Return the numbers of the results by which earlier processes heard that the API does not know a customer.
+def unknown_customers(journal: Journal, calls: Calls) -> dict[int, Answer | None]:
+    """Return the results by which earlier processes heard that the API does not know a customer, by their numbers.
 
-    The customer may be back. Asked again, no device is given to another one on old news.
+    The customer may be back. Asked again, no device is given to another one on old news. Each comes with what
+    is to stay of it, None for nothing: a device that the run has assigned to the customer since would be taken
+    from them again.
     """
-    return [
-        number
+    unknown = {
+        number: one
         for number, one in journal.numbered_settlements()
         if calls.has(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
-    ]
+    }
+    pairs = {
+        (call.customer, device)
+        for call in (calls.call(one.call) for one in unknown.values())
+        for device in call.devices
+        if calls.may_be_sent_again(device)
+    }
+    assigned = _last_assigns(journal, calls, pairs)
+    return {number: _overtaken(calls.call(one.call), one.answer, assigned) for number, one in unknown.items()}
+
+
+def _last_assigns(journal: Journal, calls: Calls, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the last stage in which the run has tried to assign each of some pairs of customer and device."""
+    last: dict[tuple[str, str], int] = {}
+    for number, _ in journal.last_attempts() if pairs else ():
+        call = calls.call(number)
+        if call.action is Action.ASSIGN:
+            tried = pairs & {(call.customer, device) for device in call.devices}
+            last.update((pair, max(call.stage, last.get(pair, 0))) for pair in tried)
+    return last
+
+
+def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], int]) -> Answer | None:
+    """Return the part of an unassign's answer about devices that a later stage has assigned; None without any."""
+    results = {
+        at: result
+        for at, result in answer.results.items()
+        if assigned.get((call.customer, call.devices[at]), 0) > call.stage
+    }
+    return replace(answer, results=results) if results else None
 
 
 def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:

@@ -274,9 +274,9 @@ class Runner:
 
     def _ask_unknown_customers_again(self) -> None:
         """Have asked again what earlier processes heard of customers the API did not know, unless a brake holds."""
-        numbers = unknown_customers(self._journal, self._plan)
-        if numbers and not self._held_by_failures():
-            self._journal.take_back(numbers)
+        unknown = unknown_customers(self._journal, self._plan)
+        if unknown and not self._held_by_failures():
+            self._journal.shorten(unknown)
 
     def _held_by_failures(self) -> bool:
         """Return whether more rows have failed in earlier processes than the brake allows."""

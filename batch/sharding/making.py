@@ -163,8 +163,8 @@ class _ShardRun:
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
-        if numbers := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
-            self.journal.take_back(numbers)
+        if unknown := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
+            self.journal.shorten(unknown)
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
