@@ -28,7 +28,8 @@ from tests.conftest import Desk, FakeClock, Ran
 from tests.scripted import Hangs, Loses, Says, ScriptedServer, Seen
 from tests.test_state_machine import Fate, make_mortal
 
-EXAMPLES = int(os.environ.get("TELEMETRON_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TELEMETRON_EXAMPLES", settings.default.max_examples * 60 // 100))
+"""A world has many processes, each a whole run, so there are fewer than of others."""
 A, B, C = CUSTOMERS = ("a@x.com", "b@x.com", "c@x.com")
 DEVICES = ("SN-1", "SN-2", "SN-3")
 TIMEOUT = 30.0
@@ -318,7 +319,7 @@ class OddServer(ScriptedServer):
                 self.shared.append(f"{device} is with {pair[0]} and still with {owner}")
 
     def _note(self, request: httpx2.Request) -> frozenset[str]:
-        """Put down a request. Return the customers who may have its devices, as this process heard that they are unknown."""
+        """Put down a request. Return the customers who may have its devices: this process heard they are unknown."""
         asked = asked_of(request)
         self._order += 1
         action = "unassign" if "unassign" in request.url.path else "assign"
