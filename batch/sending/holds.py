@@ -5,8 +5,8 @@ a shard has left behind is written to a file once its unassigns are at rest.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -155,56 +155,86 @@ def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
     journal.take_back(free)
 
 
-def unknown_customers(journal: Journal, calls: Calls) -> dict[int, int]:
-    """Return the results by which earlier processes heard that the API does not know a customer, with their calls.
+@dataclass(frozen=True, slots=True)
+class StaleResult:
+    """A result by which an earlier process heard that the API does not know a customer."""
 
-    A result is named by its number in the journal. The customer may be back. Asked again, no device
-    is given to another one on old news.
+    number: int
+    """In the journal."""
+    call: Call
+    kept: Answer | None
+    """What is to stay of it, None for nothing: devices that the run has assigned to the customer since."""
+
+
+def unknown_customers(journal: Journal, calls: Calls) -> list[StaleResult]:
+    """Return the results by which earlier processes heard that the API does not know a customer.
+
+    The customer may be back. Asked again, no device is given to another one on old news. But a device that
+    the run has assigned to the customer since would be taken from them again.
     """
-    return {
-        number: one.call
+    unknown = [
+        (number, calls.call(one.call), one.answer)
         for number, one in journal.numbered_settlements()
         if calls.has(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
+    ]
+    pairs = {
+        (call.customer, device) for _, call, _ in unknown for device in call.devices if calls.may_be_sent_again(device)
     }
+    assigned = _last_assigns(journal, calls, pairs)
+    return [StaleResult(number, call, _overtaken(call, answer, assigned)) for number, call, answer in unknown]
+
+
+def ask_again(journal: Journal, stale: Iterable[StaleResult]) -> None:
+    """Forget results, so that their devices are asked for again, but for what is to stay of each."""
+    journal.shorten({one.number: one.kept for one in stale})
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far earlier processes came, as it matters to unassigns that may have to be asked again."""
+class OpenCalls:
+    """What calls that are yet to be settled concern."""
 
-    open_customers: set[str] = field(default_factory=set)
+    customers: set[str] = field(default_factory=set)
     """From whom something is yet to be taken."""
-    open_devices: set[str] = field(default_factory=set)
+    devices: set[str] = field(default_factory=set)
     """Devices that are yet to be given to somebody."""
-    begun_pairs: set[tuple[str, str]] = field(default_factory=set)
-    """Customers and devices of assigns that were attempted."""
 
     @classmethod
-    def of(cls, calls: Calls, settled: Mapping[int, int], attempted: Collection[int]) -> "Progress":
-        """Return it. `settled` is how many devices of a call are settled, `attempted` holds calls by number."""
+    def of(cls, calls: Calls, settled: Mapping[int, int]) -> "OpenCalls":
+        """Return what is open; `settled` is how many devices of a call are settled."""
         found = cls()
         for number in _numbers(calls):
-            is_open, is_begun = settled.get(number, 0) < calls.size_of(number), number in attempted
-            if is_open or is_begun:
-                found._learn(calls.call(number), is_open=is_open, is_begun=is_begun)
+            if settled.get(number, 0) < calls.size_of(number):
+                call = calls.call(number)
+                if call.action is Action.UNASSIGN:
+                    found.customers.add(call.customer)
+                else:
+                    found.devices.update(call.devices)
         return found
 
-    def _learn(self, call: Call, *, is_open: bool, is_begun: bool) -> None:
-        if call.action is Action.UNASSIGN:
-            self.open_customers.update([call.customer] if is_open else [])
-            return
-        if is_open:
-            self.open_devices.update(call.devices)
-        if is_begun:
-            self.begun_pairs.update((call.customer, device) for device in call.devices)
+    def depend_on(self, call: Call) -> bool:
+        """Return whether what became of an unassign matters to any of them."""
+        return call.customer in self.customers or not self.devices.isdisjoint(call.devices)
 
-    def depends_on(self, call: Call) -> bool:
-        """Return whether what became of an unassign matters to a call that is open."""
-        return call.customer in self.open_customers or not self.open_devices.isdisjoint(call.devices)
 
-    def is_past(self, call: Call) -> bool:
-        """Return whether a device of an unassign was given back to its customer since: to ask again would take it."""
-        return any((call.customer, device) in self.begun_pairs for device in call.devices)
+def _last_assigns(journal: Journal, calls: Calls, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the last stage in which the run has tried to assign each of some pairs of customer and device."""
+    last: dict[tuple[str, str], int] = {}
+    for number, _ in journal.last_attempts() if pairs else ():
+        call = calls.call(number)
+        if call.action is Action.ASSIGN:
+            tried = pairs & {(call.customer, device) for device in call.devices}
+            last.update((pair, max(call.stage, last.get(pair, 0))) for pair in tried)
+    return last
+
+
+def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], int]) -> Answer | None:
+    """Return the part of an unassign's answer about devices that a later stage has assigned; None without any."""
+    results = {
+        at: result
+        for at, result in answer.results.items()
+        if assigned.get((call.customer, call.devices[at]), 0) > call.stage
+    }
+    return replace(answer, results=results) if results else None
 
 
 def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:

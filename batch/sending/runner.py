@@ -18,7 +18,7 @@ from batch.planning.calls import Calls
 from batch.reasons import Reason
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
-from batch.sending.holds import Progress, Stuck, unknown_customers
+from batch.sending.holds import OpenCalls, Stuck, ask_again, unknown_customers
 from batch.sending.split import Positions
 from batch.sending.tally import Tally
 from batch.stops import StopReason
@@ -281,14 +281,8 @@ class Runner:
         failed = sum(outcomes[outcome] for outcome in FAILURES)
         if self._limits.max_failed is not None and failed > self._limits.max_failed:
             return
-        attempted = {call for call, _ in self._journal.last_attempts()}
-        progress = Progress.of(self._plan, settled, attempted)
-        stale = {number: self._plan.call(call) for number, call in unknown.items()}
-        stale = {number: call for number, call in stale.items() if progress.depends_on(call)}
-        for call in (one for one in stale.values() if progress.is_past(one)):
-            for device in progress.open_devices.intersection(call.devices):
-                self._progress.stuck.add(call.customer, device)
-        self._journal.take_back([number for number, call in stale.items() if not progress.is_past(call)])
+        still_open = OpenCalls.of(self._plan, settled)
+        ask_again(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
 
     def _recall(self) -> None:
         """Learn what earlier processes of this run have settled, and what of theirs may still act."""

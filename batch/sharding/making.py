@@ -18,7 +18,7 @@ from batch.model import Phase, Secret, Stop
 from batch.places import Waiting, holding, lock_of_key, opened, owning
 from batch.planning.shards import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
 from batch.recorded import as_recorded
-from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among, unknown_customers
+from batch.sending.holds import LeftBehind, Stuck, ask_again, left_behind, lift, stuck_among, unknown_customers
 from batch.sending.sender import Face, Job, Target, send
 from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
 from batch.sharding.division import Division, listed, lock_of_shard
@@ -27,7 +27,6 @@ from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_order_again, check_same, reach_limit, require_key
 from batch.stops import StopReason
 from batch.storage.draft import JournalDraft
-from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
@@ -78,7 +77,7 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Exte
         division = Division.of(journal)
         if division is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        known = as_recorded(run, {**journal.meta(Fact.OPTIONS), **config.told}, with_key=config.api_key is None)
+        known = as_recorded(run, {**journal.meta("options"), **config.told}, with_key=config.api_key is None)
         sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
         known = replace(
             known,
@@ -164,7 +163,9 @@ class _ShardRun:
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
-        self._ask_unknown_customers_again()
+        # Who gives these devices to others is not known here, so all of it may matter.
+        if stale := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
+            ask_again(self.journal, stale)
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
@@ -172,16 +173,6 @@ class _ShardRun:
         stop = self._send(self._calls(Phase.UNASSIGN), Stuck())
         self._tell()
         return stop
-
-    def _ask_unknown_customers_again(self) -> None:
-        """Have asked again what earlier processes heard of customers whom the API did not know.
-
-        Who gives these devices to others is not known here, so all of it may matter. But once assigns of
-        this shard have begun it would take what they have given.
-        """
-        assigns = self._calls(Phase.ASSIGN)
-        if not any(assigns.has(call) for call, _ in self.journal.last_attempts()):
-            self.journal.take_back([*unknown_customers(self.journal, self._calls(Phase.UNASSIGN))])
 
     def _tell(self) -> None:
         """Write what the unassigns have left behind."""
