@@ -161,10 +161,10 @@ _AT_MOST: Final = re.compile(r"\b(maximum|max|at most|limit(ed)? (of|to)|exceed\
 _OF_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
 _OF_REQUEST: Final = re.compile(r"request|call|payload|body|array|batch|at once", re.IGNORECASE)
 _OF_CUSTOMER: Final = re.compile(r"e-?mail|customer", re.IGNORECASE)
-_WHO: Final = r"(the )?customer( with (this|that|the) (e-?mail( address)?|address))?:? ?[\"'(]?(\S*@\S*?)?[\"')]?"
+_WHO: Final = r"(the )?customer( with (this |that |the )?(e-?mail( address)?|address))?:? ?[\"'(]?(\S*@\S*?)?[\"')]?"
 _CUSTOMER_NOT_FOUND: Final = re.compile(
     rf"({_WHO} ?(was |is |does )?(not (found|exist|known)|unknown)|(no such|unknown) customer( \S*@\S*)?)"
-    r"( (for|in) this organi[sz]ation)?:?( \S*@\S*)?\.?",
+    r"( (for|in) (this|your|the) organi[sz]ation)?:?( \S*@\S*)?\.?",
     re.IGNORECASE,
 )
 """The whole of what the API says of an unknown customer. A gateway without a route says 404 too, and may name
