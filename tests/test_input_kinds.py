@@ -270,11 +270,11 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert desk.counts(H + R + "a@b.c,,assign\njoe,S2,assign\na@b.c,S3,scrap\n") == (4, 3)
 
 
-@kind("`1.23457E+11`, 16 digits ending in `00000`, `#REF!`")
+@kind("`1.23457E+11`, 16 digits ending in `00000`, `12345678.0`, `#REF!`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    content = H + "".join(f"a@b.c,{text},assign\n" for text in ("1.23457E+11", "4901542032300000", "#REF!"))
-    assert desk.counts(content) == (3, 3)
-    assert desk.counts(content, allow_suspect=True) == (3, 0)
+    content = H + "".join(f"a@b.c,{text},assign\n" for text in ("1.23457E+11", "4901542032300000", "123.0", "#REF!"))
+    assert desk.counts(content) == (4, 4)
+    assert desk.counts(content, allow_suspect=True) == (4, 0)
 
 
 @kind("`12.03.2025`, `Mar-12` where other serials are no dates")

@@ -227,6 +227,11 @@ FILES = [
     ),
     Nasty('="0000100"', H + 'a@b.c,="0000100",assign\n', ((2, "0000100", "assign"),)),
     Nasty('="0000100" quoted', H + 'a@b.c,"=""0000100""",assign\n', ((2, "0000100", "assign"),)),
+    Nasty(
+        "a column of numbers exported with decimals",
+        H + "a@b.c,12345678.0,assign\na@b.c,1.10,assign\na@b.c,A1.0,assign\n",
+        ((2, "12345678.0", "DAMAGED"), (3, "1.10", "assign"), (4, "A1.0", "assign")),
+    ),
     Nasty("a formula", H + "a@b.c,=A1+A2,assign\n", ((2, "=A1+A2", "FORMULA"),)),
     Nasty("space padding", H + "a@b.c   ,  S1      ,assign  \n", ONE),
     Nasty("no-break and zero-width spaces", H + "\u00a0a@b.c\u200b,\ufeffS1\u00a0,assign\u200b\n", ONE),

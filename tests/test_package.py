@@ -16,7 +16,7 @@ from batch.input import package
 from batch.input.package import Package
 from batch.input.workbook import find_sheet
 from batch.model import InputOptions
-from tests.sheets import BOOK, SHEET, STRINGS, STYLES, book, device, packed, parts, row, sheet
+from tests.sheets import BOOK, HEAD, SHEET, STRINGS, STYLES, book, device, packed, parts, row, sheet
 from tests.test_workbook import read
 
 ROW = row(2, "a@b.c", "S1", "assign")
@@ -228,8 +228,21 @@ HOSTILE = {
         "<worksheet><sheetData>" + "".join(_cells(at, 16_384) for at in range(1, 51)) + "</sheetData></worksheet>"
     ),
     "one shared string": lambda: parts(
-        sheet(*(device(at, '<c t="s"><v>0</v></c>') for at in range(2, 200_000))),
+        sheet(*(device(at, '<c t="s"><v>0</v></c>') for at in range(2, 60_000))),
         strings=f"<si><t>{'x' * 30_000}</t></si>",
+    ),
+    "long texts": lambda: parts(
+        sheet(*(device(at, '<c t="s"><v>0</v></c>') for at in range(2, 4_000))),
+        strings=f"<si><t>{'x' * 30_000}</t></si>",
+    ),
+    "wide table": lambda: parts(
+        f"<worksheet><sheetData>{row(1, *HEAD, *['<c><v>1</v></c>'] * 16_000)}"
+        + "".join(device(at, "<c><v>1</v></c>") for at in range(2, 1_200))
+        + "</sheetData></worksheet>"
+    ),
+    "long table": lambda: parts(sheet(*(device(at, f"<c><v>{at}</v></c>") for at in range(2, 30_000)))),
+    "hidden far down": lambda: parts(
+        sheet(*(device(at, "<c><f/></c>", more=' hidden="1"') for at in range(2, 50_000)))
     ),
     "many shared strings": lambda: parts(sheet(ROW), strings="<si><t>a</t></si>" * 3_000_000),
     "runs": lambda: parts(sheet(ROW), strings=f"<si>{'<r><t>a</t></r>' * 2_000_000}</si>"),

@@ -231,6 +231,9 @@ def _identifiers(name: str, raw: pa.Array) -> _Column:
     number = one_of(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
     exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
     looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
+    pointed = number & (last == ord("0"))
+    if pointed.any():
+        looked_at |= pointed & octets.having(octets.all == ord("."))
     looked_at |= _like_dates(octets)
     return _remarkable(name, raw, full, odd, looked_at)
 

@@ -19,9 +19,9 @@ from batch.model import HiddenRows, InputOptions
 
 ROWS_AT_A_TIME: Final = 50_000
 _CELLS_AT_A_TIME: Final = 2_000_000
-_TEXT_AT_A_TIME: Final = 32 << 20
+_TEXT_AT_A_TIME: Final = 8 << 20
 _MOST_TEXT: Final = 64 << 20
-_TEXT_PER_BYTE: Final = 200
+_TEXT_PER_BYTE: Final = 100
 """Characters that the cells of a sheet may have for each byte of the file: shared strings may be repeated."""
 _MOST_CELLS: Final = 20_000_000
 _CELLS_PER_BYTE: Final = 16
