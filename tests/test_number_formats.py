@@ -7,44 +7,50 @@ from hypothesis import strategies as st
 from batch.input.number_formats import (
     GENERAL,
     CellKind,
+    FormatKind,
     NumberFormat,
-    Show,
     cell_formats,
     days_late,
-    number_format,
-    shown_number,
+    format_number,
+    parse_format,
 )
 
 
 @pytest.mark.parametrize(
-    ("code", "show"),
+    ("code", "kind"),
     [
-        ("General", Show.NUMBER),
-        ("0", Show.NUMBER),
-        ("0.00", Show.NUMBER),
-        ("#,##0;[Red]-#,##0", Show.NUMBER),
-        ('0" days"', Show.NUMBER),
-        ("0%", Show.NUMBER),
-        ("0.00E+00", Show.NUMBER),
-        ("@", Show.NUMBER),
-        ("00000000", Show.ZEROS),
-        ("0000;-0000", Show.ZEROS),
-        ('"SN-"00000', Show.MASK),
-        ("000-00-0000", Show.MASK),
-        ("00\\ 00", Show.MASK),
-        ("yyyy-mm-dd", Show.DATE),
-        ("[$-407]d. mmmm yyyy;@", Show.DATE),
-        ("hh:mm", Show.DATE),
-        ("[h]:mm:ss", Show.DURATION),
+        ("General", FormatKind.NUMBER),
+        ("0", FormatKind.NUMBER),
+        ("0.00", FormatKind.NUMBER),
+        ("#,##0;[Red]-#,##0", FormatKind.NUMBER),
+        ('0" days"', FormatKind.NUMBER),
+        ("0%", FormatKind.NUMBER),
+        ("0.00E+00", FormatKind.NUMBER),
+        ("@", FormatKind.NUMBER),
+        ("00000000", FormatKind.ZEROS),
+        ("0000;-0000", FormatKind.ZEROS),
+        ('"SN-"00000', FormatKind.MASK),
+        ("000-00-0000", FormatKind.MASK),
+        ("00\\ 00", FormatKind.MASK),
+        ("yyyy-mm-dd", FormatKind.DATE),
+        ("[$-407]d. mmmm yyyy;@", FormatKind.DATE),
+        ("hh:mm", FormatKind.DATE),
+        ("[h]:mm:ss", FormatKind.DURATION),
     ],
 )
-def test_a_format_is_known_by_its_code(code: str, show: Show) -> None:
-    assert number_format(code).show is show
+def test_a_format_is_known_by_its_code(code: str, kind: FormatKind) -> None:
+    assert parse_format(code).kind is kind
 
 
 def test_styles_have_their_own_formats_and_those_that_every_workbook_has() -> None:
     formats = cell_formats(["0", "14", "46", "164", "x"], {"164": "0000"})
-    assert [one.show for one in formats] == [Show.NUMBER, Show.DATE, Show.DURATION, Show.ZEROS, Show.NUMBER]
+    assert [one.kind for one in formats] == [
+        FormatKind.NUMBER,
+        FormatKind.DATE,
+        FormatKind.DURATION,
+        FormatKind.ZEROS,
+        FormatKind.NUMBER,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +84,12 @@ def test_styles_have_their_own_formats_and_those_that_every_workbook_has() -> No
     ],
 )
 def test_a_number_is_read_as_shown(stored: str, code: str, shown: str, kind: CellKind) -> None:
-    assert shown_number(stored, number_format(code)) == (shown, kind)
+    assert format_number(stored, parse_format(code)) == (shown, kind)
 
 
 def test_a_calendar_may_begin_in_1904() -> None:
     late = days_late(is_1904=True)
-    assert shown_number("43889", NumberFormat(Show.DATE), late) == ("2024-02-29", CellKind.DATE)
+    assert format_number("43889", NumberFormat(FormatKind.DATE), late) == ("2024-02-29", CellKind.DATE)
     assert days_late(is_1904=False) == 0
 
 
@@ -92,10 +98,10 @@ def test_a_calendar_may_begin_in_1904() -> None:
 @example("٣", "General")
 def test_whatever_is_stored_gives_a_text(stored: str, code: str) -> None:
     for late in (0, days_late(is_1904=True)):
-        assert isinstance(shown_number(stored, number_format(code), late)[0], str)
+        assert isinstance(format_number(stored, parse_format(code), late)[0], str)
 
 
 @given(st.integers(0, 10**15 - 1))
 def test_a_number_of_15_digits_is_exact_in_whatever_way_it_is_stored(number: int) -> None:
     for stored in (str(number), f"{number}.0", repr(float(number)), f"{number:.15E}"):
-        assert shown_number(stored, GENERAL) == (str(number), CellKind.PLAIN)
+        assert format_number(stored, GENERAL) == (str(number), CellKind.PLAIN)

@@ -146,7 +146,7 @@ PIECES = [
 CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30), st.sampled_from(PIECES)), max_size=6)
 
 
-def limited(script: str, *arguments: str, seconds: int) -> subprocess.CompletedProcess[str]:
+def run_limited(script: str, *arguments: str, seconds: int) -> subprocess.CompletedProcess[str]:
     """Run Python code that may take so much memory and processor time."""
 
     def limit() -> None:
@@ -208,7 +208,7 @@ def fuzz_zip(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fuzz", ["fuzz_xml", "fuzz_zip"])
 def test_no_bytes_of_a_workbook_make_the_reader_fail(tmp_path: Path, fuzz: str) -> None:
-    ended = limited(FUZZ.format(fuzz), str(tmp_path), seconds=300)
+    ended = run_limited(FUZZ.format(fuzz), str(tmp_path), seconds=300)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -264,5 +264,5 @@ def read_hostile(path: Path) -> None:
 def test_a_small_file_is_read_or_refused_within_the_memory_of_a_small_machine(tmp_path: Path, name: str) -> None:
     path = packed(tmp_path / "a.xlsx", HOSTILE[name]())
     assert path.stat().st_size < 1 << 20
-    ended = limited(FUZZ.format("read_hostile"), str(path), seconds=120)
+    ended = run_limited(FUZZ.format("read_hostile"), str(path), seconds=120)
     assert (ended.returncode, ended.stderr) == (0, "")

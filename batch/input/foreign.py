@@ -76,7 +76,7 @@ def refuse_foreign_text(head: bytes) -> None:
 def refuse_compound_file(path: Path) -> NoReturn:
     """Raise InputError for a compound file, the container of old and of encrypted Office files, by what it holds."""
     streams = _streams(path)
-    what, advice = next((told for name, *told in _STREAMS if name in streams), _UNKNOWN)
+    what, advice = next((words for name, *words in _STREAMS if name in streams), _UNKNOWN)
     raise InputError(what, advice)
 
 

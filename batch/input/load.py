@@ -213,7 +213,7 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
         return _Source(
             sheet.dialect,
             "xlsx",
-            sheet.told,
+            sheet.notes,
             _sheet_pieces(sheet),
             as_written(stored.name, sheet.dialect.header, options),
             sheet=sheet,

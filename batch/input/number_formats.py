@@ -49,7 +49,7 @@ _WORDS: Final = {
 }
 
 
-class Show(IntEnum):
+class FormatKind(IntEnum):
     """How a number format shows a number."""
 
     NUMBER = 0
@@ -63,13 +63,13 @@ class Show(IntEnum):
 class NumberFormat:
     """A number format: how it shows a number, and with how many digits at least."""
 
-    show: Show = Show.NUMBER
+    kind: FormatKind = FormatKind.NUMBER
     digits: int = 0
 
 
 GENERAL: Final = NumberFormat()
-_DATE: Final = NumberFormat(Show.DATE)
-_DURATION: Final = NumberFormat(Show.DURATION)
+_DATE: Final = NumberFormat(FormatKind.DATE)
+_DURATION: Final = NumberFormat(FormatKind.DURATION)
 _DATE_IDS: Final = frozenset([*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)])
 _DURATION_ID: Final = 46
 # What is quoted, escaped, padded or a colour or condition, is not part of the pattern itself.
@@ -84,7 +84,7 @@ _DAYS_TO_1904: Final = 1462
 _LAST_DAY: Final = 2_958_465
 
 
-def number_format(code: str) -> NumberFormat:
+def parse_format(code: str) -> NumberFormat:
     """Return what a format's code, such as `0000` or `dd.mm.yyyy`, shows."""
     section = code[:1000].partition(";")[0]
     bare = _LITERAL.sub("", section)
@@ -94,16 +94,16 @@ def number_format(code: str) -> NumberFormat:
     if re.search("[dmyhs]", bare.replace("General", ""), re.IGNORECASE):
         return _DATE
     if re.fullmatch("0{2,}", section.strip()):
-        return NumberFormat(Show.ZEROS, min(len(section.strip()), _MOST_DIGITS))
+        return NumberFormat(FormatKind.ZEROS, min(len(section.strip()), _MOST_DIGITS))
     zeros = bare.count("0")
     if zeros > 1 and _MASK.fullmatch(bare.strip()) and section.strip() != "0" * zeros:
-        return NumberFormat(Show.MASK)
+        return NumberFormat(FormatKind.MASK)
     return GENERAL
 
 
 def cell_formats(format_ids: Iterable[str], codes: Mapping[str, str]) -> list[NumberFormat]:
     """Return the number formats of a workbook's cell styles, by the ids of their formats."""
-    known = {number: number_format(code) for number, code in codes.items()}
+    known = {number: parse_format(code) for number, code in codes.items()}
     return [known.get(number) or _built_in(number) for number in format_ids]
 
 
@@ -114,7 +114,7 @@ def _built_in(number: str) -> NumberFormat:
     return _DATE if at in _DATE_IDS else GENERAL
 
 
-def shown_number(text: str, form: NumberFormat, days_from: int = 0) -> tuple[str, CellKind]:
+def format_number(text: str, form: NumberFormat, days_from: int = 0) -> tuple[str, CellKind]:
     """Return a stored number as text and its kind: whole numbers without `.0` or exponent, dates as ISO 8601.
 
     `days_from` is what the workbook's calendar is late by, in days.
@@ -125,12 +125,12 @@ def shown_number(text: str, form: NumberFormat, days_from: int = 0) -> tuple[str
         number = Decimal("NaN")
     if not number.is_finite() or not -_MOST_DIGITS < number.adjusted() < _MOST_DIGITS:
         return text.strip(), CellKind.NOT_A_NUMBER
-    if form.show in (Show.DATE, Show.DURATION) and 0 <= number < _LAST_DAY - days_from:
-        return _shown_time(float(number), form, days_from)
-    return _shown_digits(number, form)
+    if form.kind in (FormatKind.DATE, FormatKind.DURATION) and 0 <= number < _LAST_DAY - days_from:
+        return _format_time(float(number), form, days_from)
+    return _format_digits(number, form)
 
 
-def _shown_digits(number: Decimal, form: NumberFormat) -> tuple[str, CellKind]:
+def _format_digits(number: Decimal, form: NumberFormat) -> tuple[str, CellKind]:
     if number != number.to_integral_value():
         number = Decimal(repr(float(number)))  # stored with 17 digits: 1.1 as 1.1000000000000001
     if abs(number) >= _LEAST_LONG:
@@ -139,20 +139,20 @@ def _shown_digits(number: Decimal, form: NumberFormat) -> tuple[str, CellKind]:
         return format(number, "f"), CellKind.FRACTION
     if number < 0:
         return str(int(number)), CellKind.NEGATIVE
-    return _as_formatted(str(int(number)), form)
+    return _pad(str(int(number)), form)
 
 
-def _as_formatted(digits: str, form: NumberFormat) -> tuple[str, CellKind]:
-    if form.show is Show.MASK:
+def _pad(digits: str, form: NumberFormat) -> tuple[str, CellKind]:
+    if form.kind is FormatKind.MASK:
         return digits, CellKind.MASKED
-    if form.show is Show.ZEROS and len(digits) < form.digits:
+    if form.kind is FormatKind.ZEROS and len(digits) < form.digits:
         return digits.zfill(form.digits), CellKind.PADDED
     return digits, CellKind.PLAIN
 
 
-def _shown_time(days: float, form: NumberFormat, days_from: int) -> tuple[str, CellKind]:
+def _format_time(days: float, form: NumberFormat, days_from: int) -> tuple[str, CellKind]:
     seconds = round(days * 86_400)
-    if form.show is Show.DURATION:
+    if form.kind is FormatKind.DURATION:
         return str(timedelta(seconds=seconds)), CellKind.DURATION
     moment = _DAY_ZERO + timedelta(days=days_from, seconds=seconds)
     if days < 1:

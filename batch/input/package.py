@@ -90,7 +90,7 @@ class Package:
     @classmethod
     def of(cls, path: Path) -> "Package":
         """List the parts of a workbook. Raises InputError for what is none."""
-        with readable(), zipfile.ZipFile(path) as archive:
+        with translated_errors(), zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         if len(members) > MOST_MEMBERS:
             _refuse(f"{len(members):,} files are packed in it, {MOST_MEMBERS:,} at most are read")
@@ -101,19 +101,19 @@ class Package:
                 raise InputError(what, "save it as .xlsx, or as CSV")
         return cls(path, parts, _MOST_UNPACKED + _UNPACKED_PER_BYTE * size, _MOST_ELEMENTS + _ELEMENTS_PER_BYTE * size)
 
-    def related(self, part: str) -> dict[str, tuple[str, str]]:
+    def relationships(self, part: str) -> dict[str, tuple[str, str]]:
         """Return the type and the part of each relationship of a part, by its id."""
         place = PurePosixPath(part)
         listed = str(place.parent / "_rels" / f"{place.name}.rels")  # of the package itself: `_rels/.rels`
         if listed.lower() not in self.parts:
             return {}
         return {
-            one.get("Id", ""): (one.get("Type", "").rpartition("/")[2], _resolved(place.parent, one.get("Target", "")))
-            for name, one in self.elements_of(listed)
+            one.get("Id", ""): (one.get("Type", "").rpartition("/")[2], _resolve(place.parent, one.get("Target", "")))
+            for name, one in self.read_elements(listed)
             if name == "Relationship"
         }
 
-    def elements_of(self, part: str) -> list[tuple[str, dict[str, str]]]:
+    def read_elements(self, part: str) -> list[tuple[str, dict[str, str]]]:
         """Return every element of a small part: its local name, and its attributes by theirs."""
         elements = _Elements()
         for _ in self.read(part, elements, most=_MOST_SMALL_PART):
@@ -129,7 +129,7 @@ class Package:
         if member is None:
             _refuse(f"its part {part} is missing")
         self._allow(member, most)
-        with readable(part), zipfile.ZipFile(self.path) as archive, archive.open(member) as packed:
+        with translated_errors(part), zipfile.ZipFile(self.path) as archive, archive.open(member) as packed:
             yield from self._parsed(packed.read, handler)
 
     def _allow(self, member: zipfile.ZipInfo, most: int | None) -> None:
@@ -155,8 +155,8 @@ class Package:
 
 
 @contextmanager
-def readable(part: str = "") -> Iterator[None]:
-    """Turn what the libraries say of a broken package into InputError."""
+def translated_errors(part: str = "") -> Iterator[None]:
+    """Turn the errors of the zip and XML libraries into InputError."""
     try:
         yield
     except expat.ExpatError as error:
@@ -168,11 +168,11 @@ def readable(part: str = "") -> Iterator[None]:
 
 
 def _refuse(why: str) -> NoReturn:
-    told = "".join(sign if sign.isprintable() else " " for sign in why[:200])
-    raise InputError(f"cannot be read as a workbook ({told})", _ADVICE)
+    printable = "".join(sign if sign.isprintable() else " " for sign in why[:200])
+    raise InputError(f"cannot be read as a workbook ({printable})", _ADVICE)
 
 
-def _resolved(folder: PurePosixPath, target: str) -> str:
+def _resolve(folder: PurePosixPath, target: str) -> str:
     """Return the name of the part that a relationship's target means."""
     names: list[str] = []
     path = target.replace("\\", "/")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from batch.errors import InputError
-from batch.input.number_formats import GENERAL, CellKind, NumberFormat, shown_number
+from batch.input.number_formats import GENERAL, CellKind, NumberFormat, format_number
 from batch.input.package import SEPARATOR, Handler
 
 MOST_COLUMNS: Final = 16_384
@@ -42,7 +42,7 @@ class SheetRow(NamedTuple):
 
 
 @dataclass(slots=True)
-class CellText:
+class CellContext:
     """What cells refer to, and how their numbers are shown.
 
     strings      shared strings by number
@@ -62,8 +62,8 @@ class SharedStrings(Handler):
 
     def __init__(self) -> None:
         super().__init__(
-            _named({"si": self._start_string, "t": self._start_text, "rPh": self._start_phonetic}),
-            _named({"si": self._end_string, "t": self._end_text, "rPh": self._end_phonetic}),
+            _in_namespaces({"si": self._start_string, "t": self._start_text, "rPh": self._start_phonetic}),
+            _in_namespaces({"si": self._end_string, "t": self._end_text, "rPh": self._end_phonetic}),
         )
         self.strings: list[str] = []
         self._runs: list[str] = []
@@ -73,7 +73,7 @@ class SharedStrings(Handler):
         self._runs.clear()
 
     def _end_string(self) -> None:
-        self.strings.append(unescaped(limited(self._runs)))
+        self.strings.append(unescape(join_limited(self._runs)))
 
     def _start_text(self, _: dict[str, str]) -> None:
         self.texts.clear()
@@ -97,7 +97,7 @@ class SheetRows(Handler):
     characters  the length of all texts so far
     """
 
-    def __init__(self, told: CellText, width: int = MOST_COLUMNS) -> None:
+    def __init__(self, context: CellContext, width: int = MOST_COLUMNS) -> None:
         starts = {
             "c": self._start_cell,
             "v": self._start_text,
@@ -114,12 +114,12 @@ class SheetRows(Handler):
             "rPh": self._end_phonetic,
             "sheetData": self._end_sheet,
         }
-        super().__init__(_named(starts), _named(ends))
+        super().__init__(_in_namespaces(starts), _in_namespaces(ends))
         self.rows: list[SheetRow] = []
         self.surplus = ""
         self.characters = 0
         self.width = width
-        self._told = told
+        self._context = context
         self._columns: dict[str, int] = {}
         self._line = 0
         self._row: dict[str, str] = {}
@@ -134,15 +134,15 @@ class SheetRows(Handler):
         self._row = attributes
         self._cells, self._kinds = [], {}
         self._next = 0
-        said = attributes.get("r")
-        if said is not None:
-            self._go_to(said)
+        number = attributes.get("r")
+        if number is not None:
+            self._go_to(number)
 
-    def _go_to(self, said: str) -> None:
+    def _go_to(self, number: str) -> None:
         """Take the number of a row; it must be greater than those before."""
-        line = int(said) if said.isdecimal() and len(said) < 9 else 0
+        line = int(number) if number.isdecimal() and len(number) < 9 else 0
         if not self._line < line <= MOST_ROWS:
-            raise _broken(f"row {said[:20]} follows row {self._line}")
+            raise _malformed(f"row {number[:20]} follows row {self._line}")
         self._line = line
 
     def _end_row(self) -> None:
@@ -150,7 +150,7 @@ class SheetRows(Handler):
             self._go_to(str(self._line + 1))
         length = sum(map(len, self._cells))
         if length > _MOST_ROW_TEXT:
-            raise _broken(f"row {self._line} holds {length:,} characters")
+            raise _malformed(f"row {self._line} holds {length:,} characters")
         self.characters += length
         if self._cells:
             self.rows.append(SheetRow(self._line, _is_hidden(self._row), self._cells, self._kinds))
@@ -199,26 +199,26 @@ class SheetRows(Handler):
 
     def _put(self, column: int) -> None:
         """Add the cell to the row."""
-        text, kind = self._shown()
+        text, kind = self._cell_text()
         cells = self._cells
         if column != len(cells):
             if column < len(cells):
-                raise _broken(f"row {self._line} has its cells out of order")
+                raise _malformed(f"row {self._line} has its cells out of order")
             cells += [""] * (column - len(cells))
         cells.append(text)
         if kind:
             self._kinds[column] = kind
 
-    def _shown(self) -> tuple[str, CellKind]:
+    def _cell_text(self) -> tuple[str, CellKind]:
         """Return the text that the cell shows, and its kind."""
-        value, kind = limited(self._runs), self._cell.get("t", "n")
+        value, kind = join_limited(self._runs), self._cell.get("t", "n")
         if not self._is_formula:  # nearly all cells, so the shortest way
             if kind == "s":
-                return _shared(value, self._told.strings), CellKind.PLAIN
+                return _shared_string(value, self._context.strings), CellKind.PLAIN
             if kind == "inlineStr":
-                return unescaped(value), CellKind.PLAIN
+                return unescape(value), CellKind.PLAIN
         cell = _Cell(value, kind, self._cell.get("s", ""), self._is_formula, self._is_stored)
-        return _shown(cell, self._told)
+        return _cell_text(cell, self._context)
 
     def _column(self, place: str) -> int:
         """Return the column of a cell, from 0; without a place, the one after the cell before."""
@@ -227,13 +227,13 @@ class SheetRows(Handler):
         letters = place.rstrip(_DIGITS)
         column = column_number(letters) - 1 if place else self._next
         if not 0 <= column < MOST_COLUMNS:
-            raise _broken(f"row {self._line} has a cell at {place[:20] or 'no column'}")
+            raise _malformed(f"row {self._line} has a cell at {place[:20] or 'no column'}")
         if place:
             self._columns[letters] = column
         return column
 
     def _notice(self, column: int) -> None:
-        if not self.surplus and self._shown()[0].strip():
+        if not self.surplus and self._cell_text()[0].strip():
             self.surplus = f"{column_letters(column)}{self._line}"
 
 
@@ -248,15 +248,15 @@ class _Cell(NamedTuple):
     """Is there an element for its value, if an empty one?"""
 
 
-def _shown(cell: _Cell, told: CellText) -> tuple[str, CellKind]:
+def _cell_text(cell: _Cell, context: CellContext) -> tuple[str, CellKind]:
     """Return the text that a cell shows, and its kind."""
-    if cell.is_formula and _has_no_value(cell, told):
+    if cell.is_formula and _has_no_value(cell, context):
         return "", CellKind.NO_VALUE
     match cell.type:
         case "s":
-            return _shared(cell.value, told.strings), CellKind.PLAIN
+            return _shared_string(cell.value, context.strings), CellKind.PLAIN
         case "inlineStr" | "str":
-            return unescaped(cell.value), CellKind.PLAIN
+            return unescape(cell.value), CellKind.PLAIN
         case "e":
             return cell.value, CellKind.PLAIN
         case "b":
@@ -264,29 +264,29 @@ def _shown(cell: _Cell, told: CellText) -> tuple[str, CellKind]:
         case "d":
             return cell.value.strip().replace("T", " "), CellKind.DATE
         case _:
-            return _number(cell, told)
+            return _number_text(cell, context)
 
 
-def _has_no_value(cell: _Cell, told: CellText) -> bool:
+def _has_no_value(cell: _Cell, context: CellContext) -> bool:
     """Whether a formula was never calculated; an empty text is a value, an empty number is none."""
     if not cell.value.strip():
         return cell.type != "str" or not cell.is_stored
-    return told.recalculates and cell.type == "n" and cell.value.strip() == "0"
+    return context.recalculates and cell.type == "n" and cell.value.strip() == "0"
 
 
-def _number(cell: _Cell, told: CellText) -> tuple[str, CellKind]:
+def _number_text(cell: _Cell, context: CellContext) -> tuple[str, CellKind]:
     value, style = cell.value, cell.style
     at = int(style) if style.isdecimal() and len(style) < 9 else 0
-    form = told.formats[at] if at < len(told.formats) else GENERAL
+    form = context.formats[at] if at < len(context.formats) else GENERAL
     if form is GENERAL and len(value) <= _SHORT and value.isascii() and value.isdecimal() and value[0] != "0":
         return value, CellKind.PLAIN
-    return shown_number(value, form, told.days_from) if value.strip() else ("", CellKind.PLAIN)
+    return format_number(value, form, context.days_from) if value.strip() else ("", CellKind.PLAIN)
 
 
-def _shared(value: str, strings: Sequence[str]) -> str:
+def _shared_string(value: str, strings: Sequence[str]) -> str:
     at = int(value) if value.isdecimal() and len(value) < 9 else -1
     if not 0 <= at < len(strings):
-        raise _broken(f"there is no shared string {value[:20]}")
+        raise _malformed(f"there is no shared string {value[:20]}")
     return strings[at]
 
 
@@ -298,20 +298,20 @@ def _is_hidden(row: Mapping[str, str]) -> bool:
     return bool(height) and not height.strip("0.")
 
 
-def _named(takers: Mapping[str, _Taker]) -> dict[str, _Taker]:
+def _in_namespaces(takers: Mapping[str, _Taker]) -> dict[str, _Taker]:
     """Return handlers by the names of elements in each namespace that sheets are written in."""
     return {space + name: taker for space in _NAMESPACES for name, taker in takers.items()}
 
 
-def limited(runs: Sequence[str]) -> str:
+def join_limited(runs: Sequence[str]) -> str:
     """Return the text of a cell from its pieces, unless no spreadsheet could hold it."""
     text = runs[0] if len(runs) == 1 else "".join(runs)
     if len(text) > _MOST_TEXT:
-        raise _broken(f"a cell holds {len(text):,} characters")
+        raise _malformed(f"a cell holds {len(text):,} characters")
     return text
 
 
-def unescaped(text: str) -> str:
+def unescape(text: str) -> str:
     """Return a text with signs in place of their escapes, such as `_x000D_`."""
     return _ESCAPE.sub(lambda match: _character(match), text) if "_x" in text else text
 
@@ -341,6 +341,8 @@ def column_letters(column: int) -> str:
     return letters
 
 
-def _broken(why: str) -> InputError:
-    told = "".join(sign if sign.isprintable() else " " for sign in why)
-    return InputError(f"cannot be read as a workbook ({told})", "open it in a spreadsheet and save it again as .xlsx")
+def _malformed(why: str) -> InputError:
+    printable = "".join(sign if sign.isprintable() else " " for sign in why)
+    return InputError(
+        f"cannot be read as a workbook ({printable})", "open it in a spreadsheet and save it again as .xlsx"
+    )

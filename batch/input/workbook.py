@@ -13,7 +13,7 @@ from batch.errors import InputError
 from batch.input.dialect import HEADER_LINES, Dialect, find_sheet_header
 from batch.input.number_formats import CellKind, NumberFormat, cell_formats, days_late
 from batch.input.package import Package
-from batch.input.sheet_xml import CellText, SharedStrings, SheetRow, SheetRows
+from batch.input.sheet_xml import CellContext, SharedStrings, SheetRow, SheetRows
 from batch.input.trimming import is_blank
 from batch.model import HiddenRows, InputOptions
 
@@ -50,7 +50,7 @@ class _Book:
 
     package: Package
     sheets: list[_Entry]
-    told: CellText
+    context: CellContext
 
     def rows(self, part: str, collector: SheetRows) -> Iterator[SheetRow]:
         """Return the rows of a sheet that have any cell."""
@@ -61,11 +61,11 @@ class _Book:
     def first_rows(self, part: str, count: int) -> list[list[str]]:
         """Return the first rows of a sheet from row 1 on, each to its last filled cell."""
         rows: list[list[str]] = []
-        for row in self.rows(part, SheetRows(self.told)):
+        for row in self.rows(part, SheetRows(self.context)):
             if row.line > count:
                 break
             rows += [[] for _ in range(row.line - len(rows) - 1)]
-            rows.append(_cut(row.cells))
+            rows.append(_trim_row(row.cells))
         return rows
 
 
@@ -90,8 +90,8 @@ class Sheet:
     """
 
     dialect: Dialect
-    told: tuple[str, ...]
-    """What there is to say of the choice of the sheet."""
+    notes: tuple[str, ...]
+    """Warnings about the choice of the sheet and its header."""
     hidden: HiddenRows
     book: _Book
     part: str
@@ -107,10 +107,10 @@ class Sheet:
         return self.hidden_rows if self.hidden is HiddenRows.SKIP else 0
 
     def warnings(self) -> Iterator[str]:
-        """Return what there is to say of the rows, once they are read."""
+        """Return warnings about the rows, once they are read."""
         if self.hidden_rows:
             done = "left out" if self.hidden is HiddenRows.SKIP else "read like the others"
-            yield f"{_hidden(self.hidden_rows)} {done}, first: {self.first_hidden}"
+            yield f"{_count_hidden(self.hidden_rows)} {done}, first: {self.first_hidden}"
         if self.padded:
             serials = "1 serial is" if self.padded == 1 else f"{self.padded:,} serials are"
             yield (
@@ -126,7 +126,7 @@ class Sheet:
         Raises InputError at the end if there are hidden rows on which nothing was decided.
         """
         width = len(self.dialect.header)
-        collector = SheetRows(self.book.told, width)
+        collector = SheetRows(self.book.context, width)
         piece, most = SheetPiece(), min(ROWS_AT_A_TIME, max(1, _CELLS_AT_A_TIME // width))
         limits, begun = _Limits.of(self.book.package.path), 0
         for row in self.book.rows(self.part, collector):
@@ -141,7 +141,8 @@ class Sheet:
         self.surplus = collector.surplus
         if self.hidden is HiddenRows.REFUSE and self.hidden_rows:
             raise InputError(
-                f"has {_hidden(self.hidden_rows)}, first: {self.first_hidden}", "say --hidden skip or --hidden read"
+                f"has {_count_hidden(self.hidden_rows)}, first: {self.first_hidden}",
+                "say --hidden skip or --hidden read",
             )
         if piece.lines:
             yield piece
@@ -196,7 +197,7 @@ def find_sheet(path: Path, options: InputOptions) -> Sheet:
 
     Raises InputError for what is no workbook, a sheet that is not there, or no header.
     """
-    book = _opened(path)
+    book = _open_book(path)
     entries = _candidates(book, options.sheet)
     refusals: list[InputError] = []
     left = _MOST_HEADER_CELLS
@@ -221,7 +222,7 @@ def first_rows(path: Path, said: str | None, count: int) -> dict[str, list[list[
 
     Raises as `find_sheet`.
     """
-    book = _opened(path)
+    book = _open_book(path)
     sheets = {entry.name: book.first_rows(entry.part, count) for entry in _candidates(book, said)}
     return {name: _equally_wide(rows) for name, rows in sheets.items()}
 
@@ -240,7 +241,7 @@ def _first_few(rows: list[list[str]], most_cells: int) -> list[list[str]]:
     return rows
 
 
-def _cut(cells: list[str]) -> list[str]:
+def _trim_row(cells: list[str]) -> list[str]:
     """Return the cells of one of the first rows without those behind a wide gap, which belong to no table."""
     end = 0
     for at, cell in enumerate(cells):
@@ -251,7 +252,7 @@ def _cut(cells: list[str]) -> list[str]:
     return cells[:end]
 
 
-def _hidden(rows: int) -> str:
+def _count_hidden(rows: int) -> str:
     return "1 hidden row" if rows == 1 else f"{rows:,} hidden rows"
 
 
@@ -265,20 +266,22 @@ def _candidates(book: _Book, said: str | None) -> list[_Entry]:
     return found[:1]
 
 
-def _opened(path: Path) -> _Book:
+def _open_book(path: Path) -> _Book:
     """Read what a workbook says of itself. Raises InputError for what is none."""
     package = Package.of(path)
-    main = next((part for kind, part in package.related("").values() if kind == "officeDocument"), "xl/workbook.xml")
-    elements = package.elements_of(main)
-    said = {name: attributes for name, attributes in elements if name in ("workbookPr", "calcPr")}
-    related = package.related(main)
-    told = CellText(
+    main = next(
+        (part for kind, part in package.relationships("").values() if kind == "officeDocument"), "xl/workbook.xml"
+    )
+    elements = package.read_elements(main)
+    settings = {name: attributes for name, attributes in elements if name in ("workbookPr", "calcPr")}
+    related = package.relationships(main)
+    context = CellContext(
         strings=_strings(package, related),
         formats=_formats(package, related),
-        days_from=days_late(is_1904=said.get("workbookPr", {}).get("date1904") in _TRUE),
-        recalculates=said.get("calcPr", {}).get("fullCalcOnLoad") in _TRUE,
+        days_from=days_late(is_1904=settings.get("workbookPr", {}).get("date1904") in _TRUE),
+        recalculates=settings.get("calcPr", {}).get("fullCalcOnLoad") in _TRUE,
     )
-    return _Book(package, [*_entries(elements, related)], told)
+    return _Book(package, [*_entries(elements, related)], context)
 
 
 def _entries(elements: list[tuple[str, dict[str, str]]], related: Mapping[str, tuple[str, str]]) -> Iterator[_Entry]:
@@ -307,7 +310,7 @@ def _formats(package: Package, related: Mapping[str, tuple[str, str]]) -> list[N
     codes: dict[str, str] = {}
     ids: list[str] = []
     is_of_cells = False
-    for name, attributes in package.elements_of(part) if part.lower() in package.parts else ():
+    for name, attributes in package.read_elements(part) if part.lower() in package.parts else ():
         if name == "numFmt":
             codes.setdefault(attributes.get("numFmtId", ""), attributes.get("formatCode", ""))
         elif name in ("cellStyleXfs", "cellXfs", "cellStyles"):
