@@ -1,6 +1,8 @@
 """What a workbook stores besides its texts: kinds of values, formulas, hidden rows, and cells far out."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import openpyxl
 import pytest
 import xlsxwriter
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch.cli import main
 from batch.errors import InputError
@@ -187,6 +191,13 @@ def test_a_stray_cell_far_right_of_the_header_is_no_header(tmp_path: Path) -> No
     xml = sheet(row(2, "a@b.c", "S1", "assign")).replace("</row>", text("XFD1", "x") + "</row>", 1)
     file, _, cells = read(packed(tmp_path / "a.xlsx", parts(xml)))
     assert (file.header, len(cells[0])) == (tuple(HEAD), 3)
+    assert file.warnings == ("cells right of the last header are not read (first: XFD1)",)
+
+
+def test_a_title_may_be_wider_than_the_table(tmp_path: Path) -> None:
+    rows = [row(1, "Returns", "", "", "", "of May"), row(2, *HEAD), row(3, "a@b.c", "S1", "assign")]
+    path = packed(tmp_path / "a.xlsx", parts(f"<worksheet><sheetData>{''.join(rows)}</sheetData></worksheet>"))
+    assert read(path)[0].warnings == ()
 
 
 def test_a_row_far_down_keeps_its_number(tmp_path: Path) -> None:
@@ -234,6 +245,51 @@ def test_text_that_is_repeated_without_end_is_refused(tmp_path: Path, monkeypatc
     rows = [device(at, '<c t="s"><v>0</v></c>') for at in range(2, 300)]
     with pytest.raises(InputError, match="far more cells or text than its size allows"):
         read(book(tmp_path / "a.xlsx", *rows, strings=strings))
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+    path = book(tmp_path / "a.xlsx", row(2, "a@b.c", "S1", "assign"))
+    command = ["run", str(path), "--sandbox", "--yes", "--run-id", "one", "--reports-dir", str(tmp_path / "r")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    with closing(sqlite3.connect(tmp_path / "r/one/journal.sqlite3")) as journal, journal:
+        ((shape,),) = journal.execute("SELECT value FROM meta WHERE name = 'shape'")
+        without = {name: value for name, value in json.loads(shape).items() if name != "hidden"}
+        journal.execute("UPDATE meta SET value = ? WHERE name = 'shape'", (json.dumps(without),))
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert CliRunner().invoke(main, [*command, "--sheet", "Data"]).exit_code == 2
+
+
+# Other libraries write what this one reads.
+
+SIGNS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")
+CELLS = st.text(SIGNS, max_size=20) | st.integers(0, 10**15 - 1) | st.floats(1e-4, 1e9).map(lambda one: round(one, 3))
+
+
+def _expected(cell: object) -> str:
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), st.booleans())
+def test_what_other_libraries_write_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[object, object]], by_openpyxl: bool
+) -> None:
+    path = tmp_path_factory.mktemp("book") / "a.xlsx"
+    rows = [[*HEAD, "one", "two"], *(["a@b.c", f"S{at}", "assign", *pair] for at, pair in enumerate(cells))]
+    if by_openpyxl:
+        made = openpyxl.Workbook()
+        for at, values in enumerate(rows, start=1):
+            for column, value in enumerate(values, start=1):
+                made.active.cell(at, column).value = value
+                if isinstance(value, str):
+                    made.active.cell(at, column).data_type = "s"
+        made.save(path)
+    else:
+        with xlsxwriter.Workbook(path) as made:
+            page = made.add_worksheet()
+            for at, values in enumerate(rows):
+                for column, value in enumerate(values):
+                    (page.write_string if isinstance(value, str) else page.write_number)(at, column, value)
+    assert [tuple(one[3:]) for one in read(path)[2]] == [tuple(map(_expected, pair)) for pair in cells]
 
 
 def test_options_and_files_of_earlier_versions_know_nothing_of_hidden_rows() -> None:

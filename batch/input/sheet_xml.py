@@ -93,11 +93,11 @@ class SheetRows(Handler):
     """Collects the rows of a sheet; whoever takes them empties `rows`.
 
     width       columns that are read; what stands further right is only noticed
-    surplus     the first cell that was left out for that, such as `XFD1048576`
+    surplus     the first cell that was left out for that, such as `XFD1048576`, from row `first_line` on
     characters  the length of all texts so far
     """
 
-    def __init__(self, context: CellContext, width: int = MOST_COLUMNS) -> None:
+    def __init__(self, context: CellContext, width: int = MOST_COLUMNS, first_line: int = 1) -> None:
         starts = {
             "c": self._start_cell,
             "v": self._start_text,
@@ -119,6 +119,7 @@ class SheetRows(Handler):
         self.surplus = ""
         self.characters = 0
         self.width = width
+        self.first_line = first_line
         self._context = context
         self._columns: dict[str, int] = {}
         self._line = 0
@@ -233,7 +234,7 @@ class SheetRows(Handler):
         return column
 
     def _notice(self, column: int) -> None:
-        if not self.surplus and self._cell_text()[0].strip():
+        if not self.surplus and self._line >= self.first_line and self._cell_text()[0].strip():
             self.surplus = f"{column_letters(column)}{self._line}"
 
 

@@ -126,7 +126,7 @@ class Sheet:
         Raises InputError at the end if there are hidden rows on which nothing was decided.
         """
         width = len(self.dialect.header)
-        collector = SheetRows(self.book.context, width)
+        collector = SheetRows(self.book.context, width, self.dialect.header_line)
         piece, most = SheetPiece(), min(ROWS_AT_A_TIME, max(1, _CELLS_AT_A_TIME // width))
         limits, begun = _Limits.of(self.book.package.path), 0
         for row in self.book.rows(self.part, collector):
