@@ -274,7 +274,10 @@ def test_what_other_libraries_write_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[object, object]], by_openpyxl: bool
 ) -> None:
     path = tmp_path_factory.mktemp("book") / "a.xlsx"
-    rows = [[*HEAD, "one", "two"], *(["a@b.c", f"S{at}", "assign", *pair] for at, pair in enumerate(cells))]
+    rows: list[list[object]] = [
+        [*HEAD, "one", "two"],
+        *(["a@b.c", f"S{at}", "assign", *pair] for at, pair in enumerate(cells)),
+    ]
     if by_openpyxl:
         made = openpyxl.Workbook()
         for at, values in enumerate(rows, start=1):
