@@ -243,6 +243,7 @@ _INPUT: Final = (
     "delimiter",
     "encoding",
     "sheet",
+    "hidden",
     "allow_suspect",
     "multiline_cells",
     "trailer_count",

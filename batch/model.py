@@ -7,7 +7,7 @@ import it without paying for pandas.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple, NoReturn
 
 from batch.actions import ACTIONS as ACTIONS
@@ -36,6 +36,9 @@ class Problem(IntEnum):
     TOO_LONG = 9
     ENCODING = 10
     TRAILER = 11
+    LONG_NUMBER = 20
+    CELL_VALUE = 21
+    NO_VALUE = 22
 
     @property
     def title(self) -> str:
@@ -48,7 +51,17 @@ class Problem(IntEnum):
         return self in _OF_THE_SOURCE
 
 
-_OF_THE_SOURCE: Final = frozenset({Problem.CELLS, Problem.DAMAGED, Problem.FORMULA, Problem.CONTROL, Problem.TOO_LONG})
+_OF_THE_SOURCE: Final = frozenset(
+    {
+        Problem.CELLS,
+        Problem.DAMAGED,
+        Problem.FORMULA,
+        Problem.CONTROL,
+        Problem.TOO_LONG,
+        Problem.LONG_NUMBER,
+        Problem.CELL_VALUE,
+    }
+)
 _PROBLEM_TITLES: Final = {
     Problem.NONE: "no problem",
     Problem.CELLS: "wrong number of cells",
@@ -62,7 +75,18 @@ _PROBLEM_TITLES: Final = {
     Problem.TOO_LONG: "key cell too long",
     Problem.ENCODING: "letters of unsure encoding",
     Problem.TRAILER: "trailer line, not a row",
+    Problem.LONG_NUMBER: "number of more than 15 digits",
+    Problem.CELL_VALUE: "date, fraction or other value for an identifier",
+    Problem.NO_VALUE: "formula without a stored value",
 }
+
+
+class HiddenRows(StrEnum):
+    """What to do about the hidden and filtered rows of a workbook's sheet."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    READ = "read"
 
 
 class Secret:
@@ -105,6 +129,7 @@ class InputOptions:
     delimiter: str | None = None
     encoding: str | None = None
     sheet: str | None = None
+    hidden: HiddenRows = HiddenRows.REFUSE
     allow_suspect: bool = False
     multiline_cells: bool = False
     trailer_count: str | None = None
@@ -145,6 +170,8 @@ class InputFile:
     """The number of rows that the line closing the file says it has; None where none was looked for."""
     written: float | None = None
     """When it was last written, in seconds since the epoch; None where that cannot be known."""
+    hidden_rows: int = 0
+    """Hidden rows of a workbook's sheet that were left out."""
 
     def as_json(self) -> dict[str, object]:
         """By the names of the JSON documents."""
@@ -160,6 +187,7 @@ class InputFile:
             "columns": dict(self.columns),
             "warnings": list(self.warnings),
             "trailerCount": self.trailer_count,
+            "hiddenRows": self.hidden_rows,
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from batch.base_url import is_loopback, normalised
-from batch.model import Action, Outcome, Phase, Secret
+from batch.model import Action, HiddenRows, Outcome, Phase, Secret
 from batch.rate import Rate
 from batch.urls import checked, is_url, without_scheme
 
@@ -27,6 +27,7 @@ _DESCRIBING: Final = frozenset(
         "delimiter",
         "encoding",
         "sheet",
+        "hidden",
         "trailer-count",
         "multiline-cells",
         "verbose",
@@ -237,6 +238,13 @@ def _phase(text: str) -> Phase:
         raise ValueError(f"{text!r} is neither unassign nor assign") from None
 
 
+def _hidden(text: str) -> HiddenRows:
+    try:
+        return HiddenRows(text.strip().lower())
+    except ValueError:
+        raise ValueError(f"{text!r} is none of refuse, skip and read") from None
+
+
 def _action_word(text: str) -> tuple[str, Action]:
     word, action = _pair(text)
     return word.lower(), _action(action)
@@ -308,6 +316,8 @@ OPTIONS: Final = (
     Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
     Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME"),
     Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME"),
+    Option("hidden", _hidden, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",
+           HiddenRows.REFUSE),
     Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False),
     Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE"),
     Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),

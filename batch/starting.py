@@ -279,6 +279,7 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Refuse another input or other deciding options under the id of this run."""
     advice = "name another --run-id"
     was, shape = journal.meta(Fact.SHAPE), _shape(config)
+    was = {"hidden": shape["hidden"], **was}  # journals of earlier versions do not have it
     differing = [name for name, value in shape.items() if was.get(name) != value]
     if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
         differing = [name for name in differing if name != "base_url"]

@@ -227,6 +227,11 @@ FILES = [
     ),
     Nasty('="0000100"', H + 'a@b.c,="0000100",assign\n', ((2, "0000100", "assign"),)),
     Nasty('="0000100" quoted', H + 'a@b.c,"=""0000100""",assign\n', ((2, "0000100", "assign"),)),
+    Nasty(
+        "a column of numbers exported with decimals",
+        H + "a@b.c,12345678.0,assign\na@b.c,1.10,assign\na@b.c,A1.0,assign\n",
+        ((2, "12345678.0", "DAMAGED"), (3, "1.10", "assign"), (4, "A1.0", "assign")),
+    ),
     Nasty("a formula", H + "a@b.c,=A1+A2,assign\n", ((2, "=A1+A2", "FORMULA"),)),
     Nasty("space padding", H + "a@b.c   ,  S1      ,assign  \n", ONE),
     Nasty("no-break and zero-width spaces", H + "\u00a0a@b.c\u200b,\ufeffS1\u00a0,assign\u200b\n", ONE),
@@ -258,9 +263,7 @@ FILES = [
     Nasty("gzip cut short", gzip.compress((H + R).encode())[:-6], refused="broken gzip file", name="erp.csv.gz"),
     Nasty("an old workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", refused="old workbook", name="erp.xls"),
     Nasty("text under the name of a workbook", H + R, refused="is not a workbook", name="erp.xlsx"),
-    Nasty(
-        "a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="no header with customerEmail"
-    ),
+    Nasty("a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="is a web page"),
     Nasty("a JSON document", '{"rows": []}', refused="no header with customerEmail"),
     Nasty("a picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe", refused="no header"),
     Nasty("nothing", b"", warned="there is nothing in it"),

@@ -66,6 +66,8 @@ class _Source:
     options: InputOptions
     """Those that hold for this file."""
     guessed: bool = False
+    sheet: Sheet | None = None
+    """Where the rows of a workbook come from."""
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -165,7 +167,14 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     says = None if seen.trailer is None else seen.trailer.rows
-    return replace(file, warnings=(*file.warnings, *seen.warnings()), trailer_count=says)
+    sheet = source.sheet
+    of_sheet = () if sheet is None else sheet.warnings()
+    return replace(
+        file,
+        warnings=(*file.warnings, *of_sheet, *seen.warnings()),
+        trailer_count=says,
+        hidden_rows=0 if sheet is None else sheet.left_out,
+    )
 
 
 def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> int:
@@ -204,9 +213,10 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
         return _Source(
             sheet.dialect,
             "xlsx",
-            sheet.warnings,
+            sheet.notes,
             _sheet_pieces(sheet),
             as_written(stored.name, sheet.dialect.header, options),
+            sheet=sheet,
         )
     text, options = _text(stored, options)
     head = text.head(_HEAD)
@@ -236,12 +246,10 @@ def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
 
 def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
     width = len(sheet.dialect.header)
-    line = sheet.dialect.first_line
-    for rows in sheet.rows():
-        last = next((cells for cells in reversed(rows) if not all(map(is_blank, cells))), [])
+    for piece in sheet.pieces():
+        last = next((cells for cells in reversed(piece.cells) if not all(map(is_blank, cells))), [])
         closing = (closing_text(last, ";"),)
-        yield Piece(np.arange(line, line + len(rows)), cells_of(rows, width), {}, closing)
-        line += len(rows)
+        yield Piece(np.array(piece.lines, np.int64), cells_of(piece.cells, width), {}, closing, kinds=piece.kinds)
 
 
 def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
@@ -294,6 +302,7 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
             device_type=column("deviceType"),
             faults=piece.faults,
             odd=piece.odd,
+            kinds=piece.kinds,
         ),
         source.options,
         guessed=source.guessed,

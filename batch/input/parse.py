@@ -16,6 +16,7 @@ import pyarrow.csv
 from batch.errors import InputError, UnbalancedError
 from batch.input.cells import action_words, plausible, shown
 from batch.input.dialect import Dialect
+from batch.input.number_formats import CellKind
 from batch.input.records import Records, inner_lines, scan, split
 from batch.input.trimming import is_blank
 from batch.model import InputOptions
@@ -38,6 +39,7 @@ class Piece:
     cells   one string column for each header, named "0", "1", ...
     faults  position to sentence, for records with too few or too many cells
     odd     position to all cells, for the same records
+    kinds   field to position to the kind of its cell, for key cells of a workbook that are not plain
     closing the last record that is not blank: as it is written, and its cells without quotes;
             none where no trailer is looked for
     """
@@ -47,6 +49,7 @@ class Piece:
     faults: dict[int, str]
     closing: tuple[str, ...] = ()
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
 
 
 def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> Iterator[Piece]:

@@ -44,6 +44,7 @@ DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
 DAMAGE: Final[Mapping[str, str]] = {
     "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
     "digits replaced by zeros": "^[0-9]{11,}00000$",
+    "decimal point of a number column": "^[0-9]+[.]0$",
     "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
 }
 """Kinds of damage that need no neighbours to be seen, each with its pattern."""

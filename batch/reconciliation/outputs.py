@@ -190,6 +190,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "options": journal.meta(Fact.OPTIONS),
         "airflow": journal.meta(Fact.AIRFLOW) or None,
         "rows": len(plan.rows),
+        "hiddenRows": sum(file.hidden_rows for file in files),
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
