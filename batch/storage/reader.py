@@ -169,9 +169,9 @@ class JournalReader:
         """The base URL that the run was given on the command line; None if it was not, or if no API is asked."""
         if self.meta(Fact.SANDBOX):
             return None
-        options = self.meta(Fact.OPTIONS) or {}
         # Journals of earlier versions do not tell where the URL came from.
-        url = self.meta(Fact.BASE_URL_FLAG, options.get("base_url"))
+        option = (self.meta(Fact.OPTIONS) or {}).get("base_url")
+        url = self.meta(Fact.BASE_URL_FLAG, option)
         return None if url is None else str(url)
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
