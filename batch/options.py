@@ -293,6 +293,7 @@ OPTIONS: Final = (
     Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
     Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
     Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
+    Option("shared-reports-dir", _flag, "Accept folders of runs to which our group can write.", default=False),
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
     Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h, or auto to find it.", "RATE", Rate.parse("10/s")),
     Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),

@@ -223,6 +223,7 @@ def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         Fact.VERSION: __version__,
         Fact.STARTED_AT: clock.wall(),
         Fact.OPTIONS: dict(config.told),
+        Fact.BASE_URL_FLAG: config.base_url_flag,
         Fact.SHAPE: _shape(config),
         Fact.HOLDS_BY_INPUT: config.plan.hold,
         Fact.PLAN: plan.fingerprint(),

@@ -23,7 +23,7 @@ from batch.storage import lease as leases
 from batch.storage.lease import WATCHED_FOR
 from batch.storage.scratch import Room, Scratch
 from batch.storage.writer import Writer
-from tests.conftest import KEY, Desk, Ran
+from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
@@ -1044,7 +1044,7 @@ def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    started = app._as_started(folder, {"TELEMETRON_API_KEY": KEY})
+    started = app._as_started(folder, ENVIRON, "telemetron-batch resume r1")
     assert started.told["rate"] == "1/s"
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 

@@ -43,6 +43,7 @@ LAYERS = {
         "stops",
         "stream",
         "texts",
+        "trusted",
         "urls",
     },
     1: {

@@ -12,9 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.errors import JournalError
 from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results
 from batch.outcomes import FAILURES
 from batch.planning.calls import Calls
+from batch.planning.shards import read_table
 from batch.reasons import Reason
 from batch.storage.journal import Journal
 from batch.storage.whole import written_whole
@@ -102,12 +104,18 @@ class LeftBehind:
 
     @classmethod
     def read(cls, path: Path) -> "LeftBehind | None":
-        """What a file holds; None without one."""
+        """What a file holds; None without one. Raises JournalError where it is damaged."""
+        advice = f"move {path} away: what it tells is then read off the shard's journal"
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            table = read_table(path)
         except FileNotFoundError:
             return None
-        complete = table.schema.metadata[_COMPLETE] == b"1"
+        except JournalError as exc:
+            raise JournalError(exc.what, advice) from exc
+        facts = table.schema.metadata or {}
+        if _COMPLETE not in facts:
+            raise JournalError(f"{path} is damaged", advice)
+        complete = facts[_COMPLETE] == b"1"
         if "open" not in table.schema.names:  # written by an earlier version
             table = table.append_column("open", pa.repeat(not complete, len(table)))
         return cls(complete, table)
