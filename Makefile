@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants bench remote pictures airflow airflow-celery clean
+.PHONY: setup check format lint types test search slow mutants journals bench remote pictures airflow airflow-celery clean
 
 setup: .venv/ready
 
@@ -45,6 +45,10 @@ mutants:
 	rm -rf mutants
 	$(BIN)/mutmut run
 	$(BIN)/python -m tests.mutants
+
+# Journals of the current schema that the tests read again, where a state has none yet; see the module's docstring.
+journals:
+	$(BIN)/python -m tests.make_journal_fixtures
 
 # Measurements; prints figures and ratios, asserts nothing. `make bench NAMES=bench_instead` runs only that.
 # What a user would write instead needs libraries that are kept out of the environment of the tests.

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
-from batch.config import RunConfig, api_key
+from batch.config import RunConfig, api_key, resolve
 from batch.errors import BrakeError, ConfigError, JournalError, VerifyError
-from batch.going_on import errors_by_id
+from batch.going_on import errors_with_flags
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
 from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
@@ -29,7 +29,7 @@ from batch.planning.plan import Plan
 from batch.publishing import is_published, published
 from batch.rate import Rate
 from batch.reconciliation.outputs import close_books, write_files
-from batch.recorded import as_recorded
+from batch.recorded import as_recorded, with_base_url
 from batch.sending.check import check_api
 from batch.sending.exchange import Exchanger, connected
 from batch.sending.sender import Face, Job, Target, ask_afterwards, send
@@ -38,7 +38,7 @@ from batch.sharding.division import Division
 from batch.sharding.division import plan_shards as plan_shards
 from batch.sharding.making import run_shard as run_shard
 from batch.sharding.merging import merged
-from batch.sources import KEY_VARIABLE
+from batch.sources import KEY_VARIABLE, PROFILE_VARIABLES
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import Limit, serve_forever, serving
 from batch.starting import (
@@ -56,20 +56,27 @@ from batch.starting import (
     start,
     told_of,
 )
+from batch.stops import listed_flags
 from batch.storage.claims import is_elsewhere, is_in_use, sweep
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER, logged_to
+from batch.storage.opening import require_ours
 from batch.storage.reader import PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK
+from batch.storage.runs import JOURNAL, LOCK, command
 from batch.storage.scratch import Scratch
+from batch.storage.trusted import shared_with_group
 from batch.summary import Summary
 
 
 def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
     """Everything up to sending; touches no network and leaves nothing behind. Raises BatchError."""
     clock = clock or RealClock()
-    with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder) / SCRATCH) as scratch:
+    with (
+        shared_with_group(config.shared_reports_dir),
+        tempfile.TemporaryDirectory() as folder,
+        Scratch(Path(folder) / SCRATCH) as scratch,
+    ):
         loaded = loaded_input(config, size_of_input(config), Path(folder), scratch)
         delta = since_last(config, loaded, clock)
         plan = checked_plan(config, loaded, delta, clock)
@@ -89,16 +96,20 @@ def run(
     summary, however it ended. Of a finished run it gives the summary and changes nothing.
     """
     clock, face = clock or RealClock(), face or Face()
-    if config.run_id is not None:
+    base_url = None if config.sandbox else config.base_url_flag
+    flags = listed_flags("", base_url)
+    if config.run_id is None:
+        config = replace(config, run_id=new_run_id(config, clock), id_made_up=True)
+        flags = listed_flags(str(config.run_id), base_url)
+    journal = config.reports_dir / str(config.run_id) / JOURNAL
+    with shared_with_group(config.shared_reports_dir), errors_with_flags(journal, flags):
         return _run(config, face, transport, clock)
-    run_id = new_run_id(config, clock)
-    with errors_by_id(config.reports_dir / run_id / JOURNAL):
-        return _run(replace(config, run_id=run_id, id_made_up=True), face, transport, clock)
 
 
 def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock) -> Summary:
     """Begin the run of this id, or go on with it."""
     folder = config.reports_dir / str(config.run_id)
+    require_ours(folder / JOURNAL)
     if (folder / JOURNAL).exists() and not is_in_use(folder / LOCK):
         # Looked at before any lock is taken and without a key: a finished run is not touched at all.
         with opened(folder) as journal:
@@ -146,9 +157,10 @@ def resume(
 ) -> Summary:
     """Go on with a stopped run, with the options it was started with. Raises BatchError.
 
-    With `out_of_order` also when a newer night of its job has sent something since.
+    With `out_of_order` also when a newer night of its job has sent something since. The key goes where `verify` says.
     """
-    config = _as_started(folder, environ)
+    typed = f"{command('resume', folder)}{' --out-of-order' if out_of_order else ''}"
+    config = _as_started(folder, environ, typed)
     brakes = replace(config.brakes, out_of_order=config.brakes.out_of_order or out_of_order)
     return run(replace(config, brakes=brakes), face=face, clock=clock)
 
@@ -163,11 +175,12 @@ def verify(
 ) -> Summary:
     """Ask what the customers of a run hold now, and write its files again with what that tells.
 
-    With the options the run was started with. Raises BatchError, also where it ends before
+    With the options the run was started with, except the base URL: the key goes to that which the environment, its
+    profile or the default names, and that must be the API of the run. Raises BatchError, also where it ends before
     all were asked: then the files are as they were, and the same again goes on.
     """
     clock, face = clock or RealClock(), face or Face()
-    config = _as_started(folder, environ)
+    config = _as_started(folder, environ, command("verify", folder))
     require_key(config)
     reach_limit(config, clock)
     with (
@@ -186,21 +199,23 @@ def verify(
                 stop = ask_afterwards(job, target)
             lease.confirm()
             if stop is not None:
-                raise VerifyError.of(stop)
+                error = VerifyError.of(stop)
+                error.flags = listed_flags("", config.base_url_flag)
+                raise error
         if journal.meta(Fact.ALL_SENT):
             # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.
             journal.note(stop=None, endedAt=journal.meta(Fact.ENDED_AT) or clock.wall())
         return concluded(config, plan, journal)
 
 
-def report(folder: Path, *, xlsx: bool = False) -> Summary:
+def report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
     """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
 
     Of a run made in shards the journal is put together first.
     """
     require_run(folder)
     if _put_down(folder, Fact.DIVISION) is not None:
-        return merged(folder, xlsx=xlsx)
+        return merged(folder, xlsx=xlsx, clock=clock)
     with (
         owning(lock_of_run(folder), Waiting.not_at_all(folder.name)) as lease,
         opened(folder, lease) as journal,
@@ -222,15 +237,26 @@ def _put_down(folder: Path, name: str) -> Any:
         return journal.meta(name)
 
 
-def _as_started(folder: Path, environ: Mapping[str, str]) -> RunConfig:
-    """The options that a run was started with; of the environment the secrets, and who asks, alone."""
+def _as_started(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
+    """The options that a run was started with; of the environment the secrets, and who asks, alone.
+
+    The base URL is the caller's, and must mean the API of the run; `typed` is the command that asks.
+    """
     require_run(folder)
     options = _put_down(folder, Fact.OPTIONS)
     keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
     variable = BY_KEY["limit_url"].variable
     if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
-    return as_recorded(folder, options, keep)
+    wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
+    config = with_base_url(as_recorded(folder, options, keep), wanted.sending.base_url, typed)
+    return replace(config, base_url_flag=_put_down(folder, Fact.BASE_URL_FLAG))
+
+
+def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables that say which API is meant, without a word on anything else."""
+    names = (BY_KEY["base_url"].variable, *PROFILE_VARIABLES)
+    return {name: environ[name] for name in names if name in environ}
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +329,8 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
     config, journal = job.config, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
-    journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), idMadeUp=config.id_made_up)
+    typed = {"idMadeUp": config.id_made_up, "baseUrlFlag": config.base_url_flag}
+    journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **typed)
     if config.airflow:
         journal.event(job.clock.wall(), "airflow", in_words(config.airflow))
     stop = None
@@ -325,7 +352,7 @@ def _target(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[T
         yield Target(config.sending.base_url, config.api_key or Secret(""), transport)
         return
     db = config.reports_dir / str(config.run_id) / "sandbox.sqlite3"
-    db.touch(mode=0o600)
+    require_ours(db)
     with Fleet(db) as fleet:
         fleet.seed(_pairs(job.journal))
         with serving(fleet) as base_url:

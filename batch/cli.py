@@ -16,6 +16,7 @@ from batch import __version__, completion
 from batch.endings import OneLine, complain, errors_in_words, if_anyone_listens
 from batch.errors import ConfigError
 from batch.options import BY_KEY, OPTIONS, Option
+from batch.storage.trusted import shared_with_group
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
@@ -57,6 +58,13 @@ _REPORTS_DIR = click.option(
 )
 
 
+_SHARED = click.option(
+    "--shared-reports-dir",
+    is_flag=True,
+    envvar=BY_KEY["shared_reports_dir"].variable,
+    help=BY_KEY["shared_reports_dir"].help,
+)
+_BASE_URL = click.option("--base-url", metavar="URL", help="Where the API is: that of the run.")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
 _VERBOSE = click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
 _QUIET = click.option("--quiet", "-q", is_flag=True, help="Errors only.")
@@ -131,14 +139,17 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
-def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: bool, quiet: bool) -> None:
+def _work_on(
+    work: Callable[..., Any], folder: Path, *, base_url: str | None, shared_reports_dir: bool, **shown: bool
+) -> None:
     """Do something more with a run that was begun, and show how it ended."""
     from batch.config import Talk
     from batch.screen import terminal
 
-    talk = Talk(yes=True, json=as_json, verbose=verbose, quiet=quiet)
-    with errors_in_words(verbose=verbose, as_json=as_json):
-        summary = work(folder, os.environ, face=terminal.TerminalFace(talk))
+    talk = Talk(yes=True, json=shown["as_json"], verbose=shown["verbose"], quiet=shown["quiet"])
+    environ = os.environ if base_url is None else {**os.environ, BY_KEY["base_url"].variable: base_url}
+    with errors_in_words(verbose=talk.verbose, as_json=talk.json), shared_with_group(shared_reports_dir):
+        summary = work(folder, environ, face=terminal.TerminalFace(talk))
         with if_anyone_listens():
             terminal.show_end(summary, talk)
     raise SystemExit(summary.exit_code)
@@ -147,59 +158,67 @@ def _work_on(work: Callable[..., Any], folder: Path, *, as_json: bool, verbose: 
 @main.command("resume")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
+@_SHARED
+@_BASE_URL
 @click.option("--out-of-order", is_flag=True, help=BY_KEY["out_of_order"].help)
 @_AS_JSON
 @_VERBOSE
 @_QUIET
-def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **talk: bool) -> None:
+def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: Any) -> None:
     """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
     from batch import app
 
-    _work_on(partial(app.resume, out_of_order=out_of_order), _folder(run, reports_dir), **talk)
+    _work_on(partial(app.resume, out_of_order=out_of_order), _folder(run, reports_dir), **more)
 
 
 @main.command("verify")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
+@_SHARED
+@_BASE_URL
 @_AS_JSON
 @_VERBOSE
 @_QUIET
-def verify_command(run: str, reports_dir: str, **talk: bool) -> None:
+def verify_command(run: str, reports_dir: str, **more: Any) -> None:
     """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
     from batch import app
 
-    _work_on(app.verify, _folder(run, reports_dir), **talk)
+    _work_on(app.verify, _folder(run, reports_dir), **more)
 
 
 @main.command("report")
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
+@_SHARED
 @click.option("--xlsx", is_flag=True, help="Write the reconciliation as a workbook too.")
 @_AS_JSON
 @_VERBOSE
-def report_command(run: str, reports_dir: str, *, xlsx: bool, as_json: bool, verbose: bool) -> None:
+def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, **shown: bool) -> None:
     """Write the files of RUN (its id, or its folder) again, from its journal alone."""
     from batch import app
     from batch.config import Talk
     from batch.screen import terminal
 
-    with errors_in_words(verbose=verbose, as_json=as_json):
+    with errors_in_words(verbose=shown["verbose"], as_json=shown["as_json"]), shared_with_group(shared_reports_dir):
         summary = app.report(_folder(run, reports_dir), xlsx=xlsx)
         with if_anyone_listens():
-            terminal.show_end(summary, Talk(json=as_json))
+            terminal.show_end(summary, Talk(json=shown["as_json"]))
     raise SystemExit(summary.exit_code)
 
 
 @main.command("runs")
 @_REPORTS_DIR
+@_SHARED
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON on standard output.")
-def runs_command(reports_dir: str, *, as_json: bool) -> None:
+def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -> None:
     """The runs under the reports folder, the newest first: when, input, state, and what to do next."""
     from batch.screen import terminal
     from batch.storage import runs
 
+    with errors_in_words(verbose=False), shared_with_group(shared_reports_dir):
+        lines = runs.list_runs(Path(reports_dir), lambda text: complain(f"warning: {text}"))
     with if_anyone_listens():
-        terminal.show_runs(runs.list_runs(Path(reports_dir)), as_json=as_json)
+        terminal.show_runs(lines, as_json=as_json)
 
 
 @main.command("check")
@@ -275,4 +294,5 @@ def _warn_of_airflow(config: Any) -> None:
 
 def _folder(run: str, reports_dir: str) -> Path:
     """The folder of a run that is named by its id or its path."""
-    return Path(run) if os.sep in run or (Path(run) / "journal.sqlite3").exists() else Path(reports_dir) / run
+    is_path = os.sep in run or os.path.lexists(Path(run) / "journal.sqlite3")
+    return Path(run) if is_path else Path(reports_dir) / run

@@ -4,6 +4,7 @@ All problems are reported at once, each under the name that the user typed. No f
 the key's is read here (the profile's is in `sources`), and nothing is opened, sent or logged.
 """
 
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
 from batch.options import OPTIONS, Option, Share, struck_out
 from batch.rate import Rate
 from batch.sources import KEY_VARIABLE, chosen_profile, texts_of, unknown_keys
+from batch.storage.trusted import NotOursError, open_private
 from batch.urls import checked, is_url, without_scheme, without_secrets
 
 
@@ -88,6 +90,10 @@ class RunConfig:
     sending: Sending
     brakes: Brakes
     talk: Talk
+    base_url_flag: str | None = None
+    """The base URL if the command line named it."""
+    shared_reports_dir: bool = False
+    """May the members of our groups write to the folders of runs?"""
     profile: str | None = None
     """The name of the profile in use."""
     job: str | None = None
@@ -179,7 +185,8 @@ def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str
     if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
         values["api_key_file"] = None  # the environment beats the profile
     name = flags.get("profile") or environ.get("TELEMETRON_PROFILE") or None
-    return replace(_config(files, values, environ, told), profile=name)
+    flag = values["base_url"] if flags.get("base_url") else None
+    return replace(_config(files, values, environ, told), profile=name, base_url_flag=flag)
 
 
 def _unusable(files: Sequence[str]) -> Iterator[str]:
@@ -230,6 +237,7 @@ def _config(
         as_of=values["as_of"],
         since_last=values["since_last"],
         full_every=values["full_every"],
+        shared_reports_dir=values["shared_reports_dir"],
         raw_csv=values["raw_csv"],
         xlsx=values["xlsx"],
         publish=values["publish"],
@@ -245,6 +253,7 @@ _INPUT: Final = (
     "delimiter",
     "encoding",
     "sheet",
+    "hidden",
     "allow_suspect",
     "multiline_cells",
     "split",
@@ -284,9 +293,12 @@ def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
 
 def _key_in(file: Path) -> str:
     try:
-        if stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(f"others can read the key in {file}", f"run: chmod 600 {file}")
-        text = file.read_text("utf-8").strip()
+        with os.fdopen(open_private(file), encoding="utf-8") as opened:
+            if _is_readable_by_others(os.fstat(opened.fileno())):
+                raise ConfigError(f"others can read the key in {file}", f"run: chmod 600 {file}")
+            text = opened.read().strip()
+    except NotOursError as exc:
+        raise ConfigError(f"--api-key-file: {exc.what}", exc.advice) from exc
     except OSError as exc:
         raise ConfigError(f"--api-key-file: cannot read {file} ({exc.strerror})", "check the path") from exc
     except UnicodeDecodeError as exc:
@@ -294,3 +306,12 @@ def _key_in(file: Path) -> str:
     if not text:
         raise ConfigError(f"--api-key-file: {file} is empty", "it holds the key and nothing else")
     return text
+
+
+def _is_readable_by_others(found: os.stat_result) -> bool:
+    """Whether others than the owner and this user can read a file; the group may where root gave it to us by that."""
+    if os.name != "posix":  # modes tell nothing there
+        return False
+    given = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+    others = stat.S_IRWXG & ~stat.S_IRGRP | stat.S_IRWXO if given else stat.S_IRWXG | stat.S_IRWXO
+    return bool(stat.S_IMODE(found.st_mode) & others)

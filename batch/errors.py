@@ -2,6 +2,7 @@
 
     BatchError                      exit   who acts
     ├── ConfigError                   2    whoever typed the command or keeps the profile
+    │   └── ForeignRunError           2    whoever keeps the reports folder
     ├── InputError                    2    whoever made the file
     ├── BrakeError                    2    whoever set the brake: look at the plan first
     ├── JournalError                  2    whoever keeps the reports folder
@@ -16,9 +17,12 @@ way is a `Stop`. Any other exception is a bug and keeps its traceback.
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Self
 
 from batch.stops import Advice, ExitCode, Stop
+from batch.storage.trusted import NotOursError
 
 MAKE_ROOM: Final = Advice("make room", repeat=True)
 """What to do about a full disk."""
@@ -37,13 +41,13 @@ class BatchError(Exception):
         super().__init__(what, advice)
         self.what = what
         self.next_step = advice if isinstance(advice, Advice) else Advice(advice)
-        self.run_id = ""
-        """Names the run in the advice, where the same command without it would begin another one."""
+        self.flags = ""
+        """What the same command needs to continue the run, such as its id."""
 
     @property
     def advice(self) -> str:
         """What to do next, in words."""
-        return self.next_step.words(self.run_id)
+        return self.next_step.words(self.flags)
 
     def __str__(self) -> str:
         return f"{self.what}; {self.advice}" if self.next_step else self.what
@@ -73,10 +77,30 @@ class DiskError(BatchError):
 
 def unwritable(what: str, exc: OSError) -> BatchError:
     """The error for a place that cannot be written to: its own fault, or the disk's."""
+    if isinstance(exc, NotOursError):
+        return not_ours(exc)
     told = f"cannot write {what} ({exc.strerror or exc})"
     if exc.errno in _NO_PLACE_TO_WRITE:
         return ConfigError(told, "nothing was sent; name a folder that can be written to")
     return DiskError(told, MAKE_ROOM)
+
+
+class ForeignRunError(ConfigError):
+    """The folder or a file of a run is not ours, so nothing in it is believed."""
+
+
+def not_ours(exc: NotOursError) -> ForeignRunError:
+    """Return the error for a folder or file that is not ours."""
+    return ForeignRunError(exc.what, exc.advice)
+
+
+@contextmanager
+def refusing_foreign_files() -> Iterator[None]:
+    """Turn NotOursError into ForeignRunError."""
+    try:
+        yield
+    except NotOursError as exc:
+        raise not_ours(exc) from exc
 
 
 class PublishError(BatchError):

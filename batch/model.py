@@ -7,7 +7,7 @@ import it without paying for pandas.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple, NoReturn
 
 from batch.actions import ACTIONS as ACTIONS
@@ -36,6 +36,9 @@ class Problem(IntEnum):
     TOO_LONG = 9
     ENCODING = 10
     TRAILER = 11
+    LONG_NUMBER = 20
+    CELL_VALUE = 21
+    NO_VALUE = 22
     SIGNS = 40
     DECODED_TWICE = 41
     SEVERAL = 42
@@ -59,6 +62,8 @@ _OF_THE_SOURCE: Final = frozenset(
         Problem.FORMULA,
         Problem.CONTROL,
         Problem.TOO_LONG,
+        Problem.LONG_NUMBER,
+        Problem.CELL_VALUE,
         Problem.SIGNS,
         Problem.DECODED_TWICE,
         Problem.SEVERAL,
@@ -78,11 +83,22 @@ _PROBLEM_TITLES: Final = {
     Problem.TOO_LONG: "key cell too long",
     Problem.ENCODING: "letters of unsure encoding",
     Problem.TRAILER: "trailer line, not a row",
+    Problem.LONG_NUMBER: "number of more than 15 digits",
+    Problem.CELL_VALUE: "date, fraction or other value for an identifier",
+    Problem.NO_VALUE: "formula without a stored value",
     Problem.SIGNS: "signs that do not belong into an identifier",
     Problem.DECODED_TWICE: "text decoded twice",
     Problem.SEVERAL: "several identifiers in one cell",
     Problem.PLACEHOLDER: "placeholder instead of a serial",
 }
+
+
+class HiddenRows(StrEnum):
+    """What to do about the hidden and filtered rows of a workbook's sheet."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    READ = "read"
 
 
 class Secret:
@@ -132,6 +148,7 @@ class InputOptions:
     delimiter: str | None = None
     encoding: str | None = None
     sheet: str | None = None
+    hidden: HiddenRows = HiddenRows.REFUSE
     allow_suspect: bool = False
     multiline_cells: bool = False
     last_line: str = "warn"
@@ -181,6 +198,8 @@ class InputFile:
     """The records that the rows come from; None in journals of earlier versions, where each row was one."""
     written: float | None = None
     """When it was last written, in seconds since the epoch; None where that cannot be known."""
+    hidden_rows: int = 0
+    """Hidden rows of a workbook's sheet that were left out."""
 
     @property
     def record_count(self) -> int:
@@ -202,6 +221,7 @@ class InputFile:
             "columns": dict(self.columns),
             "warnings": list(self.warnings),
             "trailerCount": self.trailer_count,
+            "hiddenRows": self.hidden_rows,
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from batch.base_url import is_loopback, normalised
-from batch.model import Action, Outcome, Phase, Secret, Split
+from batch.model import Action, HiddenRows, Outcome, Phase, Secret, Split
 from batch.rate import Rate
 from batch.urls import checked, is_url, without_scheme
 
@@ -27,6 +27,7 @@ _DESCRIBING: Final = frozenset(
         "delimiter",
         "encoding",
         "sheet",
+        "hidden",
         "trailer-count",
         "multiline-cells",
         "split",
@@ -236,6 +237,13 @@ def _phase(text: str) -> Phase:
         raise ValueError(f"{text!r} is neither unassign nor assign") from None
 
 
+def _hidden(text: str) -> HiddenRows:
+    try:
+        return HiddenRows(text.strip().lower())
+    except ValueError:
+        raise ValueError(f"{text!r} is none of refuse, skip and read") from None
+
+
 def _action_word(text: str) -> tuple[str, Action]:
     word, action = _pair(text)
     return word.lower(), _action(action)
@@ -311,6 +319,7 @@ OPTIONS: Final = (
     Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
     Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
     Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
+    Option("shared-reports-dir", _flag, "Accept folders of runs to which our group can write.", default=False),
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
     Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h, or auto to find it.", "RATE", Rate.parse("10/s")),
     Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),
@@ -341,6 +350,8 @@ OPTIONS: Final = (
     ),
     Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME"),
     Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME"),
+    Option("hidden", _hidden, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",
+           HiddenRows.REFUSE),
     Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False),
     Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE"),
     Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),

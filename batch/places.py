@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from batch.airflow_context import in_words
 from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig
-from batch.errors import JournalError, LockedError
+from batch.errors import JournalError, LockedError, refusing_foreign_files
 from batch.sending.sender import Face
 from batch.stops import Advice
 from batch.storage.apart import set_apart
@@ -20,8 +20,10 @@ from batch.storage.claims import Holder, is_elsewhere, is_in_use
 from batch.storage.journal import Journal
 from batch.storage.lease import WATCHED_FOR, Lease, Newcomer
 from batch.storage.lock import Lock, Owner, client_name, state_folder
+from batch.storage.opening import require_ours
 from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
+from batch.storage.trusted import require_files, require_folder
 from batch.storage.whole import confirmed_by, owners_folder
 
 T = TypeVar("T")
@@ -32,7 +34,8 @@ _TO_SHARE: Final = 2.0
 
 
 def require_run(folder: Path) -> None:
-    """Raise JournalError unless there is a run in this folder."""
+    """Raise JournalError unless there is a run in this folder, ForeignRunError unless it is ours."""
+    require_ours(folder / JOURNAL)
     if not (folder / JOURNAL).exists():
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
 
@@ -59,7 +62,10 @@ def scratch_of(folder: Path, lease: Lease) -> Iterator[Scratch]:
     """Room on the run's disk: another's than that of any former owner, who may not have gone yet."""
     for left in folder.glob(f"{SCRATCH}-*"):
         shutil.rmtree(left, ignore_errors=True)
-    with Scratch(folder / f"{SCRATCH}-{lease.number}") as scratch:
+    room = folder / f"{SCRATCH}-{lease.number}"
+    with refusing_foreign_files():
+        require_folder(room)
+    with Scratch(room) as scratch:
         yield scratch
 
 
@@ -175,6 +181,8 @@ def owning(wanted: Wanted, waiting: Waiting) -> Iterator[Lease]:
     Gives the lease. While it is sure, no former owner can write to the journal there any more.
     """
     path = wanted.file
+    with refusing_foreign_files():
+        require_files(path.parent, (path.name,))
     newcomer = Newcomer(path, Holder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
     with holding([wanted], waiting), ExitStack() as held:
         lease = waiting.patiently(partial(waiting.until_clear, newcomer))

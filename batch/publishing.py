@@ -7,22 +7,27 @@ same command makes up for it: it finds the run finished, sends nothing and copie
 its own exit code, for what made it stop comes first, and when it goes on it is published at its end.
 """
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, Final
 
 from batch.errors import PublishError
-from batch.going_on import by_id
+from batch.going_on import flags_to_continue
 from batch.stops import Advice, Stop, StopReason
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER
 from batch.storage.remote import upload
+from batch.storage.trusted import FolderAt, folder_at, open_file, require_files
 from batch.storage.whole import confirm
-from batch.summary import SUMMARY, Summary
+from batch.summary import FILES, SUMMARY, WORKBOOK, Summary
 from batch.urls import is_url, without_scheme
+
+_PIECE: Final = 1 << 20
 
 
 def place_of(target: str, folder: Path) -> str:
@@ -40,7 +45,8 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
     if target is None:
         return summary
     place = place_of(target, summary.folder)
-    names = [name for name in summary.fields["files"] if (summary.folder / name).exists()]
+    # Never by names that a journal tells: they may lead elsewhere.
+    names = [name for name in (*FILES, WORKBOOK) if name != SUMMARY and (summary.folder / name).exists()]
     journal.note(published=None)
     try:
         _copied(summary.folder, names, place)
@@ -48,7 +54,7 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
         _copied(summary.folder, [SUMMARY], place)
     except PublishError as exc:
         LOGGER.info("not published to %s: %s", place, exc.what)
-        return _told(summary, _failed(summary, place, exc, by_id(journal)))
+        return _told(summary, _failed(summary, place, exc, flags_to_continue(journal)))
     journal.note(published=place)
     LOGGER.info("published to %s", place)
     return told
@@ -61,30 +67,50 @@ def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
     return told
 
 
-def _failed(summary: Summary, place: str, exc: PublishError, run_id: str) -> dict[str, Any]:
+def _failed(summary: Summary, place: str, exc: PublishError, flags: str) -> dict[str, Any]:
     """What the summary says of a copy that could not be made."""
     told = {"unpublished": f"{place} ({exc.what})"}
     if summary.fields["stop"]:
         return told
     safe = Advice(f"the run is done and they are safe in {summary.folder}", repeat=True, when="to publish them")
     stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.what})", advice=safe)
-    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(run_id)}
+    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(flags)}
 
 
 def _copied(folder: Path, names: Sequence[str], place: str) -> None:
     """Copy files of a run, each there whole or not at all. Raises PublishError."""
     confirm()
     files = [folder / name for name in names]
-    if is_url(place):
-        upload(files, place)
-        return
     try:
-        Path(place).mkdir(parents=True, exist_ok=True)
+        if is_url(place):
+            require_files(folder, names)
+            upload(files, place)
+            return
+        _make_folder(Path(place))
         if Path(place).samefile(folder):
             raise PublishError("that is the run's own folder")
-        for file in files:
-            aside = Path(place) / f".{file.name}.new"
-            shutil.copyfile(file, aside)  # for whoever may read what is made there
-            aside.replace(Path(place) / file.name)
+        with folder_at(Path(place), is_no_link=True) as at:
+            for file in files:
+                _copy(file, at)
     except OSError as exc:
         raise PublishError(f"{exc.strerror or exc}") from exc
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, for people of our group to read."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o750, exist_ok=True)
+
+
+def _copy(file: Path, target: FolderAt) -> None:
+    """Copy a file into a folder to which others may write: under a name that nobody can guess, then renamed."""
+    aside = f".{file.name}.{token_hex(8)}.new"
+    with os.fdopen(open_file(file, os.O_RDONLY), "rb") as source:
+        try:
+            with os.fdopen(target.make(aside, 0o640), "wb") as copy:
+                shutil.copyfileobj(source, copy, _PIECE)
+            target.rename(aside, file.name)
+        except BaseException:
+            target.remove(aside)
+            raise

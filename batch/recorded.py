@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from batch.base_url import api_identity
 from batch.config import RunConfig, resolve
+from batch.errors import ConfigError
 
 
 def as_recorded(
@@ -16,4 +19,20 @@ def as_recorded(
     Without the key for what needs none: the file that it was in may be gone by now.
     """
     told = options if with_key else {**options, "api_key_file": None}
-    return replace(resolve((), told, environ or {}), reports_dir=folder.parent, run_id=folder.name)
+    config = resolve((), told, environ or {})
+    return replace(config, reports_dir=folder.parent, run_id=folder.name, base_url_flag=None)
+
+
+def with_base_url(config: RunConfig, wanted: str, command: str) -> RunConfig:
+    """Return the configuration with the base URL that the caller wants, which must mean the API of the run.
+
+    The key goes to no other API because a journal names it. Raises ConfigError, which names the whole `command`
+    with which the caller would name the API of the run.
+    """
+    url = config.sending.base_url
+    if config.sandbox:
+        return config
+    if api_identity(url) != api_identity(wanted):
+        what = f"run {config.run_id} was started with --base-url {url}, and this command would ask {wanted}"
+        raise ConfigError(what, f"if the key may go there, run: {command} --base-url {quote(url)}")
+    return replace(config, sending=replace(config.sending, base_url=wanted))

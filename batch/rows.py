@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.model import Action, Problem
-from batch.spellings import Forms, forms_of, respelt
+from batch.spellings import Forms, forms_of, readings_of, respelt
 from batch.storage.hashed import Hashes, hash_texts
 from batch.storage.scratch import Column, Runs, Scratch, Spread
 
@@ -55,6 +55,8 @@ VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 _NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device": np.uint64}
 _SUSPECT: Final = {"row": np.int64, "device": np.uint64, "spelling": np.uint64}
 _EXAMPLES: Final = 5
+_DISGUISING: Final = (Problem.FORMULA, Problem.CONTROL, Problem.DAMAGED)
+"""Problems behind which the identifier that is meant can often be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,10 @@ def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[
         lists = keys["possibleIdentifiers"].take(pa.array(rows))
         texts.append(pc.list_flatten(lists))
         at.append(rows[pc.list_parent_indices(lists).to_numpy()])
+    unsure = rows[np.isin(keys["problem"].to_numpy()[rows], _DISGUISING)]
+    readings = [readings_of(text) for text in keys["deviceIdentifier"].take(pa.array(unsure)).to_pylist()]
+    texts.append(pa.array([one for some in readings for one in some], pa.string()))
+    at.append(np.repeat(unsure, [len(some) for some in readings]))
     order = np.argsort(np.concatenate(at), kind="stable")
     found = pa.concat_arrays(texts).take(pa.array(order))
     named = pc.not_equal(found, "")

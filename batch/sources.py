@@ -11,6 +11,7 @@ from batch.options import BY_KEY, OPTIONS, Option
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
 KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
+PROFILE_VARIABLES: Final = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 
 
 def texts_of(
@@ -96,7 +97,6 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """Variables that look like ours and are not."""
     known = {option.variable for option in OPTIONS} | {
         KEY_VARIABLE,
-        "TELEMETRON_PROFILE",
-        "TELEMETRON_CONFIG",
+        *PROFILE_VARIABLES,
     }
     return (name for name in environ if name.startswith("TELEMETRON_") and name not in known)

@@ -5,7 +5,9 @@ several spellings at all; `respelt` then gives the spelling by which they are co
 Identifiers of plain ASCII that are no MAC addresses have one spelling: their own.
 """
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -159,3 +161,12 @@ def _forms_of_cells(cells: Bytes, places: tuple[int, ...]) -> Forms:
 def _cases(cells: Bytes) -> tuple[bool, bool]:
     """Whether there are small and capital letters among what could be digits."""
     return bool((cells - np.uint8(ord("a")) < 6).any()), bool((cells - np.uint8(ord("A")) < 6).any())
+
+
+def readings_of(text: str) -> list[str]:
+    """Return what a damaged identifier may stand for: without signs of a formula, or with its exponent written out."""
+    plain = "".join(sign for sign in text if sign.isprintable())
+    found = {plain, plain.strip("=+@'\" "), *re.findall(r'"([^"]+)"', plain)}
+    if re.fullmatch(r"[0-9](\.[0-9]{1,30})?[eE]\+?[0-9]{1,2}", plain):
+        found.add(f"{Decimal(plain):f}")
+    return sorted(found - {text, ""})

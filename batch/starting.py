@@ -223,6 +223,7 @@ def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         Fact.VERSION: __version__,
         Fact.STARTED_AT: clock.wall(),
         Fact.OPTIONS: dict(config.told),
+        Fact.BASE_URL_FLAG: config.base_url_flag,
         Fact.SHAPE: _shape(config),
         Fact.HOLDS_BY_INPUT: config.plan.hold,
         Fact.PLAN: plan.fingerprint(),
@@ -285,6 +286,7 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Refuse another input or other deciding options under the id of this run."""
     advice = "name another --run-id"
     was, shape = journal.meta(Fact.SHAPE), _shape(config)
+    was = {"hidden": shape["hidden"], **was}  # journals of earlier versions do not have it
     differing = [name for name, value in shape.items() if was.get(name) != value]
     if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
         differing = [name for name in differing if name != "base_url"]

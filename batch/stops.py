@@ -6,6 +6,7 @@ To add a stop, add a member and its row in the table. A code that was ever store
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from shlex import quote
 from typing import Any, Final
 
 
@@ -33,19 +34,25 @@ class Advice:
     when: str = ""
     """When, or what for, the command is run again."""
 
-    def words(self, run_id: str = "") -> str:
+    def words(self, flags: str = "") -> str:
         """Return the advice as a sentence without a full stop.
 
-        `run_id` names the run, where the same command without it would begin another one.
+        `flags` are those that the same command needs to continue the run, such as its id.
         """
         if not self.repeat:
             return self.first
-        command = f"run the same command again{f' with --run-id {run_id}' if run_id else ''}"
+        command = f"run the same command again{f' with {flags}' if flags else ''}"
         repeat = f"{command} {self.when}" if self.when else command
         return f"{self.first}, then {repeat}" if self.first else repeat
 
     def __bool__(self) -> bool:
         return bool(self.first or self.repeat)
+
+
+def listed_flags(run_id: str, base_url: str | None) -> str:
+    """Return flags for a command that continues a run, as they are typed; empty without any."""
+    flags = (f"--run-id {run_id}" if run_id else "", f"--base-url {quote(base_url)}" if base_url else "")
+    return " ".join(filter(None, flags))
 
 
 class StopReason(StrEnum):
@@ -106,12 +113,12 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
     StopReason.REDIRECTED: _Row(
         ExitCode.CLIENT_REFUSED,
         "the API redirects elsewhere (HTTP {}), and redirects are never followed",
-        Advice("correct --base-url", repeat=True),
+        Advice("correct --base-url, and start again under another --run-id"),
     ),
     StopReason.NOT_THE_API: _Row(
         ExitCode.CLIENT_REFUSED,
         "there is no Telemetron API at {}",
-        Advice("correct --base-url, which ends in /api/ext-v1", repeat=True),
+        Advice("correct --base-url, which ends in /api/ext-v1, and start again under another --run-id"),
     ),
     StopReason.MAX_FAILED: _Row(
         ExitCode.BRAKE,
@@ -158,9 +165,9 @@ class Stop:
         """Why, in words."""
         return _TABLE[self.reason].sentence.format(self.text)
 
-    def as_json(self, run_id: str = "") -> dict[str, str]:
-        """Return it by the names of the JSON documents; `run_id` as for `Advice.words`."""
-        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(run_id)}
+    def as_json(self, flags: str = "") -> dict[str, str]:
+        """Return it by the names of the JSON documents; `flags` as for `Advice.words`."""
+        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(flags)}
 
     def as_fact(self) -> dict[str, Any]:
         """Return it as a journal stores it."""

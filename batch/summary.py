@@ -10,6 +10,9 @@ from batch.model import Outcome
 from batch.storage.whole import written_whole
 
 SUMMARY: Final = "summary.json"
+FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", SUMMARY, "report.html")
+"""The files for people that every run has."""
+WORKBOOK: Final = "reconciliation.xlsx"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ settings.load_profile("same")
 
 T = TypeVar("T")
 KEY = "key-of-the-tests-0123456789"
+ENVIRON = {"TELEMETRON_API_KEY": KEY, "TELEMETRON_BASE_URL": BASE_URL}
+"""For the commands that take a run's options from its journal, but not which API may have the key."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -133,8 +135,9 @@ class Desk:
 
     def verify(self, ran: Ran) -> Ran:
         """Verify a run, as the command does."""
-        environ = {"TELEMETRON_API_KEY": KEY}
-        summary = app.verify(ran.folder, environ, face=self.face, transport=self.server, clock=self.clock)
+        summary = app.verify(
+            ran.folder, {**ENVIRON, "TELEMETRON_API_KEY": KEY}, face=self.face, transport=self.server, clock=self.clock
+        )
         return Ran(summary, summary.folder, self.server)
 
 

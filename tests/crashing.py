@@ -33,7 +33,6 @@ from batch.cli import main
 from batch.model import PlanOptions
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
-from batch.reconciliation.outputs import FILES
 from batch.rows import RowsBuilder
 from batch.screen import terminal  # noqa: F401 - imported before the fork
 from batch.sending import carriage, exchange, retry, sender
@@ -42,6 +41,7 @@ from batch.stand_in.sandbox import HOST, PATH, stand_in
 from batch.storage import journal, writer
 from batch.storage.journal import Journal
 from batch.storage.witness import witness_of
+from batch.summary import FILES
 from tests.listening import Background, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Says, Seen
 

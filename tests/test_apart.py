@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,14 +74,14 @@ def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monk
 
 
 def test_a_journal_that_is_being_written_is_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = apart.shutil.copyfile
+    copy = apart.shutil.copyfileobj
 
-    def copy_while_it_changes(source: Path, target: Path) -> None:
-        copy(source, target)
+    def copy_while_it_changes(*files_and_size: Any) -> None:
+        copy(*files_and_size)
         with path.open("ab") as file:
             file.write(b"more")
 
-    monkeypatch.setattr(apart.shutil, "copyfile", copy_while_it_changes)
+    monkeypatch.setattr(apart.shutil, "copyfileobj", copy_while_it_changes)
     with pytest.raises(LockedError, match="is being written by another process"):
         set_apart(path)
 
@@ -90,7 +91,7 @@ def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     before = path.read_bytes()
-    monkeypatch.setattr(apart.shutil, "copyfile", full)
+    monkeypatch.setattr(apart.shutil, "copyfileobj", full)
     with pytest.raises(DiskError, match="make room"):
         set_apart(path)
     assert path.read_bytes() == before

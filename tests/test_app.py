@@ -23,7 +23,7 @@ from batch.storage import lease as leases
 from batch.storage.lease import WATCHED_FOR
 from batch.storage.scratch import Room, Scratch
 from batch.storage.writer import Writer
-from tests.conftest import KEY, Desk, Ran
+from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
@@ -824,6 +824,125 @@ def test_an_api_that_comes_back_within_a_minute_is_recognised(desk: Desk) -> Non
     assert ran.outcomes == ["assigned"] * 3
 
 
+def test_a_row_that_was_refused_before_the_run_stopped_says_how_often(desk: Desk) -> None:
+    desk.server.script = lambda seen: (
+        Says(429, {"error": "slow down"}) if seen.number < 3 else Says(401, {"error": "no"})
+    )
+    row = desk.run(many(1)).rows[0]
+    assert (row["outcome"], row["attempts"], row["unclearAttempts"]) == ("notSent", "3", "0")
+    assert row["detail"].startswith("refused each time")
+
+
+def test_a_wait_beyond_all_calendars_is_told_as_such(desk: Desk) -> None:
+    desk.server.script = lambda _: Says(429, {"error": "slow down"}, {"Retry-After": str(10**9 - 1)})
+    stop = desk.run(many(1)).summary.fields["stop"]
+    assert stop["reason"] == "the API asks to wait for more than a year"
+
+
+def test_a_device_that_is_named_counts_for_more_than_the_word_customer(desk: Desk) -> None:
+    refusal = Says(400, {"error": "Device SN-2 belongs to another customer"})
+    desk.server.script = lambda seen: refusal if "SN-2" in seen.devices else None
+    ran = desk.run([(A, f"SN-{at}", "assign") for at in range(1, 5)])
+    assert ran.outcomes == ["assigned", "failed", "assigned", "assigned"]
+
+
+@pytest.mark.parametrize("acted", [True, False])
+def test_a_refusal_after_a_lost_answer_claims_nothing(desk: Desk, acted: bool) -> None:
+    desk.server.script = once(
+        Loses(acted=acted), Says(400, {"error": "The customer has reached its number of devices"})
+    )
+    row = desk.run([(A, "SN-1", "assign")]).rows[0]
+    assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
+    assert "may have been carried out" in row["detail"]
+
+
+@pytest.mark.parametrize(("baseline", "told"), [(False, ""), (True, "true")])
+def test_a_flag_after_a_lost_answer_is_told_only_if_it_is_known(desk: Desk, baseline: bool, told: str) -> None:
+    assigns = iter([Loses(acted=True)])
+    desk.server.script = lambda seen: next(assigns, None) if seen.action == "assign" else None
+    ran = desk.run([("new@x.com", "SN-1", "assign")], baseline=baseline)
+    assert ran.rows[0]["customerWasCreated"] == told
+    fields = ran.summary.fields
+    assert (fields["customersCreated"], fields["customersPerhapsCreated"]) == ((1, 0) if baseline else (0, 1))
+
+
+def test_customers_that_a_lost_answer_may_have_created_count_for_the_brake(desk: Desk) -> None:
+    lost = {}
+    desk.server.script = lambda seen: (
+        Loses(acted=True) if lost.setdefault(seen.customer, seen.number) == seen.number else None
+    )
+    ran = desk.run([(f"n{at}@x.com", f"SN-{at}", "assign") for at in range(20)], max_new_customers="3", concurrency="2")
+    assert ran.summary.exit_code == 5
+    created = len({seen.customer for seen in desk.server.seen})
+    assert created <= ran.summary.fields["customersCreated"] + ran.summary.fields["customersPerhapsCreated"] <= 6
+
+
+def test_a_hold_ends_when_a_later_unassign_succeeds(desk: Desk) -> None:
+    desk.server.fleet.assign(A, ["SN-1"])
+    failing = iter([Says(500, {"error": "x"})] * 2)
+    desk.server.script = lambda seen: next(failing, None) if seen.action == "unassign" else None
+    rows = [(A, "SN-1", "unassign"), (A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")]
+    ran = desk.run(rows, attempts="2")
+    assert ran.outcomes == ["unconfirmed", "alreadyAssigned", "unassigned", "assigned"]
+
+
+def test_an_unknown_customer_is_asked_again_by_the_next_process(desk: Desk) -> None:
+    rows = [("gone@x.com", "SN-1", "unassign"), ("gone@x.com", "SN-2", "unassign"), (B, "SN-1", "assign")]
+    first = desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
+    assert first.outcomes == ["failed", "notSent", "notSent"]
+    desk.server.fleet.assign("gone@x.com", ["SN-1", "SN-2"])  # the customer is back
+    again = desk.run(rows, chunk_size="1", concurrency="1", max_failed="9")
+    assert again.outcomes == ["unassigned", "unassigned", "assigned"]
+
+
+def test_a_brake_that_still_holds_asks_nobody_again(desk: Desk) -> None:
+    rows = [("gone@x.com", "SN-1", "unassign"), ("gone@x.com", "SN-2", "unassign")]
+    desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
+    sent = len(desk.server.seen)
+    again = desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
+    assert (again.outcomes, len(desk.server.seen)) == (["failed", "notSent"], sent)
+
+
+def test_a_customer_who_was_given_the_device_since_is_not_asked_to_give_it_up_again(desk: Desk) -> None:
+    rows = [(A, "SN-1", "unassign"), (A, "SN-1", "assign"), (B, "SN-9", "assign")]
+    desk.server.script = lambda seen: Says(401, {"error": "no"}) if seen.customer == B else None
+    first = desk.run(rows, concurrency="1")
+    assert first.outcomes == ["failed", "assigned", "notSent"]
+    desk.server.script = lambda _: None
+    again = desk.run(rows, concurrency="1")
+    assert again.outcomes == ["failed", "assigned", "assigned"]
+    assert desk.server.fleet.devices_of(A) == ["SN-1"]
+
+
+@pytest.mark.parametrize("status", [400, 409, 410, 422, 425])
+def test_a_gateways_refusal_does_not_say_that_nothing_was_done(desk: Desk, status: int) -> None:
+    """What is refused without the API's own error may be carried out all the same, and late."""
+    desk.server.fleet.assign(A, ["SN-1"])
+    answered = iter([None, Says(status, b"<html>gateway</html>")])
+    desk.server.script = lambda _: next(answered, None)
+    rows = [(C, "SN-7", "unassign"), (A, "SN-1", "unassign"), (A, "SN-1", "assign")]
+    row = desk.run(rows, concurrency="1").rows[1]
+    assert (row["outcome"] in ("unassigned", "unconfirmed"), row["unclearAttempts"]) == (True, "1")
+    taken, *_, given = [seen.at for seen in desk.server.seen if seen.customer == A]
+    assert given - taken >= 35
+
+
+def test_a_look_of_a_former_process_is_taken_anew_unless_it_has_written_since(desk: Desk) -> None:
+    desk.server.script = lambda seen: None if seen.action == "query" else Says(401, {"error": "no"})
+    desk.run([(A, "SN-1", "assign")], baseline=True)
+    desk.server.fleet.assign(A, ["SN-1"])  # by somebody else, between the two processes
+    lost = iter([Loses(acted=True)])
+    desk.server.script = lambda seen: None if seen.action == "query" else next(lost, None)
+    row = desk.run([(A, "SN-1", "assign")], baseline=True).rows[0]
+    assert (row["outcome"], row["customerWasCreated"], row["unclearAttempts"]) == ("alreadyAssigned", "false", "1")
+
+
+def test_no_valid_devices_after_a_lost_answer_claims_nothing(desk: Desk) -> None:
+    desk.server.script = once(Loses(acted=True), Says(400, {"error": "No valid devices found"}))
+    row = desk.run([(A, "SN-1", "assign")]).rows[0]
+    assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
+
+
 def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
     folder = desk.run(many(1)).folder
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
@@ -925,7 +1044,7 @@ def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    started = app._as_started(folder, {"TELEMETRON_API_KEY": KEY})
+    started = app._as_started(folder, ENVIRON, "telemetron-batch resume r1")
     assert started.told["rate"] == "1/s"
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 

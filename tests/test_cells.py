@@ -271,6 +271,9 @@ def test_several_identifiers_in_a_cell_are_invalid(cell: str) -> None:
         ["SN1234/01", "SN1"],
         ["aabb ccdd eeff", "SN-1"],
         ["aa/bb", "SN-1", "SN-2"],
+        ["va2/ff298", "TS-24K-03429-A", "0000471"],
+        ["va2/ff298", "fa04711", "fa04712"],
+        ["HC 210", "HC-1", "HC-2"],
         ["AB 1", "AB1"],
     ],
 )

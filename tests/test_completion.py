@@ -131,7 +131,7 @@ def test_another_shell_is_refused_in_one_line() -> None:
 
 
 HEAVY = {
-    "asyncio", "httpx2", "jinja2", "numpy", "pandas", "pyarrow", "python_calamine", "rich", "sqlite3", "starlette",
+    "asyncio", "httpx2", "jinja2", "numpy", "pandas", "pyarrow", "rich", "sqlite3", "starlette",
     "tenacity", "uvicorn",
 }  # fmt: skip
 

@@ -108,7 +108,8 @@ def wrong_rows(books: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def is_right(row: dict[str, str], outcome: str) -> bool:
     own_work = int(row["unclearAttempts"] or 0) > 0 and "may be this run's own work" in row["detail"]
-    return row["outcome"] == outcome or (row["outcome"] == REPEATED.get(outcome) and own_work)
+    unsure = int(row["unclearAttempts"] or 0) > 0 and (outcome, row["outcome"]) == ("failed", "unconfirmed")
+    return row["outcome"] == outcome or (row["outcome"] == REPEATED.get(outcome) and own_work) or unsure
 
 
 def sent_again(left: Left, since: list[Heard]) -> list[Heard]:

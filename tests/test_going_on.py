@@ -14,13 +14,15 @@ from batch import app
 from batch.errors import MAKE_ROOM, DiskError
 from batch.reconciliation import outputs
 from batch.stops import Stop, StopReason
-from tests.conftest import KEY, Desk, Ran
+from tests.conftest import ENVIRON, Desk, Ran
+from tests.scripted import BASE_URL
 from tests.test_cli import STRUCK, call
 from tests.test_report_html import shown
 
 ROWS = [(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(6)]
 MADE_UP = r"rows-20[0-9]{6}T[0-9]{6}Z"
 BY_ID = rf"run the same command again with --run-id ({MADE_UP})"
+AT_URL = f"--base-url {BASE_URL}"
 
 
 def stopped(desk: Desk, **flags: object) -> Ran:
@@ -30,6 +32,19 @@ def stopped(desk: Desk, **flags: object) -> Ran:
 
 def advice(ran: Ran) -> str:
     return str(ran.json["stop"]["advice"])
+
+
+@pytest.mark.parametrize("run_id", [None, "given"])
+def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str | None) -> None:
+    ran = stopped(desk, run_id=run_id)
+    moved = ran.folder.rename(ran.folder.with_name(f"{ran.folder.name}-kept"))
+    summary = app.report(moved)
+    told = summary.fields["stop"]["advice"]
+    assert told == f"run the same command again with --run-id {moved.name} to go on"
+    sent = len(desk.server.seen)
+    again = desk.run(ROWS, run_id=moved.name)
+    assert (again.folder, set(again.outcomes)) == (moved, {"assigned"})
+    assert len(desk.server.seen) - sent == len(ROWS) - summary.counts["assigned"]
 
 
 # Through the command line
@@ -82,7 +97,7 @@ def test_a_signal_when_all_is_sent_tells_it_too(command: tuple[object, ...], num
 
 def test_summary_and_page_tell_the_id_that_was_made_up(desk: Desk) -> None:
     ran = stopped(desk, run_id=None)
-    again = f"run the same command again with --run-id {ran.folder.name}"
+    again = f"run the same command again with --run-id {ran.folder.name} {AT_URL}"
     assert advice(ran) == f"{again} to go on"
     page = shown(unescape((ran.folder / "report.html").read_text()))
     assert f"What to do next: {again} to go on." in page
@@ -107,25 +122,26 @@ def test_what_is_written_again_says_the_same(desk: Desk) -> None:
 def test_who_goes_on_by_the_id_is_told_nothing_of_it(desk: Desk) -> None:
     ran = stopped(desk)
     again = stopped(desk, run_id=ran.folder.name, deadline="1s")
-    assert advice(again) == "run the same command again to go on"
+    assert advice(again) == f"run the same command again with {AT_URL} to go on"
 
 
 def test_who_goes_on_with_resume_is_told_nothing_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = stopped(desk)
     monkeypatch.setattr(app, "send", lambda *_: Stop(StopReason.API_DOWN, "900"))
-    summary = app.resume(ran.folder, {"TELEMETRON_API_KEY": KEY}, clock=desk.clock)
-    assert summary.fields["stop"]["advice"] == "run the same command again later"
+    summary = app.resume(ran.folder, ENVIRON, clock=desk.clock)
+    assert summary.fields["stop"]["advice"] == f"run the same command again with {AT_URL} later"
 
 
 def test_the_advice_of_a_brake_names_the_id_too(desk: Desk) -> None:
     ran = desk.run([("a@x.com", f"UNKNOWN-{n}", "unassign") for n in range(9)], run_id=None, max_failed="2")
-    assert advice(ran).endswith(f"raise --max-failed, then run the same command again with --run-id {ran.folder.name}")
+    by_id = f"--run-id {ran.folder.name} {AT_URL}"
+    assert advice(ran).endswith(f"raise --max-failed, then run the same command again with {by_id}")
 
 
 def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "pub").write_text("no folder")
     ran = desk.run(ROWS, run_id=None, publish=str(tmp_path / "pub"))
-    told = f"run the same command again with --run-id {ran.folder.name} to publish them"
+    told = f"run the same command again with --run-id {ran.folder.name} {AT_URL} to publish them"
     assert advice(ran).endswith(told)
     (tmp_path / "pub").unlink()
     again = desk.run(ROWS, run_id=ran.folder.name, publish=str(tmp_path / "pub"))
@@ -140,9 +156,9 @@ def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: py
         raise DiskError("there is no room", MAKE_ROOM)
 
     monkeypatch.setattr(outputs, "write_reconciliation", refused)
-    with pytest.raises(DiskError, match=f"^there is no room; make room, then {BY_ID}$"):
+    with pytest.raises(DiskError, match=f"^there is no room; make room, then {BY_ID} {AT_URL}$"):
         desk.run(ROWS, run_id=None)
-    with pytest.raises(DiskError, match=r"then run the same command again$"):
+    with pytest.raises(DiskError, match=rf"then run the same command again with {AT_URL}$"):
         desk.run(ROWS, run_id="r1", again=True)
 
 

@@ -20,6 +20,8 @@ from batch.config import resolve
 from batch.errors import BatchError
 from batch.planning.digest import Digest
 from tests.readme import README, part
+from tests.sheets import book, device, packed, parts, row, sheet, text
+from tests.test_foreign import compound_file
 from tests.test_workbook import save
 
 H = "customerEmail,deviceIdentifier,action\n"
@@ -41,6 +43,9 @@ class Desk:
 
     def plan(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> Digest:
         return app.make_plan(resolve([self.path(content, name)], flags, {}))
+
+    def plan_of(self, path: Path, **flags: Any) -> Digest:
+        return app.make_plan(resolve([str(path)], flags, {}))
 
     def counts(self, content: str | bytes, **flags: Any) -> tuple[int, int]:
         """Rows, and those of them that are invalid."""
@@ -129,6 +134,77 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert "cut short" not in desk.warnings(H + R + "T,1", trailer_count="T,([0-9]+)", last_line="refuse")
     for whole in (H + R, (H + R).replace("\n", "\r"), H + R + "\x1a", H):
         assert desk.warnings(whole, last_line="refuse", allow_empty=True) == ""
+
+
+@kind("a workbook's numbers")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    rows = [device(2, "<c><v>12.0</v></c>"), device(3, "<c><v>12</v></c>"), device(4, "<c><v>8.9E+18</v></c>")]
+    plan = desk.plan_of(book(desk.folder / "a.xlsx", *rows))
+    assert (plan.devices, plan.duplicates, plan.invalid) == (1, 1, 1)
+    assert plan.problems[0].title == "number of more than 15 digits"
+
+
+@kind("a workbook's numbers under a format of zeros (`00000000`)")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    rows = [device(2, '<c s="1"><v>12</v></c>'), row(3, "a@b.cc", "00000012", "assign")]
+    plan = desk.plan_of(book(desk.folder / "a.xlsx", *rows))
+    assert (plan.devices, plan.duplicates) == (1, 1)
+    assert "1 serial is shown with zeros in front" in plan.files[0].warnings[0]
+
+
+@kind("a date, duration, boolean, fraction or negative number as a workbook's identifier")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    cells = ['<c s="2"><v>45351</v></c>', '<c s="3"><v>1</v></c>', '<c t="b"><v>1</v></c>', "<c><v>1.5</v></c>"]
+    cells += ["<c><v>-5</v></c>", '<c s="4"><v>5</v></c>']
+    path = book(desk.folder / "a.xlsx", *(device(at, cell) for at, cell in enumerate(cells, start=2)))
+    assert [(one.title, one.rows) for one in desk.plan_of(path).problems] == [
+        ("date, fraction or other value for an identifier", 6)
+    ]
+    assert desk.plan_of(path, allow_suspect=True).invalid == 0
+
+
+@kind("a workbook's formulas")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    rows = [device(2, '<c t="str"><f>A9</f><v>S1</v></c>'), device(3, "<c><f>A9</f></c>")]
+    plan = desk.plan_of(book(desk.folder / "a.xlsx", *rows))
+    assert (plan.rows, plan.devices) == (2, 1)
+    assert [(one.title, one.rows) for one in plan.problems] == [("formula without a stored value", 1)]
+
+
+@kind("hidden or filtered rows of a workbook")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    rows = [row(2, "a@b.cc", "S1", "assign"), row(3, "a@b.cc", "S2", "assign", more=' hidden="1"')]
+    path = book(desk.folder / "a.xlsx", *rows)
+    assert "has 1 hidden row, first: 3" in desk.refused(path.read_bytes(), "a.xlsx")
+    skipped = desk.plan_of(path, hidden="skip")
+    assert (skipped.rows, skipped.as_json()["hiddenRows"]) == (1, 1)
+    assert desk.plan_of(path, hidden="read").rows == 2
+
+
+@kind("cells right of the last header of a workbook")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    path = book(desk.folder / "a.xlsx", row(2, "a@b.cc", "S1", "assign"), row(1_048_576, text("XFD1048576", "x")))
+    plan = desk.plan_of(path)
+    assert (plan.rows, plan.invalid) == (1, 0)
+    assert plan.files[0].warnings == ("cells right of the last header are not read (first: XFD1048576)",)
+
+
+@kind("a workbook that unpacks to far more than its size allows, or whose XML has a DTD")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    xml = sheet(row(2, "a@b.cc", "S1", "assign"))
+    bomb = packed(desk.folder / "b.xlsx", parts(f"<!--{' ' * 100_000_000}-->{xml}"))
+    assert "would unpack to 100,000," in desk.refused(bomb.read_bytes(), "a.xlsx")
+    entity = packed(desk.folder / "b.xlsx", parts(f'<!DOCTYPE x [<!ENTITY e "x">]>{xml}'))
+    assert "has a document type declaration" in desk.refused(entity.read_bytes(), "a.xlsx")
+
+
+@kind("an encrypted, protected or labelled workbook, a web page, MHTML, XML spreadsheet of 2003 or PDF under any name")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert "is an encrypted workbook" in desk.refused(compound_file("EncryptedPackage"), "a.xlsx")
+    assert "is a web page" in desk.refused("<html><table>", "a.xls")
+    assert "is a web archive" in desk.refused("MIME-Version: 1.0\nContent-Type: multipart/related\n", "a.xls")
+    assert "is an XML spreadsheet of 2003" in desk.refused('<?xml?><?mso-application progid="Excel.Sheet"?>', "a.xls")
+    assert "is a PDF" in desk.refused("%PDF-1.7", "a.csv")
 
 
 @kind("`-`")
@@ -351,9 +427,9 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 
 @kind("several identifiers in one cell: `SR1; SR2`, `SR3 SR4`, `SR5/SR6`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    content = of_serials("SR1; SR2", "SR3 SR4", "SR5/SR6")
-    assert desk.counts(content) == (3, 3)
-    assert desk.counts(content, allow_suspect=True) == (3, 0)
+    content = of_serials("SR1; SR2", "SR3 SR4", "SR5/SR6", "SR7/B8", "SR9")
+    assert desk.counts(content) == (5, 3)
+    assert desk.counts(content, allow_suspect=True) == (5, 0)
 
 
 @kind("the same with `--split deviceIdentifier`, or `--split deviceIdentifier=/space` for other signs")

@@ -264,9 +264,7 @@ FILES = [
     Nasty("gzip cut short", gzip.compress((H + R).encode())[:-6], refused="broken gzip file", name="erp.csv.gz"),
     Nasty("an old workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", refused="old workbook", name="erp.xls"),
     Nasty("text under the name of a workbook", H + R, refused="is not a workbook", name="erp.xlsx"),
-    Nasty(
-        "a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="no header with customerEmail"
-    ),
+    Nasty("a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="is a web page"),
     Nasty("a JSON document", '{"rows": []}', refused="no header with customerEmail"),
     Nasty("a picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe", refused="no header"),
     Nasty("nothing", b"", warned="there is nothing in it"),

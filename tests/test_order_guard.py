@@ -23,7 +23,7 @@ from batch.model import Phase
 from batch.sending.sender import Face
 from batch.storage.lock import Lock, Owner, client_name, state_folder
 from batch.storage.runs import list_runs
-from tests.conftest import KEY, Desk, Ran
+from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Says, Seen
 from tests.test_config import refused, resolved
 
@@ -92,7 +92,7 @@ class Job:
 
     def resume(self, number: int, **flags: Any) -> Any:
         """Go on with a night by the command resume."""
-        folder, environ = self.reports / f"n{number}", {"TELEMETRON_API_KEY": KEY}
+        folder, environ = self.reports / f"n{number}", ENVIRON
         with pytest.MonkeyPatch.context() as patch:
             make = app.run
             patch.setattr(app, "run", lambda config, **told: make(config, transport=self.desk.server, **told))
@@ -366,7 +366,7 @@ def test_a_shard_of_a_newer_night_refuses_before_the_run_is_put_together(job: Jo
     [
         {"name": "other-1.csv"},
         {"job": "lists"},
-        {"base_url": f"{BASE_URL}/2"},
+        {"base_url": BASE_URL.replace(":9/", ":10/")},
         {"profile": "p"},
     ],
     ids=["other files", "another name", "another API", "a profile"],

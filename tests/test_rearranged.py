@@ -1,6 +1,7 @@
 """Cells with several identifiers, and cells that take the value above."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from batch.config import resolve
 from batch.errors import ConfigError
+from batch.input.number_formats import CellKind
 from batch.input.parse import Piece, cells_of
 from batch.input.rearranged import Groups, with_split_cells, with_values_above
 from batch.model import Split
@@ -59,14 +61,37 @@ def test_no_part_of_a_split_cell_is_lost_and_every_record_keeps_a_row(cells: lis
 
 def test_an_empty_cell_takes_the_value_above_across_blocks() -> None:
     pieces = [piece(["a", "1"], [" ", "2"], ["", ""]), piece(["", "3"], ["b", "4"], ["", "5"], first=5)]
-    filled = rows_of(*with_values_above(pieces, [0]))
+    filled = rows_of(*with_values_above(pieces, {"customerEmail": 0}))
     assert filled == [["a", "1"], ["a", "2"], ["", ""], ["a", "3"], ["b", "4"], ["b", "5"]]
 
 
 def test_nothing_is_taken_from_or_from_above_a_record_of_the_wrong_width() -> None:
     pieces = [piece(["a", "1"], ["b", "2"], ["", "3"], ["c", "4"], ["", "5"], faults={1: "wrong"})]
-    filled = [row[0] for row in rows_of(*with_values_above(pieces, [0]))]
+    filled = [row[0] for row in rows_of(*with_values_above(pieces, {"customerEmail": 0}))]
     assert (filled[0], filled[2:]) == ("a", ["", "c", "c"])
+
+
+def test_a_value_is_taken_with_the_kind_of_its_cell_across_blocks() -> None:
+    first = piece(["1.5", "1"], ["", "2"], ["", "3"], ["7", "4"])
+    second = piece(["", "5"], ["", "6"], ["", ""], ["8", "7"], first=6)
+    pieces = [
+        replace(first, kinds={"deviceIdentifier": {0: CellKind.FRACTION, 3: CellKind.PADDED}}),
+        replace(second, kinds={"deviceIdentifier": {1: CellKind.NO_VALUE}}),
+    ]
+    one, other = with_values_above(pieces, {"deviceIdentifier": 0})
+    fraction, padded = CellKind.FRACTION, CellKind.PADDED
+    assert one.kinds == {"deviceIdentifier": {0: fraction, 1: fraction, 2: fraction, 3: padded}}
+    assert other.kinds == {"deviceIdentifier": {0: padded, 1: CellKind.NO_VALUE}}
+    assert rows_of(one, other) == [
+        *(["1.5", "1"], ["1.5", "2"], ["1.5", "3"], ["7", "4"]),
+        *(["7", "5"], ["", "6"], ["", ""], ["8", "7"]),
+    ]
+
+
+def test_the_parts_of_a_split_cell_have_the_kinds_of_their_record() -> None:
+    kinds = {"customerEmail": {1: CellKind.NO_VALUE, 2: CellKind.NO_VALUE}}
+    (split,) = with_split_cells([replace(piece(["1", "a"], ["2;3", ""], ["4", ""]), kinds=kinds)], 0, ";")
+    assert split.kinds == {"customerEmail": dict.fromkeys((1, 2, 3), CellKind.NO_VALUE)}
 
 
 @pytest.mark.parametrize(

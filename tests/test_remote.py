@@ -20,7 +20,7 @@ from batch.config import resolve
 from batch.errors import BatchError, BrakeError, ConfigError, DiskError, InputError
 from batch.storage import remote
 from tests.conftest import KEY, Desk
-from tests.scripted import Says
+from tests.scripted import BASE_URL, Says
 
 ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\nb@x.com,SN-2,assign\n"
 
@@ -215,7 +215,7 @@ def test_a_run_that_cannot_be_published_is_done_and_says_so_with_3(desk: Desk) -
         ran.json["stop"]["reason"]
         == "its files could not be published to memory://pub/r1 (access is denied: Forbidden)"
     )
-    assert "run the same command again to publish them" in ran.json["stop"]["advice"]
+    assert f"run the same command again with --base-url {BASE_URL} to publish them" in ran.json["stop"]["advice"]
     assert ran.outcomes == ["assigned"]
 
 

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch.errors import ConfigError, DiskError
-from batch.model import Answer, DeviceResult, InputFile, Outcome
+from batch.input.load import load
+from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome
 from batch.planning.plan import Plan
 from batch.reconciliation.books import Books
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
@@ -329,6 +330,18 @@ def test_undo_carried_out_by_the_same_rules_brings_everything_back(tmp_path: Pat
     back = planned([tuple(row) for row in read(path)[1:]])
     steps = [(back.call(number).customer, str(back.call(number).action)) for number in range(1, back.calls + 1)]
     assert steps == [(C, "unassign"), (B, "assign"), (B, "unassign"), (A, "assign")]
+
+
+@pytest.mark.parametrize("device", ["'=1", "''x", "=A1", "-SN", "SN-1"])
+@pytest.mark.parametrize("raw", [False, True])
+def test_undo_fed_back_names_the_same_devices_also_of_a_raw_report(tmp_path: Path, device: str, *, raw: bool) -> None:
+    rows = [(A, device, "assign")]
+    path = tmp_path / "undo.csv"
+    one = report(planned(rows), file_of(), raw=raw, outcomes=[Outcome.ASSIGNED])
+    write_undo(path, one, [block_of(keys_of(rows), rows)])
+    seen: list[RowBlock] = []
+    load([str(path)], InputOptions(allow_suspect=True), spool=tmp_path, sink=seen.append)
+    assert [block.keys["deviceIdentifier"].to_pylist() for block in seen] == [[device]]
 
 
 def test_where_nothing_is_sure_to_have_changed_there_is_nothing_to_undo(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from batch.cli import main
 from batch.storage.lock import Lock, Owner
 from batch.storage.runs import list_runs
 from tests.conftest import Desk
+from tests.scripted import BASE_URL
 
 A = "a@x.com"
 
@@ -26,16 +27,17 @@ def test_runs_are_listed_the_newest_first_with_state_and_next_step(desk: Desk) -
         ("two", "finished", 1, 1),
         ("one", "finished", 0, 0),
     ]
-    resume = f"telemetron-batch resume {desk.folder / 'reports' / 'three'}"
+    resume = f"telemetron-batch resume {desk.folder / 'reports' / 'three'} --base-url {BASE_URL}"
     assert [line.next_step for line in lines] == [resume, "look at attention.csv", "nothing"]
 
 
 def test_what_to_resume_can_be_typed_as_it_stands(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.run([(f"u{n}@x.com", "SN-3", "assign") for n in range(20)], run_id="three", deadline="1s")
     monkeypatch.chdir(desk.folder)
-    assert list_runs(Path("reports"))[0].next_step == "telemetron-batch resume three"
+    assert list_runs(Path("reports"))[0].next_step == f"telemetron-batch resume three --base-url {BASE_URL}"
     (desk.folder / "reports").rename(desk.folder / "the reports")
-    assert list_runs(Path("the reports"))[0].next_step == "telemetron-batch resume 'the reports/three'"
+    at_url = f"--base-url {BASE_URL}"
+    assert list_runs(Path("the reports"))[0].next_step == f"telemetron-batch resume 'the reports/three' {at_url}"
 
 
 def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
@@ -47,7 +49,7 @@ def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
     journal.close()
     line = list_runs(desk.folder / "reports")[0]
     assert (line.state, line.input, line.rows, line.next_step) == (
-        "interrupted", "rows.csv", 1, f"telemetron-batch resume {folder}",
+        "interrupted", "rows.csv", 1, f"telemetron-batch resume {folder} --base-url {BASE_URL}",
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def test_the_example_is_of_the_most_frequent_shape_and_sound() -> None:
         ("4901542032300000", "digits replaced by zeros"),
         ("#REF!", "error value"),
         ("x", "date"),
-        ("1.0", "number with a decimal point"),
+        ("1.0", "decimal point of a number column"),
     ],
 )
 def test_each_damage_has_a_name(serial: str, kind: str) -> None:

@@ -26,7 +26,7 @@ from batch.storage.journal import Journal
 from batch.storage.lock import Lock, Owner
 from batch.storage.runs import JOURNAL, LOCK, list_runs
 from batch.summary import ShardSummary
-from tests.conftest import KEY, Desk, Ran
+from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Loses, Rewrites, Says, ScriptedServer, Seen
 
 A, B, C, D = "a@x.com", "b@x.com", "c@x.com", "d@x.com"
@@ -240,7 +240,7 @@ def test_without_a_phase_a_shard_waits_for_the_others(tmp_path: Path) -> None:
     early = many.run(1, wait="30s")
     assert early.exit_code == 3
     assert early.fields["stop"]["reason"] == "shards 2 and 3 have not made all unassign calls yet"
-    assert early.fields["stop"]["advice"] == "run the same command again when they have"
+    assert early.fields["stop"]["advice"] == f"run the same command again with --base-url {BASE_URL} when they have"
     assert {seen.action for seen in many.desk.server.seen} == {"unassign"}
     assert many.run(2).fields["stop"]["reason"] == "shard 3 has not made all unassign calls yet"
     assert many.run(3).exit_code == 0
@@ -526,9 +526,9 @@ def test_a_run_in_shards_is_not_made_whole(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="is made in shards; say which with --shard"):
         many.desk.run(many.path, run_id="r1")
     with pytest.raises(JournalError, match="is made in shards"):
-        app.resume(many.plan.folder, {"TELEMETRON_API_KEY": KEY}, clock=many.desk.clock)
+        app.resume(many.plan.folder, ENVIRON, clock=many.desk.clock)
     with pytest.raises(JournalError, match="was made in shards; report it first"):
-        app.verify(many.plan.folder, {"TELEMETRON_API_KEY": KEY}, clock=many.desk.clock)
+        app.verify(many.plan.folder, ENVIRON, clock=many.desk.clock)
 
 
 def test_a_run_without_shards_has_none(desk: Desk) -> None:
@@ -644,7 +644,8 @@ def test_the_list_of_runs_tells_how_far_a_run_in_shards_is(tmp_path: Path) -> No
         [one] = list_runs(reports)
         return one.state, one.next_step.replace(str(reports), "reports")
 
-    assert line() == ("planned", "telemetron-batch run --run-id r1 --shard N --reports-dir reports")
+    command = f"telemetron-batch run --run-id r1 --shard N --reports-dir reports --base-url {BASE_URL}"
+    assert line() == ("planned", command)
     many.run_all(UNASSIGN)
     assert line() == ("in shards", "telemetron-batch report reports/r1")
     lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK, ME, "it")

@@ -161,7 +161,7 @@ def test_the_password_of_redis_is_written_nowhere(tmp_path: Path) -> None:
         assert host.finish() == 3
         host.environment.pop("TELEMETRON_LIMIT_URL")
         folder = str(tmp_path / "host" / "reports" / "r")
-        host.command = [sys.executable, "-m", "batch", "resume", folder, "-v"]
+        host.command = [sys.executable, "-m", "batch", "resume", folder, "--base-url", base_url, "-v"]
         host.start()
         assert host.finish() == 2
         assert "set TELEMETRON_LIMIT_URL" in host.said

@@ -154,7 +154,7 @@ class _Recorded(httpx2.AsyncBaseTransport):
         return httpx2.Response(answer.status_code, json=content, request=request)
 
 
-def _mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
+def make_mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
     """Have the journal die with its process: what was not on disk by then never is."""
     commit, note = Writer._commit, Journal.note
 
@@ -209,7 +209,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.judge.fleet.assign(customer, [device])
         self.patch = pytest.MonkeyPatch()
         self.patch.setenv("XDG_STATE_HOME", str(self.folder / "state"))
-        _mortal(self.patch, self.fate)
+        make_mortal(self.patch, self.fate)
         self.desk = Desk(self.folder)
         self.desk.server = self.server = MortalServer(self.fate, self.judge)
         self.path = self.desk.file([(customer, device, action) for action, customer, device in rows])

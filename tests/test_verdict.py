@@ -151,6 +151,27 @@ def test_404_on_unassign_that_speaks_of_something_else_is_no_unknown_customer(te
     assert judge(Refusal(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No such customer service",
+        "unknown customer endpoint",
+        "upstream customer not found",
+        "Customer not found. No route /x",
+        "Device D1 of customer not found",
+        "Devices of customer a@x.com not found",
+    ],
+)
+def test_words_around_a_customer_who_is_not_found_speak_of_something_else(text: str) -> None:
+    assert judge(Refusal(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
+
+
+@pytest.mark.parametrize("status", [400, 410, 422])
+def test_a_refusal_that_is_not_the_apis_own_may_have_acted(status: int) -> None:
+    verdict = judge(Refusal(status, "customer", is_api_error=False), Action.ASSIGN)
+    assert verdict == Suspect(f"{status}: customer", Doubt.UNCLEAR)
+
+
 @BOTH
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("text", ["", "404 Not Found nginx", "Customer not found"])

@@ -14,7 +14,7 @@ from batch.errors import ConfigError, JournalError, LockedError, VerifyError
 from batch.model import ExitCode
 from batch.storage.lock import Lock, Owner
 from tests.conftest import KEY, Desk, Ran
-from tests.scripted import Hangs, Loses, Refuses, Rewrites, Says, Seen
+from tests.scripted import BASE_URL, Hangs, Loses, Refuses, Rewrites, Says, Seen
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 ROWS = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (B, "SN-3", "unassign")]
@@ -489,7 +489,7 @@ def test_a_run_that_is_under_way_is_not_verified(desk: Desk) -> None:
 def test_without_a_key_or_a_run_it_says_so(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
     with pytest.raises(ConfigError, match="API key"):
-        app.verify(ran.folder, {}, transport=desk.server, clock=desk.clock)
+        app.verify(ran.folder, {"TELEMETRON_BASE_URL": BASE_URL}, transport=desk.server, clock=desk.clock)
     with pytest.raises(JournalError, match="no run"):
         app.verify(Path("nowhere"), {"TELEMETRON_API_KEY": KEY})
 

@@ -25,7 +25,7 @@ from batch.storage.reader import Settlement
 from batch.storage.runs import JOURNAL, list_runs
 from batch.storage.witness import witness_of
 from tests.builders import planned, settle
-from tests.conftest import KEY, Desk, Ran
+from tests.conftest import ENVIRON, Desk, Ran
 from tests.test_journal import killed
 
 A = "a@x.com"
@@ -292,12 +292,12 @@ def damaged(desk: Desk) -> Ran:
 
 
 def test_a_run_with_lost_records_is_not_gone_on_with(desk: Desk, damaged: Ran) -> None:
-    sent, environ = len(desk.server.seen), {"TELEMETRON_API_KEY": KEY}
+    sent = len(desk.server.seen)
     with pytest.raises(JournalError, match="rows may have been sent without a record; report the run") as refusal:
         desk.run(ROWS)
     assert (refusal.value.exit_code, "\n" in str(refusal.value)) == (2, False)
     with pytest.raises(JournalError, match="rows may have been sent"):
-        app.resume(damaged.folder, environ, face=desk.face, clock=desk.clock)
+        app.resume(damaged.folder, ENVIRON, face=desk.face, clock=desk.clock)
     with pytest.raises(JournalError, match="rows may have been sent"):
         desk.verify(damaged)
     assert len(desk.server.seen) == sent

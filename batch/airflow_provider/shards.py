@@ -7,6 +7,7 @@ way of the run's folder, which all workers share. `groups.telemetron_task_group`
 together.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,10 @@ from batch.airflow_provider.base import (
 )
 from batch.airflow_provider.place import doubt_about
 from batch.model import Phase
+from batch.options import BY_KEY
 from batch.places import Waiting
 from batch.sending.sender import Face
+from batch.storage.trusted import shared_with_group
 
 T = TypeVar("T")
 
@@ -186,4 +189,7 @@ class TelemetronReconcileOperator(ReportingOperator):
 
 def _patiently(work: Callable[[Path], T], folder: Path, *, face: Face) -> T:
     """Do what a shard that is about to end stands in the way of."""
-    return Waiting.a_while(folder.name, _PATIENCE, face=face).patiently(partial(work, folder))
+    # These tasks take no options of a run; where all workers share folders, their environment says so.
+    option = BY_KEY["shared_reports_dir"]
+    with shared_with_group(option.read(os.environ.get(option.variable, ""))):
+        return Waiting.a_while(folder.name, _PATIENCE, face=face).patiently(partial(work, folder))

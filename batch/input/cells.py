@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.input.number_formats import CellKind
 from batch.input.octets import Octets, one_of
 from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of
 from batch.input.signs import (
@@ -91,7 +92,19 @@ _SENTENCES: Final[Mapping[Problem, str]] = {
     Problem.ACTION: '{name} "{cell}" is not a word we know; assign or unassign is expected, or say what it '
     "means with --action-word WORD=ACTION",
     Problem.DEVICE_TYPE: "{name} is empty, and devices are to be created; fill it in, or give --device-type",
+    Problem.LONG_NUMBER: '{name} "{cell}" is a number of more than 15 digits, and a workbook keeps 15; restore the '
+    "serial in the source and format its cell as text",
+    Problem.CELL_VALUE: '{name} "{cell}" is {kind} in the workbook; enter the serial as text, or send it as it is '
+    "with --allow-suspect",
+    Problem.NO_VALUE: "{name} is a formula without a stored value; open the file in a spreadsheet and save it",
 }
+_PROBLEM_OF: Final[Mapping[CellKind, Problem]] = {
+    CellKind.PLAIN: Problem.NONE,
+    CellKind.PADDED: Problem.NONE,
+    CellKind.LONG_NUMBER: Problem.LONG_NUMBER,
+    CellKind.NO_VALUE: Problem.NO_VALUE,
+}
+"""Problems of identifiers by the kind of their cell; of all others it is `CELL_VALUE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class KeyCells:
     faults                row to sentence, for rows with a wrong number of cells
     odd                   row to all cells, for the same rows
     pieces                the number of each row among those of its record; None: every record is one row
+    kinds                 field to row to the kind of its cell, for cells of a workbook that are not plain
     """
 
     lines: Ints
@@ -112,6 +126,7 @@ class KeyCells:
     faults: Mapping[int, str]
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
     pieces: Ints | None = None
+    kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +182,7 @@ def check(
 
     `guessed` says that nothing vouches for the encoding; `neighbours` and `numbers` are what
     serials are held against, without them one another. A row gets the first problem in the order: cells,
-    empty, encoding, control, length, formula, damage, email, action, device type.
+    kind of cell, empty, encoding, control, length, formula, damage, email, action, device type.
     """
     count = len(cells.lines)
     action, device_type = cells.action, cells.device_type
@@ -181,7 +196,9 @@ def check(
     neighbours = neighbours or Neighbours(fitting)
     others = _Others(neighbours, numbers or LongNumbers(lambda: [fitting]))
     findings = _findings(keys, options, others, guessed=guessed)
-    problems, details = _judged(count, cells.faults, findings, neighbours)
+    known = dict(_wrong_kinds(cells, keys.device, options))
+    known |= {row: (Problem.CELLS, fault) for row, fault in cells.faults.items()}
+    problems, details = _judged(count, known, findings, neighbours)
     codes = _action_codes(keys.action, count, options)
     if keys.action is not None:
         codes[problems == Problem.CELLS] = NO_ACTION
@@ -374,13 +391,26 @@ def _not_emails(texts: pa.Array) -> Flags:
     return others
 
 
+def _wrong_kinds(cells: KeyCells, device: _Column, options: InputOptions) -> Iterator[tuple[int, tuple[Problem, str]]]:
+    """Rows of a workbook with a key cell of a kind that cannot be sent: their problem, and the sentence about it."""
+    for row, kind in cells.kinds.get("deviceIdentifier", {}).items():
+        problem = _PROBLEM_OF.get(kind, Problem.CELL_VALUE)
+        if problem and not (problem is Problem.CELL_VALUE and options.allow_suspect):
+            cell = shown(device.full[row].as_py())
+            yield row, (problem, _SENTENCES[problem].format(name=device.name, cell=cell, kind=kind.words))
+    for name, kinds in cells.kinds.items():
+        for row, kind in kinds.items():
+            if kind is CellKind.NO_VALUE:
+                yield row, (Problem.NO_VALUE, _SENTENCES[Problem.NO_VALUE].format(name=name))
+
+
 def _judged(
-    count: int, faults: Mapping[int, str], findings: Iterator[_Finding], neighbours: Neighbours
+    count: int, known: Mapping[int, tuple[Problem, str]], findings: Iterator[_Finding], neighbours: Neighbours
 ) -> tuple[npt.NDArray[np.int8], pa.Array]:
-    """The first problem of each row, and the sentence about it."""
+    """The first problem of each row, and the sentence about it; of some rows both are `known`."""
     problems = np.zeros(count, np.int8)
-    problems[list(faults)] = Problem.CELLS
-    sentences = dict(faults)
+    problems[list(known)] = [problem for problem, _ in known.values()]
+    sentences = {row: sentence for row, (_, sentence) in known.items()}
     for problem, column, flags in findings:
         rows = column.rows(flags) if flags.any() else np.empty(0, np.int64)
         rows = rows[problems[rows] == 0]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +90,8 @@ class _Source:
     options: InputOptions
     """Those that hold for this file."""
     guessed: bool = False
+    sheet: Sheet | None = None
+    """Where the rows of a workbook come from."""
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -200,9 +203,16 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     says = None if seen.trailer is None else seen.trailer.rows
+    sheet = source.sheet
+    of_sheet = () if sheet is None else sheet.warnings()
     with reading(name):
         cut = _told_of_last_line(source, says)
-    return replace(file, warnings=(*file.warnings, *cut, *seen.warnings()), trailer_count=says)
+    return replace(
+        file,
+        warnings=(*file.warnings, *of_sheet, *cut, *seen.warnings()),
+        trailer_count=says,
+        hidden_rows=0 if sheet is None else sheet.left_out,
+    )
 
 
 def _told_of_last_line(source: _Source, trailer_count: int | None) -> tuple[str, ...]:
@@ -253,10 +263,11 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
         return _Source(
             sheet.dialect,
             "xlsx",
-            sheet.warnings,
-            lambda: _sheet_pieces(sheet),
+            sheet.notes,
+            _readings(sheet),
             _LastLine(),
             as_written(stored.name, sheet.dialect.header, options),
+            sheet=sheet,
         )
     text, options = _text(stored, options)
     head = text.head(_HEAD)
@@ -280,7 +291,7 @@ def _prepared(source: _Source) -> _Source:
     if source.dialect is None:
         return source
     header = source.dialect.header
-    filled = [source.columns[name] for name in source.options.fill_down if name in source.columns]
+    filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
     split = source.options.split
 
     def pieces() -> Iterator[Piece]:
@@ -297,10 +308,11 @@ def _prepared(source: _Source) -> _Source:
 
 
 def _serials(source: _Source) -> Iterator[pa.Array]:
-    """The serials of all records of the right width, some at a time."""
+    """The serials of all records of the right width, some at a time; of a workbook those that are text."""
     for piece in source.pieces():
         fitting = np.ones(len(piece.lines), np.bool_)
         fitting[list(piece.faults)] = False
+        fitting[list(piece.kinds.get("deviceIdentifier", ()))] = False
         serials = piece.cells.column(source.columns["deviceIdentifier"])
         yield trimmed(serials.filter(pa.array(fitting)))[0]
 
@@ -322,14 +334,19 @@ def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
         start = max(0, start - len(text))
 
 
+def _readings(sheet: Sheet) -> Callable[[], Iterator[Piece]]:
+    """Return what reads the rows of a sheet: for the first time with `sheet`, later with copies, which count apart."""
+    unread = sheet.copied()
+    sheets = chain([sheet], iter(unread.copied, None))
+    return lambda: _sheet_pieces(next(sheets))
+
+
 def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
     width = len(sheet.dialect.header)
-    line = sheet.dialect.first_line
-    for rows in sheet.rows():
-        last = next((cells for cells in reversed(rows) if not all(map(is_blank, cells))), [])
+    for piece in sheet.pieces():
+        last = next((cells for cells in reversed(piece.cells) if not all(map(is_blank, cells))), [])
         closing = (closing_text(last, ";"),)
-        yield Piece(np.arange(line, line + len(rows)), cells_of(rows, width), {}, closing)
-        line += len(rows)
+        yield Piece(np.array(piece.lines, np.int64), cells_of(piece.cells, width), {}, closing, kinds=piece.kinds)
 
 
 def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
@@ -383,6 +400,7 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
             faults=piece.faults,
             odd=piece.odd,
             pieces=piece.numbers,
+            kinds=piece.kinds,
         ),
         source.options,
         guessed=source.guessed,

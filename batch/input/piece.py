@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch.input.number_formats import CellKind
+
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 
@@ -20,6 +22,7 @@ class Piece:
     faults  position to sentence, for records with too few or too many cells
     odd     position to all cells, for the same records
     numbers the number of each row among those of its record, from 1; 0 for a record that is one row. None: all 0
+    kinds   field to position to the kind of its cell, for key cells of a workbook that are not plain
     closing the last record that is not blank: as it is written, and its cells without quotes;
             none where no trailer is looked for
     """
@@ -30,3 +33,4 @@ class Piece:
     closing: tuple[str, ...] = ()
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
     numbers: Ints | None = None
+    kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)

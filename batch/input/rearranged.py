@@ -4,14 +4,15 @@ Works on the cells of a block before they are judged, and keeps for each row the
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.input.number_formats import CellKind
 from batch.input.octets import Octets, one_of
 from batch.input.piece import Ints, Piece
 from batch.input.trimming import trimmed
@@ -20,20 +21,23 @@ from batch.model import Problem
 _NAMES: Final = ("customerEmail", "deviceIdentifier", "action")
 
 
-def with_values_above(pieces: Iterable[Piece], columns: Sequence[int]) -> Iterator[Piece]:
+def with_values_above(pieces: Iterable[Piece], columns: Mapping[str, int]) -> Iterator[Piece]:
     """Give empty cells of these columns the value above, where anything else stands in the record.
 
-    Nothing is taken from a record of the wrong width, nor from one above it.
+    Nothing is taken from a record of the wrong width, nor from one above it. A value is
+    taken with the kind of its cell.
     """
-    above = dict.fromkeys(columns, "")
+    above = dict.fromkeys(columns, _Above())
     for piece in pieces:
-        cells = piece.cells
+        cells, kinds = piece.cells, dict(piece.kinds)
         blank = _are_blank(cells)
-        for column in columns:
-            filled = _filled(cells.column(column), above[column], blank, piece.faults)
+        for name, column in columns.items():
+            taken = _taken(cells.column(column), blank, piece, name)
+            filled = pc.fill_null(pc.fill_null_forward(taken), above[name].text)
+            kinds[name] = _kinds_below(kinds.get(name, {}), taken, blank, above[name].kind)
             cells = cells.set_column(column, cells.schema.field(column), pc.if_else(blank, "", filled))
-            above[column] = filled[-1].as_py() if len(filled) else above[column]
-        yield replace(piece, cells=cells)
+            above[name] = _last(filled, taken, kinds[name], above[name])
+        yield replace(piece, cells=cells, kinds={name: of for name, of in kinds.items() if of})
 
 
 def with_split_cells(pieces: Iterable[Piece], column: int, separators: str) -> Iterator[Piece]:
@@ -42,13 +46,45 @@ def with_split_cells(pieces: Iterable[Piece], column: int, separators: str) -> I
         yield _split(piece, column, separators)
 
 
-def _filled(column: pa.Array, above: str, blank: pa.Array, faults: Mapping[int, str]) -> pa.Array:
+@dataclass(frozen=True, slots=True)
+class _Above:
+    """The value that empty cells take, and the kind of its cell."""
+
+    text: str = ""
+    kind: CellKind = CellKind.PLAIN
+
+
+def _taken(column: pa.Array, blank: pa.Array, piece: Piece, name: str) -> pa.Array:
+    """Return the cells of which those below take the value; null for those that take one."""
     empty = pc.equal(trimmed(column)[0], "")
-    faulty = np.zeros(len(column), np.bool_)
-    faulty[list(faults)] = True
-    known = pc.if_else(pc.or_(empty, blank), pa.scalar(None, pa.string()), column)
-    known = pc.if_else(pa.array(faulty), "", known)
-    return pc.fill_null(pc.fill_null_forward(known), above)
+    faulty, of_kind = np.zeros(len(column), np.bool_), np.zeros(len(column), np.bool_)
+    faulty[list(piece.faults)] = True
+    of_kind[list(piece.kinds.get(name, ()))] = True  # a formula without a value is none to fill
+    open_cells = pc.and_not(pc.or_(empty, blank), pa.array(of_kind))
+    return pc.if_else(pa.array(faulty), "", pc.if_else(open_cells, pa.scalar(None, pa.string()), column))
+
+
+def _kinds_below(
+    kinds: Mapping[int, CellKind], taken: pa.Array, blank: pa.Array, above: CellKind
+) -> Mapping[int, CellKind]:
+    """Return the kinds of cells, those that take a value with the kind it has."""
+    if not kinds and not above:
+        return kinds
+    codes = np.zeros(len(taken), np.int64)
+    codes[list(kinds)] = list(kinds.values())
+    known = pc.is_valid(taken).to_numpy(zero_copy_only=False)
+    of_each = pc.fill_null(pc.fill_null_forward(pa.array(codes, mask=~known)), int(above)).to_numpy()
+    rows = np.flatnonzero((of_each != 0) & ~blank.to_numpy(zero_copy_only=False))
+    return {int(row): CellKind(int(of_each[row])) for row in rows}
+
+
+def _last(filled: pa.Array, taken: pa.Array, kinds: Mapping[int, CellKind], above: _Above) -> _Above:
+    """Return the value for cells of the next block."""
+    rows = np.flatnonzero(pc.is_valid(taken).to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return above
+    row = int(rows[-1])
+    return _Above(filled[row].as_py(), kinds.get(row, CellKind.PLAIN))
 
 
 def _are_blank(cells: pa.RecordBatch) -> pa.Array:
@@ -90,6 +126,10 @@ def _taken_apart(piece: Piece, column: int, owner: Ints, parts: pa.Array) -> Pie
         cells=cells.set_column(column, cells.schema.field(column), parts),
         faults={at[row]: sentence for row, sentence in piece.faults.items()},
         odd={at[row]: texts for row, texts in piece.odd.items()},
+        kinds={
+            name: {at[row] + part: kind for row, kind in kinds.items() for part in range(max(1, int(counts[row])))}
+            for name, kinds in piece.kinds.items()
+        },
         numbers=numbers,
     )
 

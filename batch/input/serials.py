@@ -48,7 +48,7 @@ DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
 
 DAMAGE: Final[Mapping[str, str]] = {
     "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
-    "number with a decimal point": r"^[0-9]+\.0$",
+    "decimal point of a number column": "^[0-9]+[.]0$",
     "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
 }
 """Kinds of damage that need no neighbours to be seen, each with its pattern."""
@@ -101,6 +101,13 @@ class Neighbours:
             matching = pc.sum(pc.match_substring_regex(filled, pattern)).as_py() or 0
             self._shares[pattern] = matching / max(1, len(filled))
         return self._shares[pattern]
+
+    @cached_property
+    def shortest(self) -> pa.Table:
+        """The shapes of the serials, and the length of the shortest serial of each."""
+        filled = self._serials.filter(pc.not_equal(self._serials, ""))
+        table = pa.table({"shape": shapes_of(filled), "length": pc.utf8_length(filled)})
+        return table.group_by("shape").aggregate([("length", "min")])
 
     @cached_property
     def example(self) -> str:

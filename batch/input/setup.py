@@ -15,7 +15,7 @@ from batch.input.cells import action_words, shown
 from batch.input.dialect import required_fields
 from batch.input.profiles import Value, read_profiles, with_profile, write_profiles
 from batch.input.survey import Survey, Words, read_words, survey_file
-from batch.model import Action, InputOptions
+from batch.model import Action, HiddenRows, InputOptions
 from batch.options import BY_KEY
 
 _MEANS: Final = {
@@ -118,6 +118,7 @@ def profile_keys(options: InputOptions) -> dict[str, Value]:
         "sheet": options.sheet,
         "split": None if options.split is None else "=".join(options.split),
         "fill-down": list(options.fill_down),
+        "hidden": None if options.hidden is HiddenRows.REFUSE else options.hidden.value,
         "trailer-count": options.trailer_count,
         "multiline-cells": options.multiline_cells,
     }

@@ -109,14 +109,19 @@ _MAC: Final = "^[0-9a-fA-F]{2,4}(?:[ .:-][0-9a-fA-F]{2,4}){2,7}$"
 
 
 def several(texts: pa.Array, neighbours: Neighbours) -> Flags:
-    """Return which cells hold several identifiers, each of which looks like its neighbours."""
+    """Return which cells hold several identifiers, all of one shape.
+
+    A sign that may as well stand within an identifier separates only parts that look like
+    other identifiers of the file: of a shape that these have, and no shorter.
+    """
     flags = np.zeros(len(texts), np.bool_)
     for sign, pattern in _SPLITS.items():
         rows = np.flatnonzero(_matching(texts, pattern) & ~flags)
         if not len(rows) or not _separates(sign, pattern, neighbours):
             continue
         some = texts.take(pa.array(rows))
-        flags[rows] = _pieces_are_alike(some, pattern) & ~_matching(some, _MAC)
+        known = None if sign in _ALWAYS_SEPARATE else neighbours
+        flags[rows] = _pieces_are_alike(some, pattern, known) & ~_matching(some, _MAC)
     return flags
 
 
@@ -133,20 +138,31 @@ def _separates(sign: str, pattern: str, neighbours: Neighbours) -> bool:
     return sign in _ALWAYS_SEPARATE or neighbours.share(standing) <= _USUAL
 
 
-def _pieces_are_alike(texts: pa.Array, pattern: str) -> Flags:
+def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: Neighbours | None) -> Flags:
+    """Return which texts fall into several parts of one shape, with `neighbours` of a shape known among these."""
     parts = pc.split_pattern_regex(texts, pattern)
     owner = pc.list_parent_indices(parts).to_numpy()
     pieces = pc.utf8_trim_whitespace(pc.list_flatten(parts))
     filled = _flags(pc.not_equal(pieces, ""))
     owner, pieces = owner[filled], pieces.filter(pa.array(filled))
     good = _flags(pc.greater_equal(pc.utf8_length(pieces), _SHORTEST)) & _matching(pieces, "[0-9]")
-    codes = shapes_of(pieces).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    shapes = shapes_of(pieces)
+    if neighbours is not None:
+        good &= _are_as_long(pieces, shapes, neighbours)
+    codes = shapes.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     count = np.bincount(owner, minlength=len(texts))
     alike = np.ones(len(texts), np.bool_)
     alike[owner[~good]] = False
     firsts = np.searchsorted(owner, owner)
     alike[owner[codes != codes[firsts]]] = False
     return alike & (count > 1)
+
+
+def _are_as_long(pieces: pa.Array, shapes: pa.Array, neighbours: Neighbours) -> Flags:
+    """Return which pieces are as long as some serial of their shape, or longer."""
+    known = neighbours.shortest
+    shortest = known["length_min"].combine_chunks().take(pc.index_in(shapes, known["shape"]))
+    return _flags(pc.fill_null(pc.greater_equal(pc.utf8_length(pieces), shortest), fill_value=False))
 
 
 def _matching(texts: pa.Array, pattern: str) -> Flags:

@@ -23,6 +23,7 @@ from typing import BinaryIO, Final, cast
 
 from batch.errors import DiskError, InputError
 from batch.input.dialect import GUESS, marked_encoding, said_encoding
+from batch.input.foreign import refuse_compound_file, refuse_foreign_text
 from batch.storage.remote import fetch
 from batch.storage.whole import require_room
 from batch.urls import is_url, without_scheme
@@ -34,8 +35,9 @@ _UNPACKED: Final = 8
 """Times the bytes of a compressed file its text has, about."""
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
-_OLD_WORKBOOK: Final = b"\xd0\xcf\x11\xe0"
-_CONTENT_TYPES: Final = "[Content_Types].xml"
+_COMPOUND_FILE: Final = b"\xd0\xcf\x11\xe0"
+_OFFICE_PARTS: Final = frozenset({"[content_types].xml", "xl/workbook.xml", "content.xml"})
+"""Names in a zip archive, in small letters, of which an Office or OpenDocument file has one."""
 _TABLES: Final = (".csv", ".tsv", ".txt")
 _ENCRYPTED: Final = 1
 _MOST_UNPACKED: Final = 1 << 37
@@ -181,7 +183,9 @@ def size_in_place(path: str) -> int:
 def find_text(stored: Stored, said: str | None) -> Text:
     """Settle the encoding: the one said, else a byte order mark, else UTF-8, else a guess."""
     with stored.open() as file:
-        marked = marked_encoding(file.read(_HEAD))
+        head = file.read(_HEAD)
+    refuse_foreign_text(head)
+    marked = marked_encoding(head)
     encoding = said_encoding(said) if said is not None else marked or "utf-8"
     bad = _first_bad_byte(stored) if encoding in _UTF8 else None
     if bad is not None and encoding == "utf-8" and said is None:
@@ -200,11 +204,13 @@ def find_text(stored: Stored, said: str | None) -> Text:
 
 def _identified(path: Path, name: str, origin: str = "") -> Stored:
     with path.open("rb") as file:
-        head = file.read(4)
+        first = file.read(_HEAD)
+        head = first[:4]
     ending = Path(name).suffix.lower()
-    if head == _OLD_WORKBOOK:
-        raise InputError("is an old workbook (.xls) or Office file", "save it as .xlsx or as CSV UTF-8")
+    if head == _COMPOUND_FILE:
+        refuse_compound_file(path)
     if ending == ".xlsx" and head != _WORKBOOK:
+        refuse_foreign_text(first)
         raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
     if head == _WORKBOOK:
         if ending == ".zip" or (ending != ".xlsx" and not _is_workbook(path)):
@@ -224,7 +230,7 @@ def _is_workbook(path: Path) -> bool:
     """
     try:
         with zipfile.ZipFile(path) as package:
-            if _CONTENT_TYPES in package.namelist():
+            if _OFFICE_PARTS & {name.lower() for name in package.namelist()}:
                 return True
             _table_in(package)
             return False

@@ -1,130 +1,324 @@
 """A workbook's sheet as rows of text: what a person sees in it, without colours and formulas.
 
-Finds the sheet that has the required headers, unless it is named. The only module that
-knows the workbook library.
+Finds the sheet that has the required headers, unless it is named. Reads as many columns
+as the header has, counts hidden rows, and notes what kind of value each key cell holds.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeAlias
-
-from python_calamine import (
-    CalamineError,
-    CalamineSheet,
-    CalamineWorkbook,
-    SheetTypeEnum,
-    SheetVisibleEnum,
-)
+from typing import Final
 
 from batch.errors import InputError
 from batch.input.dialect import HEADER_LINES, Dialect, find_sheet_header
-from batch.input.sheet_errors import Errors, error_cells
-from batch.model import InputOptions
-
-Cell: TypeAlias = str | int | float | bool | date | datetime | time | timedelta
+from batch.input.number_formats import CellKind, NumberFormat, cell_formats, days_late
+from batch.input.package import Package
+from batch.input.sheet_xml import CellContext, SharedStrings, SheetRow, SheetRows
+from batch.input.trimming import is_blank
+from batch.model import HiddenRows, InputOptions
 
 ROWS_AT_A_TIME: Final = 50_000
+_CELLS_AT_A_TIME: Final = 2_000_000
+_TEXT_AT_A_TIME: Final = 8 << 20
+_MOST_TEXT: Final = 64 << 20
+_TEXT_PER_BYTE: Final = 100
+"""Characters that the cells of a sheet may have for each byte of the file: shared strings may be repeated."""
+_MOST_CELLS: Final = 20_000_000
+_CELLS_PER_BYTE: Final = 16
+_MOST_HEADER_CELLS: Final = 50_000
+"""Cells in which the headers are looked for."""
+_WIDEST_GAP: Final = 256
+"""Empty cells after which a cell of the header's row is a stray one."""
+_TRUE: Final = ("1", "true")
+
+Kinds = dict[str, dict[int, CellKind]]
+"""Field to the row's place to the kind of its cell, where that is not plain."""
 
 
 @dataclass(frozen=True, slots=True)
+class _Entry:
+    """One sheet as the workbook lists it."""
+
+    name: str
+    part: str
+    is_shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """A workbook: its package, its sheets, and what their cells refer to."""
+
+    package: Package
+    sheets: list[_Entry]
+    context: CellContext
+
+    def rows(self, part: str, collector: SheetRows) -> Iterator[SheetRow]:
+        """Return the rows of a sheet that have any cell."""
+        for _ in self.package.read(part, collector):
+            yield from collector.rows
+            collector.rows = []
+
+    def first_rows(self, part: str, count: int) -> list[list[str]]:
+        """Return the first rows of a sheet from row 1 on, each to its last filled cell."""
+        rows: list[list[str]] = []
+        for row in self.rows(part, SheetRows(self.context)):
+            if row.line > count:
+                break
+            rows += [[] for _ in range(row.line - len(rows) - 1)]
+            rows.append(_trim_row(row.cells))
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class SheetPiece:
+    """Some rows of a sheet: their numbers, their cells, as many as the header has, and the kinds of the key cells."""
+
+    lines: list[int] = field(default_factory=list)
+    cells: list[list[str]] = field(default_factory=list)
+    kinds: Kinds = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Sheet:
-    """The sheet with the rows, and how to read it."""
+    """The sheet with the rows, how to read it, and what is learnt on the way.
 
-    sheet: CalamineSheet
+    hidden_rows   hidden rows with a filled key cell
+    first_hidden  the first of them
+    padded        serials read with zeros in front that the cell does not hold
+    first_padded  the row of the first
+    surplus       the first cell that stands right of the header
+    """
+
     dialect: Dialect
-    warnings: tuple[str, ...]
-    errors: Errors
+    notes: tuple[str, ...]
+    """Warnings about the choice of the sheet and its header."""
+    hidden: HiddenRows
+    book: _Book
+    part: str
+    hidden_rows: int = 0
+    first_hidden: int = 0
+    padded: int = 0
+    first_padded: int = 0
+    surplus: str = ""
 
-    def rows(self) -> Iterator[list[list[str]]]:
-        """What follows the header, some rows at a time, each with a cell for every header."""
-        rows = islice(_rows(self.sheet, self.errors), self.dialect.first_line - 1, None)
-        while some := list(islice(rows, ROWS_AT_A_TIME)):
-            yield some
+    @property
+    def left_out(self) -> int:
+        """The number of hidden rows that were left out."""
+        return self.hidden_rows if self.hidden is HiddenRows.SKIP else 0
+
+    def warnings(self) -> Iterator[str]:
+        """Return warnings about the rows, once they are read."""
+        if self.hidden_rows:
+            done = "left out" if self.hidden is HiddenRows.SKIP else "read like the others"
+            yield f"{_count_hidden(self.hidden_rows)} {done}, first: {self.first_hidden}"
+        if self.padded:
+            serials = "1 serial is" if self.padded == 1 else f"{self.padded:,} serials are"
+            yield (
+                f"{serials} shown with zeros in front that the cell does not hold, and read as shown "
+                f"(first on line {self.first_padded})"
+            )
+        if self.surplus:
+            yield f"cells right of the last header are not read (first: {self.surplus})"
+
+    def copied(self) -> "Sheet":
+        """Return the same sheet for another reading, with limits and counts of its own."""
+        return replace(self, book=replace(self.book, package=replace(self.book.package)))
+
+    def pieces(self) -> Iterator[SheetPiece]:
+        """Return what follows the header, some rows at a time.
+
+        Raises InputError at the end if there are hidden rows on which nothing was decided.
+        """
+        width = len(self.dialect.header)
+        collector = SheetRows(self.book.context, width, self.dialect.header_line)
+        piece, most = SheetPiece(), min(ROWS_AT_A_TIME, max(1, _CELLS_AT_A_TIME // width))
+        limits, begun = _Limits.of(self.book.package.path), 0
+        for row in self.book.rows(self.part, collector):
+            if row.line < self.dialect.first_line or not self._is_wanted(row):
+                continue
+            self._add(row, width, piece)
+            if len(piece.lines) >= most or collector.characters - begun > _TEXT_AT_A_TIME:
+                limits.take(len(piece.lines) * width, collector.characters)
+                yield piece
+                piece, begun = SheetPiece(), collector.characters
+        limits.take(len(piece.lines) * width, collector.characters)
+        self.surplus = collector.surplus
+        if self.hidden is HiddenRows.REFUSE and self.hidden_rows:
+            raise InputError(
+                f"has {_count_hidden(self.hidden_rows)}, first: {self.first_hidden}",
+                "say --hidden skip or --hidden read",
+            )
+        if piece.lines:
+            yield piece
+
+    def _is_wanted(self, row: SheetRow) -> bool:
+        if row.is_hidden and any(self._is_filled(row, at) for at in self.dialect.columns.values()):
+            self.hidden_rows += 1
+            self.first_hidden = self.first_hidden or row.line
+            return self.hidden is HiddenRows.READ
+        return True
+
+    def _is_filled(self, row: SheetRow, column: int) -> bool:
+        return column < len(row.cells) and (column in row.kinds or not is_blank(row.cells[column]))
+
+    def _add(self, row: SheetRow, width: int, piece: SheetPiece) -> None:
+        """Put a row into a piece."""
+        for name, column in self.dialect.columns.items() if row.kinds else ():
+            kind = row.kinds.get(column)
+            if kind is not None:
+                piece.kinds.setdefault(name, {})[len(piece.lines)] = kind
+            if kind is CellKind.PADDED and name == "deviceIdentifier":
+                self.padded += 1
+                self.first_padded = self.first_padded or row.line
+        piece.lines.append(row.line)
+        missing = width - len(row.cells)
+        piece.cells.append(row.cells + [""] * missing if missing else row.cells)
+
+
+@dataclass(slots=True)
+class _Limits:
+    """What the rows of a sheet may come to."""
+
+    cells: int
+    characters: int
+
+    @classmethod
+    def of(cls, path: Path) -> "_Limits":
+        size = path.stat().st_size
+        return cls(_MOST_CELLS + _CELLS_PER_BYTE * size, _MOST_TEXT + _TEXT_PER_BYTE * size)
+
+    def take(self, cells: int, characters: int) -> None:
+        """Take cells off what is left; `characters` are those of all rows so far. Raises InputError."""
+        self.cells -= cells
+        if self.cells < 0 or characters > self.characters:
+            raise InputError(
+                "unpacks to far more cells or text than its size allows", "delete what is beside the table, or use CSV"
+            )
 
 
 def find_sheet(path: Path, options: InputOptions) -> Sheet:
-    """The sheet that was named, else the first visible one under which the headers are found.
+    """Return the sheet that was named, else the first visible one under which the headers are found.
 
     Raises InputError for what is no workbook, a sheet that is not there, or no header.
     """
-    try:
-        workbook = CalamineWorkbook.from_path(path)
-        candidates = _candidates(workbook, options.sheet)
-        found = _first_with_headers(workbook, candidates, options)
-        return replace(found, errors=error_cells(path, found.sheet.name))
-    except CalamineError as error:
-        raise InputError(f"cannot be read as a workbook ({error})", "save it again as .xlsx, or as CSV") from error
-
-
-def first_rows(path: Path, said: str | None, count: int) -> dict[str, list[list[str]]]:
-    """The first rows of the sheet that was named, else of every visible sheet; raises as `find_sheet`."""
-    try:
-        workbook = CalamineWorkbook.from_path(path)
-        names = _candidates(workbook, said)
-        return {name: list(islice(_rows(workbook.get_sheet_by_name(name)), count)) for name in names}
-    except CalamineError as error:
-        raise InputError(f"cannot be read as a workbook ({error})", "save it again as .xlsx, or as CSV") from error
-
-
-def as_text(cell: Cell) -> str:
-    """A cell as the sheet shows it: whole numbers without `.0` or exponent, dates as ISO 8601."""
-    match cell:
-        case str():
-            return cell
-        case bool():
-            return "TRUE" if cell else "FALSE"
-        case float() if cell.is_integer():
-            return str(int(cell))
-        case float():
-            return format(Decimal(repr(cell)), "f")
-        case datetime():
-            return cell.isoformat(sep=" ")
-        case date() | time():
-            return cell.isoformat()
-        case _:
-            return str(cell)
-
-
-def _candidates(workbook: CalamineWorkbook, said: str | None) -> list[str]:
-    if said is not None and said not in workbook.sheet_names:
-        names = ", ".join(f'"{name}"' for name in workbook.sheet_names)
-        raise InputError(f'has no sheet "{said}"', f"name one of {names} with --sheet")
-    if said is not None:
-        return [said]
-    return [
-        sheet.name
-        for sheet in workbook.sheets_metadata
-        if sheet.visible == SheetVisibleEnum.Visible and sheet.typ == SheetTypeEnum.WorkSheet
-    ]
-
-
-def _first_with_headers(workbook: CalamineWorkbook, names: list[str], options: InputOptions) -> Sheet:
+    book = _open_book(path)
+    entries = _candidates(book, options.sheet)
     refusals: list[InputError] = []
-    for at, name in enumerate(names):
-        sheet = workbook.get_sheet_by_name(name)
+    left = _MOST_HEADER_CELLS
+    for at, entry in enumerate(entries):
+        rows = _first_few(book.first_rows(entry.part, HEADER_LINES), left)
+        left -= sum(map(len, rows))
         try:
-            dialect = find_sheet_header(list(islice(_rows(sheet), HEADER_LINES)), options)
+            dialect = find_sheet_header(rows, options)
         except InputError as refusal:
             refusals.append(refusal)
             continue
-        unread = ", ".join(f'"{other}"' for other in names[:at] + names[at + 1 :])
-        note = (f'only sheet "{name}" is read, not {unread}; name another with --sheet',) if unread else ()
-        return Sheet(sheet, dialect, (*dialect.warnings, *note), {})
+        unread = ", ".join(f'"{other.name}"' for other in entries[:at] + entries[at + 1 :])
+        note = (f'only sheet "{entry.name}" is read, not {unread}; name another with --sheet',) if unread else ()
+        return Sheet(dialect, (*dialect.warnings, *note), options.hidden, book, entry.part)
     if refusals:
         raise refusals[0]
     raise InputError("has no visible sheet", "name one with --sheet")
 
 
-def _rows(sheet: CalamineSheet, errors: Errors | None = None) -> Iterator[list[str]]:
-    """The sheet's rows from its very first on, all equally wide and beginning with column A."""
-    left = [""] * (sheet.start[1] if sheet.start else 0)  # the library begins with the first filled one
-    for at, row in enumerate(sheet.iter_rows()):
-        cells = [*left, *map(as_text, row)]
-        for column, error in (errors or {}).get(at, {}).items():
-            if column < len(cells) and not cells[column]:
-                cells[column] = error
-        yield cells
+def first_rows(path: Path, said: str | None, count: int) -> dict[str, list[list[str]]]:
+    """Return the first rows of the sheet that was named, else of every visible sheet, those of a sheet equally wide.
+
+    Raises as `find_sheet`.
+    """
+    book = _open_book(path)
+    sheets = {entry.name: book.first_rows(entry.part, count) for entry in _candidates(book, said)}
+    return {name: _equally_wide(rows) for name, rows in sheets.items()}
+
+
+def _equally_wide(rows: list[list[str]]) -> list[list[str]]:
+    width = max(map(len, rows), default=0)
+    return [row + [""] * (width - len(row)) for row in rows[: max(1, _CELLS_AT_A_TIME // max(1, width))]]
+
+
+def _first_few(rows: list[list[str]], most_cells: int) -> list[list[str]]:
+    """Return the first rows, as long as they have no more than so many cells together; the first in any case."""
+    for count, row in enumerate(rows):
+        most_cells -= len(row)
+        if most_cells < 0:
+            return rows[: max(1, count)]
+    return rows
+
+
+def _trim_row(cells: list[str]) -> list[str]:
+    """Return the cells of one of the first rows without those behind a wide gap, which belong to no table."""
+    end = 0
+    for at, cell in enumerate(cells):
+        if cell and not is_blank(cell):
+            if end and at - end > _WIDEST_GAP:
+                break
+            end = at + 1
+    return cells[:end]
+
+
+def _count_hidden(rows: int) -> str:
+    return "1 hidden row" if rows == 1 else f"{rows:,} hidden rows"
+
+
+def _candidates(book: _Book, said: str | None) -> list[_Entry]:
+    if said is None:
+        return [entry for entry in book.sheets if entry.is_shown]
+    found = [entry for entry in book.sheets if entry.name == said]
+    if not found:
+        names = ", ".join(f'"{entry.name}"' for entry in book.sheets)
+        raise InputError(f'has no sheet "{said}"', f"name one of {names} with --sheet")
+    return found[:1]
+
+
+def _open_book(path: Path) -> _Book:
+    """Read what a workbook says of itself. Raises InputError for what is none."""
+    package = Package.of(path)
+    main = next(
+        (part for kind, part in package.relationships("").values() if kind == "officeDocument"), "xl/workbook.xml"
+    )
+    elements = package.read_elements(main)
+    settings = {name: attributes for name, attributes in elements if name in ("workbookPr", "calcPr")}
+    related = package.relationships(main)
+    context = CellContext(
+        strings=_strings(package, related),
+        formats=_formats(package, related),
+        days_from=days_late(is_1904=settings.get("workbookPr", {}).get("date1904") in _TRUE),
+        recalculates=settings.get("calcPr", {}).get("fullCalcOnLoad") in _TRUE,
+    )
+    return _Book(package, [*_entries(elements, related)], context)
+
+
+def _entries(elements: list[tuple[str, dict[str, str]]], related: Mapping[str, tuple[str, str]]) -> Iterator[_Entry]:
+    """Return the sheets that hold cells; charts do not."""
+    for name, attributes in elements:
+        kind, part = related.get(attributes.get("id", ""), ("", ""))
+        if name == "sheet" and kind == "worksheet":
+            hidden = attributes.get("state") in ("hidden", "veryHidden")
+            yield _Entry(attributes.get("name", ""), part, not hidden)
+
+
+def _part(related: Mapping[str, tuple[str, str]], kind: str) -> str:
+    return next((part for one, part in related.values() if one == kind), "")
+
+
+def _strings(package: Package, related: Mapping[str, tuple[str, str]]) -> list[str]:
+    shared, part = SharedStrings(), _part(related, "sharedStrings")
+    for _ in package.read(part, shared) if part.lower() in package.parts else ():
+        pass
+    return shared.strings
+
+
+def _formats(package: Package, related: Mapping[str, tuple[str, str]]) -> list[NumberFormat]:
+    """Return the number formats of the workbook's cell styles."""
+    part = _part(related, "styles")
+    codes: dict[str, str] = {}
+    ids: list[str] = []
+    is_of_cells = False
+    for name, attributes in package.read_elements(part) if part.lower() in package.parts else ():
+        if name == "numFmt":
+            codes.setdefault(attributes.get("numFmtId", ""), attributes.get("formatCode", ""))
+        elif name in ("cellStyleXfs", "cellXfs", "cellStyles"):
+            is_of_cells = name == "cellXfs"
+        elif name == "xf" and is_of_cells:
+            ids.append(attributes.get("numFmtId", "0"))
+    return cell_formats(ids, codes)

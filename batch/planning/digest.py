@@ -73,6 +73,7 @@ class Digest:
         return {
             "inputs": [file.as_json() for file in self.files],
             "rows": self.rows,
+            "hiddenRows": sum(file.hidden_rows for file in self.files),
             "calls": self.calls,
             "devices": self.devices,
             "customers": self.customers,

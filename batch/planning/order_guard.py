@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from batch.clock import iso
-from batch.errors import BrakeError, DiskError, JournalError
+from batch.errors import BrakeError, DiskError, ForeignRunError, JournalError
 from batch.planning.night_order import KeyColumns, as_of_later, first_opposite, written_later
 from batch.planning.run_history import RecordedRun
 
@@ -43,7 +43,7 @@ def check_order(
 def _has_sent(run: RecordedRun, warn: Callable[[str], None]) -> bool:
     try:
         return run.has_sent()
-    except (JournalError, DiskError) as exc:
+    except (JournalError, DiskError, ForeignRunError) as exc:
         warn(f"whether run {run.folder.name} has sent anything is not known: {exc.what}")
         return False
 
@@ -53,7 +53,7 @@ def _refuse_opposite(
 ) -> None:
     try:
         place = first_opposite(lambda: _valid(rows()), other.sent_rows)
-    except (JournalError, DiskError) as exc:
+    except (JournalError, DiskError, ForeignRunError) as exc:
         warn(f"what run {other.folder.name} has sent is not known: {exc.what}")
         return
     if place is not None:

@@ -17,7 +17,7 @@ reports folder must agree on it to within the time between two runs.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from batch.base_url import api_identity
 from batch.clock import iso
 from batch.config import RunConfig
-from batch.errors import DiskError, JournalError
+from batch.errors import DiskError, ForeignRunError, JournalError
 from batch.model import InputFile
 from batch.planning.since import IntArray, Known, Origin, Standing, left_out, unpacked
 from batch.rows import KEY_SCHEMA, VALID, Rows
@@ -39,7 +39,7 @@ from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lock import client_name
 from batch.storage.reader import JournalReader, PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK
+from batch.storage.runs import JOURNAL, LOCK, run_folders, shard_folders
 
 _LATE: Final = 900.0
 _NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in VALID]))
@@ -115,21 +115,23 @@ def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
 def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
     """What of these rows is settled; left out unless the last full run began longer ago (in seconds)."""
     nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
+    passed_over: list[str] = []
     try:
-        last, others = _runs(asked_by)
+        last, others = _runs(asked_by, passed_over.append)
+        sent = "; ".join([*passed_over, sent])
         if last is None:
             return Delta(nothing, (), f"{sent}there is no finished run of {asked_by.words} yet")
         if last.began > asked_by.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
         known = _known(last, others)
-    except (JournalError, DiskError) as exc:
+    except (JournalError, DiskError, ForeignRunError) as exc:
         return Delta(nothing, (), f"{sent}{exc.what}; move its folder away if it is of no use")
     settled, origins = _used(left_out(rows, known), known.origins)
     if asked_by.now - last.full_at >= full_every * _SLACK:
         return Delta(settled, origins, f"{sent}the last full run began {iso(last.full_at)}", last.run_id)
     told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
     beside = (past.beside for past in others if past.elsewhere is not None)
-    return Delta(settled, origins, "; ".join([told, *beside]), last.run_id, last.full_at)
+    return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.full_at)
 
 
 def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple[Origin, ...]]:
@@ -191,7 +193,7 @@ class _Past:
     @property
     def shards(self) -> tuple[Path, ...]:
         """Folders of the shards in which it was begun, if it is made in such."""
-        return tuple(sorted(path.parent for path in self.folder.glob(f"shards/*/{JOURNAL}")))
+        return tuple(shard_folders(self.folder))
 
 
 def _acted_since(path: Path, moment: float) -> bool:
@@ -200,9 +202,12 @@ def _acted_since(path: Path, moment: float) -> bool:
         return journal.acted_since(moment, _LATE)
 
 
-def _runs(asked_by: Asker) -> tuple[_Past | None, list[_Past]]:
-    """The run to ask, if there is one, and the others that may have changed since what it knows."""
-    journals = sorted(asked_by.reports_dir.glob(f"*/{JOURNAL}"))
+def _runs(asked_by: Asker, warn: Callable[[str], None]) -> tuple[_Past | None, list[_Past]]:
+    """The run to ask, if there is one, and the others that may have changed since what it knows.
+
+    `warn` is told of runs that are not ours, which are neither asked nor heeded.
+    """
+    journals = [folder / JOURNAL for folder in run_folders(asked_by.reports_dir, warn)]
     api = api_identity(asked_by.base_url)
     there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
     answering = (past for past in there if past.answers(asked_by))

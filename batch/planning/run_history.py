@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch.base_url import api_identity
-from batch.errors import DiskError, JournalError
+from batch.errors import DiskError, ForeignRunError, JournalError
 from batch.input.fed_back import is_own_report
 from batch.model import InputFile
 from batch.planning.night_order import KeyColumns, Night
@@ -24,7 +24,7 @@ from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.reader import JournalReader, PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK
+from batch.storage.runs import JOURNAL, LOCK, run_folders, shard_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,7 @@ class RecordedRun:
 
     def has_sent(self) -> bool:
         """Whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
-        shards = (path.parent for path in self.folder.glob(f"shards/*/{JOURNAL}"))
-        return any(_has_attempts(folder) for folder in (self.folder, *shards))
+        return any(_has_attempts(folder) for folder in (self.folder, *shard_folders(self.folder)))
 
     def sent_rows(self) -> KeyColumns:
         """Yield what it says of customers and devices: rows that it sent, may have sent, or found done already."""
@@ -88,14 +87,13 @@ class RecordedRun:
     def _is_at_rest(self) -> bool:
         """Whether what its journal says of its rows is the last word."""
         # What a run in shards has done is told when it is put together; a stopped one may have gone on since.
-        is_told = self.is_finished or not any(self.folder.glob(f"shards/*/{JOURNAL}"))
+        is_told = self.is_finished or not shard_folders(self.folder)
         return is_told and not is_in_use(self.folder / LOCK)
 
 
 def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
     """Return all runs under a folder but one, by name; `warn` is told of journals that cannot be read."""
-    folders = sorted(path.parent for path in reports_dir.glob(f"*/{JOURNAL}"))
-    read = (_recorded(folder, warn) for folder in folders if folder.name != but.name)
+    read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != but.name)
     return [run for run in read if run is not None]
 
 
@@ -112,7 +110,7 @@ def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
             if journal.meta(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             return RecordedRun.of(folder, journal.meta)
-    except (JournalError, DiskError) as exc:
+    except (JournalError, DiskError, ForeignRunError) as exc:
         warn(f"run {folder.name} is not compared with this one: {exc.what}")
         return None
 

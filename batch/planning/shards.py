@@ -25,6 +25,7 @@ from batch.model import Call, Phase
 from batch.planning.calls import Stage, action_of
 from batch.planning.ordering import roots
 from batch.planning.plan import Plan
+from batch.storage.blobs import require_sound
 from batch.storage.whole import owners_folder, written_whole
 
 Ints = npt.NDArray[np.int64]
@@ -189,12 +190,23 @@ def check_calls(path: Path, shard: Shard) -> None:
         raise JournalError(f"{path} is not what was planned", "plan the run again under another id")
 
 
+def read_table(path: Path) -> pa.Table:
+    """Return the table in a file, mapped. Raises JournalError where it is damaged, FileNotFoundError."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        for batch in table.to_batches():
+            require_sound(batch)
+    except ValueError as exc:
+        raise JournalError(f"{path} is damaged ({exc})", "plan the run again under another id") from exc
+    return table
+
+
 class ShardCalls:
     """The calls that one shard has to make in one phase; knows those of both, and the numbers of the whole plan."""
 
     def __init__(self, path: Path, phase: Phase, last_stage: int | None = None) -> None:
         """Read from a file of `write_shards`, when and as far as they are looked at; of the phase up to a stage."""
-        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self._table = read_table(path)
         self._numbers: Ints = self._table["number"].to_numpy()
         self._sizes: Ints = pc.list_value_length(self._table["devices"]).to_numpy().astype(np.int64)
         # Numbers rise with the stages.

@@ -74,6 +74,11 @@ class Cause:
         return self.reason is Reason.CUSTOMER_NOT_FOUND
 
     @property
+    def is_spelled_otherwise(self) -> bool:
+        """Does another row unassign the device in another spelling?"""
+        return self.reason is Reason.UNASSIGNED_IN_OTHER_SPELLING
+
+    @property
     def is_stopped(self) -> bool:
         """Did the run stop before the rows were settled?"""
         return self.reason in _STOPPED

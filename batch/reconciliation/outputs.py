@@ -14,7 +14,7 @@ from batch import __version__
 from batch.abreast import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
-from batch.going_on import by_id, by_id_words
+from batch.going_on import flags_in_words, flags_to_continue
 from batch.model import ExitCode, InputFile, Outcome, Stop
 from batch.options import BY_KEY
 from batch.planning.digest import digest
@@ -30,13 +30,11 @@ from batch.reconciliation.report_xlsx import write_xlsx
 from batch.stops import StopReason
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
-from batch.summary import SUMMARY, Summary
+from batch.summary import FILES, SUMMARY, WORKBOOK, Summary
 
 _EVENTS_TOLD: Final = 200
 _UNSURE: Final = (Outcome.NOT_SENT, Outcome.HELD)
 """What a journal that has lost records cannot say for sure: that a row was never sent."""
-FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", SUMMARY, "report.html")
-WORKBOOK: Final = "reconciliation.xlsx"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +121,7 @@ def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) ->
         books=books,
         plan=digest(books.plan, input_files(journal), rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
-        by_id=by_id_words(journal),
+        by_id=flags_in_words(journal),
     )
 
 
@@ -180,7 +178,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "state": "stopped" if ended.stop else "finished",
         "exitCode": exit_code,
         "balanced": True,
-        "stop": None if ended.stop is None else ended.stop.as_json(by_id(journal)),
+        "stop": None if ended.stop is None else ended.stop.as_json(flags_to_continue(journal)),
         "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],
@@ -190,6 +188,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "options": journal.meta(Fact.OPTIONS),
         "airflow": journal.meta(Fact.AIRFLOW) or None,
         "rows": len(plan.rows),
+        "hiddenRows": sum(file.hidden_rows for file in files),
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},

@@ -110,9 +110,10 @@ def write_attention(path: Path, report: Report, blocks: Iterable[RowBlock]) -> i
 def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write the inverse of what the run is sure to have changed, the last change first.
 
-    `blocks` come last to first.
+    `blocks` come last to first. Cells are guarded even in a `raw` report: the file is there
+    to be fed back, and reading takes the guard off.
     """
-    return _write(path, list(_KEYS), _undone(report, blocks), raw=report.raw)
+    return _write(path, list(_KEYS), _undone(report, blocks), raw=False)
 
 
 def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:

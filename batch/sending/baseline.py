@@ -26,24 +26,34 @@ class Baseline:
         self._plan = plan
         self._since: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
-        self._too_late = plan.customers_of(call for call, _ in journal.last_attempts())
-        """Customers whom the run may have changed: what they hold now is not what they held before."""
+        self._written = plan.customers_of(journal.calls_that_may_have_acted())
+        """Customers whom earlier processes may have changed: what they hold now is not what they held before."""
+        self._looked: dict[str, bool] = {}
+        """Customers whom this process has asked for, and whether that told anything."""
 
     async def before(self, call: Call) -> HeldBefore | None:
-        """For each device of a call: did its customer hold it before? None when that is not known."""
-        held = self._journal.holdings(call.customer)
-        if held is None:
-            if call.customer in self._too_late:
-                return None
-            self._too_late.add(call.customer)
-            look = await self._looker.look(call.customer)
-            if look is None or look.devices is None:
-                return None
-            held = look.devices
-            await self._journal.held(call.customer, held, is_known=look.is_known)
+        """Return for each device of a call whether its customer held it before; None if that is not known.
+
+        What an earlier process saw of a customer counts only if it has written to them since: else
+        others may have changed it.
+        """
+        customer = call.customer
+        if customer not in self._written and customer not in self._looked:
+            self._looked[customer] = await self._look(customer)
+        held = self._journal.holdings(customer)
+        if held is None or not self._looked.get(customer, True):
+            return None
         states = zip(call.devices, held_by_one(call.devices, held), strict=True)
-        devices = {device: self._since.get((call.customer, device), state) for device, state in states}
-        return HeldBefore(devices, self._journal.was_known(call.customer) is True)
+        devices = {device: self._since.get((customer, device), state) for device, state in states}
+        return HeldBefore(devices, self._journal.was_known(customer) is True)
+
+    async def _look(self, customer: str) -> bool:
+        """Ask what a customer holds, and put it down; return whether that could be learnt."""
+        look = await self._looker.look(customer)
+        if look is None or look.devices is None:
+            return False
+        await self._journal.held(customer, look.devices, is_known=look.is_known)
+        return True
 
     def learn(self, call: Call, answer: Answer) -> None:
         """Hear what the run itself has changed."""

@@ -176,7 +176,7 @@ class Client:
         answer = self._settled_by(work, asked, result, exchange.status)
         settlement = None if answer is None else Settlement(call.number, answer, by_attempt=True)
         await self._journal.ended(number, ending, self._wall(), settlement)
-        if self.recognise is not None and isinstance(result, TryAgain) and result.is_from_elsewhere:
+        if self.recognise is not None and isinstance(result, TryAgain | Suspect) and result.is_from_elsewhere:
             await self.recognise()
         return result
 
@@ -191,6 +191,8 @@ class Client:
             exchange = exchange.at_its_word()
         read = exchange.read(lambda body: wire.read_reply(body, call, asked, exchange.show), call.action)
         result = _about_devices(read, call, asked)
+        if isinstance(result, Suspect) and result.is_from_elsewhere and not self._traffic.is_recognised:
+            result = TryAgain(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
         self._traffic.learn(leave, None if isinstance(result, wire.Reply) else result, exchange)
         self._log(call, result)
         if not isinstance(result, TryAgain):
@@ -288,7 +290,7 @@ def _about_devices(result: wire.Reply | Verdict, call: Call, asked: Positions) -
     """Return a refusal for the customer's sake as one for a device's, where it names devices, but not all of them."""
     if not isinstance(result, Settled) or result.reason is not Reason.CUSTOMER_REFUSED:
         return result
-    return Suspect(result.text) if 0 < len(named(call, asked, result.text)) < len(asked) else result
+    return Suspect(result.text) if 0 < len(named(call, asked, result.text)) < len(call.devices) else result
 
 
 def _ending(result: wire.Reply | Verdict | Stubborn, exchange: Exchange) -> Ending:
@@ -352,7 +354,7 @@ def _doubting(result: DeviceResult) -> DeviceResult:
     """
     if result.was_created is False:
         result = result._replace(was_created=None)
-    if result.outcome is not Outcome.FAILED:
+    if result.outcome is not Outcome.FAILED and result.reason is not Reason.NO_VALID_DEVICES:
         return result
     return result._replace(outcome=Outcome.UNCONFIRMED, unheard=Unheard.WHETHER_DONE)
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from statistics import median
 from typing import Final, TypeVar
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _CONNECT_SECONDS: Final = 10.0
 _ENOUGH_LATENCIES: Final = 5
 _BRUSQUE_AT_MOST: Final = 20
+_NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ class Exchanger:
         waits = hint.retry_after or (status == 503 and self._is_brusque(trip.seconds))
         raw, shown = wire.read_error(body), wire.read_error(body, self._redactor.show)
         unredacted = "" if raw == shown else raw.text
-        return Exchange(Refusal(status, shown.text, waits, shown.is_api_error, unredacted), b"", status, hint)
+        is_api_error = shown.is_api_error and not (status in _NO_ROUTE and _is_phrase(status, raw.text))
+        return Exchange(Refusal(status, shown.text, waits, is_api_error, unredacted), b"", status, hint)
 
     def _broken_off(self, trip: Trip, exc: BrokeOffError) -> Exchange:
         """What comes of a request that broke off, and whether that was before it had its answer."""
@@ -189,3 +192,8 @@ def _told(how: Broken, exc: BrokeOffError, seconds: float) -> str:
     if how is Broken.TIMEOUT:
         return f"no answer within {seconds:.0f} s"
     return f"{how.value} ({str(exc).strip() or type(exc.__cause__).__name__})"
+
+
+def _is_phrase(status: int, text: str) -> bool:
+    """Return whether a text says no more than the status: frameworks answer so where they have no route."""
+    return text.strip(" .").casefold() == HTTPStatus(status).phrase.casefold()

@@ -5,16 +5,18 @@ a shard has left behind is written to a file once its unassigns are at rest.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.errors import JournalError
 from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results
 from batch.outcomes import FAILURES
 from batch.planning.calls import Calls
+from batch.planning.shards import read_table
 from batch.reasons import Reason
 from batch.storage.journal import Journal
 from batch.storage.whole import written_whole
@@ -102,12 +104,18 @@ class LeftBehind:
 
     @classmethod
     def read(cls, path: Path) -> "LeftBehind | None":
-        """What a file holds; None without one."""
+        """What a file holds; None without one. Raises JournalError where it is damaged."""
+        advice = f"move {path} away: what it tells is then read off the shard's journal"
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            table = read_table(path)
         except FileNotFoundError:
             return None
-        complete = table.schema.metadata[_COMPLETE] == b"1"
+        except JournalError as exc:
+            raise JournalError(exc.what, advice) from exc
+        facts = table.schema.metadata or {}
+        if _COMPLETE not in facts:
+            raise JournalError(f"{path} is damaged", advice)
+        complete = facts[_COMPLETE] == b"1"
         if "open" not in table.schema.names:  # written by an earlier version
             table = table.append_column("open", pa.repeat(not complete, len(table)))
         return cls(complete, table)
@@ -155,16 +163,86 @@ def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
     journal.take_back(free)
 
 
-def unknown_customers(journal: Journal, calls: Calls) -> list[int]:
-    """Return the numbers of the results by which earlier processes heard that the API does not know a customer.
+@dataclass(frozen=True, slots=True)
+class StaleResult:
+    """A result by which an earlier process heard that the API does not know a customer."""
 
-    The customer may be back. Asked again, no device is given to another one on old news.
+    number: int
+    """In the journal."""
+    call: Call
+    kept: Answer | None
+    """What is to stay of it, None for nothing: devices that the run has assigned to the customer since."""
+
+
+def unknown_customers(journal: Journal, calls: Calls) -> list[StaleResult]:
+    """Return the results by which earlier processes heard that the API does not know a customer.
+
+    The customer may be back. Asked again, no device is given to another one on old news. But a device that
+    the run has assigned to the customer since would be taken from them again.
     """
-    return [
-        number
+    unknown = [
+        (number, calls.call(one.call), one.answer)
         for number, one in journal.numbered_settlements()
         if calls.has(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
     ]
+    pairs = {
+        (call.customer, device) for _, call, _ in unknown for device in call.devices if calls.may_be_sent_again(device)
+    }
+    assigned = _last_assigns(journal, calls, pairs)
+    return [StaleResult(number, call, _overtaken(call, answer, assigned)) for number, call, answer in unknown]
+
+
+def ask_again(journal: Journal, stale: Iterable[StaleResult]) -> None:
+    """Forget results, so that their devices are asked for again, but for what is to stay of each."""
+    journal.shorten({one.number: one.kept for one in stale})
+
+
+@dataclass(slots=True)
+class OpenCalls:
+    """What calls that are yet to be settled concern."""
+
+    customers: set[str] = field(default_factory=set)
+    """From whom something is yet to be taken."""
+    devices: set[str] = field(default_factory=set)
+    """Devices that are yet to be given to somebody."""
+
+    @classmethod
+    def of(cls, calls: Calls, settled: Mapping[int, int]) -> "OpenCalls":
+        """Return what is open; `settled` is how many devices of a call are settled."""
+        found = cls()
+        for number in _numbers(calls):
+            if settled.get(number, 0) < calls.size_of(number):
+                call = calls.call(number)
+                if call.action is Action.UNASSIGN:
+                    found.customers.add(call.customer)
+                else:
+                    found.devices.update(call.devices)
+        return found
+
+    def depend_on(self, call: Call) -> bool:
+        """Return whether what became of an unassign matters to any of them."""
+        return call.customer in self.customers or not self.devices.isdisjoint(call.devices)
+
+
+def _last_assigns(journal: Journal, calls: Calls, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the last stage in which the run has tried to assign each of some pairs of customer and device."""
+    last: dict[tuple[str, str], int] = {}
+    for number, _ in journal.last_attempts() if pairs else ():
+        call = calls.call(number)
+        if call.action is Action.ASSIGN:
+            tried = pairs & {(call.customer, device) for device in call.devices}
+            last.update((pair, max(call.stage, last.get(pair, 0))) for pair in tried)
+    return last
+
+
+def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], int]) -> Answer | None:
+    """Return the part of an unassign's answer about devices that a later stage has assigned; None without any."""
+    results = {
+        at: result
+        for at, result in answer.results.items()
+        if assigned.get((call.customer, call.devices[at]), 0) > call.stage
+    }
+    return replace(answer, results=results) if results else None
 
 
 def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:

@@ -14,7 +14,7 @@ from batch.sending import wire
 from batch.sending.exchange import Exchange, Post
 from batch.sending.retry import Spent, until_settled
 from batch.sending.traffic import RECOGNITION, Traffic
-from batch.sending.verdict import LONGEST_BACKOFF, Refusal, TryAgain, Verdict, customer_not_found
+from batch.sending.verdict import LONGEST_BACKOFF, Refusal, Suspect, TryAgain, Verdict, customer_not_found
 from batch.stops import StopReason
 
 NOBODY: Final = "nobody@telemetron-batch.example.com"
@@ -65,7 +65,7 @@ class Looker:
             spent = _Round(number=RECOGNITION)
             while True:
                 result = await self._attempt(NOBODY, spent)
-                if self._traffic.is_recognised or self._traffic.halt or not isinstance(result, TryAgain):
+                if self._traffic.is_recognised or self._traffic.halt or not isinstance(result, TryAgain | Suspect):
                     return
                 left = until - clock.now()
                 if left <= 0:

@@ -1,6 +1,7 @@
 """Where the pace of a run is kept beyond its process: in a file of this host, or with all who share it in Redis."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -77,7 +78,7 @@ class _PacerMemory:
     def recall(self) -> None:
         """Let the pacer go on where the last process with this base URL and key was."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            known = json.loads(self._path.read_bytes())
+            known = json.loads(_read(self._path))
             elapsed = self._wall() - float(known.pop("at"))
             self._pacer.restore(PacerState(**known), elapsed, clock.now())
 
@@ -92,6 +93,13 @@ class _PacerMemory:
         state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
         aside = self._path.with_suffix(".new")  # the lock on this key makes us the only writer
         with suppress(OSError):
-            aside.touch(mode=0o600)
-            aside.write_text(json.dumps(state))
+            aside.unlink(missing_ok=True)
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(json.dumps(state))
             aside.replace(self._path)
+
+
+def _read(path: Path) -> str:
+    """Return what a file holds; a link is not followed."""
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), encoding="utf-8") as file:
+        return file.read()

@@ -6,6 +6,7 @@ a stage starts only when the one before has settled.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
@@ -17,7 +18,7 @@ from batch.planning.calls import Calls
 from batch.reasons import Reason
 from batch.sending.baseline import Baseline
 from batch.sending.client import CallEnd, Client
-from batch.sending.holds import Stuck, unknown_customers
+from batch.sending.holds import OpenCalls, Stuck, ask_again, unknown_customers
 from batch.sending.split import Positions
 from batch.sending.tally import Tally
 from batch.stops import StopReason
@@ -51,7 +52,7 @@ class RunLimits:
 
 
 @dataclass(slots=True)
-class _Progress:
+class _Memory:
     """What the runner must remember between calls."""
 
     tally: Tally
@@ -112,7 +113,7 @@ class Runner:
         self._client = client
         self._halt = client.halt
         self._limits = limits
-        self._progress = _Progress(Tally(plan.calls), limits.stuck)
+        self._progress = _Memory(Tally(plan.calls), limits.stuck)
         self._baseline = baseline
         self._has_told_wait = False
         self.tell_wait: Callable[[float], None] = lambda _: None
@@ -266,18 +267,22 @@ class Runner:
             self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))
 
     def _ask_unknown_customers_again(self) -> None:
-        """Have asked again what earlier processes heard of customers the API did not know, unless a brake holds."""
-        numbers = unknown_customers(self._journal, self._plan)
-        if numbers and not self._held_by_failures():
-            self._journal.take_back(numbers)
+        """Have asked again what earlier processes heard of customers whom the API did not know, if it still matters.
 
-    def _held_by_failures(self) -> bool:
-        """Return whether more rows have failed in earlier processes than the brake allows."""
-        if self._limits.max_failed is None:
-            return False
-        counts = (Results.of(one.answer.results).counts() for one in self._journal.settlements())
-        failed = sum(count for of_one in counts for outcome, count in of_one.items() if outcome in FAILURES)
-        return failed > self._limits.max_failed
+        Not where a brake holds: then nothing is asked at all.
+        """
+        unknown = unknown_customers(self._journal, self._plan)
+        if not unknown:
+            return
+        settled, outcomes = Counter[int](), Counter[Outcome]()
+        for one in self._journal.settlements():
+            settled[one.call] += len(one.answer.results)
+            outcomes.update(Results.of(one.answer.results).counts())
+        failed = sum(outcomes[outcome] for outcome in FAILURES)
+        if self._limits.max_failed is not None and failed > self._limits.max_failed:
+            return
+        still_open = OpenCalls.of(self._plan, settled)
+        ask_again(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
 
     def _recall(self) -> None:
         """Learn what earlier processes of this run have settled, and what of theirs may still act."""

@@ -113,8 +113,14 @@ class Suspect:
 
     code: ClassVar = "suspect"
     reason: ClassVar = Reason.DEVICE_REFUSED
-    doubt: ClassVar = Doubt.NOT_DONE
     text: str
+    doubt: Doubt = Doubt.NOT_DONE
+    """Unclear where not the API itself has refused the call, but something before it."""
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Has the answer nothing of the API's shape?"""
+        return self.doubt is not Doubt.NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +161,14 @@ _AT_MOST: Final = re.compile(r"\b(maximum|max|at most|limit(ed)? (of|to)|exceed\
 _OF_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
 _OF_REQUEST: Final = re.compile(r"request|call|payload|body|array|batch|at once", re.IGNORECASE)
 _OF_CUSTOMER: Final = re.compile(r"e-?mail|customer", re.IGNORECASE)
+_WHO: Final = r"(the )?customer( with (this |that |the )?(e-?mail( address)?|address))?:? ?[\"'(]?(\S*@\S*?)?[\"')]?"
 _CUSTOMER_NOT_FOUND: Final = re.compile(
-    r"(?<![\w/])((no such|unknown) customer\b|customer (with (this |that )?(e-?mail )?)?(\S*@\S* )?"
-    r"(was |is |does )?(not (found|exist|known)|unknown)\b)",
+    rf"({_WHO} ?(was |is |does )?(not (found|exist|known)|unknown)|(no such|unknown) customer( \S*@\S*)?)"
+    r"( (for|in) (this|your|the) organi[sz]ation)?:?( \S*@\S*)?\.?",
     re.IGNORECASE,
 )
-"""The API's words for an unknown customer. A gateway without a route says 404 too, and may name
-the path or a service in which the word stands as well: that tells nothing of any customer."""
+"""The whole of what the API says of an unknown customer. A gateway without a route says 404 too, and may name
+a path, a service or a device in which these words stand as well: that tells nothing of any customer."""
 _TEMPORARY_REFUSALS: Final = frozenset({409, 425})
 _NO_ROUTE: Final = frozenset({404, 405})
 _ANSWERED_BY_THE_API: Final = frozenset({500})
@@ -178,7 +185,7 @@ _SAYS_NOTHING: Final = {
 
 def customer_not_found(refusal: Refusal) -> bool:
     """Return whether the API itself says that it does not know the customer."""
-    return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.search(refusal.words))
+    return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.fullmatch(refusal.words.strip()))
 
 
 def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
@@ -205,7 +212,10 @@ def _judge_status(ending: Refusal, action: Action) -> Verdict:
     if status == 408:  # a gateway may say so of a request that it has handed on
         return TryAgain(Doubt.UNCLEAR, Reason.NO_ANSWER, words, counts_as_down=False)
     if status in _TEMPORARY_REFUSALS:
-        return TryAgain(Doubt.NOT_DONE, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
+        doubt = Doubt.NOT_DONE if ending.is_api_error else Doubt.UNCLEAR
+        return TryAgain(doubt, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
+    if status < 300:  # no status of HTTP/1.1 that could end an exchange
+        return TryAgain(Doubt.UNCLEAR, Reason.UNUSABLE_ANSWER, words, counts_as_down=False)
     if status < 400:
         return StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
     if status in (401, 403):
@@ -218,11 +228,15 @@ def _judge_status(ending: Refusal, action: Action) -> Verdict:
 def _judge_refused(ending: Refusal, action: Action) -> Verdict:
     """Return the verdict on any other 4xx: the API did not accept the request, and changed nothing."""
     text, words = ending.words, _words(ending)
+    if ending.status == 413:
+        return TooMany(words)
+    if not ending.is_api_error:
+        return Suspect(words, Doubt.UNCLEAR)
     if action is Action.UNASSIGN and customer_not_found(ending):
         return Settled(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(text):
         return Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, words)
-    if ending.status == 413 or _speaks_of_size(text):
+    if _speaks_of_size(text):
         return TooMany(words)
     if _OF_CUSTOMER.search(text):
         return Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, words)

@@ -130,7 +130,9 @@ def read_error(body: bytes, show: Show = printable) -> ErrorBody:
     """Return what the body of a refusal says."""
     try:
         answer = _object(body)
-        return ErrorBody(_shown(answer, show), is_api_error=bool(answer.get("error")))
+        return ErrorBody(
+            _shown(answer, show), is_api_error=isinstance(answer.get("error"), str) and bool(answer["error"])
+        )
     except UnusableError:
         page = body[:_LONGEST_PAGE].decode("utf-8", "replace")
         if len(body) > _LONGEST_PAGE:

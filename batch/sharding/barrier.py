@@ -12,10 +12,9 @@ from batch.model import Phase
 from batch.places import Waiting, opened, owning
 from batch.planning.shards import CALLS, Shard, ShardCalls, shard_folder
 from batch.sending.holds import LeftBehind, left_behind
-from batch.sharding.division import Division, lock_of_shard
+from batch.sharding.division import LEFT_BEHIND, Division, lock_of_shard, require_shard
 from batch.storage.runs import JOURNAL
 
-LEFT_BEHIND: Final = "left.arrow"
 _PATIENCE: Final = 5.0
 """Seconds in which whoever looks at a shard at rest, as we do, has done with it."""
 
@@ -59,6 +58,7 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
 
 def _left(run: Path, shard: Shard, clock: Clock) -> LeftBehind:
     """What one shard has told, or its journal tells where its process was killed. Raises LockedError."""
+    require_shard(run, shard.number)
     if not shard.calls[Phase.UNASSIGN]:
         return read_off(run, shard.number)
     path = shard_folder(run, shard.number) / LEFT_BEHIND
@@ -83,6 +83,7 @@ def read_off(run: Path, shard: int) -> LeftBehind:
 def unfinished(run: Path, division: Division) -> Iterator[int]:
     """Shards that are known to be at their unassigns, or not to have settled all of them."""
     for shard in division.shards:
+        require_shard(run, shard.number)
         told = LeftBehind.read(shard_folder(run, shard.number) / LEFT_BEHIND)
         if shard.calls[Phase.UNASSIGN] and (told is None or not told.complete):
             yield shard.number

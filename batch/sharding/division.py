@@ -5,22 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from batch.clock import Clock, RealClock
 from batch.config import RunConfig
-from batch.errors import ConfigError, JournalError
+from batch.errors import ConfigError, JournalError, refusing_foreign_files
 from batch.places import Waiting, Wanted, lock_of_run, opened, own_folder, owning, scratch_of
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
-from batch.planning.shards import Shard, shard_folder, write_shards
+from batch.planning.shards import CALLS, Shard, shard_folder, write_shards
 from batch.reconciliation.outputs import input_files
 from batch.sending.sender import Face
 from batch.sharding.sharing import share_of_rate
 from batch.starting import check_same, new_run_id, plan_of, require_key, start
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
-from batch.storage.runs import JOURNAL, LOCK
+from batch.storage.runs import JOURNAL, LOCK, SHARDS, shard_folders
+from batch.storage.trusted import require_files, require_folder, shared_with_group
+
+LEFT_BEHIND: Final = "left.arrow"
+"""In the folder of a shard: what its unassigns have left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,12 @@ def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | N
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
     folder = config.reports_dir / str(config.run_id)
     waiting = Waiting.of(config, clock, face)
-    with own_folder(folder), owning(lock_of_run(folder), waiting) as lease, scratch_of(folder, lease) as scratch:
+    with (
+        shared_with_group(config.shared_reports_dir),
+        own_folder(folder),
+        owning(lock_of_run(folder), waiting) as lease,
+        scratch_of(folder, lease) as scratch,
+    ):
         plan = None
         if not (folder / JOURNAL).exists():
             plan = start(config, scratch, face, clock, partial(_divided, config, folder))
@@ -117,9 +126,9 @@ def _at_once(config: RunConfig) -> int:
 
 def _divided(config: RunConfig, folder: Path, plan: Plan) -> dict[str, object]:
     """Write the calls of each shard; gives what the journal records of it."""
-    if former := next(folder.glob(f"shards/*/{JOURNAL}"), None):
-        raise JournalError(f"{former} is of a run whose journal is gone", f"move {folder / 'shards'} away")
-    shutil.rmtree(folder / "shards", ignore_errors=True)  # a process that was killed may have left it
+    if former := next(iter(shard_folders(folder)), None):
+        raise JournalError(f"{former / JOURNAL} is of a run whose journal is gone", f"move {folder / SHARDS} away")
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)  # a process that was killed may have left it
     shards = write_shards(plan, folder, config.shards or 1)
     return {"division": {"atOnce": _at_once(config), "shards": [shard.as_json() for shard in shards]}}
 
@@ -138,6 +147,13 @@ def _same_division(config: RunConfig, journal: Journal, folder: Path) -> Divisio
 def lock_of_shard(run: Path, shard: int) -> Wanted:
     """The one under which a process works on a shard."""
     return Wanted(f"shard {shard} of run {run.name}", shard_folder(run, shard) / LOCK)
+
+
+def require_shard(run: Path, shard: int) -> None:
+    """Raise ForeignRunError unless the folders of a shard, as far as they exist, and its files are ours."""
+    with refusing_foreign_files():
+        require_folder(run / SHARDS)
+        require_files(shard_folder(run, shard), (CALLS, LEFT_BEHIND))
 
 
 def listed(shards: Sequence[int]) -> str:

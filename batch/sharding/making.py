@@ -17,21 +17,22 @@ from batch.errors import JournalError
 from batch.model import Phase, Secret, Stop
 from batch.places import Waiting, holding, lock_of_key, opened, owning
 from batch.planning.shards import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
-from batch.recorded import as_recorded
-from batch.sending.holds import LeftBehind, Stuck, left_behind, lift, stuck_among, unknown_customers
+from batch.recorded import as_recorded, with_base_url
+from batch.sending.holds import LeftBehind, Stuck, ask_again, left_behind, lift, stuck_among, unknown_customers
 from batch.sending.sender import Face, Job, Target, send
-from batch.sharding.barrier import LEFT_BEHIND, barrier, unfinished
-from batch.sharding.division import Division, listed, lock_of_shard
+from batch.sharding.barrier import barrier, unfinished
+from batch.sharding.division import LEFT_BEHIND, Division, listed, lock_of_shard, require_shard
 from batch.sharding.gathered import Extent, gathered_from, require_journal, require_same
 from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_order_again, check_same, reach_limit, require_key
-from batch.stops import StopReason
+from batch.stops import StopReason, listed_flags
 from batch.storage.draft import JournalDraft
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
-from batch.storage.runs import JOURNAL
+from batch.storage.runs import JOURNAL, shard_command
+from batch.storage.trusted import shared_with_group
 from batch.summary import ShardSummary
 
 _LOOK_AGAIN: Final = 1.0
@@ -50,12 +51,19 @@ def run_shard(
     phase the assigns are made when all shards have unassigned. Rows that failed are no
     failure of the shard. Raises BatchError where it cannot start.
     """
-    clock, face = clock or RealClock(), face or Face()
+    with shared_with_group(config.shared_reports_dir):
+        return _run_shard(config, face or Face(), transport, clock or RealClock())
+
+
+def _run_shard(
+    config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock
+) -> ShardSummary:
     run = config.reports_dir / str(config.run_id)
     config, division, extent = _as_planned(config, run)
     reach_limit(config, clock)
     one, phase = division.shard(config.shard or 0), config.phase
     folder = shard_folder(run, one.number)
+    require_shard(run, one.number)
     check_calls(folder / CALLS, one)
     with (
         owning(lock_of_shard(run, one.number), Waiting.of(config, clock, face)) as lease,
@@ -78,7 +86,10 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Exte
         division = Division.of(journal)
         if division is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        known = as_recorded(run, {**journal.meta(Fact.OPTIONS), **config.told}, with_key=config.api_key is None)
+        told = {**config.told, "base_url": journal.meta(Fact.BASE_URL)}
+        known = as_recorded(run, {**journal.meta(Fact.OPTIONS), **told}, with_key=config.api_key is None)
+        phase = f" --phase {config.phase}" if config.phase else ""
+        known = with_base_url(known, config.sending.base_url, f"{shard_command(run, config.shard)}{phase}")
         sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
         known = replace(
             known,
@@ -88,6 +99,7 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Exte
             phase=config.phase,
             wait=config.wait,
             talk=config.talk,
+            base_url_flag=config.base_url_flag,
             airflow=config.airflow,
         )
         check_same(known, journal, run)
@@ -164,8 +176,9 @@ class _ShardRun:
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
-        if numbers := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
-            self.journal.take_back(numbers)
+        # Who gives these devices to others is not known here, so all of it may matter.
+        if stale := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
+            ask_again(self.journal, stale)
         told = LeftBehind.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
@@ -246,7 +259,7 @@ class _ShardRun:
             "phase": phase,
             "state": "stopped" if stop else "finished",
             "exitCode": int(stop.exit_code) if stop else 0,
-            "stop": None if stop is None else stop.as_json(),
+            "stop": None if stop is None else stop.as_json(listed_flags("", self.config.base_url_flag)),
             "resumeAt": iso(stop.resume_at) or None if stop else None,
             "calls": sum(calls.calls for calls in made),
             "callsSettled": sum(calls.calls - calls.open(settled.devices) for calls in made),

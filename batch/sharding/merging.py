@@ -9,17 +9,17 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, note_of, stop_in, stop_of
+from batch.errors import JournalError
 from batch.model import ExitCode, Phase, Stop
 from batch.places import Waiting, lock_of_run, opened, owning, scratch_of
 from batch.planning.shards import CALLS, Ints, ShardCalls, shard_folder
 from batch.recorded import as_recorded
 from batch.sending.holds import LeftBehind, lift
-from batch.sharding.barrier import LEFT_BEHIND, read_off
-from batch.sharding.division import Division, listed, lock_of_shard
+from batch.sharding.barrier import read_off
+from batch.sharding.division import LEFT_BEHIND, Division, listed, lock_of_shard, require_shard
 from batch.sharding.gathered import (
     GATHERED,
     Extent,
@@ -47,6 +47,8 @@ class _Shards:
 
     run: Path
     division: Division
+    base_url: str | None = None
+    """The base URL that the run was given on the command line."""
     ends: dict[int, float | None] = field(default_factory=dict)
     """When the work on each that was begun ended last; None where its process was killed."""
     stops: dict[int, Stop] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class _Shards:
         worst = min(numbers, key=lambda number: (_WORST_FIRST.index(stops[number].exit_code), number))
         later = [stop.resume_at for stop in stops.values() if stop.resume_at is not None]
         others = f"{listed(numbers)} not made all their calls; " if len(numbers) > 1 else ""
-        advice = Advice(f"run them again ({shard_command(self.run)}), then report again")
+        advice = Advice(f"run them again ({shard_command(self.run, base_url=self.base_url)}), then report again")
         text = f"{others}shard {worst}: {stops[worst].sentence}"
         return Stop(StopReason.SHARDS_OPEN, text, max(later, default=None), advice, exit_code=stops[worst].exit_code)
 
@@ -119,7 +121,7 @@ def _left(run: Path, shard: int) -> LeftBehind:
     """Return what the unassigns of a shard have left behind; a file that cannot be read is passed over."""
     try:
         left = LeftBehind.read(shard_folder(run, shard) / LEFT_BEHIND)
-    except (pa.ArrowInvalid, KeyError, TypeError):
+    except JournalError:
         left = None
     return left or read_off(run, shard)
 
@@ -147,12 +149,13 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         assert division is not None  # noqa: S101 - only such runs are merged
         for shard in division.shards:
             require_journal(folder, shard, gathered_from(journal, shard))
+            require_shard(folder, shard.number)
             require_calls(folder, shard)
             require_unknown(folder, journal, shard)
         for shard in division.shards:
             stack.enter_context(owning(lock_of_shard(folder, shard.number), waiting))
         plan = plan_of(journal, stack.enter_context(scratch_of(folder, lease)))
-        shards = _Shards(folder, division)
+        shards = _Shards(folder, division, journal.base_url_flag)
         shards.check(journal)
         # All that the shards' files tell is read before the journal is changed.
         left, _ = shards.left_behind(), shards.numbers

@@ -67,4 +67,4 @@ def _first_free(run: Path, shard: int, at_once: int, waiting: Waiting, held: Exi
             held.enter_context(owning(Wanted("the place", place.lock), waiting))
             return place
     what = "the one place" if at_once == 1 else f"each of the {at_once} places"
-    raise LockedError(f"{what} for shards at once is in use", "wait for it, or say --wait 10m")
+    raise LockedError(f"{what} for shards at once is in use", "wait for it, or give run --wait 10m")

@@ -5,10 +5,11 @@ nothing of HTTP, JSON, keys or limits, and takes emails and identifiers as alrea
 checked: `sandbox.py` does that at the boundary.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -256,6 +257,8 @@ def device_id(identifier: str) -> str:
 
 def _opened(path: Path | str | None) -> sqlite3.Connection:
     try:
+        if path and str(path) != ":memory:":
+            _make_file(Path(path))
         # The server's thread writes, the caller's thread looks: Fleet._lock keeps them apart.
         db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         with ExitStack() as on_error:
@@ -266,6 +269,12 @@ def _opened(path: Path | str | None) -> sqlite3.Connection:
         problem = f"cannot keep the sandbox in {path}: {exc}"
         raise ConfigError(problem, "name a new file, or one that a sandbox made") from exc
     return db
+
+
+def _make_file(path: Path) -> None:
+    """Make the file, readable by its owner only, unless it is there: it may hold the customers of real rows."""
+    with suppress(OSError):  # what makes it impossible is told by the library, which opens it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare(db: sqlite3.Connection) -> None:

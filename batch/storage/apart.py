@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from batch.errors import MAKE_ROOM, DiskError, LockedError
+from batch.storage import trusted
 from batch.storage.whole import require_room, sync_folder, written_in, written_whole
 from batch.storage.witness import Record, witness_of
 
 _TRIES: Final = 5
+_PIECE: Final = 1 << 20
 _BESIDE: Final = ("-wal", "-shm")
 
 
@@ -58,13 +60,20 @@ def _copy(path: Path, aside: Path) -> None:
         before = _state(path)
         for tail in _BESIDE:
             _beside(aside, tail).unlink(missing_ok=True)
-        shutil.copyfile(path, aside)
-        aside.chmod(0o600)
+        _copy_file(path, aside)
         with suppress(FileNotFoundError):
-            shutil.copyfile(_beside(path, "-wal"), _beside(aside, "-wal"))
+            _copy_file(_beside(path, "-wal"), _beside(aside, "-wal"))
         if _state(path) == before:
             return
-    raise LockedError(f"{path} is being written by another process", "wait for it, or say --wait 10m")
+    raise LockedError(f"{path} is being written by another process", "wait for it, or give run --wait 10m")
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file to a new one; no link is followed, on either side."""
+    with os.fdopen(trusted.open_file(source, os.O_RDONLY), "rb") as read:
+        target.unlink(missing_ok=True)
+        with os.fdopen(trusted.open_file(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as written:
+            shutil.copyfileobj(read, written, _PIECE)
 
 
 def _fold(path: Path) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from batch.errors import LockedError
+from batch.errors import LockedError, refusing_foreign_files
+from batch.storage import trusted
 from batch.storage.lock import Lock, Owner, is_held
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -87,14 +88,14 @@ class Claims:
     def read(self, number: int) -> bytes | None:
         """What stands in a claim; None if it is not there."""
         try:
-            return self._path(number).read_bytes()
+            return trusted.read_file(self._path(number))
         except FileNotFoundError:
             return None
 
     def make(self, number: int, content: bytes) -> bool:
         """Make a claim; False if somebody else has."""
         try:
-            descriptor = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            descriptor = trusted.open_file(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return False
         try:
@@ -119,7 +120,7 @@ class Claims:
     def rewrite(self, number: int, content: bytes) -> bool:
         """Write anew into a claim, of the same length; False if it is gone."""
         try:
-            descriptor = os.open(self._path(number), os.O_WRONLY | os.O_NOFOLLOW)
+            descriptor = trusted.open_file(self._path(number), os.O_WRONLY)
         except FileNotFoundError:
             return False
         _write(descriptor, content)
@@ -136,10 +137,7 @@ class Claims:
                 self.remove(lower)
 
     def _numbers(self) -> list[int]:
-        try:
-            names = [entry.name for entry in os.scandir(self._folder)]
-        except FileNotFoundError:
-            return []
+        names = trusted.names_in(self._folder)
         tails = (name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
         return [int(tail) for tail in tails if tail.isdecimal()]
 
@@ -154,7 +152,8 @@ def content_of(fields: Mapping[str, Any]) -> bytes:
 
 def is_elsewhere(lock: Path) -> str | None:
     """Who on another host holds what this lock is for, or did when it died, in words; None for nobody."""
-    claim = Claims(lock).highest()
+    with refusing_foreign_files():
+        claim = Claims(lock).highest()
     return None if claim is None or claim.fields.get("boot") == this_boot() else claim.words
 
 
@@ -165,7 +164,8 @@ def is_in_use(lock: Path) -> bool:
 
 def sweep(lock: Path, owner: Owner) -> None:
     """Remove the claim of a dead process of this host, if there is one: nothing is left to be done that it was for."""
-    claim = Claims(lock).highest()
+    with refusing_foreign_files():
+        claim = Claims(lock).highest()
     if claim is None or claim.fields.get("boot") != this_boot():
         return
     with suppress(LockedError):

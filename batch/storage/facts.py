@@ -37,6 +37,8 @@ class Fact(StrEnum):
     """The Airflow task that the last process worked for."""
 
     BASE_URL = "baseUrl"
+    BASE_URL_FLAG = "baseUrlFlag"
+    """The base URL as the last command line named it; null if it did not."""
     CLIENT = "client"
     """Stands for base URL and key."""
     LINEAGE = "lineage"

@@ -22,7 +22,7 @@ from typing import Final
 
 from batch.clock import boot_number
 from batch.errors import LockedError
-from batch.model import Look
+from batch.model import Answer, Look
 from batch.reasons import Reason
 from batch.storage.blobs import Positions, answer_text, devices_blob, positions_blob, text_blob
 from batch.storage.opening import connect, disk_errors, transaction, write_meta
@@ -40,7 +40,7 @@ ON CONFLICT (customer) DO UPDATE SET
     devices = coalesce(excluded.devices, devices),
     why = excluded.why
 """
-_INSERT_HELD: Final = "INSERT OR IGNORE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
+_INSERT_HELD: Final = "INSERT OR REPLACE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
 _BOOT: Final = "NULL" if boot_number() is None else boot_number()
 _STARTED: Final = Statement(
     "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", f"(?, ?, ?, ?, {_BOOT}, ?)"
@@ -184,6 +184,17 @@ class Journal(JournalReader):
         """Forget results by their numbers, as if they had never been."""
         rows = [(number,) for number in results]
         self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
+
+    def shorten(self, results: Mapping[int, Answer | None]) -> None:
+        """Leave of results, by their numbers, these answers only; where it is None, take them back."""
+        forgotten = [(number,) for number, answer in results.items() if answer is None]
+        left = [(text_blob(answer_text(answer)), number) for number, answer in results.items() if answer is not None]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM results WHERE id = ?", forgotten)
+            connection.executemany("UPDATE results SET answer = ? WHERE id = ?", left)
+
+        self._apply(write)
 
     def gather(self, others: Iterable["Journal"], learn: Callable[[], Mapping[str, object]] = dict) -> None:
         """Have what other journals say of calls in place of whatever is here: all of it or nothing.

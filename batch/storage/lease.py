@@ -215,7 +215,7 @@ class Newcomer:
             return looked - self._since >= WATCHED_FOR
         is_first, self._seen, self._since = self._seen is None, claim, self._now()
         if not is_first:
-            raise LockedError(f"{self._what} is in use by {claim.words}", "wait for it, or say --wait 10m")
+            raise LockedError(f"{self._what} is in use by {claim.words}", "wait for it, or give run --wait 10m")
         return False
 
     def _take(self, dead: Claim | None, began: float) -> Lease | None:

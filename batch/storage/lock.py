@@ -48,7 +48,7 @@ class Lock:
         if not _won(descriptor, owner.run if shared else None):
             holder = _read_owner(descriptor)
             os.close(descriptor)
-            raise LockedError(f"{what} is in use by {holder}", "wait for it, or say --wait 10m")
+            raise LockedError(f"{what} is in use by {holder}", "wait for it, or give run --wait 10m")
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run, shared]).encode(), 0)
@@ -57,7 +57,7 @@ class Lock:
             raise unwritable(str(path), exc) from exc
         if shared and not _locked(descriptor, fcntl.LOCK_SH):  # somebody came in between, to have it alone
             os.close(descriptor)
-            raise LockedError(f"{what} is in use by another process", "wait for it, or say --wait 10m")
+            raise LockedError(f"{what} is in use by another process", "wait for it, or give run --wait 10m")
         return cls(path, descriptor)
 
     def release(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Final
 from batch.errors import unwritable
 from batch.model import Secret
 from batch.redaction import Redactor
+from batch.storage import trusted
 
 LOGGER: Final = logging.getLogger("batch")
 
@@ -44,10 +46,11 @@ class _JsonLines(logging.Formatter):
 def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Append the program's log to a file, readable by its owner only, as long as `may_write`."""
     try:
-        path.touch(mode=0o600)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        descriptor = trusted.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as exc:
         raise unwritable(str(path), exc) from exc
+    stream = os.fdopen(descriptor, "a", encoding="utf-8")
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonLines())
     handler.addFilter(Redaction(*secrets))
     handler.addFilter(lambda _: may_write())
@@ -60,3 +63,4 @@ def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lamb
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
         handler.close()
+        stream.close()

@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from batch.errors import MAKE_ROOM, BatchError, DiskError, JournalError
+from batch.errors import MAKE_ROOM, BatchError, DiskError, JournalError, refusing_foreign_files
+from batch.storage import trusted
 
 SCHEMA_VERSION: Final = 2
 """Of the tables and of what is stored in them. To change either, add a migration and a fixture of the old version."""
@@ -22,6 +23,8 @@ The first released version is 2. A journal is migrated in one transaction when i
 APPLICATION_ID: Final = 0x7E1E_BA7C
 """In the file's header, so that a database of somebody else is told apart."""
 
+_TAILS: Final = ("-wal", "-shm", "-journal", "-witness")
+"""Of the names of the files beside a journal."""
 _ADVICE: Final = "name another --run-id, or move that file away"
 _OF_THE_DISK: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
@@ -29,9 +32,11 @@ _OF_THE_DISK: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE
 def opened(path: Path) -> sqlite3.Connection:
     """A connection to a journal of ours; whatever else it may be is refused, untouched."""
     advice = _ADVICE
+    require_ours(path)
     try:
-        with path.open("rb") as file:
+        with os.fdopen(trusted.open_file(path, os.O_RDONLY), "rb") as file:
             head = file.read(72)
+            found = os.fstat(file.fileno())
         # Read from the header, for to open a database may already change it.
         ours = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
         if not ours:
@@ -42,6 +47,7 @@ def opened(path: Path) -> sqlite3.Connection:
         if not os.access(path, os.W_OK):
             return _copied_to_memory(path)
         connection = connect(path)
+        _require_same(path, found)
         migrate(path, connection)
         connection.execute("SELECT count(*) FROM results").fetchone()
         connection.execute("PRAGMA journal_mode=WAL")
@@ -50,6 +56,19 @@ def opened(path: Path) -> sqlite3.Connection:
     except OSError as exc:
         raise JournalError(f"{path} cannot be read ({exc.strerror})", advice) from exc
     return connection
+
+
+def require_ours(path: Path) -> None:
+    """Raise ForeignRunError unless a journal, as far as it exists, its folder and all that belongs to it are ours."""
+    with refusing_foreign_files():
+        trusted.require_files(path.parent, (path.name, *(f"{path.name}{tail}" for tail in _TAILS)))
+
+
+def _require_same(path: Path, found: os.stat_result) -> None:
+    """Raise JournalError if a journal was replaced since it was looked at: the library opens it by its name."""
+    require_ours(path)
+    if not os.path.samestat(path.lstat(), found):
+        raise JournalError(f"{path} was replaced while it was opened", _ADVICE)
 
 
 def migrate(
@@ -103,6 +122,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def untouched(path: Path) -> sqlite3.Connection:
     """A connection that takes no lock, leaves no trace and sees nothing that is in the log alone."""
+    require_ours(path)
     try:
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except sqlite3.DatabaseError as exc:

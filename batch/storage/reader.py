@@ -23,7 +23,7 @@ from batch.reasons import Reason
 from batch.rows import RowBlock
 from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
 from batch.storage.facts import Fact
-from batch.storage.opening import opened, unreadable, untouched
+from batch.storage.opening import opened, require_ours, unreadable, untouched
 from batch.storage.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
 
 _UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
@@ -121,6 +121,7 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        require_ours(path)
         self._witness = Witness(path)
         self._connection = opened(path)
         # Rows first: a process at work on it may raise the notes in between, which is further and no loss.
@@ -162,6 +163,16 @@ class JournalReader:
         with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
             row = cursor.fetchone()
             return default if row is None else json.loads(row[0])
+
+    @property
+    def base_url_flag(self) -> str | None:
+        """The base URL that the run was given on the command line; None if it was not, or if no API is asked."""
+        if self.meta(Fact.SANDBOX):
+            return None
+        # Journals of earlier versions do not tell where the URL came from.
+        option = (self.meta(Fact.OPTIONS) or {}).get("base_url")
+        url = self.meta(Fact.BASE_URL_FLAG, option)
+        return None if url is None else str(url)
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """File number and key columns of each block of the input, in order."""
@@ -279,6 +290,12 @@ class JournalReader:
         with self._reading("SELECT call, max(id) FROM attempts GROUP BY call") as cursor:
             return cursor.fetchall()
 
+    def calls_that_may_have_acted(self) -> list[int]:
+        """Return the calls of which an attempt was answered, or may have acted unheard."""
+        query = "SELECT DISTINCT call FROM attempts WHERE ending IS NULL OR ending IN ('answered', 'unclear')"
+        with self._reading(query) as cursor:
+            return [call for (call,) in cursor]
+
     def pending_attempts(self) -> Iterator[PendingAttempt]:
         """Yield the attempts that may have acted unheard, and have not been answered since by the API itself."""
         query = f"""SELECT call, positions, CASE WHEN boot = ? THEN uptime END FROM attempts
@@ -378,6 +395,7 @@ class PublishedJournal(JournalReader):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        require_ours(path)
         self._witness = Witness(path)  # compared with nothing: what is in the log alone is not seen
         self._connection = untouched(path)
 

@@ -1,7 +1,8 @@
 """The runs under a reports folder: when, what, in which state, and what to do next."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,20 @@ from shlex import quote
 from typing import Any, Final
 
 from batch.clock import iso
-from batch.errors import DiskError, JournalError
+from batch.errors import ConfigError, DiskError, ForeignRunError, JournalError, refusing_foreign_files
+from batch.stops import StopReason, listed_flags
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lock import is_held
+from batch.storage.opening import require_ours
 from batch.storage.reader import AFTER_LOSS, JournalReader, PublishedJournal
+from batch.storage.trusted import is_shared, read_file, require_folder
 
 JOURNAL: Final = "journal.sqlite3"
 LOCK: Final = "run.lock"
+SHARDS: Final = "shards"
+"""The folder in which the shards of a run have their folders."""
 _PROGRAM: Final = "telemetron-batch"
 
 
@@ -55,10 +61,60 @@ class RunLine:
         }
 
 
-def list_runs(reports_dir: Path) -> list[RunLine]:
-    """All runs under the folder, the newest first."""
-    lines = [_line(path.parent) for path in reports_dir.glob(f"*/{JOURNAL}")]
+def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -> list[RunLine]:
+    """All runs under the folder, the newest first; `warn` is told of those that are not ours."""
+    lines = [line for folder in run_folders(reports_dir, warn) if (line := _line_of_ours(folder, warn)) is not None]
     return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
+
+
+def run_folders(reports_dir: Path, warn: Callable[[str], None]) -> list[Path]:
+    """Return the folders of runs under a folder, by name; `warn` is told of those that are not ours."""
+    return [folder for folder in _folders(reports_dir) if _has_journal(folder, warn)]
+
+
+def shard_folders(run: Path) -> list[Path]:
+    """Return the folders of the shards in which a run was begun, sorted. Raises ForeignRunError."""
+    with refusing_foreign_files():
+        require_folder(run / SHARDS)
+        begun = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL}"))
+        for folder in begun:
+            require_folder(folder)
+    return begun
+
+
+def _folders(reports_dir: Path) -> list[Path]:
+    """Return what may be a folder of a run; no link is followed."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(reports_dir) if entry.is_dir() or entry.is_symlink())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise ConfigError(f"cannot read {reports_dir} ({exc.strerror})", "check --reports-dir") from exc
+    return [reports_dir / name for name in names]
+
+
+def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
+    """Whether this is a run's folder of ours; warn of one that is not ours, or may be such a one."""
+    try:
+        if not (folder / JOURNAL).exists():
+            return False
+    except OSError:
+        pass  # nobody can tell what is in it
+    try:
+        require_ours(folder / JOURNAL)
+        return (folder / JOURNAL).exists()
+    except (ForeignRunError, OSError) as exc:
+        told = exc.what if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
+        warn(f"run {folder.name} is passed over: {told}")
+        return False
+
+
+def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunLine | None:
+    try:
+        return _line(folder)
+    except ForeignRunError as exc:
+        warn(f"run {folder.name} is passed over: {exc.what}")
+        return None
 
 
 def _line(folder: Path) -> RunLine:
@@ -67,7 +123,8 @@ def _line(folder: Path) -> RunLine:
     elsewhere = is_elsewhere(folder / LOCK)
     if elsewhere is not None:
         # Whether that process lives is not to be told at a glance.
-        return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {_resume(folder)}")
+        resume = command("resume", folder, _published_flag(folder))
+        return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
     try:
         journal = Journal(folder / JOURNAL)
     except (JournalError, DiskError) as exc:
@@ -76,45 +133,57 @@ def _line(folder: Path) -> RunLine:
         if journal.loss:
             return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
         fields, in_shards = journal.meta(Fact.SUMMARY) or {}, journal.meta(Fact.DIVISION) is not None
+        resume = command("resume", folder, journal.base_url_flag)
         if fields and journal.meta(Fact.ENDED_AT) is not None:
-            return _ended(folder, fields, in_shards=in_shards)
+            again = f"its shards again, then {command('report', folder)}" if in_shards else resume
+            return _ended(folder, fields, again)
         begun = _begun(journal)
-        return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", _resume(folder))
+        return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", resume)
     finally:
         journal.close()
 
 
 def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
     """One that is made in shards, and was not put together yet."""
-    begun = [path.parent for path in folder.glob(f"shards/*/{JOURNAL}")]
+    begun = shard_folders(folder)
     if any(is_in_use(shard / LOCK) for shard in begun):
         return _from(folder, fields, "running", "wait for its shards")
     if not begun:
-        return _from(folder, fields, "planned", shard_command(folder))
-    return _from(folder, fields, "in shards", _command("report", folder))
+        return _from(folder, fields, "planned", shard_command(folder, base_url=fields["flag"]))
+    return _from(folder, fields, "in shards", command("report", folder))
 
 
-def _ended(folder: Path, fields: Mapping[str, Any], *, in_shards: bool) -> RunLine:
+def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunLine:
     if fields["state"] == "stopped":
-        next_step = f"its shards again, then {_command('report', folder)}" if in_shards else _resume(folder)
-        return _from(folder, fields, "stopped", next_step)
+        if fields["stop"].get("code") in (StopReason.NOT_THE_API, StopReason.REDIRECTED):
+            again = fields["stop"]["advice"]
+        return _from(folder, fields, "stopped", again)
     return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
 
 
-def _resume(folder: Path) -> str:
-    """The command that goes on with the run."""
-    return _command("resume", folder)
-
-
-def shard_command(folder: Path) -> str:
-    """The command that makes a shard, N, of the run."""
+def shard_command(folder: Path, shard: int | None = None, base_url: str | None = None) -> str:
+    """The command that makes a shard, N where none is named, of the run."""
     where = "" if folder.parent == Path("reports") else f" --reports-dir {quote(str(folder.parent))}"
-    return f"{_PROGRAM} run --run-id {folder.name} --shard N{where}"
+    return f"{_PROGRAM} run --run-id {folder.name} --shard {shard or 'N'}{where}{_flags(base_url)}"
 
 
-def _command(name: str, folder: Path) -> str:
+def command(name: str, folder: Path, base_url: str | None = None) -> str:
     """A command for a run; where that is not under the usual folder, by its path."""
-    return f"{_PROGRAM} {name} {folder.name if folder.parent == Path('reports') else quote(str(folder))}"
+    run = folder.name if folder.parent == Path("reports") else quote(str(folder))
+    return f"{_PROGRAM} {name} {run}{_flags(base_url)}"
+
+
+def _flags(base_url: str | None) -> str:
+    """Return further flags of a command, each after a blank."""
+    flags = listed_flags("", base_url)
+    return f"{' --shared-reports-dir' if is_shared() else ''}{f' {flags}' if flags else ''}"
+
+
+def _published_flag(folder: Path) -> str | None:
+    """The base URL flag of a run whose journal may be open on another host."""
+    with suppress(JournalError, DiskError), closing(PublishedJournal(folder / JOURNAL)) as journal:
+        return journal.base_url_flag
+    return None
 
 
 def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunLine:
@@ -133,10 +202,11 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
 
 
 def _begun(journal: JournalReader) -> dict[str, Any]:
-    """What a journal began with, by the names of a summary."""
+    """What a journal began with, by the names of a summary; `flag` is its base URL flag."""
     inputs = journal.meta(Fact.INPUTS, [])
     told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
-    return {"startedAt": iso(journal.meta(Fact.STARTED_AT)), "asOf": journal.meta(Fact.AS_OF), "input": told}
+    started, flag = iso(journal.meta(Fact.STARTED_AT)), journal.base_url_flag
+    return {"startedAt": started, "asOf": journal.meta(Fact.AS_OF), "input": told, "flag": flag}
 
 
 def _under_way(folder: Path) -> dict[str, Any]:
@@ -148,7 +218,7 @@ def _under_way(folder: Path) -> dict[str, Any]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        fields: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+        fields: dict[str, Any] = json.loads(read_file(folder / "summary.json"))
     except (OSError, ValueError):
         return {}
     return fields

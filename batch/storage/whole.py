@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, readable by their owner only."""
+"""Files that appear whole or not at all, readable by their owner only (and under --shared-reports-dir by the group)."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from batch.errors import MAKE_ROOM, DiskError, unwritable
 from batch.stops import Advice
+from batch.storage import trusted
 
 _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda: None)
 
@@ -44,22 +45,29 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
     Raises DiskError; what stood under the name before then still stands there.
     """
-    aside = path.with_name(f".{path.name}.new")
     try:
-        aside.unlink(missing_ok=True)
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with trusted.folder_at(path.parent) as folder, _written_in(folder, path) as file:
+            yield file
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", MAKE_ROOM) from exc
+
+
+@contextmanager
+def _written_in(folder: trusted.FolderAt, path: Path) -> Iterator[BinaryIO]:
+    """Write aside in a folder, and rename when that is on disk."""
+    aside = f".{path.name}.new"
+    folder.remove(aside)
+    try:
+        with os.fdopen(folder.make(aside, trusted.file_mode()), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         confirm()
-        aside.replace(path)
-        sync_folder(path.parent)
-    except BaseException as exc:
-        aside.unlink(missing_ok=True)
-        if not isinstance(exc, OSError):
-            raise
-        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", MAKE_ROOM) from exc
+        folder.rename(aside, path.name)
+    except BaseException:
+        folder.remove(aside)
+        raise
 
 
 @contextmanager
@@ -81,10 +89,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def owners_folder(folder: Path) -> Path:
-    """Make a folder that only its owner may enter; its parents as the system's defaults have it."""
+    """Make a folder that only its owner may enter; its parents as the system's defaults have it.
+
+    Raises ForeignRunError where there is one that is not ours.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        trusted.make_folder(folder)
     except OSError as exc:
         raise unwritable(str(folder), exc) from exc
     return folder

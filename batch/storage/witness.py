@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from batch.storage import trusted
 from batch.storage.facts import Fact
 
 NOTES: Final = Fact.NOTES
@@ -74,7 +75,7 @@ class Record:
     def read(cls, journal: Path) -> "Record | None":
         """Return the latest record of a journal's witness; None without one, or where its checksum is wrong."""
         try:
-            content = witness_of(journal).read_bytes()
+            content = trusted.read_file(witness_of(journal))
         except OSError:
             return None
         return max(cls._records(content), key=lambda record: record.extent, default=None)
@@ -163,7 +164,7 @@ def _packed(journal_id: bytes, extent: Extent) -> bytes:
 
 def _mapped(path: Path) -> mmap.mmap:
     """Map the file of a witness; whole, so that no later write to it needs room."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    descriptor = trusted.open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         content = os.pread(descriptor, _SIZE, 0)
         os.pwrite(descriptor, content.ljust(_SIZE, b"\0"), 0)

@@ -1,0 +1,96 @@
+"""What is no table is named for what it is, whatever its name says, with what to do."""
+
+import gzip
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from batch.errors import InputError
+from batch.input.load import load
+from batch.model import InputOptions
+
+PAGE = "<html><body><table><tr><td>customerEmail</td></tr></table></body></html>"
+MESSAGE = 'MIME-Version: 1.0\r\nContent-Type: multipart/related;\r\n boundary="x"\r\n\r\n--x\r\n'
+OF_2003 = (
+    '<?xml version="1.0"?>\n<?mso-application progid="Excel.Sheet"?>\n'
+    '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"></Workbook>'
+)
+
+
+def compound_file(*streams: str) -> bytes:
+    """A compound file with the directory entries of some streams."""
+    entries = b"".join(name.encode("utf-16-le").ljust(64, b"\0") + bytes(64) for name in ("Root Entry", *streams))
+    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(512, b"\0") + entries.ljust(1024, b"\0")
+
+
+def refusal(folder: Path, name: str, content: bytes) -> str:
+    path = folder / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        load([str(path)], InputOptions(), spool=folder)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("streams", "words"),
+    [
+        (("EncryptionInfo", "EncryptedPackage"), "is an encrypted workbook"),
+        (("DRMEncryptedTransform", "EncryptedPackage"), "is a rights-protected workbook"),
+        (("Workbook", "\tDRMContent"), "is a rights-protected workbook"),
+        (("Workbook",), "is an old workbook (.xls); open it in a spreadsheet and save it as .xlsx"),
+        (("Book",), "is an old workbook (.xls); "),
+        (("WordDocument",), "is a Word document"),
+        ((), "is an old workbook (.xls) or another old Office file"),
+        (("x" * 9 + "Workbook",), "another old Office file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.xlsx", "a.xls", "a.csv"])
+def test_a_compound_file_is_named_for_what_it_holds(
+    tmp_path: Path, streams: tuple[str, ...], words: str, name: str
+) -> None:
+    assert words in refusal(tmp_path, name, compound_file(*streams))
+
+
+@pytest.mark.parametrize("name", ["a.ods", "a.csv", "a.xlsx"])
+def test_an_opendocument_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "made", "w") as package:
+        package.writestr("content.xml", "<x/>")
+    assert "is an OpenDocument file" in refusal(tmp_path, name, (tmp_path / "made").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PAGE, "is a web page"),
+        ("\n <!DOCTYPE HTML PUBLIC '-//W3C//DTD HTML 4.01//EN'>\n" + PAGE, "is a web page"),
+        ('<?xml version="1.0"?>\n<!-- saved -->' + PAGE, "is a web page"),
+        ("<TABLE border=1><tr>", "is a web page"),
+        (MESSAGE, "is a web archive"),
+        ("From: <Saved by Excel>\nSubject: x\n" + MESSAGE, "is a web archive"),
+        (OF_2003, "is an XML spreadsheet of 2003"),
+        ('<?xml version="1.0"?><rows/>', "is an XML document"),
+        ("%PDF-1.7\n", "is a PDF document"),
+        ("{\\rtf1\\ansi", "is an RTF document"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["a.xls", "a.xlsx", "a.csv", "a.csv.gz"])
+def test_a_document_is_named_for_what_it_is(tmp_path: Path, text: str, words: str, encoding: str, name: str) -> None:
+    content = text.encode(encoding)
+    told = refusal(tmp_path, name, gzip.compress(content) if name.endswith(".gz") else content)
+    assert words in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "title", ["<b>,", "mime-version: what it is\n", "%PDF", "Content-Type: a\nTable <html>\n", "<"]
+)
+def test_a_title_that_looks_a_little_like_it_is_a_title(tmp_path: Path, title: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{title}\ncustomerEmail,deviceIdentifier,action\na@b.cc,S1,assign\n")
+    assert len(load([str(path)], InputOptions(), spool=tmp_path).rows) == 1
+
+
+def test_much_of_a_header_without_an_end_costs_nothing(tmp_path: Path) -> None:
+    assert "no header" in refusal(tmp_path, "a.csv", b"a:\n" * 4000)

@@ -1,0 +1,188 @@
+"""Codes that journals hold keep their meaning for ever: a new one gets a new number, and none is given twice.
+
+A test that fails here means that stored journals would be read wrongly. To add a code, add it to the table.
+"""
+
+from typing import get_args
+
+from batch.actions import ACTIONS, NO_ACTION, Action, Phase
+from batch.model import Problem
+from batch.outcomes import OUTCOMES, Outcome
+from batch.planning.held import HoldReason
+from batch.planning.since import Standing
+from batch.reasons import Reason, Unheard
+from batch.sending.client import Stubborn
+from batch.sending.verdict import Verdict
+from batch.sending.work import ANSWERED
+from batch.stops import ExitCode, StopReason
+from batch.storage.reader import AttemptEnding
+
+
+def test_outcomes() -> None:
+    assert {outcome.value: outcome.code for outcome in Outcome} == {
+        "assigned": 0,
+        "alreadyAssigned": 1,
+        "unassigned": 2,
+        "skipped": 3,
+        "duplicate": 4,
+        "unchanged": 5,
+        "invalid": 6,
+        "failed": 7,
+        "unconfirmed": 8,
+        "held": 9,
+        "notSent": 10,
+    }
+    assert [outcome.code for outcome in OUTCOMES] == [*range(11)]
+
+
+def test_actions() -> None:
+    assert {action.value: action.code for action in Action} == {"assign": 0, "unassign": 1}
+    assert ([action.code for action in ACTIONS], NO_ACTION) == ([0, 1], -1)
+
+
+def test_phases() -> None:
+    assert [phase.value for phase in Phase] == ["unassign", "assign"]
+
+
+def test_reasons_of_holds() -> None:
+    assert {reason.name: reason.value for reason in HoldReason} == {"INVALID_ROW": 1, "OTHER_SPELLING": 2}
+
+
+def test_reasons() -> None:
+    assert {reason.name: reason.value for reason in Reason} == {
+        "NONE": 0,
+        "UNKNOWN_DEVICE": 1,
+        "NOT_WITH_CUSTOMER": 2,
+        "NO_VALID_DEVICES": 3,
+        "DONE_BY_LOST_ATTEMPT": 4,
+        "CUSTOMER_NOT_FOUND": 10,
+        "CUSTOMER_REFUSED": 11,
+        "DEVICE_REFUSED": 12,
+        "DEVICE_REFUSED_WITH_OTHERS": 13,
+        "TOO_MANY_DEVICES": 14,
+        "REPEATED_SERVER_ERROR": 15,
+        "REPEATED_SERVER_ERROR_WITH_OTHERS": 16,
+        "ATTEMPTS_SPENT": 20,
+        "LEFT_OUT_OF_ANSWER": 21,
+        "FORMER_OWNER": 30,
+        "INVALID_ROW_MAY_UNASSIGN": 31,
+        "UNASSIGNED_IN_OTHER_SPELLING": 32,
+        "STOPPED_AFTER_SENDING": 40,
+        "STOPPED_BEFORE": 41,
+        "STOPPED_AFTER_REFUSAL": 42,
+        "RECORDS_LOST": 43,
+        "SETTLED_BY_EARLIER_RUN": 50,
+        "NO_CONNECTION": 60,
+        "NO_ANSWER": 61,
+        "UNUSABLE_ANSWER": 62,
+        "WITHDRAWN": 63,
+        "THROTTLED": 64,
+        "SERVER_ERROR": 65,
+        "TEMPORARY_REFUSAL": 66,
+        "NOT_THE_API": 67,
+        "KEY_REFUSED": 68,
+        "REDIRECTED": 69,
+    }
+
+
+def test_what_unheard_attempts_leave_open() -> None:
+    assert {one.name: one.value for one in Unheard} == {
+        "NOTHING": 0,
+        "WHOSE_WORK": 1,
+        "WHETHER_DONE": 2,
+    }
+
+
+def test_problems_of_rows() -> None:
+    assert {one.name: one.value for one in Problem} == {
+        "NONE": 0,
+        "CELLS": 1,
+        "EMPTY_KEY": 2,
+        "EMAIL": 3,
+        "ACTION": 4,
+        "DEVICE_TYPE": 5,
+        "DAMAGED": 6,
+        "FORMULA": 7,
+        "CONTROL": 8,
+        "TOO_LONG": 9,
+        "ENCODING": 10,
+        "TRAILER": 11,
+        "LONG_NUMBER": 20,
+        "CELL_VALUE": 21,
+        "NO_VALUE": 22,
+        "SIGNS": 40,
+        "DECODED_TWICE": 41,
+        "SEVERAL": 42,
+        "PLACEHOLDER": 43,
+    }
+
+
+def test_standings_of_rows() -> None:
+    assert {one.name: one.value for one in Standing} == {
+        "UNTOUCHED": 0,
+        "TOUCHED": 1,
+        "SETTLED": 2,
+        "CARRIED": 3,
+    }
+
+
+def test_exit_codes() -> None:
+    assert {one.name: one.value for one in ExitCode} == {
+        "DONE": 0,
+        "ATTENTION": 1,
+        "NOT_STARTED": 2,
+        "STOPPED": 3,
+        "CLIENT_REFUSED": 4,
+        "BRAKE": 5,
+        "LOCKED": 6,
+        "UNBALANCED": 7,
+    }
+
+
+def test_endings_of_attempts() -> None:
+    assert [one.value for one in AttemptEnding] == [
+        "answered",
+        "refused",
+        "unsent",
+        "unclear",
+    ]
+
+
+def test_stops() -> None:
+    assert [one.value for one in StopReason] == [
+        "processEnded",
+        "deadline",
+        "interrupted",
+        "runLost",
+        "error",
+        "recordsLost",
+        "diskFull",
+        "apiUnreachable",
+        "apiDown",
+        "apiInTrouble",
+        "apiAsksToWait",
+        "keyRefused",
+        "redirected",
+        "notTheApi",
+        "maxFailed",
+        "maxNewCustomers",
+        "shardsOpen",
+        "shardNotBegun",
+        "shardAssignsOpen",
+        "shardHoldsEnded",
+        "otherShardsUnassign",
+        "notPublished",
+    ]
+
+
+def test_verdicts() -> None:
+    assert {ANSWERED, Stubborn.code, *(verdict.code for verdict in get_args(Verdict))} == {
+        "answered",
+        "stubborn",
+        "tryAgain",
+        "throttled",
+        "tooMany",
+        "suspect",
+        "settled",
+        "stopRun",
+    }
