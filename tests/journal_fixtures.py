@@ -39,6 +39,8 @@ ENVIRON: Final = {"TELEMETRON_API_KEY": KEY}
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 OF_THE_RUN: Final = (f"{JOURNAL}*", "shards/*/journal.sqlite3*", "shards/*/*.arrow")
 """What a fixture has of the run's folder."""
+_OF_A_VERSION: Final = {"version", "hiddenRows", "records"}
+"""Fields of a summary and its inputs that are not compared: in earlier versions they are other or missing."""
 
 Files = dict[str, bytes]
 
@@ -128,7 +130,7 @@ def line_of_runs(fixture: Fixture) -> bytes:
     """The line of `runs` for it."""
     fixture.place()
     [line] = [line for line in list_runs(REPORTS) if line.run_id == fixture.run_id]
-    return _json(line.as_json())
+    return _without_base_url(_json(line.as_json()))
 
 
 def left_out_since(fixture: Fixture) -> bytes:
@@ -161,7 +163,8 @@ def _resume_run(fixture: Fixture, folder: Path) -> None:
 
 
 def _verify(fixture: Fixture, folder: Path) -> None:
-    app.verify(folder, ENVIRON, transport=fixture.server(), clock=fixture.clock())
+    environ = {**ENVIRON, "TELEMETRON_BASE_URL": BASE_URL}
+    app.verify(folder, environ, transport=fixture.server(), clock=fixture.clock())
 
 
 def _make_shards(fixture: Fixture, folder: Path) -> None:
@@ -183,14 +186,23 @@ _RESUMED_BY: Final[Mapping[str, Callable[[Fixture, Path], None]]] = {
 
 
 def _files_in(folder: Path) -> Files:
-    return {name: _without_version(folder / name) if name == "summary.json" else (folder / name).read_bytes()
+    return {name: _comparable(folder / name) if name == "summary.json" else (folder / name).read_bytes()
             for name in FILES}  # fmt: skip
 
 
-def _without_version(path: Path) -> bytes:
+def _comparable(path: Path) -> bytes:
+    """A summary without what differs from one version of the program to the next."""
     fields = json.loads(path.read_bytes())
-    del fields["version"]
-    return _json(fields)
+    for one in (fields, *fields["inputs"]):
+        for name in _OF_A_VERSION & one.keys():
+            del one[name]
+    return _without_base_url(_json(fields))
+
+
+def _without_base_url(content: bytes) -> bytes:
+    """Advice without the base URL, which the first versions left out."""
+    url = f" --base-url {BASE_URL}".encode()
+    return content.replace(b" with" + url, b"").replace(url, b"")
 
 
 def _json(content: object) -> bytes:
