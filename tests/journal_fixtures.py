@@ -36,6 +36,7 @@ JOURNALS: Final = Path(__file__).parent / "journals"
 REPORTS: Final = Path("reports")
 DAY: Final = 86_400.0
 ENVIRON: Final = {"TELEMETRON_API_KEY": KEY}
+ENVIRON_WITH_URL: Final = {**ENVIRON, "TELEMETRON_BASE_URL": BASE_URL}
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 OF_THE_RUN: Final = (f"{JOURNAL}*", "shards/*/journal.sqlite3*", "shards/*/*.arrow")
 """What a fixture has of the run's folder."""
@@ -161,7 +162,7 @@ def _resume_run(fixture: Fixture, folder: Path) -> None:
 
 
 def _verify(fixture: Fixture, folder: Path) -> None:
-    app.verify(folder, ENVIRON, transport=fixture.server(), clock=fixture.clock())
+    app.verify(folder, ENVIRON_WITH_URL, transport=fixture.server(), clock=fixture.clock())
 
 
 def _make_shards(fixture: Fixture, folder: Path) -> None:

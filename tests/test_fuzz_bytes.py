@@ -153,7 +153,8 @@ def _plans(folder: Path, deadline: Deadline, seed: str, changes: list) -> None:
         assert ended.stderr.count("\n") == 1
         assert ended.stderr.startswith("Error: ")
         return
-    assert told["rows"] == told["devices"] + told["duplicates"] + told["invalid"] == told["inputs"][0]["rows"]
+    held = told["heldByInvalid"] + told["heldBySpelling"]
+    assert told["rows"] == told["devices"] + told["duplicates"] + told["invalid"] + held == told["inputs"][0]["rows"]
 
 
 def test_no_bytes_make_plan_end_otherwise_than_with_a_plan_or_in_words(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str 
     moved = ran.folder.rename(ran.folder.with_name(f"{ran.folder.name}-kept"))
     summary = app.report(moved)
     told = summary.fields["stop"]["advice"]
-    assert told == f"run the same command again with --run-id {moved.name} to go on"
+    assert told == f"run the same command again with --run-id {moved.name} {AT_URL} to go on"
     sent = len(desk.server.seen)
     again = desk.run(ROWS, run_id=moved.name)
     assert (again.folder, set(again.outcomes)) == (moved, {"assigned"})

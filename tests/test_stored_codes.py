@@ -107,6 +107,9 @@ def test_problems_of_rows() -> None:
         "TOO_LONG": 9,
         "ENCODING": 10,
         "TRAILER": 11,
+        "LONG_NUMBER": 20,
+        "CELL_VALUE": 21,
+        "NO_VALUE": 22,
     }
 
 
