@@ -36,11 +36,10 @@ JOURNALS: Final = Path(__file__).parent / "journals"
 REPORTS: Final = Path("reports")
 DAY: Final = 86_400.0
 ENVIRON: Final = {"TELEMETRON_API_KEY": KEY}
+ENVIRON_WITH_URL: Final = {**ENVIRON, "TELEMETRON_BASE_URL": BASE_URL}
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 OF_THE_RUN: Final = (f"{JOURNAL}*", "shards/*/journal.sqlite3*", "shards/*/*.arrow")
 """What a fixture has of the run's folder."""
-_OF_A_VERSION: Final = {"version", "hiddenRows", "records"}
-"""Fields of a summary and its inputs that are not compared: in earlier versions they are other or missing."""
 
 Files = dict[str, bytes]
 
@@ -130,7 +129,7 @@ def line_of_runs(fixture: Fixture) -> bytes:
     """The line of `runs` for it."""
     fixture.place()
     [line] = [line for line in list_runs(REPORTS) if line.run_id == fixture.run_id]
-    return _without_base_url(_json(line.as_json()))
+    return _json(line.as_json())
 
 
 def left_out_since(fixture: Fixture) -> bytes:
@@ -163,8 +162,7 @@ def _resume_run(fixture: Fixture, folder: Path) -> None:
 
 
 def _verify(fixture: Fixture, folder: Path) -> None:
-    environ = {**ENVIRON, "TELEMETRON_BASE_URL": BASE_URL}
-    app.verify(folder, environ, transport=fixture.server(), clock=fixture.clock())
+    app.verify(folder, ENVIRON_WITH_URL, transport=fixture.server(), clock=fixture.clock())
 
 
 def _make_shards(fixture: Fixture, folder: Path) -> None:
@@ -186,23 +184,16 @@ _RESUMED_BY: Final[Mapping[str, Callable[[Fixture, Path], None]]] = {
 
 
 def _files_in(folder: Path) -> Files:
-    return {name: _comparable(folder / name) if name == "summary.json" else (folder / name).read_bytes()
+    return {name: _without_version(folder / name) if name == "summary.json" else (folder / name).read_bytes()
             for name in FILES}  # fmt: skip
 
 
-def _comparable(path: Path) -> bytes:
-    """A summary without what differs from one version of the program to the next."""
+def _without_version(path: Path) -> bytes:
     fields = json.loads(path.read_bytes())
-    for one in (fields, *fields["inputs"]):
-        for name in _OF_A_VERSION & one.keys():
-            del one[name]
-    return _without_base_url(_json(fields))
-
-
-def _without_base_url(content: bytes) -> bytes:
-    """Advice without the base URL, which the first versions left out."""
-    url = f" --base-url {BASE_URL}".encode()
-    return content.replace(b" with" + url, b"").replace(url, b"")
+    del fields["version"]
+    for file in fields["inputs"]:
+        file.pop("records", None)  # not told by the versions that the files were made with
+    return _json(fields)
 
 
 def _json(content: object) -> bytes:

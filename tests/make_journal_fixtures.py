@@ -41,6 +41,7 @@ from tests.conftest import FakeClock
 from tests.journal_fixtures import (
     DAY,
     ENVIRON,
+    ENVIRON_WITH_URL,
     JOURNALS,
     REPORTS,
     Files,
@@ -109,7 +110,7 @@ class Scene:
 
     def verify(self) -> Summary:
         folder = REPORTS / self.run_id
-        return app.verify(folder, ENVIRON, face=self.face, transport=self.server, clock=self.clock)
+        return app.verify(folder, ENVIRON_WITH_URL, face=self.face, transport=self.server, clock=self.clock)
 
     def plan_shards(self, rows: Sequence[Row], shards: int) -> None:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "shards": str(shards)}

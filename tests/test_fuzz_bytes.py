@@ -43,7 +43,7 @@ def _seeds() -> list[tuple[str, bytes]]:
 
 
 def _workbook() -> bytes:
-    rows = ["Email,Serial,Action", "a@b.cc,S-1,add", "x@y.zz,#N/A,return", "x@y.zz,12,return"]
+    rows = ["Email,Serial,Action", "a@b.c,S-1,add", "x@y.z,#N/A,return", "x@y.z,12,return"]
     with TemporaryDirectory() as folder:
         sheets = {"Notes": [["x"]], "Data": [line.split(",") for line in rows]}
         return save(Path(folder) / "book.xlsx", sheets).read_bytes()
@@ -153,8 +153,8 @@ def _plans(folder: Path, deadline: Deadline, seed: str, changes: list) -> None:
         assert ended.stderr.count("\n") == 1
         assert ended.stderr.startswith("Error: ")
         return
-    not_sent = told["duplicates"] + told["invalid"] + told["heldByInvalid"]
-    assert told["rows"] == told["devices"] + not_sent == told["inputs"][0]["rows"]
+    held = told["heldByInvalid"] + told["heldBySpelling"]
+    assert told["rows"] == told["devices"] + told["duplicates"] + told["invalid"] + held == told["inputs"][0]["rows"]
 
 
 def test_no_bytes_make_plan_end_otherwise_than_with_a_plan_or_in_words(tmp_path: Path) -> None:

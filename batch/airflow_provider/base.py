@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -39,6 +39,7 @@ from batch.errors import BatchError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Outcome
 from batch.options import BY_KEY
+from batch.storage.runs import JOURNAL
 from batch.summary import InNumbers
 
 T = TypeVar("T")
@@ -136,7 +137,8 @@ class TelemetronOperator(FolderOperator):
     :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`,
         or their JSON text. They beat those of the connection. (templated)
     :param as_of: the time that the input describes, as ISO 8601 text with zone or as a datetime: an older
-        run is not sent after a newer one. The default is the end of the data interval; None: not known. (templated)
+        run is not sent after a newer one. The default is the end of the data interval, or what the run of this id
+        was started with; None: not known. (templated)
     """
 
     template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options", "as_of")
@@ -154,16 +156,24 @@ class TelemetronOperator(FolderOperator):
         self.telemetron_conn_id = telemetron_conn_id
         self.options = options
         self.as_of = as_of
+        self._as_of_is_default = as_of == AS_OF
         _check_options(options)
 
     def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
         """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
         index = context["ti"].map_index
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
-        options = {**self._own_options(), "as_of": time_in(self.as_of), **besides, **place}
+        options = {**self._own_options(), **self._own_as_of(), **besides, **place}
         variables = {MAP_INDEX: str(index)} if index >= 0 else {}
         with as_airflow_wants_it():
             return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
+
+    def _own_as_of(self) -> dict[str, Any]:
+        """Return the option `as_of`. A run that was begun before keeps its own, unless the DAG names another."""
+        with suppress(OSError):  # the run itself says what is wrong with its folder
+            if self._as_of_is_default and (self.folder / JOURNAL).exists():
+                return {}
+        return {"as_of": time_in(self.as_of)}
 
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the task after rendering. Raises as Airflow wants it."""
