@@ -221,6 +221,8 @@ def _config(
         input=InputOptions(
             columns=dict(values["column"]),
             action_words=dict(values["action_word"]),
+            last_line="" if values["expect_rows"] is not None else values["last_line"],
+            fill_down=tuple(dict.fromkeys(values["fill_down"])),
             **{name: values[name] for name in _INPUT},
         ),
         plan=PlanOptions(
@@ -254,6 +256,7 @@ _INPUT: Final = (
     "hidden",
     "allow_suspect",
     "multiline_cells",
+    "split",
     "trailer_count",
     "auto_create_devices",
     "device_type",

@@ -39,6 +39,10 @@ class Problem(IntEnum):
     LONG_NUMBER = 20
     CELL_VALUE = 21
     NO_VALUE = 22
+    SIGNS = 40
+    DECODED_TWICE = 41
+    SEVERAL = 42
+    PLACEHOLDER = 43
 
     @property
     def title(self) -> str:
@@ -60,6 +64,10 @@ _OF_THE_SOURCE: Final = frozenset(
         Problem.TOO_LONG,
         Problem.LONG_NUMBER,
         Problem.CELL_VALUE,
+        Problem.SIGNS,
+        Problem.DECODED_TWICE,
+        Problem.SEVERAL,
+        Problem.PLACEHOLDER,
     }
 )
 _PROBLEM_TITLES: Final = {
@@ -78,6 +86,10 @@ _PROBLEM_TITLES: Final = {
     Problem.LONG_NUMBER: "number of more than 15 digits",
     Problem.CELL_VALUE: "date, fraction or other value for an identifier",
     Problem.NO_VALUE: "formula without a stored value",
+    Problem.SIGNS: "signs that do not belong into an identifier",
+    Problem.DECODED_TWICE: "text decoded twice",
+    Problem.SEVERAL: "several identifiers in one cell",
+    Problem.PLACEHOLDER: "placeholder instead of a serial",
 }
 
 
@@ -116,6 +128,13 @@ class Secret:
         raise TypeError("a secret is not stored")
 
 
+class Split(NamedTuple):
+    """A field whose cells are split, and the signs that separate the parts."""
+
+    field: str
+    separators: str = ",;\r\n"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputOptions:
     """What the user said about the input; empty or None means: find it out."""
@@ -132,6 +151,12 @@ class InputOptions:
     hidden: HiddenRows = HiddenRows.REFUSE
     allow_suspect: bool = False
     multiline_cells: bool = False
+    last_line: str = "warn"
+    """What to do about a last line without an end: `warn`, `refuse`, or nothing where the rows are counted."""
+    split: Split | None = None
+    """The column whose cells hold several values, each of which is a row."""
+    fill_down: tuple[str, ...] = ()
+    """Fields whose empty cells take the value above."""
     trailer_count: str | None = None
     """Pattern whose one group finds the number of rows in the line that closes a file."""
     auto_create_devices: bool = False
@@ -159,6 +184,7 @@ class InputFile:
     sha256: str
     """Of the bytes as stored (compressed where the file is)."""
     rows: int
+    """Those made by splitting cells count each."""
     header: tuple[str, ...]
     header_line: int
     encoding: str
@@ -168,10 +194,17 @@ class InputFile:
     warnings: tuple[str, ...] = ()
     trailer_count: int | None = None
     """The number of rows that the line closing the file says it has; None where none was looked for."""
+    records: int | None = None
+    """The records that the rows come from; None in journals of earlier versions, where each row was one."""
     written: float | None = None
     """When it was last written, in seconds since the epoch; None where that cannot be known."""
     hidden_rows: int = 0
     """Hidden rows of a workbook's sheet that were left out."""
+
+    @property
+    def record_count(self) -> int:
+        """The records that the rows come from."""
+        return self.rows if self.records is None else self.records
 
     def as_json(self) -> dict[str, object]:
         """By the names of the JSON documents."""
@@ -180,6 +213,7 @@ class InputFile:
             "path": self.path,
             "sha256": self.sha256,
             "rows": self.rows,
+            "records": self.record_count,
             "encoding": self.encoding,
             "delimiter": self.delimiter,
             "header": list(self.header),

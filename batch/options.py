@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from batch.base_url import is_loopback, normalised
-from batch.model import Action, HiddenRows, Outcome, Phase, Secret
+from batch.model import Action, HiddenRows, Outcome, Phase, Secret, Split
 from batch.rate import Rate
 from batch.urls import checked, is_url, without_scheme
 
@@ -30,6 +30,8 @@ _DESCRIBING: Final = frozenset(
         "hidden",
         "trailer-count",
         "multiline-cells",
+        "split",
+        "fill-down",
         "verbose",
     }
 )
@@ -218,10 +220,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _column(text: str) -> tuple[str, str]:
     name, header = _pair(text)
-    names = {field.lower(): field for field in FIELDS}
-    if name.lower() not in names:
-        raise ValueError(f"there is no column {name!r}: it is one of {', '.join(FIELDS)}")
-    return names[name.lower()], header
+    return _field(name), header
 
 
 def _action(text: str) -> Action:
@@ -257,11 +256,38 @@ def _outcome(text: str) -> Outcome:
     return names[text.strip().lower()]
 
 
+def _field(name: str) -> str:
+    names = {field.lower(): field for field in FIELDS}
+    if name.strip().lower() not in names:
+        raise ValueError(f"there is no column {name!r}: it is one of {', '.join(FIELDS)}")
+    return names[name.strip().lower()]
+
+
+def _split(text: str) -> Split:
+    name, _, signs = text.partition("=")
+    field = _field(name)
+    if field not in ("customerEmail", "deviceIdentifier"):
+        raise ValueError(f"cells of {field} are not split: name deviceIdentifier or customerEmail")
+    separators = signs.replace("space", " ").replace("tab", "\t").replace("\\n", "\n")
+    if not separators:
+        return Split(field)
+    if not separators.isascii() or any(sign.isalnum() for sign in separators):
+        raise ValueError(f"{signs!r} are no separators: give signs such as , ; / or the word space")
+    return Split(field, separators)
+
+
+def _last_line(text: str) -> str:
+    word = text.strip().lower()
+    if word not in ("warn", "refuse"):
+        raise ValueError(f"{text!r} is neither warn nor refuse")
+    return word
+
+
 def _delimiter(text: str) -> str:
     named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
     character = named.get(text.lower(), text)
-    if character not in (",", ";", "\t", "|"):
-        raise ValueError(f"{text!r} is none of comma, semicolon, tab and pipe")
+    if len(character) != 1 or not character.isascii() or character.isalnum() or character in '"\r\n\0':
+        raise ValueError(f"{text!r} is no delimiter: give one sign of ASCII, no letter, digit or quote")
     return character
 
 
@@ -315,6 +341,13 @@ OPTIONS: Final = (
         repeatable=True,
     ),
     Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
+    Option(
+        "split", _split, "Column whose cells hold several values (between , ; and line ends); each is a row.",
+        "NAME[=SIGNS]",
+    ),
+    Option(
+        "fill-down", _field, "Column whose empty cells take the value above.", "NAME", repeatable=True,
+    ),
     Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME"),
     Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME"),
     Option("hidden", _hidden, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",
@@ -328,6 +361,8 @@ OPTIONS: Final = (
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
     Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
+    Option("last-line", _last_line, "What to do when the last line has no end: the file may be cut. warn or refuse.",
+           "WORD", default="warn"),
     Option("as-of", _moment, "Time of which the input is the state: keeps the nights of a job in order.", "TIME"),
     Option("out-of-order", _flag, "Send although a newer night of this job has sent already.", default=False),
     Option("job", _text, "Name of the job; by default the profile, else the files' names but for digits.", "NAME"),

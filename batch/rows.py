@@ -30,6 +30,7 @@ KEY_SCHEMA: Final = pa.schema(
         pa.field("problem", pa.int8(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
         pa.field("possibleIdentifiers", pa.list_(pa.string())),
+        pa.field("piece", pa.int32(), nullable=False),
     ]
 )
 """What the program itself needs of each row.
@@ -44,6 +45,8 @@ problem           `Problem`; 0 for a valid row
 detail            why the row is invalid, in words; "" for a valid row
 possibleIdentifiers  the cells of a row with the wrong number of them, normalised as identifiers: any
                   of them may be its identifier; null for other rows
+piece             the number of the row among those that --split made of its record, from 1; 0 for a record
+                  that is one row. Not in journals of earlier versions
 """
 
 VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")

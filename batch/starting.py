@@ -168,7 +168,7 @@ def checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: 
     """The plan, if no brake holds it."""
     brakes = config.brakes
     check_trailers(loaded.files)
-    check_rows(loaded.rows, brakes)
+    check_rows(sum(file.record_count for file in loaded.files), brakes)
     check_age([(one.path, clock.wall() - one.written) for one in loaded.files if one.written is not None], brakes)
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
@@ -264,8 +264,14 @@ def _shape(config: RunConfig) -> dict[str, Any]:
     """The options that decide what is sent: under one run id they cannot change."""
     plan = asdict(config.plan)
     del plan["hold"]  # journals of earlier versions do not have it; `no_hold` says the same
+    # As JSON gives it back; and what no journal of an earlier version has is None where it is not used.
+    described = {
+        name: (list(value) or None) if isinstance(value, tuple) else value
+        for name, value in asdict(config.input).items()
+    }
+    del described["last_line"]  # it decides whether the input is taken, not what is sent
     return {
-        **asdict(config.input),
+        **described,
         **plan,
         "base_url": config.api,
         "no_hold": not config.sending.hold,

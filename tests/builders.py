@@ -37,7 +37,8 @@ def _key(row: Row, line: int) -> tuple[object, ...]:
     cells = [customer, device, word] if wrong is Problem.CELLS else None
     if cells:
         customer, device, action, word = "", "", NO_ACTION, ""
-    return line, customer, device, action, word, "" if wrong else rest, wrong, f"wrong: {rest}" if wrong else "", cells
+    detail = f"wrong: {rest}" if wrong else ""
+    return line, customer, device, action, word, "" if wrong else rest, wrong, detail, cells, 0
 
 
 def rows_of(*files: Sequence[Row], scratch: Scratch | None = None) -> Rows:

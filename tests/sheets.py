@@ -28,7 +28,7 @@ def row(line: int, *cells: str, more: str = "") -> str:
 
 def device(line: int, cell: str, more: str = "") -> str:
     """A row whose identifier is this XML, a cell without its place."""
-    return row(line, "a@b.c", cell.replace("<c", f'<c r="B{line}"', 1), "assign", more=more)
+    return row(line, "a@b.cc", cell.replace("<c", f'<c r="B{line}"', 1), "assign", more=more)
 
 
 def sheet(*rows: str, namespace: str = MAIN) -> str:

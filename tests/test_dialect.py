@@ -48,7 +48,7 @@ def test_the_delimiter_is_the_one_under_which_the_headers_are_found(delimiter: s
     ],
 )
 def test_what_stands_above_the_header_is_passed_over(above: str, line: int) -> None:
-    dialect = found(above + "customerEmail;deviceIdentifier;action\na@b.c;S1;assign\n")
+    dialect = found(above + "customerEmail;deviceIdentifier;action\na@b.cc;S1;assign\n")
     assert dialect.header_line == line
     assert dialect.first_line == line + 1
     assert dialect.start == len(above) + len("customerEmail;deviceIdentifier;action\n")
@@ -60,7 +60,7 @@ def test_a_header_below_line_fifty_is_not_looked_for() -> None:
 
 
 def test_a_header_cell_may_span_lines() -> None:
-    dialect = found('"Customer\nEmail","Serial\r\nNo",action\na@b.c,S1,assign\n')
+    dialect = found('"Customer\nEmail","Serial\r\nNo",action\na@b.cc,S1,assign\n')
     assert (dialect.header_line, dialect.first_line) == (1, 4)
     assert dialect.header == ("Customer\nEmail", "Serial\r\nNo", "action")
 
@@ -125,7 +125,7 @@ def test_a_column_named_for_no_field_of_ours_is_refused() -> None:
 
 def test_a_missing_column_is_told_with_the_headers_seen() -> None:
     with pytest.raises(InputError) as caught:
-        found("Report\n\nKunde;Serial No;action\na@b.c;S1;assign\n")
+        found("Report\n\nKunde;Serial No;action\na@b.cc;S1;assign\n")
     assert str(caught.value) == (
         "no header with customerEmail in the first 50 lines; headers seen on line 3: "
         '"Kunde", "Serial No", "action" (delimiter ";", encoding utf-8); '

@@ -18,7 +18,7 @@ from batch.sending.exchange import Exchange, Exchanger, connected
 from batch.sending.verdict import Broken, NoAnswer, Refusal, WithdrawnError
 
 KEY = "sk-live-0123456789"
-BODY = b'{"customerEmail":"a@b.c","deviceIdentifiers":["SN-1"]}'
+BODY = b'{"customerEmail":"a@b.cc","deviceIdentifiers":["SN-1"]}'
 OK = b'{"success": true}'
 SOON = 0.2
 """Seconds that a request may take that is meant to take too long."""

@@ -1,6 +1,7 @@
 """What is no table is named for what it is, whatever its name says, with what to do."""
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_a_compound_file_is_named_for_what_it_holds(
     assert words in refusal(tmp_path, name, compound_file(*streams))
 
 
+@pytest.mark.parametrize("name", ["a.ods", "a.csv", "a.xlsx"])
+def test_an_opendocument_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "made", "w") as package:
+        package.writestr("content.xml", "<x/>")
+    assert "is an OpenDocument file" in refusal(tmp_path, name, (tmp_path / "made").read_bytes())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -80,7 +88,7 @@ def test_a_document_is_named_for_what_it_is(tmp_path: Path, text: str, words: st
 )
 def test_a_title_that_looks_a_little_like_it_is_a_title(tmp_path: Path, title: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(f"{title}\ncustomerEmail,deviceIdentifier,action\na@b.c,S1,assign\n")
+    path.write_text(f"{title}\ncustomerEmail,deviceIdentifier,action\na@b.cc,S1,assign\n")
     assert len(load([str(path)], InputOptions(), spool=tmp_path).rows) == 1
 
 

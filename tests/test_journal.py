@@ -38,7 +38,14 @@ ANSWERED = Ending(AttemptEnding.ANSWERED, "answered", 200)
 
 def block(file: int, *lines: int) -> RowBlock:
     keys = [[*lines], ["a@b.c"] * len(lines), ["SN-ß"] * len(lines), [0] * len(lines)]
-    texts = [[""] * len(lines), [""] * len(lines), [0] * len(lines), [""] * len(lines), [None] * len(lines)]
+    texts = [
+        [""] * len(lines),
+        [""] * len(lines),
+        [0] * len(lines),
+        [""] * len(lines),
+        [None] * len(lines),
+        [0] * len(lines),
+    ]
     arrays = [pa.array(column, field.type) for column, field in zip([*keys, *texts], KEY_SCHEMA, strict=True)]
     cells = pa.RecordBatch.from_pydict({"0": ["a@b.c"] * len(lines), "1": [" SN-ß "] * len(lines)})
     return RowBlock(file, pa.RecordBatch.from_arrays(arrays, schema=KEY_SCHEMA), cells)

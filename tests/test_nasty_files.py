@@ -15,7 +15,7 @@ from batch.rows import RowBlock
 
 H = "customerEmail,deviceIdentifier,action\n"
 S = "customerEmail;deviceIdentifier;action\n"
-R = "a@b.c,S1,assign\n"
+R = "a@b.cc,S1,assign\n"
 Row = tuple[int, str, str]
 """Line, device, and the action or the name of the problem."""
 
@@ -52,19 +52,19 @@ FILES = [
     ),
     Nasty(
         "Windows-1252 letters in a key",
-        (H + "a@b.c,Gerät1,assign\n" + R).encode("cp1252"),
+        (H + "a@b.cc,Gerät1,assign\n" + R).encode("cp1252"),
         ((2, "Gerät1", "ENCODING"), (3, "S1", "assign")),
         warned="on a guess",
     ),
     Nasty(
         "NAV: OEM code page in a key, unsaid",
-        (H + "a@b.c,Gerät,assign\n").encode("cp850"),
+        (H + "a@b.cc,Gerät,assign\n").encode("cp850"),
         ((2, "Ger„t", "ENCODING"),),
         warned="on a guess",
     ),
     Nasty(
         "NAV: OEM code page, said",
-        (H + "a@b.c,Gerät,assign\n").encode("cp850"),
+        (H + "a@b.cc,Gerät,assign\n").encode("cp850"),
         ((2, "Gerät", "assign"),),
         options={"encoding": "cp850"},
     ),
@@ -77,7 +77,7 @@ FILES = [
     Nasty("UTF-8 said to be UTF-16", (H + R).encode() + b"x", refused="is not utf-16", options={"encoding": "utf-16"}),
     Nasty(
         "half a UTF-8 letter at the end",
-        (H + R).encode() + b"a@b.c,S2,\xc3",
+        (H + R).encode() + b"a@b.cc,S2,\xc3",
         ((2, "S1", "assign"), (3, "S2", "ENCODING")),
         warned="on a guess",
     ),
@@ -88,31 +88,32 @@ FILES = [
     ),
     Nasty(
         "commas in titles, semicolons in rows",
-        "Report, of 1.2.2025, all\n" + S + "a@b.c;S1;assign\n",
+        "Report, of 1.2.2025, all\n" + S + "a@b.cc;S1;assign\n",
         ((3, "S1", "assign"),),
     ),
-    Nasty("sep=; on the first line", "sep=;\n" + S + "a@b.c;S1;assign\n", ((3, "S1", "assign"),)),
-    Nasty("decimal commas beside semicolons", "Preis;" + S + "1,50;a@b.c;S1;assign\n", ONE),
+    Nasty("sep=; on the first line", "sep=;\n" + S + "a@b.cc;S1;assign\n", ((3, "S1", "assign"),)),
+    Nasty("decimal commas beside semicolons", "Preis;" + S + "1,50;a@b.cc;S1;assign\n", ONE),
     Nasty("a colon is no delimiter of ours", (H + R).replace(",", ":"), refused="no header with customerEmail"),
     Nasty("the delimiter said wrong", H + R, refused="headers seen on line 1", options={"delimiter": ";"}),
     Nasty(
         "single quotes are letters",
-        "customerEmail,deviceIdentifier,action\n'a@b.c',S1,assign\n",
+        "customerEmail,deviceIdentifier,action\n'a@b.cc',S1,assign\n",
         ((2, "S1", "assign"),),
     ),
     # Above and below the rows
     Nasty(
         "SAP list: header on line 4, pipes around",
-        "Liste\n\n-----\n|customerEmail|deviceIdentifier|action|\n|a@b.c|S1|assign|\n",
+        "Liste\n\n-----\n|customerEmail|deviceIdentifier|action|\n|a@b.cc|S1|assign|\n",
         ((5, "S1", "assign"),),
     ),
-    Nasty("title, filler lines", "Devices;;;\n;;;\n;;;\n" + S + "a@b.c;S1;assign\n", ((5, "S1", "assign"),)),
+    Nasty("title, filler lines", "Devices;;;\n;;;\n;;;\n" + S + "a@b.cc;S1;assign\n", ((5, "S1", "assign"),)),
     Nasty("header beyond line 50", "x\n" * 50 + H + R, refused="in the first 50 lines"),
     Nasty("no header at all", R * 3, refused="no header with customerEmail"),
     Nasty(
         "the header again in mid file",
         H + R + H + R,
-        ((2, "S1", "assign"), (3, "deviceIdentifier", "EMAIL"), (4, "S1", "assign")),
+        ((2, "S1", "assign"), (4, "S1", "assign")),
+        warned="a header again, a footer or a page break (first on line 3)",
     ),
     Nasty("Total at the end", H + R + "Total,1,\n", ((2, "S1", "assign"), (3, "1", "TRAILER"))),
     Nasty("T1,63", H + R + "T1,63\n", ((2, "S1", "assign"), (3, "", "TRAILER"))),
@@ -126,7 +127,7 @@ FILES = [
         options={"trailer_count": "^F,([0-9]+)"},
     ),
     Nasty(
-        "Total with an amount", S + "a@b.c;S1;assign\nTotal;;;;10,700.74\n", ((2, "S1", "assign"), (3, "", "TRAILER"))
+        "Total with an amount", S + "a@b.cc;S1;assign\nTotal;;;;10,700.74\n", ((2, "S1", "assign"), (3, "", "TRAILER"))
     ),
     Nasty(
         "a second table below",
@@ -136,7 +137,7 @@ FILES = [
     Nasty("Ctrl-Z at the end", H + R + "\x1a", ONE),
     Nasty("Ctrl-Z and padding", H + R + "\x1a\r\n\x1a\x1a\n", ONE),
     Nasty("blank lines everywhere", "\n\n" + H + "\n" + R + "\n \n,,\n", ((5, "S1", "assign"),)),
-    Nasty("no line end at the end", H + R[:-1], ONE),
+    Nasty("no line end at the end", H + R[:-1], ONE, warned="may have been cut short"),
     Nasty("old Mac line ends", (H + R).replace("\n", "\r"), ONE),
     Nasty(
         "line ends mixed",
@@ -147,32 +148,32 @@ FILES = [
     # Widths
     Nasty(
         "every row ends with an empty cell",
-        H + "a@b.c,S1,assign,\na@b.c,S2,assign,\n",
+        H + "a@b.cc,S1,assign,\na@b.cc,S2,assign,\n",
         ((2, "S1", "assign"), (3, "S2", "assign")),
     ),
-    Nasty("the first row has a cell more", H + "x,a@b.c,S1,assign\n" + R, ((2, "", "CELLS"), (3, "S1", "assign"))),
+    Nasty("the first row has a cell more", H + "x,a@b.cc,S1,assign\n" + R, ((2, "", "CELLS"), (3, "S1", "assign"))),
     Nasty(
         "an unquoted comma in a name",
-        "name," + H + "Smith, Joe,a@b.c,S1,assign\n" + "Joe," + R,
+        "name," + H + "Smith, Joe,a@b.cc,S1,assign\n" + "Joe," + R,
         ((2, "", "CELLS"), (3, "S1", "assign")),
     ),
-    Nasty("a short row", H + "a@b.c,S1\n" + R, ((2, "", "CELLS"), (3, "S1", "assign"))),
-    Nasty("two physical lines for a record", H + "a@b.c,\nS1,assign\n", ((2, "", "CELLS"), (3, "", "CELLS"))),
+    Nasty("a short row", H + "a@b.cc,S1\n" + R, ((2, "", "CELLS"), (3, "S1", "assign"))),
+    Nasty("two physical lines for a record", H + "a@b.cc,\nS1,assign\n", ((2, "", "CELLS"), (3, "", "CELLS"))),
     Nasty(
         "headers found twice",
-        "E-Mail,Mail,Serial,Action\na@b.c,d@e.f,S1,add\n",
+        "E-Mail,Mail,Serial,Action\na@b.cc,d@e.ff,S1,add\n",
         refused='customerEmail is found 2 times, as "E-Mail" and "Mail"',
     ),
-    Nasty("no action column", "Email,Serial\na@b.c,S1\n", refused="--action assign or --action unassign"),
+    Nasty("no action column", "Email,Serial\na@b.cc,S1\n", refused="--action assign or --action unassign"),
     Nasty(
         "no action column, action said",
-        "Email,Serial\na@b.c,S1\n",
+        "Email,Serial\na@b.cc,S1\n",
         ((2, "S1", "unassign"),),
         options={"action": Action.UNASSIGN},
     ),
     Nasty("line ends in headers", '"cust\nmail","x\ty",p,q\n' + R, refused='"cust\\nmail", "x\\ty"'),
     # Quotes
-    Nasty("a quote never closed", H + 'a@b.c,"S1,assign\n', refused="opens on line 2 is never closed"),
+    Nasty("a quote never closed", H + 'a@b.cc,"S1,assign\n', refused="opens on line 2 is never closed"),
     Nasty(
         "inches that swallow rows",
         "note," + H + '"5 inch,' + R + "x," + R + '"7 inch,' + R,
@@ -184,20 +185,16 @@ FILES = [
         "note," + H + '"one\ntwo",' + R + "x," + R,
         ((2, "S1", "assign"), (4, "S1", "assign")),
     ),
-    Nasty("text after a closing quote", H + '"a@b.c"x,S1,assign\n' + R, ((2, "S1", "assign"), (3, "S1", "assign"))),
-    Nasty("doubled quotes", H + 'a@b.c,"S""1",assign\n', ((2, 'S"1', "assign"),)),
+    Nasty("text after a closing quote", H + '"a@b.cc"x,S1,assign\n' + R, ((2, "S1", "assign"), (3, "S1", "assign"))),
+    Nasty("doubled quotes", H + 'a@b.cc,"S""1",assign\n', ((2, 'S"1', "assign"),)),
     # Cells that readers like to change
     *(
-        Nasty(f"serial {text}", H + f"a@b.c,{text},assign\n", ((2, text, "assign"),))
+        Nasty(f"serial {text}", H + f"a@b.cc,{text},assign\n", ((2, text, "assign"),))
         for text in (
             "0012345",
             "12E45",
             "1E400",
             "TRUE",
-            "NA",
-            "N/A",
-            "null",
-            "None",
             "nan",
             "inf",
             "1_000",
@@ -208,14 +205,23 @@ FILES = [
     ),
     *(
         Nasty(
+            f"serial {text}",
+            H + f"a@b.cc,{text},assign\n",
+            ((2, text, "assign"),),
+            warned=f'(first "{text}" on line 2)',
+        )
+        for text in ("NA", "N/A", "null", "None")
+    ),
+    *(
+        Nasty(
             f"damaged {text}",
-            H + f'a@b.c,"{text}",assign\na@b.c,SN-2,assign\n',
+            H + f'a@b.cc,"{text}",assign\na@b.cc,SN-2,assign\n',
             ((2, text, "DAMAGED"), (3, "SN-2", "assign")),
         )
         for text in (
             "1.23E+11",
             "1,23E+11",
-            "4901542032300000",
+            "490154203230000000",
             "#N/A",
             "#REF!",
             "12.03.2025",
@@ -225,38 +231,33 @@ FILES = [
             "3/12/2025",
         )
     ),
-    Nasty('="0000100"', H + 'a@b.c,="0000100",assign\n', ((2, "0000100", "assign"),)),
-    Nasty('="0000100" quoted', H + 'a@b.c,"=""0000100""",assign\n', ((2, "0000100", "assign"),)),
-    Nasty(
-        "a column of numbers exported with decimals",
-        H + "a@b.c,12345678.0,assign\na@b.c,1.10,assign\na@b.c,A1.0,assign\n",
-        ((2, "12345678.0", "DAMAGED"), (3, "1.10", "assign"), (4, "A1.0", "assign")),
-    ),
-    Nasty("a formula", H + "a@b.c,=A1+A2,assign\n", ((2, "=A1+A2", "FORMULA"),)),
-    Nasty("space padding", H + "a@b.c   ,  S1      ,assign  \n", ONE),
-    Nasty("no-break and zero-width spaces", H + "\u00a0a@b.c\u200b,\ufeffS1\u00a0,assign\u200b\n", ONE),
-    Nasty("a zero-width space inside", H + "a@b.c,S\u200b1,assign\n", ((2, "S\u200b1", "CONTROL"),)),
-    Nasty("a NUL byte", H + "a@b.c,S\0001,assign\n" + R, ((2, "S\x001", "CONTROL"), (3, "S1", "assign"))),
+    Nasty('="0000100"', H + 'a@b.cc,="0000100",assign\n', ((2, "0000100", "assign"),)),
+    Nasty('="0000100" quoted', H + 'a@b.cc,"=""0000100""",assign\n', ((2, "0000100", "assign"),)),
+    Nasty("a formula", H + "a@b.cc,=A1+A2,assign\n", ((2, "=A1+A2", "FORMULA"),)),
+    Nasty("space padding", H + "a@b.cc   ,  S1      ,assign  \n", ONE),
+    Nasty("no-break and zero-width spaces", H + "\u00a0a@b.cc\u200b,\ufeffS1\u00a0,assign\u200b\n", ONE),
+    Nasty("a zero-width space inside", H + "a@b.cc,S\u200b1,assign\n", ((2, "S\u200b1", "CONTROL"),)),
+    Nasty("a NUL byte", H + "a@b.cc,S\0001,assign\n" + R, ((2, "S\x001", "CONTROL"), (3, "S1", "assign"))),
     Nasty(
         "serials of dates are dates",
-        H + "a@b.c,12.03.2025,assign\na@b.c,13.03.2025,assign\n",
+        H + "a@b.cc,12.03.2025,assign\na@b.cc,13.03.2025,assign\n",
         ((2, "12.03.2025", "assign"), (3, "13.03.2025", "assign")),
     ),
     Nasty(
         "serials that have lost zeros",
-        H + "".join(f"a@b.c,{serial},assign\n" for serial in (*range(1000, 1010), 7)),
+        H + "".join(f"a@b.cc,{serial},assign\n" for serial in (*range(1000, 1010), 7)),
         (*((at, str(998 + at), "assign") for at in range(2, 12)), (12, "7", "assign")),
         warned="1 serial of digits is shorter than the usual 4 (first on line 12)",
     ),
     Nasty(
         "MAC addresses keep their spelling",
-        H + "a@b.c,aa:bb:cc:dd:ee:ff,assign\na@b.c,AABB.CCDD.EEFF,assign\na@b.c,1:2:fe:b:d:12,assign\n",
+        H + "a@b.cc,aa:bb:cc:dd:ee:ff,assign\na@b.cc,AABB.CCDD.EEFF,assign\na@b.cc,1:2:fe:b:d:12,assign\n",
         ((2, "aa:bb:cc:dd:ee:ff", "assign"), (3, "AABB.CCDD.EEFF", "assign"), (4, "1:2:fe:b:d:12", "assign")),
     ),
-    Nasty("a display name around an address", H + "Joe <a@b.c>,S1,assign\n", ((2, "S1", "EMAIL"),)),
-    Nasty("two addresses in a cell", H + "a@b.c;d@e.f,S1,assign\n", ((2, "S1", "EMAIL"),)),
+    Nasty("a display name around an address", H + "Joe <a@b.cc>,S1,assign\n", ((2, "S1", "EMAIL"),)),
+    Nasty("two addresses in a cell", H + "a@b.cc;d@e.ff,S1,assign\n", ((2, "S1", "EMAIL"),)),
     Nasty("no customer", H + ",S1,assign\n", ((2, "S1", "EMPTY_KEY"),)),
-    Nasty("an action nobody knows", H + "a@b.c,S1,scrap\n", ((2, "S1", "ACTION"),)),
+    Nasty("an action nobody knows", H + "a@b.cc,S1,scrap\n", ((2, "S1", "ACTION"),)),
     # Kinds of file
     Nasty("gzip under the name of text", gzip.compress((H + R).encode()), ONE),
     Nasty("text under the name of gzip", H + R, refused="is not gzip, whatever its name says", name="erp.csv.gz"),

@@ -19,7 +19,7 @@ from batch.model import InputOptions
 from tests.sheets import BOOK, HEAD, SHEET, STRINGS, STYLES, book, device, packed, parts, row, sheet
 from tests.test_workbook import read
 
-ROW = row(2, "a@b.c", "S1", "assign")
+ROW = row(2, "a@b.cc", "S1", "assign")
 
 
 def refusal(path: Path) -> str:

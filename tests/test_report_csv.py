@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch.errors import ConfigError, DiskError
-from batch.model import Answer, DeviceResult, InputFile, Outcome
+from batch.input.load import load
+from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome
 from batch.planning.plan import Plan
 from batch.reconciliation.books import Books
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
@@ -155,7 +156,30 @@ def test_a_file_is_utf8_without_a_mark_and_its_lines_end_in_lf(tmp_path: Path) -
     assert content.endswith(b"\n")
 
 
-RUNS = ["=1+1", "+SUM(A1)", "-A1", "@x", "\tx", "\r=1", "=", "-", "+", "--1", "-1-1", "+1E", "-1,2,3", "-1\n", "=1"]
+RUNS = [
+    " =1",
+    "'=1",
+    "\n=1",
+    "\uff1d1",
+    "\0x",
+    "\u200b@x",
+    "''-1",
+    "=1+1",
+    "+SUM(A1)",
+    "-A1",
+    "@x",
+    "\tx",
+    "\r=1",
+    "=",
+    "-",
+    "+",
+    "--1",
+    "-1-1",
+    "+1E",
+    "-1,2,3",
+    "-1\n",
+    "=1",
+]
 HARMLESS = [
     "-12",
     "+3.5",
@@ -166,12 +190,10 @@ HARMLESS = [
     "12",
     "0012",
     "a=b",
-    " =1",
-    "'=1",
+    "'x",
     "",
     "2-1",
     "x@y",
-    "\n=1",
 ]
 
 
@@ -308,6 +330,18 @@ def test_undo_carried_out_by_the_same_rules_brings_everything_back(tmp_path: Pat
     back = planned([tuple(row) for row in read(path)[1:]])
     steps = [(back.call(number).customer, str(back.call(number).action)) for number in range(1, back.calls + 1)]
     assert steps == [(C, "unassign"), (B, "assign"), (B, "unassign"), (A, "assign")]
+
+
+@pytest.mark.parametrize("device", ["'=1", "''x", "=A1", "-SN", "SN-1"])
+@pytest.mark.parametrize("raw", [False, True])
+def test_undo_fed_back_names_the_same_devices_also_of_a_raw_report(tmp_path: Path, device: str, *, raw: bool) -> None:
+    rows = [(A, device, "assign")]
+    path = tmp_path / "undo.csv"
+    one = report(planned(rows), file_of(), raw=raw, outcomes=[Outcome.ASSIGNED])
+    write_undo(path, one, [block_of(keys_of(rows), rows)])
+    seen: list[RowBlock] = []
+    load([str(path)], InputOptions(allow_suspect=True), spool=tmp_path, sink=seen.append)
+    assert [block.keys["deviceIdentifier"].to_pylist() for block in seen] == [[device]]
 
 
 def test_where_nothing_is_sure_to_have_changed_there_is_nothing_to_undo(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Dates among serials that are no dates, and zeros that went missing."""
+"""Dates among serials that are no dates, zeros that went missing, and numbers that were rounded."""
+
+from collections.abc import Iterator
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.input.serials import LostZeros, Neighbours, damage_of
+from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours, damage_of
 
 DATES = [
     "12.03.2025",
@@ -74,7 +77,13 @@ def test_the_example_is_of_the_most_frequent_shape_and_sound() -> None:
 
 @pytest.mark.parametrize(
     ("serial", "kind"),
-    [("1.2E+5", "exponent"), ("4901542032300000", "digits replaced by zeros"), ("#REF!", "error value"), ("x", "date")],
+    [
+        ("1.2E+5", "exponent"),
+        ("4901542032300000", "digits replaced by zeros"),
+        ("#REF!", "error value"),
+        ("x", "date"),
+        ("1.0", "decimal point of a number column"),
+    ],
 )
 def test_each_damage_has_a_name(serial: str, kind: str) -> None:
     assert damage_of(serial) == kind
@@ -117,3 +126,84 @@ def test_otherwise_nothing_is_said(blocks: tuple[list[str], ...]) -> None:
 @given(st.lists(st.lists(st.text(alphabet="0123A", max_size=70), max_size=30), max_size=4))
 def test_how_the_blocks_are_cut_changes_nothing(blocks: list[list[str]]) -> None:
     assert counted(*blocks).warning() == counted([serial for block in blocks for serial in block]).warning()
+
+
+def numbers(random: Random, length: int, count: int) -> list[str]:
+    return [str(random.randrange(10 ** (length - 1), 10**length)) for _ in range(count)]
+
+
+def as_excel_leaves(serial: str) -> str:
+    return serial[:15] + "0" * (len(serial) - 15)
+
+
+def rounded(serials: list[str]) -> list[str]:
+    flags = LongNumbers(lambda: [pa.array(serials)]).rounded(pa.array(serials))
+    return [serial for serial, flag in zip(serials, flags, strict=True) if flag]
+
+
+@pytest.mark.parametrize("length", range(16, 23))
+def test_ten_serials_that_a_spreadsheet_has_rounded_are_all_caught(length: int) -> None:
+    random = Random(length)
+    for _ in range(200):
+        damaged = [*map(as_excel_leaves, numbers(random, length, 10))]
+        assert rounded(damaged) == damaged
+
+
+@pytest.mark.parametrize("length", range(16, 23))
+@pytest.mark.parametrize("count", [1, 10, 1_000])
+def test_at_most_one_honest_list_in_a_thousand_is_taken_for_rounded(length: int, count: int) -> None:
+    random = Random(count * length)
+    lists = 20_000 if count == 1 else 4_000 if count == 10 else 100
+    alarms = sum(bool(rounded(numbers(random, length, count))) for _ in range(lists))
+    assert alarms <= lists / 1_000 + 3 * (lists / 1_000) ** 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", range(16, 23))
+def test_nor_is_an_honest_list_of_a_hundred_thousand(length: int) -> None:
+    random = Random(length)
+    assert sum(bool(rounded(numbers(random, length, 100_000))) for _ in range(20)) <= 1
+
+
+@pytest.mark.parametrize(("count", "others", "caught"), [(1, 0, True), (1, 9, True), (1, 10, False), (2, 400, True)])
+def test_few_that_end_in_zeros_may_be_chance_among_many(count: int, others: int, caught: bool) -> None:
+    ending = [f"8944500102198{number:02d}0000" for number in range(10, 10 + count)]  # one in 10,000 ends so
+    serials = [*ending, *(f"89445001021983{number:05d}" for number in range(10_001, 10_001 + others))]
+    assert rounded(serials) == (ending if caught else [])
+
+
+def test_each_length_is_judged_by_itself() -> None:
+    damaged = [as_excel_leaves(number) for number in numbers(Random(1), 19, 3)]
+    honest = [f"{number:016d}" for number in range(1_000_000_000_000_000, 1_000_000_000_001_000)]
+    assert rounded([*damaged, *honest]) == damaged
+
+
+@pytest.mark.parametrize("serial", ["000000000000100000", "123456789012345", "SN-8944500102198310000", "0" * 20])
+def test_padding_short_numbers_and_texts_are_never_rounded(serial: str) -> None:
+    assert rounded([serial] * 10) == []
+
+
+def test_the_file_is_counted_once_and_only_if_a_serial_is_in_doubt() -> None:
+    calls = []
+
+    def serials() -> Iterator[pa.Array]:
+        calls.append(1)
+        yield pa.array(["8944500102198310000"])
+
+    file = LongNumbers(serials)
+    assert not file.rounded(pa.array(["SN-1", "8944500102198310001"])).any()
+    assert calls == []
+    assert file.rounded(pa.array(["8944500102198310000"])).all()
+    assert file.rounded(pa.array(["8944500102198320000"])).all()
+    assert calls == [1]
+
+
+def test_those_that_chance_explains_are_counted_with_their_first_line() -> None:
+    ending = EndingInZeros()
+    assert ending.warning() is None
+    serials = pa.array(["1234567890123450", "1234567890123451", "SN-1", "1234567890123460", "0000000000000000"])
+    ending.add(serials, np.arange(2, 7), np.array([False, True, True, True, True]))
+    ending.add(serials, np.arange(7, 12), np.ones(5, np.bool_))
+    warning = ending.warning()
+    assert warning is not None
+    assert warning.startswith("3 serials of more than 15 digits end in zeros from the 16th digit on (first on line 5)")

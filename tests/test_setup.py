@@ -66,15 +66,15 @@ def test_off_a_terminal_it_takes_the_proposal_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("x,Email,Action\nred,a@b.c,add\nred,a@b.c,add\nblue,a@b.c,add\n", "deviceIdentifier (the device's serial"),
+        ("x,Email,Action\nred,a@b.cc,add\nred,a@b.cc,add\nblue,a@b.cc,add\n", "deviceIdentifier (the device's serial"),
         (
             "x,Serial,Action\nred,S-123,add\nblue,S-124,add\n",
             "customerEmail (the customer's email address) cannot be told",
         ),
-        ("Email,Serial,x\na@b.c,S-123,red\na@b.c,S-124,blue\n", "--action assign or --action unassign"),
-        ("Email,Serial,Action\na@b.c,S-123,red\na@b.c,S-124,blue\n", 'no action word is known; found "red" (1 rows)'),
-        ("Email,a,b,Action\na@b.c,S-123,T-321,add\na@b.c,S-124,T-421,add\n", 'it may be "a", "b"'),
-        ("Email,Email,Serial,Action\na@b.c,a@b.c,S-123,add\n", "customerEmail"),
+        ("Email,Serial,x\na@b.cc,S-123,red\na@b.cc,S-124,blue\n", "--action assign or --action unassign"),
+        ("Email,Serial,Action\na@b.cc,S-123,red\na@b.cc,S-124,blue\n", 'no action word is known; found "red" (1 rows)'),
+        ("Email,a,b,Action\na@b.cc,S-123,T-321,add\na@b.cc,S-124,T-421,add\n", 'it may be "a", "b"'),
+        ("Email,Email,Serial,Action\na@b.cc,a@b.cc,S-123,add\n", "customerEmail"),
         ("", "no header with rows below it"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_profile_that_is_there_is_refused_before_any_question_without_force() 
 
 
 def test_what_is_said_goes_into_the_profile() -> None:
-    Path("x.csv").write_text("Email;Serial\na@b.c;S-1\nTotal;1\n", encoding="utf-16")
+    Path("x.csv").write_text("Email;Serial\na@b.cc;S-1\nTotal;1\n", encoding="utf-16")
     said = ["--action", "unassign", "--delimiter", ";", "--encoding", "utf-16", "--trailer-count", "Total;([0-9]+)"]
     made = call("init", "x.csv", *said, "--config", "my files.toml", "--profile", "ä b", "--multiline-cells")
     assert made.exit_code == 0
@@ -158,7 +158,7 @@ def test_nothing_said_is_no_key() -> None:
 
 
 def test_a_word_that_no_option_can_name_is_told() -> None:
-    Path("x.csv").write_text("Email,Serial,Action\na@b.c,S-1,a=b\na@b.c,S-2,add\n")
+    Path("x.csv").write_text("Email,Serial,Action\na@b.cc,S-1,a=b\na@b.cc,S-2,add\n")
     assert 'says "a=b", which no option can name' in call("init", "x.csv").stderr
 
 

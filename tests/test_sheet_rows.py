@@ -65,6 +65,24 @@ def test_an_identifier_is_known_by_the_kind_of_its_cell(tmp_path: Path, cell: st
     assert judged(book(tmp_path / "a.xlsx", device(2, cell))) == [(2, shown, problem)]
 
 
+def test_a_sheet_that_is_read_again_for_a_serial_in_doubt_is_counted_once(tmp_path: Path) -> None:
+    rows = [row(2, "a@b.cc", "8944500102198310000", "assign"), device(3, '<c s="1"><v>12</v></c>')]
+    path = book(tmp_path / "a.xlsx", *rows, row(4, "a@b.cc", "S4", "assign", more=' hidden="1"'))
+    assert judged(path, hidden=HiddenRows.SKIP) == [
+        (2, "8944500102198310000", Problem.DAMAGED),
+        (3, "00000012", Problem.NONE),
+    ]
+    assert read(path, hidden=HiddenRows.SKIP)[0].hidden_rows == 1
+    assert "1 serial is shown with zeros in front" in warnings(path, hidden=HiddenRows.SKIP)
+
+
+def test_a_cell_below_a_formula_without_a_value_takes_none_from_above_it(tmp_path: Path) -> None:
+    rows = [row(2, "a@b.cc", "S1", "assign"), row(3, '<c r="A3"><f>A9</f></c>', "S2", "assign")]
+    path = book(tmp_path / "a.xlsx", *rows, row(4, "", "S3", "assign"), row(5, "c@d.ee", "S4", "assign"))
+    problems = [problem for _, _, problem in judged(path, fill_down=("customerEmail",))]
+    assert problems == [0, Problem.NO_VALUE, Problem.NO_VALUE, 0]
+
+
 @pytest.mark.parametrize(
     ("cell", "allowed"),
     [
@@ -82,9 +100,9 @@ def test_what_is_surely_lost_is_not_sent_under_allow_suspect_either(tmp_path: Pa
 def test_rows_of_formulas_that_no_spreadsheet_has_calculated_are_rows(tmp_path: Path) -> None:
     made = openpyxl.Workbook()
     made.active.append(HEAD)
-    made.active.append(["a@b.c", "S1", "assign"])
-    made.active.append(['="a@b.c"', '="S2"', '="assign"'])
-    made.active.append(["a@b.c", "S3", '="assign"'])
+    made.active.append(["a@b.cc", "S1", "assign"])
+    made.active.append(['="a@b.cc"', '="S2"', '="assign"'])
+    made.active.append(["a@b.cc", "S3", '="assign"'])
     made.save(tmp_path / "a.xlsx")
     _, keys, _ = read(tmp_path / "a.xlsx")
     assert [row["problem"] for row in keys] == [0, Problem.NO_VALUE, Problem.NO_VALUE]
@@ -97,8 +115,8 @@ def test_the_zero_that_a_library_stores_for_every_formula_is_no_value(tmp_path: 
     with xlsxwriter.Workbook(tmp_path / "a.xlsx") as made:
         page = made.add_worksheet()
         page.write_row(0, 0, HEAD)
-        page.write_row(1, 0, ["a@b.c", "=1+1", "assign"])
-        page.write_row(2, 0, ["a@b.c", 0, "assign"])
+        page.write_row(1, 0, ["a@b.cc", "=1+1", "assign"])
+        page.write_row(2, 0, ["a@b.cc", 0, "assign"])
     assert judged(tmp_path / "a.xlsx") == [(2, "", Problem.NO_VALUE), (3, "0", 0)]
 
 
@@ -115,12 +133,12 @@ def test_dates_count_from_1904_where_the_workbook_says_so(tmp_path: Path) -> Non
 
 
 HIDDEN = [
-    row(2, "a@b.c", "S1", "assign"),
-    row(4, "a@b.c", "S2", "assign", more=' hidden="1"'),
-    row(5, "a@b.c", "S3", "assign", more=' hidden="true"'),
-    row(6, "a@b.c", "S4", "assign", more=' ht="0" customHeight="1"'),
+    row(2, "a@b.cc", "S1", "assign"),
+    row(4, "a@b.cc", "S2", "assign", more=' hidden="1"'),
+    row(5, "a@b.cc", "S3", "assign", more=' hidden="true"'),
+    row(6, "a@b.cc", "S4", "assign", more=' ht="0" customHeight="1"'),
     row(7, " ", "", "", more=' hidden="1"'),
-    row(8, "a@b.c", "S5", "assign", more=' ht="15" hidden="0"'),
+    row(8, "a@b.cc", "S5", "assign", more=' ht="15" hidden="0"'),
 ]
 
 
@@ -152,7 +170,7 @@ def test_a_hidden_formula_without_a_value_is_a_hidden_row(tmp_path: Path) -> Non
 
 def test_title_and_header_may_be_hidden(tmp_path: Path) -> None:
     made = openpyxl.Workbook()
-    for cells in (["Returns"], HEAD, ["a@b.c", "S1", "assign"]):
+    for cells in (["Returns"], HEAD, ["a@b.cc", "S1", "assign"]):
         made.active.append(cells)
     made.active.row_dimensions[1].hidden = made.active.row_dimensions[2].hidden = True
     made.save(tmp_path / "a.xlsx")
@@ -181,34 +199,34 @@ def test_a_run_counts_what_it_left_out_and_does_not_change_its_mind(tmp_path: Pa
 def test_a_cell_far_out_costs_nothing_and_is_named(tmp_path: Path, place: str) -> None:
     line = int(place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
     stray = text(place, "x")
-    rows = [row(2, "a@b.c", "S1", "assign", *[stray] * (line == 2))] + [row(line, stray)] * (line > 2)
+    rows = [row(2, "a@b.cc", "S1", "assign", *[stray] * (line == 2))] + [row(line, stray)] * (line > 2)
     path = book(tmp_path / "a.xlsx", *rows)
     assert judged(path) == [(2, "S1", 0)]
     assert f"cells right of the last header are not read (first: {place})" in warnings(path)
 
 
 def test_a_stray_cell_far_right_of_the_header_is_no_header(tmp_path: Path) -> None:
-    xml = sheet(row(2, "a@b.c", "S1", "assign")).replace("</row>", text("XFD1", "x") + "</row>", 1)
+    xml = sheet(row(2, "a@b.cc", "S1", "assign")).replace("</row>", text("XFD1", "x") + "</row>", 1)
     file, _, cells = read(packed(tmp_path / "a.xlsx", parts(xml)))
     assert (file.header, len(cells[0])) == (tuple(HEAD), 3)
     assert file.warnings == ("cells right of the last header are not read (first: XFD1)",)
 
 
 def test_a_title_may_be_wider_than_the_table(tmp_path: Path) -> None:
-    rows = [row(1, "Returns", "", "", "", "of May"), row(2, *HEAD), row(3, "a@b.c", "S1", "assign")]
+    rows = [row(1, "Returns", "", "", "", "of May"), row(2, *HEAD), row(3, "a@b.cc", "S1", "assign")]
     path = packed(tmp_path / "a.xlsx", parts(f"<worksheet><sheetData>{''.join(rows)}</sheetData></worksheet>"))
     assert read(path)[0].warnings == ()
 
 
 def test_a_row_far_down_keeps_its_number(tmp_path: Path) -> None:
-    path = book(tmp_path / "a.xlsx", row(2, "a@b.c", "S1", "assign"), row(1_048_576, "a@b.c", "S2", "assign"))
+    path = book(tmp_path / "a.xlsx", row(2, "a@b.cc", "S1", "assign"), row(1_048_576, "a@b.cc", "S2", "assign"))
     assert [line for line, _, _ in judged(path)] == [2, 1_048_576]
 
 
 def test_rows_and_cells_without_places_follow_one_another(tmp_path: Path) -> None:
     cell = "<c t='inlineStr'><is><t>{}</t></is></c>"
     rows = "".join(
-        f"<row>{''.join(cell.format(one) for one in cells)}</row>" for cells in (HEAD, ["a@b.c", "S1", "assign"])
+        f"<row>{''.join(cell.format(one) for one in cells)}</row>" for cells in (HEAD, ["a@b.cc", "S1", "assign"])
     )
     xml = f"<worksheet xmlns='{STRICT}'><sheetData>{rows}</sheetData></worksheet>"
     assert judged(packed(tmp_path / "a.xlsx", parts(xml))) == [(2, "S1", 0)]
@@ -217,10 +235,10 @@ def test_rows_and_cells_without_places_follow_one_another(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "rows",
     [
-        [row(3, "a@b.c", "S1", "assign"), row(2, "a@b.c", "S2", "assign")],
-        [row(2, "a@b.c", "S1", "assign"), row(2, "a@b.c", "S2", "assign")],
-        [row(1_048_577, "a@b.c", "S1", "assign")],
-        [row(2, text("B2", "S1"), text("A2", "a@b.c"))],
+        [row(3, "a@b.cc", "S1", "assign"), row(2, "a@b.cc", "S2", "assign")],
+        [row(2, "a@b.cc", "S1", "assign"), row(2, "a@b.cc", "S2", "assign")],
+        [row(1_048_577, "a@b.cc", "S1", "assign")],
+        [row(2, text("B2", "S1"), text("A2", "a@b.cc"))],
         [row(2, text("XFE2", "S1"))],
         [row(2, text("2", "S1"))],
         [device(2, '<c t="s"><v>7</v></c>')],
@@ -248,7 +266,7 @@ def test_text_that_is_repeated_without_end_is_refused(tmp_path: Path, monkeypatc
 
 
 def test_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
-    path = book(tmp_path / "a.xlsx", row(2, "a@b.c", "S1", "assign"))
+    path = book(tmp_path / "a.xlsx", row(2, "a@b.cc", "S1", "assign"))
     command = ["run", str(path), "--sandbox", "--yes", "--run-id", "one", "--reports-dir", str(tmp_path / "r")]
     assert CliRunner().invoke(main, command).exit_code == 0
     with closing(sqlite3.connect(tmp_path / "r/one/journal.sqlite3")) as journal, journal:
@@ -276,7 +294,7 @@ def test_what_other_libraries_write_is_read_back(
     path = tmp_path_factory.mktemp("book") / "a.xlsx"
     rows: list[list[object]] = [
         [*HEAD, "one", "two"],
-        *(["a@b.c", f"S{at}", "assign", *pair] for at, pair in enumerate(cells)),
+        *(["a@b.cc", f"S{at}", "assign", *pair] for at, pair in enumerate(cells)),
     ]
     if by_openpyxl:
         made = openpyxl.Workbook()

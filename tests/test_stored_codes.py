@@ -110,6 +110,10 @@ def test_problems_of_rows() -> None:
         "LONG_NUMBER": 20,
         "CELL_VALUE": 21,
         "NO_VALUE": 22,
+        "SIGNS": 40,
+        "DECODED_TWICE": 41,
+        "SEVERAL": 42,
+        "PLACEHOLDER": 43,
     }
 
 

@@ -84,7 +84,7 @@ def test_two_columns_that_could_both_be_it_are_a_doubt() -> None:
 
 @pytest.mark.parametrize(
     "records",
-    [[], [("a", "b")], [("a@b.c", "S1"), ("a@b.c", "S2")], [("", ""), ("a", "b")]],
+    [[], [("a", "b")], [("a@b.cc", "S1"), ("a@b.cc", "S2")], [("", ""), ("a", "b")]],
     ids=["nothing", "only a header", "no header", "a blank line and a header"],
 )
 def test_what_has_no_header_with_rows_below_is_no_table(records: list[tuple[str, ...]]) -> None:
@@ -124,7 +124,7 @@ def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path, content: byte
 
 
 def test_the_words_of_all_rows_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "r.csv").write_text("Email,Serial,Action\n" + "a@b.c,S1,Add\n" * 3 + "a@b.c,S2,scrap\na@b.c\n")
+    (tmp_path / "r.csv").write_text("Email,Serial,Action\n" + "a@b.cc,S1,Add\n" * 3 + "a@b.cc,S2,scrap\na@b.cc\n")
     words = read_words(str(tmp_path / "r.csv"), PLAIN)
     assert words.counts == {"Add": 3, "scrap": 1}
     assert len(words.loaded.rows) == 5

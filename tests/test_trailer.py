@@ -12,6 +12,6 @@ def test_a_closing_line_is_a_trailer(cells: list[str]) -> None:
     assert is_trailer(cells)
 
 
-@pytest.mark.parametrize("cells", [["a@b.c", "S1", "assign"], ["", ""], ["Total", "S1"], ["63", "T1"]])
+@pytest.mark.parametrize("cells", [["a@b.cc", "S1", "assign"], ["", ""], ["Total", "S1"], ["63", "T1"]])
 def test_another_line_is_no_trailer(cells: list[str]) -> None:
     assert not is_trailer(cells)

@@ -1,12 +1,13 @@
 """What trimming takes away; what becomes of a key cell that was written so is told with the judging of cells."""
 
+import re
+
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.input.trimming import is_blank, lowered, normalised, trimmed
+from batch.input.trimming import FORMULA, FORMULA_BYTES, guarded, is_blank, normalised, trimmed, unguarded
 
 AROUND = st.text(alphabet="aÉ=@-'\" \u00a0\u200b\0\t", max_size=12)
 
@@ -23,9 +24,39 @@ def test_normalising_twice_changes_nothing_but_what_was_wrapped(texts: list[str]
 @example(["plain", " padded ", "\u200bÉ ", '="00""12"', "'=1", "'\t x", "' x"])
 def test_the_quick_way_trims_as_the_long_one_does(texts: list[str]) -> None:
     cells = pa.array(texts, pa.string())
-    quick, odd = trimmed(cells)
+    quick, _ = trimmed(cells)
     assert quick.equals(normalised(cells))
-    assert lowered(quick, odd).equals(pc.utf8_lower(quick))
+
+
+HOSTILE = st.text(alphabet="aÉ15=@-+'\" \u00a0\u200b\0\t\n\v\uff1d\uff20", max_size=12) | st.text(max_size=6)
+
+
+@given(st.lists(HOSTILE, max_size=8))
+@example(["'=x", "''=x", '="\'-SN2"', "-5", "'-5", " =x", "\u200b=x", "\uff1dx", "\0x", "'", "''5", "'-5'", "' x"])
+def test_a_guard_is_taken_off_exactly(texts: list[str]) -> None:
+    cells = pa.array(texts, pa.string())
+    assert unguarded(guarded(cells)).equals(cells)
+
+
+@given(st.lists(HOSTILE, max_size=8))
+@example(["'=x", "''=x", '="\'-SN2"', "-5", "'-5", "=x'", "\uff1dx", "\0x", "''5", "'-5'", '="=""x"""'])
+def test_a_value_that_was_read_comes_back_from_a_guarded_cell_as_it_was(texts: list[str]) -> None:
+    read = normalised(pa.array(texts, pa.string()))
+    assert normalised(guarded(read)).equals(read)
+
+
+@pytest.mark.parametrize("white", ["", " ", "\u00a0", "\v", "\u200b", "\ufeff"])
+@pytest.mark.parametrize("sign", [*"=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20"])
+def test_whatever_a_spreadsheet_might_run_is_guarded(white: str, sign: str) -> None:
+    cell = f"{white}{sign}x"
+    assert guarded(pa.array([cell]))[0].as_py() == f"'{cell}"
+    assert cell.encode()[0] in FORMULA_BYTES
+
+
+def test_no_cell_that_is_guarded_begins_with_another_byte() -> None:
+    signs = [*map(chr, (*range(0xD800), *range(0xE000, 0x10000)))]
+    first = {sign.encode()[0] for sign in signs if re.match(FORMULA, f"{sign}=")} - {*b"="}
+    assert first < {*FORMULA_BYTES}
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_sheet_is_read_with_its_own_row_numbers(tmp_path: Path) -> None:
         [None, "Returns"],
         [],
         [None, *HEADER, None, "x"],
-        [None, "A@b.c", 490154203237518, "return"],
+        [None, "A@b.cc", 490154203237518, "return"],
         [],
         [None, None, "S2", "add"],
     ]
@@ -101,11 +101,17 @@ def test_a_sheet_is_read_with_its_own_row_numbers(tmp_path: Path) -> None:
     assert [row["line"] for row in keys] == [5, 7]
     assert [row["deviceIdentifier"] for row in keys] == ["490154203237518", "S2"]
     assert [row["problem"] for row in keys] == [0, Problem.EMPTY_KEY]
-    assert cells[0] == ["", "A@b.c", "490154203237518", "return", "", ""]
+    assert cells[0] == ["", "A@b.cc", "490154203237518", "return", "", ""]
 
 
 def test_an_error_in_a_key_cell_is_never_sent(tmp_path: Path) -> None:
-    rows = [[], [None, *HEADER], [None, "a@b.c", "#N/A", "add"], [None, "a@b.c", "S1", "#REF!"], [None, *["#N/A"] * 3]]
+    rows = [
+        [],
+        [None, *HEADER],
+        [None, "a@b.cc", "#N/A", "add"],
+        [None, "a@b.cc", "S1", "#REF!"],
+        [None, *["#N/A"] * 3],
+    ]
     _, keys, cells = read(save(tmp_path / "r.xlsx", {"Other": [["x"]], "A & B": rows}))
     assert [row["line"] for row in keys] == [3, 4, 5]
     assert [row["problem"] for row in keys] == [Problem.DAMAGED, Problem.ACTION, Problem.DAMAGED]
@@ -113,7 +119,7 @@ def test_an_error_in_a_key_cell_is_never_sent(tmp_path: Path) -> None:
 
 
 def test_numbers_and_dates_become_text_as_the_sheet_shows_them(tmp_path: Path) -> None:
-    rows = [[*HEADER, "x"]] + [["a@b.c", cell, "add", 1.5] for cell in (12.0, 1e15, True, date(2024, 2, 29), "0012")]
+    rows = [[*HEADER, "x"]] + [["a@b.cc", cell, "add", 1.5] for cell in (12.0, 1e15, True, date(2024, 2, 29), "0012")]
     _, keys, cells = read(save(tmp_path / "r.xlsx", {"Sheet1": rows}))
     assert [row[1] for row in cells] == ["12", "1000000000000000", "TRUE", "2024-02-29", "0012"]
     assert [row["problem"] for row in keys] == [0, Problem.LONG_NUMBER, Problem.CELL_VALUE, Problem.CELL_VALUE, 0]
@@ -121,7 +127,7 @@ def test_numbers_and_dates_become_text_as_the_sheet_shows_them(tmp_path: Path) -
 
 
 def test_the_first_visible_sheet_with_the_headers_is_read_and_the_others_are_named(tmp_path: Path) -> None:
-    good = [HEADER, ["a@b.c", "S1", "add"]]
+    good = [HEADER, ["a@b.cc", "S1", "add"]]
     path = save(tmp_path / "r.xlsx", {"Old": good, "Notes": [["x"]], "Data": good}, hidden=("Old",))
     file, keys, _ = read(path)
     assert file.warnings == ('only sheet "Data" is read, not "Notes"; name another with --sheet',)
@@ -146,7 +152,7 @@ def test_a_header_without_rows_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_a_sheet_may_close_with_a_counted_trailer(tmp_path: Path) -> None:
-    rows = [HEADER, ["a@b.c", "S1", "add"], [], ["Total", 1, None], ["", " ", None]]
+    rows = [HEADER, ["a@b.cc", "S1", "add"], [], ["Total", 1, None], ["", " ", None]]
     file, keys, _ = read(save(tmp_path / "r.xlsx", {"Data": rows}), trailer_count="Total;(.+)")
     assert (len(keys), file.trailer_count) == (1, 1)
     assert "line 4" in file.warnings[0]
@@ -154,7 +160,7 @@ def test_a_sheet_may_close_with_a_counted_trailer(tmp_path: Path) -> None:
 
 def test_a_long_sheet_comes_in_several_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbook, "ROWS_AT_A_TIME", 2)
-    rows = [HEADER, *([f"a{at}@b.c", at, "add"] for at in range(5)), ["Total", 5, None]]
+    rows = [HEADER, *([f"a{at}@b.cc", at, "add"] for at in range(5)), ["Total", 5, None]]
     _, keys, _ = read(save(tmp_path / "r.xlsx", {"Data": rows}))
     assert [row["line"] for row in keys] == [2, 3, 4, 5, 6, 7]
     assert keys[-1]["problem"] == Problem.TRAILER
@@ -162,7 +168,7 @@ def test_a_long_sheet_comes_in_several_pieces(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("at", [10, 200, 700, 1200, -200, -40])
 def test_a_damaged_workbook_fails_with_words_if_at_all(tmp_path: Path, at: int) -> None:
-    path = save(tmp_path / "r.xlsx", {"Data": [HEADER, ["a@b.c", "S1", "add"]]})
+    path = save(tmp_path / "r.xlsx", {"Data": [HEADER, ["a@b.cc", "S1", "add"]]})
     content = bytearray(path.read_bytes())
     content[at : at + 30] = b"\xff" * 30
     path.write_bytes(content)

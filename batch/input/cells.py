@@ -5,6 +5,7 @@ has to correct it. Knows nothing of files, lines or delimiters, and repairs noth
 that could have meant something else.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -16,8 +17,19 @@ import pyarrow.compute as pc
 
 from batch.input.number_formats import CellKind
 from batch.input.octets import Octets, one_of
-from batch.input.serials import DAMAGE, MONTHS, Neighbours, damage_of
-from batch.input.trimming import INVISIBLE, SPACE, lowered, normalised, trimmed
+from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of
+from batch.input.signs import (
+    DECODED_TWICE,
+    FOREIGN_SPACE,
+    UNSEEN,
+    may_be_misplaced,
+    may_be_several,
+    misplaced,
+    placeholders,
+    reason_of,
+    several,
+)
+from batch.input.trimming import lowered, normalised, trimmed
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
 
@@ -41,10 +53,14 @@ ACTION_WORDS: Final[Mapping[str, Action]] = {
 }
 """Words that can mean only one thing; any other has to be named with --action-word."""
 
-_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{INVISIBLE}]"
-_EMAIL_SIGN: Final = f'[^@,;:<>()\\[\\]\\\\"\\x00-\\x1f\\x7f-\u009f{SPACE}{INVISIBLE}]'
-_EMAIL_LABEL: Final = _EMAIL_SIGN.replace("@", "@.", 1)
-_EMAIL: Final = f"^{_EMAIL_SIGN}+@{_EMAIL_LABEL}+(?:\\.{_EMAIL_LABEL}+)+$"
+_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{UNSEEN}]"
+_LETTER: Final = r"\p{L}\p{M}"
+_LABEL: Final = rf"[{_LETTER}\p{{Nd}}](?:[{_LETTER}\p{{Nd}}-]*[{_LETTER}\p{{Nd}}])?"
+_LAST_LABEL: Final = rf"(?:[{_LETTER}]{{2,}}|(?i:xn--)[a-zA-Z0-9-]*[a-zA-Z0-9])"
+_LOCAL: Final = rf"[{_LETTER}\p{{Nd}}!#$%&*+/=?^_`{{|}}~-]"
+_EMAIL: Final = rf"^{_LOCAL}(?:[.']?{_LOCAL})*@(?:{_LABEL}\.)+{_LAST_LABEL}$"
+_ASCII_EMAIL: Final = _EMAIL.replace(r"\p{L}\p{M}", "A-Za-z").replace(r"\p{Nd}", "0-9")
+"""The same for addresses of ASCII: for these it is far faster than `_EMAIL`, which is slow even to begin with."""
 _MONTH_PAIRS: Final = np.zeros(1 << 16, np.bool_)
 """First and second byte of the months that a date may begin with. Other than ASCII is looked at anyway."""
 for _name in MONTHS.split("|"):
@@ -66,6 +82,13 @@ _SENTENCES: Final[Mapping[Problem, str]] = {
     "source, or send it as it is with --allow-suspect",
     Problem.EMAIL: '{name} "{cell}" is not an email address; one @ and a domain with a dot are expected, '
     "as in name@example.com",
+    Problem.SIGNS: '{name} "{cell}" has {signs}, which do not belong into an identifier; correct it in the source{way}',
+    Problem.DECODED_TWICE: '{name} "{cell}" was decoded twice: its letters of UTF-8 were read in another encoding; '
+    "export it anew",
+    Problem.SEVERAL: '{name} "{cell}" holds several identifiers; read each as a row with --split deviceIdentifier, '
+    "or send the cell as it is with --allow-suspect",
+    Problem.PLACEHOLDER: '{name} "{cell}" is a name that many devices share, and devices are to be created; '
+    "correct it in the source, or send it as it is with --allow-suspect",
     Problem.ACTION: '{name} "{cell}" is not a word we know; assign or unassign is expected, or say what it '
     "means with --action-word WORD=ACTION",
     Problem.DEVICE_TYPE: "{name} is empty, and devices are to be created; fill it in, or give --device-type",
@@ -91,6 +114,7 @@ class KeyCells:
     action, device_type   None where no column says it
     faults                row to sentence, for rows with a wrong number of cells
     odd                   row to all cells, for the same rows
+    pieces                the number of each row among those of its record; None: every record is one row
     kinds                 field to row to the kind of its cell, for cells of a workbook that are not plain
     """
 
@@ -101,6 +125,7 @@ class KeyCells:
     device_type: pa.Array | None
     faults: Mapping[int, str]
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    pieces: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
 
 
@@ -134,28 +159,43 @@ class _Keys:
         return [column for column in columns if column is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What serials are held against."""
+
+    neighbours: Neighbours
+    numbers: LongNumbers
+
+
 _Finding: TypeAlias = tuple[Problem, _Column, Flags]
 
 
 def check(
-    cells: KeyCells, options: InputOptions, *, guessed: bool, neighbours: Neighbours | None = None
+    cells: KeyCells,
+    options: InputOptions,
+    *,
+    guessed: bool,
+    neighbours: Neighbours | None = None,
+    numbers: LongNumbers | None = None,
 ) -> pa.RecordBatch:
     """Normalise and judge rows; gives their `KEY_SCHEMA`.
 
-    `guessed` says that nothing vouches for the encoding; `neighbours` is what serials are
-    held against, without it one another. A row gets the first problem in the order: cells,
+    `guessed` says that nothing vouches for the encoding; `neighbours` and `numbers` are what
+    serials are held against, without them one another. A row gets the first problem in the order: cells,
     kind of cell, empty, encoding, control, length, formula, damage, email, action, device type.
     """
     count = len(cells.lines)
     action, device_type = cells.action, cells.device_type
     keys = _Keys(
         email=_emails("customerEmail", cells.email),
-        device=_identifiers("deviceIdentifier", cells.device),
+        device=_identifiers("deviceIdentifier", cells.device, for_creation=options.auto_create_devices),
         action=None if action is None else _distinct("action", action),
         device_type=None if device_type is None else _distinct("deviceType", device_type),
     )
-    neighbours = neighbours or Neighbours(_of_fitting_rows(keys.device.full, cells.faults))
-    findings = _findings(keys, options, neighbours, guessed=guessed)
+    fitting = _of_fitting_rows(keys.device.full, cells.faults)
+    neighbours = neighbours or Neighbours(fitting)
+    others = _Others(neighbours, numbers or LongNumbers(lambda: [fitting]))
+    findings = _findings(keys, options, others, guessed=guessed)
     known = dict(_wrong_kinds(cells, keys.device, options))
     known |= {row: (Problem.CELLS, fault) for row, fault in cells.faults.items()}
     problems, details = _judged(count, known, findings, neighbours)
@@ -173,6 +213,7 @@ def check(
         "problem": pa.array(problems),
         "detail": details,
         "possibleIdentifiers": _possible_identifiers(count, cells.odd),
+        "piece": pa.array(np.zeros(count, np.int32) if cells.pieces is None else cells.pieces, pa.int32()),
     }
     return pa.record_batch(list(columns.values()), schema=KEY_SCHEMA)
 
@@ -220,21 +261,22 @@ def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at:
 
 def _emails(name: str, raw: pa.Array) -> _Column:
     full, odd = trimmed(raw)
-    full = lowered(full, odd)
+    full = lowered(full)
     return _remarkable(name, raw, full, odd, odd | _not_emails(full))
 
 
-def _identifiers(name: str, raw: pa.Array) -> _Column:
+def _identifiers(name: str, raw: pa.Array, *, for_creation: bool = False) -> _Column:
     full, odd = trimmed(raw)
     octets = Octets(full)
     first, last, lengths = octets.first, octets.last, octets.lengths
     number = one_of(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
     exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
-    looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH) | (number & (exponent | (lengths >= 16)))
-    pointed = number & (last == ord("0"))
-    if pointed.any():
-        looked_at |= pointed & octets.having(octets.all == ord("."))
-    looked_at |= _like_dates(octets)
+    decimal = octets.from_end(2) == ord(".") if number.any() else number
+    looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH)
+    looked_at |= number & (exponent | decimal | (lengths >= 16))
+    looked_at |= _like_dates(octets) | may_be_misplaced(octets) | may_be_several(octets)
+    if for_creation:
+        looked_at |= placeholders(full)
     return _remarkable(name, raw, full, odd, looked_at)
 
 
@@ -253,13 +295,16 @@ def _like_dates(octets: Octets) -> Flags:
 
 
 def _matching(texts: pa.Array, pattern: str) -> Flags:
+    if not len(texts):  # to compile a pattern takes longer than to look at a few texts
+        return np.zeros(0, np.bool_)
     return _flags(pc.match_substring_regex(texts, pattern))
 
 
 def _matching_some(texts: pa.Array, pattern: str, some: Flags) -> Flags:
     """The flagged texts that match; no other can."""
     matching = some.copy()
-    matching[some] = _matching(texts.filter(pa.array(some)), pattern)
+    if some.any():
+        matching[some] = _matching(texts.filter(pa.array(some)), pattern)
     return matching
 
 
@@ -275,7 +320,7 @@ def _of_fitting_rows(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
     return column.filter(pa.array(fitting)) if faults else column
 
 
-def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, guessed: bool) -> Iterator[_Finding]:
+def _findings(keys: _Keys, options: InputOptions, others: _Others, *, guessed: bool) -> Iterator[_Finding]:
     """All that is wrong, the gravest first."""
     columns = keys.columns()
     for column in columns:
@@ -285,18 +330,31 @@ def _findings(keys: _Keys, options: InputOptions, neighbours: Neighbours, *, gue
         yield Problem.ENCODING, column, ~_flags(pc.string_is_ascii(column.raw))
     for column in columns:
         yield Problem.CONTROL, column, _matching_some(column.texts, _CONTROL, column.odd)
+    yield Problem.SIGNS, keys.device, _matching_some(keys.device.texts, FOREIGN_SPACE, keys.device.odd)
+    for column in (keys.email, keys.device):
+        yield Problem.DECODED_TWICE, column, _matching_some(column.texts, DECODED_TWICE, column.odd)
     for column in columns:
         yield Problem.TOO_LONG, column, _flags(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
     if not options.allow_suspect:
-        yield Problem.FORMULA, keys.device, _matching(keys.device.texts, "^[=@]")
-        yield Problem.DAMAGED, keys.device, _matching(keys.device.texts, "|".join(DAMAGE.values()))
-        yield Problem.DAMAGED, keys.device, neighbours.strange(keys.device.texts)
+        yield from _suspicions(keys.device, options, others)
     yield Problem.EMAIL, keys.email, _not_emails(keys.email.texts)
     if keys.action is not None:
         words = pa.array(list(action_words(options)))
         yield Problem.ACTION, keys.action, ~_flags(pc.is_in(pc.utf8_lower(keys.action.texts), words))
     if keys.device_type is not None and not options.device_type:
         yield Problem.DEVICE_TYPE, keys.device_type, _flags(pc.equal(keys.device_type.texts, ""))
+
+
+def _suspicions(device: _Column, options: InputOptions, others: _Others) -> Iterator[_Finding]:
+    """What --allow-suspect lets pass, the gravest first."""
+    yield Problem.FORMULA, device, _matching(device.texts, "^[=@]")
+    yield Problem.DAMAGED, device, _matching(device.texts, "|".join(DAMAGE.values()))
+    yield Problem.DAMAGED, device, others.neighbours.strange(device.texts)
+    yield Problem.DAMAGED, device, others.numbers.rounded(device.texts)
+    yield Problem.SIGNS, device, misplaced(device.texts, others.neighbours)
+    yield Problem.SEVERAL, device, several(device.texts, others.neighbours)
+    if options.auto_create_devices:
+        yield Problem.PLACEHOLDER, device, placeholders(device.texts)
 
 
 def _unless_shifted(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
@@ -323,8 +381,14 @@ def _normalised_identifiers(cells: Sequence[str]) -> list[str]:
 
 
 def _not_emails(texts: pa.Array) -> Flags:
-    too_long = pc.greater(pc.utf8_length(texts), MAX_EMAIL_LENGTH)
-    return ~_matching(texts, _EMAIL) | _flags(too_long)
+    others = ~_matching(texts, _ASCII_EMAIL)
+    foreign = others & ~_flags(pc.string_is_ascii(texts)) if others.any() else others
+    if foreign.any():
+        others[foreign] = ~_matching(texts.filter(pa.array(foreign)), _EMAIL)
+    long = _flags(pc.greater(pc.binary_length(texts), MAX_EMAIL_LENGTH))
+    if long.any():
+        others[long] |= _flags(pc.greater(pc.utf8_length(texts.filter(pa.array(long))), MAX_EMAIL_LENGTH))
+    return others
 
 
 def _wrong_kinds(cells: KeyCells, device: _Column, options: InputOptions) -> Iterator[tuple[int, tuple[Problem, str]]]:
@@ -366,7 +430,12 @@ def _sentence(problem: Problem, name: str, cell: str, neighbours: Neighbours) ->
     others = ""
     if damage == "date" and neighbours.example:
         others = f'; other serials here look like "{shown(neighbours.example)}"'
-    return _SENTENCES[problem].format(name=name, cell=shown(cell), damage=damage, others=others)
+    signs, way = "", ""
+    if problem is Problem.SIGNS:
+        is_space = re.search(FOREIGN_SPACE, cell) is not None
+        signs = "white space other than a blank inside" if is_space else reason_of(cell)
+        way = "" if is_space else ", or send it as it is with --allow-suspect"
+    return _SENTENCES[problem].format(name=name, cell=shown(cell), damage=damage, others=others, signs=signs, way=way)
 
 
 def _action_codes(action: _Column | None, count: int, options: InputOptions) -> npt.NDArray[np.int8]:

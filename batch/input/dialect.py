@@ -8,11 +8,12 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
 from typing import Final
 
 from batch.errors import ConfigError, InputError
+from batch.input.trimming import FORMULA
 from batch.model import InputOptions
 
 HEADER_LINES: Final = 50
@@ -69,7 +70,14 @@ _MARKS: Final = (
 )
 _DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_GUARDED: Final = ("'=", "'+", "'-", "'@")
+_GUARDED: Final = re.compile(f"'{FORMULA.removeprefix('^')}")
+_MARKS_OF_FORMS: Final = re.compile(
+    r"(?:\s*(?:\*|\[[^\]]*\]|\((?!input\))[^)]*\)|(?<!\w)required))+\s*$", re.IGNORECASE
+)
+"""What forms put after a header; not `(input)`, by which this program tells columns apart."""
+MAX_COLUMNS: Final = 16_384
+_NEAR: Final = 3
+"""Of two headers so many lines apart, the upper one is a title over groups of columns."""
 _IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
@@ -110,8 +118,8 @@ class _Sighting:
 
 
 def folded(header: str) -> str:
-    """A header as it is compared: without case, white space, `_`, `-` and `.`."""
-    return _IGNORED.sub("", header).casefold()
+    """A header as it is compared: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`."""
+    return _IGNORED.sub("", _MARKS_OF_FORMS.sub("", header) or header).casefold()
 
 
 _FOLDED_ALIASES: Final = {field: frozenset(folded(alias) for alias in aliases) for field, aliases in ALIASES.items()}
@@ -197,13 +205,14 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
                 cells = tuple(trimmed(cell) for cell in next(reader))
             except csv.Error:  # a cell beyond the reader's limit is no header
                 continue
-            yield _Sighting(cells, at + 1, reader.line_num, delimiter, column_hits(cells, options))
+            hits = column_hits(cells if len(cells) <= MAX_COLUMNS else (), options)
+            yield _Sighting(cells, at + 1, reader.line_num, delimiter, hits)
 
 
 def trimmed(header: str) -> str:
     """A header without outer white space, and without the sign by which we keep spreadsheets from running it."""
     text = header.strip("\ufeff\u200b\u2060").strip()
-    return text[1:] if text[:2] in _GUARDED else text
+    return text[1:] if _GUARDED.match(text) else text
 
 
 def _shown(header: str) -> str:
@@ -239,25 +248,54 @@ def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
 
 
 def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions) -> _Sighting:
-    """The first sighting that has all required fields; InputError when none has."""
+    """The first sighting that has all required fields, or the last of others close below; InputError when none has."""
     required = required_fields(options)
     best: _Sighting | None = None
     best_rank = (-1, -1)
     for sighting in sightings:
         found = sum(bool(sighting.hits[field]) for field in required)
         if found == len(required):
-            _refuse_twice(sighting, encoding, options)
-            return sighting
+            chosen = _last_near(sighting, sightings, options)
+            _refuse_twice(chosen, encoding, options)
+            return chosen
         rank = (found, sum(map(bool, sighting.cells)))
         if rank > best_rank:
             best, best_rank = sighting, rank
     if best is None:
         raise InputError("there is no header, for there is no text")
+    if len(best.cells) > MAX_COLUMNS:
+        raise InputError(
+            f"line {best.line} has {len(best.cells)} columns, and at most {MAX_COLUMNS} are read",
+            "check that this is a table with a header",
+        )
     missing = [field for field in required if not best.hits[field]]
     raise InputError(
         f"no header with {' and '.join(missing)} in the first {HEADER_LINES} lines; {_seen(best, encoding)}",
         _advice(missing[0]),
     )
+
+
+def _last_near(first: _Sighting, sightings: Iterator[_Sighting], options: InputOptions) -> _Sighting:
+    """The last header of those that stand close below one another, completed by the cells above its empty ones."""
+    required = required_fields(options)
+    chosen = first
+    for sighting in sightings:
+        if sighting.line >= chosen.line + chosen.lines + _NEAR - 1:
+            break
+        if sighting.line < chosen.line + chosen.lines or sighting.delimiter != chosen.delimiter:
+            continue
+        if any("@" in cell for cell in sighting.cells) or sighting.hits == chosen.hits:
+            break  # a row, or the same header again: what stands above is no title
+        if sum(bool(sighting.hits[field]) for field in required) > 1:
+            cells = tuple(map(_either, zip_longest(sighting.cells, chosen.cells, fillvalue="")))
+            hits = column_hits(cells, options)
+            if all(hits[field] for field in required):
+                chosen = replace(sighting, cells=cells, hits=hits)
+    return chosen
+
+
+def _either(cells: tuple[str, str]) -> str:
+    return cells[0] or cells[1]
 
 
 def _advice(field: str) -> str:

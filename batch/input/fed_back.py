@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from batch.errors import InputError
 from batch.input.cells import action_words, shown
 from batch.input.dialect import ALIASES, DELIMITERS, said_hits, trimmed
-from batch.input.trimming import normalised
+from batch.input.octets import Octets, one_of
+from batch.input.trimming import normalised, unguarded
 from batch.model import InputOptions
 
 _OF_ATTENTION: Final = ("outcome", "detail")
@@ -35,14 +36,23 @@ def our_header(name: str, head: bytes) -> tuple[str, ...]:
             header = tuple(trimmed(cell) for cell in next(reader, ()))
         except csv.Error:  # a cell beyond the reader's limit is no header
             continue
-        if _is_attention(header) or _is_undo(name, header):
+        if is_attention(header) or _is_undo(name, header):
             return header
     return ()
 
 
+def unguarded_cells(cells: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the cells of an attention.csv as they were in the input, without the guard against formulas.
+
+    What reading takes off a cell besides is the input's own.
+    """
+    columns = [unguarded(column) if one_of(Octets(column).first, b"'").any() else column for column in cells.columns]
+    return pa.record_batch(columns, schema=cells.schema)
+
+
 def is_own_report(name: str, header: Sequence[str]) -> bool:
     """Whether a file of this name and header is an attention.csv or undo.csv of this program."""
-    return _is_undo(name, header) or _is_attention(header)
+    return _is_undo(name, header) or is_attention(header)
 
 
 def as_written(name: str, header: Sequence[str], options: InputOptions) -> InputOptions:
@@ -52,7 +62,7 @@ def as_written(name: str, header: Sequence[str], options: InputOptions) -> Input
     """
     if _is_undo(name, header):
         return replace(options, delimiter=None, columns={}, action=None, trailer_count=None)
-    if not _is_attention(header):
+    if not is_attention(header):
         return options
     said = {field: spelled for field, spelled in options.columns.items() if said_hits(header, spelled)}
     ours = {field: field for field in ALIASES if field in header}
@@ -77,9 +87,10 @@ def refuse_contradiction(header: Sequence[str], cells: pa.RecordBatch, options: 
         )
 
 
+def is_attention(header: Sequence[str]) -> bool:
+    """Whether this is the header of an attention.csv."""
+    return len(header) > len(_OF_ATTENTION) and tuple(header[-2:]) == _OF_ATTENTION
+
+
 def _is_undo(name: str, header: Sequence[str]) -> bool:
     return name.lower().startswith("undo") and tuple(header) == _OF_UNDO
-
-
-def _is_attention(header: Sequence[str]) -> bool:
-    return len(header) > len(_OF_ATTENTION) and tuple(header[-2:]) == _OF_ATTENTION

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,15 @@ from batch.abreast import ahead, behind, in_order
 from batch.errors import InputError
 from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
-from batch.input.fed_back import as_written, our_header, refuse_contradiction
+from batch.input.fed_back import as_written, is_attention, our_header, refuse_contradiction, unguarded_cells
 from batch.input.parse import Piece, cells_of, closing_text, parsed
-from batch.input.serials import LostZeros, Neighbours
+from batch.input.passed_over import passed_over, told
+from batch.input.rearranged import Groups, with_split_cells, with_values_above
+from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
+from batch.input.signs import Placeholders
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
 from batch.input.trailer import Trailer, plain_trailer_told, without_trailer
-from batch.input.trimming import is_blank, normalised
+from batch.input.trimming import is_blank, normalised, trimmed
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import give_back_freed_memory, keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
@@ -55,6 +59,24 @@ class _Found:
     fingerprint: tuple[int, int]
 
 
+@dataclass(slots=True)
+class _LastLine:
+    """Whether the last line of a text has no end, once the text has been read."""
+
+    _last: bytes = b"\n"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends in mid-line; a final Ctrl-Z is an end."""
+        return self._last not in b"\r\n\x1a"
+
+    def watching(self, texts: Iterable[bytes]) -> Iterator[bytes]:
+        """The texts; remembers their last byte."""
+        for text in texts:
+            self._last = text[-1:] or self._last
+            yield text
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """One file made ready: what is known of it, and its records to come."""
@@ -62,7 +84,9 @@ class _Source:
     dialect: Dialect | None
     encoding: str
     warnings: tuple[str, ...]
-    pieces: Iterable[Piece]
+    pieces: Callable[[], Iterable[Piece]]
+    """Reads the records from the first on, as often as it is called."""
+    last_line: "_LastLine"
     options: InputOptions
     """Those that hold for this file."""
     guessed: bool = False
@@ -79,20 +103,32 @@ class _Source:
 class _Seen:
     """What is learnt of a file on the way through its blocks."""
 
+    numbers: LongNumbers
+    zeros: LostZeros = field(default_factory=LostZeros)
+    ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
     neighbours: Neighbours | None = None
     """What its serials look like; None before the first block."""
-    zeros: LostZeros = field(default_factory=LostZeros)
+    passed_over: list[int] = field(default_factory=list)
+    """Lines of records that are no rows."""
+    groups: Groups = field(default_factory=Groups)
+    placeholders: Placeholders = field(default_factory=Placeholders)
     trailer: Trailer | None = None
     """The one that was looked for."""
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count the serials of a block's valid rows."""
-        self.zeros.add(keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0)
+        serials, lines, valid = keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0
+        self.zeros.add(serials, lines, valid)
+        self.ending_in_zeros.add(serials, lines, valid)
+        self.placeholders.add(serials, lines, valid)
+        self.groups.add(keys)
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
-        return tuple(filter(None, (trailer, self.zeros.warning())))
+        of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
+        others = (*self.placeholders.told(), *self.groups.told(), *told(self.passed_over))
+        return tuple(filter(None, (trailer, *of_numbers, *others)))
 
 
 def load(
@@ -159,33 +195,47 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(stored.sha256)
         with reading(name):
-            source = _source(stored, options)
-        seen = _Seen()
-        rows = _handed_over(name, _row_blocks(number, source, seen), take)
+            source = _prepared(_source(stored, options))
+        seen = _Seen(LongNumbers(lambda: _serials(source)))
+        rows, records = _handed_over(name, _row_blocks(number, source, seen), take)
         with reading(name):
-            file = _input_file(stored, digest.result(), source, rows)
+            file = replace(_input_file(stored, digest.result(), source, rows), records=records)
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     says = None if seen.trailer is None else seen.trailer.rows
     sheet = source.sheet
     of_sheet = () if sheet is None else sheet.warnings()
+    with reading(name):
+        cut = _told_of_last_line(source, says)
     return replace(
         file,
-        warnings=(*file.warnings, *of_sheet, *seen.warnings()),
+        warnings=(*file.warnings, *of_sheet, *cut, *seen.warnings()),
         trailer_count=says,
         hidden_rows=0 if sheet is None else sheet.left_out,
     )
 
 
-def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> int:
-    """Number of rows that were taken."""
-    rows = 0
+def _told_of_last_line(source: _Source, trailer_count: int | None) -> tuple[str, ...]:
+    """What is said of a last line without an end; InputError where it is to be refused."""
+    says = source.options.last_line
+    if not says or trailer_count is not None or not source.last_line.is_open:
+        return ()
+    what = "the last line has no end where the others have one, so the file may have been cut short"
+    if says == "refuse":
+        raise InputError(what, "look whether the export is complete, or count its rows with --expect-rows")
+    return (what,)
+
+
+def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> tuple[int, int]:
+    """Number of rows that were taken, and of the records they come from."""
+    rows = records = 0
     while True:
         with reading(name):  # what `take` raises is not the file's fault
             block = next(blocks, None)
         if block is None:
-            return rows
+            return rows, records
         rows += block.keys.num_rows
+        records += int(np.count_nonzero(block.keys["piece"].to_numpy() <= 1))
         take(block)
 
 
@@ -214,17 +264,57 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
             sheet.dialect,
             "xlsx",
             sheet.notes,
-            _sheet_pieces(sheet),
+            _readings(sheet),
+            _LastLine(),
             as_written(stored.name, sheet.dialect.header, options),
             sheet=sheet,
         )
     text, options = _text(stored, options)
     head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
-        return _Source(None, text.encoding, (*text.warnings, "there is nothing in it"), (), options)
+        return _Source(
+            None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), _LastLine(), options
+        )
     dialect = find_dialect(head, text.encoding, options)
-    pieces = parsed(_after(text.pieces(), dialect.start), dialect, options)
-    return _Source(dialect, text.encoding, (*text.warnings, *dialect.warnings), pieces, options, guessed=text.guessed)
+
+    last_line = _LastLine()
+
+    def pieces() -> Iterator[Piece]:
+        return parsed(last_line.watching(_after(text.pieces(), dialect.start)), dialect, options)
+
+    warnings = (*text.warnings, *dialect.warnings)
+    return _Source(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
+
+
+def _prepared(source: _Source) -> _Source:
+    """The source with its cells as the rules of the input want them."""
+    if source.dialect is None:
+        return source
+    header = source.dialect.header
+    filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
+    split = source.options.split
+
+    def pieces() -> Iterator[Piece]:
+        pieces = iter(source.pieces())
+        if is_attention(header):
+            pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
+        if filled:
+            pieces = with_values_above(pieces, filled)
+        if split is not None:
+            pieces = with_split_cells(pieces, source.columns[split.field], split.separators)
+        return pieces
+
+    return replace(source, pieces=pieces)
+
+
+def _serials(source: _Source) -> Iterator[pa.Array]:
+    """The serials of all records of the right width, some at a time; of a workbook those that are text."""
+    for piece in source.pieces():
+        fitting = np.ones(len(piece.lines), np.bool_)
+        fitting[list(piece.faults)] = False
+        fitting[list(piece.kinds.get("deviceIdentifier", ()))] = False
+        serials = piece.cells.column(source.columns["deviceIdentifier"])
+        yield trimmed(serials.filter(pa.array(fitting)))[0]
 
 
 def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions]:
@@ -242,6 +332,13 @@ def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
     for text in texts:
         yield text[start:]
         start = max(0, start - len(text))
+
+
+def _readings(sheet: Sheet) -> Callable[[], Iterator[Piece]]:
+    """Return what reads the rows of a sheet: for the first time with `sheet`, later with copies, which count apart."""
+    unread = sheet.copied()
+    sheets = chain([sheet], iter(unread.copied, None))
+    return lambda: _sheet_pieces(next(sheets))
 
 
 def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
@@ -272,7 +369,7 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
 
 def _judged_pieces(file: int, source: _Source, seen: _Seen) -> Iterator[tuple[RowBlock, tuple[str, ...]]]:
     """Each piece as rows, and the record that may close the file after them."""
-    pieces = ahead(iter(source.pieces))
+    pieces = ahead(iter(source.pieces()))
 
     def judged(piece: Piece) -> tuple[RowBlock, tuple[str, ...]]:
         return _judged(file, piece, source, seen), piece.closing
@@ -302,12 +399,15 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
             device_type=column("deviceType"),
             faults=piece.faults,
             odd=piece.odd,
+            pieces=piece.numbers,
             kinds=piece.kinds,
         ),
         source.options,
         guessed=source.guessed,
         neighbours=seen.neighbours,
+        numbers=seen.numbers,
     )
+    piece, keys = _without_passed_over(piece, keys, source, seen)
     filled = _filled(keys, piece.cells)
     block = RowBlock(file, keys, piece.cells)
     if filled is not None:
@@ -315,6 +415,22 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
     if seen.neighbours is None and block.keys.num_rows:
         seen.neighbours = Neighbours(block.keys["deviceIdentifier"])
     return block
+
+
+def _without_passed_over(
+    piece: Piece, keys: pa.RecordBatch, source: _Source, seen: _Seen
+) -> tuple[Piece, pa.RecordBatch]:
+    """The records that are rows, and their keys."""
+    if source.dialect is None or not keys["problem"].to_numpy().any():
+        return piece, keys
+    rows = passed_over(keys, piece, source.dialect, source.options)
+    if not len(rows):
+        return piece, keys
+    seen.passed_over += piece.lines[rows].tolist()
+    kept = np.ones(len(piece.lines), np.bool_)
+    kept[rows] = False
+    mask = pa.array(kept)
+    return replace(piece, lines=piece.lines[kept], cells=piece.cells.filter(mask)), keys.filter(mask)
 
 
 def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:

@@ -49,6 +49,14 @@ class Octets:
         """Last byte of each cell; 0 for an empty one."""
         return self._at(self._offsets[1:] - 1)
 
+    def at(self, place: int) -> Bytes:
+        """The byte at a place from 0 on; of a shorter cell that of another cell."""
+        return self._at(self._offsets[:-1] + place)
+
+    def from_end(self, place: int) -> Bytes:
+        """The byte at a place counted from 1 for the last; of a shorter cell that of another cell."""
+        return self._at(np.maximum(self._offsets[1:] - place, 0))
+
     def having(self, flags: Flags) -> Flags:
         """Which cells hold a flagged byte? One flag for each of `all`."""
         having = np.zeros(len(self._offsets) - 1, np.bool_)

@@ -4,8 +4,7 @@ The only module that runs the CSV parser. Records of a wrong width never reach i
 are split apart from it and put back in their places. Reads no file and judges no cell.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow.csv
 from batch.errors import InputError, UnbalancedError
 from batch.input.cells import action_words, plausible, shown
 from batch.input.dialect import Dialect
-from batch.input.number_formats import CellKind
+from batch.input.piece import Piece as Piece
 from batch.input.records import Records, inner_lines, scan, split
 from batch.input.trimming import is_blank
 from batch.model import InputOptions
@@ -29,27 +28,6 @@ MAX_RECORD: Final = 64 << 20
 _END_MARK: Final = b"\x1a"
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_ROW_SHOWN: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some consecutive records as cells.
-
-    lines   the line on which each begins
-    cells   one string column for each header, named "0", "1", ...
-    faults  position to sentence, for records with too few or too many cells
-    odd     position to all cells, for the same records
-    kinds   field to position to the kind of its cell, for key cells of a workbook that are not plain
-    closing the last record that is not blank: as it is written, and its cells without quotes;
-            none where no trailer is looked for
-    """
-
-    lines: Ints
-    cells: pa.RecordBatch
-    faults: dict[int, str]
-    closing: tuple[str, ...] = ()
-    odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
 
 
 def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> Iterator[Piece]:

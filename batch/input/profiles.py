@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from batch.errors import ConfigError, DiskError, unwritable
 from batch.storage.whole import written_whole
 
-Value: TypeAlias = str | bool | Mapping[str, str]
+Value: TypeAlias = str | bool | list[str] | Mapping[str, str]
 """What a key of ours may hold."""
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -94,6 +94,8 @@ def _value(value: Value) -> str:
             return str(value).lower()
         case str():
             return _string(value)
+        case list():
+            return "[" + ", ".join(map(_string, value)) + "]"
         case _:
             return "{ " + ", ".join(f"{_key(key)} = {_string(text)}" for key, text in value.items()) + " }"
 

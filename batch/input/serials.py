@@ -5,16 +5,21 @@ form, so it counts as damage only where the neighbours are written otherwise. Lo
 identifiers alone, never at rows or files, and repairs nothing.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from batch.input.octets import Octets
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -43,12 +48,15 @@ DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
 
 DAMAGE: Final[Mapping[str, str]] = {
     "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
-    "digits replaced by zeros": "^[0-9]{11,}00000$",
     "decimal point of a number column": "^[0-9]+[.]0$",
     "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
 }
 """Kinds of damage that need no neighbours to be seen, each with its pattern."""
 
+_ROUNDED: Final = "^[1-9][0-9]{14}0+$"
+"""A number of more than 15 digits that is zero from the 16th on: a spreadsheet keeps no more than 15."""
+_KEPT_DIGITS: Final = 15
+_UNLIKELY: Final = 1e-3
 _SHAPES: Final = (("[0-9]+", "0"), (r"\p{Lu}+", "A"), (r"[^\P{L}A]+", "a"))
 _LONGEST: Final = 64
 _MOST_USUAL: Final = 0.8
@@ -57,7 +65,8 @@ _FEWEST: Final = 10
 
 def damage_of(serial: str) -> str:
     """The kind of damage that a serial shows; "date" where it shows no other."""
-    return next((kind for kind, pattern in DAMAGE.items() if re.search(pattern, serial)), "date")
+    kinds = {**DAMAGE, "digits replaced by zeros": _ROUNDED}
+    return next((kind for kind, pattern in kinds.items() if re.search(pattern, serial)), "date")
 
 
 class Neighbours:
@@ -70,6 +79,7 @@ class Neighbours:
 
     def __init__(self, serials: pa.Array) -> None:
         self._serials = serials
+        self._shares: dict[str, float] = {}
 
     def strange(self, serials: pa.Array) -> Flags:
         """Which of these look like dates, though the neighbours do not look so?
@@ -77,10 +87,27 @@ class Neighbours:
         They do look so where more than half of all serials have the same shape, or more
         serials of the same shape are no dates than are.
         """
+        if not len(serials):
+            return np.zeros(0, np.bool_)
         dates = _flags(pc.match_substring_regex(serials, DATE))
         if dates.any():
-            dates &= ~_flags(pc.is_in(_shapes(serials), self._shapes_of_dates))
+            dates &= ~_flags(pc.is_in(shapes_of(serials), self._shapes_of_dates))
         return dates
+
+    def share(self, pattern: str) -> float:
+        """Return which share of the serials matches a pattern; 0 where there are none."""
+        if pattern not in self._shares:
+            filled = self._serials.filter(pc.not_equal(self._serials, ""))
+            matching = pc.sum(pc.match_substring_regex(filled, pattern)).as_py() or 0
+            self._shares[pattern] = matching / max(1, len(filled))
+        return self._shares[pattern]
+
+    @cached_property
+    def shortest(self) -> pa.Table:
+        """The shapes of the serials, and the length of the shortest serial of each."""
+        filled = self._serials.filter(pc.not_equal(self._serials, ""))
+        table = pa.table({"shape": shapes_of(filled), "length": pc.utf8_length(filled)})
+        return table.group_by("shape").aggregate([("length", "min")])
 
     @cached_property
     def example(self) -> str:
@@ -88,7 +115,7 @@ class Neighbours:
         sound = self._serials.filter(pa.array(~self._damaged))
         if not len(sound):
             return ""
-        shapes = _shapes(sound)
+        shapes = shapes_of(sound)
         most = max(shapes.value_counts().to_pylist(), key=lambda one: one["counts"])["values"]
         return str(sound[pc.index(shapes, most).as_py()].as_py())
 
@@ -101,7 +128,7 @@ class Neighbours:
     def _shapes_of_dates(self) -> pa.Array:
         """Shapes that are a serial's own form here, however much they look like dates."""
         filled = self._serials.filter(pc.not_equal(self._serials, ""))
-        shapes = _shapes(filled)
+        shapes = shapes_of(filled)
         dates = pc.match_substring_regex(filled, DATE)
         all_of = _counts(shapes)
         dates_of = _counts(shapes.filter(dates))
@@ -111,6 +138,102 @@ class Neighbours:
             if all_of[shape] > len(filled) / 2 or all_of[shape] - count > count
         ]
         return pa.array(own, pa.string())
+
+
+class LongNumbers:
+    """The serials of a file that are numbers of more than 15 digits, and which of them a spreadsheet rounded.
+
+    A serial may end in zeros by chance, so it counts as rounded only where the serials of
+    its length end so more often than one file in a thousand would by chance.
+    """
+
+    def __init__(self, serials: Callable[[], Iterable[pa.Array]]) -> None:
+        """`serials` gives all serials of the file; it is called once, when the first is in doubt."""
+        self._serials = serials
+        self._lock = Lock()
+        self._rounded_lengths: pa.Array | None = None
+
+    def rounded(self, serials: pa.Array) -> Flags:
+        """Return which of these a spreadsheet has rounded."""
+        rounded = _flags(pc.match_substring_regex(serials, _ROUNDED))
+        if rounded.any():
+            rounded &= _flags(pc.is_in(pc.binary_length(serials), self._lengths()))
+        return rounded
+
+    def _lengths(self) -> pa.Array:
+        """Return the lengths at which numbers that end as if rounded are rounded."""
+        with self._lock:  # blocks are judged by several threads
+            if self._rounded_lengths is None:
+                self._rounded_lengths = _rounded_lengths(self._serials())
+            return self._rounded_lengths
+
+
+@dataclass(slots=True)
+class EndingInZeros:
+    """Counts valid serials that end as if rounded, though not more often than chance allows."""
+
+    _count: int = 0
+    _first: int = 0
+
+    def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
+        """Count those among some serials, and note the line of the first."""
+        rows = np.flatnonzero(_may_be_rounded(serials) & valid)
+        if len(rows):
+            rows = rows[_flags(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
+        if len(rows) and not self._count:
+            self._first = int(lines[rows[0]])
+        self._count += len(rows)
+
+    def warning(self) -> str | None:
+        """Return one sentence if there are any; else None."""
+        if not self._count:
+            return None
+        serials = "serial of more than 15 digits ends" if self._count == 1 else "serials of more than 15 digits end"
+        return (
+            f"{self._count} {serials} in zeros from the 16th digit on (first on line {self._first}), as a spreadsheet "
+            "that rounded them would leave them; so few may be chance: they are sent as written"
+        )
+
+
+def _may_be_rounded(serials: pa.Array) -> Flags:
+    """Return which serials could be numbers ending in zeros, by their length, first and last byte."""
+    octets = Octets(serials)
+    first = octets.first
+    likely = octets.lengths > _KEPT_DIGITS
+    return likely & (first >= ord("1")) & (first <= ord("9")) & (octets.last == ord("0")) if likely.any() else likely
+
+
+def _rounded_lengths(columns: Iterable[pa.Array]) -> pa.Array:
+    numbers: Counter[int] = Counter()
+    rounded: Counter[int] = Counter()
+    for serials in columns:
+        some = serials.filter(pc.greater(pc.binary_length(serials), _KEPT_DIGITS))
+        some = some.filter(pc.match_substring_regex(some, "^[1-9][0-9]*$"))
+        numbers.update(_lengths_of(some))
+        rounded.update(_lengths_of(some.filter(pc.match_substring_regex(some, _ROUNDED))))
+    found = [length for length, count in rounded.items() if _is_unlikely(count, numbers[length], length)]
+    return pa.array(found, pa.int32())
+
+
+def _lengths_of(texts: pa.Array) -> dict[int, int]:
+    return {one["values"]: one["counts"] for one in pc.binary_length(texts).value_counts().to_pylist()}
+
+
+def _is_unlikely(count: int, numbers: int, length: int) -> bool:
+    """Return whether so many random numbers of this length end in zeros in at most one file of a thousand."""
+    share = 10.0 ** (_KEPT_DIGITS - length)
+    if count <= numbers * share:
+        return False
+    ways = math.lgamma(numbers + 1) - math.lgamma(count + 1) - math.lgamma(numbers - count + 1)
+    chance_log = count * (_KEPT_DIGITS - length) * math.log(10) + (numbers - count) * math.log1p(-share)
+    term = math.exp(ways + chance_log)
+    chance = 0.0
+    for more in range(count, numbers + 1):
+        chance += term
+        if chance > _UNLIKELY * (1 + 1e-9) or term < chance * 1e-12:
+            break
+        term *= (numbers - more) / (more + 1) * share / (1 - share)
+    return chance <= _UNLIKELY * (1 + 1e-9)
 
 
 @dataclass(slots=True)
@@ -156,7 +279,8 @@ def _counts(texts: pa.Array) -> dict[str, int]:
     return {one["values"]: one["counts"] for one in texts.value_counts().to_pylist()}
 
 
-def _shapes(serials: pa.Array) -> pa.Array:
+def shapes_of(serials: pa.Array) -> pa.Array:
+    """Return the shape of each serial: its signs, with each run of digits, capitals and small letters as one."""
     for pattern, sign in _SHAPES:
         serials = pc.replace_substring_regex(serials, pattern, sign)
     return serials

@@ -116,6 +116,8 @@ def profile_keys(options: InputOptions) -> dict[str, Value]:
         "delimiter": options.delimiter,
         "encoding": options.encoding,
         "sheet": options.sheet,
+        "split": None if options.split is None else "=".join(options.split),
+        "fill-down": list(options.fill_down),
         "hidden": None if options.hidden is HiddenRows.REFUSE else options.hidden.value,
         "trailer-count": options.trailer_count,
         "multiline-cells": options.multiline_cells,

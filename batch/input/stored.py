@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,12 @@ _UNPACKED: Final = 8
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
 _COMPOUND_FILE: Final = b"\xd0\xcf\x11\xe0"
+_OFFICE_PARTS: Final = frozenset({"[content_types].xml", "xl/workbook.xml", "content.xml"})
+"""Names in a zip archive, in small letters, of which an Office or OpenDocument file has one."""
+_TABLES: Final = (".csv", ".tsv", ".txt")
+_ENCRYPTED: Final = 1
+_MOST_UNPACKED: Final = 1 << 37
+"""Bytes to which the file in a zip archive may unpack; it is read no further than it says."""
 _UTF8: Final = ("utf-8", "utf-8-sig")
 # The five bytes that Windows-1252 leaves undefined become control characters, as browsers read them.
 _WINDOWS: Final = "".join(bytes([octet]).decode("cp1252", errors="ignore") or chr(octet) for octet in range(256))
@@ -45,6 +52,7 @@ class Kind(Enum):
 
     TEXT = "text"
     GZIP = "gzip"
+    ZIP = "zip"
     WORKBOOK = "workbook"
 
 
@@ -82,6 +90,10 @@ class Stored:
         """The bytes, decompressed where the file is compressed."""
         if self.kind is Kind.GZIP:
             return cast(BinaryIO, gzip.open(self.path, "rb"))
+        if self.kind is Kind.ZIP:
+            # The archive stays open as long as the file in it.
+            package = zipfile.ZipFile(self.path)
+            return cast(BinaryIO, package.open(_table_in(package)))
         return self.path.open("rb")
 
 
@@ -131,6 +143,8 @@ def reading(name: str) -> Iterator[None]:
         raise InputError(f"{name}: {error.what}", error.advice) from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: there is no such file", "check the path") from error
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(f"{name}: broken zip file ({error})", "fetch or make the file again") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{name}: broken gzip file ({error})", "fetch or make the file again") from error
     except OSError as error:
@@ -195,16 +209,53 @@ def _identified(path: Path, name: str, origin: str = "") -> Stored:
     ending = Path(name).suffix.lower()
     if head == _COMPOUND_FILE:
         refuse_compound_file(path)
-    if ending == ".xlsx" or head == _WORKBOOK:
-        if head != _WORKBOOK:
-            refuse_foreign_text(first)
-            raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
+    if ending == ".xlsx" and head != _WORKBOOK:
+        refuse_foreign_text(first)
+        raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
+    if head == _WORKBOOK:
+        if ending == ".zip" or (ending != ".xlsx" and not _is_workbook(path)):
+            return Stored(path, name, Kind.ZIP, origin)
         return Stored(path, name, Kind.WORKBOOK, origin)
     if head.startswith(_GZIP):
         return Stored(path, name, Kind.GZIP, origin)
     if ending == ".gz" and head:
         raise InputError("is not gzip, whatever its name says", "take .gz off its name if it is text")
     return Stored(path, name, Kind.TEXT, origin)
+
+
+def _is_workbook(path: Path) -> bool:
+    """Whether a zip archive is an Office file; one that holds no readable table raises InputError.
+
+    What cannot be read is left to the reader of workbooks to refuse.
+    """
+    try:
+        with zipfile.ZipFile(path) as package:
+            if _OFFICE_PARTS & {name.lower() for name in package.namelist()}:
+                return True
+            _table_in(package)
+            return False
+    except (zipfile.BadZipFile, NotImplementedError):
+        return True
+
+
+def _table_in(package: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The one text file of an archive. Raises InputError where there is none or more than one, or it cannot be read."""
+    tables = [
+        member
+        for member in package.infolist()
+        if member.filename.lower().endswith(_TABLES)
+        and not member.filename.startswith("__MACOSX/")
+        and not member.filename.rpartition("/")[2].startswith(".")
+    ]
+    if len(tables) != 1:
+        held = "no .csv, .tsv or .txt file" if not tables else f"{len(tables)} files"
+        raise InputError(f"is a zip archive with {held} in it", "unzip it and name the files that are meant")
+    (table,) = tables
+    if table.flag_bits & _ENCRYPTED:
+        raise InputError("is a zip archive with a password", "unzip it and name the file in it")
+    if table.file_size > _MOST_UNPACKED:
+        raise InputError(f"is a zip archive whose file unpacks to {table.file_size} bytes", "look what it holds")
+    return table
 
 
 def _copied(source: BinaryIO, spool: Path, name: str) -> Path:

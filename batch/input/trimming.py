@@ -17,9 +17,18 @@ INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u
 SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _OUTER: Final = f"^[{SPACE}{INVISIBLE}]+|[{SPACE}{INVISIBLE}]+$"
 _BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")
-_GUARD: Final = "^'([=+@-])"
-_GUARDED_SPACE: Final = f"^'[\t\r][{SPACE}{INVISIBLE}]*"
+_SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20\\x00\t\r\n"
+FORMULA: Final = f"^'*[{SPACE}{INVISIBLE}]*[{_SIGNS}]"
+"""How a cell begins that a spreadsheet might run, or a cell that begins with apostrophes before such a sign."""
+_GUARDED: Final = f"^'({FORMULA.removeprefix('^')})"
+FORMULA_BYTES: Final = b"=+-@' \t\n\v\f\r\0\xc2\xe1\xe2\xe3\xef"
+"""The bytes with which such a cell can begin."""
 _WRAPPED: Final = '^="((?:[^"]|"")*)"$'
+_APOSTROPHES: Final = "^'((?s:.*))'$"
+_TEXT_MARK: Final = "^'+([0-9])"
+_PLAIN_NUMBER: Final = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
+_WRAPPINGS: Final = 100
+"""Wrappings within wrappings that are taken off: more than anything but an attack has."""
 
 
 def trimmed(texts: pa.Array) -> tuple[pa.Array, Flags]:
@@ -37,24 +46,47 @@ def trimmed(texts: pa.Array) -> tuple[pa.Array, Flags]:
     return texts, odd
 
 
-def lowered(texts: pa.Array, odd: Flags) -> pa.Array:
-    """Trimmed cells in small letters; `odd` as it was given with them."""
-    return pc.utf8_lower(texts) if odd.any() else pc.ascii_lower(texts)
+def lowered(texts: pa.Array) -> pa.Array:
+    """Cells with the letters of ASCII made small."""
+    return pc.ascii_lower(texts)
 
 
 def normalised(texts: pa.Array) -> pa.Array:
-    """Cells without outer white space and invisible signs, `="..."` unwrapped.
+    """Cells without outer white space and invisible signs, `="..."` and apostrophes around unwrapped.
 
-    A `'` before a formula sign or a tab is our own output's guard, and goes.
+    One `'` before what a spreadsheet would run is our own output's guard, and goes. What is
+    left of any cell comes back as it is from a cell that holds it guarded.
     """
+    texts = unguarded(pc.replace_substring_regex(texts, _OUTER, ""))
+    for _ in range(_WRAPPINGS):
+        bare = _unwrapped(texts)
+        if bare.equals(texts):
+            break
+        texts = bare
+    return texts
+
+
+def unguarded(texts: pa.Array) -> pa.Array:
+    """Cells as they were before `guarded`."""
+    return pc.replace_substring_regex(texts, _GUARDED, r"\1")
+
+
+def guarded(texts: pa.Array) -> pa.Array:
+    """Cells with one apostrophe before whatever a spreadsheet might run, and before a cell that begins as guarded."""
+    runs = pc.match_substring_regex(texts, FORMULA)
+    runs = pc.and_not(runs, pc.match_substring_regex(texts, _PLAIN_NUMBER))
+    return pc.if_else(runs, pc.binary_join_element_wise("'", texts, ""), texts)
+
+
+def _unwrapped(texts: pa.Array) -> pa.Array:
     texts = pc.replace_substring_regex(texts, _OUTER, "")
-    texts = pc.replace_substring_regex(texts, _GUARDED_SPACE, "")
-    texts = pc.replace_substring_regex(texts, _GUARD, r"\1")
+    texts = pc.replace_substring_regex(texts, _APOSTROPHES, r"\1")
+    texts = pc.replace_substring_regex(texts, _TEXT_MARK, r"\1")
     wrapped = pc.match_substring_regex(texts, _WRAPPED)
     if not pc.any(wrapped).as_py():
         return texts
     inner = pc.replace_substring(pc.utf8_slice_codeunits(texts.filter(wrapped), 2, -1), '""', '"')
-    return pc.replace_with_mask(texts, wrapped, pc.replace_substring_regex(inner, _OUTER, ""))
+    return pc.replace_with_mask(texts, wrapped, inner)
 
 
 def is_blank(cell: str) -> bool:

@@ -5,7 +5,7 @@ as the header has, counts hidden rows, and notes what kind of value each key cel
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -119,6 +119,10 @@ class Sheet:
             )
         if self.surplus:
             yield f"cells right of the last header are not read (first: {self.surplus})"
+
+    def copied(self) -> "Sheet":
+        """Return the same sheet for another reading, with limits and counts of its own."""
+        return replace(self, book=replace(self.book, package=replace(self.book.package)))
 
     def pieces(self) -> Iterator[SheetPiece]:
         """Return what follows the header, some rows at a time.

@@ -9,19 +9,18 @@ from batch.config import Brakes
 from batch.errors import BrakeError
 from batch.model import Action, InputFile
 from batch.planning.plan import Plan
-from batch.rows import Rows
 
 
-def check_rows(rows: Rows, brakes: Brakes) -> None:
-    """Raise BrakeError where the number of rows is not as the user said it must be."""
-    if brakes.expect_rows is not None and len(rows) != brakes.expect_rows:
+def check_rows(records: int, brakes: Brakes) -> None:
+    """Raise BrakeError where the number of the files' records is not as the user said it must be."""
+    if brakes.expect_rows is not None and records != brakes.expect_rows:
         raise BrakeError(
-            f"the input has {len(rows)} rows, --expect-rows says {brakes.expect_rows}",
+            f"the input has {records} rows, --expect-rows says {brakes.expect_rows}",
             "nothing was sent; look whether the export is complete",
         )
-    if brakes.min_rows is not None and len(rows) < brakes.min_rows:
+    if brakes.min_rows is not None and records < brakes.min_rows:
         raise BrakeError(
-            f"the input has {len(rows)} rows, fewer than --min-rows {brakes.min_rows}",
+            f"the input has {records} rows, fewer than --min-rows {brakes.min_rows}",
             "nothing was sent; look whether the export is complete",
         )
 
@@ -29,9 +28,9 @@ def check_rows(rows: Rows, brakes: Brakes) -> None:
 def check_trailers(files: Iterable[InputFile]) -> None:
     """Raise BrakeError where a file has another number of rows than its last line says."""
     for file in files:
-        if file.trailer_count is not None and file.trailer_count != file.rows:
+        if file.trailer_count is not None and file.trailer_count != file.record_count:
             raise BrakeError(
-                f"{file.name} has {file.rows} rows, its trailer says {file.trailer_count}",
+                f"{file.name} has {file.record_count} rows, its trailer says {file.trailer_count}",
                 "nothing was sent; look whether the export is complete",
             )
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from batch.abreast import ahead
+from batch.input.trimming import FORMULA_BYTES, guarded
 from batch.model import ACTIONS, InputFile, Problem
 from batch.reconciliation.reconcile import Reconciliation, inverse
 from batch.reconciliation.texts import of_numbers
@@ -26,9 +27,7 @@ from batch.storage.whole import written_whole
 Header = tuple[str, int]
 """A header's text, and how many headers of the same text stand before it in its file."""
 
-_RUNS_AS_FORMULA: Final = r"^[=+\-@\t\r]"
-_FORMULA_BYTES: Final = np.isin(np.arange(256), [*b"=+-@\t\r"])
-_PLAIN_NUMBER: Final = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
+_FORMULA_BYTES: Final = np.isin(np.arange(256), [*FORMULA_BYTES])
 _KEYS: Final = ("customerEmail", "deviceIdentifier", "action")
 _TOLD: Final = (
     "outcome",
@@ -43,8 +42,20 @@ _TOLD: Final = (
     "httpStatus",
     "answeredAt",
 )
-_OTHERS_WORDS: Final = ("detail", "customerId", "deviceId")
-"""Those of our columns in which words of others stand; the rest holds nothing that could run as a formula."""
+_HARMLESS: Final = frozenset(
+    {
+        "line",
+        "outcome",
+        "customerWasCreated",
+        "deviceWasCreated",
+        "call",
+        "attempts",
+        "unclearAttempts",
+        "httpStatus",
+        "answeredAt",
+    }
+)
+"""Our columns that hold nothing which could run as a formula; every other column is guarded."""
 _OVERTAKEN: Final = (
     "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
 )
@@ -64,9 +75,8 @@ class Report:
 def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
-    harmless = {"line", *_told(report)} - {*_OTHERS_WORDS}
     with closing(ahead(tables)) as coming:
-        return _write(path, names, coming, raw=report.raw, harmless=harmless)
+        return _write(path, names, coming, raw=report.raw, harmless=_HARMLESS)
 
 
 def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
@@ -100,9 +110,10 @@ def write_attention(path: Path, report: Report, blocks: Iterable[RowBlock]) -> i
 def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write the inverse of what the run is sure to have changed, the last change first.
 
-    `blocks` come last to first.
+    `blocks` come last to first. Cells are guarded even in a `raw` report: the file is there
+    to be fed back, and reading takes the guard off.
     """
-    return _write(path, list(_KEYS), _undone(report, blocks), raw=report.raw)
+    return _write(path, list(_KEYS), _undone(report, blocks), raw=False)
 
 
 def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
@@ -111,9 +122,19 @@ def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Head
         told = report.books.columns(block, first)
         file = [_repeated(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
-        line = of_numbers(block.keys["line"].to_numpy())
+        line = _lines(block.keys)
         yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
         first += block.keys.num_rows
+
+
+def _lines(keys: pa.RecordBatch) -> pa.Array:
+    """The line of each row as text; `7.2` for the second row that was made of the record on line 7."""
+    lines = of_numbers(keys["line"].to_numpy())
+    if "piece" not in keys.schema.names or not keys["piece"].to_numpy().any():  # not in journals of earlier versions
+        return lines
+    pieces = keys["piece"]
+    numbered = pc.binary_join_element_wise(lines, of_numbers(pieces.to_numpy()), ".")
+    return pc.if_else(pc.greater(pieces, 0), numbered, lines)
 
 
 def _told(report: Report) -> tuple[str, ...]:
@@ -237,17 +258,13 @@ def _write(
 
 
 def _harmless_text(text: str) -> str:
-    written: str = _harmless(pa.array([text]))[0].as_py()
+    written: str = guarded(pa.array([text]))[0].as_py()
     return written
 
 
 def _harmless(column: pa.Array) -> pa.Array:
     """With an apostrophe before whatever a spreadsheet would run as a formula."""
-    if not _begins_as_formula(column):
-        return column
-    runs = pc.match_substring_regex(column, _RUNS_AS_FORMULA)
-    runs = pc.and_not(runs, pc.match_substring_regex(column, _PLAIN_NUMBER))
-    return pc.if_else(runs, pc.binary_join_element_wise("'", column, ""), column)
+    return guarded(column) if _begins_as_formula(column) else column
 
 
 def _begins_as_formula(column: pa.Array) -> bool:
