@@ -263,10 +263,15 @@ def test_several_identifiers_in_a_cell_are_invalid(cell: str) -> None:
     assert judged_among([cell, "SR7"], InputOptions(allow_suspect=True)) == [0, 0]
 
 
+def test_several_identifiers_are_told_also_where_every_cell_holds_several() -> None:
+    assert judged_among(["SR1; SR2", "SR3 SR4", "SR5/SR6"]) == [Problem.SEVERAL] * 3
+
+
 @pytest.mark.parametrize(
     "devices",
     [
         ["1234/5678", "2345/6789"],
+        ["va2/ff298", "va3/ff298 b"],
         ["SR1 SR2", "SR3 SR4"],
         ["SN1234/01", "SN1"],
         ["aabb ccdd eeff", "SN-1"],

@@ -43,7 +43,7 @@ def _seeds() -> list[tuple[str, bytes]]:
 
 
 def _workbook() -> bytes:
-    rows = ["Email,Serial,Action", "a@b.c,S-1,add", "x@y.z,#N/A,return", "x@y.z,12,return"]
+    rows = ["Email,Serial,Action", "a@b.cc,S-1,add", "x@y.zz,#N/A,return", "x@y.zz,12,return"]
     with TemporaryDirectory() as folder:
         sheets = {"Notes": [["x"]], "Data": [line.split(",") for line in rows]}
         return save(Path(folder) / "book.xlsx", sheets).read_bytes()

@@ -112,7 +112,8 @@ def several(texts: pa.Array, neighbours: Neighbours) -> Flags:
     """Return which cells hold several identifiers, all of one shape.
 
     A sign that may as well stand within an identifier separates only parts that look like
-    other identifiers of the file: of a shape that these have, and no shorter.
+    other identifiers of the file (of a shape that these have, and no shorter), or that
+    differ from each other by their digits alone.
     """
     flags = np.zeros(len(texts), np.bool_)
     for sign, pattern in _SPLITS.items():
@@ -139,7 +140,10 @@ def _separates(sign: str, pattern: str, neighbours: Neighbours) -> bool:
 
 
 def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: Neighbours | None) -> Flags:
-    """Return which texts fall into several parts of one shape, with `neighbours` of a shape known among these."""
+    """Return which texts fall into several parts of one shape, with `neighbours` of a shape known among these.
+
+    Parts that differ by their digits alone (`SR3 SR4`) are alike whatever the neighbours look like.
+    """
     parts = pc.split_pattern_regex(texts, pattern)
     owner = pc.list_parent_indices(parts).to_numpy()
     pieces = pc.utf8_trim_whitespace(pc.list_flatten(parts))
@@ -147,15 +151,21 @@ def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: Neighbours | No
     owner, pieces = owner[filled], pieces.filter(pa.array(filled))
     good = _flags(pc.greater_equal(pc.utf8_length(pieces), _SHORTEST)) & _matching(pieces, "[0-9]")
     shapes = shapes_of(pieces)
+    known = good if neighbours is None else good & _are_as_long(pieces, shapes, neighbours)
+    alike = _are_one(shapes, owner, known, len(texts))
     if neighbours is not None:
-        good &= _are_as_long(pieces, shapes, neighbours)
+        kept = pc.replace_substring_regex(pieces, "[0-9]+", "9")
+        alike |= _are_one(kept, owner, good & _matching(pieces, _ASCII_LETTER), len(texts))
+    return alike & (np.bincount(owner, minlength=len(texts)) > 1)
+
+
+def _are_one(shapes: pa.Array, owner: npt.NDArray[np.int64], good: Flags, count: int) -> Flags:
+    """Return which of `count` owners have only good pieces, all of one shape."""
     codes = shapes.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    count = np.bincount(owner, minlength=len(texts))
-    alike = np.ones(len(texts), np.bool_)
-    alike[owner[~good]] = False
     firsts = np.searchsorted(owner, owner)
-    alike[owner[codes != codes[firsts]]] = False
-    return alike & (count > 1)
+    flags = np.ones(count, np.bool_)
+    flags[owner[~good | (codes != codes[firsts])]] = False
+    return flags
 
 
 def _are_as_long(pieces: pa.Array, shapes: pa.Array, neighbours: Neighbours) -> Flags:
