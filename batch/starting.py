@@ -5,8 +5,8 @@ Also the other way: from a journal to the plan that its run was started with.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from functools import partial
@@ -101,9 +101,9 @@ def start(
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
     draft = JournalDraft(folder / JOURNAL)
     try:
-        with tempfile.TemporaryDirectory(dir=folder) as spool:
+        with _spool_in(folder) as spool:
             size = size_of_input(config)
-            loaded = loaded_input(config, size, Path(spool), scratch, draft.add)
+            loaded = loaded_input(config, size, spool, scratch, draft.add)
         looked_at = clock.wall()
         delta = since_last(config, loaded, clock)
         plan = checked_plan(config, loaded, delta, clock)
@@ -298,8 +298,8 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
         raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
     if not config.files:
         return
-    with tempfile.TemporaryDirectory(dir=folder) as spool:
-        hashes = [_sha256(path, Path(spool)) for path in config.files]
+    with _spool_in(folder) as spool:
+        hashes = [_sha256(path, spool) for path in config.files]
     if hashes != [file.sha256 for file in input_files(journal)]:
         raise JournalError(f"run {folder.name} was started with another input", advice)
 
@@ -310,6 +310,15 @@ def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: F
     if not config.brakes.out_of_order and run.has_order:
         others = recorded_runs(folder.parent, folder, _warning(face))
         check_order(run, others, journal.key_columns, _warning(face))
+
+
+@contextmanager
+def _spool_in(folder: Path) -> Iterator[Path]:
+    """Give a place for copies of inputs that can be read but once. Raises DiskError."""
+    with written_in(folder):
+        place = tempfile.TemporaryDirectory(dir=folder)
+    with place as name:
+        yield Path(name)
 
 
 def _sha256(path: str, spool: Path) -> str:
