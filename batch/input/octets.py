@@ -44,7 +44,7 @@ class Octets:
         """The byte after the first, even where that is the next cell's; 0 for an empty cell and after all."""
         return self._at(self._offsets[:-1] + 1)
 
-    @property
+    @cached_property
     def last(self) -> Bytes:
         """Last byte of each cell; 0 for an empty one."""
         return self._at(self._offsets[1:] - 1)
@@ -63,11 +63,21 @@ class Octets:
         having[np.searchsorted(self._offsets, np.flatnonzero(flags), side="right") - 1] = True
         return having
 
+    @cached_property
+    def _empty(self) -> Flags | None:
+        """Which cells are empty; None where none is."""
+        empty: Flags = self._offsets[1:] == self._offsets[:-1]
+        return empty if empty.any() else None
+
     def _at(self, at: Ints) -> Bytes:
+        """The bytes at these places, which do not fall; 0 for an empty cell and after all."""
         if not len(self.all):
             return np.zeros(len(at), np.uint8)
-        found = self.all[np.minimum(at, len(self.all) - 1)]
-        found[(self._offsets[1:] == self._offsets[:-1]) | (at >= len(self.all))] = 0
+        found = self.all.take(at, mode="clip")
+        if self._empty is not None:
+            found[self._empty] = 0
+        if at[-1] >= len(self.all):
+            found[at >= len(self.all)] = 0
         return found
 
 
@@ -75,4 +85,4 @@ def one_of(octets: Bytes, signs: bytes) -> Flags:
     """Which bytes are one of these signs?"""
     table = np.zeros(256, np.bool_)
     table[list(signs)] = True
-    return np.asarray(table[octets])
+    return table.take(octets)

@@ -7,6 +7,7 @@ looked at closely. Knows no column and judges nothing.
 import re
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -97,5 +98,5 @@ def is_blank(cell: str) -> bool:
 def _odd(texts: pa.Array) -> Flags:
     """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
     octets = Octets(texts)
-    odd = octets.having((octets.all <= 0x20) | (octets.all >= 0x7F))
+    odd = octets.having(octets.all - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
     return odd | one_of(octets.first, b"'=")
