@@ -59,7 +59,8 @@ class Crowd:
             return [*threads.map(lambda order: self._run(*order), orders)]
 
     def _run(self, shard: int, phase: Sequence[str], kill_after: float | None) -> int:
-        words = ["run", *self._where, "--shard", str(shard), *phase, "--wait", "20s", "--quiet", "--verbose"]
+        where = ["--base-url", self.place.server.base_url, *self._where]
+        words = ["run", *where, "--shard", str(shard), *phase, "--wait", "20s", "--quiet", "--verbose"]
         return self.forges[shard - 1].run(self.place.order(words, kill_after=kill_after))
 
     @property
@@ -111,7 +112,7 @@ def test_shards_killed_at_random_lose_no_row_and_make_no_claim_wrong(tmp_path: P
     with ExitStack() as stack:
         forges = [stack.enter_context(Forge()) for _ in range(SHARDS)]
         server = stack.enter_context(Server(script, lambda: latency.uniform(0.0, 0.03)))
-        while total.kills < KILLS:
+        while total.kills < KILLS and not total.wrong:
             folder = tmp_path / str(total.runs)
             folder.mkdir()
             world = World.made(chance)
@@ -151,7 +152,8 @@ def test_shards_on_hosts_whose_locks_do_not_meet_share_folder_and_rate(tmp_path:
         programs = [start("red", *words)]
         programs[0].communicate()
         programs += [
-            start(host, "run", *where, "--shard", str(shard), "--wait", "2m") for shard, host in enumerate(hosts, 1)
+            start(host, "run", "--base-url", server.base_url, *where, "--shard", str(shard), "--wait", "2m")
+            for shard, host in enumerate(hosts, 1)
         ]
         said = [program.communicate()[1] for program in programs]
         assert [program.returncode for program in programs] == [DONE] * 4, said
