@@ -21,6 +21,7 @@ LAYERS = {
         "climb",
         "clock",
         "facts",
+        "flags",
         "garbage",
         "hashed",
         "held",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.input.flags import Flags, flags_of, matching
 from batch.input.number_formats import CellKind
 from batch.input.octets import Octets, one_of
 from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of
@@ -34,7 +35,6 @@ from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 MAX_LENGTH: Final = 256
 MAX_EMAIL_LENGTH: Final = 254
@@ -294,23 +294,12 @@ def _like_dates(octets: Octets) -> Flags:
     return likely
 
 
-def _matching(texts: pa.Array, pattern: str) -> Flags:
-    if not len(texts):  # to compile a pattern takes longer than to look at a few texts
-        return np.zeros(0, np.bool_)
-    return _flags(pc.match_substring_regex(texts, pattern))
-
-
 def _matching_some(texts: pa.Array, pattern: str, some: Flags) -> Flags:
     """The flagged texts that match; no other can."""
-    matching = some.copy()
+    found = some.copy()
     if some.any():
-        matching[some] = _matching(texts.filter(pa.array(some)), pattern)
-    return matching
-
-
-def _flags(mask: pa.BooleanArray) -> Flags:
-    flags: Flags = mask.to_numpy(zero_copy_only=False)
-    return flags
+        found[some] = matching(texts.filter(pa.array(some)), pattern)
+    return found
 
 
 def _of_fitting_rows(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
@@ -325,30 +314,30 @@ def _findings(keys: _Keys, options: InputOptions, others: _Others, *, guessed: b
     columns = keys.columns()
     for column in columns:
         if column is not keys.device_type:
-            yield Problem.EMPTY_KEY, column, _flags(pc.equal(column.texts, ""))
+            yield Problem.EMPTY_KEY, column, flags_of(pc.equal(column.texts, ""))
     for column in columns if guessed else ():
-        yield Problem.ENCODING, column, ~_flags(pc.string_is_ascii(column.raw))
+        yield Problem.ENCODING, column, ~flags_of(pc.string_is_ascii(column.raw))
     for column in columns:
         yield Problem.CONTROL, column, _matching_some(column.texts, _CONTROL, column.odd)
     yield Problem.SIGNS, keys.device, _matching_some(keys.device.texts, FOREIGN_SPACE, keys.device.odd)
     for column in (keys.email, keys.device):
         yield Problem.DECODED_TWICE, column, _matching_some(column.texts, DECODED_TWICE, column.odd)
     for column in columns:
-        yield Problem.TOO_LONG, column, _flags(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
+        yield Problem.TOO_LONG, column, flags_of(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
     if not options.allow_suspect:
         yield from _suspicions(keys.device, options, others)
     yield Problem.EMAIL, keys.email, _not_emails(keys.email.texts)
     if keys.action is not None:
         words = pa.array(list(action_words(options)))
-        yield Problem.ACTION, keys.action, ~_flags(pc.is_in(pc.utf8_lower(keys.action.texts), words))
+        yield Problem.ACTION, keys.action, ~flags_of(pc.is_in(pc.utf8_lower(keys.action.texts), words))
     if keys.device_type is not None and not options.device_type:
-        yield Problem.DEVICE_TYPE, keys.device_type, _flags(pc.equal(keys.device_type.texts, ""))
+        yield Problem.DEVICE_TYPE, keys.device_type, flags_of(pc.equal(keys.device_type.texts, ""))
 
 
 def _suspicions(device: _Column, options: InputOptions, others: _Others) -> Iterator[_Finding]:
     """What --allow-suspect lets pass, the gravest first."""
-    yield Problem.FORMULA, device, _matching(device.texts, "^[=@]")
-    yield Problem.DAMAGED, device, _matching(device.texts, "|".join(DAMAGE.values()))
+    yield Problem.FORMULA, device, matching(device.texts, "^[=@]")
+    yield Problem.DAMAGED, device, matching(device.texts, "|".join(DAMAGE.values()))
     yield Problem.DAMAGED, device, others.neighbours.strange(device.texts)
     yield Problem.DAMAGED, device, others.numbers.rounded(device.texts)
     yield Problem.SIGNS, device, misplaced(device.texts, others.neighbours)
@@ -381,13 +370,13 @@ def _normalised_identifiers(cells: Sequence[str]) -> list[str]:
 
 
 def _not_emails(texts: pa.Array) -> Flags:
-    others = ~_matching(texts, _ASCII_EMAIL)
-    foreign = others & ~_flags(pc.string_is_ascii(texts)) if others.any() else others
+    others = ~matching(texts, _ASCII_EMAIL)
+    foreign = others & ~flags_of(pc.string_is_ascii(texts)) if others.any() else others
     if foreign.any():
-        others[foreign] = ~_matching(texts.filter(pa.array(foreign)), _EMAIL)
-    long = _flags(pc.greater(pc.binary_length(texts), MAX_EMAIL_LENGTH))
+        others[foreign] = ~matching(texts.filter(pa.array(foreign)), _EMAIL)
+    long = flags_of(pc.greater(pc.binary_length(texts), MAX_EMAIL_LENGTH))
     if long.any():
-        others[long] |= _flags(pc.greater(pc.utf8_length(texts.filter(pa.array(long))), MAX_EMAIL_LENGTH))
+        others[long] |= flags_of(pc.greater(pc.utf8_length(texts.filter(pa.array(long))), MAX_EMAIL_LENGTH))
     return others
 
 
@@ -446,7 +435,7 @@ def _action_codes(action: _Column | None, count: int, options: InputOptions) -> 
     lowered = pc.utf8_lower(action.texts)
     for kind in Action:
         meaning = pa.array([word for word in words if words[word] is kind], pa.string())
-        codes[action.rows(_flags(pc.is_in(lowered, meaning)))] = kind.code
+        codes[action.rows(flags_of(pc.is_in(lowered, meaning)))] = kind.code
     return codes
 
 

@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.input.flags import Flags, flags_of
 from batch.input.octets import Octets
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _DAY: Final = "(?:0?[1-9]|[12][0-9]|3[01])"
 _MONTH: Final = "(?:0?[1-9]|1[0-2])"
@@ -89,9 +89,9 @@ class Neighbours:
         """
         if not len(serials):
             return np.zeros(0, np.bool_)
-        dates = _flags(pc.match_substring_regex(serials, DATE))
+        dates = flags_of(pc.match_substring_regex(serials, DATE))
         if dates.any():
-            dates &= ~_flags(pc.is_in(shapes_of(serials), self._shapes_of_dates))
+            dates &= ~flags_of(pc.is_in(shapes_of(serials), self._shapes_of_dates))
         return dates
 
     def share(self, pattern: str) -> float:
@@ -121,8 +121,8 @@ class Neighbours:
 
     @cached_property
     def _damaged(self) -> Flags:
-        damaged = _flags(pc.match_substring_regex(self._serials, "|".join(DAMAGE.values())))
-        return damaged | self.strange(self._serials) | _flags(pc.equal(self._serials, ""))
+        damaged = flags_of(pc.match_substring_regex(self._serials, "|".join(DAMAGE.values())))
+        return damaged | self.strange(self._serials) | flags_of(pc.equal(self._serials, ""))
 
     @cached_property
     def _shapes_of_dates(self) -> pa.Array:
@@ -155,9 +155,9 @@ class LongNumbers:
 
     def rounded(self, serials: pa.Array) -> Flags:
         """Return which of these a spreadsheet has rounded."""
-        rounded = _flags(pc.match_substring_regex(serials, _ROUNDED))
+        rounded = flags_of(pc.match_substring_regex(serials, _ROUNDED))
         if rounded.any():
-            rounded &= _flags(pc.is_in(pc.binary_length(serials), self._lengths()))
+            rounded &= flags_of(pc.is_in(pc.binary_length(serials), self._lengths()))
         return rounded
 
     def _lengths(self) -> pa.Array:
@@ -179,7 +179,7 @@ class EndingInZeros:
         """Count those among some serials, and note the line of the first."""
         rows = np.flatnonzero(_may_be_rounded(serials) & valid)
         if len(rows):
-            rows = rows[_flags(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
+            rows = rows[flags_of(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
         if len(rows) and not self._count:
             self._first = int(lines[rows[0]])
         self._count += len(rows)
@@ -246,12 +246,12 @@ class LostZeros:
 
     def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
         """Count the valid ones among some serials, and the lines on which they stand."""
-        digits = np.flatnonzero(_flags(pc.ascii_is_decimal(serials)) & valid)
+        digits = np.flatnonzero(flags_of(pc.ascii_is_decimal(serials)) & valid)
         if not len(digits):
             return
         serials = serials.take(pa.array(digits))
         lengths = pc.binary_length(serials).to_numpy(zero_copy_only=False).clip(max=_LONGEST - 1)
-        padded = _flags(pc.starts_with(serials, "0"))
+        padded = flags_of(pc.starts_with(serials, "0"))
         self._counts += np.bincount(lengths, minlength=_LONGEST)
         self._padded += np.bincount(lengths[padded], minlength=_LONGEST)
         for length, at in zip(*np.unique(lengths, return_index=True), strict=True):
@@ -284,8 +284,3 @@ def shapes_of(serials: pa.Array) -> pa.Array:
     for pattern, sign in _SHAPES:
         serials = pc.replace_substring_regex(serials, pattern, sign)
     return serials
-
-
-def _flags(mask: pa.BooleanArray) -> Flags:
-    flags: Flags = mask.to_numpy(zero_copy_only=False)
-    return flags

@@ -5,17 +5,16 @@ Looks at identifiers and at what the other identifiers of a file have; repairs n
 
 import re
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.input.flags import Flags, flags_of, matching
 from batch.input.octets import Octets, one_of
 from batch.input.serials import Neighbours, shapes_of
-
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 FOREIGN_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 """White space that looks like a blank and is none, or cannot be seen."""
@@ -54,11 +53,11 @@ def misplaced(texts: pa.Array, neighbours: Neighbours) -> Flags:
     """Return which identifiers hold signs that do not belong into one."""
     flags = np.zeros(len(texts), np.bool_)
     for pattern in _ALWAYS.values():
-        flags |= _matching(texts, pattern)
-    thousands = _matching(texts, _THOUSANDS)
+        flags |= matching(texts, pattern)
+    thousands = matching(texts, _THOUSANDS)
     if thousands.any() and 0 < neighbours.share(_PLAIN) >= neighbours.share(_THOUSANDS):
         flags |= thousands
-    foreign = ~_flags(pc.string_is_ascii(texts))
+    foreign = ~flags_of(pc.string_is_ascii(texts))
     if foreign.any():
         flags[foreign] |= _foreign(texts.filter(pa.array(foreign)), neighbours)
     return flags
@@ -86,12 +85,12 @@ def may_be_misplaced(octets: Octets) -> Flags:
 def _foreign(texts: pa.Array, neighbours: Neighbours) -> Flags:
     """Return which of these, none of them ASCII, hold look-alikes that the neighbours do not have."""
     flags = np.zeros(len(texts), np.bool_)
-    mixed = _matching(texts, _ASCII_LETTER)
+    mixed = matching(texts, _ASCII_LETTER)
     for pattern in _FOREIGN.values():
-        found = _matching(texts, pattern)
+        found = matching(texts, pattern)
         if found.any():
             flags |= found & (mixed | (neighbours.share(pattern) <= _USUAL))
-    dashed = _matching(texts, _DASHES)
+    dashed = matching(texts, _DASHES)
     if dashed.any() and neighbours.share(_DASHES) < 1:
         flags |= dashed
     return flags
@@ -117,12 +116,12 @@ def several(texts: pa.Array, neighbours: Neighbours) -> Flags:
     """
     flags = np.zeros(len(texts), np.bool_)
     for sign, pattern in _SPLITS.items():
-        rows = np.flatnonzero(_matching(texts, pattern) & ~flags)
+        rows = np.flatnonzero(matching(texts, pattern) & ~flags)
         if not len(rows) or not _separates(sign, pattern, neighbours):
             continue
         some = texts.take(pa.array(rows))
         known = None if sign in _ALWAYS_SEPARATE else neighbours
-        flags[rows] = _pieces_are_alike(some, pattern, known) & ~_matching(some, _MAC)
+        flags[rows] = _pieces_are_alike(some, pattern, known) & ~matching(some, _MAC)
     return flags
 
 
@@ -147,15 +146,15 @@ def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: Neighbours | No
     parts = pc.split_pattern_regex(texts, pattern)
     owner = pc.list_parent_indices(parts).to_numpy()
     pieces = pc.utf8_trim_whitespace(pc.list_flatten(parts))
-    filled = _flags(pc.not_equal(pieces, ""))
+    filled = flags_of(pc.not_equal(pieces, ""))
     owner, pieces = owner[filled], pieces.filter(pa.array(filled))
-    good = _flags(pc.greater_equal(pc.utf8_length(pieces), _SHORTEST)) & _matching(pieces, "[0-9]")
+    good = flags_of(pc.greater_equal(pc.utf8_length(pieces), _SHORTEST)) & matching(pieces, "[0-9]")
     shapes = shapes_of(pieces)
     known = good if neighbours is None else good & _are_as_long(pieces, shapes, neighbours)
     alike = _are_one(shapes, owner, known, len(texts))
     if neighbours is not None:
         kept = pc.replace_substring_regex(pieces, "[0-9]+", "9")
-        alike |= _are_one(kept, owner, good & _matching(pieces, _ASCII_LETTER), len(texts))
+        alike |= _are_one(kept, owner, good & matching(pieces, _ASCII_LETTER), len(texts))
     return alike & (np.bincount(owner, minlength=len(texts)) > 1)
 
 
@@ -172,18 +171,7 @@ def _are_as_long(pieces: pa.Array, shapes: pa.Array, neighbours: Neighbours) -> 
     """Return which pieces are as long as some serial of their shape, or longer."""
     known = neighbours.shortest
     shortest = known["length_min"].combine_chunks().take(pc.index_in(shapes, known["shape"]))
-    return _flags(pc.fill_null(pc.greater_equal(pc.utf8_length(pieces), shortest), fill_value=False))
-
-
-def _matching(texts: pa.Array, pattern: str) -> Flags:
-    if not len(texts):  # to compile a pattern takes longer than to look at a few texts
-        return np.zeros(0, np.bool_)
-    return _flags(pc.match_substring_regex(texts, pattern))
-
-
-def _flags(mask: pa.BooleanArray) -> Flags:
-    flags: Flags = mask.to_numpy(zero_copy_only=False)
-    return flags
+    return flags_of(pc.fill_null(pc.greater_equal(pc.utf8_length(pieces), shortest), fill_value=False))
 
 
 # Names that stand for no serial
@@ -211,8 +199,8 @@ def placeholders(texts: pa.Array) -> Flags:
     rows = np.flatnonzero(flags)
     if len(rows):
         some = texts.take(pa.array(rows))
-        known = _flags(pc.is_in(pc.ascii_lower(some), pa.array(_NAMES)))
-        flags[rows] = known | _matching(some, _REPEATED)
+        known = flags_of(pc.is_in(pc.ascii_lower(some), pa.array(_NAMES)))
+        flags[rows] = known | matching(some, _REPEATED)
     return flags
 
 
