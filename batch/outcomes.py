@@ -76,8 +76,6 @@ class OutcomeFacts:
     """Counts towards `--max-failed`."""
     is_done: bool = False
     """The API holds what the row asked for."""
-    was_sent: bool = True
-    """At least one attempt may have left."""
     sentence: str
     """What it means, for people."""
     advice: str = ""
@@ -107,20 +105,18 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         "--auto-create-devices creates unknown devices, if that is wanted.",
     ),
     Outcome.DUPLICATE: OutcomeFacts(
-        code=4, attention=Attention.NEVER, was_sent=False, tone=Tone.PLAIN, sentence="the same as an earlier row"
+        code=4, attention=Attention.NEVER, tone=Tone.PLAIN, sentence="the same as an earlier row"
     ),
     Outcome.UNCHANGED: OutcomeFacts(
         code=5,
         attention=Attention.NEVER,
         is_done=True,
-        was_sent=False,
         tone=Tone.PLAIN,
         sentence="not sent: settled by an earlier run",
     ),
     Outcome.INVALID: OutcomeFacts(
         code=6,
         attention=Attention.ALWAYS,
-        was_sent=False,
         tone=Tone.WRONG,
         sentence="not sent: the row itself is wrong",
         advice="Correct it in attention.csv and run that file.",
@@ -144,7 +140,6 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
     Outcome.HELD: OutcomeFacts(
         code=9,
         attention=Attention.ALWAYS,
-        was_sent=False,
         tone=Tone.DOUBT,
         sentence="not sent: may still be with the former owner",
         advice="First see why the device could not be taken from its former owner (its own row is listed here too); "
@@ -153,7 +148,6 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
     Outcome.NOT_SENT: OutcomeFacts(
         code=10,
         attention=Attention.ALWAYS,
-        was_sent=False,
         tone=Tone.DOUBT,
         sentence="not sent: the run stopped before it",
         advice="{again}: it goes on where this run stopped.",

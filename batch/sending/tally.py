@@ -14,7 +14,6 @@ class Tally:
     calls: int
     """Calls of the plan; or what else is to be done, one by one."""
     calls_done: int = 0
-    devices_done: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new_customers: set[str] = field(default_factory=set)
     """Customers that this run created."""
@@ -35,7 +34,6 @@ class Tally:
 
     def add(self, customer: str, answer: Answer) -> None:
         """Count one answer of a call."""
-        self.devices_done += len(answer.results)
         self.outcomes.update(Results.of(answer.results).counts())
         if answer.customer_was_created:
             self.new_customers.add(customer)

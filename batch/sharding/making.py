@@ -114,7 +114,8 @@ def _own_journal(run: Path, shard: Shard, extent: Extent | None, lease: Lease) -
     folder = shard_folder(run, shard.number)
     require_journal(run, shard, extent)
     if not (folder / JOURNAL).exists():
-        JournalDraft(folder / JOURNAL).publish({"runId": run.name, "shard": shard.number, "calls": shard.sha256})
+        facts: dict[str, object] = {Fact.RUN_ID: run.name, Fact.SHARD: shard.number, Fact.CALLS: shard.sha256}
+        JournalDraft(folder / JOURNAL).publish(facts)
     with opened(folder, lease) as journal:
         require_same(journal, shard, extent)
         journal.require_complete()

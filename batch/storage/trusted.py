@@ -11,7 +11,7 @@ Windows has neither owners by number nor descriptors of folders: there links alo
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -267,7 +267,7 @@ def _closed_on_error(descriptor: int) -> Iterator[None]:
         raise
 
 
-def _check(path: Path, found: os.stat_result, is_kind: object, kind: str) -> None:
+def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], kind: str) -> None:
     """Raise NotOursError unless what was found at a path may be trusted."""
     name = quote(str(path))
     if stat.S_ISLNK(found.st_mode):
@@ -275,7 +275,6 @@ def _check(path: Path, found: os.stat_result, is_kind: object, kind: str) -> Non
             f"{path} is a symbolic link (owner {_owner(found)[0]}), and links in or to a run's folder are not followed"
         )
         raise NotOursError(what, f"run: mv {name} {name}.link")
-    assert callable(is_kind)  # noqa: S101
     if not is_kind(found.st_mode):
         raise NotOursError(f"{path} is no {kind}", f"run: mv {name} {name}.old")
     owner, mode = _owner(found)
