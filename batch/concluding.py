@@ -1,32 +1,58 @@
 """The end of a run: its books closed, its files written, and what it came to in its journal."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from batch.config import RunConfig
 from batch.model import Stop
 from batch.planning.plan import Plan
+from batch.planning.run_history import RecordedRun, has_taken_any, joined_pairs, recorded_runs
 from batch.planning.since import Standing, packed, standing
 from batch.publishing import published
+from batch.reconciliation.effect import had_no_effect_at_all
 from batch.reconciliation.outputs import Ended, close_books, write_files
 from batch.reconciliation.reconcile import Reconciliation
 from batch.stops import Advice, StopReason
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.log import LOGGER
 from batch.storage.reader import AFTER_LOSS
 from batch.summary import Summary
+
+_NO_PAIRS: Final = pa.array([], pa.string())
 
 
 def concluded(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Close the books, write the files, put into the journal what it all came to, and publish."""
     stop = stop_of(journal)
     books = close_books(journal, plan, stop)
+    if had_no_effect_at_all(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
+        journal.note(unassignsQuestioned=_is_unexpected(config, journal, books))
+        books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, ended_as(config, stop))
     journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
     return published(config.publish, journal, summary)
+
+
+def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -> bool:
+    """Return whether nothing explains that no unassign of a run had an effect.
+
+    A list that is fed back, one that is compared with earlier ones, and one of devices that an earlier run has taken
+    from these customers, are bound to hold such rows.
+    """
+    folder = config.reports_dir / str(config.run_id)
+    if journal.meta(Fact.SINCE) is not None or RecordedRun.of(folder, journal.meta).has_own_reports:
+        return False
+    without, pairs, end = books.without_effect(), [_NO_PAIRS], 0
+    for _, keys in journal.key_columns():
+        first, end = end, end + keys.num_rows
+        pairs.append(joined_pairs(keys.filter(pa.array(without[first:end]))))
+    others = recorded_runs(config.reports_dir, folder, LOGGER.warning)
+    return not has_taken_any(pa.concat_arrays(pairs), config.api, others, LOGGER.warning)
 
 
 def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:

@@ -28,7 +28,8 @@ class Brakes:
     """What must hold, before sending where that is possible."""
 
     max_failed: Share | None = None
-    max_unassign: int | None = None
+    max_skipped: Share | None = None
+    max_unassign: Share | None = None
     max_new_customers: int | None = None
     min_rows: int | None = None
     max_age: float | None = None

@@ -292,6 +292,15 @@ class Results(Mapping[int, DeviceResult]):
         """Return the number of devices by outcome."""
         return {OUTCOMES[code]: self.codes.count(code) for code in set(self.codes)}
 
+    def without_effect(self) -> int:
+        """Return the number of devices that the customer of an unassign surely did not have."""
+        if not self.has_reason(Reason.NOT_WITH_CUSTOMER) or self.reasons is None:
+            return 0
+        if self.unheard is None:
+            return self.reasons.count(Reason.NOT_WITH_CUSTOMER)
+        told = zip(self.reasons, self.unheard, strict=True)
+        return sum(reason == Reason.NOT_WITH_CUSTOMER and not unheard for reason, unheard in told)
+
     def has_reason(self, reason: Reason) -> bool:
         """Return whether any device has this reason."""
         return self.reasons is not None and reason in self.reasons
@@ -336,6 +345,8 @@ class Answer:
     """Earlier attempts that may have acted without our hearing of it."""
     answered_at: float | None = None
     """Seconds since the epoch."""
+    devices_remaining: int | None = None
+    """How many devices the customer of an unassign still has, by the answer; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,9 @@ class Share:
     number: float
     percent: bool
 
+    def __str__(self) -> str:
+        return f"{self.number:g}{'%' if self.percent else ''}"
+
     def of(self, rows: int) -> float:
         """The number of rows that this is, of so many."""
         return rows * self.number / 100 if self.percent else self.number
@@ -355,7 +358,8 @@ OPTIONS: Final = (
     Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False),
     Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE"),
     Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),
-    Option("max-unassign", _N0, "Send nothing if more rows than this are unassigns.", "N"),
+    Option("max-skipped", _share, "Stop when more unassigns than this had no effect.", "N or P%"),
+    Option("max-unassign", _share, "Send nothing if more rows than this are unassigns.", "N or P%"),
     Option("max-new-customers", _N0, "Stop when more customers than this were created.", "N"),
     Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N"),
     Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),

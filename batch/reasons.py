@@ -17,6 +17,7 @@ class Reason(IntEnum):
     NOT_WITH_CUSTOMER = 2
     NO_VALID_DEVICES = 3
     DONE_BY_LOST_ATTEMPT = 4
+    UNASSIGN_WITHOUT_EFFECT = 5
 
     CUSTOMER_NOT_FOUND = 10
     CUSTOMER_REFUSED = 11
@@ -58,6 +59,7 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.NOT_WITH_CUSTOMER: "the customer did not have this device",
     Reason.NO_VALID_DEVICES: "{}",
     Reason.DONE_BY_LOST_ATTEMPT: "done by an earlier attempt, whose answer was lost",
+    Reason.UNASSIGN_WITHOUT_EFFECT: "no effect: this customer does not have it",
     Reason.CUSTOMER_NOT_FOUND: "customer not found",
     Reason.CUSTOMER_REFUSED: "{}",
     Reason.DEVICE_REFUSED: "{}",

@@ -73,6 +73,7 @@ class StopReason(StrEnum):
     REDIRECTED = "redirected"
     NOT_THE_API = "notTheApi"
     MAX_FAILED = "maxFailed"
+    MAX_SKIPPED = "maxSkipped"
     MAX_NEW_CUSTOMERS = "maxNewCustomers"
     SHARDS_OPEN = "shardsOpen"
     SHARD_NOT_BEGUN = "shardNotBegun"
@@ -124,6 +125,11 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
         ExitCode.BRAKE,
         "{} failed, more than --max-failed allows",
         Advice("look at attention.csv and raise --max-failed", repeat=True),
+    ),
+    StopReason.MAX_SKIPPED: _Row(
+        ExitCode.BRAKE,
+        "{} had no effect, more than --max-skipped allows",
+        Advice("look whether customers and devices of the list are right, then raise --max-skipped", repeat=True),
     ),
     StopReason.MAX_NEW_CUSTOMERS: _Row(
         ExitCode.BRAKE,

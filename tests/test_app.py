@@ -76,7 +76,7 @@ def test_the_columns_are_those_that_readers_rely_on(desk: Desk) -> None:
     assert list(row) == [
         "line", "customerEmail", "deviceIdentifier", "action", "outcome", "detail", "customerId", "deviceId",
         "customerWasCreated", "deviceWasCreated", "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt",
-        "Order",
+        "devicesRemaining", "Order",
     ]  # fmt: skip
     assert (row["line"], row["customerEmail"], row["outcome"], row["Order"]) == ("2", A, "assigned", "77")
     assert (row["customerWasCreated"], row["deviceWasCreated"], row["httpStatus"]) == ("true", "false", "200")

@@ -6,6 +6,7 @@ import pytest
 
 from batch.config import Brakes
 from batch.errors import BrakeError
+from batch.options import Share
 from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
 from tests.builders import A, B, Row, file_of, planned
 
@@ -55,14 +56,14 @@ def test_rows_are_counted_as_they_stand_in_the_file_invalid_ones_too() -> None:
     ids=["no brake", "at the limit", "only assigns", "only an invalid one"],
 )
 def test_as_many_unassigns_as_allowed_pass(rows: list[Row], most: int | None) -> None:
-    check_plan(planned(rows), Brakes(max_unassign=most))
+    check_plan(planned(rows), Brakes(max_unassign=None if most is None else Share(most, percent=False)))
 
 
 @pytest.mark.parametrize("most", [0, 1])
 def test_one_unassign_more_than_allowed_is_held(most: int) -> None:
     rows = [(B, f"SN-{number}", "unassign") for number in range(most + 1)]
     with pytest.raises(BrakeError, match=f"^{most + 1} rows are unassigns, more than --max-unassign {most}; nothing"):
-        check_plan(planned(rows), Brakes(max_unassign=most))
+        check_plan(planned(rows), Brakes(max_unassign=Share(most, percent=False)))
 
 
 @pytest.mark.parametrize("brakes", [Brakes(), Brakes(max_age=3600.0)])

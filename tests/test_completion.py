@@ -60,6 +60,7 @@ def test_commands_are_completed(desk: Path) -> None:
 def test_options_are_completed(desk: Path) -> None:
     assert set(in_bash(desk, "telemetron-batch run --max-")) == {
         "--max-failed",
+        "--max-skipped",
         "--max-unassign",
         "--max-new-customers",
         "--max-age",

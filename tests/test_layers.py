@@ -132,6 +132,7 @@ LAYERS = {
         "audit",
         "books",
         "brakes",
+        "effect",
         "exchange",
         "findings",
         "going_on",

@@ -155,6 +155,7 @@ def test_a_row_tells_what_its_answer_told() -> None:
         "unclearAttempts": "1",
         "httpStatus": "200",
         "answeredAt": "2026-01-01T00:00:00.250Z",
+        "devicesRemaining": "",
     }
 
 

@@ -20,7 +20,7 @@ from batch.storage.whole import owners_folder, written_whole
 from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, settle
 
 TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]
-OURS = ["line", *KEYS, *TOLD, "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt"]
+OURS = ["line", *KEYS, *TOLD, "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt", "devicesRemaining"]
 HOSTILE = st.text(alphabet="ab1,;\"'\n\r\t =+-@|\\é\u2028😀", max_size=12)
 
 

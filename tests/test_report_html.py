@@ -19,6 +19,7 @@ from batch.planning.plan import Plan
 from batch.rate import Rate
 from batch.reasons import Reason
 from batch.reconciliation.books import Books
+from batch.reconciliation.effect import holders
 from batch.reconciliation.findings import created_customers, find_causes, find_transfers
 from batch.reconciliation.reconcile import Reconciliation
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, slices, write_html
@@ -67,6 +68,9 @@ def page_of(books: Reconciliation, *files: InputFile, timeline: Timeline | None 
         "attention": attention,
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
         "customersCreated": books.customers_created,
+        "unassignsWithoutEffect": int(books.without_effect().sum()),
+        "customersWithoutDevices": holders(books).without_devices,
+        "customersStillHolding": holders(books).still_holding,
         "calls": books.plan.calls,
         "attempts": 2,
         "refusals": 0,

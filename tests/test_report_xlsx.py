@@ -22,6 +22,7 @@ from batch.errors import DiskError
 from batch.model import Answer, DeviceResult, Outcome
 from batch.reconciliation import outputs, report_xlsx
 from batch.reconciliation.books import Books
+from batch.reconciliation.effect import holders
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
 from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
@@ -55,6 +56,9 @@ def fields_of(report: Report, **said: Any) -> dict[str, Any]:
         "counts": {str(outcome): count for outcome, count in books.counts().items()},
         "attention": int(books.attention().sum()),
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
+        "unassignsWithoutEffect": int(books.without_effect().sum()),
+        "customersWithoutDevices": holders(books).without_devices,
+        "customersStillHolding": holders(books).still_holding,
         **said,
     }
 
@@ -119,7 +123,7 @@ def test_signs_that_are_no_characters_are_spelled_out_and_the_file_opens(tmp_pat
     rows = some(1)
     path = written(tmp_path / "r.xlsx", rows, [(*rows[0], "a\ufffeb\uffff")], header=[*KEYS, "note"])
     assert sheets(path)["Reconciliation"][1][-1] == "a_xFFFE_b_xFFFF_"
-    assert openpyxl.load_workbook(path).worksheets[0]["P2"].value == "a_xFFFE_b_xFFFF_"
+    assert openpyxl.load_workbook(path).worksheets[0]["Q2"].value == "a_xFFFE_b_xFFFF_"
 
 
 def test_no_cell_is_anything_but_text(tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ def test_no_cell_is_anything_but_text(tmp_path: Path) -> None:
 def test_the_header_stays_in_sight_and_filters_all_rows(tmp_path: Path) -> None:
     sheet = openpyxl.load_workbook(written(tmp_path / "r.xlsx", some(3), some(3))).worksheets[0]
     assert sheet.freeze_panes == "A2"
-    assert sheet.auto_filter.ref == "A1:O4"
+    assert sheet.auto_filter.ref == "A1:P4"
 
 
 @pytest.mark.parametrize(("outcome", "tone"), report_xlsx._TONE_OF.items())
@@ -192,11 +196,11 @@ def test_a_cell_too_long_is_cut_and_says_so(tmp_path: Path, text: str, cut: bool
 def test_columns_beyond_those_of_a_sheet_are_said_to_be_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_xlsx, "_COLUMNS", 16)
+    monkeypatch.setattr(report_xlsx, "_COLUMNS", 17)
     rows = some(1)
     found = sheets(written(tmp_path / "r.xlsx", rows, [(*rows[0], "x", "y")], header=[*KEYS, "one", "two"]))
     assert found["Reconciliation"][0][-1] == "one"
-    assert "A sheet holds 16 columns" in found["Summary"][1][0]
+    assert "A sheet holds 17 columns" in found["Summary"][1][0]
 
 
 def test_a_run_without_rows_gives_a_header_alone(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_reasons() -> None:
         "NOT_WITH_CUSTOMER": 2,
         "NO_VALID_DEVICES": 3,
         "DONE_BY_LOST_ATTEMPT": 4,
+        "UNASSIGN_WITHOUT_EFFECT": 5,
         "CUSTOMER_NOT_FOUND": 10,
         "CUSTOMER_REFUSED": 11,
         "DEVICE_REFUSED": 12,
@@ -123,6 +124,7 @@ def test_standings_of_rows() -> None:
         "TOUCHED": 1,
         "SETTLED": 2,
         "CARRIED": 3,
+        "TAKEN": 4,
     }
 
 
@@ -165,6 +167,7 @@ def test_stops() -> None:
         "redirected",
         "notTheApi",
         "maxFailed",
+        "maxSkipped",
         "maxNewCustomers",
         "shardsOpen",
         "shardNotBegun",

@@ -79,10 +79,10 @@ def test_a_run_without_verify_asks_nobody_and_has_no_such_column(desk: Desk) -> 
 def test_the_column_stands_after_ours_and_before_the_inputs_own(desk: Desk) -> None:
     path = desk.file("customerEmail,deviceIdentifier,action,verified,Order\na@x.com,SN-1,assign,who knows,77\n")
     ran = desk.run(path)
-    assert [*ran.rows[0]][14:] == ["answeredAt", "verified", "Order"]
+    assert [*ran.rows[0]][14:] == ["answeredAt", "devicesRemaining", "verified", "Order"]
     assert ran.rows[0]["verified"] == "who knows"
     row = desk.verify(ran).rows[0]
-    assert [*row][14:] == ["answeredAt", "verified", "verified (input)", "Order"]
+    assert [*row][14:] == ["answeredAt", "devicesRemaining", "verified", "verified (input)", "Order"]
     assert (row["verified"], row["verified (input)"]) == ("yes", "who knows")
 
 

@@ -145,6 +145,7 @@ def test_the_vendors_unassign_answer_is_read_whole_and_what_remains_is_no_result
         foreign=(),
         customer_id="cust_abc123",
         customer_was_created=None,
+        devices_remaining=1,
     )
 
 

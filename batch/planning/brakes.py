@@ -41,12 +41,14 @@ def check_plan(plan: Plan, brakes: Brakes, settled: npt.NDArray[np.int64] | None
     `settled` is not 0 for rows of which an earlier run knows that they are surely so:
     where these are sent all the same, that removes nothing.
     """
-    removals = sum(stage.devices for stage in plan.stages() if stage.action is Action.UNASSIGN)
+    if brakes.max_unassign is None:
+        return
+    removals, most = plan.unassign_rows, brakes.max_unassign.of(plan.counted_rows)
     if settled is not None:
         for rows, _ in plan.calls_by_row():
             unassign = plan.rows.action[rows] == Action.UNASSIGN.code
             removals -= int(np.count_nonzero(settled[rows[unassign]]))
-    if brakes.max_unassign is not None and removals > brakes.max_unassign:
+    if removals > most:
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",
             "nothing was sent; if that is meant, raise --max-unassign",

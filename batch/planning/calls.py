@@ -32,7 +32,11 @@ class Calls(Protocol):
 
     @property
     def counted_rows(self) -> int:
-        """Number of rows of which a share is meant where one is given."""
+        """Number of valid rows: the whole of which a share of rows is taken."""
+
+    @property
+    def unassign_rows(self) -> int:
+        """Number of rows that are sent as unassigns: the whole of which a share of unassigns is taken."""
 
     def has(self, number: int) -> bool:
         """Is it one of the calls to be made? Others that `call` knows may have been made before."""

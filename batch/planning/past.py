@@ -262,7 +262,7 @@ def _touched(past: _Past) -> Iterator[pa.Array]:
         ended = told and journal.meta(Fact.STANDING) is not None and not past.goes_on
         for keys, said, carried in standing_of_rows(journal):
             if ended:
-                sent = (said == Standing.TOUCHED) | (said == Standing.SETTLED)
+                sent = (said != Standing.UNTOUCHED) & (said != Standing.CARRIED)
             else:
                 sent = (carried == 0) & (keys["problem"].to_numpy() == 0)
             yield keys["deviceIdentifier"].filter(pa.array(sent))

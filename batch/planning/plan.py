@@ -99,8 +99,13 @@ class Plan:
 
     @property
     def counted_rows(self) -> int:
-        """Number of rows of which a share is meant where one is given."""
-        return len(self.rows)
+        """Number of valid rows: the whole of which a share of rows is taken."""
+        return int(np.count_nonzero(self.rows.problem == 0))
+
+    @property
+    def unassign_rows(self) -> int:
+        """Number of rows that are sent as unassigns: the whole of which a share of unassigns is taken."""
+        return sum(stage.devices for stage in self.stages() if stage.action is Action.UNASSIGN)
 
     def has(self, number: int) -> bool:
         """Is there such a call?"""

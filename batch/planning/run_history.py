@@ -11,12 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch.base_url import api_identity
 from batch.errors import DiskError, ForeignRunError, JournalError
 from batch.input.fed_back import is_own_report
-from batch.model import InputFile
+from batch.model import Action, InputFile, Outcome
 from batch.planning.night_order import KeyColumns, Night
 from batch.planning.past import standing_of_rows
 from batch.planning.since import IntArray, Standing
@@ -84,6 +86,19 @@ class RecordedRun:
                 problem = keys["problem"].to_numpy()
                 yield file, keys.filter(pa.array(said != Standing.UNTOUCHED if says_how else problem == 0))
 
+    def taken_pairs(self) -> Iterator[pa.Array]:
+        """Yield the pairs, as `joined_pairs` gives them, that it unassigned and left so. Raises as `has_sent`."""
+        with _reading(self.folder) as journal:
+            counts = (journal.meta(Fact.SUMMARY) or {}).get("counts", {})
+            if not counts.get(Outcome.UNASSIGNED):
+                return
+            rows = [(keys, said) for _, keys, said in _keys_with_standing(journal)]
+        # In journals of earlier versions a row that was found done already looks the same.
+        marks = {Standing.TAKEN} if any((said == Standing.TAKEN).any() for _, said in rows) else {Standing.SETTLED}
+        for keys, said in rows:
+            unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
+            yield joined_pairs(keys.filter(pa.array(np.isin(said, [*marks]) & unassigns)))
+
     def _is_at_rest(self) -> bool:
         """Whether what its journal says of its rows is the last word."""
         # What a run in shards has done is told when it is put together; a stopped one may have gone on since.
@@ -95,6 +110,27 @@ def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> 
     """Return all runs under a folder but one, by name; `warn` is told of journals that cannot be read."""
     read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != but.name)
     return [run for run in read if run is not None]
+
+
+def joined_pairs(keys: pa.RecordBatch) -> pa.Array:
+    """Return the customer and the device of each row as one text."""
+    return pc.binary_join_element_wise(keys["customerEmail"], keys["deviceIdentifier"], "\n")
+
+
+def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], warn: Callable[[str], None]) -> bool:
+    """Return whether a finished run against the same API unassigned any of these pairs (see `joined_pairs`).
+
+    `warn` is told of journals that cannot be read.
+    """
+    api = api_identity(base_url)
+    for run in runs:
+        if run.is_finished and run.api == api:
+            try:
+                if any(pc.any(pc.is_in(taken, value_set=pairs)).as_py() for taken in run.taken_pairs()):
+                    return True
+            except (JournalError, DiskError, ForeignRunError) as exc:
+                warn(f"run {run.folder.name} is not compared with this one: {exc.what}")
+    return False
 
 
 def former_run(files: Sequence[InputFile], base_url: str, runs: Iterable[RecordedRun]) -> str | None:

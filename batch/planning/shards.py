@@ -228,8 +228,14 @@ class ShardCalls:
 
     @property
     def counted_rows(self) -> int:
-        """Number of devices in all calls of the shard: of these a share is meant where one is given."""
+        """Number of devices in all calls of the shard: the whole of which a share of rows is taken."""
         return int(self._sizes.sum())
+
+    @property
+    def unassign_rows(self) -> int:
+        """Number of devices in all unassign calls of the shard: the whole of which a share of unassigns is taken."""
+        # The odd stages unassign, in whichever phase they are made.
+        return int(self._sizes[self._table["stage"].to_numpy() % 2 == 1].sum())
 
     @property
     def last(self) -> int:

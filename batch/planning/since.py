@@ -55,6 +55,8 @@ class Standing(IntEnum):
     """The pair is surely as this row wants it, by this run."""
     CARRIED = 3
     """The pair was so by an earlier run; not sent."""
+    TAKEN = 4
+    """As `SETTLED`, and it was this run that took the device from the customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,9 @@ def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> 
     have acted without our hearing of it.
     """
     said = np.where(np.isin(outcome, _NEVER_LEFT), Standing.UNTOUCHED, Standing.TOUCHED).astype(np.int8)
-    said[_last_sent_surely(plan, outcome, in_doubt)] = Standing.SETTLED
+    surely = _last_sent_surely(plan, outcome, in_doubt)
+    said[surely] = Standing.SETTLED
+    said[surely & (outcome == Outcome.UNASSIGNED.code)] = Standing.TAKEN
     said[outcome == Outcome.UNCHANGED.code] = Standing.CARRIED
     return said
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from batch.reconciliation.texts import of_counts, of_flags, of_moments
 from batch.storage.scratch import Scratch, Spread
 
-_COUNTS: Final = ("attempts", "unclearAttempts", "httpStatus")
+_COUNTS: Final = ("attempts", "unclearAttempts", "httpStatus", "devicesRemaining")
 _SCHEMA: Final = pa.schema(
     [
         pa.field("customerId", pa.large_string()),

@@ -25,6 +25,7 @@ _CUSTOMERS: Final = 50
 _TRANSFERS: Final = 100
 _NOT_UNDONE: Final = 50
 _DIFFERENCES: Final = 100
+_WITHOUT_EFFECT: Final = 100
 
 _QUOTED: Final = (('(?s)".*"', '"…"'),)
 """The loader quotes one cell, which may hold quotes itself."""
@@ -79,6 +80,11 @@ class Cause:
         return self.reason is Reason.UNASSIGNED_IN_OTHER_SPELLING
 
     @property
+    def is_without_effect(self) -> bool:
+        """Is it that no unassign of the run had an effect?"""
+        return self.reason is Reason.UNASSIGN_WITHOUT_EFFECT
+
+    @property
     def is_stopped(self) -> bool:
         """Did the run stop before the rows were settled?"""
         return self.reason in _STOPPED
@@ -110,6 +116,15 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutEffect:
+    """An unassign of a device that its customer did not have."""
+
+    line: str
+    customer: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Undo:
     """What undo.csv takes back of a run, and what it cannot."""
 
@@ -135,8 +150,22 @@ class LeftOut:
     outcome: str
 
 
-def in_a_sentence(rows: int, attention: int) -> str:
-    """What became of a run's rows, so many of which want attention; without a full stop."""
+def in_a_sentence(rows: int, attention: int, without_effect: int = 0) -> str:
+    """Say what became of a run's rows, by their number, those that want attention, and unassigns without effect.
+
+    Without a full stop.
+    """
+    return "; ".join(filter(None, (_settled(rows, attention), told_without_effect(without_effect))))
+
+
+def told_without_effect(unassigns: int) -> str:
+    """Say that so many unassigns had no effect; empty for none."""
+    if not unassigns:
+        return ""
+    return "1 unassign had no effect" if unassigns == 1 else f"{unassigns:,} unassigns had no effect"
+
+
+def _settled(rows: int, attention: int) -> str:
     settled = rows - attention
     if not rows:
         return "The input has no rows; nothing was sent"
@@ -245,6 +274,15 @@ def find_differences(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[
         is_held = outcome not in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
         found.append(Difference(_place(books, row), *keys, outcome, is_held))
     return found
+
+
+# Unassigns without effect
+
+
+def find_without_effect(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[WithoutEffect]:
+    """Return the first unassigns that took nothing, in input order."""
+    rows = np.flatnonzero(books.without_effect())[:_WITHOUT_EFFECT]
+    return [WithoutEffect(_place(books, row), *keys) for row, keys in _keys_of(rows, blocks).items()]
 
 
 # Customers, transfers, and what can be undone

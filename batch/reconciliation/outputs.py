@@ -23,6 +23,7 @@ from batch.planning.since import Origin
 from batch.rate import Rate
 from batch.reconciliation.audit import Evidence, audited
 from batch.reconciliation.books import Books
+from batch.reconciliation.effect import had_no_effect_at_all, holders, questioned
 from batch.reconciliation.reconcile import NO, YES, Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
@@ -50,6 +51,11 @@ class Ended:
 
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
+    books = _audited_books(journal, plan, stop)
+    return questioned(books) if journal.meta(Fact.UNASSIGNS_QUESTIONED) and had_no_effect_at_all(books) else books
+
+
+def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     books = answered_books(journal, plan, stop)
     # What was sent without a record may have come after a look.
     if journal.meta(Fact.VERIFY) is None or journal.records_lost:
@@ -204,6 +210,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
         "files": [name for name in FILES if name != SUMMARY] + [WORKBOOK] * ended.xlsx,
         "published": None,
+        **_unassigns(books),
         **_times(journal, attempts),
         **verified,
     }
@@ -215,6 +222,16 @@ def _input(files: Sequence[InputFile]) -> dict[str, Any]:
         "name": ", ".join(file.name for file in files),
         "sha256": ", ".join(file.sha256 for file in files),
         "rows": sum(file.rows for file in files),
+    }
+
+
+def _unassigns(books: Reconciliation) -> dict[str, int]:
+    """What unassigns came to besides their outcomes."""
+    customers = holders(books)
+    return {
+        "unassignsWithoutEffect": int(books.without_effect().sum()),
+        "customersWithoutDevices": customers.without_devices,
+        "customersStillHolding": customers.still_holding,
     }
 
 

@@ -23,6 +23,7 @@ from batch.reconciliation.texts import of_flags, of_numbers
 from batch.rows import RowBlock
 
 _WINDOW: Final = 1 << 20
+ANSWER_COLUMNS: Final = ("attempts", "unclearAttempts", "httpStatus", "answeredAt", "devicesRemaining")
 WAS_CREATED: Final = 2
 """In `Reconciliation.created`."""
 YES: Final = 1
@@ -83,11 +84,22 @@ class Reconciliation:
     def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
         """For each row: does it want attention? Tolerated outcomes do not, but what differs at the API always."""
         wanted = _WANTED.copy()
-        wanted[[outcome.code for outcome in tolerated]] = False
+        without = [outcome.code for outcome in tolerated]
+        wanted[without] = False
+        questioned = self.details.reasons == Reason.UNASSIGN_WITHOUT_EFFECT
+        if Outcome.SKIPPED.code in without:
+            questioned[:] = False
         found = self.differs()
         for rows in windows(len(found)):
             found[rows] |= wanted[self.outcome[rows], self.plan.rows.action[rows]]
+            found[rows] |= questioned[self.detail[rows]]
         return found
+
+    def without_effect(self) -> npt.NDArray[np.bool_]:
+        """For each row: is it an unassign of a device that its customer surely did not have?"""
+        clear = self.details.unheard == Unheard.NOTHING
+        skipped = (self.outcome == Outcome.SKIPPED.code) & (self.plan.rows.action == Action.UNASSIGN.code)
+        return np.asarray(skipped & clear[self.detail], dtype=bool)
 
     def attention_counts(self) -> dict[Outcome, int]:
         """Rows that want attention, by outcome, every outcome named."""
@@ -162,7 +174,7 @@ class Reconciliation:
             "deviceWasCreated": of_flags(self.created[rows]),
             "call": self.call_texts.take(pa.array(self.call[rows])),
         }
-        columns |= {name: told[name] for name in ("attempts", "unclearAttempts", "httpStatus", "answeredAt")}
+        columns |= {name: told[name] for name in ANSWER_COLUMNS}
         if self.verified is not None:
             columns["verified"] = _VERIFIED.take(pa.array(self.verified[rows] % 3))
         return columns

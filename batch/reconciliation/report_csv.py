@@ -19,7 +19,7 @@ from pyarrow import csv
 from batch.abreast import ahead
 from batch.input.trimming import FORMULA_BYTES, guarded
 from batch.model import ACTIONS, InputFile, Problem
-from batch.reconciliation.reconcile import Reconciliation, inverse
+from batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation, inverse
 from batch.reconciliation.texts import of_numbers
 from batch.rows import RowBlock
 from batch.storage.whole import written_whole
@@ -37,24 +37,9 @@ _TOLD: Final = (
     "customerWasCreated",
     "deviceWasCreated",
     "call",
-    "attempts",
-    "unclearAttempts",
-    "httpStatus",
-    "answeredAt",
+    *ANSWER_COLUMNS,
 )
-_HARMLESS: Final = frozenset(
-    {
-        "line",
-        "outcome",
-        "customerWasCreated",
-        "deviceWasCreated",
-        "call",
-        "attempts",
-        "unclearAttempts",
-        "httpStatus",
-        "answeredAt",
-    }
-)
+_HARMLESS: Final = frozenset({"line", "outcome", "customerWasCreated", "deviceWasCreated", "call", *ANSWER_COLUMNS})
 """Our columns that hold nothing which could run as a formula; every other column is guarded."""
 _OVERTAKEN: Final = (
     "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"

@@ -26,6 +26,7 @@ from batch.reconciliation.findings import (
     find_differences,
     find_transfers,
     find_undo,
+    find_without_effect,
     in_a_sentence,
 )
 from batch.reconciliation.reconcile import Reconciliation
@@ -97,7 +98,8 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "by_id": page.by_id,
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
         "advice": {str(outcome): _advice(facts, page.by_id) for outcome, facts in OUTCOME_FACTS.items()},
-        "verdict": in_a_sentence(page.fields["rows"], page.fields["attention"]),
+        "verdict": in_a_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),
+        "without_effect": find_without_effect(page.books, blocks),
         "plan": page.plan,
         "bar": _bar(page.books),
         "causes": causes,

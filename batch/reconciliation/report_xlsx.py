@@ -196,7 +196,7 @@ def _tones(outcome: pa.Array, action: pa.Array) -> pa.Array:
 
 def summary_lines(fields: Mapping[str, Any], notes: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Each line of the summary sheet: how it looks, and its cells."""
-    yield "title", [in_a_sentence(fields["rows"], fields["attention"]) + "."]
+    yield "title", [in_a_sentence(fields["rows"], fields["attention"], fields["unassignsWithoutEffect"]) + "."]
     if fields["stop"]:
         yield "doubt", [f"Stopped: {fields['stop']['reason']}; {fields['stop']['advice']}."]
     yield from (("", [note]) for note in notes)
@@ -207,7 +207,19 @@ def summary_lines(fields: Mapping[str, Any], notes: Iterable[str]) -> Iterator[t
         tone = (_TONE_OF_ASSIGN if wanting else _TONE_OF)[outcome]
         yield tone if rows else "", [outcome, f"{rows:,}", f"{wanting:,}" if wanting else ""]
     yield "", ["all rows", f"{fields['rows']:,}", f"{fields['attention']:,}"]
+    yield from _left(fields)
     yield from _sections(fields)
+
+
+def _left(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+    """What unassigns left customers with; nothing where no answer tells it."""
+    left = {
+        "customers without devices": fields["customersWithoutDevices"],
+        "customers still holding": fields["customersStillHolding"],
+        "unassigns without effect": fields["unassignsWithoutEffect"],
+    }
+    if any(left.values()):
+        yield from _section("Unassigns", ((name, f"{number:,}") for name, number in left.items()))
 
 
 def _sections(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -16,6 +16,7 @@ from rich.text import Text
 from batch.config import RunConfig, Talk
 from batch.model import InputFile, Phase, Stop
 from batch.planning.digest import Digest
+from batch.reconciliation.findings import told_without_effect
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.progress import View, duration
 from batch.sending.sender import Face
@@ -265,7 +266,8 @@ def _stopped(stop: Mapping[str, str]) -> str:
 
 def _verdict(fields: Mapping[str, Any]) -> str:
     rows, attention = fields["rows"], fields["attention"]
-    return f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention."
+    settled = f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention"
+    return "; ".join(filter(None, (settled, told_without_effect(fields.get("unassignsWithoutEffect", 0))))) + "."
 
 
 def _verified(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -283,6 +283,7 @@ class Client:
             attempts=attempts,
             unclear_attempts=unclear,
             answered_at=None if status is None else self._wall(),
+            devices_remaining=reply.devices_remaining if reply else None,
         )
 
 

@@ -33,6 +33,8 @@ class RunLimits:
     concurrency: int = 8
     max_failed: float | None = None
     """Rows; a share of the input has been worked out by then."""
+    max_skipped: float | None = None
+    """Unassigns that had no effect."""
     max_new_customers: int | None = None
     hold: bool = True
     """Hold assigns whose device may still be with its former owner."""
@@ -262,6 +264,10 @@ class Runner:
         limits, failed, created = self._limits, self.tally.failed, self.tally.customers_created_at_most
         if limits.max_failed is not None and failed > limits.max_failed:
             self._halt.now(Stop(StopReason.MAX_FAILED, "1 row has" if failed == 1 else f"{failed} rows have"))
+        skipped = self.tally.unassigns_without_effect
+        if limits.max_skipped is not None and skipped > limits.max_skipped:
+            unassigns = "1 unassign" if skipped == 1 else f"{skipped} unassigns"
+            self._halt.now(Stop(StopReason.MAX_SKIPPED, unassigns))
         if limits.max_new_customers is not None and created > limits.max_new_customers:
             customers = "1 customer was" if created == 1 else f"{created} customers were"
             self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))

@@ -216,6 +216,7 @@ def _limits(job: Job) -> RunLimits:
     return RunLimits(
         concurrency=sending.concurrency,
         max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.counted_rows),
+        max_skipped=None if brakes.max_skipped is None else brakes.max_skipped.of(job.plan.unassign_rows),
         max_new_customers=brakes.max_new_customers,
         hold=sending.hold,
         stuck=job.stuck,

@@ -15,6 +15,8 @@ class Tally:
     """Calls of the plan; or what else is to be done, one by one."""
     calls_done: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    unassigns_without_effect: int = 0
+    """Devices that the customer of an unassign surely did not have."""
     new_customers: set[str] = field(default_factory=set)
     """Customers that this run created."""
     perhaps_new_customers: set[str] = field(default_factory=set)
@@ -34,6 +36,8 @@ class Tally:
 
     def add(self, customer: str, answer: Answer) -> None:
         """Count one answer of a call."""
-        self.outcomes.update(Results.of(answer.results).counts())
+        results = Results.of(answer.results)
+        self.outcomes.update(results.counts())
+        self.unassigns_without_effect += results.without_effect()
         if answer.customer_was_created:
             self.new_customers.add(customer)

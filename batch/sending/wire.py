@@ -7,7 +7,7 @@ knows nothing of connections, retries or rows.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -33,6 +33,8 @@ _LISTS: Final = {
     },
     Action.UNASSIGN: {"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
 }
+_REMAINING: Final = "devicesRemaining"
+"""In the answer to an unassign: the devices that the customer still has."""
 _WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Reason.NOT_WITH_CUSTOMER}
 _LONGEST_ERROR: Final = 300
 _LONGEST_PAGE: Final = 4096
@@ -71,6 +73,8 @@ class Reply:
     """Identifiers that the answer names and nobody asked for."""
     customer_id: str
     customer_was_created: bool | None
+    devices_remaining: int | None = None
+    """How many devices the customer still has; None where the answer does not say."""
 
 
 _Said = tuple[str, DeviceResult]
@@ -123,7 +127,21 @@ def _read(answer: Mapping[str, object], call: Call, positions: Sequence[int], sh
         foreign=tuple(_cut(show(identifier)) for identifier in foreign),
         customer_id=_text(answer.get("customerId"), show),
         customer_was_created=created if isinstance(created, bool) else None,
+        devices_remaining=_remaining(answer) if call.action is Action.UNASSIGN else None,
     )
+
+
+def _remaining(answer: Mapping[str, object]) -> int | None:
+    """Count the distinct devices that the customer still has; None without a list of devices."""
+    entries = answer.get(_REMAINING)
+    if not isinstance(entries, list):
+        return None
+    devices = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
+    return _distinct(devices) if all(isinstance(device, str) for device in devices) else None
+
+
+def _distinct(devices: Iterable[object] | None) -> int | None:
+    return None if devices is None else len(frozenset(devices))
 
 
 def read_error(body: bytes, show: Show = printable) -> ErrorBody:
@@ -266,6 +284,7 @@ _USUAL: Final[Mapping[Action, msgspec.json.Decoder[Any]]] = {
                 ("customerId", str | None, None),
                 ("customerWasCreated", bool | None, None),
                 *((name, _Entries, None) for name in lists),
+                *((_REMAINING, list[str] | None, None) for _ in range(action is Action.UNASSIGN)),
             ],
         )
     )
@@ -302,6 +321,7 @@ def _read_at_once(body: bytes, call: Call, positions: Sequence[int], show: Show)
         foreign=(),
         customer_id=customer_id,
         customer_was_created=answer.customerWasCreated,
+        devices_remaining=_distinct(getattr(answer, _REMAINING, None)),
     )
 
 

@@ -30,6 +30,7 @@ _ANSWER: Final = pa.schema(
         pa.field("attempts", pa.int32()),
         pa.field("unclearAttempts", pa.int32()),
         pa.field("answeredAt", pa.float64()),
+        pa.field("devicesRemaining", pa.int32()),
     ]
 )
 
@@ -128,6 +129,7 @@ def answer_text(answer: Answer) -> bytes:
         "attempts": answer.attempts,
         "unclearAttempts": answer.unclear_attempts,
         "answeredAt": answer.answered_at,
+        "devicesRemaining": answer.devices_remaining,
     }
     return msgspec.json.encode(fields)
 
@@ -151,6 +153,7 @@ def answer_of(blob: bytes) -> Answer:
         attempts=fields["attempts"],
         unclear_attempts=fields["unclearAttempts"],
         answered_at=fields["answeredAt"],
+        devices_remaining=fields.get("devicesRemaining"),  # not in journals of earlier versions
     )
 
 

@@ -64,6 +64,8 @@ class Fact(StrEnum):
     RATE_FOUND = "rateFound"
     ALL_SENT = "allSent"
     """Has every call been settled? What stops the run from then on is no reason to send again."""
+    UNASSIGNS_QUESTIONED = "unassignsQuestioned"
+    """Where no unassign had an effect: does that want attention? Null as long as nobody has looked."""
     VERIFY = "verify"
     """The verify that asked last: its number, when it began, when it ended."""
     SUMMARY = "summary"
