@@ -350,6 +350,15 @@ def stopped_by_max_failed(scene: Scene) -> None:
 
 
 @state
+def stopped_by_max_skipped(scene: Scene) -> None:
+    """Of seven devices that are to be taken the customer has the first four."""
+    rows = devices(7, action="unassign")
+    scene.server.fleet.assign(A, [device for _, device, _ in rows[:4]])
+    scene.run(scene.file(rows), max_skipped="1", chunk_size="1")
+    scene.options, scene.resumed_by = {"max_skipped": "5"}, "run"
+
+
+@state
 def stopped_by_max_new_customers(scene: Scene) -> None:
     scene.stop(lambda _: None, max_new_customers="3")
     scene.options = {"max_new_customers": "20"}

@@ -259,7 +259,7 @@ def test_only_what_is_where_it_should_be_overtakes(desk: Desk) -> None:
 
 def is_wanting(row: dict[str, str]) -> bool:
     if row["outcome"] == "skipped":
-        return row["action"] == "assign"
+        return row["action"] == "assign" or row["detail"].startswith("no effect")
     return row["outcome"] not in SETTLED
 
 
