@@ -202,6 +202,11 @@ class InputFile:
     """Hidden rows of a workbook's sheet that were left out."""
 
     @property
+    def is_workbook(self) -> bool:
+        """Is it a workbook?"""
+        return self.encoding == "xlsx"
+
+    @property
     def record_count(self) -> int:
         """The records that the rows come from."""
         return self.rows if self.records is None else self.records

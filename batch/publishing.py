@@ -24,7 +24,7 @@ from batch.storage.log import LOGGER
 from batch.storage.remote import upload
 from batch.storage.trusted import FolderAt, folder_at, open_file, require_files
 from batch.storage.whole import confirm
-from batch.summary import FILES, SUMMARY, WORKBOOK, Summary
+from batch.summary import ATTENTION, FILES, SUMMARY, WORKBOOK, Summary
 from batch.urls import is_url, without_scheme
 
 _PIECE: Final = 1 << 20
@@ -46,7 +46,11 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
         return summary
     place = place_of(target, summary.folder)
     # Never by names that a journal tells: they may lead elsewhere.
-    names = [name for name in (*FILES, WORKBOOK) if name != SUMMARY and (summary.folder / name).exists()]
+    ours = dict.fromkeys((*FILES, WORKBOOK, *summary.attention_files))
+    ours.pop(SUMMARY)
+    if ATTENTION not in summary.attention_files:  # a person's work, and not ours to copy
+        ours.pop(ATTENTION)
+    names = [name for name in ours if (summary.folder / name).exists()]
     journal.note(published=None)
     try:
         _copied(summary.folder, names, place)

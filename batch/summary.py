@@ -1,6 +1,7 @@
 """How work ended, in numbers: what summary.json and `--json` hold, by its names there."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from batch.model import Outcome
 from batch.storage.whole import written_whole
 
 SUMMARY: Final = "summary.json"
-FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", SUMMARY, "report.html")
+ATTENTION: Final = "attention.csv"
+FILES: Final = ("reconciliation.csv", ATTENTION, "undo.csv", SUMMARY, "report.html")
 """The files for people that every run has."""
 WORKBOOK: Final = "reconciliation.xlsx"
+ATTENTION_WORKBOOK: Final = "attention.xlsx"
+_ATTENTION_NAME: Final = re.compile(r"attention(\.new[0-9]*)?\.(csv|xlsx)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,12 @@ class Summary(InNumbers):
     def counts(self) -> dict[Outcome, int]:
         """Rows by outcome, every outcome named."""
         return {Outcome(name): count for name, count in self.fields["counts"].items()}
+
+    @property
+    def attention_files(self) -> list[str]:
+        """Names of the files with the rows that want attention: a CSV, and perhaps a workbook."""
+        names = self.fields.get("attentionFiles") or [ATTENTION]  # earlier versions did not name them
+        return [name for name in names if _ATTENTION_NAME.fullmatch(name)]
 
     def _on_file(self) -> Mapping[str, Any]:
         """With those files alone that are there by now."""

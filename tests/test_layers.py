@@ -129,6 +129,7 @@ LAYERS = {
         "trailer",
     },
     6: {
+        "attention_files",
         "audit",
         "books",
         "brakes",

@@ -34,7 +34,7 @@ def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[O
 
 
 def read(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return [*csv.reader(file, strict=True)]
 
 
@@ -271,9 +271,13 @@ def test_only_columns_that_are_told_as_they_are_count_as_a_files_own() -> None:
 # What wants attention
 
 
+TOLD = ["outcome", "detail", "sourceLine"]
+
+
 def attention(folder: Path, file: InputFile, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:
     path = folder / "attention.csv"
-    write_attention(path, report(planned(rows), file, **how), [block_of(keys_of(rows), cells)])
+    with path.open("wb") as out:
+        write_attention(out, report(planned(rows), file, **how), [block_of(keys_of(rows), cells)])
     return path
 
 
@@ -283,9 +287,9 @@ def test_attention_holds_just_the_rows_that_want_it_in_the_inputs_own_columns(tm
     cells = [("Issue", "A@X.COM ", f'="{device}"') for _, device, _ in rows]
     outcomes = [Outcome.ASSIGNED, Outcome.SKIPPED, Outcome.FAILED]
     assert read(attention(tmp_path, file, rows, cells, outcomes=outcomes)) == [
-        ["Move", "E-Mail", "Serial", "outcome", "detail"],
-        ["Issue", "A@X.COM ", '="SN-2"', "skipped", ""],
-        ["Issue", "A@X.COM ", '="SN-3"', "failed", ""],
+        ["Move", "E-Mail", "Serial", *TOLD],
+        ["Issue", "A@X.COM ", '="SN-2"', "skipped", "", "3"],
+        ["Issue", "A@X.COM ", '="SN-3"', "failed", "", "4"],
     ]
 
 
@@ -293,14 +297,12 @@ def test_outcome_and_detail_of_a_former_attention_file_give_way_to_the_new_ones(
     rows = [(A, "SN-1", "assign")]
     file = file_of([*KEYS, "outcome", "detail", "note"])
     path = attention(tmp_path, file, rows, [(*rows[0], "failed", "old", "mine")], outcomes=[Outcome.SKIPPED])
-    assert read(path) == [[*KEYS, "note", "outcome", "detail"], [*rows[0], "mine", "skipped", ""]]
+    assert read(path) == [[*KEYS, "note", *TOLD], [*rows[0], "mine", "skipped", "", "2"]]
 
 
 def test_without_rows_that_want_attention_the_file_is_a_header(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign")]
-    assert read(attention(tmp_path, file_of(), rows, rows, outcomes=[Outcome.ASSIGNED])) == [
-        [*KEYS, "outcome", "detail"]
-    ]
+    assert read(attention(tmp_path, file_of(), rows, rows, outcomes=[Outcome.ASSIGNED])) == [[*KEYS, *TOLD]]
 
 
 def test_a_row_of_the_wrong_width_comes_back_without_keys_that_might_pass_for_good_ones(tmp_path: Path) -> None:
@@ -385,9 +387,11 @@ def test_the_attention_of_several_files_can_be_fed_back_as_one(
     tmp_path: Path, two_files: tuple[Report, list[RowBlock]]
 ) -> None:
     path = tmp_path / "attention.csv"
-    assert write_attention(path, *two_files) == 2
+    with path.open("wb") as file:
+        assert write_attention(file, *two_files) == 2
     header, one, two = read(path)
-    assert header == [*KEYS, "note", "Place", "outcome", "detail"]
+    assert header == [*KEYS, "note", "Place", *TOLD]
+    assert (one[-1], two[-1]) == ("one.csv:2", "two.csv:2")
     assert (one[:5], two[:5]) == ([A, "SN-1", "assign", "mine", ""], ["B@X.com", "SN-2", "return", "", "Ulm"])
 
 

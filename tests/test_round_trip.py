@@ -134,7 +134,7 @@ def holdings(desk: Desk) -> set[Pair]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return [*csv.DictReader(file)]
 
 
@@ -311,7 +311,7 @@ def test_attention_is_read_as_it_was_written_whatever_the_profile_says_of_the_ex
 def test_so_it_is_when_a_spreadsheet_has_saved_it_again(desk: Desk, encoding: str) -> None:
     ran = desk.run(exported(desk), **PROFILE)
     known(desk)
-    text = (ran.folder / "attention.csv").read_text(encoding="utf-8").replace(",", ";").replace("\n", "\r\n")
+    text = (ran.folder / "attention.csv").read_text(encoding="utf-8-sig").replace(";", ",").replace("\n", "\r\n")
     (desk.folder / "saved.csv").write_bytes(text.encode(encoding))
     fed = desk.run(str(desk.folder / "saved.csv"), run_id="fed", **PROFILE)
     assert [(row["customerEmail"], row["outcome"]) for row in fed.rows] == [("ä@x.com", "assigned")]

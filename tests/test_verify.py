@@ -118,7 +118,7 @@ def test_what_others_changed_since_wants_attention_and_keeps_its_outcome(desk: D
     assert (ran.summary.exit_code, ran.json["attention"]) == (1, 2)
     assert ran.json["attentionByOutcome"] == {"assigned": 1, "unassigned": 1}
     assert ran.json["verify"]["rows"] == {"yes": 1, "no": 2, "blank": 0}
-    with (ran.folder / "attention.csv").open(newline="") as file:
+    with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["deviceIdentifier"] for row in csv.DictReader(file)] == ["SN-1", "SN-3"]
     page = (ran.folder / "report.html").read_text()
     assert "Asked afterwards" in page

@@ -139,7 +139,7 @@ def check_authorship(rows: Sequence[Mapping[str, str]], server: Truth) -> None:
 
 def check_files(ran: Ran, rows: Sequence[Mapping[str, str]]) -> None:
     """The other files follow from the same outcomes."""
-    with (ran.folder / "attention.csv").open(newline="") as file:
+    with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
         # What is said there of overtaken rows besides is no part of their outcome.
         wanting = [(row["outcome"], re.sub("(; )?overtaken: .*", "", row["detail"])) for row in csv.DictReader(file)]
     wanted = {"failed", "unconfirmed", "held", "notSent", "invalid"}

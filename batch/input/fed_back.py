@@ -2,13 +2,13 @@
 
 Options that describe how another file is written (those of a profile, say) do not hold
 for them. They are known by their headers, undo.csv also by its name, and so they are
-when a spreadsheet has saved them again with another delimiter. Opens no file.
+when a spreadsheet has saved them again with another delimiter or as a workbook. Opens no file.
 """
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -16,29 +16,45 @@ import pyarrow.compute as pc
 
 from batch.errors import InputError
 from batch.input.cells import action_words, shown
-from batch.input.dialect import ALIASES, DELIMITERS, said_hits, trimmed
+from batch.input.dialect import ALIASES, DELIMITERS, marked_encoding, said_hits, trimmed
 from batch.input.octets import Octets, one_of
 from batch.input.trimming import normalised, unguarded
 from batch.model import InputOptions
 
-_OF_ATTENTION: Final = ("outcome", "detail")
-"""The last two headers."""
+OF_ATTENTION: Final = ("outcome", "detail", "sourceLine")
+"""The headers that are ours, side by side."""
+_OF_EARLIER_VERSIONS: Final = OF_ATTENTION[:2]
+"""The last two headers of an attention.csv that an earlier version wrote."""
 _OF_UNDO: Final = ("customerEmail", "deviceIdentifier", "action")
 """All headers. An export may have the same, so the name must tell, too."""
 
 
-def our_header(name: str, head: bytes) -> tuple[str, ...]:
-    """The headers of a file that this program wrote, by its name and the beginning of its text; else none."""
-    text = head.decode("utf-8-sig", errors="replace")
-    for delimiter in DELIMITERS:
+@dataclass(frozen=True, slots=True)
+class OwnHeader:
+    """The header of a file that this program wrote, and the delimiter under which it was found."""
+
+    cells: tuple[str, ...]
+    delimiter: str
+
+
+def find_own_header(name: str, head: bytes, said_delimiter: str | None = None) -> OwnHeader | None:
+    """Return the header of a file that this program wrote, by its name and the beginning of its text; else None."""
+    text = head.decode(marked_encoding(head) or "utf-8", errors="replace").removeprefix("\ufeff")
+    for delimiter in dict.fromkeys((*DELIMITERS, *filter(None, (said_delimiter,)))):
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         try:
             header = tuple(trimmed(cell) for cell in next(reader, ()))
         except csv.Error:  # a cell beyond the reader's limit is no header
             continue
-        if is_attention(header) or _is_undo(name, header):
-            return header
-    return ()
+        if is_own_report(name, header):
+            return OwnHeader(header, delimiter)
+    return None
+
+
+def find_own_row(name: str, rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return the header of a sheet that holds what this program wrote, among its first rows; else none."""
+    headers = (tuple(map(trimmed, row)) for row in rows)
+    return next((header for header in headers if is_own_report(name, header)), ())
 
 
 def unguarded_cells(cells: pa.RecordBatch) -> pa.RecordBatch:
@@ -55,18 +71,20 @@ def is_own_report(name: str, header: Sequence[str]) -> bool:
     return _is_undo(name, header) or is_attention(header)
 
 
-def as_written(name: str, header: Sequence[str], options: InputOptions) -> InputOptions:
-    """The options under which a file of this name and header is to be read: other ones only if it is ours.
+def as_written(name: str, header: Sequence[str], options: InputOptions, delimiter: str | None = None) -> InputOptions:
+    """Return the options under which a file of this name and header is to be read: other ones only if it is ours.
 
-    Its delimiter and columns are found by its headers, and no trailer closes it.
+    Its columns are found by its headers, its delimiter is the one under which they were found, its sheet is the
+    one that has them, and no trailer closes it.
     """
-    if _is_undo(name, header):
-        return replace(options, delimiter=None, columns={}, action=None, trailer_count=None)
-    if not is_attention(header):
+    if not is_own_report(name, header):
         return options
+    options = replace(options, delimiter=delimiter, sheet=None, trailer_count=None)
+    if _is_undo(name, header):
+        return replace(options, columns={}, action=None)
     said = {field: spelled for field, spelled in options.columns.items() if said_hits(header, spelled)}
     ours = {field: field for field in ALIASES if field in header}
-    return replace(options, delimiter=None, columns=ours | said, trailer_count=None)
+    return replace(options, columns=ours | said)
 
 
 def refuse_contradiction(header: Sequence[str], cells: pa.RecordBatch, options: InputOptions) -> None:
@@ -88,8 +106,12 @@ def refuse_contradiction(header: Sequence[str], cells: pa.RecordBatch, options: 
 
 
 def is_attention(header: Sequence[str]) -> bool:
-    """Whether this is the header of an attention.csv."""
-    return len(header) > len(_OF_ATTENTION) and tuple(header[-2:]) == _OF_ATTENTION
+    """Whether this is the header of an attention file, in either format."""
+    header = tuple(header)
+    end = next((at for at in range(len(header), 0, -1) if header[at - 1]), 0)
+    triples = zip(header, header[1:], header[2:], strict=False)
+    is_of_earlier_version = end > len(_OF_EARLIER_VERSIONS) and header[end - 2 : end] == _OF_EARLIER_VERSIONS
+    return is_of_earlier_version or any(three == OF_ATTENTION for three in triples)
 
 
 def _is_undo(name: str, header: Sequence[str]) -> bool:

@@ -20,7 +20,14 @@ from batch.abreast import ahead, behind, in_order
 from batch.errors import InputError
 from batch.input.cells import KeyCells, check
 from batch.input.dialect import Dialect, find_dialect
-from batch.input.fed_back import as_written, is_attention, our_header, refuse_contradiction, unguarded_cells
+from batch.input.fed_back import (
+    as_written,
+    find_own_header,
+    find_own_row,
+    is_attention,
+    refuse_contradiction,
+    unguarded_cells,
+)
 from batch.input.parse import Piece, cells_of, closing_text, parsed
 from batch.input.passed_over import passed_over, told
 from batch.input.rearranged import Groups, with_split_cells, with_values_above
@@ -259,7 +266,7 @@ def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> Inpu
 
 def _source(stored: Stored, options: InputOptions) -> _Source:
     if stored.kind is Kind.WORKBOOK:
-        sheet = find_sheet(stored.path, options)
+        sheet = find_sheet(stored.path, options, lambda rows: _as_written_sheet(stored, rows, options))
         return _Source(
             sheet.dialect,
             "xlsx",
@@ -296,7 +303,7 @@ def _prepared(source: _Source) -> _Source:
 
     def pieces() -> Iterator[Piece]:
         pieces = iter(source.pieces())
-        if is_attention(header):
+        if is_attention(header) and source.sheet is None:
             pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
         if filled:
             pieces = with_values_above(pieces, filled)
@@ -320,11 +327,18 @@ def _serials(source: _Source) -> Iterator[pa.Array]:
 def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions]:
     """The text of a file, and the options that hold for it."""
     with stored.open() as file:
-        header = our_header(stored.name, file.read(_FIRST))
-    text = find_text(stored, None if header else options.encoding)
-    if header and text.guessed:  # saved again by a person's spreadsheet
+        ours = find_own_header(stored.name, file.read(_FIRST), options.delimiter)
+    if ours is None:
+        return find_text(stored, options.encoding), options
+    text = find_text(stored, None)
+    if text.guessed:  # saved again by a person's spreadsheet
         text = find_text(stored, options.encoding)
-    return text, as_written(stored.name, header, options)
+    return text, as_written(stored.name, ours.cells, options, ours.delimiter)
+
+
+def _as_written_sheet(stored: Stored, rows: Sequence[Sequence[str]], options: InputOptions) -> InputOptions:
+    """Return the options that hold for a sheet with these first rows."""
+    return as_written(stored.name, find_own_row(stored.name, rows), options)
 
 
 def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:

@@ -4,10 +4,10 @@ Finds the sheet that has the required headers, unless it is named. Reads as many
 as the header has, counts hidden rows, and notes what kind of value each key cell holds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from batch.errors import InputError
 from batch.input.dialect import HEADER_LINES, Dialect, find_sheet_header
@@ -196,20 +196,25 @@ class _Limits:
             )
 
 
-def find_sheet(path: Path, options: InputOptions) -> Sheet:
+Adapt: TypeAlias = Callable[[list[list[str]]], InputOptions]
+"""Returns the options that hold for a sheet with these first rows."""
+
+
+def find_sheet(path: Path, options: InputOptions, adapt: Adapt | None = None) -> Sheet:
     """Return the sheet that was named, else the first visible one under which the headers are found.
 
     Raises InputError for what is no workbook, a sheet that is not there, or no header.
     """
+    adapt = adapt or (lambda _: options)
     book = _open_book(path)
-    entries = _candidates(book, options.sheet)
+    entries = _candidates(book, _sheet_to_read(book, options.sheet, adapt))
     refusals: list[InputError] = []
     left = _MOST_HEADER_CELLS
     for at, entry in enumerate(entries):
         rows = _first_few(book.first_rows(entry.part, HEADER_LINES), left)
         left -= sum(map(len, rows))
         try:
-            dialect = find_sheet_header(rows, options)
+            dialect = find_sheet_header(rows, adapt(rows))
         except InputError as refusal:
             refusals.append(refusal)
             continue
@@ -219,6 +224,14 @@ def find_sheet(path: Path, options: InputOptions) -> Sheet:
     if refusals:
         raise refusals[0]
     raise InputError("has no visible sheet", "name one with --sheet")
+
+
+def _sheet_to_read(book: _Book, said: str | None, adapt: Adapt) -> str | None:
+    """Return the name of the sheet that was asked for; None where it is absent and another needs not be named."""
+    if said is None or any(entry.name == said for entry in book.sheets):
+        return said
+    others = (adapt(book.first_rows(entry.part, 1)) for entry in book.sheets if entry.is_shown)
+    return None if any(options.sheet is None for options in others) else said
 
 
 def first_rows(path: Path, said: str | None, count: int) -> dict[str, list[list[str]]]:

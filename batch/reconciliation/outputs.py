@@ -7,6 +7,7 @@ gives the same files, for ever.
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,17 +22,18 @@ from batch.planning.digest import digest
 from batch.planning.plan import Plan
 from batch.planning.since import Origin
 from batch.rate import Rate
+from batch.reconciliation import attention_files
 from batch.reconciliation.audit import Evidence, audited
 from batch.reconciliation.books import Books
 from batch.reconciliation.effect import had_no_effect_at_all, holders, questioned
 from batch.reconciliation.reconcile import NO, YES, Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
-from batch.reconciliation.report_xlsx import write_xlsx
+from batch.reconciliation.report_xlsx import can_hold, write_attention_xlsx, write_xlsx
 from batch.stops import StopReason
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
-from batch.summary import FILES, SUMMARY, WORKBOOK, Summary
+from batch.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
 
 _EVENTS_TOLD: Final = 200
 _UNSURE: Final = (Outcome.NOT_SENT, Outcome.HELD)
@@ -97,7 +99,7 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     report = Report(files, books, ended.raw_csv)
     own = own_columns(files)
     written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
-    write_attention(folder / "attention.csv", report, journal.blocks())
+    attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
     write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
     expected = sum(file.rows for file in files)
     if not written == expected == len(plan.rows):
@@ -105,10 +107,24 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     summary = _summary(folder, journal, books, ended)
     write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks(cells={}))
     summary.write()
+    if _wants_attention_workbook(journal, books, ended):
+        attention_files.write(
+            folder,
+            ATTENTION_WORKBOOK,
+            journal,
+            lambda file: write_attention_xlsx(file, folder, report, summary.fields, journal.blocks()),
+        )
+        summary.write()
     if ended.xlsx:
         write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
         summary.write()
     return summary
+
+
+def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: Ended) -> bool:
+    """Whether what wants attention is written as a workbook too: as the input is one, and the rows fit into a sheet."""
+    wanted = ended.xlsx or any(file.is_workbook for file in input_files(journal))
+    return wanted and can_hold(int(books.attention().sum()))
 
 
 def input_files(journal: Journal) -> tuple[InputFile, ...]:
@@ -208,13 +224,25 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "refusals": refusals,
         "unclearAttempts": unclear,
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
-        "files": [name for name in FILES if name != SUMMARY] + [WORKBOOK] * ended.xlsx,
+        "undoRows": int(books.surely_changed().sum()),
         "published": None,
         **_unassigns(books),
+        **_files(folder, journal, books, ended),
         **_times(journal, attempts),
         **verified,
     }
     return Summary(folder, fields)
+
+
+def _files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> dict[str, Any]:
+    """Return the names of the files for people, and those among them that hold what wants attention now."""
+    wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, books, ended)]
+    versions = [attention_files.versions(folder, name, journal) for name in wanted]
+    others = [name for name in FILES if name not in (SUMMARY, ATTENTION)]
+    return {
+        "files": [others[0], *chain.from_iterable(versions), *others[1:], *[WORKBOOK] * ended.xlsx],
+        "attentionFiles": [names[-1] for names in versions],
+    }
 
 
 def _input(files: Sequence[InputFile]) -> dict[str, Any]:

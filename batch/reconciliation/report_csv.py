@@ -1,15 +1,16 @@
 """The CSV files of a run: reconciliation, attention and undo. UTF-8, LF, RFC 4180.
 
 Knows no rule of what becomes of a row: it streams the input's blocks beside the
-columns of the reconciliation. Each file appears whole or not at all.
+columns of the reconciliation.
 """
 
+import codecs
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from batch.abreast import ahead
+from batch.input.fed_back import OF_ATTENTION, is_attention
 from batch.input.trimming import FORMULA_BYTES, guarded
 from batch.model import ACTIONS, InputFile, Problem
 from batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation, inverse
@@ -60,8 +62,8 @@ class Report:
 def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
-    with closing(ahead(tables)) as coming:
-        return _write(path, names, coming, raw=report.raw, harmless=_HARMLESS)
+    with closing(ahead(tables)) as coming, written_whole(path) as file:
+        return _write(file, names, coming, _Style(report.raw, _HARMLESS))
 
 
 def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
@@ -84,12 +86,26 @@ def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], I
     return names, _reconciled(report, blocks, extra)
 
 
-def write_attention(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
-    """Write the rows that want attention in the input's own columns, to be corrected and fed back."""
-    keys = _key_headers(report.files)
-    own = [header for header in _headers(report.files) if header[0] not in ("outcome", "detail") or header in keys]
-    names = [*(text for text, _ in own), "outcome", "detail"]
-    return _write(path, names, _wanting(report, blocks, own), raw=report.raw)
+def write_attention(file: BinaryIO, report: Report, blocks: Iterable[RowBlock]) -> int:
+    """Write the rows that want attention in the input's own columns, to be corrected and fed back.
+
+    With the first delimiter of the input files, and a byte order mark, by which spreadsheets know UTF-8.
+    """
+    names, tables = attention(report, blocks)
+    delimiter = next((one.delimiter for one in report.files if one.delimiter), ",")
+    file.write(codecs.BOM_UTF8)
+    return _write(file, [*names, *OF_ATTENTION], tables, _Style(report.raw, delimiter=delimiter))
+
+
+def attention(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
+    """Return the rows that want attention, in any format: names of the input's own columns, and columns of texts.
+
+    The columns are the input's own and then those of `OF_ATTENTION`, block by block. Those that an earlier
+    attention file had of these give way, but for `sourceLine`: it tells the line in the list that came first.
+    """
+    keys, replaced = _key_headers(report.files), _replaced(report.files)
+    own = [header for header in _headers(report.files) if header not in replaced or header in keys]
+    return [text for text, _ in own], _wanting(report, blocks, own)
 
 
 def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
@@ -98,7 +114,8 @@ def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     `blocks` come last to first. Cells are guarded even in a `raw` report: the file is there
     to be fed back, and reading takes the guard off.
     """
-    return _write(path, list(_KEYS), _undone(report, blocks), raw=False)
+    with written_whole(path) as file:
+        return _write(file, list(_KEYS), _undone(report, blocks), _Style(raw=False))
 
 
 def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
@@ -136,9 +153,31 @@ def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) 
             late = pa.array(overtaken[rows])
             detail = report.books.details_of(block, first)
             detail = pc.if_else(late, pc.binary_join_element_wise(detail, _OVERTAKEN, "; "), detail)
-            columns = [*_correctable(report, block, own, late), report.books.outcomes_of(rows), detail]
+            line = _source_lines(report, block)
+            columns = [*_correctable(report, block, own, late), report.books.outcomes_of(rows), detail, line]
             yield [column.filter(pa.array(wanted[rows])) for column in columns]
         first += block.keys.num_rows
+
+
+def _source_lines(report: Report, block: RowBlock) -> pa.Array:
+    """Return where each row stands in the list that came first, with the name of its file if there are several."""
+    file = report.files[block.file]
+    if OF_ATTENTION[-1] in file.header and is_attention(file.header):
+        return block.cells[str(file.header.index(OF_ATTENTION[-1]))]
+    lines = _lines(block.keys)
+    return pc.binary_join_element_wise(file.name, lines, ":") if len(report.files) > 1 else lines
+
+
+def _replaced(files: Sequence[InputFile]) -> set[Header]:
+    """Return the columns of the input that give way to those of `OF_ATTENTION`."""
+    several = len(files) > 1
+    return {
+        header
+        for file in files
+        if not several or is_attention(file.header)
+        for header, text in zip(_headers_of(file, several=several), file.header, strict=True)
+        if text in OF_ATTENTION
+    }
 
 
 def _correctable(report: Report, block: RowBlock, own: Sequence[Header], overtaken: pa.Array) -> list[pa.Array]:
@@ -150,13 +189,17 @@ def _correctable(report: Report, block: RowBlock, own: Sequence[Header], overtak
     """
     shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))
     blank = dict.fromkeys(_key_headers(report.files), shifted)
-    action = "action" if len(report.files) > 1 else report.files[0].columns.get("action", "")
-    blank[action, 0] = pc.or_(shifted, overtaken)
+    blank[action_header(report.files), 0] = pc.or_(shifted, overtaken)
     columns = _cells(report, block, own)
     return [
         pc.if_else(blank[header], "", column) if header in blank else column
         for header, column in zip(own, columns, strict=True)
     ]
+
+
+def action_header(files: Sequence[InputFile]) -> str:
+    """Return the header of the column that says the action in an attention file; empty if there is none."""
+    return "action" if len(files) > 1 else files[0].columns.get("action", "")
 
 
 def _undone(report: Report, blocks: Iterable[RowBlock]) -> Iterator[list[pa.Array]]:
@@ -223,17 +266,23 @@ def _repeated(text: str, block: RowBlock) -> pa.Array:
     return pa.repeat(pa.scalar(text, pa.string()), block.keys.num_rows)
 
 
-def _write(
-    path: Path, names: Sequence[str], tables: Iterable[list[pa.Array]], *, raw: bool, harmless: Collection[str] = ()
-) -> int:
-    """Write the header and the tables' rows; gives the number of rows.
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How a CSV file is written."""
 
-    Where not `raw`, cells are kept from running as formulas; in `harmless` columns none could.
-    """
-    schema = pa.schema([(name if raw else _harmless_text(name), pa.string()) for name in names])
-    guarded = [not raw and name not in harmless for name in names]
+    raw: bool
+    """Leave cells that a spreadsheet would run as formulas as they are."""
+    harmless: Collection[str] = ()
+    """Columns in which no cell could."""
+    delimiter: str = ","
+
+
+def _write(file: BinaryIO, names: Sequence[str], tables: Iterable[list[pa.Array]], style: _Style) -> int:
+    """Write the header and the tables' rows; gives the number of rows."""
+    schema = pa.schema([(name if style.raw else _harmless_text(name), pa.string()) for name in names])
+    guarded = [not style.raw and name not in style.harmless for name in names]
     rows = 0
-    with written_whole(path) as file, csv.CSVWriter(file, schema) as writer:
+    with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(delimiter=style.delimiter)) as writer:
         for columns in tables:
             cells = [_harmless(column) if wants else column for column, wants in zip(columns, guarded, strict=True)]
             batch = pa.RecordBatch.from_arrays(cells, schema=schema)

@@ -1,4 +1,4 @@
-"""The reconciliation as a workbook: the same rows, every cell text, and a sheet that sums them up.
+"""Workbooks of a run, every cell text: the reconciliation with a sheet that sums it up, and what wants attention.
 
 XlsxWriter writes it row by row, so that memory does not grow with the rows; it takes its
 time, some fifty times that of the CSV. Knows no rule of what becomes of a row.
@@ -21,10 +21,11 @@ from xlsxwriter.exceptions import FileCreateError
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
-from batch.model import Action
+from batch.input.fed_back import OF_ATTENTION
+from batch.model import ACTIONS, Action
 from batch.outcomes import OUTCOME_FACTS
 from batch.reconciliation.findings import in_a_sentence
-from batch.reconciliation.report_csv import Report, reconciled
+from batch.reconciliation.report_csv import Report, action_header, attention, reconciled
 from batch.rows import RowBlock
 from batch.storage.whole import written_whole
 
@@ -42,11 +43,19 @@ _WIDTHS: Final = {
     "action": 10,
     "outcome": 16,
     "detail": 60,
+    "sourceLine": 11,
     "answeredAt": 25,
 }
 _WIDTH: Final = 21
 _DIGITS_ARE_MEANT: Final = {"number_stored_as_text": "A1:XFD1048576"}
 """No green triangle in every cell whose text is a number."""
+_PICK_AN_ACTION: Final[Mapping[str, Any]] = {
+    "validate": "list",
+    "source": [*map(str, ACTIONS)],
+    "error_type": "warning",
+    "error_title": "Action",
+    "error_message": "Is this one of your own words for assign or unassign?",
+}
 _TEXT: Final = {"num_format": "@", "valign": "top"}
 _HEADER: Final = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#1F3A4D"}
 _TONES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -66,13 +75,14 @@ _TONE_OF_ASSIGN: Final[Mapping[str, str]] = {
 
 @dataclass(slots=True)
 class _Sheets:
-    """The sheets of the reconciliation, filled one after another."""
+    """The sheets with the rows, filled one after another."""
 
     book: Workbook
     columns: Sequence[str]
     rows: int
     """Of all sheets together."""
     formats: Mapping[str, Format]
+    title: str
     number: int = 0
     cut: int = 0
     """Cells that were too long."""
@@ -97,7 +107,7 @@ class _Sheets:
     def _next(self) -> Worksheet:
         self.number += 1
         of = f" {self.number} of {self.needed}" if self.needed > 1 else ""
-        sheet = self.book.add_worksheet(f"Reconciliation{of}")
+        sheet = self.book.add_worksheet(f"{self.title}{of}")
         for at, name in enumerate(self.columns):
             sheet.set_column(at, at, _WIDTHS.get(name, _WIDTH), self.formats[""])
         sheet.freeze_panes(1, 0)
@@ -122,12 +132,44 @@ def write_xlsx(path: Path, report: Report, fields: Mapping[str, Any], blocks: It
     """Write the workbook; gives the number of rows. `fields` is what summary.json holds. Raises DiskError."""
     names, tables = reconciled(report, blocks)
     with written_whole(path) as file, _opened(file, path.parent) as book:
-        book.set_properties({"created": _moment(fields)})
-        formats = {name: book.add_format({**_TEXT, **tone}) for name, tone in _TONES.items()}
-        sheets = _Sheets(book, names[:_COLUMNS], len(report.books.outcome), formats)
-        written = sheets.fill(chain.from_iterable(_rows(names, columns) for columns in tables))
-        _sum_up(book.add_worksheet("Summary"), summary_lines(fields, _notes(sheets)), formats)
+        sheets = _sheets(book, fields, names, len(report.books.outcome), "Reconciliation")
+        outcome, action = names.index("outcome"), names.index("action")
+        tinted = (_rows(_tones(columns[outcome], columns[action]), columns) for columns in tables)
+        written = sheets.fill(chain.from_iterable(tinted))
+        _sum_up(book.add_worksheet("Summary"), summary_lines(fields, _notes(sheets)), sheets.formats)
     return written
+
+
+def can_hold(rows: int) -> bool:
+    """Return whether one sheet has room for so many rows."""
+    return rows <= _ROWS
+
+
+def write_attention_xlsx(
+    file: BinaryIO, folder: Path, report: Report, fields: Mapping[str, Any], blocks: Iterable[RowBlock]
+) -> int:
+    """Write the rows that want attention as a workbook; gives their number. Raises OSError.
+
+    Our columns come first. In the column of the actions a list offers the words for them.
+    """
+    own, tables = attention(report, blocks)
+    names, ours = [*OF_ATTENTION, *own], len(OF_ATTENTION)
+    with _opened(file, folder) as book:
+        sheets = _sheets(book, fields, names, int(report.books.attention().sum()), "Attention")
+        rows = ([*columns[-ours:], *columns[:-ours]] for columns in tables)
+        written = sheets.fill(chain.from_iterable(_rows(_tones(columns[0]), columns) for columns in rows))
+        action = action_header(report.files)
+        if action in own:
+            at = names.index(action, ours)
+            book.worksheets()[0].data_validation(1, at, _ROWS, at, _PICK_AN_ACTION)
+    return written
+
+
+def _sheets(book: Workbook, fields: Mapping[str, Any], names: Sequence[str], rows: int, title: str) -> _Sheets:
+    """Return sheets with these columns that are yet to be filled."""
+    book.set_properties({"created": _moment(fields)})
+    formats = {name: book.add_format({**_TEXT, **tone}) for name, tone in _TONES.items()}
+    return _Sheets(book, names[:_COLUMNS], rows, formats, title)
 
 
 @contextmanager
@@ -169,9 +211,8 @@ class _Outlet:
         self._file.flush()
 
 
-def _rows(names: Sequence[str], columns: Sequence[pa.Array]) -> Iterator[tuple[str, Sequence[str]]]:
-    told = dict(zip(names, columns, strict=False))
-    whole = [_tones(told["outcome"], told["action"]), *columns[:_COLUMNS]]
+def _rows(tones: pa.Array, columns: Sequence[pa.Array]) -> Iterator[tuple[str, Sequence[str]]]:
+    whole = [tones, *columns[:_COLUMNS]]
     for first in range(0, len(whole[0]), _AT_A_TIME):
         tones, *cells = (column[first : first + _AT_A_TIME].to_pylist() for column in whole)
         yield from zip(tones, zip(*cells, strict=True), strict=True)
@@ -185,10 +226,11 @@ def _fitting(text: str) -> str:
     return text.encode("utf-16-le")[: 2 * (LONGEST - len(sign))].decode("utf-16-le", "ignore") + sign
 
 
-def _tones(outcome: pa.Array, action: pa.Array) -> pa.Array:
+def _tones(outcome: pa.Array, action: pa.Array | None = None) -> pa.Array:
+    """Return how each outcome looks; without actions as that of rows that want attention."""
     code = pc.index_in(outcome, pa.array([*map(str, _TONE_OF)]))
     tones, of_assign = (pa.array([*map(str, some.values())]).take(code) for some in (_TONE_OF, _TONE_OF_ASSIGN))
-    return pc.if_else(pc.equal(action, str(Action.ASSIGN)), of_assign, tones)
+    return of_assign if action is None else pc.if_else(pc.equal(action, str(Action.ASSIGN)), of_assign, tones)
 
 
 # The summary

@@ -59,6 +59,9 @@ class Fact(StrEnum):
     STANDING = "standing"
     """What later runs may know of each row, packed."""
 
+    WRITTEN = "written"
+    """By the name of an attention file, the hashes of what was written under it last."""
+
     QUIET = "quiet"
     """Seconds after which an unanswered attempt can no longer act."""
     RATE_FOUND = "rateFound"

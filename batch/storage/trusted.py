@@ -172,7 +172,7 @@ class FolderAt:
 
     def make(self, name: str, mode: int) -> int:
         """Return a descriptor of a new file. Raises OSError, also where anything has that name, a link too."""
-        return os.open(self._name(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, mode, dir_fd=self._at)
+        return os.open(self._name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, mode, dir_fd=self._at)
 
     def rename(self, name: str, new: str) -> None:
         """Give a file its new name; what had it, a link too, is gone. Raises OSError."""

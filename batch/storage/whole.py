@@ -59,7 +59,7 @@ def _written_in(folder: trusted.FolderAt, path: Path) -> Iterator[BinaryIO]:
     aside = f".{path.name}.new"
     folder.remove(aside)
     try:
-        with os.fdopen(folder.make(aside, trusted.file_mode()), "wb") as file:
+        with os.fdopen(folder.make(aside, trusted.file_mode()), "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
