@@ -20,7 +20,7 @@ from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
 from batch.config import RunConfig, api_key, resolve
 from batch.errors import BrakeError, ConfigError, JournalError, VerifyError
-from batch.going_on import errors_with_flags
+from batch.going_on import errors_with_way_on, way_on_in
 from batch.model import ACTIONS, Secret, Stop
 from batch.options import BY_KEY
 from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
@@ -56,14 +56,15 @@ from batch.starting import (
     start,
     told_of,
 )
-from batch.stops import listed_flags
+from batch.stops import WayOn, listed_flags
 from batch.storage.claims import is_elsewhere, is_in_use, sweep
+from batch.storage.commands import command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.opening import require_ours
 from batch.storage.reader import PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK, command
+from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
 from batch.storage.trusted import shared_with_group
 from batch.summary import Summary
@@ -97,13 +98,13 @@ def run(
     """
     clock, face = clock or RealClock(), face or Face()
     base_url = None if config.sandbox else config.base_url_flag
-    flags = listed_flags("", base_url)
     if config.run_id is None:
         config = replace(config, run_id=new_run_id(config, clock), id_made_up=True)
-        flags = listed_flags(str(config.run_id), base_url)
-    journal = config.reports_dir / str(config.run_id) / JOURNAL
-    with shared_with_group(config.shared_reports_dir), errors_with_flags(journal, flags):
-        return _run(config, face, transport, clock)
+    folder = config.reports_dir / str(config.run_id)
+    with shared_with_group(config.shared_reports_dir):
+        way = way_on_in(folder, is_named=not config.id_made_up, base_url=base_url)
+        with errors_with_way_on(folder / JOURNAL, way):
+            return _run(config, face, transport, clock)
 
 
 def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock) -> Summary:
@@ -200,7 +201,7 @@ def verify(
             lease.confirm()
             if stop is not None:
                 error = VerifyError.of(stop)
-                error.flags = listed_flags("", config.base_url_flag)
+                error.way_on = WayOn(listed_flags("", config.base_url_flag))
                 raise error
         if journal.meta(Fact.ALL_SENT):
             # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from batch.stops import Advice, ExitCode, Stop
+from batch.stops import Advice, ExitCode, Stop, WayOn
 from batch.storage.trusted import NotOursError
 
 MAKE_ROOM: Final = Advice("make room", repeat=True)
@@ -41,13 +41,13 @@ class BatchError(Exception):
         super().__init__(what, advice)
         self.what = what
         self.next_step = advice if isinstance(advice, Advice) else Advice(advice)
-        self.flags = ""
-        """What the same command needs to continue the run, such as its id."""
+        self.way_on = WayOn()
+        """How the run is continued, if it was begun."""
 
     @property
     def advice(self) -> str:
         """What to do next, in words."""
-        return self.next_step.words(self.flags)
+        return self.next_step.words(self.way_on)
 
     def __str__(self) -> str:
         return f"{self.what}; {self.advice}" if self.next_step else self.what

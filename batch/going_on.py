@@ -6,37 +6,39 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch.errors import BatchError
-from batch.stops import Advice, listed_flags
+from batch.stops import Advice, WayOn, listed_flags
+from batch.storage.commands import command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 
 
-def flags_to_continue(journal: Journal) -> str:
-    """Return the flags that the command which continues the run needs: its id, unless it was named, and its base URL.
+def way_on(journal: Journal) -> WayOn:
+    """Return how a run is continued: by the same command if that names its id.
 
     The folder's name is the id: the folder may have been renamed since.
     """
-    run_id = journal.path.parent.name
-    is_named = not journal.meta(Fact.ID_MADE_UP) and journal.meta(Fact.RUN_ID) == run_id
-    return listed_flags("" if is_named else run_id, journal.base_url_flag)
+    folder = journal.path.parent
+    is_named = not journal.meta(Fact.ID_MADE_UP) and journal.meta(Fact.RUN_ID) == folder.name
+    return way_on_in(folder, is_named=is_named, base_url=journal.base_url_flag)
 
 
-def flags_in_words(journal: Journal) -> str:
-    """Return what the same command lacks to continue the run, as words that follow it; empty for nothing."""
-    flags = flags_to_continue(journal)
-    return f" with {flags}" if flags else ""
+def way_on_in(folder: Path, *, is_named: bool, base_url: str | None) -> WayOn:
+    """Return how the run in a folder is continued; `is_named` tells whether its command names its id."""
+    if is_named:
+        return WayOn(listed_flags("", base_url))
+    return WayOn(listed_flags(folder.name, base_url), command("resume", folder, base_url))
 
 
 @contextmanager
-def errors_with_flags(journal: Path, flags: str) -> Iterator[None]:
+def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
     """Have an error or an interrupt say how to continue the run, if it was begun and has this journal."""
     try:
         yield
     except BatchError as exc:
-        if flags and os.path.lexists(journal):
-            exc.flags = flags
+        if os.path.lexists(journal):
+            exc.way_on = way
         raise
     except KeyboardInterrupt as exc:
-        if flags and os.path.lexists(journal):
-            exc.args = (Advice(repeat=True).words(flags),)
+        if way != WayOn() and os.path.lexists(journal):
+            exc.args = (Advice(repeat=True).words(way),)
         raise

@@ -16,8 +16,8 @@ from secrets import token_hex
 from typing import Any, Final
 
 from batch.errors import PublishError
-from batch.going_on import flags_to_continue
-from batch.stops import Advice, Stop, StopReason
+from batch.going_on import way_on
+from batch.stops import Advice, Stop, StopReason, WayOn
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER
@@ -58,7 +58,7 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
         _copied(summary.folder, [SUMMARY], place)
     except PublishError as exc:
         LOGGER.info("not published to %s: %s", place, exc.what)
-        return _told(summary, _failed(summary, place, exc, flags_to_continue(journal)))
+        return _told(summary, _failed(summary, place, exc, way_on(journal)))
     journal.note(published=place)
     LOGGER.info("published to %s", place)
     return told
@@ -71,14 +71,14 @@ def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
     return told
 
 
-def _failed(summary: Summary, place: str, exc: PublishError, flags: str) -> dict[str, Any]:
+def _failed(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
     """What the summary says of a copy that could not be made."""
     told = {"unpublished": f"{place} ({exc.what})"}
     if summary.fields["stop"]:
         return told
     safe = Advice(f"the run is done and they are safe in {summary.folder}", repeat=True, when="to publish them")
     stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.what})", advice=safe)
-    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(flags)}
+    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
 
 
 def _copied(folder: Path, names: Sequence[str], place: str) -> None:

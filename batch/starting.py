@@ -34,6 +34,7 @@ from batch.reconciliation.outputs import input_files
 from batch.rows import RowBlock, RowsBuilder
 from batch.sending.redis_line import RedisLine
 from batch.sending.sender import Face
+from batch.storage.commands import command
 from batch.storage.draft import JournalDraft
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
@@ -301,7 +302,17 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     with _spool_in(folder) as spool:
         hashes = [_sha256(path, spool) for path in config.files]
     if hashes != [file.sha256 for file in input_files(journal)]:
-        raise JournalError(f"run {folder.name} was started with another input", advice)
+        raise JournalError(
+            f"run {folder.name} was started with another input", _advice_on_another_input(folder, journal)
+        )
+
+
+def _advice_on_another_input(folder: Path, journal: Journal) -> str:
+    """Return how to go on with a run that has not ended well, without its input, and how to begin another one."""
+    if (journal.meta(Fact.SUMMARY) or {}).get("state") == "finished":
+        return "name another --run-id"
+    resume = command("resume", folder, journal.base_url_flag)
+    return f"to go on with it, which needs no input file, run {resume}; for this input name another --run-id"
 
 
 def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: Face) -> None:

@@ -34,19 +34,33 @@ class Advice:
     when: str = ""
     """When, or what for, the command is run again."""
 
-    def words(self, flags: str = "") -> str:
-        """Return the advice as a sentence without a full stop.
-
-        `flags` are those that the same command needs to continue the run, such as its id.
-        """
+    def words(self, way: "WayOn | None" = None) -> str:
+        """Return the advice as a sentence without a full stop."""
         if not self.repeat:
             return self.first
-        command = f"run the same command again{f' with {flags}' if flags else ''}"
+        command = (way or WayOn()).words
         repeat = f"{command} {self.when}" if self.when else command
         return f"{self.first}, then {repeat}" if self.first else repeat
 
     def __bool__(self) -> bool:
         return bool(self.first or self.repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class WayOn:
+    """How a run is continued."""
+
+    flags: str = ""
+    """What the same command needs for it, such as the id of the run."""
+    resume: str = ""
+    """The whole command that does it; empty where the same command does."""
+
+    @property
+    def words(self) -> str:
+        """Return it as an imperative."""
+        if self.resume:
+            return f"run {self.resume}"
+        return f"run the same command again{f' with {self.flags}' if self.flags else ''}"
 
 
 def listed_flags(run_id: str, base_url: str | None) -> str:
@@ -91,6 +105,8 @@ class _Row:
     exit_code: ExitCode
     sentence: str
     advice: Advice = field(default_factory=Advice)
+    needs_option: bool = False
+    """Does the run go on only under another option, which `resume` does not take?"""
 
 
 _CHECK_THE_WAY: Final = Advice("check --base-url and the network", repeat=True)
@@ -125,6 +141,7 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
         ExitCode.BRAKE,
         "{} failed, more than --max-failed allows",
         Advice("look at attention.csv and raise --max-failed", repeat=True),
+        needs_option=True,
     ),
     StopReason.MAX_SKIPPED: _Row(
         ExitCode.BRAKE,
@@ -135,6 +152,7 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
         ExitCode.BRAKE,
         "{} created, or may have been, more than --max-new-customers allows",
         Advice("look at the new customers, then raise --max-new-customers", repeat=True),
+        needs_option=True,
     ),
     StopReason.SHARDS_OPEN: _Row(ExitCode.STOPPED, "{}"),
     StopReason.SHARD_NOT_BEGUN: _Row(ExitCode.STOPPED, "it has not begun"),
@@ -171,9 +189,14 @@ class Stop:
         """Why, in words."""
         return _TABLE[self.reason].sentence.format(self.text)
 
-    def as_json(self, flags: str = "") -> dict[str, str]:
-        """Return it by the names of the JSON documents; `flags` as for `Advice.words`."""
-        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(flags)}
+    def as_json(self, way: WayOn | None = None) -> dict[str, str]:
+        """Return it by the names of the JSON documents."""
+        way = None if way is None else self.way_on(way)
+        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(way)}
+
+    def way_on(self, way: WayOn) -> WayOn:
+        """Return how a run that ended so is continued: without `resume` where another option is needed."""
+        return WayOn(way.flags) if _TABLE[self.reason].needs_option else way
 
     def as_fact(self) -> dict[str, Any]:
         """Return it as a journal stores it."""

@@ -298,7 +298,7 @@ def test_a_signal_before_or_after_calls_are_made_ends_with_the_code_for_it(
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(rows).parent, timeout=60, check=False)
     assert ended.returncode == 3
     if at == ".reconciliation.csv.new":  # the run was begun, under an id that nobody said
-        assert re.fullmatch(r"Stopped\. Run the same command again with --run-id rows-\w+\.\n", ended.stderr)
+        assert re.fullmatch(r"Stopped\. Run telemetron-batch resume rows-\w+\.\n", ended.stderr)
     else:
         assert ended.stderr in ("Stopped.\n", "Stopped. Run the same command again.\n")
     assert ended.stdout == ""

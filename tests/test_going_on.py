@@ -21,7 +21,7 @@ from tests.test_report_html import shown
 
 ROWS = [(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(6)]
 MADE_UP = r"rows-20[0-9]{6}T[0-9]{6}Z"
-BY_ID = rf"run the same command again with --run-id ({MADE_UP})"
+RESUME = rf"run telemetron-batch resume \S*?({MADE_UP})"
 AT_URL = f"--base-url {BASE_URL}"
 
 
@@ -40,7 +40,7 @@ def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str 
     moved = ran.folder.rename(ran.folder.with_name(f"{ran.folder.name}-kept"))
     summary = app.report(moved)
     told = summary.fields["stop"]["advice"]
-    assert told == f"run the same command again with --run-id {moved.name} {AT_URL} to go on"
+    assert told == f"run telemetron-batch resume {moved} {AT_URL} to go on"
     sent = len(desk.server.seen)
     again = desk.run(ROWS, run_id=moved.name)
     assert (again.folder, set(again.outcomes)) == (moved, {"assigned"})
@@ -60,12 +60,28 @@ def command(tmp_path: Path) -> tuple[object, ...]:
 
 def test_a_command_without_an_id_goes_on_as_it_was_told_to(command: tuple[object, ...], tmp_path: Path) -> None:
     ended = call(*command)
-    found = re.search(rf"Stopped: the deadline has passed; {BY_ID} to go on\.\n", ended.stderr)
+    found = re.search(rf"Stopped: the deadline has passed; {RESUME} to go on\.\n", ended.stderr)
     assert (ended.exit_code, found is not None) == (3, True)
     assert found is not None
-    again = call(*command[:-2], "--run-id", found[1])
+    advised = found[0].partition("telemetron-batch ")[2].removesuffix(" to go on.\n")
+    assert advised in call("runs", "--reports-dir", tmp_path / "reports").stdout
+    while (again := call(*advised.split())).exit_code == 3:
+        pass  # under the deadline that the run was begun with
     assert again.exit_code == 0
     assert [path.name for path in (tmp_path / "reports").iterdir()] == [found[1]]
+
+
+def test_another_input_under_the_id_of_a_run_that_was_stopped_is_told_how_that_goes_on(
+    command: tuple[object, ...], tmp_path: Path
+) -> None:
+    call(*command, "--run-id", "k1")
+    Path(str(command[1])).write_text("customerEmail,deviceIdentifier,action\na@x.com,SN-9,assign\n")
+    refused = call(*command, "--run-id", "k1")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "Error: run k1 was started with another input; to go on with it, which needs no input file, "
+        f"run telemetron-batch resume {tmp_path / 'reports' / 'k1'}; for this input name another --run-id\n"
+    )
 
 
 def test_the_words_for_an_id_that_was_given_stay(command: tuple[object, ...]) -> None:
@@ -79,7 +95,7 @@ def test_a_killed_run_is_reported_with_how_to_go_on(command: tuple[object, ...],
     assert subprocess.run(struck, capture_output=True, timeout=60, check=False).returncode == -signal.SIGKILL
     [folder] = (tmp_path / "reports").iterdir()
     told = call("report", folder).stderr
-    again = f"run the same command again with --run-id {folder.name}"
+    again = f"run telemetron-batch resume {folder}"
     assert told == f"Stopped: its process ended; {again} to go on.\n"
     assert call(*command[:-2], "--run-id", folder.name).exit_code == 0
 
@@ -89,7 +105,7 @@ def test_a_signal_when_all_is_sent_tells_it_too(command: tuple[object, ...], num
     struck = [sys.executable, "-c", STRUCK, str(int(number)), ".reconciliation.csv.new", *map(str, command)]
     ended = subprocess.run([*struck, "--quiet"], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3
-    assert re.fullmatch(rf"Stopped\. R{BY_ID[1:]}\.\n", ended.stderr)
+    assert re.fullmatch(rf"Stopped\. R{RESUME[1:]}\.\n", ended.stderr)
 
 
 # In all that is told of it
@@ -97,19 +113,19 @@ def test_a_signal_when_all_is_sent_tells_it_too(command: tuple[object, ...], num
 
 def test_summary_and_page_tell_the_id_that_was_made_up(desk: Desk) -> None:
     ran = stopped(desk, run_id=None)
-    again = f"run the same command again with --run-id {ran.folder.name} {AT_URL}"
+    again = f"run telemetron-batch resume {ran.folder} {AT_URL}"
     assert advice(ran) == f"{again} to go on"
     page = shown(unescape((ran.folder / "report.html").read_text()))
     assert f"What to do next: {again} to go on." in page
     assert f"Stopped before the end. R{again[1:]}: it goes on where this run stopped." in page
-    assert page.count("he same command again") == page.count(f"he same command again with --run-id {ran.folder.name}")
+    assert "he same command again" not in page
     assert page.count(ran.folder.name) >= 4
 
 
 def test_however_long_the_id_the_page_has_all_of_it(desk: Desk) -> None:
     ran = desk.run(desk.file(ROWS, "n" * 150 + ".csv"), run_id=None, rate="1/s", deadline="2s")
     page = shown(unescape((ran.folder / "report.html").read_text()))
-    assert page.count(f"he same command again with --run-id {ran.folder.name}") == 3
+    assert page.count(f"un telemetron-batch resume {ran.folder} {AT_URL}") == 3
 
 
 def test_what_is_written_again_says_the_same(desk: Desk) -> None:
@@ -141,11 +157,10 @@ def test_the_advice_of_a_brake_names_the_id_too(desk: Desk) -> None:
 def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "pub").write_text("no folder")
     ran = desk.run(ROWS, run_id=None, publish=str(tmp_path / "pub"))
-    told = f"run the same command again with --run-id {ran.folder.name} {AT_URL} to publish them"
-    assert advice(ran).endswith(told)
+    assert advice(ran).endswith(f"run telemetron-batch resume {ran.folder} {AT_URL} to publish them")
     (tmp_path / "pub").unlink()
-    again = desk.run(ROWS, run_id=ran.folder.name, publish=str(tmp_path / "pub"))
-    assert (again.folder, again.summary.exit_code) == (ran.folder, 0)
+    again = app.resume(ran.folder, ENVIRON, clock=desk.clock)
+    assert (again.folder, again.exit_code) == (ran.folder, 0)
 
 
 # Where an error ends it
@@ -156,7 +171,7 @@ def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: py
         raise DiskError("there is no room", MAKE_ROOM)
 
     monkeypatch.setattr(outputs, "write_reconciliation", refused)
-    with pytest.raises(DiskError, match=f"^there is no room; make room, then {BY_ID} {AT_URL}$"):
+    with pytest.raises(DiskError, match=f"^there is no room; make room, then {RESUME} {AT_URL}$"):
         desk.run(ROWS, run_id=None)
     with pytest.raises(DiskError, match=rf"then run the same command again with {AT_URL}$"):
         desk.run(ROWS, run_id="r1", again=True)

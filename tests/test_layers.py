@@ -47,6 +47,7 @@ LAYERS = {
         "urls",
     },
     1: {
+        "commands",
         "details",
         "entries",
         "errors",

@@ -15,7 +15,7 @@ from batch import __version__
 from batch.abreast import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
-from batch.going_on import flags_in_words, flags_to_continue
+from batch.going_on import way_on
 from batch.model import ExitCode, InputFile, Outcome, Stop
 from batch.options import BY_KEY
 from batch.planning.digest import digest
@@ -105,7 +105,7 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     if not written == expected == len(plan.rows):
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
-    write_html(folder / "report.html", _page(journal, books, summary.fields), journal.blocks(cells={}))
+    write_html(folder / "report.html", _page(journal, books, summary.fields, ended.stop), journal.blocks(cells={}))
     summary.write()
     if _wants_attention_workbook(journal, books, ended):
         attention_files.write(
@@ -135,15 +135,16 @@ def input_files(journal: Journal) -> tuple[InputFile, ...]:
     )
 
 
-def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any]) -> Page:
+def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any], stop: Stop | None) -> Page:
     """What report.html is written from."""
+    way = way_on(journal)
     rate = Rate.parse(fields["options"].get("rate", str(BY_KEY["rate"].default)))
     return Page(
         fields=fields,
         books=books,
         plan=digest(books.plan, input_files(journal), rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
-        by_id=flags_in_words(journal),
+        again=(way if stop is None else stop.way_on(way)).words,
     )
 
 
@@ -200,7 +201,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "state": "stopped" if ended.stop else "finished",
         "exitCode": exit_code,
         "balanced": True,
-        "stop": None if ended.stop is None else ended.stop.as_json(flags_to_continue(journal)),
+        "stop": None if ended.stop is None else ended.stop.as_json(way_on(journal)),
         "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
         "input": _input(files),
         "inputs": [file.as_json() for file in files],

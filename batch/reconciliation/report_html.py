@@ -31,6 +31,7 @@ from batch.reconciliation.findings import (
 )
 from batch.reconciliation.reconcile import Reconciliation
 from batch.rows import RowBlock
+from batch.stops import WayOn
 from batch.storage.whole import written_whole
 
 _EVENTS: Final = 100
@@ -68,8 +69,8 @@ class Page:
     plan: Digest
     timeline: Timeline | None
     """None where no attempt was made."""
-    by_id: str = ""
-    """What the same command lacks to go on with the run, as words that follow it."""
+    again: str = WayOn().words
+    """How to go on with the run, as an imperative."""
 
 
 @dataclass(slots=True)
@@ -95,9 +96,9 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     transfers, transfers_by_state = find_transfers(page.books, blocks)
     view: dict[str, Any] = {
         "run": page.fields,
-        "by_id": page.by_id,
+        "again": page.again,
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
-        "advice": {str(outcome): _advice(facts, page.by_id) for outcome, facts in OUTCOME_FACTS.items()},
+        "advice": {str(outcome): _advice(facts, page.again) for outcome, facts in OUTCOME_FACTS.items()},
         "verdict": in_a_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),
         "without_effect": find_without_effect(page.books, blocks),
         "plan": page.plan,
@@ -153,9 +154,9 @@ def slices(timeline: Timeline) -> list[Slice]:
     return found
 
 
-def _advice(facts: OutcomeFacts, by_id: str) -> Markup:
+def _advice(facts: OutcomeFacts, again: str) -> Markup:
     """What to do about rows that ended so."""
-    return _whole(facts.advice.format(again=f"Run the same command again{by_id}"))
+    return _whole(facts.advice.format(again=f"{again[:1].upper()}{again[1:]}"))
 
 
 def _bar(books: Reconciliation) -> list[tuple[str, bool, int, float, float]]:

@@ -22,7 +22,8 @@ from batch.sending.progress import View, duration
 from batch.sending.sender import Face
 from batch.sharding.division import ShardedPlan
 from batch.stops import StopReason
-from batch.storage.runs import RunLine, shard_command
+from batch.storage.commands import shard_command
+from batch.storage.runs import RunLine
 from batch.summary import ShardSummary, Summary
 
 _NO_LIMIT: Final = 10_000

@@ -25,13 +25,14 @@ from batch.sharding.division import LEFT_BEHIND, Division, listed, lock_of_shard
 from batch.sharding.gathered import Extent, gathered_from, require_journal, require_same
 from batch.sharding.sharing import a_place, share_of_rate
 from batch.starting import check_order_again, check_same, reach_limit, require_key
-from batch.stops import StopReason, listed_flags
+from batch.stops import StopReason, WayOn, listed_flags
+from batch.storage.commands import shard_command
 from batch.storage.draft import JournalDraft
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
-from batch.storage.runs import JOURNAL, shard_command
+from batch.storage.runs import JOURNAL
 from batch.storage.trusted import shared_with_group
 from batch.summary import ShardSummary
 
@@ -260,7 +261,7 @@ class _ShardRun:
             "phase": phase,
             "state": "stopped" if stop else "finished",
             "exitCode": int(stop.exit_code) if stop else 0,
-            "stop": None if stop is None else stop.as_json(listed_flags("", self.config.base_url_flag)),
+            "stop": None if stop is None else stop.as_json(WayOn(listed_flags("", self.config.base_url_flag))),
             "resumeAt": iso(stop.resume_at) or None if stop else None,
             "calls": sum(calls.calls for calls in made),
             "callsSettled": sum(calls.calls - calls.open(settled.devices) for calls in made),

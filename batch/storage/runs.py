@@ -6,25 +6,24 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any, Final
 
 from batch.clock import iso
 from batch.errors import ConfigError, DiskError, ForeignRunError, JournalError, refusing_foreign_files
-from batch.stops import StopReason, listed_flags
+from batch.stops import StopReason
 from batch.storage.claims import is_elsewhere, is_in_use
+from batch.storage.commands import command, shard_command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lock import is_held
 from batch.storage.opening import require_ours
 from batch.storage.reader import AFTER_LOSS, JournalReader, PublishedJournal
-from batch.storage.trusted import is_shared, read_file, require_folder
+from batch.storage.trusted import read_file, require_folder
 
 JOURNAL: Final = "journal.sqlite3"
 LOCK: Final = "run.lock"
 SHARDS: Final = "shards"
 """The folder in which the shards of a run have their folders."""
-_PROGRAM: Final = "telemetron-batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,24 +158,6 @@ def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunLine:
             again = fields["stop"]["advice"]
         return _from(folder, fields, "stopped", again)
     return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
-
-
-def shard_command(folder: Path, shard: int | None = None, base_url: str | None = None) -> str:
-    """The command that makes a shard, N where none is named, of the run."""
-    where = "" if folder.parent == Path("reports") else f" --reports-dir {quote(str(folder.parent))}"
-    return f"{_PROGRAM} run --run-id {folder.name} --shard {shard or 'N'}{where}{_flags(base_url)}"
-
-
-def command(name: str, folder: Path, base_url: str | None = None) -> str:
-    """A command for a run; where that is not under the usual folder, by its path."""
-    run = folder.name if folder.parent == Path("reports") else quote(str(folder))
-    return f"{_PROGRAM} {name} {run}{_flags(base_url)}"
-
-
-def _flags(base_url: str | None) -> str:
-    """Return further flags of a command, each after a blank."""
-    flags = listed_flags("", base_url)
-    return f"{' --shared-reports-dir' if is_shared() else ''}{f' {flags}' if flags else ''}"
 
 
 def _published_flag(folder: Path) -> str | None:
