@@ -5,6 +5,7 @@ must not wait for pandas.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     With --shard no FILE: that part of a run is made which `plan --shards` has planned.
     """
     with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
-        config = _resolve(files, flags)
+        config = _configure(files, flags)
         _check_shard(config)
         _warn_of_airflow(config)
         from batch import app
@@ -126,7 +127,7 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     from batch.screen import terminal
 
     with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
-        config = _resolve(files, flags)
+        config = _configure(files, flags)
         if config.shards is None:
             planned = app.make_plan(config)
             with if_anyone_listens():
@@ -169,6 +170,25 @@ def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: An
     from batch import app
 
     _work_on(partial(app.resume, out_of_order=out_of_order), _folder(run, reports_dir), **more)
+
+
+@main.command("undo")
+@click.argument("run", shell_complete=completion.runs)
+@_options(lambda option: option.undoes)
+def undo_command(run: str, **flags: Any) -> None:
+    """Take back what RUN (its id, or its folder) is sure to have changed: a run of its undo.csv."""
+    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+        folder = _folder(run, str(_resolve((), flags).reports_dir))
+        from batch import app
+        from batch.screen import terminal
+        from batch.undoing import configure_undo
+
+        with shared_with_group(bool(flags["shared_reports_dir"])):
+            config = configure_undo(folder, flags, os.environ)
+        summary = app.run(config, face=terminal.TerminalFace(config.talk))
+        with if_anyone_listens():
+            terminal.show_end(summary, config.talk)
+    raise SystemExit(summary.exit_code)
 
 
 @main.command("verify")
@@ -276,12 +296,40 @@ def completion_command(shell: str) -> None:
         click.echo(completion.script(shell, main))
 
 
-def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
-    from batch.config import resolve
+def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
+    """The configuration of a run of these files, which may be fed back."""
+    if not files:
+        return _resolve(files, flags)
+    from batch.feeding import configure
+
+    _warn_of_variables()
+    config = configure(files, flags, os.environ)
+    if config.mapping_of is not None and not config.talk.quiet:
+        complain(f"read with the options of run {config.mapping_of}{_options_in_words(config)}")
+    return config
+
+
+def _options_in_words(config: Any) -> str:
+    """The options that describe the input, as they would be typed."""
+    told = ((option, config.told[option.key]) for option in OPTIONS if option.describes and option.key in config.told)
+    words = []
+    for option, value in told:
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{option.name}"] if one is True else [f"--{option.name}", str(one)] if one else []
+    return f": {shlex.join(words)}" if words else ""
+
+
+def _warn_of_variables() -> None:
     from batch.sources import unknown_variables
 
     for name in unknown_variables(os.environ):
         complain(f"warning: {name} is no variable of ours and is passed over")
+
+
+def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
+    from batch.config import resolve
+
+    _warn_of_variables()
     return resolve(files, flags, environ)
 
 

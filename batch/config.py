@@ -18,7 +18,7 @@ from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
 from batch.options import OPTIONS, Option, Share, struck_out
 from batch.rate import Rate
-from batch.sources import KEY_VARIABLE, chosen_profile, texts_of, unknown_keys
+from batch.sources import KEY_VARIABLE, Recorded, chosen_profile, texts_of, unknown_keys, with_recorded
 from batch.storage.trusted import NotOursError, open_private
 from batch.urls import checked, is_url, without_scheme, without_secrets
 
@@ -99,6 +99,8 @@ class RunConfig:
     """The name of the profile in use."""
     job: str | None = None
     """The name that the user gave the job."""
+    mapping_of: str | None = None
+    """The run whose options hold for the input, because it is fed back from there."""
     as_of: datetime | None = None
     """The time of which the input is the state, in UTC."""
     since_last: bool = False
@@ -158,14 +160,18 @@ class _Problems:
         return values[-1] if values else None
 
 
-def resolve(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
+def resolve(
+    files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str], recorded: Recorded | None = None
+) -> RunConfig:
     """The configuration of a run of these files.
 
     `flags` maps option keys to what the command line says (None: nothing), besides
-    `profile` and `config`. Raises ConfigError that names everything that is wrong.
+    `profile` and `config`; `recorded` holds where they say nothing. Raises ConfigError that names everything
+    that is wrong.
     """
     problems = _Problems()
     profile, where = chosen_profile(flags, environ)
+    flags = with_recorded(flags, profile, recorded or Recorded())
     problems.found += unknown_keys(profile, where)
     values: dict[str, Any] = {}
     told: dict[str, Any] = {}

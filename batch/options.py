@@ -35,6 +35,30 @@ _DESCRIBING: Final = frozenset(
         "verbose",
     }
 )
+_OF_NEW_INPUT: Final = frozenset(
+    {
+        "sandbox",
+        "auto-create-devices",
+        "device-type",
+        "min-rows",
+        "max-age",
+        "expect-rows",
+        "last-line",
+        "as-of",
+        "out-of-order",
+        "job",
+        "since-last",
+        "full-every",
+        "allow-suspect",
+        "allow-empty",
+        "empty-exit-code",
+        "shards",
+        "shards-at-once",
+        "shard",
+        "phase",
+    }
+)
+"""Options that mean nothing for an undo.csv, or are taken from its run."""
 STRUCK_OUT: Final = "***"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
@@ -86,6 +110,11 @@ class Option:
     def describes(self) -> bool:
         """Does it describe the input, so that `init` takes it too?"""
         return self.name in _DESCRIBING
+
+    @property
+    def undoes(self) -> bool:
+        """Does `undo` take it too?"""
+        return self.name == "verbose" or not (self.describes or self.name in _OF_NEW_INPUT)
 
     @property
     def default_text(self) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,16 @@ from batch.options import BY_KEY, OPTIONS, Option
 PROFILE_FILE: Final = "telemetron-batch.toml"
 KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
 PROFILE_VARIABLES: Final = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Options that a run was started with, and that hold for what is fed back from it."""
+
+    run: str = ""
+    """Its id."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """By their keys, as flags."""
 
 
 def texts_of(
@@ -31,6 +42,20 @@ def texts_of(
     if option.key in profile:
         return f"{where}: {option.name}", _listed(profile[option.key])
     return "", None
+
+
+def with_recorded(flags: Mapping[str, Any], profile: Mapping[str, Any], recorded: Recorded) -> dict[str, Any]:
+    """Return the flags with what is recorded besides; a profile that a flag names counts as flags do.
+
+    What a flag says of one column or word leaves what is recorded of others.
+    """
+    said = {key: value for key, value in flags.items() if value is not None and value != ()}
+    known = profile if said.get("profile") or said.get("config") else {}
+    added = {key: value for key, value in recorded.options.items() if key not in {*said, *known}}
+    for key in ("column", "action_word"):
+        if key in recorded.options and key in said:
+            added[key] = [*_listed(recorded.options[key]), *_listed(said[key])]
+    return {**flags, **added}
 
 
 def _listed(value: Any) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from batch import app
-from batch.config import RunConfig, resolve
+from batch.config import RunConfig
 from batch.errors import BatchError, ConfigError
+from batch.feeding import configure
 from batch.options import BY_KEY
 from batch.sources import KEY_VARIABLE
 
@@ -55,7 +56,7 @@ class TelemetronHook(BaseHook):
         if key:
             environ[KEY_VARIABLE] = key
         unsaid = {name: value for name, value in (defaults or {}).items() if not environ.get(BY_KEY[name].variable)}
-        config = resolve(files, {**unsaid, **told, **named_options(options or {}, "options")}, environ)
+        config = configure(files, {**unsaid, **told, **named_options(options or {}, "options")}, environ)
         for secret in config.secrets:
             mask_secret(secret.reveal())
         if config.api_key is None and not config.sandbox:

@@ -74,12 +74,12 @@ def is_own_report(name: str, header: Sequence[str]) -> bool:
 def as_written(name: str, header: Sequence[str], options: InputOptions, delimiter: str | None = None) -> InputOptions:
     """Return the options under which a file of this name and header is to be read: other ones only if it is ours.
 
-    Its columns are found by its headers, its delimiter is the one under which they were found, its sheet is the
-    one that has them, and no trailer closes it.
+    Its columns are found by its headers, its delimiter is the one under which they were found, and its sheet is
+    the one that has them. No trailer closes it, and its cells are filled: the row above is another one's.
     """
     if not is_own_report(name, header):
         return options
-    options = replace(options, delimiter=delimiter, sheet=None, trailer_count=None)
+    options = replace(options, delimiter=delimiter, sheet=None, trailer_count=None, fill_down=())
     if _is_undo(name, header):
         return replace(options, columns={}, action=None)
     said = {field: spelled for field, spelled in options.columns.items() if said_hits(header, spelled)}

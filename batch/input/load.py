@@ -7,6 +7,7 @@ time, so memory grows with the key columns alone. Decides nothing about what row
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -266,7 +267,7 @@ def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> Inpu
 
 def _source(stored: Stored, options: InputOptions) -> _Source:
     if stored.kind is Kind.WORKBOOK:
-        sheet = find_sheet(stored.path, options, lambda rows: _as_written_sheet(stored, rows, options))
+        sheet = _find_sheet(stored, options)
         return _Source(
             sheet.dialect,
             "xlsx",
@@ -276,13 +277,14 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
             as_written(stored.name, sheet.dialect.header, options),
             sheet=sheet,
         )
-    text, options = _text(stored, options)
+    text, options, is_ours = _text(stored, options)
     head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
         return _Source(
             None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), _LastLine(), options
         )
-    dialect = find_dialect(head, text.encoding, options)
+    with _advising_to_feed_back(lambda: is_ours):
+        dialect = find_dialect(head, text.encoding, options)
 
     last_line = _LastLine()
 
@@ -324,21 +326,41 @@ def _serials(source: _Source) -> Iterator[pa.Array]:
         yield trimmed(serials.filter(pa.array(fitting)))[0]
 
 
-def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions]:
-    """The text of a file, and the options that hold for it."""
+@contextmanager
+def _advising_to_feed_back(is_ours: Callable[[], bool]) -> Iterator[None]:
+    """Have an error in a file that this program wrote say where the options for it are known."""
+    try:
+        yield
+    except InputError as error:
+        if not is_ours():
+            raise
+        advice = "it holds rows of a run: run it in the folder of that run, whose options are taken then"
+        raise InputError(error.what, f"{advice}; or {error.advice}") from error
+
+
+def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions, bool]:
+    """The text of a file, the options that hold for it, and whether this program wrote it."""
     with stored.open() as file:
         ours = find_own_header(stored.name, file.read(_FIRST), options.delimiter)
     if ours is None:
-        return find_text(stored, options.encoding), options
+        return find_text(stored, options.encoding), options, False
     text = find_text(stored, None)
     if text.guessed:  # saved again by a person's spreadsheet
         text = find_text(stored, options.encoding)
-    return text, as_written(stored.name, ours.cells, options, ours.delimiter)
+    return text, as_written(stored.name, ours.cells, options, ours.delimiter), True
 
 
-def _as_written_sheet(stored: Stored, rows: Sequence[Sequence[str]], options: InputOptions) -> InputOptions:
-    """Return the options that hold for a sheet with these first rows."""
-    return as_written(stored.name, find_own_row(stored.name, rows), options)
+def _find_sheet(stored: Stored, options: InputOptions) -> Sheet:
+    """Return the sheet of a workbook that holds the rows, which this program may have written."""
+    ours: list[bool] = []
+
+    def adapt(rows: Sequence[Sequence[str]]) -> InputOptions:
+        header = find_own_row(stored.name, rows)
+        ours.append(bool(header))
+        return as_written(stored.name, header, options)
+
+    with _advising_to_feed_back(lambda: any(ours)):
+        return find_sheet(stored.path, options, adapt)
 
 
 def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:

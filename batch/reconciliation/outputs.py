@@ -4,7 +4,7 @@ A pure function of the journal and of how files are to be written: the same jour
 gives the same files, for ever.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -31,6 +31,7 @@ from batch.reconciliation.report_csv import Report, own_columns, write_attention
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import can_hold, write_attention_xlsx, write_xlsx
 from batch.stops import StopReason
+from batch.storage.commands import command, feed_command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
@@ -105,7 +106,7 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     if not written == expected == len(plan.rows):
         raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
-    write_html(folder / "report.html", _page(journal, books, summary.fields, ended.stop), journal.blocks(cells={}))
+    write_html(folder / "report.html", _page(journal, books, summary, ended.stop), journal.blocks(cells={}))
     summary.write()
     if _wants_attention_workbook(journal, books, ended):
         attention_files.write(
@@ -135,15 +136,18 @@ def input_files(journal: Journal) -> tuple[InputFile, ...]:
     )
 
 
-def _page(journal: Journal, books: Reconciliation, fields: Mapping[str, Any], stop: Stop | None) -> Page:
+def _page(journal: Journal, books: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
     """What report.html is written from."""
-    way = way_on(journal)
+    way, fields, folder, base_url = way_on(journal), summary.fields, summary.folder, journal.base_url_flag
     rate = Rate.parse(fields["options"].get("rate", str(BY_KEY["rate"].default)))
     return Page(
         fields=fields,
         books=books,
         plan=digest(books.plan, input_files(journal), rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
+        attention_file=summary.attention_files[-1],
+        feed_back=feed_command(folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url),
+        undo=command("undo", folder, base_url) if stop is None else "",
         again=(way if stop is None else stop.way_on(way)).words,
     )
 
@@ -207,6 +211,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
         "inputs": [file.as_json() for file in files],
         "asOf": journal.meta(Fact.AS_OF),
         "baseUrl": journal.meta(Fact.BASE_URL),
+        "baseUrlFlag": journal.base_url_flag,
         "sandbox": journal.meta(Fact.SANDBOX),
         "options": journal.meta(Fact.OPTIONS),
         "airflow": journal.meta(Fact.AIRFLOW) or None,

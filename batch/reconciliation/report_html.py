@@ -69,6 +69,12 @@ class Page:
     plan: Digest
     timeline: Timeline | None
     """None where no attempt was made."""
+    attention_file: str = "attention.csv"
+    """The name of the file that holds what wants attention."""
+    feed_back: str = ""
+    """The command that runs what wants attention."""
+    undo: str = ""
+    """The command that takes back what the run has changed."""
     again: str = WayOn().words
     """How to go on with the run, as an imperative."""
 
@@ -97,6 +103,9 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     view: dict[str, Any] = {
         "run": page.fields,
         "again": page.again,
+        "feed_back": page.feed_back,
+        "undo_command": page.undo,
+        "attention_file": page.attention_file,
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
         "advice": {str(outcome): _advice(facts, page.again) for outcome, facts in OUTCOME_FACTS.items()},
         "verdict": in_a_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),

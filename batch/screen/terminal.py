@@ -22,7 +22,7 @@ from batch.sending.progress import View, duration
 from batch.sending.sender import Face
 from batch.sharding.division import ShardedPlan
 from batch.stops import StopReason
-from batch.storage.commands import shard_command
+from batch.storage.commands import command, feed_command, shard_command
 from batch.storage.runs import RunLine
 from batch.summary import ShardSummary, Summary
 
@@ -132,9 +132,26 @@ def show_end(summary: Summary, talk: Talk) -> None:
         console.tell(line)
     if fields.get("published"):
         console.print(f"Published to {fields['published']}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"See {summary.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    for line in _next(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _next(summary: Summary) -> Iterator[str]:
+    """What to open, and which commands may come next; paths and commands are not folded."""
+    fields, name = summary.fields, summary.attention_files[-1]
+    yield f"See {summary.folder / 'report.html'}"
     if fields["attention"]:
-        console.print(f"and {summary.folder / 'attention.csv'}", highlight=False, markup=False, soft_wrap=True)
+        yield f"and {summary.folder / name}"
+        if ".new" in name:
+            yield "(it is new: the one that was edited is kept beside it)"
+    if fields["stop"]:
+        return
+    base_url = fields.get("baseUrlFlag")
+    if fields["attention"]:
+        feed = feed_command(summary.folder, name, sandbox=fields["sandbox"], base_url=base_url)
+        yield f"Correct it there, then run: {feed}"
+    if fields.get("undoRows"):
+        yield f"To take it back: {command('undo', summary.folder, base_url)}"
 
 
 def show_planned(plan: Digest, talk: Talk) -> None:
