@@ -53,8 +53,28 @@ def test_with_json_standard_output_is_one_line(rows: str) -> None:
     assert json.loads(ended.stdout)["counts"]["invalid"] == 1
 
 
-def test_quiet_says_nothing(rows: str) -> None:
-    assert run(rows, "--quiet").output == ""
+def test_quiet_leaves_one_line_for_the_mail_where_something_is_to_be_done(rows: str) -> None:
+    ended = run(rows, "--quiet")
+    path = Path(rows).parent / "reports" / "r" / "attention.csv"
+    told = f"r: 2 of 3 rows are where they should be; 1 want attention; {path}\n"
+    assert (ended.stdout, ended.stderr) == ("", told)
+
+
+def test_quiet_says_nothing_where_all_is_well(rows: str) -> None:
+    Path(rows).write_text("customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\n")
+    ended = run(rows, "--quiet")
+    assert (ended.exit_code, ended.output) == (0, "")
+
+
+def test_quiet_names_the_run_that_stopped(rows: str) -> None:
+    text = "".join(f"u{number}@x.com,SN-{number},assign\n" for number in range(3))
+    Path(rows).write_text(f"customerEmail,deviceIdentifier,action\n{text}")
+    ended = run(rows, "--quiet", "--rate", "1/s", "--deadline", "1s")
+    assert ended.exit_code == 3
+    stopped, which = ended.stderr.splitlines()
+    assert stopped.startswith("Stopped: the deadline has passed")
+    assert which.startswith("r: ")
+    assert which.endswith(f" want attention; {Path(rows).parent / 'reports' / 'r' / 'attention.csv'}")
 
 
 def test_a_finished_run_ends_as_before(rows: str) -> None:

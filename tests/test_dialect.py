@@ -129,7 +129,8 @@ def test_a_missing_column_is_told_with_the_headers_seen() -> None:
     assert str(caught.value) == (
         "no header with customerEmail in the first 50 lines; headers seen on line 3: "
         '"Kunde", "Serial No", "action" (delimiter ";", encoding utf-8); '
-        'say which column it is, as in --column customerEmail="...", or correct --delimiter or --encoding'
+        'say which column it is, as in --column customerEmail="..."; '
+        "or run telemetron-batch init FILE, which asks; or correct --delimiter or --encoding"
     )
 
 
@@ -197,7 +198,7 @@ def test_a_header_may_end_with_columns_without_a_name() -> None:
 def test_a_sheet_has_a_header_but_no_delimiter() -> None:
     dialect = find_sheet_header([["Returns", "", ""], ["Email", "Serial", "action"]], PLAIN)
     assert (dialect.header_line, dialect.first_line, dialect.delimiter) == (2, 3, "")
-    with pytest.raises(InputError, match="delimiter none, encoding xlsx"):
+    with pytest.raises(InputError, match='"Serial"; say which column it is'):
         find_sheet_header([["Email", "Serial"]], PLAIN)
 
 

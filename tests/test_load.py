@@ -234,11 +234,23 @@ def test_a_row_may_end_before_columns_without_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", ["Total;2;", "T1;63", "Total;;;;10,700.74"])
-def test_a_trailer_is_invalid_and_called_so(tmp_path: Path, last: str) -> None:
+def test_a_trailer_is_no_row_and_is_passed_over(tmp_path: Path, last: str) -> None:
     reading = read(tmp_path, "Email;Serial;action\na@b.cc;S1;assign\n" + last + "\n;;\n\n")
-    assert reading.problems == [0, Problem.TRAILER]
-    assert "closes the file" in str(reading.column("detail")[1])
-    assert ("10,700.74" in str(reading.column("detail")[1])) == ("700" in last)
+    assert (reading.problems, reading.file.rows, reading.file.record_count) == ([0], 1, 1)
+    text = " ".join(filter(None, last.split(";")))
+    told = "1 line is no row and is passed over: a header again, a footer, a closing line or a page break"
+    assert reading.file.warnings == (f'{told} (first on line 3; the last one is "{text}")',)
+
+
+@pytest.mark.parametrize("last", ["Total;2;;;a@b.cc", "Total;2;x", "Total;2;\na@b.cc;S2;assign"])
+def test_what_holds_more_than_amounts_or_is_not_the_last_line_is_no_trailer(tmp_path: Path, last: str) -> None:
+    reading = read(tmp_path, "Email;Serial;action\na@b.cc;S1;assign\n" + last + "\n")
+    assert len(reading.problems) == 2 + last.count("\n")
+    assert reading.problems[1] != 0
+
+
+def test_a_file_of_a_trailer_alone_has_no_rows(tmp_path: Path) -> None:
+    assert read(tmp_path, "Email;Serial;action\nTotal;0;\n").file.rows == 0
 
 
 COUNTED = InputOptions(trailer_count="(?:T1,|Total;)([0-9.,' ]*)")
@@ -298,7 +310,7 @@ def test_a_date_far_down_is_held_against_the_first_block(tmp_path: Path, monkeyp
 def test_serials_that_may_have_lost_zeros_are_warned_of_and_sent(tmp_path: Path) -> None:
     lines = "".join(f"a@b.cc,{serial},assign\n" for serial in (*range(100_000, 100_020), 777))
     reading = read(tmp_path, HEADER + lines + "Total,99,\n")
-    assert reading.problems == [0] * 21 + [Problem.TRAILER]
+    assert reading.problems == [0] * 21
     assert reading.file.warnings[0].startswith("1 serial of digits is shorter than the usual 6 (first on line 22)")
 
 

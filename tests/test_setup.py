@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from batch.errors import ConfigError, InputError
 from batch.input.setup import Interview, Wanted, default_profile, make_profile, profile_keys
 from batch.model import Action, InputOptions
 from batch.screen import interview as spoken
+from tests.test_workbook import save
 
 TEXT = """Rückläufer;;;;
 Pos;Kontakt;Seriennr. "Gerät";Art
@@ -230,3 +232,25 @@ def test_the_terminal_takes_a_header_a_number_or_enter(monkeypatch: pytest.Monke
     assert profiles() == {"desk": {"column": columns, "action-word": {"zugang": "assign"}}}
     assert call("init", "desk.csv", "--force", answers="\n\nnone\nunassign\n").exit_code == 0
     assert profiles()["desk"]["action"] == "unassign"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("word", ["unassign", "Return", "remove"])
+def test_an_action_is_an_answer_to_which_column_says_it(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    class OnTerminal(spoken.TerminalInterview):
+        pass
+
+    monkeypatch.setattr(spoken, "SpokenInterview", OnTerminal)
+    made = call("init", "desk.csv", answers=f"\n\n{word}\n")
+    assert made.exit_code == 0
+    assert "What is to be done with every row?" not in made.stderr
+    assert profiles()["desk"]["action"] == "unassign"  # type: ignore[index]
+
+
+def test_a_sheet_is_written_only_where_it_was_named(tmp_path: Path) -> None:
+    sheet = [["Kontakt", "Gerät", "action"], *([f"a{at}@b.cc", f"SN-{at}", "assign"] for at in range(9))]
+    save(tmp_path / "desk.xlsx", {"Notes": [["x", "y"], ["1", "2"]], "Retouren KW47": sheet})
+    make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="any"), Interview())
+    asked = InputOptions(sheet="Retouren KW47")
+    make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="named", input=asked), Interview())
+    written = tomllib.loads(Path("p.toml").read_text())
+    assert {name: told.get("sheet") for name, told in written.items()} == {"any": None, "named": "Retouren KW47"}

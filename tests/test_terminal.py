@@ -36,18 +36,64 @@ class Screen(TerminalFace):
         monkeypatch.setattr(terminal.sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
 
-        def confirm(question: str, **_: object) -> bool:
+        def agree(question: str) -> bool:
             self.asked.append(question)
             return answer
 
-        monkeypatch.setattr(terminal.click, "confirm", confirm)
+        monkeypatch.setattr(terminal, "agree", agree)
 
 
 def test_on_a_terminal_the_plan_is_shown_and_confirmed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.face = screen = Screen(monkeypatch, answer=True)
     assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
-    assert screen.asked == ["Send 1 call?"]
+    assert screen.asked == ["Give 1 device to 1 customer?"]
     assert "assign" in screen.text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rows", "question"),
+    [
+        ([(A, "SN-1", "unassign"), (A, "SN-2", "unassign")], "Take 2 devices from 1 customer?"),
+        ([(A, "SN-1", "assign"), ("b@x.com", "SN-2", "assign")], "Give 2 devices to 2 customers?"),
+        (
+            [(A, "SN-1", "unassign"), ("b@x.com", "SN-1", "assign"), ("b@x.com", "SN-2", "assign")],
+            "Take 1 device from 1 customer and give 2 devices to 1 customer?",
+        ),
+        ([(A, f"SN-{number}", "assign") for number in range(1200)], "Give 1,200 devices to 1 customer?"),
+    ],
+)
+def test_the_question_says_what_is_done_to_devices(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, ...]], question: str
+) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    desk.run(rows)
+    assert screen.asked == [question]
+
+
+def test_a_warning_about_the_input_is_shown_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    desk.run([(A, str(100_000 + number), "assign") for number in range(20)] + [(A, "777", "assign")])
+    assert screen.text.getvalue().count("1 serial of digits is shorter") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [("y", True), ("Yes", True), ("j", True), ("JA", True), ("oui", True), ("si", True), ("n", False), ("", False)],
+)
+def test_a_question_takes_the_words_of_its_readers(
+    monkeypatch: pytest.MonkeyPatch, typed: str, *, agreed: bool
+) -> None:
+    monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: typed)
+    assert terminal.agree("Really?") is agreed
+
+
+def test_any_other_answer_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(["perhaps", "y"])
+    monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: next(typed))
+    assert terminal.agree("Really?")
+    assert "answer y or n" in capsys.readouterr().err
 
 
 def test_without_a_yes_nothing_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

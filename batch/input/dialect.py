@@ -19,6 +19,8 @@ from batch.model import InputOptions
 HEADER_LINES: Final = 50
 """The header stands on one of the first so many lines."""
 DELIMITERS: Final = (",", ";", "\t", "|")
+INIT: Final = "telemetron-batch init FILE"
+"""The command that asks which columns are which; `FILE` stands for the file's name, which is not known here."""
 GUESS: Final = "windows-1252"
 """The encoding of a file that has no byte order mark and is not UTF-8."""
 
@@ -270,8 +272,8 @@ def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions
         )
     missing = [field for field in required if not best.hits[field]]
     raise InputError(
-        f"no header with {' and '.join(missing)} in the first {HEADER_LINES} lines; {_seen(best, encoding)}",
-        _advice(missing[0]),
+        f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_seen(best, encoding)}",
+        _advice(missing, is_text=bool(best.delimiter)),
     )
 
 
@@ -298,20 +300,34 @@ def _either(cells: tuple[str, str]) -> str:
     return cells[0] or cells[1]
 
 
-def _advice(field: str) -> str:
-    advice = f'say which column it is, as in --column {field}="..."'
-    if field == "action":
-        return f"{advice}, or give --action assign or --action unassign for all rows"
-    if field == "deviceType":
-        return f"{advice}, or give --device-type for all rows"
-    return f"{advice}, or correct --delimiter or --encoding"
+def _advice(missing: Sequence[str], *, is_text: bool) -> str:
+    """Return what to do about required columns that were not found."""
+    which = "which column it is" if len(missing) == 1 else "which columns they are"
+    columns = " ".join(f'--column {field}="..."' for field in missing)
+    advice = [f"say {which}, as in {columns}"]
+    if "action" in missing:
+        advice.append("give --action assign or --action unassign for all rows")
+    if "deviceType" in missing:
+        advice.append("give --device-type for all rows")
+    else:
+        advice.append(f"run {INIT}, which asks")
+    if is_text:
+        advice.append("correct --delimiter or --encoding")
+    return "; or ".join(advice)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _seen(sighting: _Sighting, encoding: str) -> str:
     shown = ", ".join(f'"{_shown(cell)}"' for cell in sighting.cells[:20])
     more = f" and {len(sighting.cells) - 20} more" if len(sighting.cells) > 20 else ""
-    delimiter = {"\t": "TAB", "": "none"}.get(sighting.delimiter, f'"{sighting.delimiter}"')
-    return f"headers seen on line {sighting.line}: {shown}{more} (delimiter {delimiter}, encoding {encoding})"
+    seen = f"headers seen on line {sighting.line}: {shown}{more}"
+    if not sighting.delimiter:
+        return seen
+    delimiter = {"\t": "TAB"}.get(sighting.delimiter, f'"{sighting.delimiter}"')
+    return f"{seen} (delimiter {delimiter}, encoding {encoding})"
 
 
 def _refuse_twice(sighting: _Sighting, encoding: str, options: InputOptions) -> None:

@@ -35,7 +35,7 @@ from batch.input.rearranged import Groups, with_split_cells, with_values_above
 from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
 from batch.input.signs import Placeholders
 from batch.input.stored import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
-from batch.input.trailer import Trailer, plain_trailer_told, without_trailer
+from batch.input.trailer import Trailer, without_plain_trailer, without_trailer
 from batch.input.trimming import is_blank, normalised, trimmed
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import give_back_freed_memory, keep_freed_memory
@@ -118,6 +118,8 @@ class _Seen:
     """What its serials look like; None before the first block."""
     passed_over: list[int] = field(default_factory=list)
     """Lines of records that are no rows."""
+    closing: str = ""
+    """The text of the last of them, if it closes the file."""
     groups: Groups = field(default_factory=Groups)
     placeholders: Placeholders = field(default_factory=Placeholders)
     trailer: Trailer | None = None
@@ -135,7 +137,7 @@ class _Seen:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
         of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
-        others = (*self.placeholders.told(), *self.groups.told(), *told(self.passed_over))
+        others = (*self.placeholders.told(), *self.groups.told(), *told(self.passed_over, self.closing))
         return tuple(filter(None, (trailer, *of_numbers, *others)))
 
 
@@ -397,8 +399,11 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
             held, closing = block, said
     if source.options.trailer_count is not None:
         held, seen.trailer = without_trailer(held, closing, source.options.trailer_count)
+    elif held is not None:
+        line = held.keys["line"][-1].as_py()
+        held, seen.closing = without_plain_trailer(held)
+        seen.passed_over += [line] if seen.closing else []
     if held is not None:
-        held = plain_trailer_told(held)
         seen.add(held.keys)
         yield held
 

@@ -1,4 +1,4 @@
-"""Records that are no rows: a header that comes again, the footer of a query tool, a page break.
+"""Records that are no rows: a header that comes again, the footer of a query tool, a closing line, a page break.
 
 Looks at records that are no valid rows anyway, so that no row is ever passed over.
 """
@@ -36,11 +36,13 @@ def passed_over(keys: pa.RecordBatch, piece: Piece, dialect: Dialect, options: I
     return np.array(found, np.int64)
 
 
-def told(lines: Sequence[int]) -> Iterator[str]:
-    """Return one sentence on the lines that were passed over."""
+def told(lines: Sequence[int], closing: str) -> Iterator[str]:
+    """Return one sentence on the lines that were passed over; `closing` is the text of the trailer among them."""
     if lines:
         are = "line is no row and is" if len(lines) == 1 else "lines are no rows and are"
-        yield f"{len(lines)} {are} passed over: a header again, a footer or a page break (first on line {min(lines)})"
+        what = "a header again, a footer, a closing line or a page break"
+        last = f'; the last one is "{closing}"' if closing else ""
+        yield f"{len(lines)} {are} passed over: {what} (first on line {min(lines)}{last})"
 
 
 def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -> Iterator[int]:

@@ -102,6 +102,8 @@ def make_profile(wanted: Wanted, interview: Interview) -> Made:
         interview.told(f"warning: {warning}")
     options = replace(options, action_words=_meanings(options, words.counts, interview))
     _refuse_without_actions(options, words)
+    # Next week's workbook has another sheet: one is pinned only where that was asked for.
+    options = replace(options, sheet=wanted.input.sheet)
     write_profiles(wanted.config, with_profile(text, wanted.profile, profile_keys(options), force=wanted.force))
     problems = read_words(wanted.file, options).loaded.rows.problem
     return Made(wanted.profile, wanted.config, len(problems), int((problems != 0).sum()))

@@ -19,10 +19,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO, Final, cast
 
 from batch.errors import DiskError, InputError
-from batch.input.dialect import GUESS, marked_encoding, said_encoding
+from batch.input.dialect import GUESS, INIT, marked_encoding, said_encoding
 from batch.input.foreign import refuse_compound_file, refuse_foreign_text
 from batch.storage.remote import fetch
 from batch.storage.whole import require_room
@@ -140,7 +141,8 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{name}: {error.what}", error.advice) from error
+        advice = error.advice.replace(INIT, INIT.replace("FILE", quote(name)))
+        raise InputError(f"{name}: {error.what}", advice) from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: there is no such file", "check the path") from error
     except (zipfile.BadZipFile, NotImplementedError) as error:

@@ -1,7 +1,7 @@
 """The row that closes a file, a trailer such as `Total;2;` or `T1,63`: it says how many rows there are, and is none.
 
 An export that is said to have one must end with it, for without it the file may have been cut short. Of any
-other file a last row that is plainly a trailer is a row not to be sent, with that said of it.
+other file a last row that is plainly a trailer is passed over, as any footer is.
 """
 
 import re
@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import pyarrow as pa
-
 from batch.errors import InputError
 from batch.input.cells import shown
 from batch.model import Problem
-from batch.rows import KEY_SCHEMA, RowBlock
+from batch.rows import RowBlock
 
 _WORD: Final = re.compile(
     r"(grand |sub ?)?total|sum|summe|gesamt|count|rows?|records?|lines?"
@@ -62,22 +60,18 @@ def without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str
     return rest, Trailer(int(number), told)
 
 
-def plain_trailer_told(block: RowBlock) -> RowBlock:
-    """The last rows of a file; if the very last is plainly a trailer, with that said of it."""
-    last = block.keys.slice(block.keys.num_rows - 1)
-    cells = [column[-1].as_py() for column in block.cells.columns]
-    if last["problem"][0].as_py() not in _PROBLEMS or not is_trailer(cells):
-        return block
-    row = last.to_pylist()[0]
-    text = shown(" ".join(cell for cell in cells if cell.strip()))
-    fault = f": {row['detail']}" if row["problem"] == Problem.CELLS else ""
-    row |= {
-        "problem": Problem.TRAILER,
-        "detail": f'"{text}" on the last line closes the file and is no row; leave it out{fault}',
-    }
-    trailer = pa.RecordBatch.from_pylist([row], schema=KEY_SCHEMA)
-    keys = pa.concat_batches([block.keys.slice(0, block.keys.num_rows - 1), trailer])
-    return RowBlock(block.file, keys, block.cells)
+def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
+    """Return the last rows of a file without the very last if that is plainly a trailer, and the text of that.
+
+    None where it was their only one; no text where it is a row.
+    """
+    rows = block.keys.num_rows - 1
+    # Of a row with too many cells `cells` has only as many as the header.
+    cells = block.keys["possibleIdentifiers"][rows].as_py() or [column[-1].as_py() for column in block.cells.columns]
+    if block.keys["problem"][rows].as_py() not in _PROBLEMS or not is_trailer(cells):
+        return block, ""
+    rest = RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
+    return rest, shown(" ".join(cell for cell in cells if cell.strip()))
 
 
 def is_trailer(cells: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from batch.model import InputFile
+from batch.model import Action, InputFile
 from batch.planning.calls import Stage
 from batch.planning.held import HoldReason, Respelling
 from batch.planning.plan import Plan
@@ -18,6 +18,14 @@ from batch.rows import InvalidRows
 
 _LINES: Final = 5
 """Lines, or runs of lines, of one file that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What one action concerns."""
+
+    devices: int
+    customers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class Digest:
     since: Mapping[str, Any] | None
     """With --since-last, what that came to, as in summary.json."""
     stages: Sequence[Stage]
+    reach: Mapping[Action, Reach]
     problems: Sequence[InvalidRows]
     rate: Rate
     held_by_invalid: int
@@ -114,6 +123,7 @@ def digest(plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[st
         unchanged=int(np.count_nonzero(plan.left_out)),
         since=since,
         stages=[*plan.stages()],
+        reach={action: Reach(*plan.reach(action)) for action in Action},
         problems=plan.rows.invalid,
         rate=rate,
         held_by_invalid=len(by_invalid),

@@ -256,6 +256,12 @@ class Plan:
             devices = int(self.groups.size[first:end].sum())
             yield Stage(number, action_of(number), Lanes(lanes), len(calls), devices)
 
+    def reach(self, action: Action) -> tuple[int, int]:
+        """Return how many devices are sent for an action, each as often as it is, and of how many customers."""
+        stages = [number for number in np.unique(self.groups.stage).tolist() if action_of(number) is action]
+        concerned = np.isin(self.groups.stage, stages)
+        return int(self.groups.size[concerned].sum()), len(np.unique(self.groups.customer[concerned]))
+
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides which request is sent for which row."""
         digest = hashlib.sha256(repr(self.options).encode())

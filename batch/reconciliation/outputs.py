@@ -104,7 +104,8 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
     expected = sum(file.rows for file in files)
     if not written == expected == len(plan.rows):
-        raise UnbalancedError(f"{expected} rows were read and {written} reported", "this is a bug; please report it")
+        what = f"run {folder.name}: {expected} rows were read and {written} reported in {folder}"
+        raise UnbalancedError(what, "this is a bug; please report it")
     summary = _summary(folder, journal, books, ended)
     write_html(folder / "report.html", _page(journal, books, summary, ended.stop), journal.blocks(cells={}))
     summary.write()

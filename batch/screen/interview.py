@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from batch.input.cells import shown
+from batch.input.cells import action_words, shown
 from batch.input.setup import Interview, Made, Wanted, make_profile, say
-from batch.model import Action
+from batch.model import Action, InputOptions
 from batch.sources import PROFILE_FILE
 
 _NONE = "none"
@@ -27,6 +27,8 @@ class TerminalInterview(SpokenInterview):
 
     def __init__(self) -> None:
         self._listed = False
+        self._said: Action | None = None
+        """The action of every row, said in answer to the question for its column."""
 
     def column(self, field: str, means: str, proposed: str | None, headers: Sequence[str]) -> str | None:
         """Ask for the header of a field's column, by its text or its number."""
@@ -39,17 +41,20 @@ class TerminalInterview(SpokenInterview):
                 return text
             if text.isascii() and text.isdigit() and 0 < int(text) <= len(headers):
                 return headers[int(text) - 1]
-            if text.lower() == _NONE:
+            if field == "action":
+                self._said = action_words(InputOptions()).get(text.strip().lower())
+            if text.lower() == _NONE or self._said is not None:
                 return None
-            raise click.BadParameter(f"name a header, or its number from 1 to {len(headers)}, or {_NONE}")
+            told = f"name a header, or its number from 1 to {len(headers)}, or {_NONE}"
+            raise click.BadParameter(f"{told}; or assign or unassign for all rows" if field == "action" else told)
 
         return click.prompt(
             f"Which column is {field} ({means})?", default=proposed or _NONE, value_proc=chosen, err=True
         )
 
     def action(self) -> Action | None:
-        """Ask what every row is to do."""
-        return _asked("No column says it. What is to be done with every row?")
+        """Ask what every row is to do, unless that was said."""
+        return self._said or _asked("No column says it. What is to be done with every row?")
 
     def word(self, word: str, rows: int) -> Action | None:
         """Ask what a word means."""

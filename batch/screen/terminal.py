@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batch.config import RunConfig, Talk
-from batch.model import InputFile, Phase, Stop
+from batch.model import Action, ExitCode, InputFile, Phase, Stop
 from batch.planning.digest import Digest
 from batch.reconciliation.findings import told_without_effect
 from batch.screen.voice import ErrorConsole, Speaker, Voice
@@ -27,6 +27,12 @@ from batch.storage.runs import RunLine
 from batch.summary import ShardSummary, Summary
 
 _NO_LIMIT: Final = 10_000
+_YES: Final = frozenset({"y", "yes", "j", "ja", "o", "oui", "s", "si", "sí"})
+_NO: Final = frozenset({"n", "no", "nein", "non"})
+_TOLD_QUIETLY: Final = frozenset(
+    {ExitCode.ATTENTION, ExitCode.STOPPED, ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.UNBALANCED}
+)
+"""Exit codes at which --quiet leaves one line for whoever reads the mail of a night job."""
 _LONG_ENOUGH: Final = 10
 """Seconds over which a rate means something."""
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -54,16 +60,16 @@ class TerminalFace(Face):
             for line in lines:
                 self._voice.say(line)
             return True
-        show_plan(plan, self._console)
+        show_plan(plan, self._console, warnings=False)  # `told` has said them
         if not plan.calls:
             return True
         self._console.tell("")
-        return click.confirm(f"Send {_counted(plan.calls, 'call')}?", default=False, err=True)
+        return agree(_question(plan))
 
     def again(self, former: str) -> bool:
         """Ask whether to process content that a former run has processed."""
         question = f"Run {former} has already processed exactly this content. Process it again?"
-        return self._asks() and click.confirm(question, default=False, err=True)
+        return self._asks() and agree(question)
 
     def told(self, kind: str, text: str) -> None:
         """Say it in one line."""
@@ -89,18 +95,43 @@ class TerminalFace(Face):
         return not self._talk.yes and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def show_plan(plan: Digest, console: Speaker) -> None:
+def agree(question: str) -> bool:
+    """Ask a question that is answered yes or no; Enter means no."""
+
+    def answer(text: str) -> bool:
+        word = text.strip().lower()
+        if word not in _YES | _NO:
+            raise click.BadParameter("answer y or n")
+        return word in _YES
+
+    return bool(click.prompt(f"{question} [y/N]", default="n", show_default=False, value_proc=answer, err=True))
+
+
+def _question(plan: Digest) -> str:
+    """What is about to be done, in the words of the people who do it."""
+    taken, given = (plan.reach[action] for action in (Action.UNASSIGN, Action.ASSIGN))
+    parts = []
+    if taken.devices:
+        parts.append(f"take {_counted(taken.devices, 'device')} from {_counted(taken.customers, 'customer')}")
+    if given.devices:
+        parts.append(f"give {_counted(given.devices, 'device')} to {_counted(given.customers, 'customer')}")
+    question = " and ".join(parts)
+    return f"{question[:1].upper()}{question[1:]}?"
+
+
+def show_plan(plan: Digest, console: Speaker, *, warnings: bool = True) -> None:
     """The plan as tables for people."""
     for file in plan.files:
-        for line in (_reading(file), *(f"warning: {file.name}: {warning}" for warning in file.warnings)):
-            console.tell(line)
+        console.tell(_reading(file))
+        for warning in file.warnings if warnings else ():
+            console.tell(f"warning: {file.name}: {warning}")
     stages = _table("stage", "action", "calls", "devices", title="Plan", right=(2, 3))
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
     for line in (*_since(plan), _size(plan), _left_out(plan), *plan.held):
         console.tell(line)
-    for warning in plan.warnings:
+    for warning in plan.warnings if warnings else ():
         console.tell(f"warning: {warning}")
     if plan.problems:
         problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
@@ -112,10 +143,8 @@ def show_plan(plan: Digest, console: Speaker) -> None:
 def show_end(summary: Summary, talk: Talk) -> None:
     """The end of a run: on standard output the counts and what to open next, or with --json one line."""
     fields = summary.fields
-    if fields["stop"]:
-        ErrorConsole().tell(_stopped(fields["stop"]))
-        if fields["state"] == "stopped" and fields.get("unpublished"):
-            ErrorConsole().tell(f"warning: not published to {fields['unpublished']}")
+    for line in _trouble(summary, quiet=talk.quiet):
+        ErrorConsole().tell(line)
     if talk.json:
         click.echo(summary.as_json())
         return
@@ -134,6 +163,24 @@ def show_end(summary: Summary, talk: Talk) -> None:
         console.print(f"Published to {fields['published']}", highlight=False, markup=False, soft_wrap=True)
     for line in _next(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _trouble(summary: Summary, *, quiet: bool) -> Iterator[str]:
+    """What goes to standard error at the end of a run: why it stopped, and where nothing else is said, which it was."""
+    fields = summary.fields
+    if fields["stop"]:
+        yield _stopped(fields["stop"])
+        if fields["state"] == "stopped" and fields.get("unpublished"):
+            yield f"warning: not published to {fields['unpublished']}"
+    if quiet and summary.exit_code in _TOLD_QUIETLY:
+        yield _in_one_line(summary)
+
+
+def _in_one_line(summary: Summary) -> str:
+    """Which run it was, what it came to, and where to look."""
+    name = summary.attention_files[-1] if summary.fields["attention"] else "report.html"
+    verdict = _verdict(summary.fields).removesuffix(".")
+    return f"{summary.fields['runId']}: {verdict}; {(summary.folder / name).absolute()}"
 
 
 def _next(summary: Summary) -> Iterator[str]:
