@@ -210,7 +210,7 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
 @_SHARED
-@click.option("--xlsx", is_flag=True, help="Write the reconciliation as a workbook too.")
+@click.option("--xlsx", is_flag=True, help="Write reconciliation and attention as workbooks too.")
 @_AS_JSON
 @_VERBOSE
 def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, **shown: bool) -> None:

@@ -412,7 +412,7 @@ OPTIONS: Final = (
     Option("verify", _flag, "Ask at the end what the customers hold, as the command verify does.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
     Option("publish", _place, "Copy the run's files to a folder of this when it ends.", "DIR or URL"),
-    Option("xlsx", _flag, "Write the reconciliation as a workbook too.", default=False),
+    Option("xlsx", _flag, "Write reconciliation and attention as workbooks too.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
     Option("shards", _whole(1, 1000), "Divide the run, to be made past one machine.", "N"),
     Option("shards-at-once", _whole(1, 1000), "So many shards share the rate; by default all.", "N"),

@@ -147,6 +147,7 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
         ExitCode.BRAKE,
         "{} had no effect, more than --max-skipped allows",
         Advice("look whether customers and devices of the list are right, then raise --max-skipped", repeat=True),
+        needs_option=True,
     ),
     StopReason.MAX_NEW_CUSTOMERS: _Row(
         ExitCode.BRAKE,

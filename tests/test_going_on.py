@@ -13,7 +13,7 @@ import pytest
 from batch import app
 from batch.errors import MAKE_ROOM, DiskError
 from batch.reconciliation import outputs
-from batch.stops import Stop, StopReason
+from batch.stops import Stop, StopReason, WayOn
 from tests.conftest import ENVIRON, Desk, Ran
 from tests.scripted import BASE_URL
 from tests.test_cli import STRUCK, call
@@ -152,6 +152,15 @@ def test_the_advice_of_a_brake_names_the_id_too(desk: Desk) -> None:
     ran = desk.run([("a@x.com", f"UNKNOWN-{n}", "unassign") for n in range(9)], run_id=None, max_failed="2")
     by_id = f"--run-id {ran.folder.name} {AT_URL}"
     assert advice(ran).endswith(f"raise --max-failed, then run the same command again with {by_id}")
+
+
+@pytest.mark.parametrize("brake", ["max_failed", "max_skipped", "max_new_customers"])
+def test_a_brake_that_is_to_be_raised_needs_the_same_command(brake: str) -> None:
+    name = f"--{brake.replace('_', '-')}"
+    [reason] = [one for one in StopReason if f"{name} allows" in Stop(one).sentence]
+    way = WayOn("--run-id r", "telemetron-batch resume r")
+    assert Stop(reason).as_json(way)["advice"].endswith("run the same command again with --run-id r")
+    assert Stop(StopReason.DEADLINE).as_json(way)["advice"] == "run telemetron-batch resume r to go on"
 
 
 def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def _next(summary: Summary) -> Iterator[str]:
     if fields["attention"]:
         yield f"and {summary.folder / name}"
         if ".new" in name:
-            yield "(it is new: the one that was edited is kept beside it)"
+            yield "(new, for the one that was written before has been edited, and is kept)"
     if fields["stop"]:
         return
     base_url = fields.get("baseUrlFlag")
