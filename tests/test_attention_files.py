@@ -1,12 +1,16 @@
 """What wants attention, as people get it: a CSV in the input's dialect, a workbook of texts; their edits are kept."""
 
 import csv
+import errno
 from pathlib import Path
 
 import openpyxl
 import pytest
 
 from batch import app
+from batch.errors import DiskError
+from batch.reconciliation import outputs
+from batch.storage.trusted import FolderAt
 from tests.conftest import Desk, Ran
 from tests.scripted import Says
 from tests.sheets import book, row
@@ -205,6 +209,27 @@ def test_a_stopped_run_that_goes_on_keeps_an_edited_file(desk: Desk) -> None:
     assert ran.outcomes == ["assigned"] * 3
     assert path.read_bytes() == mine
     assert len(table(ran.folder / "attention.new.csv", ",")) == 1
+
+
+def test_what_a_process_leaves_that_ends_while_it_writes_is_no_edit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = german(desk)
+    rename = FolderAt.rename
+
+    def fail(self: FolderAt, name: str, new: str) -> None:
+        if new == "attention.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(self, name, new)
+
+    for content in (b"one", b"two"):
+        with monkeypatch.context() as patch:
+            patch.setattr(outputs, "write_attention", lambda file, *_, content=content: file.write(content))
+            patch.setattr(FolderAt, "rename", fail)
+            with pytest.raises(DiskError):
+                app.report(ran.folder)
+    app.report(ran.folder)
+    assert [path.name for path in ran.folder.glob("attention*")] == ["attention.csv"]
 
 
 def test_an_edited_file_is_not_published(desk: Desk) -> None:
