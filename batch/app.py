@@ -20,9 +20,9 @@ from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
 from batch.config import RunConfig, api_key, resolve
 from batch.errors import BrakeError, ConfigError, JournalError, VerifyError
-from batch.going_on import errors_with_way_on, way_on_in
+from batch.going_on import errors_with_way_on, stopping_if_sent, system_errors_in_words, way_on_in
 from batch.model import ACTIONS, Secret, Stop
-from batch.options import BY_KEY
+from batch.options import BY_KEY, OPTIONS
 from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
@@ -50,6 +50,7 @@ from batch.starting import (
     new_run_id,
     plan_of,
     reach_limit,
+    require_connections,
     require_key,
     since_last,
     size_of_input,
@@ -70,6 +71,7 @@ from batch.storage.trusted import shared_with_group
 from batch.summary import Summary
 
 
+@system_errors_in_words()
 def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
     """Everything up to sending; touches no network and leaves nothing behind. Raises BatchError."""
     clock = clock or RealClock()
@@ -84,6 +86,7 @@ def make_plan(config: RunConfig, clock: Clock | None = None) -> Digest:
         return digest(plan, loaded.files, config.sending.rate, told_of(delta))
 
 
+@system_errors_in_words()
 def run(
     config: RunConfig,
     *,
@@ -121,13 +124,14 @@ def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | N
             return finished if nothing_left else _published_late(config, finished, clock, face)
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
+    require_connections(config)
     reach_limit(config, clock)
     with own_folder(folder), locked(config, folder, clock, face) as lease, scratch_of(folder, lease) as scratch:
         plan = None
         if not (folder / JOURNAL).exists():
             plan = start(config, scratch, face, clock)
             config = replace(config, files=())
-        with opened(folder, lease) as journal:
+        with opened(folder, lease) as journal, stopping_if_sent(journal):
             finished = _finished(config, folder, journal)
             if finished is not None:
                 return published(config.publish, journal, finished)
@@ -148,6 +152,7 @@ def _keep_order(config: RunConfig, plan: Plan, journal: Journal, face: Face) -> 
             raise
 
 
+@system_errors_in_words()
 def resume(
     folder: Path,
     environ: Mapping[str, str],
@@ -166,6 +171,7 @@ def resume(
     return run(replace(config, brakes=brakes), face=face, clock=clock)
 
 
+@system_errors_in_words()
 def verify(
     folder: Path,
     environ: Mapping[str, str],
@@ -183,10 +189,12 @@ def verify(
     clock, face = clock or RealClock(), face or Face()
     config = _as_started(folder, environ, command("verify", folder))
     require_key(config)
+    require_connections(config)
     reach_limit(config, clock)
     with (
         locked(config, folder, clock, face) as lease,
         opened(folder, lease) as journal,
+        stopping_if_sent(journal),
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
         scratch_of(folder, lease) as scratch,
     ):
@@ -209,6 +217,7 @@ def verify(
         return concluded(config, plan, journal)
 
 
+@system_errors_in_words()
 def report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
     """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
 
@@ -220,6 +229,7 @@ def report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
     with (
         owning(lock_of_run(folder), Waiting.not_at_all(folder.name)) as lease,
         opened(folder, lease) as journal,
+        stopping_if_sent(journal),
         scratch_of(folder, lease) as scratch,
     ):
         told = as_recorded(folder, journal.meta(Fact.OPTIONS), with_key=False)
@@ -249,9 +259,16 @@ def _as_started(folder: Path, environ: Mapping[str, str], typed: str) -> RunConf
     variable = BY_KEY["limit_url"].variable
     if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
+    options |= _said_now(environ)
     wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
     config = with_base_url(as_recorded(folder, options, keep), wanted.sending.base_url, typed)
     return replace(config, base_url_flag=_put_down(folder, Fact.BASE_URL_FLAG))
+
+
+def _said_now(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that the caller says over what a run was started with."""
+    said = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes}
+    return {key: text for key, text in said.items() if text}
 
 
 def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
@@ -290,6 +307,7 @@ def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> N
         serve_forever(opened, announce)
 
 
+@system_errors_in_words()
 def check(
     config: RunConfig, *, transport: httpx2.AsyncBaseTransport | None = None, clock: Clock | None = None
 ) -> Stop | None:
@@ -341,7 +359,8 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
         job.lease.confirm()
     journal.note(endedAt=job.clock.wall(), stop=note_of(stop))
     summary = concluded(config, plan, journal)
-    LOGGER.info("ended: exit code %d, %s", summary.exit_code, stop.sentence if stop else "finished")
+    ended = summary.fields["stop"] or {"reason": "finished"}
+    LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])
     return summary
 
 
@@ -350,7 +369,7 @@ def _target(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[T
     """The API to send to; with --sandbox an embedded one whose fleet fits the input."""
     config = job.config
     if not config.sandbox:
-        yield Target(config.sending.base_url, config.api_key or Secret(""), transport)
+        yield Target(config.sending.base_url, config.api_key or Secret(""), transport, config.organisation)
         return
     db = config.reports_dir / str(config.run_id) / "sandbox.sqlite3"
     require_ours(db)

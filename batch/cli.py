@@ -140,15 +140,16 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
-def _work_on(
-    work: Callable[..., Any], folder: Path, *, base_url: str | None, shared_reports_dir: bool, **shown: bool
-) -> None:
+def _work_on(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:
     """Do something more with a run that was begun, and show how it ended."""
     from batch.config import Talk
     from batch.screen import terminal
 
-    talk = Talk(yes=True, json=shown["as_json"], verbose=shown["verbose"], quiet=shown["quiet"])
-    environ = os.environ if base_url is None else {**os.environ, BY_KEY["base_url"].variable: base_url}
+    talk = Talk(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
+    said = {
+        BY_KEY[key].variable: more[key] for key in ("base_url", "organisation", "lock_dir") if more[key] is not None
+    }
+    environ = {**os.environ, **said}
     with errors_in_words(verbose=talk.verbose, as_json=talk.json), shared_with_group(shared_reports_dir):
         summary = work(folder, environ, face=terminal.TerminalFace(talk))
         with if_anyone_listens():
@@ -161,6 +162,8 @@ def _work_on(
 @_REPORTS_DIR
 @_SHARED
 @_BASE_URL
+@_click_option(BY_KEY["organisation"])
+@_click_option(BY_KEY["lock_dir"])
 @click.option("--out-of-order", is_flag=True, help=BY_KEY["out_of_order"].help)
 @_AS_JSON
 @_VERBOSE
@@ -196,6 +199,8 @@ def undo_command(run: str, **flags: Any) -> None:
 @_REPORTS_DIR
 @_SHARED
 @_BASE_URL
+@_click_option(BY_KEY["organisation"])
+@_click_option(BY_KEY["lock_dir"])
 @_AS_JSON
 @_VERBOSE
 @_QUIET
@@ -235,10 +240,13 @@ def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -
     from batch.screen import terminal
     from batch.storage import runs
 
+    passed_over: list[str] = []
     with errors_in_words(verbose=False), shared_with_group(shared_reports_dir):
-        lines = runs.list_runs(Path(reports_dir), lambda text: complain(f"warning: {text}"))
+        lines = runs.list_runs(Path(reports_dir), passed_over.append)
+    for text in passed_over:
+        complain(f"warning: {text}")
     with if_anyone_listens():
-        terminal.show_runs(lines, as_json=as_json)
+        terminal.show_runs(lines, as_json=as_json, passed_over=len(passed_over))
 
 
 @main.command("check")

@@ -17,6 +17,7 @@ from batch.airflow_context import airflow_context
 from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
 from batch.options import OPTIONS, Option, Share, struck_out
+from batch.printable import encodable
 from batch.rate import Rate
 from batch.sources import KEY_VARIABLE, Recorded, chosen_profile, texts_of, unknown_keys, with_recorded
 from batch.storage.trusted import NotOursError, open_private
@@ -97,6 +98,10 @@ class RunConfig:
     """May the members of our groups write to the folders of runs?"""
     profile: str | None = None
     """The name of the profile in use."""
+    organisation: str | None = None
+    """The name of the account that the key is for; None: the key stands for it."""
+    lock_dir: Path | None = None
+    """A folder in which several users of one key keep their locks; None: each user has one of their own."""
     job: str | None = None
     """The name that the user gave the job."""
     mapping_of: str | None = None
@@ -152,12 +157,19 @@ class _Problems:
         values = []
         for text in texts:
             try:
-                values.append(option.read(text))
+                values.append(option.read(text if option.is_path else _encodable_or_refused(text)))
             except ValueError as exc:
                 self.found.append(f"{source}: {exc}")
         if option.repeatable:
             return tuple(values)
         return values[-1] if values else None
+
+
+def _encodable_or_refused(text: str) -> str:
+    """Return the text. Raises ValueError for bytes of the command line or environment that are no text."""
+    if encodable(text) != text:
+        raise ValueError(f"{encodable(text)!r} is not valid text: write it in UTF-8")
+    return text
 
 
 def resolve(
@@ -184,6 +196,8 @@ def resolve(
         else:
             values[option.key] = problems.read(option, source, texts)
             told[option.key] = _as_told(option, texts, values[option.key])
+    if values["lock_dir"] is not None:
+        told["lock_dir"] = values["lock_dir"]
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
     problems.found += _unusable(files)
@@ -240,6 +254,8 @@ def _config(
         sending=Sending(hold=not values["no_hold"], share=values["rate"], **{name: values[name] for name in _SENDING}),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        organisation=values["organisation"],
+        lock_dir=None if values["lock_dir"] is None else Path(values["lock_dir"]),
         job=values["job"],
         as_of=values["as_of"],
         since_last=values["since_last"],

@@ -1,5 +1,6 @@
 """How a command ends: with an exit code, and where something went wrong with one line that says what to do."""
 
+import io
 import json
 import os
 import shutil
@@ -14,8 +15,9 @@ from typing import Any
 
 import click
 
-from batch.errors import BatchError
+from batch.errors import BatchError, system_error
 from batch.model import ExitCode
+from batch.open_files import require_open_files
 from batch.printable import printable
 
 _STANDARD_ERROR = 2
@@ -28,7 +30,7 @@ def if_anyone_listens() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except OSError as exc:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         if not isinstance(exc, BrokenPipeError):
             complain(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
 
@@ -38,13 +40,15 @@ def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
     """The one place where an error becomes a line on standard error and an exit code."""
     try:
         yield
-    except BatchError as exc:
+    except (BatchError, OSError) as exc:
+        error = system_error(exc) if isinstance(exc, OSError) else exc
         if verbose:
             traceback.print_exc()
-        complain(f"Error: {exc}")
+        complain(f"Error: {error}")
         if as_json:
-            click.echo(json.dumps({"exitCode": int(exc.exit_code), "error": str(exc)}))
-        raise SystemExit(exc.exit_code) from None
+            with if_anyone_listens():
+                click.echo(json.dumps({"exitCode": int(error.exit_code), "error": str(error)}))
+        raise SystemExit(error.exit_code) from None
     except click.Abort:
         complain("Error: not confirmed; nothing was sent")
         raise SystemExit(ExitCode.NOT_STARTED) from None
@@ -82,6 +86,19 @@ def _open_what_is_closed() -> None:
     sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w")
 
 
+def _write_any_character() -> None:
+    """Have characters that a standard stream cannot encode written as escapes, such as those of undecodable names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Have what is still to be written to standard output written to nothing."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _end_by_exception() -> None:
     """But while calls are made, SIGTERM does what Ctrl-C does."""
     if threading.current_thread() is threading.main_thread():
@@ -106,10 +123,19 @@ class OneLine(click.Group):
         run: Callable[..., Any] = super().main
         if not extra.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **extra)
-        _open_what_is_closed()
         try:
+            _open_what_is_closed()
+            _write_any_character()
+            require_open_files()
             _end_by_exception()
             code = run(*args, standalone_mode=False, **extra)
+        except BatchError as exc:
+            complain(f"Error: {exc}")
+            sys.exit(exc.exit_code)
+        except OSError as exc:  # the commands themselves put theirs into words: this is what `--help` meets
+            complain(f"Error: standard output cannot be written ({exc.strerror}); name another place for it")
+            _discard_output()
+            sys.exit(ExitCode.NOT_STARTED)
         except click.exceptions.NoArgsIsHelpError as exc:
             click.echo(exc.format_message(), err=True)
             sys.exit(ExitCode.NOT_STARTED)

@@ -2,34 +2,62 @@
 
     BatchError                      exit   who acts
     ├── ConfigError                   2    whoever typed the command or keeps the profile
-    │   └── ForeignRunError           2    whoever keeps the reports folder
+    │   └── PlaceError                2    whoever keeps the file or folder
+    │       └── ForeignRunError       2    whoever keeps the reports folder
     ├── InputError                    2    whoever made the file
     ├── BrakeError                    2    whoever set the brake: look at the plan first
     ├── JournalError                  2    whoever keeps the reports folder
     ├── DiskError                     3    whoever keeps the disk; then the same command again
     ├── PublishError                  3    whoever keeps the place; then the same command again
     ├── LockedError                   6    nobody: another process is at it
+    │   └── RunRemovedError           3    whoever removed the run's folder
     ├── VerifyError                   3    whoever its advice names (4: the API refuses this client)
     └── UnbalancedError               7    us: a bug
 
 A call that the API refuses is no exception but an outcome; a run that stops on its
-way is a `Stop`. Any other exception is a bug and keeps its traceback.
+way is a `Stop`. An OSError that nothing else has put into words becomes a PlaceError or a
+DiskError. Any other exception is a bug and keeps its traceback.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
 from batch.stops import Advice, ExitCode, Stop, WayOn
-from batch.storage.trusted import NotOursError
+from batch.storage.trusted import NotOursError, belonging_to_another
 
 MAKE_ROOM: Final = Advice("make room", repeat=True)
 """What to do about a full disk."""
 
 _NO_PLACE_TO_WRITE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
-)
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP,
+        errno.ENAMETOOLONG, errno.ENOTEMPTY, errno.EMFILE, errno.ENFILE, errno.ENXIO,
+    }
+)  # fmt: skip
+_REMEDIES: Final = {
+    errno.EACCES: "run as the owner of the file or folder, or change its mode",
+    errno.EPERM: "run as the owner of the file or folder, or change its mode",
+    errno.EROFS: "name a folder on a disk that can be written to",
+    errno.ENOENT: "put back the folder that is missing, or name another",
+    errno.ENOTDIR: "name a path whose parents are folders",
+    errno.EISDIR: "move away the folder that has the name of the file",
+    errno.ENOTEMPTY: "move away the folder that has the name of the file",
+    errno.EEXIST: "move away what has that name",
+    errno.ELOOP: "replace the symbolic link by what it stands for",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "let the process open more files (ulimit -n 1024)",
+    errno.ENFILE: "let the system open more files, or close other programs",
+    errno.ENXIO: "name a regular file",
+}
+"""What to do about an error of the system, by its number."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SQLITE_REMEDIES: Final = {
+    8: "make its folder and the files in it writable",  # SQLITE_READONLY
+    14: "make room, and see that its folder is there and can be written to",  # SQLITE_CANTOPEN
+}
 
 
 class BatchError(Exception):
@@ -75,17 +103,45 @@ class DiskError(BatchError):
     exit_code = ExitCode.STOPPED
 
 
+class PlaceError(ConfigError):
+    """A file or folder cannot be used as it is: missing, not permitted, of the wrong kind, on a read-only disk."""
+
+
+def remedy(exc: Exception) -> Advice:
+    """Return what to do about an error of the system or of a database file."""
+    of_database = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    told = _SQLITE_REMEDIES.get(of_database) or _REMEDIES.get(getattr(exc, "errno", None) or 0)
+    return MAKE_ROOM if told is None else Advice(told, repeat=True)
+
+
 def unwritable(what: str, exc: OSError) -> BatchError:
-    """The error for a place that cannot be written to: its own fault, or the disk's."""
+    """Return the error for a place that cannot be written to: its own fault, or the disk's."""
     if isinstance(exc, NotOursError):
         return not_ours(exc)
-    told = f"cannot write {what} ({exc.strerror or exc})"
+    why = [str(exc.strerror or exc)]
+    if exc.errno in (errno.EACCES, errno.EPERM) and isinstance(exc.filename, str | bytes):
+        why.append(belonging_to_another(os.fsdecode(exc.filename)))
+    told = f"cannot write {what} ({'; '.join(filter(None, why))})"
     if exc.errno in _NO_PLACE_TO_WRITE:
-        return ConfigError(told, "nothing was sent; name a folder that can be written to")
+        is_limit = exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
+        return PlaceError(told, remedy(exc) if is_limit else "name a folder that can be written to")
     return DiskError(told, MAKE_ROOM)
 
 
-class ForeignRunError(ConfigError):
+def system_error(exc: OSError) -> BatchError:
+    """Return the error for what the system refuses, wherever that came up; it names the path."""
+    if isinstance(exc, NotOursError):
+        return not_ours(exc)
+    paths = [os.fsdecode(one) for one in (exc.filename, exc.filename2) if isinstance(one, str | bytes)]
+    why = exc.strerror or str(exc) or type(exc).__name__
+    told = f"cannot use {' and '.join(paths)} ({why})" if paths else f"the system refuses a file or connection ({why})"
+    if exc.errno in _FULL:
+        return DiskError(told, MAKE_ROOM)
+    known = exc.errno in _REMEDIES
+    return PlaceError(told, remedy(exc) if known else Advice("check the disk and the network", repeat=True))
+
+
+class ForeignRunError(PlaceError):
     """The folder or a file of a run is not ours, so nothing in it is believed."""
 
 
@@ -113,6 +169,12 @@ class LockedError(BatchError):
     """Another live process holds this run, or this base URL and key."""
 
     exit_code = ExitCode.LOCKED
+
+
+class RunRemovedError(LockedError):
+    """The folder of the run was removed or renamed while a process was at work in it."""
+
+    exit_code = ExitCode.STOPPED
 
 
 class VerifyError(BatchError):

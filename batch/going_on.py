@@ -1,12 +1,15 @@
-"""How to continue a run that ended early, where the same command alone would begin another one or ask another API."""
+"""How to continue a run that ended early, and what an error means to a run that has sent something.
+
+The same command alone may begin another run, or ask another API.
+"""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from batch.errors import BatchError
-from batch.stops import Advice, WayOn, listed_flags
+from batch.errors import BatchError, DiskError, JournalError, PlaceError, system_error
+from batch.stops import Advice, ExitCode, WayOn, listed_flags
 from batch.storage.commands import command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
@@ -33,7 +36,8 @@ def way_on_in(folder: Path, *, is_named: bool, base_url: str | None) -> WayOn:
 def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
     """Have an error or an interrupt say how to continue the run, if it was begun and has this journal."""
     try:
-        yield
+        with system_errors_in_words():
+            yield
     except BatchError as exc:
         if os.path.lexists(journal):
             exc.way_on = way
@@ -42,3 +46,30 @@ def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
         if way != WayOn() and os.path.lexists(journal):
             exc.args = (Advice(repeat=True).words(way),)
         raise
+
+
+@contextmanager
+def system_errors_in_words() -> Iterator[None]:
+    """Raise as a BatchError what the system refuses, wherever that comes up."""
+    try:
+        yield
+    except OSError as exc:
+        raise system_error(exc) from exc
+
+
+@contextmanager
+def stopping_if_sent(journal: Journal) -> Iterator[None]:
+    """Have an error of the system say "stopped" and not "could not start", where the run has sent something."""
+    try:
+        with system_errors_in_words():
+            yield
+    except PlaceError as exc:
+        if _has_sent(journal):
+            exc.exit_code = ExitCode.STOPPED
+        raise
+
+
+def _has_sent(journal: Journal) -> bool:
+    with suppress(DiskError, JournalError):
+        return journal.has_attempts()
+    return True

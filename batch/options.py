@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -100,6 +101,8 @@ class Option:
     """Does `plan` take it too?"""
     checks: bool = False
     """Does `check` take it too?"""
+    resumes: bool = False
+    """Do `resume` and `verify` take it too, over what the run was started with?"""
 
     @property
     def key(self) -> str:
@@ -127,6 +130,11 @@ class Option:
         return f"{self.default:g}"
 
     @property
+    def is_path(self) -> bool:
+        """Whether it names a file or folder, whose name may be any bytes."""
+        return self.metavar.partition(" ")[0] in ("DIR", "FILE")
+
+    @property
     def variable(self) -> str:
         """The name in the environment."""
         return f"TELEMETRON_{self.key.upper()}"
@@ -136,6 +144,14 @@ def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
     return text.strip()
+
+
+def _absolute(text: str) -> str:
+    """Return the path of a folder, whatever folder it will be read from later."""
+    try:
+        return str(Path(_text(text)).absolute())
+    except OSError as exc:
+        raise ValueError(f"{text!r} is relative to a folder that is gone: give an absolute path") from exc
 
 
 def _flag(text: str) -> bool:
@@ -350,6 +366,8 @@ OPTIONS: Final = (
     Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, checks=True),
     Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
     Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
+    Option("organisation", _text, "Whose account it is: jobs, locks and shared limit then survive a new key.", "NAME",
+           resumes=True),
     Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
     Option("shared-reports-dir", _flag, "Accept folders of runs to which our group can write.", default=False),
     Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
@@ -362,6 +380,8 @@ OPTIONS: Final = (
     Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
     Option("longest-wait", _some_seconds, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
     Option("wait", _seconds, "How long to wait for another run with this id or key.", "DURATION", 0.0),
+    Option("lock-dir", _absolute, "Folder of a group: users who name it take turns with one key on this host.", "DIR",
+           resumes=True),
     Option("deadline", _some_seconds, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
     Option("action", _action, "Action of every row, for files without such a column.", "ACTION"),
     Option(

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Final, TypeVar
 from batch.airflow_context import in_words
 from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig
-from batch.errors import JournalError, LockedError, refusing_foreign_files
+from batch.errors import ForeignRunError, JournalError, LockedError, refusing_foreign_files
 from batch.sending.sender import Face
 from batch.stops import Advice
 from batch.storage.apart import set_apart
 from batch.storage.claims import Holder, is_elsewhere, is_in_use
 from batch.storage.journal import Journal
 from batch.storage.lease import WATCHED_FOR, Lease, Newcomer
-from batch.storage.lock import Lock, Owner, client_name, state_folder
+from batch.storage.lock import Lock, Owner, client_name, lock_folders, organisation_name
 from batch.storage.opening import require_ours
 from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
@@ -76,11 +76,16 @@ def own_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Another process may hold the lock and not have begun to write: then it is not ours to remove.
-        left = folder.exists() and not (folder / JOURNAL).exists() and not is_in_use(folder / LOCK)
-        if left and {path.name for path in folder.iterdir()} <= {LOCK}:
-            (folder / LOCK).unlink(missing_ok=True)
-            folder.rmdir()
+        with suppress(OSError, ForeignRunError):
+            _remove_if_unused(folder)
+
+
+def _remove_if_unused(folder: Path) -> None:
+    # Another process may hold the lock and not have begun to write: then it is not ours to remove.
+    left = folder.exists() and not (folder / JOURNAL).exists() and not is_in_use(folder / LOCK)
+    if left and {path.name for path in folder.iterdir()} <= {LOCK}:
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,7 @@ def owning(wanted: Wanted, waiting: Waiting) -> Iterator[Lease]:
 def locked(config: RunConfig, folder: Path, clock: Clock, face: Face) -> Iterator[Lease]:
     """This run, and this base URL and key, for this process alone."""
     waiting = Waiting.of(config, clock, face)
-    with owning(lock_of_run(folder), waiting) as lease, holding(lock_of_key(config), waiting):
+    with owning(lock_of_run(folder), waiting) as lease, holding(locks_of_key(config), waiting):
         yield lease
 
 
@@ -209,8 +214,18 @@ def lock_of_run(folder: Path) -> Wanted:
     return Wanted(f"run {folder.name}", folder / LOCK)
 
 
-def lock_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[Wanted]:
-    """The one under which a process on this host uses a base URL and key; none in a sandbox."""
-    if config.api_key is not None:
-        name = client_name(config.sending.base_url, config.api_key.reveal())
-        yield Wanted("this base URL and key", state_folder() / f"{name}.lock", shared)
+def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[Wanted]:
+    """Those under which a process on this host uses a base URL and key; none in a sandbox.
+
+    A named organisation is locked besides the key, so that neither another key of it nor a run that does not name
+    it comes in between; and a folder of a group is used besides the user's own.
+    """
+    if config.api_key is None:
+        return
+    url = config.sending.base_url
+    names = {"this base URL and key": client_name(url, config.api_key.reveal())}
+    if config.organisation is not None:
+        names["this base URL and organisation"] = organisation_name(url, config.organisation)
+    for folder in lock_folders(config.lock_dir):
+        for what, name in names.items():
+            yield Wanted(what, folder / f"{name}.lock", shared)

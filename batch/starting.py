@@ -21,6 +21,7 @@ from batch.errors import BrakeError, ConfigError, InputError, JournalError
 from batch.input.load import Loaded, load
 from batch.input.stored import find_stored, reading
 from batch.model import PlanOptions
+from batch.open_files import require_open_files
 from batch.options import BY_KEY, STRUCK_OUT
 from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
 from batch.planning.digest import digest
@@ -68,6 +69,11 @@ def require_key(config: RunConfig) -> None:
     if config.api_key is None and not config.sandbox:
         advice = "set TELEMETRON_API_KEY or name a file with --api-key-file (or try --sandbox)"
         raise ConfigError("there is no API key", advice)
+
+
+def require_connections(config: RunConfig) -> None:
+    """Raise PlaceError unless a connection for each call in flight can be opened; the sandbox holds the other end."""
+    require_open_files(config.sending.concurrency * (2 if config.sandbox else 1))
 
 
 def is_struck_out(url: str) -> bool:
@@ -184,7 +190,10 @@ def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: J
     """Raise BrakeError where earlier runs, by their journals, are a reason not to send this input."""
     if config.sandbox:
         return
-    others = recorded_runs(config.reports_dir, run.folder, _warning(face))
+    passed_over: list[str] = []
+    others = recorded_runs(config.reports_dir, run.folder, passed_over.append)
+    for warning in passed_over:
+        face.told("warning", f"{warning}; whether it processed this content already (--again) cannot be checked")
     _check_again(config, loaded, others, face)
     if not config.brakes.out_of_order:
         check_order(run, others, draft.key_columns, _warning(face))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch.model import Outcome
+from batch.printable import encodable
 from batch.storage.whole import written_whole
 
 SUMMARY: Final = "summary.json"
@@ -33,12 +34,12 @@ class InNumbers:
 
     def as_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(self.fields, ensure_ascii=False)
+        return encodable(json.dumps(self.fields, ensure_ascii=False))
 
     def write(self) -> None:
         """Write summary.json. Raises DiskError."""
         with written_whole(self.folder / SUMMARY) as file:
-            file.write(json.dumps(self._on_file(), ensure_ascii=False, indent=2).encode() + b"\n")
+            file.write(encodable(json.dumps(self._on_file(), ensure_ascii=False, indent=2)).encode() + b"\n")
 
     def _on_file(self) -> Mapping[str, Any]:
         return self.fields

@@ -180,10 +180,10 @@ def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: py
         raise DiskError("there is no room", MAKE_ROOM)
 
     monkeypatch.setattr(outputs, "write_reconciliation", refused)
-    with pytest.raises(DiskError, match=f"^there is no room; make room, then {RESUME} {AT_URL}$"):
-        desk.run(ROWS, run_id=None)
-    with pytest.raises(DiskError, match=rf"then run the same command again with {AT_URL}$"):
-        desk.run(ROWS, run_id="r1", again=True)
+    for run_id, flags in ((None, f"{RESUME} {AT_URL}"), ("r1", f"run the same command again with {AT_URL}")):
+        ran = desk.run(ROWS, run_id=run_id, again=True)
+        assert ran.json["stop"]["reason"] == "there is no room"
+        assert re.fullmatch(f"make room, then {flags} to write what is missing .*", advice(ran))
 
 
 def test_where_no_run_was_begun_the_same_command_is_all_that_is_needed(

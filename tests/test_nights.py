@@ -572,3 +572,46 @@ def test_a_second_night_in_real_time_makes_few_of_the_calls(tmp_path: Path) -> N
     print(f"\n{len(changed)} of {size:,} rows changed: {calls[0]:,} calls, then {calls[1]:,}")  # noqa: T201
     assert calls[1] <= 0.03 * calls[0]
     assert summary.fields["counts"]["unchanged"] == len(rows) - len(changed)
+
+
+# Whose account it is
+
+
+def with_key(desk: Desk, key: str, run_id: str, **flags: Any) -> Ran:
+    options = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": run_id, **flags}
+    config = resolve([desk.file([ROW])], {"since_last": True, **options}, {"TELEMETRON_API_KEY": key})
+    summary = app.run(config, transport=desk.server, clock=desk.clock)
+    return Ran(summary, summary.folder, desk.server)
+
+
+ROW = ("a@x.com", "SN-1", "assign")
+
+
+def test_with_an_organisation_a_new_key_is_no_reason_for_a_full_run(desk: Desk) -> None:
+    with_key(desk, "key-of-may", "n1", organisation="acme")
+    ran = with_key(desk, "key-of-june", "n2", organisation="acme")
+    assert (ran.outcomes, ran.json["since"]["run"]) == (["unchanged"], "n1")
+
+
+def test_without_one_a_full_run_says_that_the_key_is_another(desk: Desk) -> None:
+    with_key(desk, "key-of-may", "n1")
+    ran = with_key(desk, "key-of-june", "n2", again=True)
+    assert ran.outcomes == ["alreadyAssigned"]
+    reason = "the key is another than that of the last run of rows.csv without a profile (n1)"
+    assert reason in ran.json["since"]["told"]
+    assert "there is no finished run" not in ran.json["since"]["told"]
+
+
+@pytest.mark.parametrize(("before", "now"), [("acme", None), (None, "acme"), ("acme", "other")])
+def test_a_full_run_says_that_the_organisation_is_another(desk: Desk, before: str | None, now: str | None) -> None:
+    with_key(desk, "key-of-may", "n1", organisation=before)
+    told = with_key(desk, "key-of-may", "n2", organisation=now, again=True).json["since"]["told"]
+    assert f"--organisation is {now or 'none'}, and that of the last run of rows.csv" in told
+    assert told.endswith(f"(n1) is {before or 'none'}")
+
+
+def test_the_order_of_nights_holds_for_all_keys_of_an_organisation(desk: Desk) -> None:
+    with_key(desk, "key-of-may", "n1", organisation="acme", as_of="2026-05-31", since_last=False)
+    with pytest.raises(BrakeError, match="n1 of the same job"):
+        with_key(desk, "key-of-june", "n2", organisation="acme", as_of="2026-05-30", since_last=False, again=True)
+    with_key(desk, "key-of-june", "n3", organisation="other", as_of="2026-05-30", since_last=False, again=True)

@@ -40,6 +40,7 @@ from batch.input.trimming import is_blank, normalised, trimmed
 from batch.input.workbook import Sheet, find_sheet
 from batch.memory import give_back_freed_memory, keep_freed_memory
 from batch.model import InputFile, InputOptions, Problem
+from batch.printable import encodable
 from batch.rows import RowBlock, Rows, RowsBuilder
 from batch.storage.scratch import Scratch
 
@@ -253,8 +254,8 @@ def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> Inpu
     dialect = source.dialect
     header = () if dialect is None else dialect.header
     return InputFile(
-        name=stored.name,
-        path=stored.origin or str(stored.path),
+        name=encodable(stored.name),
+        path=encodable(stored.origin or str(stored.path)),
         written=stored.written,
         sha256=digest,
         rows=rows,

@@ -17,6 +17,7 @@ from batch.input.profiles import Value, read_profiles, with_profile, write_profi
 from batch.input.survey import Survey, Words, read_words, survey_file
 from batch.model import Action, HiddenRows, InputOptions
 from batch.options import BY_KEY
+from batch.printable import encodable
 
 _MEANS: Final = {
     "customerEmail": "the customer's email address",
@@ -82,7 +83,7 @@ def say(word: str, rows: int) -> str:
 
 def default_profile(file: str) -> str:
     """The profile's name where none is said: the file's, without its endings."""
-    name = Path(file).name.removesuffix(".gz")
+    name = encodable(Path(file).name).removesuffix(".gz")
     return name.rpartition(".")[0] or name
 
 
@@ -90,6 +91,10 @@ def make_profile(wanted: Wanted, interview: Interview) -> Made:
     """Look at the file, ask, read it so, and write the profile. Raises ConfigError, InputError or DiskError."""
     if wanted.file == "-":
         raise ConfigError("init reads its file several times, and standard input comes but once", "name a file")
+    if encodable(wanted.profile) != wanted.profile:
+        raise ConfigError(
+            f"{encodable(wanted.profile)!r} is not valid text", "name the profile in UTF-8 with --profile"
+        )
     option = BY_KEY.get(wanted.profile.replace("-", "_"))
     if option is not None and option.repeatable:  # its table would hold for all profiles
         raise ConfigError(f"{wanted.profile} is an option's name", "name the profile otherwise with --profile")

@@ -168,10 +168,18 @@ def find_stored(path: str, spool: Path) -> Stored:
     mode = place.stat().st_mode
     if stat.S_ISDIR(mode):
         raise InputError("is a folder, not a file", "name the files in it one by one")
+    if _is_device(place.stat()):
+        raise InputError("is a device or a socket, not a file", "name a file, or a pipe")
     if not stat.S_ISREG(mode):
         with place.open("rb") as pipe:
             return _identified(_copied(pipe, spool, place.name), place.name)
     return _identified(place, place.name, str(place))
+
+
+def _is_device(found: os.stat_result) -> bool:
+    """Whether that is a device, which may never end, or a socket; the null device is an empty file."""
+    is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116
+    return not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or is_null)
 
 
 def size_in_place(path: str) -> int:

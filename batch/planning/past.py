@@ -37,7 +37,7 @@ from batch.rows import KEY_SCHEMA, VALID, Rows
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
-from batch.storage.lock import client_name
+from batch.storage.lock import client_name, organisation_name
 from batch.storage.reader import JournalReader, PublishedJournal
 from batch.storage.runs import JOURNAL, LOCK, run_folders, shard_folders
 
@@ -54,7 +54,9 @@ class Asker:
     reports_dir: Path
     base_url: str
     client: str | None
-    """Stands for base URL and key; None where no key is at hand: then any key's runs are asked."""
+    """Stands for base URL and organisation or key; None where neither is at hand: then runs of any are asked."""
+    organisation: str | None
+    """The name that the account was given."""
     lineage: tuple[str, ...]
     """What runs of the same job have in common: the job's name, their profile, or the names of their files."""
     now: float
@@ -93,13 +95,16 @@ class Delta:
 
 def asker(config: RunConfig, files: Sequence[InputFile], now: float) -> Asker:
     """The one who asks on behalf of a run of these files."""
-    return Asker(config.reports_dir, config.api, _organisation(config), _lineage(config, files), now)
+    organisation = None if config.sandbox else config.organisation
+    return Asker(config.reports_dir, config.api, _client(config), organisation, _lineage(config, files), now)
 
 
-def _organisation(config: RunConfig) -> str | None:
-    """Return what stands for the account of this API; None without a key."""
+def _client(config: RunConfig) -> str | None:
+    """Return what stands for the account of this API: the name that was given it, else the key; None without both."""
     if config.sandbox:
         return "sandbox"
+    if config.organisation is not None:
+        return organisation_name(config.api, config.organisation)
     return None if config.api_key is None else client_name(config.api, config.api_key.reveal())
 
 
@@ -118,9 +123,10 @@ def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
     passed_over: list[str] = []
     try:
         last, others = _runs(asked_by, passed_over.append)
+        passed_over = [f"{one}, so what it settled or changed since is not known" for one in passed_over]
         sent = "; ".join([*passed_over, sent])
         if last is None:
-            return Delta(nothing, (), f"{sent}there is no finished run of {asked_by.words} yet")
+            return Delta(nothing, (), f"{sent}{_why_nobody_answers(asked_by, others)}")
         if last.began > asked_by.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
         known = _known(last, others)
@@ -132,6 +138,19 @@ def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
     told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
     beside = (past.beside for past in others if past.elsewhere is not None)
     return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.full_at)
+
+
+def _why_nobody_answers(asked_by: Asker, others: Sequence["_Past"]) -> str:
+    """Return why no run is asked: there is none, or the last one was made with another key or for another account."""
+    same = (past for past in others if past.finished and past.lineage == asked_by.lineage)
+    last = max(same, key=lambda past: (past.began, past.run_id), default=None)
+    if last is None:
+        return f"there is no finished run of {asked_by.words} yet"
+    of_last = f"that of the last run of {asked_by.words} ({last.run_id})"
+    if asked_by.organisation is None and last.organisation is None:
+        return f"the key is another than {of_last}; with --organisation NAME on both, a new key changes nothing"
+    ours, theirs = (one or "none" for one in (asked_by.organisation, last.organisation))
+    return f"--organisation is {ours}, and {of_last} is {theirs}"
 
 
 def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple[Origin, ...]]:
@@ -151,6 +170,7 @@ class _Past:
     folder: Path
     base_url: str
     client: str | None
+    organisation: str | None
     lineage: tuple[str, ...]
     began: float
     """When it looked at the runs before it; nothing was sent by then."""
@@ -203,7 +223,7 @@ def _acted_since(path: Path, moment: float) -> bool:
 
 
 def _runs(asked_by: Asker, warn: Callable[[str], None]) -> tuple[_Past | None, list[_Past]]:
-    """The run to ask, if there is one, and the others that may have changed since what it knows.
+    """The run to ask, and the others that may have changed since what it knows; all, where there is none to ask.
 
     `warn` is told of runs that are not ours, which are neither asked nor heeded.
     """
@@ -213,7 +233,7 @@ def _runs(asked_by: Asker, warn: Callable[[str], None]) -> tuple[_Past | None, l
     answering = (past for past in there if past.answers(asked_by))
     last = max(answering, key=lambda past: (past.began, past.run_id), default=None)
     if last is None:
-        return None, []
+        return None, there
     return last, [past for past in there if past is not last and past.may_have_acted_since(last.began)]
 
 
@@ -230,6 +250,7 @@ def _past(path: Path) -> _Past:
             folder=path.parent,
             base_url=journal.meta(Fact.BASE_URL, ""),
             client=journal.meta(Fact.CLIENT),
+            organisation=(journal.meta(Fact.OPTIONS) or {}).get("organisation"),
             lineage=tuple(journal.meta(Fact.LINEAGE, ())),
             began=min(started, journal.meta(Fact.LOOKED_AT, started)),
             ended=ended,

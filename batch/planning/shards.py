@@ -8,6 +8,7 @@ shard plans nothing itself.
 
 import hashlib
 import heapq
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,7 +194,7 @@ def check_calls(path: Path, shard: Shard) -> None:
 def read_table(path: Path) -> pa.Table:
     """Return the table in a file, mapped. Raises JournalError where it is damaged, FileNotFoundError."""
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
         for batch in table.to_batches():
             require_sound(batch)
     except ValueError as exc:

@@ -4,6 +4,7 @@ Keeps none of them as Python objects, and texts that come to much in files. Know
 outcome and no rule.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ class RowTexts:
         if not isinstance(held, Path):
             return held
         if self._seen is None or self._seen[0] != number:
-            with pa.OSFile(str(held)) as file, pa.ipc.open_stream(file) as stream:
+            with pa.OSFile(os.fsencode(held)) as file, pa.ipc.open_stream(file) as stream:
                 self._seen = number, stream.read_next_batch()
         return self._seen[1]
 

@@ -30,6 +30,7 @@ from batch.reconciliation.reconcile import NO, YES, Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import can_hold, write_attention_xlsx, write_xlsx
+from batch.reconciliation.unwritten import Unwritten
 from batch.stops import StopReason
 from batch.storage.commands import command, feed_command
 from batch.storage.facts import Fact
@@ -92,35 +93,47 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     """Write all files of the run and give its summary, whose exit code is the run's.
 
     A workbook that stands there is kept up to date, asked for or not. It is the last to be
-    written: it takes the longest, and no other file shall wait for it.
+    written: it takes the longest, and no other file shall wait for it. A file that cannot be
+    written keeps no other from being written; the summary then says that the run has stopped.
     """
     ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
-    plan = books.plan
     files = input_files(journal)
     report = Report(files, books, ended.raw_csv)
     own = own_columns(files)
-    written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
-    attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
-    write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
-    expected = sum(file.rows for file in files)
-    if not written == expected == len(plan.rows):
-        what = f"run {folder.name}: {expected} rows were read and {written} reported in {folder}"
-        raise UnbalancedError(what, "this is a bug; please report it")
+    unwritten = Unwritten()
+    with unwritten.noting("reconciliation.csv"):
+        written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
+        _require_balance(folder, sum(file.rows for file in files), written, len(books.plan.rows))
+    with unwritten.noting(ATTENTION):
+        attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
+    with unwritten.noting("undo.csv"):
+        write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
     summary = _summary(folder, journal, books, ended)
-    write_html(folder / "report.html", _page(journal, books, summary, ended.stop), journal.blocks(cells={}))
-    summary.write()
+    with unwritten.noting(SUMMARY):
+        unwritten.told_in(summary, way_on(journal)).write()
+    with unwritten.noting("report.html"):
+        page = _page(journal, books, summary, ended.stop)
+        write_html(folder / "report.html", page, journal.blocks(cells={}))
     if _wants_attention_workbook(journal, books, ended):
-        attention_files.write(
-            folder,
-            ATTENTION_WORKBOOK,
-            journal,
-            lambda file: write_attention_xlsx(file, folder, report, summary.fields, journal.blocks()),
-        )
-        summary.write()
+        with unwritten.noting(ATTENTION_WORKBOOK):
+            attention_files.write(
+                folder,
+                ATTENTION_WORKBOOK,
+                journal,
+                lambda file: write_attention_xlsx(file, folder, report, summary.fields, journal.blocks()),
+            )
     if ended.xlsx:
-        write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
-        summary.write()
-    return summary
+        with unwritten.noting(WORKBOOK):
+            write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
+    with unwritten.noting(SUMMARY):
+        unwritten.told_in(summary, way_on(journal)).write()
+    return unwritten.told_in(summary, way_on(journal))
+
+
+def _require_balance(folder: Path, read: int, written: int, planned: int) -> None:
+    if not written == read == planned:
+        what = f"run {folder.name}: {read} rows were read and {written} reported in {folder}"
+        raise UnbalancedError(what, "this is a bug; please report it")
 
 
 def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: Ended) -> bool:

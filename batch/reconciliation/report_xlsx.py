@@ -24,6 +24,7 @@ from xlsxwriter.worksheet import Worksheet
 from batch.input.fed_back import OF_ATTENTION
 from batch.model import ACTIONS, Action
 from batch.outcomes import OUTCOME_FACTS
+from batch.printable import encodable
 from batch.reconciliation.findings import in_a_sentence
 from batch.reconciliation.report_csv import Report, action_header, attention, reconciled
 from batch.rows import RowBlock
@@ -302,7 +303,7 @@ def _sum_up(sheet: Worksheet, lines: Iterable[tuple[str, Sequence[str]]], format
     for row, (tone, cells) in enumerate(lines):
         for column, text in enumerate(cells):
             sheet.write_string(
-                row, column, _fitting(text), formats["" if column and tone not in ("header", "") else tone]
+                row, column, _fitting(encodable(text)), formats["" if column and tone not in ("header", "") else tone]
             )
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from batch.config import RunConfig, Talk
 from batch.model import Action, ExitCode, InputFile, Phase, Stop
 from batch.planning.digest import Digest
+from batch.printable import encodable
 from batch.reconciliation.findings import told_without_effect
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.progress import View, duration
@@ -146,7 +147,7 @@ def show_end(summary: Summary, talk: Talk) -> None:
     for line in _trouble(summary, quiet=talk.quiet):
         ErrorConsole().tell(line)
     if talk.json:
-        click.echo(summary.as_json())
+        _echo_json(summary.fields)
         return
     if talk.quiet:
         return
@@ -169,9 +170,7 @@ def _trouble(summary: Summary, *, quiet: bool) -> Iterator[str]:
     """What goes to standard error at the end of a run: why it stopped, and where nothing else is said, which it was."""
     fields = summary.fields
     if fields["stop"]:
-        yield _stopped(fields["stop"])
-        if fields["state"] == "stopped" and fields.get("unpublished"):
-            yield f"warning: not published to {fields['unpublished']}"
+        yield from _stop_lines(fields)
     if quiet and summary.exit_code in _TOLD_QUIETLY:
         yield _in_one_line(summary)
 
@@ -201,10 +200,16 @@ def _next(summary: Summary) -> Iterator[str]:
         yield f"To take it back: {command('undo', summary.folder, base_url)}"
 
 
+def _echo_json(value: Any) -> None:
+    """One line of JSON on standard output, valid whatever that can encode."""
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    click.echo(encodable(json.dumps(value, ensure_ascii=not is_unicode)))
+
+
 def show_planned(plan: Digest, talk: Talk) -> None:
     """What `plan` came to, on standard output."""
     if talk.json:
-        click.echo(json.dumps(plan.as_json(), ensure_ascii=False))
+        _echo_json(plan.as_json())
     else:
         show_plan(plan, _Out(quiet=talk.quiet))
 
@@ -212,7 +217,7 @@ def show_planned(plan: Digest, talk: Talk) -> None:
 def show_sharded(planned: ShardedPlan, talk: Talk) -> None:
     """What a plan in shards came to, on standard output, and how to go on."""
     if talk.json:
-        click.echo(json.dumps(planned.as_json(), ensure_ascii=False))
+        _echo_json(planned.as_json())
         return
     console = _Out(quiet=talk.quiet)
     show_plan(planned.digest, console)
@@ -231,7 +236,7 @@ def show_shard(summary: ShardSummary, talk: Talk) -> None:
     if fields["stop"]:
         ErrorConsole().tell(_stopped(fields["stop"]))
     if talk.json:
-        click.echo(summary.as_json())
+        _echo_json(summary.fields)
     elif not talk.quiet:
         console = _Out()
         settled = f"{fields['callsSettled']:,} of {_counted(fields['calls'], 'call')}"
@@ -239,14 +244,15 @@ def show_shard(summary: ShardSummary, talk: Talk) -> None:
         console.tell(f"Shard {fields['shard']} of {fields['shards']}: {settled} settled{outcomes}")
 
 
-def show_runs(lines: Sequence[RunLine], *, as_json: bool) -> None:
-    """A list of runs, on standard output."""
+def show_runs(lines: Sequence[RunLine], *, as_json: bool, passed_over: int = 0) -> None:
+    """A list of runs, on standard output; so many others could not be read."""
     if as_json:
-        click.echo(json.dumps([line.as_json() for line in lines], ensure_ascii=False))
+        _echo_json([line.as_json() for line in lines])
         return
     console = _Out()
     if not lines:
-        console.tell("No runs here.")
+        others = f" but {_counted(passed_over, 'other')} that could not be read" if passed_over else ""
+        console.tell(f"No runs here{others}.")
     elif console.is_screen:
         for line in lines:
             _show_run(line, console)
@@ -286,7 +292,7 @@ def show_check(stop: Stop | None, config: RunConfig) -> None:
         ErrorConsole().tell(f"Error: {stop.sentence}; {stop.advice.words()}")
     if config.talk.json:
         fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.sentence if stop else None}
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        _echo_json(fields)
     elif stop is None and not config.talk.quiet:
         click.echo(f"{config.sending.base_url} is there, and it takes this key.")
 
@@ -327,6 +333,14 @@ def _stopped(stop: Mapping[str, str]) -> str:
     is_said = stop.get("code") == StopReason.INTERRUPTED
     reason = stop["reason"][:1].upper() + stop["reason"][1:] if is_said else f"Stopped: {stop['reason']}"
     return f"{reason}; {stop['advice']}."
+
+
+def _stop_lines(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Why a run stopped, and what else could not be done."""
+    yield _stopped(fields["stop"])
+    yield from (f"warning: {error}" for error in fields.get("unwritten", ()) if error not in fields["stop"]["reason"])
+    if fields["state"] == "stopped" and fields.get("unpublished"):
+        yield f"warning: not published to {fields['unpublished']}"
 
 
 def _verdict(fields: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from batch.sending.pacing import Pacer, PacerState
 from batch.sending.redis_line import RedisLine
 from batch.sending.shared_pace import SharedPace, Terms
 from batch.sending.traffic import Tell
+from batch.storage.group_folder import open_shared
 
 _SAVED_EVERY: Final = 1.0
 
@@ -91,15 +92,20 @@ class _PacerMemory:
         """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
         self._saved = clock.now()
         state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
-        aside = self._path.with_suffix(".new")  # the lock on this key makes us the only writer
+        line = json.dumps(state).encode() + b"\n"
         with suppress(OSError):
-            aside.unlink(missing_ok=True)
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(json.dumps(state))
-            aside.replace(self._path)
+            descriptor = open_shared(self._path)
+            try:
+                # The lock on this key makes us the only writer. Written in place: in a sticky folder nobody can
+                # replace a file of another user. A kill between the two leaves a tail, which nobody reads.
+                os.pwrite(descriptor, line, 0)
+                os.ftruncate(descriptor, len(line))
+            finally:
+                os.close(descriptor)
 
 
-def _read(path: Path) -> str:
-    """Return what a file holds; a link is not followed."""
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), encoding="utf-8") as file:
-        return file.read()
+def _read(path: Path) -> bytes:
+    """Return the first line of a file; a link is not followed, and nothing waits for a pipe."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        return file.readline(1 << 20)

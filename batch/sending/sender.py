@@ -20,7 +20,7 @@ import httpx2
 from batch import clock
 from batch.clock import Clock
 from batch.config import RunConfig
-from batch.errors import BatchError, DiskError, JournalError, LockedError
+from batch.errors import BatchError, DiskError, JournalError, LockedError, PlaceError, system_error
 from batch.garbage import rarely_searched
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
@@ -41,7 +41,7 @@ from batch.stops import Advice, StopReason
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.lease import Lease
-from batch.storage.lock import client_name, state_folder
+from batch.storage.lock import client_name, lock_folders, organisation_name
 from batch.storage.log import LOGGER
 from batch.verify import Verifier
 
@@ -106,10 +106,13 @@ class Target:
     base_url: str
     key: Secret
     transport: httpx2.AsyncBaseTransport | None = None
+    organisation: str | None = None
 
     @property
     def name(self) -> str:
-        """A name for files that belong to this base URL and key; gives neither away."""
+        """A name for what belongs to this base URL and organisation, by default the key; gives none of them away."""
+        if self.organisation is not None:
+            return organisation_name(self.base_url, self.organisation)
         return client_name(self.base_url, self.key.reveal())
 
 
@@ -119,7 +122,12 @@ def send(job: Job, target: Target) -> Stop | None:
     None, or why it stopped before the end.
     """
     with rarely_searched():
-        return job.clock.run(_send(job, target))
+        try:
+            return job.clock.run(_send(job, target))
+        except OSError as exc:
+            if not job.journal.has_attempts():
+                raise
+            return _stop_of(exc)
 
 
 def ask_afterwards(job: Job, target: Target) -> Stop | None:
@@ -177,7 +185,8 @@ async def _way_to(job: Job, target: Target) -> AsyncIterator[_Way]:
     sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
     job.journal.note(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
-    file = job.pacer_file or state_folder() / f"{target.name}.json"
+    folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
+    file = job.pacer_file or folder / f"{target.name}.json"
     whose = PaceOf(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
     connecting = connected(target.base_url, seconds=sending.timeout, transport=target.transport)
     async with kept_pace(sending, whose) as kept, connecting as http:
@@ -199,10 +208,14 @@ async def _done(work: Awaitable[None], halt: Halt) -> None:
     """Work until all is done; a disk that refuses the journal is an end like any other, as is a run that was lost."""
     try:
         await work
-    except* (DiskError, JournalError, LockedError) as group:
-        error = group.exceptions[0]
-        advice = error.next_step if isinstance(error, BatchError) else Advice()
-        halt.now(Stop(StopReason.ERROR, getattr(error, "what", str(error)), advice=advice))
+    except* (DiskError, PlaceError, JournalError, LockedError, OSError) as group:
+        halt.now(_stop_of(group.exceptions[0]))
+
+
+def _stop_of(error: Exception) -> Stop:
+    told = system_error(error) if isinstance(error, OSError) else error
+    advice = told.next_step if isinstance(told, BatchError) else Advice()
+    return Stop(StopReason.ERROR, getattr(told, "what", str(told)), advice=advice)
 
 
 def _patience(job: Job) -> Patience:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from batch.clock import Clock, RealClock
 from batch.errors import JournalError
+from batch.going_on import system_errors_in_words
 from batch.model import Phase
 from batch.places import Waiting, opened, owning
 from batch.planning.shards import CALLS, Shard, ShardCalls, shard_folder
@@ -41,6 +42,7 @@ class Barrier:
         return {"complete": self.complete, "unfinishedShards": [*self.unfinished], "unassignsLeft": left}
 
 
+@system_errors_in_words()
 def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     """What the unassigns of all shards of a run have left behind, as far as they are made.
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from batch.clock import Clock, RealClock
 from batch.config import RunConfig
 from batch.errors import ConfigError, JournalError, refusing_foreign_files
+from batch.going_on import system_errors_in_words
 from batch.places import Waiting, Wanted, lock_of_run, opened, own_folder, owning, scratch_of
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
@@ -77,6 +78,7 @@ class ShardedPlan:
         }
 
 
+@system_errors_in_words()
 def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | None = None) -> ShardedPlan:
     """Plan a run and divide it into `config.shards`; touches no network. Raises BatchError.
 

@@ -14,8 +14,9 @@ from batch.clock import Clock, RealClock, iso
 from batch.concluding import note_of
 from batch.config import RunConfig
 from batch.errors import JournalError
+from batch.going_on import stopping_if_sent, system_errors_in_words
 from batch.model import Phase, Secret, Stop
-from batch.places import Waiting, holding, lock_of_key, opened, owning
+from batch.places import Waiting, holding, locks_of_key, opened, owning
 from batch.planning.shards import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
 from batch.recorded import as_recorded, with_base_url
 from batch.sending.holds import LeftBehind, Stuck, ask_again, left_behind, lift, stuck_among, unknown_customers
@@ -24,7 +25,7 @@ from batch.sharding.barrier import barrier, unfinished
 from batch.sharding.division import LEFT_BEHIND, Division, listed, lock_of_shard, require_shard
 from batch.sharding.gathered import Extent, gathered_from, require_journal, require_same
 from batch.sharding.sharing import a_place, share_of_rate
-from batch.starting import check_order_again, check_same, reach_limit, require_key
+from batch.starting import check_order_again, check_same, reach_limit, require_connections, require_key
 from batch.stops import StopReason, WayOn, listed_flags
 from batch.storage.commands import shard_command
 from batch.storage.draft import JournalDraft
@@ -39,6 +40,7 @@ from batch.summary import ShardSummary
 _LOOK_AGAIN: Final = 1.0
 
 
+@system_errors_in_words()
 def run_shard(
     config: RunConfig,
     *,
@@ -61,6 +63,7 @@ def _run_shard(
 ) -> ShardSummary:
     run = config.reports_dir / str(config.run_id)
     config, division, extent = _as_planned(config, run)
+    require_connections(config)
     reach_limit(config, clock)
     one, phase = division.shard(config.shard or 0), config.phase
     folder = shard_folder(run, one.number)
@@ -69,6 +72,7 @@ def _run_shard(
     with (
         owning(lock_of_shard(run, one.number), Waiting.of(config, clock, face)) as lease,
         _own_journal(run, one, extent, lease) as journal,
+        stopping_if_sent(journal),
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
     ):
         work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
@@ -225,7 +229,7 @@ class _ShardRun:
             return None
         waiting, at_once = Waiting.of(self.config, self.clock, self.face), self.division.at_once
         with (
-            holding(lock_of_key(self.config, shared=True), waiting),
+            holding(locks_of_key(self.config, shared=True), waiting),
             a_place(self.run, self.shard.number, at_once, waiting) as place,
         ):
             self._check_order()  # once more: a newer night may have sent while this one waited for the key
@@ -233,7 +237,9 @@ class _ShardRun:
             sending = replace(self.config.sending, share=share, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
             job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, place.pacer_file)
-            stop = send(job, Target(sending.base_url, config.api_key or Secret(""), self.transport))
+            stop = send(
+                job, Target(sending.base_url, config.api_key or Secret(""), self.transport, config.organisation)
+            )
             self.lease.confirm()
             return stop
 

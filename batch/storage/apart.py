@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from batch.errors import MAKE_ROOM, DiskError, LockedError
+from batch.errors import DiskError, LockedError, remedy
 from batch.storage import trusted
 from batch.storage.whole import require_room, sync_folder, written_in, written_whole
 from batch.storage.witness import Record, witness_of
@@ -37,7 +37,7 @@ def set_apart(path: Path) -> None:
         try:
             _fold(aside)
         except sqlite3.Error as exc:
-            raise DiskError(f"cannot copy {path} ({exc})", MAKE_ROOM) from exc
+            raise DiskError(f"cannot copy {path} ({exc})", remedy(exc)) from exc
         _replace_witness(path, record)
         aside.replace(path)
         for tail in _BESIDE:

@@ -74,7 +74,7 @@ class Claims:
     """The claims beside a lock: files that are made, rewritten and removed, each a step that the storage does whole."""
 
     def __init__(self, lock: Path) -> None:
-        self._folder = lock.parent
+        self.folder = lock.parent
         self._prefix = f"{lock.stem}.lease."
 
     def highest(self) -> Claim | None:
@@ -137,12 +137,12 @@ class Claims:
                 self.remove(lower)
 
     def _numbers(self) -> list[int]:
-        names = trusted.names_in(self._folder)
+        names = trusted.names_in(self.folder)
         tails = (name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
         return [int(tail) for tail in tails if tail.isdecimal()]
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{self._prefix}{number}"
+        return self.folder / f"{self._prefix}{number}"
 
 
 def content_of(fields: Mapping[str, Any]) -> bytes:

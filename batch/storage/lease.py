@@ -41,7 +41,7 @@ from typing import Final
 from uuid import uuid4
 
 from batch.clock import uptime
-from batch.errors import LockedError, unwritable
+from batch.errors import LockedError, RunRemovedError, unwritable
 from batch.stops import Advice
 from batch.storage.claims import Claim, Claims, Holder, content_of
 
@@ -91,7 +91,7 @@ class Lease:
         while not self.is_sure:
             self.renew()
             if self._lost is not None:
-                raise self._lost
+                raise self._removed() or self._lost
 
     def renew(self) -> None:
         """Show that the owner lives. What the storage refuses is passed over until the term has run out."""
@@ -177,6 +177,14 @@ class Lease:
         self._lost = LockedError(f"run {self._fields['run']} is no longer this process's: {why}", _GO_ON)
         for hear in self._hearers:
             hear()
+
+    def _removed(self) -> RunRemovedError | None:
+        """Return the error where it was lost because somebody has removed the run's folder, lease and all."""
+        folder = self._claims.folder
+        if folder.exists():
+            return None
+        what = f"{folder}, the folder of run {self._fields['run']}, was removed while the run went on"
+        return RunRemovedError(what, Advice("put it back (nothing else tells what was sent)", repeat=True))
 
     def _is_mine(self, content: bytes | None) -> bool:
         return content is not None and Claim(0, content).fields.get("token") == self._fields["token"]

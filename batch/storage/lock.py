@@ -7,13 +7,17 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from batch.base_url import api_identity
-from batch.errors import ConfigError, LockedError, unwritable
+from batch.errors import LockedError, PlaceError, refusing_foreign_files, unwritable
+from batch.storage.group_folder import open_shared, require_group_folder
+
+_OWN_FOLDER: Final = "set XDG_STATE_HOME to a folder of your own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Lock:
         """
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            descriptor = open_shared(path)
         except OSError as exc:
             raise unwritable(str(path), exc) from exc
         if not _won(descriptor, owner.run if shared else None):
@@ -128,12 +132,36 @@ def state_folder() -> Path:
         pass
     # A service account may have no home, or none to write to; locks must then meet elsewhere.
     folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        raise ConfigError(f"{folder} belongs to somebody else", "set XDG_STATE_HOME to a folder of your own")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as exc:
+        raise PlaceError(f"{folder} is no folder that locks can lie in ({exc.strerror})", _OWN_FOLDER) from exc
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise PlaceError(f"{folder} belongs to somebody else", _OWN_FOLDER)
     return folder
+
+
+def lock_folders(named: Path | None) -> tuple[Path, ...]:
+    """Return where locks of a key lie: in this user's folder, and in the one that several users have named.
+
+    Raises PlaceError.
+    """
+    if named is None:
+        return (state_folder(),)
+    with refusing_foreign_files():
+        return state_folder(), require_group_folder(named)
 
 
 def client_name(base_url: str, key: str) -> str:
     """A name for this base URL, however it is spelled, and key; gives neither away."""
-    return hashlib.sha256(f"{api_identity(base_url)}\0{key}".encode()).hexdigest()[:24]
+    return _hashed(f"{api_identity(base_url)}\0{key}")
+
+
+def organisation_name(base_url: str, organisation: str) -> str:
+    """A name for this base URL, however it is spelled, and organisation."""
+    return _hashed(f"{api_identity(base_url)}\0\0{organisation}")
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -4,13 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from batch.errors import unwritable
 from batch.model import Secret
+from batch.printable import encodable
 from batch.redaction import Redactor
 from batch.storage import trusted
 
@@ -39,7 +40,14 @@ class _JsonLines(logging.Formatter):
             "text": record.getMessage(),
         }
         kind = getattr(record, "kind", None)
-        return json.dumps(line if kind is None else line | {"kind": kind}, ensure_ascii=False)
+        return encodable(json.dumps(line if kind is None else line | {"kind": kind}, ensure_ascii=False))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines; one that the disk refuses is lost, which neither ends the run nor prints a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Do nothing."""
 
 
 @contextmanager
@@ -50,7 +58,7 @@ def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lamb
     except OSError as exc:
         raise unwritable(str(path), exc) from exc
     stream = os.fdopen(descriptor, "a", encoding="utf-8")
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(_JsonLines())
     handler.addFilter(Redaction(*secrets))
     handler.addFilter(lambda _: may_write())
@@ -63,4 +71,5 @@ def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lamb
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
         handler.close()
-        stream.close()
+        with suppress(OSError):
+            stream.close()

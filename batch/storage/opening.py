@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from batch.errors import MAKE_ROOM, BatchError, DiskError, JournalError, refusing_foreign_files
+from batch.errors import BatchError, DiskError, JournalError, refusing_foreign_files, remedy
 from batch.storage import trusted
 
 SCHEMA_VERSION: Final = 2
@@ -150,13 +150,13 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
-        raise DiskError(f"cannot write {path} ({exc})", MAKE_ROOM) from exc
+        raise DiskError(f"cannot write {path} ({exc})", remedy(exc)) from exc
 
 
 def unreadable(path: Path, exc: Exception) -> BatchError:
     """The error for a journal that cannot be read: the disk's fault, for to read it takes room as well, or its own."""
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
-        return DiskError(f"{path} cannot be opened ({exc})", MAKE_ROOM)
+        return DiskError(f"{path} cannot be opened ({exc})", remedy(exc))
     return JournalError(f"{path} is damaged ({exc})", _ADVICE)
 
 

@@ -261,7 +261,7 @@ class _PartFile:
         """The part's records, None without any."""
         if not self._path.exists():
             return None
-        with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as stream:
+        with pa.OSFile(os.fsencode(self._path)) as file, pa.ipc.open_stream(file) as stream:
             return stream.read_all()
 
     def remove(self) -> None:
@@ -284,7 +284,7 @@ def kept(scratch: Scratch, batch: pa.RecordBatch) -> pa.RecordBatch:
     path = scratch.path()
     with path.open("xb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
-    with pa.memory_map(str(path)) as file:  # closed, it stays mapped: there may be many
+    with pa.memory_map(os.fsencode(path)) as file:  # closed, it stays mapped: there may be many
         return pa.ipc.open_file(file).get_batch(0)
 
 

@@ -253,7 +253,7 @@ def _require_fixed(path: Path) -> None:
 
 
 def _require_owner(path: Path, found: os.stat_result) -> None:
-    if not _is_owned(found):
+    if not is_owned(found):
         owner, mode = _owner(found)
         raise NotOursError(f"{path} belongs to {owner} (mode {mode:04o})", f"run: chown {_me()} {quote(str(path))}")
 
@@ -279,7 +279,7 @@ def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], ki
         raise NotOursError(f"{path} is no {kind}", f"run: mv {name} {name}.old")
     owner, mode = _owner(found)
     what = f"{path} belongs to {owner} (mode {mode:04o})"
-    if not _is_owned(found):
+    if not is_owned(found):
         advice = f"run as {owner}, or name another --run-id; if you trust what is in it: chown -R {_me()} {name}"
         raise NotOursError(f"{what}, and what a run is read from must be yours or root's", advice)
     if os.name == "posix":
@@ -287,7 +287,7 @@ def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], ki
 
 
 def _check_mode(found: os.stat_result, what: str, name: str) -> None:
-    is_shared = _shared.get() and found.st_gid in _my_groups()
+    is_shared = _shared.get() and is_of_my_group(found)
     others = stat.S_IWOTH if is_shared else stat.S_IWOTH | stat.S_IWGRP
     if found.st_mode & others:
         who = "o" if is_shared else "go"
@@ -296,13 +296,32 @@ def _check_mode(found: os.stat_result, what: str, name: str) -> None:
         raise NotOursError(f"{what}, and others than its owner can write to it", advice)
 
 
-def _is_owned(found: os.stat_result) -> bool:
+def is_owned(found: os.stat_result) -> bool:
     """Whether the owner is this user or root."""
     return _is_mine(found) or found.st_uid == _ROOT
 
 
 def _is_mine(found: os.stat_result) -> bool:
     return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+
+
+def belonging_to_another(path: str) -> str:
+    """Return whose a path, or the first of its parents that is there, is, in words; empty if it is this user's."""
+    for place in (Path(path), *Path(path).parents):
+        with suppress(OSError):
+            found = place.lstat()
+            return "" if _is_mine(found) else f"{place} belongs to {_name_of(found.st_uid)}"
+    return ""
+
+
+def is_of_my_group(found: os.stat_result) -> bool:
+    """Whether the group is one of this user's."""
+    return found.st_gid in _my_groups()
+
+
+def owner_in_words(found: os.stat_result) -> str:
+    """Return the owner's name, or number where there is no account."""
+    return _name_of(found.st_uid)
 
 
 def _owner(found: os.stat_result) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.errors import MAKE_ROOM, DiskError, unwritable
+from batch.errors import DiskError, remedy, unwritable
 from batch.stops import Advice
 from batch.storage import trusted
 
@@ -50,7 +50,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
         sync_folder(path.parent)
     except OSError as exc:
-        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", MAKE_ROOM) from exc
+        raise DiskError(f"cannot write {path} ({exc.strerror or exc})", remedy(exc)) from exc
 
 
 @contextmanager
@@ -72,11 +72,11 @@ def _written_in(folder: trusted.FolderAt, path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written_in(folder: Path) -> Iterator[None]:
-    """Turns what the disk refuses into DiskError, where nothing but files of this folder is written."""
+    """Turns what the disk refuses into DiskError or PlaceError, where only files of this folder are written."""
     try:
         yield
     except OSError as exc:
-        raise DiskError(f"cannot write in {folder} ({exc.strerror or exc})", MAKE_ROOM) from exc
+        raise unwritable(f"in {folder}", exc) from exc
 
 
 def sync_folder(folder: Path) -> None:

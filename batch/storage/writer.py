@@ -21,7 +21,7 @@ from itertools import chain
 from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
-from batch.errors import MAKE_ROOM, DiskError
+from batch.errors import DiskError, remedy
 from batch.storage.witness import Witness
 
 Write = Callable[[sqlite3.Connection], Any]
@@ -279,4 +279,4 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 def _unwritable(cause: Exception) -> DiskError:
-    return DiskError(f"the journal cannot be written ({cause})", MAKE_ROOM)
+    return DiskError(f"the journal cannot be written ({cause})", remedy(cause))
