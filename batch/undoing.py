@@ -6,6 +6,7 @@ from typing import Any
 
 from batch.config import RunConfig, resolve
 from batch.errors import JournalError
+from batch.options import OPTIONS
 from batch.places import opened, require_run
 from batch.recorded import as_recorded, with_base_url
 from batch.storage.commands import command, feed_command
@@ -26,9 +27,15 @@ def configure_undo(folder: Path, flags: Mapping[str, Any], environ: Mapping[str,
         sandbox, options = bool(journal.meta(Fact.SANDBOX)), journal.meta(Fact.OPTIONS)
         _require_changes(folder, journal.meta(Fact.SUMMARY))
     taken = {"reports_dir": str(folder.parent), "sandbox": sandbox, "since_last": False}
-    config = resolve([str(folder / _UNDO)], {**flags, **taken}, environ)
+    config = resolve([str(folder / _UNDO)], {**flags, **_kept(options, flags, environ), **taken}, environ)
     with_base_url(as_recorded(folder, options, with_key=False), config.sending.base_url, command("undo", folder))
     return config
+
+
+def _kept(options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is taken from the run unless the caller says it: whose account it is, and where its locks lie."""
+    kept = (one for one in OPTIONS if one.resumes and one.key in options)
+    return {one.key: options[one.key] for one in kept if flags.get(one.key) is None and not environ.get(one.variable)}
 
 
 def _require_finished(folder: Path, journal: Journal) -> None:

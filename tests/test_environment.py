@@ -157,7 +157,7 @@ def test_a_clock_at_1970_is_a_time_like_any_other(desk: Desk) -> None:
 # Files of a run that cannot be written
 
 
-@pytest.mark.parametrize("name", ["reconciliation.csv", "attention.csv", "undo.csv", "report.html", "summary.json"])
+@pytest.mark.parametrize("name", ["reconciliation.csv", "undo.csv", "report.html", "summary.json"])
 def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(desk: Desk, name: str) -> None:
     in_the_way = desk.folder / "reports" / "r1" / name
     in_the_way.mkdir(parents=True)

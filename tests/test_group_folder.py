@@ -13,6 +13,7 @@ from batch.places import Waiting, holding, locks_of_key
 from batch.storage.group_folder import open_shared, require_group_folder
 from batch.storage.lock import client_name, organisation_name, state_folder
 from batch.storage.trusted import NotOursError
+from batch.undoing import configure_undo
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Seen
 from tests.test_trusted import SOMEBODY, as_root
@@ -161,3 +162,13 @@ def test_a_lock_folder_that_cannot_be_used_sends_nothing(desk: Desk) -> None:
     with pytest.raises(PlaceError, match=r"--lock-dir: .*nowhere cannot be used.*; make it: mkdir -m 2770"):
         desk.run([("a@x.com", "SN-1", "assign")], lock_dir=str(desk.folder / "nowhere"))
     assert desk.server.seen == []
+
+
+def test_undo_keeps_to_the_organisation_and_the_lock_folder_of_its_run(desk: Desk) -> None:
+    locks = folder_of(desk.folder, 0o700)
+    ran = desk.run([("a@x.com", "SN-1", "assign")], lock_dir=str(locks), organisation="acme")
+    environ = {"TELEMETRON_API_KEY": KEY, "TELEMETRON_BASE_URL": BASE_URL}
+    config = configure_undo(ran.folder, {}, environ)
+    assert (config.organisation, config.lock_dir) == ("acme", locks)
+    assert configure_undo(ran.folder, {}, {**environ, "TELEMETRON_ORGANISATION": "other"}).organisation == "other"
+    assert configure_undo(ran.folder, {"organisation": "third"}, environ).organisation == "third"
