@@ -518,6 +518,7 @@ def test_no_date_of_any_month_escapes_the_quick_look(month: str, form: str) -> N
 @example(["SN-1", "12. août 2025 13:05:00", "Juil. 2025", "2025-03-12 00:00"], False)
 @example(["0", "MRZ-1900"], False)
 @example(["", "0" * 16, "1E+5", "x" * 257, "=", "#N/A", "1.5e5"], False)
+@example(["4901542032375180", "49015420323751800", "490154203237518000", "4901542032375180010"], False)
 def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str], guessed: bool) -> None:
     cells = KeyCells(
         np.arange(len(devices)),
@@ -552,3 +553,27 @@ def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], gue
     lower = pc.ascii_lower(normalised(pa.array(emails, pa.string())))
     assert quick["customerEmail"].equals(lower)
     assert quick["problem"].to_numpy()[~are_emails(lower)].all()
+
+
+@given(st.lists(LIKE_EMAILS, max_size=8), st.booleans())
+@example([" A@b.cc ", "a@b", "", "a" * 251 + "@b.cc", "É" * 250 + "@b.cc"], True)
+def test_each_address_of_a_block_is_judged_alike_whether_it_is_repeated_or_not(
+    emails: list[str], guessed: bool
+) -> None:
+    count = len(emails)
+    devices = pa.array([f"SN-{at}" for at in range(count)], pa.string())
+    cells = KeyCells(np.arange(count), pa.array(emails, pa.string()), devices, None, None, {})
+    found = []
+    for share in (0, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(judge, "_FEW_DISTINCT", share)
+            found.append(check(cells, PLAIN, guessed=guessed))
+    assert found[0].equals(found[1])
+
+
+def test_a_block_of_few_addresses_keeps_each_in_its_row() -> None:
+    emails = [f"User{at % 7}@example.com" if at % 50 else "nobody" for at in range(500)]
+    devices = pa.array([f"SN-{at}" for at in range(500)], pa.string())
+    keys = check(KeyCells(np.arange(500), pa.array(emails), devices, None, None, {}), PLAIN, guessed=False)
+    assert keys["customerEmail"].to_pylist() == [email.lower() for email in emails]
+    assert np.flatnonzero(keys["problem"].to_numpy() == Problem.EMAIL).tolist() == [*range(0, 500, 50)]

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from batch.input.flags import Flags, flags_of, matching
 from batch.input.number_formats import CellKind
 from batch.input.octets import Octets, one_of
-from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of
+from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of, may_be_rounded
 from batch.input.signs import (
     DECODED_TWICE,
     FOREIGN_SPACE,
@@ -70,6 +70,10 @@ for _name in MONTHS.split("|"):
                 _MONTH_PAIRS[ord(_first) << 8 | ord(_second)] = True
 _LONGEST_DATE: Final = 14
 _LONGEST_TIME: Final = 9
+_SAMPLE: Final = 1000
+"""Addresses that show whether most of a block's are repeated."""
+_FEW_DISTINCT: Final = 0.25
+"""Share of distinct addresses up to which to find them costs less than to match all against a pattern."""
 
 _SENTENCES: Final[Mapping[Problem, str]] = {
     Problem.EMPTY_KEY: "{name} is empty; every row needs one",
@@ -243,10 +247,11 @@ def shown(cell: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
 
 
-def _distinct(name: str, raw: pa.Array) -> _Column:
+def _distinct(name: str, raw: pa.Array, *, as_emails: bool = False) -> _Column:
     """A column of few words: each of them is looked at, once."""
     encoded = raw.dictionary_encode()
     texts, odd = trimmed(encoded.dictionary)
+    texts = lowered(texts) if as_emails else texts
     codes = encoded.indices.to_numpy()
     full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
     return _Column(name, full, encoded.dictionary, texts, odd, lambda flags: np.flatnonzero(flags[codes]))
@@ -260,6 +265,8 @@ def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at:
 
 
 def _emails(name: str, raw: pa.Array) -> _Column:
+    if len(raw.slice(0, _SAMPLE).unique()) <= _FEW_DISTINCT * min(len(raw), _SAMPLE):
+        return _distinct(name, raw, as_emails=True)
     full, odd = trimmed(raw)
     full = lowered(full)
     return _remarkable(name, raw, full, odd, odd | _not_emails(full))
@@ -273,8 +280,8 @@ def _identifiers(name: str, raw: pa.Array, *, for_creation: bool = False) -> _Co
     exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
     decimal = octets.from_end(2) == ord(".") if number.any() else number
     looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH)
-    looked_at |= number & (exponent | decimal | (lengths >= 16))
-    looked_at |= _like_dates(octets) | may_be_misplaced(octets) | may_be_several(octets)
+    looked_at |= number & (exponent | decimal)
+    looked_at |= may_be_rounded(octets) | _like_dates(octets) | may_be_misplaced(octets) | may_be_several(octets)
     if for_creation:
         looked_at |= placeholders(full)
     return _remarkable(name, raw, full, odd, looked_at)

@@ -144,7 +144,8 @@ class Groups:
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count those of a block."""
-        keys = keys.filter(pc.not_equal(keys["problem"], int(Problem.CELLS)))
+        fitting = keys["problem"].to_numpy() != Problem.CELLS
+        keys = keys if fitting.all() else keys.filter(pa.array(fitting))
         names = {"customerEmail": "customerEmail", "deviceIdentifier": "deviceIdentifier", "action": "actionWord"}
         for name, column in names.items():
             if keys.num_rows:

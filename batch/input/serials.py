@@ -177,7 +177,7 @@ class EndingInZeros:
 
     def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
         """Count those among some serials, and note the line of the first."""
-        rows = np.flatnonzero(_may_be_rounded(serials) & valid)
+        rows = np.flatnonzero(may_be_rounded(Octets(serials)) & valid)
         if len(rows):
             rows = rows[flags_of(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
         if len(rows) and not self._count:
@@ -195,21 +195,26 @@ class EndingInZeros:
         )
 
 
-def _may_be_rounded(serials: pa.Array) -> Flags:
-    """Return which serials could be numbers ending in zeros, by their length, first and last byte."""
-    octets = Octets(serials)
+def may_be_rounded(octets: Octets) -> Flags:
+    """Return which serials could be numbers ending in zeros, by their length, first byte and last two."""
     first = octets.first
-    likely = octets.lengths > _KEPT_DIGITS
-    return likely & (first >= ord("1")) & (first <= ord("9")) & (octets.last == ord("0")) if likely.any() else likely
+    likely: Flags = octets.lengths > _KEPT_DIGITS
+    likely &= (first >= ord("1")) & (first <= ord("9")) & (octets.last == ord("0"))
+    if likely.any():
+        likely &= (octets.from_end(2) == ord("0")) | (octets.lengths == _KEPT_DIGITS + 1)
+    return likely
 
 
 def _rounded_lengths(columns: Iterable[pa.Array]) -> pa.Array:
     numbers: Counter[int] = Counter()
     rounded: Counter[int] = Counter()
     for serials in columns:
-        some = serials.filter(pc.greater(pc.binary_length(serials), _KEPT_DIGITS))
-        some = some.filter(pc.match_substring_regex(some, "^[1-9][0-9]*$"))
+        octets = Octets(serials)
+        long = (octets.lengths > _KEPT_DIGITS) & (octets.first != ord("0"))
+        some = serials.filter(pa.array(long))
+        some = some.filter(pc.ascii_is_decimal(some))
         numbers.update(_lengths_of(some))
+        some = some.filter(pa.array(may_be_rounded(Octets(some))))
         rounded.update(_lengths_of(some.filter(pc.match_substring_regex(some, _ROUNDED))))
     found = [length for length, count in rounded.items() if _is_unlikely(count, numbers[length], length)]
     return pa.array(found, pa.int32())

@@ -98,5 +98,7 @@ def is_blank(cell: str) -> bool:
 def _odd(texts: pa.Array) -> Flags:
     """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
     octets = Octets(texts)
-    odd = octets.having(octets.all - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
-    return odd | one_of(octets.first, b"'=")
+    odd = one_of(octets.first, b"'=")
+    if octets.all.min(initial=0x7E) < 0x21 or octets.all.max(initial=0x21) > 0x7E:
+        odd |= octets.having(octets.all - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
+    return odd
