@@ -1,7 +1,12 @@
 """What is no table is named for what it is, whatever its name says, with what to do."""
 
+import bz2
 import gzip
+import io
+import lzma
+import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,3 +99,59 @@ def test_a_title_that_looks_a_little_like_it_is_a_title(tmp_path: Path, title: s
 
 def test_much_of_a_header_without_an_end_costs_nothing(tmp_path: Path) -> None:
     assert "no header" in refusal(tmp_path, "a.csv", b"a:\n" * 4000)
+
+
+ROWS = b"customerEmail,deviceIdentifier,action\na@b.cc,S1,assign\n"
+
+
+def tar(form: int) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=form) as archive:
+        member = tarfile.TarInfo("night.csv")
+        member.size = len(ROWS)
+        archive.addfile(member, io.BytesIO(ROWS))
+    return packed.getvalue()
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, content)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (tar(tarfile.USTAR_FORMAT), "is a tar archive; unpack it and name the file that is meant"),
+        (tar(tarfile.GNU_FORMAT), "is a tar archive; "),
+        (tar(tarfile.PAX_FORMAT), "is a tar archive; "),
+        (bz2.compress(ROWS), "is compressed with bzip2; unpack it, or compress it with gzip"),
+        (lzma.compress(ROWS), "is compressed with xz; unpack it, or compress it with gzip"),
+        (b"\x28\xb5\x2f\xfd\x24\x38", "is compressed with Zstandard; "),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "is a 7-Zip archive; "),
+        (b"Rar!\x1a\x07\x01\0", "is a RAR archive; "),
+    ],
+    ids=["ustar", "gnu", "pax", "bzip2", "xz", "zstd", "7z", "rar"],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.tar.gz", "a.zip"])
+def test_an_archive_is_named_for_what_it_is(tmp_path: Path, content: bytes, words: str, name: str) -> None:
+    packed = {"a.tar.gz": gzip.compress, "a.zip": lambda table: zipped("night.csv", table)}.get(name, bytes)
+    assert refusal(tmp_path, name, packed(content)).startswith(f"{tmp_path / name}: {words}")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda table: zipped("night.csv", table)], ids=["gz", "zip"])
+@pytest.mark.parametrize("again", [gzip.compress, lambda table: zipped("night.csv", table)], ids=["gz", "zip"])
+def test_what_is_packed_twice_is_said_to_be(
+    tmp_path: Path, pack: Callable[[bytes], bytes], again: Callable[[bytes], bytes]
+) -> None:
+    name = "a.csv.gz" if again is gzip.compress else "a.zip"
+    what = "compressed twice" if pack is gzip.compress else "a zip archive or workbook that was compressed again"
+    assert refusal(tmp_path, name, again(pack(ROWS))) == f"{tmp_path / name}: is {what}; unpack it once"
+
+
+@pytest.mark.parametrize("header", ["BZh,", "7z,", "Rar!,", "x" * 257 + "ustar,", "PK,"])
+def test_a_header_that_begins_like_an_archive_is_a_header(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(f"{header}customerEmail,deviceIdentifier,action\nx,a@b.cc,S1,assign\n".encode()))
+    assert len(load([str(path)], InputOptions(), spool=tmp_path).rows) == 1

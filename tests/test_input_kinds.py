@@ -1,9 +1,12 @@
 """Each line of the README's table of input kinds is a test here, and each test a line there."""
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +208,21 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert "is a web archive" in desk.refused("MIME-Version: 1.0\nContent-Type: multipart/related\n", "a.xls")
     assert "is an XML spreadsheet of 2003" in desk.refused('<?xml?><?mso-application progid="Excel.Sheet"?>', "a.xls")
     assert "is a PDF" in desk.refused("%PDF-1.7", "a.csv")
+
+
+@kind("a tar archive, a file that is compressed twice, `.bz2`, `.xz`, `.zst`, `.7z`, `.rar`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(desk.path(H + R, "night.csv"), "night.csv")
+    assert "is a tar archive; unpack it" in desk.refused(packed.getvalue(), "night.tar.gz")
+    twice = gzip.compress(gzip.compress((H + R).encode()))
+    assert "is compressed twice; unpack it once" in desk.refused(twice, "night.csv.gz.gz")
+    assert "is compressed with xz; " in desk.refused(lzma.compress((H + R).encode()), "night.csv.xz")
+    assert "is compressed with bzip2; " in desk.refused(bz2.compress((H + R).encode()), "night.csv.bz2")
+    assert "is compressed with Zstandard; " in desk.refused(b"\x28\xb5\x2f\xfd\x24\x38", "night.csv.zst")
+    assert "is a 7-Zip archive; unpack it" in desk.refused(b"7z\xbc\xaf\x27\x1c\0\4", "night.7z")
+    assert "is a RAR archive; unpack it" in desk.refused(b"Rar!\x1a\x07\x01\0", "night.rar")
 
 
 @kind("`-`")

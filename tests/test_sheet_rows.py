@@ -111,6 +111,15 @@ def test_rows_of_formulas_that_no_spreadsheet_has_calculated_are_rows(tmp_path: 
     )
 
 
+def test_formulas_without_a_value_are_no_list_by_groups(tmp_path: Path) -> None:
+    formulas = [device(line, "<c><f>C9</f></c>") for line in range(3, 6)]
+    assert warnings(book(tmp_path / "a.xlsx", row(2, "a@b.cc", "S1", "assign"), *formulas)) == ""
+    grouped = [row(line, "a@b.cc", "", "assign") for line in range(6, 11)]
+    assert "--fill-down deviceIdentifier" in warnings(
+        book(tmp_path / "b.xlsx", row(2, "a@b.cc", "S1", "assign"), *formulas, *grouped)
+    )
+
+
 def test_the_zero_that_a_library_stores_for_every_formula_is_no_value(tmp_path: Path) -> None:
     with xlsxwriter.Workbook(tmp_path / "a.xlsx") as made:
         page = made.add_worksheet()

@@ -86,7 +86,7 @@ _SENTENCES: Final[Mapping[Problem, str]] = {
     "source, or send it as it is with --allow-suspect",
     Problem.EMAIL: '{name} "{cell}" is not an email address; one @ and a domain with a dot are expected, '
     "as in name@example.com",
-    Problem.SIGNS: '{name} "{cell}" has {signs}, which do not belong into an identifier; correct it in the source{way}',
+    Problem.SIGNS: '{name} "{cell}" has {signs}, which should not be in an identifier; correct it in the source{way}',
     Problem.DECODED_TWICE: '{name} "{cell}" was decoded twice: its letters of UTF-8 were read in another encoding; '
     "export it anew",
     Problem.SEVERAL: '{name} "{cell}" holds several identifiers; read each as a row with --split deviceIdentifier, '

@@ -1,10 +1,11 @@
 """Files that are no table of ours, named for what they are: by their first bytes, or by the streams they hold.
 
-Encrypted and old workbooks, web pages, PDF and the like often go by the name of a table.
+Encrypted and old workbooks, web pages, PDF, archives and the like often go by the name of a table.
 """
 
 import codecs
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -62,14 +63,41 @@ _TEXTS: Final = (
     (re.compile(r"<\?xml\b"), "is an XML document", "export the table as .xlsx or CSV"),
 )
 """What text begins with, in lower case, without byte order mark and white space."""
+_UNPACK: Final = "unpack it and name the file that is meant"
+_COMPRESS: Final = "unpack it, or compress it with gzip"
+_PACKED: Final = (
+    (re.compile(rb".{257}ustar(?:\0|  \0)", re.S), "is a tar archive", _UNPACK),
+    (re.compile(rb"7z\xbc\xaf\x27\x1c"), "is a 7-Zip archive", _UNPACK),
+    (re.compile(rb"Rar!\x1a\x07"), "is a RAR archive", _UNPACK),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "is compressed with bzip2", _COMPRESS),
+    (re.compile(rb"\xfd7zXZ\0"), "is compressed with xz", _COMPRESS),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "is compressed with Zstandard", _COMPRESS),
+)
+_PACKED_TWICE: Final = (
+    (re.compile(rb"\x1f\x8b"), "is compressed twice", "unpack it once"),
+    (re.compile(rb"PK\x03\x04"), "is a zip archive or workbook that was compressed again", "unpack it once"),
+)
+"""What the bytes of a compressed file begin with once it is unpacked."""
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 def refuse_foreign_text(head: bytes) -> None:
-    """Raise InputError if the first bytes of a file are those of a document that is no table."""
+    """Raise InputError if the first bytes of a file are those of a document or archive that is no table."""
+    _refuse_packed(head, _PACKED)
     text = _decoded(head).lstrip("\ufeff \t\r\n").lower()
     for beginning, what, advice in _TEXTS:
         if beginning.match(text):
+            raise InputError(what, advice)
+
+
+def refuse_packed_twice(head: bytes) -> None:
+    """Raise InputError if the first bytes that a compressed file unpacks to are those of another one."""
+    _refuse_packed(head, _PACKED_TWICE)
+
+
+def _refuse_packed(head: bytes, kinds: Iterable[tuple[re.Pattern[bytes], str, str]]) -> None:
+    for beginning, what, advice in kinds:
+        if beginning.match(head):
             raise InputError(what, advice)
 
 

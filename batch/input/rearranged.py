@@ -144,8 +144,9 @@ class Groups:
 
     def add(self, keys: pa.RecordBatch) -> None:
         """Count those of a block."""
-        fitting = keys["problem"].to_numpy() != Problem.CELLS
-        keys = keys if fitting.all() else keys.filter(pa.array(fitting))
+        problems = keys["problem"].to_numpy()
+        known = (problems != Problem.CELLS) & (problems != Problem.NO_VALUE)  # of others a cell may seem empty
+        keys = keys if known.all() else keys.filter(pa.array(known))
         names = {"customerEmail": "customerEmail", "deviceIdentifier": "deviceIdentifier", "action": "actionWord"}
         for name, column in names.items():
             if keys.num_rows:

@@ -24,7 +24,7 @@ from typing import BinaryIO, Final, cast
 
 from batch.errors import DiskError, InputError
 from batch.input.dialect import GUESS, INIT, marked_encoding, said_encoding
-from batch.input.foreign import refuse_compound_file, refuse_foreign_text
+from batch.input.foreign import refuse_compound_file, refuse_foreign_text, refuse_packed_twice
 from batch.storage.remote import fetch
 from batch.storage.whole import require_room
 from batch.urls import is_url, without_scheme
@@ -194,6 +194,8 @@ def find_text(stored: Stored, said: str | None) -> Text:
     """Settle the encoding: the one said, else a byte order mark, else UTF-8, else a guess."""
     with stored.open() as file:
         head = file.read(_HEAD)
+    if stored.kind is not Kind.TEXT:
+        refuse_packed_twice(head)
     refuse_foreign_text(head)
     marked = marked_encoding(head)
     encoding = said_encoding(said) if said is not None else marked or "utf-8"
