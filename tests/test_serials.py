@@ -158,13 +158,6 @@ def test_at_most_one_honest_list_in_a_thousand_is_taken_for_rounded(length: int,
     assert alarms <= lists / 1_000 + 3 * (lists / 1_000) ** 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("length", range(16, 23))
-def test_nor_is_an_honest_list_of_a_hundred_thousand(length: int) -> None:
-    random = Random(length)
-    assert sum(bool(rounded(numbers(random, length, 100_000))) for _ in range(20)) <= 1
-
-
 @pytest.mark.parametrize(("count", "others", "caught"), [(1, 0, True), (1, 9, True), (1, 10, False), (2, 400, True)])
 def test_few_that_end_in_zeros_may_be_chance_among_many(count: int, others: int, caught: bool) -> None:
     ending = [f"8944500102198{number:02d}0000" for number in range(10, 10 + count)]  # one in 10,000 ends so
