@@ -1,6 +1,7 @@
 """The required headers decide how a file is written."""
 
 import codecs
+import re
 
 import pytest
 from hypothesis import given
@@ -234,3 +235,23 @@ def test_no_bytes_make_the_search_fail_otherwise_than_with_words(head: bytes) ->
 
 def test_a_customer_number_beside_an_email_is_not_taken_for_one() -> None:
     assert found("Customer,E-Mail,Serial,action\n").columns["customerEmail"] == 1
+
+
+MARKED = st.lists(
+    st.sampled_from(
+        ["*", "[", "]", "(", ")", "(input)", "(Input)", "(x)", "[x]", "required", "Required", " ", "a", "\n"]
+    ),
+    max_size=12,
+).map("".join)
+MARKS = re.compile(r"(?:\s*(?:\*|\[[^\]]*\]|\((?!input\))[^)]*\)|(?<!\w)required))+\s*$", re.IGNORECASE)
+
+
+@given(MARKED)
+def test_marks_behind_a_header_are_ignored(header: str) -> None:
+    bare = MARKS.sub("", header) or header
+    assert folded(header) == re.sub(r"[\s_.\-]+", "", bare).casefold()
+
+
+def test_a_text_that_is_too_long_for_a_header_is_no_other_header() -> None:
+    assert folded(" x" * 500) == "x" * 500
+    assert folded(" x" * 501) == " x" * 501

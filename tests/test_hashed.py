@@ -20,6 +20,7 @@ TEXTS = st.lists(st.text(max_size=40), min_size=1, max_size=30)
         ("jörg.müller@example.com", 0x52BF77265FBF3D72),
         ("SN-00000001", 0x8ED79A9B15891019),
         ("x" * 300, 0x70408536D8D4EA8F),
+        ("x" * 1024, 0x61E0D8841CF60554),
     ],
 )
 def test_the_number_of_a_text_stays_what_it_was(text: str, number: int) -> None:
@@ -32,6 +33,13 @@ def test_a_texts_number_depends_on_no_other_text(texts: list[str], start: int) -
     assert together.tolist() == [int(hash_texts(pa.array([text]))[0]) for text in texts]
     assert hash_texts(pa.array(texts, pa.string()).slice(start)).tolist() == together[start:].tolist()
     assert hash_texts(pa.array(texts, pa.large_string())).tolist() == together.tolist()
+
+
+def test_a_long_text_is_known_by_its_beginning_and_its_length() -> None:
+    texts = ["x" * 1025, "x" * 1024 + "y", "x" * 1026, "y" + "x" * 1024, "x" * 1023 + "yx"]
+    numbers = hash_texts(pa.array(texts)).tolist()
+    assert numbers[0] == numbers[1]
+    assert len(set(numbers)) == 4
 
 
 def test_no_texts_have_no_numbers() -> None:

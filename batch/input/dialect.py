@@ -73,13 +73,11 @@ _MARKS: Final = (
 _DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _GUARDED: Final = re.compile(f"'{FORMULA.removeprefix('^')}")
-_MARKS_OF_FORMS: Final = re.compile(
-    r"(?:\s*(?:\*|\[[^\]]*\]|\((?!input\))[^)]*\)|(?<!\w)required))+\s*$", re.IGNORECASE
-)
-"""What forms put after a header; not `(input)`, by which this program tells columns apart."""
 MAX_COLUMNS: Final = 16_384
 _NEAR: Final = 3
 """Of two headers so many lines apart, the upper one is a title over groups of columns."""
+_LONGEST_HEADER: Final = 1000
+_REQUIRED: Final = re.compile(r"(?<!\w)required$", re.IGNORECASE)
 _IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
@@ -120,8 +118,31 @@ class _Sighting:
 
 
 def folded(header: str) -> str:
-    """A header as it is compared: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`."""
-    return _IGNORED.sub("", _MARKS_OF_FORMS.sub("", header) or header).casefold()
+    """A header as it is compared: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`.
+
+    One that is too long for a header is left as it is.
+    """
+    if len(header) > _LONGEST_HEADER:
+        return header
+    return _IGNORED.sub("", _without_marks(header) or header).casefold()
+
+
+def _without_marks(header: str) -> str:
+    """A header without what forms put after it; `(input)`, by which this program tells columns apart, stays."""
+    bare = header.rstrip()
+    while True:
+        last = bare[-1:]
+        start = len(bare)
+        if last == "*":
+            start -= 1
+        elif last in ("]", ")"):
+            opening = bare.find("[" if last == "]" else "(", bare.rfind(last, 0, -1) + 1)
+            start = opening if opening >= 0 and bare[opening:].lower() != "(input)" else start
+        elif last in ("d", "D") and _REQUIRED.search(bare[-len("xrequired") :]):
+            start -= len("required")
+        if start == len(bare):
+            return bare
+        bare = bare[:start].rstrip()
 
 
 _FOLDED_ALIASES: Final = {field: frozenset(folded(alias) for alias in aliases) for field, aliases in ALIASES.items()}
