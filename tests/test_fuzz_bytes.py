@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import time
+import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,12 +35,20 @@ KEPT = 4000
 def _seeds() -> list[tuple[str, bytes]]:
     texts = {path.name: path.read_bytes()[:KEPT].rpartition(b"\n")[0] for path in sorted(SAMPLES.glob("*.csv"))}
     packed = {f"{name}.gz": gzip.compress(text, mtime=0) for name, text in texts.items()}
+    packed |= {f"{name}.zip": _zipped(name, text) for name, text in texts.items()}
     coded = {
         f"{encoding}-{name}": text.decode("utf-8-sig").encode(encoding, errors="replace")
         for name, text in texts.items()
         for encoding in ("utf-16", "utf-16-be", "cp1252")
     }
     return [*texts.items(), *packed.items(), *coded.items(), ("book.xlsx", _workbook())]
+
+
+def _zipped(name: str, text: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return content.getvalue()
 
 
 def _workbook() -> bytes:

@@ -6,6 +6,7 @@ file. Knows nothing of delimiters, records or cells.
 """
 
 import codecs
+import errno
 import gzip
 import hashlib
 import os
@@ -150,6 +151,8 @@ def reading(name: str) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{name}: broken gzip file ({error})", "fetch or make the file again") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a place was looked for that the file does not have
+            raise InputError(f"{name}: is damaged", "fetch or make the file again") from error
         raise InputError(f"{name}: cannot be read ({error.strerror or error})", "check the file") from error
 
 
