@@ -107,6 +107,10 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     assert "with 2 files in it; unzip it" in desk.refused(zipped(**{"a.csv": H, "b.txt": H}), "night.zip")
     assert "with no .csv" in desk.refused(zipped(**{"a.pdf": "x"}), "night.zip")
     assert "broken zip" in desk.refused(one.replace(b"a@b", b"a@c")[:-30], "night.zip")
+    assert "broken zip" in desk.refused(one[:45] + b"\xff" * 9 + one[54:], "night.zip")
+    assert "with no .csv" in desk.refused(zipped(), "night.zip")
+    assert "is not a zip archive" in desk.refused(b"PK" + one, "night.zip")
+    assert "is damaged; fetch or make" in desk.refused(one[:-6] + b"\xff\xff\xff\xff" + one[-2:], "night.zip")
     locked = bytearray(one)
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         locked[locked.find(mark) + flags] |= 1

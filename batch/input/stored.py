@@ -37,6 +37,7 @@ _UNPACKED: Final = 8
 """Times the bytes of a compressed file its text has, about."""
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
+_EMPTY_ZIP: Final = b"PK\x05\x06"
 _COMPOUND_FILE: Final = b"\xd0\xcf\x11\xe0"
 _OFFICE_PARTS: Final = frozenset({"[content_types].xml", "xl/workbook.xml", "content.xml"})
 """Names in a zip archive, in small letters, of which an Office or OpenDocument file has one."""
@@ -149,7 +150,8 @@ def reading(name: str) -> Iterator[None]:
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{name}: broken zip file ({error})", "fetch or make the file again") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: broken gzip file ({error})", "fetch or make the file again") from error
+        kind = "zip" if name.lower().endswith(".zip") else "gzip"
+        raise InputError(f"{name}: broken {kind} file ({error})", "fetch or make the file again") from error
     except OSError as error:
         if error.errno == errno.EINVAL:  # a place was looked for that the file does not have
             raise InputError(f"{name}: is damaged", "fetch or make the file again") from error
@@ -227,7 +229,10 @@ def _identified(path: Path, name: str, origin: str = "") -> Stored:
     if ending == ".xlsx" and head != _WORKBOOK:
         refuse_foreign_text(first)
         raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
-    if head == _WORKBOOK:
+    if ending == ".zip" and head and head not in (_WORKBOOK, _EMPTY_ZIP):
+        refuse_foreign_text(first)
+        raise InputError("is not a zip archive, whatever its name says", "take .zip off its name if it is text")
+    if head in (_WORKBOOK, _EMPTY_ZIP):
         if ending == ".zip" or (ending != ".xlsx" and not _is_workbook(path)):
             return Stored(path, name, Kind.ZIP, origin)
         return Stored(path, name, Kind.WORKBOOK, origin)
