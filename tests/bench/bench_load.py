@@ -16,7 +16,8 @@ from statistics import median
 
 import numpy as np
 
-from batch.input.load import _row_blocks, _Seen, _source, load
+from batch.input.load import _row_blocks, _Seen, _serials, _source, load
+from batch.input.serials import LongNumbers
 from batch.input.stored import find_stored
 from batch.model import InputOptions
 
@@ -55,14 +56,15 @@ def write_wide(path: Path, size: int) -> None:
 def read_only(path: Path) -> None:
     stored = find_stored(str(path), path.parent)
     stored.sha256()
-    for _ in _source(stored, PLAIN).pieces:
+    for _ in _source(stored, PLAIN).pieces():
         pass
 
 
 def read_and_check(path: Path) -> None:
     stored = find_stored(str(path), path.parent)
     stored.sha256()
-    for _ in _row_blocks(0, _source(stored, PLAIN), _Seen()):
+    source = _source(stored, PLAIN)
+    for _ in _row_blocks(0, source, _Seen(LongNumbers(lambda: _serials(source)))):
         pass
 
 
