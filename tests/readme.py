@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from batch.input.cells import ACTION_WORDS
-from batch.input.dialect import ALIASES
+from batch.input.header_names import ALIASES
 from batch.model import Action
 from batch.options import OPTIONS, Option
 

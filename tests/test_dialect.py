@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from batch.errors import ConfigError, InputError
 from batch.input.dialect import (
-    ALIASES,
     DELIMITERS,
     Dialect,
     find_dialect,
     find_sheet_header,
-    folded,
     marked_encoding,
     required_fields,
     said_encoding,
 )
+from batch.input.header_names import ALIASES, folded
 from batch.model import Action, InputOptions
 
 PLAIN = InputOptions()

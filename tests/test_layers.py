@@ -24,6 +24,7 @@ LAYERS = {
         "flags",
         "garbage",
         "hashed",
+        "header_names",
         "held",
         "hints",
         "identifiers",

@@ -13,6 +13,7 @@ from itertools import islice, zip_longest
 from typing import Final
 
 from batch.errors import ConfigError, InputError
+from batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded
 from batch.input.trimming import FORMULA
 from batch.model import InputOptions
 
@@ -23,47 +24,6 @@ INIT: Final = "telemetron-batch init FILE"
 """The command that asks which columns are which; `FILE` stands for the file's name, which is not known here."""
 GUESS: Final = "windows-1252"
 """The encoding of a file that has no byte order mark and is not UTF-8."""
-
-ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
-    "customerEmail": (
-        "Email",
-        "Mail",
-        "Email Address",
-        "Mail Address",
-        "Customer",
-        "Customer Mail",
-        "Customer Email Address",
-        "Owner",
-        "Owner Email",
-        "User Email",
-        "Contact Email",
-        "Account Email",
-        "Client Email",
-    ),
-    "deviceIdentifier": (
-        "Identifier",
-        "Device",
-        "Device ID",
-        "Device No",
-        "Device Number",
-        "Device Serial",
-        "Device Serial No",
-        "Device Serial Number",
-        "Serial",
-        "Serial ID",
-        "Serial No",
-        "Serial Nr",
-        "Serial Number",
-        "MAC",
-        "MAC Address",
-        "IMEI",
-    ),
-    "action": ("Action Type", "Operation", "Movement", "Movement Type", "Transaction Type"),
-    "deviceType": ("Type",),
-}
-"""Field name to the headers that mean it, besides the name itself; compared by `folded`."""
-_VAGUE: Final = frozenset({"customer", "owner"})
-"""Often a number or a name: taken for an email column only where there is no better one."""
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -76,9 +36,6 @@ _GUARDED: Final = re.compile(f"'{FORMULA.removeprefix('^')}")
 MAX_COLUMNS: Final = 16_384
 _NEAR: Final = 3
 """Of two headers so many lines apart, the upper one is a title over groups of columns."""
-_LONGEST_HEADER: Final = 1000
-_REQUIRED: Final = re.compile(r"(?<!\w)required$", re.IGNORECASE)
-_IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,37 +72,6 @@ class _Sighting:
     lines: int
     delimiter: str
     hits: Mapping[str, list[int]]
-
-
-def folded(header: str) -> str:
-    """A header as it is compared: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`.
-
-    One that is too long for a header is left as it is.
-    """
-    if len(header) > _LONGEST_HEADER:
-        return header
-    return _IGNORED.sub("", _without_marks(header) or header).casefold()
-
-
-def _without_marks(header: str) -> str:
-    """A header without what forms put after it; `(input)`, by which this program tells columns apart, stays."""
-    bare = header.rstrip()
-    while True:
-        last = bare[-1:]
-        start = len(bare)
-        if last == "*":
-            start -= 1
-        elif last in ("]", ")"):
-            opening = bare.find("[" if last == "]" else "(", bare.rfind(last, 0, -1) + 1)
-            start = opening if opening >= 0 and bare[opening:].lower() != "(input)" else start
-        elif last in ("d", "D") and _REQUIRED.search(bare[-len("xrequired") :]):
-            start -= len("required")
-        if start == len(bare):
-            return bare
-        bare = bare[:start].rstrip()
-
-
-_FOLDED_ALIASES: Final = {field: frozenset(folded(alias) for alias in aliases) for field, aliases in ALIASES.items()}
 
 
 def said_encoding(name: str) -> str:
@@ -265,8 +191,8 @@ def said_hits(cells: Sequence[str], header: str) -> list[int]:
 def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
     """Columns that mean the field; else those that may mean it. More than one is for the user to decide."""
     free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
-    return [at for at, cell in free if folded(cell) in {folded(field), *_FOLDED_ALIASES[field]} - _VAGUE] or [
-        at for at, cell in free if folded(cell) in _FOLDED_ALIASES[field]
+    return [at for at, cell in free if folded(cell) in {folded(field), *FOLDED_ALIASES[field]} - VAGUE] or [
+        at for at, cell in free if folded(cell) in FOLDED_ALIASES[field]
     ]
 
 

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from batch.errors import InputError
 from batch.input.cells import action_words, shown
-from batch.input.dialect import ALIASES, DELIMITERS, marked_encoding, said_hits, trimmed
+from batch.input.dialect import DELIMITERS, marked_encoding, said_hits, trimmed
+from batch.input.header_names import ALIASES
 from batch.input.octets import Octets, one_of
 from batch.input.trimming import normalised, unguarded
 from batch.model import InputOptions

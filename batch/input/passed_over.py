@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.errors import InputError
-from batch.input.dialect import ALIASES, Dialect, column_hits, folded, required_fields
+from batch.input.dialect import Dialect, column_hits, required_fields
+from batch.input.header_names import ALIASES, folded
 from batch.input.piece import Piece
 from batch.model import InputOptions, Problem
 
