@@ -33,7 +33,7 @@ SECONDS = float(os.environ.get("TELEMETRON_FUZZ_SECONDS", "30"))
 SEED = int(os.environ.get("TELEMETRON_SEED", "1"))
 LARGEST = 8 << 20
 """Bytes of a part that is made from a smaller one."""
-SMALL = 1 << 20
+SMALL = 1 << 17
 """Bytes up to which a part is changed again."""
 
 Parts = dict[str, bytes]
@@ -116,9 +116,9 @@ VALUES = [
     "veryHidden", "General", "yyyy" * 9, "0" * 999, "[" * 999, "*" * 999, "x" * 70_000, "1" * 70_000,
 ]  # fmt: skip
 TAG = re.compile(rb"<[^<>]*>")
-ATTRIBUTE = re.compile(rb'(\w+)="([^"]*)"')
+ATTRIBUTE = re.compile(rb'\b(\w+)="([^"]*)"')
 TEXT = re.compile(rb">([^<>]+)<")
-ELEMENT = re.compile(rb"<(\w+)[^<>]*>(?:(?!<\1).)*?</\1>|<\w+[^<>]*/>", re.S)
+ELEMENT = re.compile(rb"<(\w+)[^<>]*>(?:(?!<\1).){0,500}?</\1>|<\w+[^<>]*/>", re.S)
 
 Change = Callable[[random.Random, bytes], bytes]
 

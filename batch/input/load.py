@@ -321,7 +321,7 @@ def _prepared(source: _Source) -> _Source:
 
 def _serials(source: _Source) -> Iterator[pa.Array]:
     """The serials of all records of the right width, some at a time; of a workbook those that are text."""
-    for piece in source.pieces():
+    for piece in ahead(iter(source.pieces())):
         fitting = np.ones(len(piece.lines), np.bool_)
         fitting[list(piece.faults)] = False
         fitting[list(piece.kinds.get("deviceIdentifier", ()))] = False
