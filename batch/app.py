@@ -62,10 +62,10 @@ from batch.storage.claims import is_elsewhere, is_in_use, sweep
 from batch.storage.commands import command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL, LOCK
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.opening import require_ours
 from batch.storage.reader import PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
 from batch.storage.trusted import shared_with_group
 from batch.summary import Summary

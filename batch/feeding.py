@@ -20,8 +20,8 @@ from batch.input.workbook import first_rows
 from batch.options import BY_KEY
 from batch.sources import Recorded
 from batch.storage.facts import Fact
+from batch.storage.layout import JOURNAL
 from batch.storage.reader import PublishedJournal
-from batch.storage.runs import JOURNAL
 from batch.urls import is_url, without_scheme
 
 _MAPPING: Final = (

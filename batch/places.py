@@ -18,10 +18,10 @@ from batch.stops import Advice
 from batch.storage.apart import set_apart
 from batch.storage.claims import Holder, is_elsewhere, is_in_use
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL, LOCK
 from batch.storage.lease import WATCHED_FOR, Lease, Newcomer
 from batch.storage.lock import Lock, Owner, client_name, lock_folders, organisation_name
 from batch.storage.opening import require_ours
-from batch.storage.runs import JOURNAL, LOCK
 from batch.storage.scratch import Scratch
 from batch.storage.trusted import require_files, require_folder
 from batch.storage.whole import confirmed_by, owners_folder

@@ -39,8 +39,8 @@ from batch.storage.commands import command
 from batch.storage.draft import JournalDraft
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.remote import size_of
-from batch.storage.runs import JOURNAL
 from batch.storage.scratch import Scratch
 from batch.storage.whole import Reserve, require_room, written_in
 from batch.urls import is_url, without_scheme

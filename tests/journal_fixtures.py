@@ -27,7 +27,8 @@ from batch.config import RunConfig, resolve
 from batch.model import Phase
 from batch.recorded import as_recorded
 from batch.storage.journal import Journal
-from batch.storage.runs import JOURNAL, list_runs
+from batch.storage.layout import JOURNAL
+from batch.storage.runs import list_runs
 from batch.summary import Summary
 from tests.conftest import KEY, FakeClock
 from tests.scripted import BASE_URL, ScriptedServer

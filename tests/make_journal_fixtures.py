@@ -34,8 +34,8 @@ from batch.model import Phase
 from batch.sending.sender import Face
 from batch.storage import draft, journal
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.opening import SCHEMA_VERSION
-from batch.storage.runs import JOURNAL
 from batch.summary import Summary
 from tests.conftest import FakeClock
 from tests.journal_fixtures import (

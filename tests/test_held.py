@@ -27,7 +27,7 @@ from batch.rate import Rate
 from batch.rows import RowsBuilder
 from batch.spellings import forms_of, respelt
 from batch.storage.journal import Journal
-from batch.storage.runs import JOURNAL
+from batch.storage.layout import JOURNAL
 from batch.storage.scratch import Room, Scratch
 from tests.builders import A, B, C, Row, file_of, keys_of, planned, repeated_rows, sent_rows
 from tests.conftest import Desk

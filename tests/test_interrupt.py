@@ -6,8 +6,8 @@ from batch.errors import LockedError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Outcome
 from batch.sending.sender import Face
+from batch.storage.layout import LOCK
 from batch.storage.lock import Lock, Owner
-from batch.storage.runs import LOCK
 from tests.conftest import Desk
 
 

@@ -110,6 +110,7 @@ LAYERS = {
         "log",
         "passed_over",
         "plan",
+        "layout",
         "reader",
         "sandbox",
         "sources",

@@ -19,8 +19,8 @@ from batch.config import resolve
 from batch.errors import BrakeError
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import serving
+from batch.storage.layout import LOCK
 from batch.storage.lock import Lock, Owner
-from batch.storage.runs import LOCK
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
 

@@ -24,9 +24,9 @@ from batch.sending.work import ANSWERED
 from batch.stops import StopReason
 from batch.storage import opening
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.opening import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate
 from batch.storage.reader import AttemptEnding
-from batch.storage.runs import JOURNAL
 from tests.journal_fixtures import (
     JOURNALS,
     Files,

@@ -23,8 +23,9 @@ from batch.sharding.barrier import LEFT_BEHIND
 from batch.sharding.division import ShardedPlan
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL, LOCK
 from batch.storage.lock import Lock, Owner
-from batch.storage.runs import JOURNAL, LOCK, list_runs
+from batch.storage.runs import list_runs
 from batch.summary import ShardSummary
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Loses, Rewrites, Says, ScriptedServer, Seen

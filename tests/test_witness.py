@@ -20,9 +20,10 @@ from batch.storage import journal as journal_module
 from batch.storage.apart import set_apart
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Ending, Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.opening import connect
 from batch.storage.reader import Settlement
-from batch.storage.runs import JOURNAL, list_runs
+from batch.storage.runs import list_runs
 from batch.storage.witness import witness_of
 from tests.builders import planned, settle
 from tests.conftest import ENVIRON, Desk, Ran

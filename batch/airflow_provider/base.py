@@ -39,7 +39,7 @@ from batch.errors import BatchError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Outcome
 from batch.options import BY_KEY
-from batch.storage.runs import JOURNAL
+from batch.storage.layout import JOURNAL
 from batch.summary import InNumbers
 
 T = TypeVar("T")

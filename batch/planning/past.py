@@ -37,9 +37,9 @@ from batch.rows import KEY_SCHEMA, VALID, Rows
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL, LOCK, run_folders, shard_folders
 from batch.storage.lock import client_name, organisation_name
 from batch.storage.reader import JournalReader, PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK, run_folders, shard_folders
 
 _LATE: Final = 900.0
 _NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in VALID]))

@@ -25,8 +25,8 @@ from batch.planning.since import IntArray, Standing
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL, LOCK, run_folders, shard_folders
 from batch.storage.reader import JournalReader, PublishedJournal
-from batch.storage.runs import JOURNAL, LOCK, run_folders, shard_folders
 
 
 @dataclass(frozen=True, slots=True)

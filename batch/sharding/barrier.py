@@ -14,7 +14,7 @@ from batch.places import Waiting, opened, owning
 from batch.planning.shards import CALLS, Shard, ShardCalls, shard_folder
 from batch.sending.holds import LeftBehind, left_behind
 from batch.sharding.division import LEFT_BEHIND, Division, lock_of_shard, require_shard
-from batch.storage.runs import JOURNAL
+from batch.storage.layout import JOURNAL
 
 _PATIENCE: Final = 5.0
 """Seconds in which whoever looks at a shard at rest, as we do, has done with it."""

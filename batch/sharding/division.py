@@ -21,7 +21,7 @@ from batch.sharding.sharing import share_of_rate
 from batch.starting import check_same, new_run_id, plan_of, require_key, start
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
-from batch.storage.runs import JOURNAL, LOCK, SHARDS, shard_folders
+from batch.storage.layout import JOURNAL, LOCK, SHARDS, shard_folders
 from batch.storage.trusted import require_files, require_folder, shared_with_group
 
 LEFT_BEHIND: Final = "left.arrow"

@@ -11,8 +11,8 @@ from batch.errors import JournalError
 from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, shard_folder
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.reader import JournalReader
-from batch.storage.runs import JOURNAL
 
 GATHERED: Final = Fact.GATHERED
 """The fact in the run's journal: by shard, the extent of its journal when it was gathered."""

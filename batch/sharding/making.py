@@ -31,9 +31,9 @@ from batch.storage.commands import shard_command
 from batch.storage.draft import JournalDraft
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.lease import Lease
 from batch.storage.log import LOGGER, logged_to
-from batch.storage.runs import JOURNAL
 from batch.storage.trusted import shared_with_group
 from batch.summary import ShardSummary
 

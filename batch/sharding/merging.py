@@ -34,8 +34,8 @@ from batch.stops import Advice, StopReason
 from batch.storage.commands import shard_command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.reader import LOST_IN_SHARDS
-from batch.storage.runs import JOURNAL
 from batch.summary import Summary
 
 _WORST_FIRST: Final = (ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.STOPPED)

@@ -1,29 +1,23 @@
 """The runs under a reports folder: when, what, in which state, and what to do next."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from batch.clock import iso
-from batch.errors import ConfigError, DiskError, ForeignRunError, JournalError, refusing_foreign_files
+from batch.errors import DiskError, ForeignRunError, JournalError
 from batch.stops import StopReason
 from batch.storage.claims import is_elsewhere, is_in_use
 from batch.storage.commands import command, shard_command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL, LOCK, run_folders, shard_folders
 from batch.storage.lock import is_held
-from batch.storage.opening import require_ours
 from batch.storage.reader import AFTER_LOSS, JournalReader, PublishedJournal
-from batch.storage.trusted import read_file, require_folder
-
-JOURNAL: Final = "journal.sqlite3"
-LOCK: Final = "run.lock"
-SHARDS: Final = "shards"
-"""The folder in which the shards of a run have their folders."""
+from batch.storage.trusted import read_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +58,6 @@ def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -
     """All runs under the folder, the newest first; `warn` is told of those that are not ours."""
     lines = [line for folder in run_folders(reports_dir, warn) if (line := _line_of_ours(folder, warn)) is not None]
     return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
-
-
-def run_folders(reports_dir: Path, warn: Callable[[str], None]) -> list[Path]:
-    """Return the folders of runs under a folder, by name; `warn` is told of those that are not ours."""
-    return [folder for folder in _folders(reports_dir) if _has_journal(folder, warn)]
-
-
-def shard_folders(run: Path) -> list[Path]:
-    """Return the folders of the shards in which a run was begun, sorted. Raises ForeignRunError."""
-    with refusing_foreign_files():
-        require_folder(run / SHARDS)
-        begun = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL}"))
-        for folder in begun:
-            require_folder(folder)
-    return begun
-
-
-def _folders(reports_dir: Path) -> list[Path]:
-    """Return what may be a folder of a run; no link is followed."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(reports_dir) if entry.is_dir() or entry.is_symlink())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as exc:
-        raise ConfigError(f"cannot read {reports_dir} ({exc.strerror})", "check --reports-dir") from exc
-    return [reports_dir / name for name in names]
-
-
-def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
-    """Whether this is a run's folder of ours; warn of one that is not ours, or may be such a one."""
-    try:
-        if not (folder / JOURNAL).exists():
-            return False
-    except OSError:
-        pass  # nobody can tell what is in it
-    try:
-        require_ours(folder / JOURNAL)
-        return (folder / JOURNAL).exists()
-    except (ForeignRunError, OSError) as exc:
-        told = exc.what if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
-        warn(f"run {folder.name} is passed over: {told}")
-        return False
 
 
 def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunLine | None:

@@ -18,9 +18,9 @@ from batch.airflow_provider.running import TaskFace, in_thread
 from batch.airflow_provider.waiting import MomentTrigger
 from batch.interrupt import Interrupt
 from batch.model import Outcome
+from batch.storage.layout import LOCK
 from batch.storage.lock import Lock, Owner
 from batch.storage.log import LOGGER
-from batch.storage.runs import LOCK
 from tests.conftest import HEADER
 from tests.faulty import Arrived, FaultyServer
 from tests.scripted import Event, Hangs, Says
