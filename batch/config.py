@@ -17,10 +17,11 @@ from batch.airflow_context import airflow_context
 from batch.errors import ConfigError
 from batch.model import InputOptions, Outcome, Phase, PlanOptions, Secret
 from batch.options import OPTIONS, Option, Share, struck_out
+from batch.ownership import NotOursError
 from batch.printable import encodable
 from batch.rate import Rate
 from batch.sources import KEY_VARIABLE, Recorded, chosen_profile, texts_of, unknown_keys, with_recorded
-from batch.storage.trusted import NotOursError, open_private
+from batch.storage.trusted import open_private
 from batch.urls import checked, is_url, without_scheme, without_secrets
 
 

@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
+from batch.ownership import NotOursError, belonging_to_another
 from batch.stops import Advice, ExitCode, Stop, WayOn
-from batch.storage.trusted import NotOursError, belonging_to_another
 
 MAKE_ROOM: Final = Advice("make room", repeat=True)
 """What to do about a full disk."""

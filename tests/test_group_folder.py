@@ -9,10 +9,10 @@ import pytest
 
 from batch.config import resolve
 from batch.errors import LockedError, PlaceError
+from batch.ownership import NotOursError
 from batch.places import Waiting, holding, locks_of_key
 from batch.storage.group_folder import open_shared, require_group_folder
 from batch.storage.lock import client_name, organisation_name, state_folder
-from batch.storage.trusted import NotOursError
 from batch.undoing import configure_undo
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Seen

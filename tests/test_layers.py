@@ -13,6 +13,7 @@ import pytest
 import batch
 
 LAYERS = {
+    -1: {"ownership"},
     0: {
         "abreast",
         "actions",
@@ -44,6 +45,7 @@ LAYERS = {
         "stops",
         "stream",
         "texts",
+        "event_sink",
         "trusted",
         "urls",
     },

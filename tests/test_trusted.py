@@ -15,6 +15,7 @@ from batch import app
 from batch.config import RunConfig, api_key, resolve
 from batch.errors import BatchError, ConfigError, ForeignRunError, JournalError
 from batch.model import Secret
+from batch.ownership import NotOursError
 from batch.stand_in.fleet import Fleet
 from batch.storage import trusted
 from batch.storage.apart import set_apart
@@ -23,7 +24,7 @@ from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.runs import list_runs
-from batch.storage.trusted import NotOursError, shared_with_group
+from batch.storage.trusted import shared_with_group
 from batch.summary import Summary
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL

@@ -8,7 +8,6 @@ shard plans nothing itself.
 
 import hashlib
 import heapq
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from batch.model import Call, Phase
 from batch.planning.calls import Stage, action_of
 from batch.planning.ordering import roots
 from batch.planning.plan import Plan
-from batch.storage.blobs import require_sound
+from batch.storage.blobs import read_table
 from batch.storage.whole import owners_folder, written_whole
 
 Ints = npt.NDArray[np.int64]
@@ -189,17 +188,6 @@ def check_calls(path: Path, shard: Shard) -> None:
         raise JournalError(f"{path} cannot be read ({exc.strerror})", "plan the run again under another id") from exc
     if not same:
         raise JournalError(f"{path} is not what was planned", "plan the run again under another id")
-
-
-def read_table(path: Path) -> pa.Table:
-    """Return the table in a file, mapped. Raises JournalError where it is damaged, FileNotFoundError."""
-    try:
-        table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
-        for batch in table.to_batches():
-            require_sound(batch)
-    except ValueError as exc:
-        raise JournalError(f"{path} is damaged ({exc})", "plan the run again under another id") from exc
-    return table
 
 
 class ShardCalls:

@@ -13,9 +13,10 @@ from itertools import count, dropwhile, islice, takewhile
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from batch.ownership import NotOursError
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
-from batch.storage.trusted import NotOursError, open_file
+from batch.storage.trusted import open_file
 from batch.storage.whole import written_whole
 
 

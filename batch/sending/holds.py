@@ -16,8 +16,8 @@ from batch.errors import JournalError
 from batch.model import Action, Answer, Call, DeviceResult, Outcome, Results
 from batch.outcomes import FAILURES
 from batch.planning.calls import Calls
-from batch.planning.shards import read_table
 from batch.reasons import Reason
+from batch.storage.blobs import read_table
 from batch.storage.journal import Journal
 from batch.storage.whole import written_whole
 

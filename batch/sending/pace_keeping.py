@@ -10,12 +10,12 @@ from typing import Final
 
 from batch import clock
 from batch.config import Sending
+from batch.event_sink import Tell
 from batch.model import Secret
 from batch.sending.pace import OwnPace, Pace
 from batch.sending.pacing import Pacer, PacerState
 from batch.sending.redis_line import RedisLine
 from batch.sending.shared_pace import SharedPace, Terms
-from batch.sending.traffic import Tell
 from batch.storage.group_folder import open_shared
 
 _SAVED_EVERY: Final = 1.0

@@ -21,6 +21,7 @@ from batch import clock
 from batch.clock import Clock
 from batch.config import RunConfig
 from batch.errors import BatchError, DiskError, JournalError, LockedError, PlaceError, system_error
+from batch.event_sink import Tell
 from batch.garbage import rarely_searched
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Secret, Stop
@@ -36,7 +37,7 @@ from batch.sending.outage import DownDetector
 from batch.sending.pace_keeping import KeptPace, PaceOf, kept_pace
 from batch.sending.progress import View, Watch
 from batch.sending.runner import RunLimits, Runner
-from batch.sending.traffic import Halt, Patience, Tell, Traffic
+from batch.sending.traffic import Halt, Patience, Traffic
 from batch.stops import Advice, StopReason
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal

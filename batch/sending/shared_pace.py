@@ -15,11 +15,11 @@ from typing import Any, Final
 from uuid import uuid4
 
 from batch import clock
+from batch.event_sink import Tell
 from batch.rate import Rate
 from batch.sending import pacing
 from batch.sending.line import PULSE, Line, NoLineError, lesson, unreachable
 from batch.sending.pacing import Pacer, PacerState, Permit, spacing
-from batch.sending.traffic import Tell
 
 _PATIENCE: Final = 2.0
 """Seconds after which nobody waits for an answer any more."""

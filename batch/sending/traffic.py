@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from batch import clock
 from batch.clock import iso
+from batch.event_sink import Tell
 from batch.model import Stop
 from batch.sending.exchange import Exchange
 from batch.sending.hints import Hint
@@ -36,13 +37,6 @@ _ALOUD: Final = 5.0
 _DAY: Final = 86_400.0
 _YEAR: Final = 365 * _DAY
 """Nobody means more; and calendars end somewhere."""
-
-
-class Tell(Protocol):
-    """Takes something worth telling."""
-
-    def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:
-        """Put it on record; `aloud` says it to the user too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """What the journal's blobs hold: blocks of the input, positions, devices, answers. Knows no table."""
 
 import json
+import os
 import zlib
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as pa_json
 
+from batch.errors import JournalError
 from batch.model import Answer, Results
 
 Positions = tuple[int, ...]
@@ -85,6 +88,17 @@ def _require_rising_offsets(column: pa.Array, size: int) -> None:
     bounds = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
     if bounds[0] < 0 or bounds[-1] > size or (bounds[1:] < bounds[:-1]).any():
         raise ValueError("an offset in a column leads beyond it")
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return the table in a file, mapped. Raises JournalError where it is damaged, FileNotFoundError."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
+        for batch in table.to_batches():
+            require_sound(batch)
+    except ValueError as exc:
+        raise JournalError(f"{path} is damaged ({exc})", "plan the run again under another id") from exc
+    return table
 
 
 def positions_blob(positions: Positions | None) -> bytes | None:

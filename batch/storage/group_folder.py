@@ -13,7 +13,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from batch.storage.trusted import NotOursError, is_of_my_group, is_owned, owner_in_words
+from batch.ownership import NotOursError, is_owned, owner_in_words
+from batch.storage.trusted import is_of_my_group
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _WRITERS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH

@@ -18,6 +18,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
+from batch.ownership import NotOursError, account, is_mine, is_owned, name_of
+
 _ROOT: Final = 0
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
@@ -26,15 +28,6 @@ _HAS_DESCRIPTORS: Final = bool(_NO_LINK) and {os.open, os.stat, os.unlink} <= os
 _MOST_LINKS: Final = 40
 
 _shared: ContextVar[bool] = ContextVar("_shared", default=False)
-
-
-class NotOursError(PermissionError):
-    """A folder or file that must not be trusted."""
-
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(errno.EPERM, what)
-        self.what = what
-        self.advice = advice
 
 
 @contextmanager
@@ -53,7 +46,7 @@ def require_folder(path: Path) -> None:
     if found is None:
         return
     _check(path, found, stat.S_ISDIR, "folder")
-    if not _is_mine(found) and not os.access(path, os.R_OK | os.X_OK):
+    if not is_mine(found) and not os.access(path, os.R_OK | os.X_OK):
         owner, mode = _owner(found)
         what = f"{path} belongs to {owner} (mode {mode:04o}) and cannot be read"
         raise NotOursError(what, f"run as {owner}, or name another --run-id")
@@ -296,56 +289,19 @@ def _check_mode(found: os.stat_result, what: str, name: str) -> None:
         raise NotOursError(f"{what}, and others than its owner can write to it", advice)
 
 
-def is_owned(found: os.stat_result) -> bool:
-    """Whether the owner is this user or root."""
-    return _is_mine(found) or found.st_uid == _ROOT
-
-
-def _is_mine(found: os.stat_result) -> bool:
-    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-
-
-def belonging_to_another(path: str) -> str:
-    """Return whose a path, or the first of its parents that is there, is, in words; empty if it is this user's."""
-    for place in (Path(path), *Path(path).parents):
-        with suppress(OSError):
-            found = place.lstat()
-            return "" if _is_mine(found) else f"{place} belongs to {_name_of(found.st_uid)}"
-    return ""
-
-
 def is_of_my_group(found: os.stat_result) -> bool:
     """Whether the group is one of this user's."""
     return found.st_gid in _my_groups()
 
 
-def owner_in_words(found: os.stat_result) -> str:
-    """Return the owner's name, or number where there is no account."""
-    return _name_of(found.st_uid)
-
-
 def _owner(found: os.stat_result) -> tuple[str, int]:
     """Return the owner's name, or number where there is no account, and the mode."""
-    return _name_of(found.st_uid), stat.S_IMODE(found.st_mode)
+    return name_of(found.st_uid), stat.S_IMODE(found.st_mode)
 
 
 def _me() -> str:
     """Return this user's name as `chown` takes it."""
-    return (_account(os.geteuid()) or str(os.geteuid())) if hasattr(os, "geteuid") else ""
-
-
-def _name_of(uid: int) -> str:
-    return _account(uid) or f"user {uid}"
-
-
-def _account(uid: int) -> str | None:
-    """Return the name of a user's account; None without one."""
-    try:
-        import pwd
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return None
+    return (account(os.geteuid()) or str(os.geteuid())) if hasattr(os, "geteuid") else ""
 
 
 def _my_groups() -> set[int]:

@@ -1,0 +1,57 @@
+"""Whose a file is, in words, and the error for one that must not be trusted."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = 0
+
+
+class NotOursError(PermissionError):
+    """A folder or file that must not be trusted."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(errno.EPERM, what)
+        self.what = what
+        self.advice = advice
+
+
+def is_owned(found: os.stat_result) -> bool:
+    """Whether the owner is this user or root."""
+    return is_mine(found) or found.st_uid == _ROOT
+
+
+def is_mine(found: os.stat_result) -> bool:
+    """Whether the owner is this user; true where the system has no users."""
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+
+
+def belonging_to_another(path: str) -> str:
+    """Return whose a path, or the first of its parents that is there, is, in words; empty if it is this user's."""
+    for place in (Path(path), *Path(path).parents):
+        with suppress(OSError):
+            found = place.lstat()
+            return "" if is_mine(found) else f"{place} belongs to {name_of(found.st_uid)}"
+    return ""
+
+
+def owner_in_words(found: os.stat_result) -> str:
+    """Return the owner's name, or number where there is no account."""
+    return name_of(found.st_uid)
+
+
+def name_of(uid: int) -> str:
+    """Return the name of a user, or a number in words where there is no account."""
+    return account(uid) or f"user {uid}"
+
+
+def account(uid: int) -> str | None:
+    """Return the name of a user's account; None without one."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return None
