@@ -6,11 +6,10 @@ machine `plan_shards`, `run_shard`, `barrier` and `report`.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pyarrow.compute as pc
@@ -18,29 +17,34 @@ import pyarrow.compute as pc
 from batch.airflow_context import context_variables, in_words
 from batch.clock import Clock, RealClock
 from batch.concluding import concluded, ended_as, note_of, stop_of
-from batch.config import RunConfig, api_key, resolve
-from batch.errors import BrakeError, ConfigError, JournalError, VerifyError
+from batch.config import RunConfig, resolve
+from batch.errors import BrakeError, JournalError, VerifyError
 from batch.going_on import errors_with_way_on, stopping_if_sent, system_errors_in_words, way_on_in
-from batch.model import ACTIONS, Secret, Stop
+from batch.model import ACTIONS, Secret
 from batch.options import BY_KEY, OPTIONS
-from batch.places import SCRATCH, Waiting, lock_of_run, locked, opened, own_folder, owning, require_run, scratch_of
+from batch.places import (
+    SCRATCH,
+    Waiting,
+    lock_of_run,
+    locked,
+    opened,
+    own_folder,
+    owning,
+    require_run,
+    scratch_of,
+    stored_fact,
+)
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
 from batch.publishing import is_published, published
-from batch.rate import Rate
 from batch.reconciliation.outputs import close_books, write_files
 from batch.recorded import as_recorded, with_base_url
-from batch.sending.check import check_api
-from batch.sending.exchange import Exchanger, connected
-from batch.sending.sender import Face, Job, Target, ask_afterwards, send
-from batch.sharding.barrier import barrier as barrier
-from batch.sharding.division import Division
-from batch.sharding.division import plan_shards as plan_shards
-from batch.sharding.making import run_shard as run_shard
-from batch.sharding.merging import merged
+from batch.sending.observer import Face
+from batch.sending.sender import send
+from batch.sending.session import Job, Target
 from batch.sources import KEY_VARIABLE, PROFILE_VARIABLES
 from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import Limit, serve_forever, serving
+from batch.stand_in.sandbox import serving
 from batch.starting import (
     check_order_again,
     check_same,
@@ -58,17 +62,17 @@ from batch.starting import (
     told_of,
 )
 from batch.stops import WayOn, listed_flags
-from batch.storage.claims import is_elsewhere, is_in_use, sweep
+from batch.storage.claims import is_in_use, sweep
 from batch.storage.commands import command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.storage.layout import JOURNAL, LOCK
 from batch.storage.log import LOGGER, logged_to
 from batch.storage.opening import require_ours
-from batch.storage.reader import PublishedJournal
 from batch.storage.scratch import Scratch
 from batch.storage.trusted import shared_with_group
 from batch.summary import Summary
+from batch.verifying import ask_afterwards, verify_in
 
 
 @system_errors_in_words()
@@ -198,7 +202,7 @@ def verify(
         logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
         scratch_of(folder, lease) as scratch,
     ):
-        if Division.of(journal) is not None and journal.meta(Fact.ENDED_AT) is None:
+        if journal.is_in_shards and journal.meta(Fact.ENDED_AT) is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         journal.require_complete()
         plan = plan_of(journal, scratch)
@@ -218,14 +222,8 @@ def verify(
 
 
 @system_errors_in_words()
-def report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
-    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
-
-    Of a run made in shards the journal is put together first.
-    """
-    require_run(folder)
-    if _put_down(folder, Fact.DIVISION) is not None:
-        return merged(folder, xlsx=xlsx, clock=clock)
+def report(folder: Path, *, xlsx: bool = False) -> Summary:
+    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError."""
     with (
         owning(lock_of_run(folder), Waiting.not_at_all(folder.name)) as lease,
         opened(folder, lease) as journal,
@@ -239,22 +237,13 @@ def report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
         return published(told.publish, journal, write_files(folder, journal, books, ended_as(told, stop)))
 
 
-def _put_down(folder: Path, name: str) -> Any:
-    """A fact that a run was started with, also of one whose journal may be open on another host."""
-    if is_elsewhere(folder / LOCK) is not None:
-        with closing(PublishedJournal(folder / JOURNAL)) as published_journal:
-            return published_journal.meta(name)
-    with opened(folder) as journal:
-        return journal.meta(name)
-
-
 def _as_started(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
     """The options that a run was started with; of the environment the secrets, and who asks, alone.
 
     The base URL is the caller's, and must mean the API of the run; `typed` is the command that asks.
     """
     require_run(folder)
-    options = _put_down(folder, Fact.OPTIONS)
+    options = stored_fact(folder, Fact.OPTIONS)
     keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
     variable = BY_KEY["limit_url"].variable
     if is_struck_out(options.get("limit_url", "")) and environ.get(variable):
@@ -262,7 +251,7 @@ def _as_started(folder: Path, environ: Mapping[str, str], typed: str) -> RunConf
     options |= _said_now(environ)
     wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
     config = with_base_url(as_recorded(folder, options, keep), wanted.sending.base_url, typed)
-    return replace(config, base_url_flag=_put_down(folder, Fact.BASE_URL_FLAG))
+    return replace(config, base_url_flag=stored_fact(folder, Fact.BASE_URL_FLAG))
 
 
 def _said_now(environ: Mapping[str, str]) -> dict[str, str]:
@@ -277,57 +266,9 @@ def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in names if name in environ}
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxOptions:
-    """How the stand-in API is to be served."""
-
-    port: int
-    db: Path | None
-    limit: str | None
-    max_devices: int
-    environ: Mapping[str, str]
-
-
-def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> None:
-    """Serve the stand-in API until interrupted. With a key in the environment it accepts that one only."""
-    try:
-        rate = Rate.parse(options.limit) if options.limit else None
-    except ValueError as exc:
-        raise ConfigError(f"--rate: {exc}") from None
-    limit = None if rate is None or rate == Rate.AUTO else Limit(max(1, int(rate.attempts)), rate.seconds)
-    key = api_key(None, options.environ)
-    with Fleet(options.db) as fleet:
-        opened = serving(
-            fleet,
-            port=options.port,
-            api_key=key.reveal() if key else None,
-            limit=limit,
-            max_devices=options.max_devices,
-        )
-        serve_forever(opened, announce)
-
-
-@system_errors_in_words()
-def check(
-    config: RunConfig, *, transport: httpx2.AsyncBaseTransport | None = None, clock: Clock | None = None
-) -> Stop | None:
-    """Ask the API one harmless thing. None when all is well, else what is wrong. Raises ConfigError."""
-    clock = clock or RealClock()
-    require_key(config)
-    key, sending = config.api_key or Secret(""), config.sending
-
-    async def ask() -> Stop | None:
-        opened = connected(sending.base_url, seconds=sending.timeout, transport=transport)
-        async with opened as http:
-            exchanger = Exchanger(http, key, timeout=sending.timeout, wall=clock.wall, secrets=config.secrets)
-            return await check_api(exchanger.post, sending.base_url)
-
-    return clock.run(ask())
-
-
 def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | None:
     """The summary of a finished run; None for any other. Raises JournalError if it is not this run."""
-    if Division.of(journal) is not None:
+    if journal.is_in_shards:
         raise JournalError(f"run {folder.name} is made in shards", "say which with --shard, or report the run")
     check_same(config, journal, folder)
     journal.require_complete()
@@ -355,7 +296,7 @@ def _carry_out(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None
     stop = None
     if plan.calls:
         with _target(job, transport) as target:
-            stop = send(job, target)
+            stop = send(job, target, verify_in if config.sending.verify else None)
         job.lease.confirm()
     journal.note(endedAt=job.clock.wall(), stop=note_of(stop))
     summary = concluded(config, plan, journal)

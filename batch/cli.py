@@ -91,8 +91,9 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
         _warn_of_airflow(config)
         from batch import app
         from batch.screen import terminal
+        from batch.sharding.making import run_shard
 
-        make: Any = app.run if config.shard is None else app.run_shard
+        make: Any = app.run if config.shard is None else run_shard
         show: Any = terminal.show_end if config.shard is None else terminal.show_shard
         summary = make(config, face=terminal.TerminalFace(config.talk))
         with if_anyone_listens():
@@ -125,6 +126,7 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     """
     from batch import app
     from batch.screen import terminal
+    from batch.sharding.division import plan_shards
 
     with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
@@ -133,7 +135,7 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
             with if_anyone_listens():
                 terminal.show_planned(planned, config.talk)
         else:
-            sharded = app.plan_shards(config)
+            sharded = plan_shards(config)
             planned = sharded.digest
             with if_anyone_listens():
                 terminal.show_sharded(sharded, config.talk)
@@ -220,12 +222,12 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
 @_VERBOSE
 def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, **shown: bool) -> None:
     """Write the files of RUN (its id, or its folder) again, from its journal alone."""
-    from batch import app
     from batch.config import Talk
     from batch.screen import terminal
+    from batch.sharding.reporting import report_run
 
     with errors_in_words(verbose=shown["verbose"], as_json=shown["as_json"]), shared_with_group(shared_reports_dir):
-        summary = app.report(_folder(run, reports_dir), xlsx=xlsx)
+        summary = report_run(_folder(run, reports_dir), xlsx=xlsx)
         with if_anyone_listens():
             terminal.show_end(summary, Talk(json=shown["as_json"]))
     raise SystemExit(summary.exit_code)
@@ -253,12 +255,12 @@ def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -
 @_options(lambda option: option.checks)
 def check_command(**flags: Any) -> None:
     """Ask the API one harmless thing: are base URL, TLS and key right?"""
-    from batch import app
+    from batch.checking import check
     from batch.screen import terminal
 
     with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve((), flags)
-        stop = app.check(config)
+        stop = check(config)
         with if_anyone_listens():
             terminal.show_check(stop, config)
     raise SystemExit(0 if stop is None else stop.exit_code)
@@ -272,10 +274,10 @@ def check_command(**flags: Any) -> None:
 @_VERBOSE
 def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: int, *, verbose: bool) -> None:
     """Serve the embedded stand-in API on this machine, until it is interrupted."""
-    from batch import app
+    from batch.serving import SandboxOptions, serve_sandbox
 
     with errors_in_words(verbose=verbose):
-        app.serve_sandbox(app.SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
+        serve_sandbox(SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
 
 
 @main.command("init")

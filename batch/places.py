@@ -3,17 +3,17 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from batch.airflow_context import in_words
 from batch.clock import Clock, RealClock, iso
 from batch.config import RunConfig
 from batch.errors import ForeignRunError, JournalError, LockedError, refusing_foreign_files
-from batch.sending.sender import Face
+from batch.sending.observer import Face
 from batch.stops import Advice
 from batch.storage.apart import set_apart
 from batch.storage.claims import Holder, is_elsewhere, is_in_use
@@ -22,6 +22,7 @@ from batch.storage.layout import JOURNAL, LOCK
 from batch.storage.lease import WATCHED_FOR, Lease, Newcomer
 from batch.storage.lock import Lock, Owner, client_name, lock_folders, organisation_name
 from batch.storage.opening import require_ours
+from batch.storage.reader import PublishedJournal
 from batch.storage.scratch import Scratch
 from batch.storage.trusted import require_files, require_folder
 from batch.storage.whole import confirmed_by, owners_folder
@@ -229,3 +230,12 @@ def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[Wanted]
     for folder in lock_folders(config.lock_dir):
         for what, name in names.items():
             yield Wanted(what, folder / f"{name}.lock", shared)
+
+
+def stored_fact(folder: Path, name: str) -> Any:
+    """Return a fact that a run was started with, also of one whose journal may be open on another host."""
+    if is_elsewhere(folder / LOCK) is not None:
+        with closing(PublishedJournal(folder / JOURNAL)) as published_journal:
+            return published_journal.meta(name)
+    with opened(folder) as journal:
+        return journal.meta(name)

@@ -31,10 +31,9 @@ from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
 from batch.planning.run_history import RecordedRun, former_run, recorded_runs
 from batch.planning.since import packed, unpacked
-from batch.reconciliation.outputs import input_files
 from batch.rows import RowBlock, RowsBuilder
+from batch.sending.observer import Face
 from batch.sending.redis_line import RedisLine
-from batch.sending.sender import Face
 from batch.storage.commands import command
 from batch.storage.draft import JournalDraft
 from batch.storage.facts import Fact
@@ -310,7 +309,7 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
         return
     with _spool_in(folder) as spool:
         hashes = [_sha256(path, spool) for path in config.files]
-    if hashes != [file.sha256 for file in input_files(journal)]:
+    if hashes != [file.sha256 for file in journal.input_files]:
         raise JournalError(
             f"run {folder.name} was started with another input", _advice_on_another_input(folder, journal)
         )
@@ -349,7 +348,7 @@ def _sha256(path: str, spool: Path) -> str:
 def plan_of(journal: Journal, scratch: Scratch) -> Plan:
     """The plan that the run was started with, made again from the journal's rows."""
     shape = journal.meta(Fact.SHAPE)
-    scratch.expect(_ROW * sum(file.rows for file in input_files(journal)))
+    scratch.expect(_ROW * sum(file.rows for file in journal.input_files))
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)

@@ -15,8 +15,8 @@ import numpy as np
 from batch import clock
 from batch.model import Look
 from batch.planning.plan import Plan
+from batch.reconciliation.answered import answered_books
 from batch.reconciliation.audit import concerned, is_timely, last_attempts
-from batch.reconciliation.outputs import answered_books
 from batch.sending.look import Looker
 from batch.sending.runner import RunLimits
 from batch.sending.tally import Tally

@@ -19,7 +19,7 @@ httpx2.alias_httpx()  # before respx is imported, which patches what `httpx` nam
 
 from batch import app  # noqa: E402
 from batch.config import resolve  # noqa: E402
-from batch.sending.sender import Face  # noqa: E402
+from batch.sending.observer import Face  # noqa: E402
 from batch.storage.writer import Writer  # noqa: E402
 from batch.summary import Summary  # noqa: E402
 from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402

@@ -28,18 +28,19 @@ from typing import Any, Self
 
 import httpx2
 
-from batch import app, clock
+from batch import clock
 from batch.cli import main
 from batch.model import PlanOptions
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
 from batch.rows import RowsBuilder
 from batch.screen import terminal  # noqa: F401 - imported before the fork
-from batch.sending import carriage, exchange, retry, sender
+from batch.sending import carriage, exchange, retry, session
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import HOST, PATH, stand_in
 from batch.storage import journal, writer
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.witness import witness_of
 from batch.summary import FILES
 from tests.listening import Background, carried_out, packed, request_from
@@ -146,7 +147,7 @@ class Boundaries:
 
 def hurry() -> None:
     """Let the program wait shorter between attempts, and less for what may still arrive at the server."""
-    sender._MARGIN = 0.1  # type: ignore[misc]
+    session._MARGIN = 0.1  # type: ignore[misc]
     clock.jitter = lambda: random.random() / 10
     retry.LONGEST_BACKOFF = 0.3  # type: ignore[misc]
 
@@ -377,12 +378,12 @@ class Left:
 
 def left_by(folder: Path) -> Left:
     """Read the journal of a run; from a copy, so that whoever goes on with it finds it as it was left."""
-    if not (folder / app.JOURNAL).exists():
+    if not (folder / JOURNAL).exists():
         return Left()
     with tempfile.TemporaryDirectory() as aside:
-        for path in folder.glob(f"{app.JOURNAL}*"):
+        for path in folder.glob(f"{JOURNAL}*"):
             shutil.copy(path, aside)
-        record = Journal(Path(aside) / app.JOURNAL)
+        record = Journal(Path(aside) / JOURNAL)
         try:
             return _read(record, _plan(record))
         finally:
@@ -443,7 +444,7 @@ class Place:
     @property
     def leftovers(self) -> list[str]:
         """What stands in the run's folder and does not belong there."""
-        ours = {*FILES, app.JOURNAL, witness_of(Path(app.JOURNAL)).name, "run.log", "run.lock"}
+        ours = {*FILES, JOURNAL, witness_of(Path(JOURNAL)).name, "run.log", "run.lock"}
         return [path.name for path in self.run_folder.iterdir() if path.name not in ours]
 
 

@@ -26,6 +26,8 @@ from batch import app
 from batch.config import RunConfig, resolve
 from batch.model import Phase
 from batch.recorded import as_recorded
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from batch.storage.journal import Journal
 from batch.storage.layout import JOURNAL
 from batch.storage.runs import list_runs
@@ -109,7 +111,7 @@ def copy_run(source: Path, target: Path) -> None:
 def report(fixture: Fixture) -> Files:
     """The files that `report` writes from the journal."""
     folder = fixture.place()
-    app.report(folder, clock=fixture.clock())
+    report_run(folder, clock=fixture.clock())
     return _files_in(folder)
 
 
@@ -173,8 +175,8 @@ def _make_shards(fixture: Fixture, folder: Path) -> None:
     for phase in Phase:
         for shard in shards:
             config = resolve((), {**where, "shard": shard, "phase": str(phase)}, ENVIRON)
-            app.run_shard(config, transport=server, clock=clock)
-    app.report(folder, clock=clock)
+            run_shard(config, transport=server, clock=clock)
+    report_run(folder, clock=clock)
 
 
 _RESUMED_BY: Final[Mapping[str, Callable[[Fixture, Path], None]]] = {

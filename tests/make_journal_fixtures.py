@@ -31,7 +31,10 @@ from batch.config import resolve
 from batch.errors import BatchError, DiskError
 from batch.interrupt import Interrupt
 from batch.model import Phase
-from batch.sending.sender import Face
+from batch.sending.observer import Face
+from batch.sharding.division import plan_shards
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from batch.storage import draft, journal
 from batch.storage.journal import Journal
 from batch.storage.layout import JOURNAL
@@ -114,17 +117,17 @@ class Scene:
 
     def plan_shards(self, rows: Sequence[Row], shards: int) -> None:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "shards": str(shards)}
-        app.plan_shards(resolve([self.file(rows)], where, ENVIRON), face=self.face, clock=self.clock)
+        plan_shards(resolve([self.file(rows)], where, ENVIRON), face=self.face, clock=self.clock)
         self.after = [NIGHT_BEFORE]
         self.resumed_by = "shards"
 
     def run_shard(self, shard: int, phase: Phase | None = None) -> int:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "shard": str(shard)}
         config = resolve((), {**where, **({} if phase is None else {"phase": str(phase)})}, ENVIRON)
-        return app.run_shard(config, face=self.face, transport=self.server, clock=self.clock).exit_code
+        return run_shard(config, face=self.face, transport=self.server, clock=self.clock).exit_code
 
     def report(self) -> Summary:
-        return app.report(REPORTS / self.run_id, clock=self.clock)
+        return report_run(REPORTS / self.run_id, clock=self.clock)
 
     def save(self) -> None:
         """Write down how the run goes on."""

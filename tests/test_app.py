@@ -17,7 +17,8 @@ import pytest
 from batch import app, places, starting
 from batch.config import resolve
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
-from batch.sending.sender import Face
+from batch.sending.observer import Face
+from batch.sharding.reporting import report_run
 from batch.stand_in.fleet import Fleet
 from batch.storage import lease as leases
 from batch.storage.lease import WATCHED_FOR
@@ -617,7 +618,7 @@ def test_the_files_can_be_written_again_from_the_journal_alone(desk: Desk) -> No
     written = {name: (ran.folder / name).read_bytes() for name in ("reconciliation.csv", "attention.csv", "undo.csv")}
     for path in [*ran.folder.glob("*.csv"), ran.folder / "summary.json", *desk.folder.glob("*.csv")]:
         path.unlink()
-    assert app.report(ran.folder).exit_code == 1
+    assert report_run(ran.folder).exit_code == 1
     assert {name: (ran.folder / name).read_bytes() for name in written} == written
 
 
@@ -627,7 +628,7 @@ def test_the_files_can_be_written_again_when_that_of_the_key_is_gone(desk: Desk)
     key.write_text(KEY)
     ran = desk.run(many(3), api_key_file=str(key))
     key.unlink()
-    assert app.report(ran.folder).fields == ran.summary.fields
+    assert report_run(ran.folder).fields == ran.summary.fields
 
 
 # Files
@@ -989,7 +990,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     assert timeless[0] == timeless[1]
     for name in ("reconciliation.csv", "attention.csv", "undo.csv"):
         before = (in_files.folder / name).read_bytes()
-        app.report(in_files.folder)
+        report_run(in_files.folder)
         assert (in_files.folder / name).read_bytes() == before
     assert not [*in_files.folder.glob(f"{places.SCRATCH}*")]
 
@@ -1053,7 +1054,7 @@ def test_a_report_waits_for_another_host_too(desk: Desk, monkeypatch: pytest.Mon
     monkeypatch.setattr(leases, "WATCHED_FOR", 0.0)
     folder = stopped_run(desk).folder
     of_another_host(folder)
-    assert app.report(folder).fields["state"] == "stopped"
+    assert report_run(folder).fields["state"] == "stopped"
     assert not [*folder.glob("*lease*")]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from batch import app
 from batch.errors import DiskError
 from batch.reconciliation import outputs
+from batch.sharding.reporting import report_run
 from batch.storage.trusted import FolderAt
 from tests.conftest import Desk, Ran
 from tests.scripted import Says
@@ -146,7 +146,7 @@ def edit(path: Path) -> bytes:
 
 
 def by_report(desk: Desk, ran: Ran) -> None:  # noqa: ARG001
-    app.report(ran.folder)
+    report_run(ran.folder)
 
 
 def by_verify(desk: Desk, ran: Ran) -> None:
@@ -173,9 +173,9 @@ def test_an_edited_file_is_kept_and_the_new_one_stands_beside_it(desk: Desk, wri
 def test_an_edit_of_the_new_one_is_kept_too(desk: Desk) -> None:
     ran = german(desk)
     kept = [edit(ran.folder / "attention.csv")]
-    app.report(ran.folder)
+    report_run(ran.folder)
     kept.append(edit(ran.folder / "attention.new.csv"))
-    app.report(ran.folder)
+    report_run(ran.folder)
     names = ("attention.csv", "attention.new.csv")
     assert [(ran.folder / name).read_bytes() for name in names] == kept
     assert b"niemand" in (ran.folder / "attention.new2.csv").read_bytes()
@@ -183,7 +183,7 @@ def test_an_edit_of_the_new_one_is_kept_too(desk: Desk) -> None:
 
 def test_a_file_that_nobody_has_edited_is_written_again_under_its_name(desk: Desk) -> None:
     ran = german(desk, xlsx=True)
-    app.report(ran.folder)
+    report_run(ran.folder)
     desk.verify(ran)
     names = sorted(path.name for path in ran.folder.glob("attention*"))
     assert names == ["attention.csv", "attention.xlsx"]
@@ -192,9 +192,9 @@ def test_a_file_that_nobody_has_edited_is_written_again_under_its_name(desk: Des
 def test_once_the_edited_file_is_gone_the_new_one_takes_its_name(desk: Desk) -> None:
     ran = german(desk)
     edit(ran.folder / "attention.csv")
-    app.report(ran.folder)
+    report_run(ran.folder)
     (ran.folder / "attention.csv").unlink()
-    app.report(ran.folder)
+    report_run(ran.folder)
     assert [path.name for path in ran.folder.glob("attention*")] == ["attention.csv"]
 
 
@@ -227,8 +227,8 @@ def test_what_a_process_leaves_that_ends_while_it_writes_is_no_edit(
             patch.setattr(outputs, "write_attention", lambda file, *_, content=content: file.write(content))
             patch.setattr(FolderAt, "rename", fail)
             with pytest.raises(DiskError):
-                app.report(ran.folder)
-    app.report(ran.folder)
+                report_run(ran.folder)
+    report_run(ran.folder)
     assert [path.name for path in ran.folder.glob("attention*")] == ["attention.csv"]
 
 
@@ -236,5 +236,5 @@ def test_an_edited_file_is_not_published(desk: Desk) -> None:
     ran = german(desk, publish=str(desk.folder / "out"))
     edit(ran.folder / "attention.csv")
     (desk.folder / "out" / "r1" / "attention.csv").unlink()
-    app.report(ran.folder)
+    report_run(ran.folder)
     assert [path.name for path in (desk.folder / "out" / "r1").glob("attention*")] == ["attention.new.csv"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batch import app
+from batch.checking import check
 from batch.config import resolve
 from batch.model import Stop
 from batch.sending.check import _unreachable
@@ -23,7 +23,7 @@ from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Says
 def checked(desk: Desk, event: Event = None) -> Stop | None:
     desk.server.script = lambda _: event
     flags: dict[str, Any] = {"base_url": BASE_URL, "timeout": "3"}
-    return app.check(resolve((), flags, {"TELEMETRON_API_KEY": KEY}), transport=desk.server, clock=desk.clock)
+    return check(resolve((), flags, {"TELEMETRON_API_KEY": KEY}), transport=desk.server, clock=desk.clock)
 
 
 def test_an_api_that_knows_no_such_customer_is_all_right(desk: Desk) -> None:
@@ -79,7 +79,7 @@ def served() -> Iterator[Callable[..., str]]:
 
 
 def checked_at(url: str) -> Stop:
-    stop = app.check(resolve((), {"base_url": url, "timeout": "5"}, {"TELEMETRON_API_KEY": KEY}))
+    stop = check(resolve((), {"base_url": url, "timeout": "5"}, {"TELEMETRON_API_KEY": KEY}))
     assert stop is not None
     return stop
 

@@ -24,6 +24,7 @@ from batch.open_files import TO_START, require_open_files
 from batch.printable import encodable
 from batch.reconciliation import outputs
 from batch.sending.runner import Runner
+from batch.sharding.division import plan_shards
 from batch.storage.lease import Lease
 from batch.storage.lock import Lock, Owner
 from batch.storage.runs import list_runs
@@ -80,7 +81,7 @@ def test_a_text_that_is_no_utf8_is_refused_with_the_name_of_its_option(tmp_path:
 def test_shards_are_planned_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     flags = {"base_url": BASE_URL, "reports_dir": str(tmp_path / LATIN), "run_id": "r", "shards": "2"}
     config = app.resolve([in_folder(tmp_path, "a.csv")], flags, {"TELEMETRON_API_KEY": KEY})
-    assert [shard.devices for shard in app.plan_shards(config).shards] == [1, 1]
+    assert [shard.devices for shard in plan_shards(config).shards] == [1, 1]
 
 
 # Errors of the system

@@ -12,6 +12,7 @@ from batch import app
 from batch.config import RunConfig
 from batch.errors import BatchError, ConfigError, InputError, JournalError
 from batch.feeding import configure
+from batch.sharding.division import plan_shards
 from batch.undoing import configure_undo
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Says
@@ -297,6 +298,6 @@ def test_the_command_takes_the_sandbox_from_the_run_and_asks_nobody_for_a_key(tm
 
 def test_a_run_in_shards_that_is_not_put_together_is_not_taken_back(desk: Desk) -> None:
     config = configured(desk, Path(desk.file([(A, "SN-1", "assign")])), shards="2", run_id="s")
-    app.plan_shards(config)
+    plan_shards(config)
     with pytest.raises(JournalError, match="run s has not finished; make its shards, then telemetron-batch report"):
         undo(desk, desk.folder / "reports" / "s")

@@ -13,6 +13,7 @@ import pytest
 from batch import app
 from batch.errors import MAKE_ROOM, DiskError
 from batch.reconciliation import outputs
+from batch.sharding.reporting import report_run
 from batch.stops import Stop, StopReason, WayOn
 from tests.conftest import ENVIRON, Desk, Ran
 from tests.scripted import BASE_URL
@@ -38,7 +39,7 @@ def advice(ran: Ran) -> str:
 def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str | None) -> None:
     ran = stopped(desk, run_id=run_id)
     moved = ran.folder.rename(ran.folder.with_name(f"{ran.folder.name}-kept"))
-    summary = app.report(moved)
+    summary = report_run(moved)
     told = summary.fields["stop"]["advice"]
     assert told == f"run telemetron-batch resume {moved} {AT_URL} to go on"
     sent = len(desk.server.seen)
@@ -131,7 +132,7 @@ def test_however_long_the_id_the_page_has_all_of_it(desk: Desk) -> None:
 def test_what_is_written_again_says_the_same(desk: Desk) -> None:
     ran = stopped(desk)
     before = advice(ran)
-    app.report(ran.folder)
+    report_run(ran.folder)
     assert advice(ran) == before
 
 

@@ -25,6 +25,7 @@ from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
 from batch.rate import Rate
 from batch.rows import RowsBuilder
+from batch.sharding.reporting import report_run
 from batch.spellings import forms_of, respelt
 from batch.storage.journal import Journal
 from batch.storage.layout import JOURNAL
@@ -440,7 +441,7 @@ def test_the_files_are_written_again_from_the_journal_alone(desk: Desk) -> None:
     before = ran.rows
     assert ran.outcomes == ["invalid", "held", "skipped"]
     (ran.folder / "reconciliation.csv").unlink()
-    app.report(ran.folder)
+    report_run(ran.folder)
     assert ran.rows == before
 
 

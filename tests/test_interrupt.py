@@ -5,7 +5,7 @@ import pytest
 from batch.errors import LockedError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Outcome
-from batch.sending.sender import Face
+from batch.sending.observer import Face
 from batch.storage.layout import LOCK
 from batch.storage.lock import Lock, Owner
 from tests.conftest import Desk

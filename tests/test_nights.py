@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from batch import app
 from batch.config import resolve
 from batch.errors import BrakeError
+from batch.sharding.reporting import report_run
 from batch.stand_in.fleet import Fleet
 from batch.stand_in.sandbox import serving
 from batch.storage.layout import LOCK
@@ -401,7 +402,7 @@ def test_the_files_are_written_again_from_the_journal_alone(nights: Nights) -> N
     names = [name for name in second.json["files"] if name != "report.html"]
     before = {name: (second.folder / name).read_bytes() for name in names}
     (nights.desk.folder / "reports" / "n1").rename(nights.desk.folder / "n1")
-    summary = app.report(second.folder)
+    summary = report_run(second.folder)
     assert {name: (second.folder / name).read_bytes() for name in names} == before
     assert summary.fields["since"] == second.json["since"]
 

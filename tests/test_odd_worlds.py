@@ -21,9 +21,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch import app
 from batch.interrupt import Interrupt
-from batch.sending.sender import Face
+from batch.sending.observer import Face
+from batch.sharding.reporting import report_run
+from batch.storage.layout import JOURNAL
 from tests.conftest import Desk, FakeClock, Ran
 from tests.scripted import Hangs, Loses, Says, ScriptedServer, Seen
 from tests.test_state_machine import Fate, make_mortal
@@ -409,8 +410,8 @@ class Story:
         finally:
             self.server.fate.steps, self.server.fate.dead = None, False
         folder = self.desk.folder / "reports" / "r1"
-        if ran is None and (folder / app.JOURNAL).exists():
-            ran = Ran(app.report(folder), folder, self.server)
+        if ran is None and (folder / JOURNAL).exists():
+            ran = Ran(report_run(folder), folder, self.server)
         self._check_repeats()
         if ran is not None:
             self.check(ran, process)
@@ -458,7 +459,7 @@ class Story:
         check_state(rows, self.server)
         files = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
         written = {name: (ran.folder / name).read_bytes() for name in files}
-        app.report(ran.folder)
+        report_run(ran.folder)
         assert {name: (ran.folder / name).read_bytes() for name in files} == written
         self._undo(ran)
 

@@ -20,7 +20,10 @@ from batch.cli import main
 from batch.config import resolve
 from batch.errors import BrakeError, JournalError
 from batch.model import Phase
-from batch.sending.sender import Face
+from batch.sending.observer import Face
+from batch.sharding.division import plan_shards
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from batch.storage.lock import Lock, Owner, client_name, state_folder
 from batch.storage.runs import list_runs
 from tests.conftest import ENVIRON, KEY, Desk, Ran
@@ -302,7 +305,7 @@ def test_another_time_under_an_old_run_id_is_refused(job: Job) -> None:
 def test_a_report_never_refuses(job: Job) -> None:
     ran = job.stopped(1, [A_HAS])
     job.night(2, [B_HAS])
-    assert app.report(ran.folder).exit_code == 4
+    assert report_run(ran.folder).exit_code == 4
 
 
 def shards_of(job: Job, number: int) -> Any:
@@ -311,11 +314,11 @@ def shards_of(job: Job, number: int) -> Any:
     where = {"base_url": BASE_URL, "reports_dir": str(job.reports), "run_id": f"n{number}"}
     environ = {"TELEMETRON_API_KEY": KEY}
     told = {**where, "as_of": f"2026-05-{number:02}", "shards": "2"}
-    app.plan_shards(resolve([path], told, environ), face=job.face, clock=job.desk.clock)
+    plan_shards(resolve([path], told, environ), face=job.face, clock=job.desk.clock)
 
     def run(shard: int, **flags: Any) -> int:
         config = resolve([], {**where, "shard": str(shard), **flags}, environ)
-        return app.run_shard(config, face=job.face, transport=job.desk.server, clock=job.desk.clock).exit_code
+        return run_shard(config, face=job.face, transport=job.desk.server, clock=job.desk.clock).exit_code
 
     return run
 
@@ -330,7 +333,7 @@ def test_a_shard_of_an_older_night_is_refused(job: Job) -> None:
             run(2, **phase)
     assert job.desk.server.seen[1:] == []
     assert run(2, out_of_order=True) == 0
-    assert app.report(job.reports / "n1").fields["asOf"] == "2026-05-01T00:00:00.000Z"
+    assert report_run(job.reports / "n1").fields["asOf"] == "2026-05-01T00:00:00.000Z"
 
 
 def test_a_shard_that_waited_for_the_key_while_a_newer_night_sent_is_refused(job: Job) -> None:

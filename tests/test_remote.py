@@ -18,6 +18,7 @@ import pytest
 from batch import app
 from batch.config import resolve
 from batch.errors import BatchError, BrakeError, ConfigError, DiskError, InputError
+from batch.sharding.reporting import report_run
 from batch.storage import remote
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Says
@@ -187,7 +188,7 @@ def test_a_run_that_stopped_is_published_too_and_again_when_it_goes_on(desk: Des
 def test_report_and_verify_publish_what_they_write(desk: Desk, memory: Any) -> None:
     ran = desk.run([("a@x.com", "SN-1", "assign")], publish="memory://pub")
     memory.store.clear()
-    assert app.report(ran.folder).fields["published"] == "memory://pub/r1"
+    assert report_run(ran.folder).fields["published"] == "memory://pub/r1"
     assert memory.exists("/pub/r1/report.html")
     memory.store.clear()
     assert desk.verify(ran).json["published"] == "memory://pub/r1"

@@ -17,7 +17,6 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
-from batch import app
 from batch.errors import DiskError
 from batch.model import Answer, DeviceResult, Outcome
 from batch.reconciliation import outputs, report_xlsx
@@ -25,6 +24,7 @@ from batch.reconciliation.books import Books
 from batch.reconciliation.effect import holders
 from batch.reconciliation.report_csv import Report, write_reconciliation
 from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
+from batch.sharding.reporting import report_run
 from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
 from tests.conftest import Desk
 from tests.scripted import Refuses
@@ -299,13 +299,13 @@ def test_it_is_written_again_from_the_journal(desk: Desk) -> None:
     path = desk.run([(A, "SN-1", "assign")], xlsx=True).folder / "reconciliation.xlsx"
     was = path.read_bytes()
     path.unlink()
-    app.report(path.parent)
+    report_run(path.parent)
     assert path.read_bytes() == was
 
 
 def test_a_report_makes_it_for_a_run_that_had_none(desk: Desk) -> None:
     folder = desk.run([(A, "SN-1", "assign")]).folder
-    app.report(folder, xlsx=True)
+    report_run(folder, xlsx=True)
     assert sheets(folder / "reconciliation.xlsx")["Reconciliation"] == read(folder / "reconciliation.csv")
 
 
@@ -316,10 +316,10 @@ def test_the_summary_lists_it_only_when_it_is_there(desk: Desk, monkeypatch: pyt
     ran = desk.run([(A, "SN-1", "assign")])
     with monkeypatch.context() as patched:
         patched.setattr(outputs, "write_xlsx", full)
-        assert app.report(ran.folder, xlsx=True).exit_code == 3
+        assert report_run(ran.folder, xlsx=True).exit_code == 3
     assert ran.json["unwritten"] == ["the disk is full"]
     assert "reconciliation.xlsx" not in ran.json["files"]
-    assert app.report(ran.folder, xlsx=True).fields == ran.json
+    assert report_run(ran.folder, xlsx=True).fields == ran.json
     assert "reconciliation.xlsx" in ran.json["files"]
 
 
@@ -327,7 +327,7 @@ def test_one_that_stands_there_is_brought_up_to_date_when_a_run_goes_on(desk: De
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign")]
     desk.server.script = lambda seen: Refuses() if seen.customer == B else None
     stopped = desk.run(rows, give_up_after="1s", attempts="1", deadline="1s")
-    app.report(stopped.folder, xlsx=True)
+    report_run(stopped.folder, xlsx=True)
     desk.server.script = lambda _: None
     ran = desk.run(rows)
     assert sheets(ran.folder / "reconciliation.xlsx")["Reconciliation"] == read(ran.folder / "reconciliation.csv")

@@ -19,8 +19,10 @@ from batch.errors import ConfigError, InputError, JournalError, LockedError
 from batch.model import Phase
 from batch.planning.shards import CALLS
 from batch.rate import Rate
-from batch.sharding.barrier import LEFT_BEHIND
-from batch.sharding.division import ShardedPlan
+from batch.sharding.barrier import LEFT_BEHIND, barrier
+from batch.sharding.division import ShardedPlan, plan_shards
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from batch.storage.draft import JournalDraft
 from batch.storage.journal import Journal
 from batch.storage.layout import JOURNAL, LOCK
@@ -52,11 +54,11 @@ class Shards:
         self.plan = self.planned()
 
     def planned(self, **flags: Any) -> ShardedPlan:
-        return app.plan_shards(told(self.desk, self.path, **{**self.flags, **flags}), clock=self.desk.clock)
+        return plan_shards(told(self.desk, self.path, **{**self.flags, **flags}), clock=self.desk.clock)
 
     def run(self, shard: int, phase: Phase | None = None, **flags: Any) -> ShardSummary:
         config = told(self.desk, shard=str(shard), **({} if phase is None else {"phase": str(phase)}), **flags)
-        return app.run_shard(config, face=self.desk.face, transport=self.desk.server, clock=self.desk.clock)
+        return run_shard(config, face=self.desk.face, transport=self.desk.server, clock=self.desk.clock)
 
     def run_all(self, *phases: Phase, but: int = 0) -> list[int]:
         """Run the phases (both, where none is named) of all shards; their exit codes."""
@@ -72,7 +74,7 @@ class Shards:
         raise AssertionError(customer)
 
     def report(self) -> Ran:
-        return Ran(app.report(self.plan.folder), self.plan.folder, self.desk.server)
+        return Ran(report_run(self.plan.folder), self.plan.folder, self.desk.server)
 
 
 def desk_with(folder: Path, rows: Rows, script: Callable[[Seen], Event] | None = None) -> Desk:
@@ -271,7 +273,7 @@ def test_nobody_waits_for_a_shard_that_has_nothing_to_unassign(tmp_path: Path) -
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign"), (B, "SN-3", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     assert many.run(many.shard_of(B)).exit_code == 0
-    assert app.barrier(many.plan.folder, clock=many.desk.clock).complete
+    assert barrier(many.plan.folder, clock=many.desk.clock).complete
     assert many.report().outcomes == ["notSent", "assigned", "assigned"]
 
 
@@ -315,7 +317,7 @@ def test_what_a_dead_shard_has_not_unassigned_is_held_elsewhere(tmp_path: Path) 
     rows = handed_on(6)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3)
     assert many.run_all(UNASSIGN, but=2) == [0, 0]
-    state = app.barrier(many.plan.folder, clock=many.desk.clock)
+    state = barrier(many.plan.folder, clock=many.desk.clock)
     assert (state.complete, state.unfinished, state.as_json()["unassignsLeft"]) == (False, (2,), 2)
     assert many.run_all(ASSIGN, but=2) == [0, 0]
     ran = many.report()
@@ -502,7 +504,7 @@ def test_a_plan_again_must_be_the_same(tmp_path: Path) -> None:
 def test_what_cannot_be_divided_is_refused_and_leaves_nothing(desk: Desk, flags: dict[str, Any], words: str) -> None:
     config = told(desk, desk.file(handed_on(3)), **{"shards": "4", **flags})
     with pytest.raises(ConfigError, match=words):
-        app.plan_shards(config, clock=desk.clock)
+        plan_shards(config, clock=desk.clock)
     assert not (desk.folder / "reports").exists()
 
 
@@ -540,7 +542,7 @@ def test_a_run_without_shards_has_none(desk: Desk) -> None:
     with pytest.raises(JournalError, match="was started without shards"):
         many.planned(run_id="r1")
     with pytest.raises(JournalError, match="there is nothing to wait for"):
-        app.barrier(ran.folder, clock=desk.clock)
+        barrier(ran.folder, clock=desk.clock)
 
 
 def test_a_shard_that_there_is_not_is_refused(tmp_path: Path) -> None:
@@ -571,7 +573,7 @@ def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
         many.report()
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
-        app.barrier(many.plan.folder, clock=many.desk.clock)
+        barrier(many.plan.folder, clock=many.desk.clock)
     lock.release()
     assert many.run_all() == [0] * 4
 
@@ -580,7 +582,7 @@ def test_what_a_shard_has_told_is_known_while_it_goes_on(tmp_path: Path) -> None
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
     many.run_all(UNASSIGN)
     lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK, ME, "it")
-    assert app.barrier(many.plan.folder, clock=many.desk.clock).complete
+    assert barrier(many.plan.folder, clock=many.desk.clock).complete
     assert many.run(1, ASSIGN).exit_code == 0
     lock.release()
 
@@ -612,7 +614,7 @@ def test_shards_of_one_run_use_a_key_together_and_no_other_run_does(tmp_path: Pa
         beside_it = Desk(many.desk.folder)
         beside_it.server.fleet = many.desk.server.fleet
         config = told(beside_it, shard="2", phase="unassign")
-        ended = app.run_shard(config, transport=beside_it.server, clock=beside_it.clock)
+        ended = run_shard(config, transport=beside_it.server, clock=beside_it.clock)
         came_to.append(ended.exit_code)
         try:
             beside_it.run([(D, "SN-1", "assign")], run_id="r2")

@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from batch import app
+from batch.sharding.reporting import report_run
 from batch.stand_in.fleet import Fleet
 from batch.storage.journal import Journal
+from batch.storage.layout import JOURNAL
 from batch.storage.writer import Writer, tell
 from tests.conftest import Desk, Ran
 from tests.crashing import Acts
@@ -265,8 +266,8 @@ class AnyHistory(RuleBasedStateMachine):
     def _report(self) -> None:
         """What a dead process leaves is true as well."""
         folder = self.folder / "reports" / "r1"
-        if (folder / app.JOURNAL).exists():
-            self._look(Ran(app.report(folder), folder, self.server))
+        if (folder / JOURNAL).exists():
+            self._look(Ran(report_run(folder), folder, self.server))
 
     def _look(self, ran: Ran) -> None:
         sure, doubtful = Counter[Key](), Counter[Key]()

@@ -16,6 +16,10 @@ from batch.config import RunConfig, api_key, resolve
 from batch.errors import BatchError, ConfigError, ForeignRunError, JournalError
 from batch.model import Secret
 from batch.ownership import NotOursError
+from batch.sharding.barrier import barrier
+from batch.sharding.division import plan_shards
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from batch.stand_in.fleet import Fleet
 from batch.storage import trusted
 from batch.storage.apart import set_apart
@@ -81,7 +85,7 @@ WAYS: list[Callable[[Desk, Path], object]] = [
     lambda desk, _: desk.run(ROWS),
     lambda desk, folder: app.resume(folder, ENVIRON, clock=desk.clock),
     lambda desk, folder: desk.verify(Ran(None, folder, desk.server)),  # type: ignore[arg-type]
-    lambda _, folder: app.report(folder),
+    lambda _, folder: report_run(folder),
 ]
 
 
@@ -184,7 +188,7 @@ def test_a_scratch_folder_that_is_a_link_is_not_written_through(desk: Desk) -> N
     (desk.folder / "away").mkdir()
     (folder / "scratch-1").symlink_to(desk.folder / "away")
     with pytest.raises(ForeignRunError, match="symbolic link"):
-        app.report(folder)
+        report_run(folder)
 
 
 # Shared by a group
@@ -244,13 +248,13 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def shards(desk: Desk, action: str = "assign") -> Path:
     told = {**flags(desk), "base_url": BASE_URL, "shards": "2"}
     path = desk.file([(f"u{n}@x.com", f"SN-{n}", action) for n in range(4)])
-    return app.plan_shards(resolve([path], told, {"TELEMETRON_API_KEY": KEY}), clock=desk.clock).folder
+    return plan_shards(resolve([path], told, {"TELEMETRON_API_KEY": KEY}), clock=desk.clock).folder
 
 
 def shard(desk: Desk, base_url: str | None = BASE_URL) -> object:
     told = {**flags(desk), "shard": "1", "base_url": base_url}
     config = resolve([], told, {"TELEMETRON_API_KEY": KEY})
-    return app.run_shard(config, transport=desk.server, clock=desk.clock)
+    return run_shard(config, transport=desk.server, clock=desk.clock)
 
 
 @pytest.mark.parametrize("name", ["shards", "shards/1", "shards/1/calls.arrow", "shards/1/left.arrow"])
@@ -261,8 +265,8 @@ def test_nothing_of_a_shard_is_read_through_a_link(desk: Desk, name: str) -> Non
     (folder / name).symlink_to(desk.folder / "away")
     works: list[Callable[[], object]] = [
         lambda: shard(desk),
-        lambda: app.barrier(folder, clock=desk.clock),
-        lambda: app.report(folder),
+        lambda: barrier(folder, clock=desk.clock),
+        lambda: report_run(folder),
     ]
     for work in works:
         with pytest.raises(ForeignRunError, match="symbolic link"):
@@ -283,9 +287,9 @@ def test_calls_left_behind_that_are_damaged_are_told_so(desk: Desk, size: int) -
     path = folder / "shards" / "1" / "left.arrow"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(JournalError, match=r"left\.arrow is damaged .*; move .* away"):
-        app.barrier(folder, clock=desk.clock)
+        barrier(folder, clock=desk.clock)
     path.unlink()
-    assert app.barrier(folder, clock=desk.clock).unfinished == (2,)
+    assert barrier(folder, clock=desk.clock).unfinished == (2,)
 
 
 # Whose API gets the key
@@ -327,7 +331,7 @@ def test_the_api_may_be_named_in_every_way(
 
     def run(config: RunConfig, **_: object) -> Summary:
         asked.append(config.sending.base_url)
-        return app.report(folder)
+        return report_run(folder)
 
     monkeypatch.setattr(app, "run", run)
     monkeypatch.setenv("TELEMETRON_API_KEY", KEY)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batch import app
+from batch.errors import BrakeError
 from batch.planning.run_history import has_taken_any, joined_pairs, recorded_runs
+from batch.sharding.reporting import report_run
 from tests.builders import keys_of
 from tests.conftest import Desk, Ran
 from tests.scripted import BASE_URL, Loses, Rewrites, Says, Seen, once
@@ -86,7 +87,7 @@ def test_where_no_unassign_of_a_run_had_an_effect_all_want_attention(held: Desk)
 
 def test_a_report_made_again_says_the_same(held: Desk) -> None:
     ran = held.run(WRONG)
-    again = app.report(ran.folder)
+    again = report_run(ran.folder)
     assert again.fields["attention"] == 3
     assert [row["detail"] for row in ran.rows] == [NO_EFFECT] * 3
 
@@ -231,7 +232,7 @@ def test_what_an_earlier_process_counted_still_counts(held: Desk) -> None:
 def test_most_unassigns_can_be_a_share_of_the_valid_rows(held: Desk) -> None:
     rows = [*unassigns("SN-7", "SN-8"), (B, "SN-20", "assign"), (B, "SN-21", "assign"), (B, "", "assign")]
     assert held.run(rows, run_id="half", max_unassign="50%").outcomes[:2] == ["unassigned"] * 2
-    with pytest.raises(app.BrakeError, match=r"^2 rows are unassigns, more than --max-unassign 49%; nothing was sent"):
+    with pytest.raises(BrakeError, match=r"^2 rows are unassigns, more than --max-unassign 49%; nothing was sent"):
         held.run(rows, run_id="less", max_unassign="49%", again=True)
 
 

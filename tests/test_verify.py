@@ -12,6 +12,7 @@ from python_calamine import CalamineWorkbook
 from batch import app
 from batch.errors import ConfigError, JournalError, LockedError, VerifyError
 from batch.model import ExitCode
+from batch.sharding.reporting import report_run
 from batch.storage.lock import Lock, Owner
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Refuses, Rewrites, Says, Seen
@@ -442,7 +443,7 @@ def test_report_writes_the_same_again_from_the_journal_alone(desk: Desk) -> None
     before = {name: (ran.folder / name).read_bytes() for name in FILES}
     for name in FILES:
         (ran.folder / name).unlink()
-    app.report(ran.folder)
+    report_run(ran.folder)
     assert {name: (ran.folder / name).read_bytes() for name in FILES} == before
 
 

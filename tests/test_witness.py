@@ -16,6 +16,7 @@ from batch import app
 from batch.errors import DiskError, JournalError
 from batch.model import OUTCOMES, Answer, DeviceResult, Outcome
 from batch.reconciliation.books import Books
+from batch.sharding.reporting import report_run
 from batch.storage import journal as journal_module
 from batch.storage.apart import set_apart
 from batch.storage.draft import JournalDraft
@@ -306,7 +307,7 @@ def test_a_run_with_lost_records_is_not_gone_on_with(desk: Desk, damaged: Ran) -
 
 def test_of_a_run_with_lost_records_no_row_is_surely_not_sent(desk: Desk, damaged: Ran) -> None:
     for _ in range(2):
-        ran = Ran(app.report(damaged.folder), damaged.folder, desk.server)
+        ran = Ran(report_run(damaged.folder), damaged.folder, desk.server)
         assert set(ran.outcomes) == {"assigned", "unconfirmed"}
         assert ran.json["state"] == "stopped"
         assert ran.summary.exit_code == 3
@@ -339,7 +340,7 @@ def test_to_publish_a_run_with_lost_records_does_not_hide_that(desk: Desk, tmp_p
     desk.run(ROWS, deadline="3s", **flags)
     (folder / JOURNAL).write_bytes(older)
     for _ in range(15):
-        app.report(folder)
+        report_run(folder)
     with pytest.raises(JournalError, match="rows may have been sent"):
         desk.run(ROWS, **flags)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-from batch import app
+from batch.checking import check
 from batch.config import RunConfig
 from batch.errors import BatchError, ConfigError
 from batch.feeding import configure
@@ -69,7 +69,7 @@ class TelemetronHook(BaseHook):
         """Ask the API one harmless thing, for the button of the connection's form."""
         try:
             config = self.config(())
-            stop = app.check(config)
+            stop = check(config)
         except BatchError as exc:
             return False, str(exc)
         if stop is not None:

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from batch import app
 from batch.airflow_provider.base import (
     SUMMARY,
     FolderOperator,
@@ -31,7 +30,11 @@ from batch.airflow_provider.place import doubt_about
 from batch.model import Phase
 from batch.options import BY_KEY
 from batch.places import Waiting
-from batch.sending.sender import Face
+from batch.sending.observer import Face
+from batch.sharding.barrier import barrier
+from batch.sharding.division import plan_shards
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from batch.storage.trusted import shared_with_group
 
 T = TypeVar("T")
@@ -77,7 +80,7 @@ class TelemetronPlanOperator(InputOperator):
         """Plan; the same again changes nothing."""
         self._look_at_place()
         config = self._config(context, shards=self.shards, shards_at_once=self.shards_at_once)
-        planned = self._carried_out(partial(app.plan_shards, config))
+        planned = self._carried_out(partial(plan_shards, config))
         context["ti"].xcom_push(key=PLAN, value=planned.as_json())
         if skipped := self._skipped(planned.digest.rows):
             raise skipped
@@ -129,7 +132,7 @@ class TelemetronShardOperator(SendingOperator):
             raise AirflowException(f"{what}: is reports_dir on storage that all workers share?")
         number = self.shard["shard"] if isinstance(self.shard, Mapping) else self.shard
         config = self._config(context, shard=number, phase=self.phase)
-        fields = fields_of(self._carried_out(partial(app.run_shard, config)))
+        fields = fields_of(self._carried_out(partial(run_shard, config)))
         self._deferred(context, fields)
         if problem := stopped(fields):
             context["ti"].xcom_push(key=SUMMARY, value=fields)
@@ -155,7 +158,7 @@ class TelemetronBarrierOperator(FolderOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Look."""
-        left = self._carried_out(partial(_patiently, app.barrier, self.folder)).as_json()
+        left = self._carried_out(partial(_patiently, barrier, self.folder)).as_json()
         if not left["complete"]:
             self.log.warning("shards %s have not made all of their unassigns", left["unfinishedShards"])
         return left
@@ -180,7 +183,7 @@ class TelemetronReconcileOperator(ReportingOperator):
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files, then say how the run ended."""
         self._report_told(context)
-        fields = fields_of(self._carried_out(partial(_patiently, app.report, self.folder)))
+        fields = fields_of(self._carried_out(partial(_patiently, report_run, self.folder)))
         problem = self._problem(fields)
         if fields["state"] == "stopped":  # what the shards have left to do is not done by trying this again
             problem = AirflowFailException(str(problem))

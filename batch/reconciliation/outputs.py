@@ -5,14 +5,12 @@ gives the same files, for ever.
 """
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from batch import __version__
-from batch.abreast import ahead
 from batch.clock import iso
 from batch.errors import UnbalancedError
 from batch.going_on import way_on
@@ -20,26 +18,22 @@ from batch.model import ExitCode, InputFile, Outcome, Stop
 from batch.options import BY_KEY
 from batch.planning.digest import digest
 from batch.planning.plan import Plan
-from batch.planning.since import Origin
 from batch.rate import Rate
 from batch.reconciliation import attention_files
+from batch.reconciliation.answered import answered_books
 from batch.reconciliation.audit import Evidence, audited
-from batch.reconciliation.books import Books
 from batch.reconciliation.effect import had_no_effect_at_all, holders, questioned
 from batch.reconciliation.reconcile import NO, YES, Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
 from batch.reconciliation.report_html import Page, Timeline, slice_seconds, write_html
 from batch.reconciliation.report_xlsx import can_hold, write_attention_xlsx, write_xlsx
 from batch.reconciliation.unwritten import Unwritten
-from batch.stops import StopReason
 from batch.storage.commands import command, feed_command
 from batch.storage.facts import Fact
 from batch.storage.journal import Journal
 from batch.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
 
 _EVENTS_TOLD: Final = 200
-_UNSURE: Final = (Outcome.NOT_SENT, Outcome.HELD)
-"""What a journal that has lost records cannot say for sure: that a row was never sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,27 +62,6 @@ def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign))
 
 
-def answered_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    """One outcome for every row, from the answers alone. Raises UnbalancedError."""
-    origins = [Origin(*one).words for one in journal.meta(Fact.ORIGINS, [])]
-    books = Books(plan, [file.name for file in input_files(journal)], origins)
-    with closing(ahead(journal.answers())) as coming:
-        for calls, answers in coming:
-            books.settle(calls, answers)
-    books.expect_known(customer for customer, is_known in journal.customers_known_before() if is_known)
-    why = (stop or Stop(StopReason.PROCESS_ENDED)).sentence
-    unsure: Sequence[Outcome] = ()
-    if journal.loss:
-        # Only in shards is anything held released again.
-        why, unsure = journal.loss, _UNSURE if journal.meta(Fact.DIVISION) is not None else _UNSURE[:1]
-    return books.close(
-        why,
-        doubtful=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),
-        refused=((attempt.call, attempt.positions) for attempt in journal.refused_attempts()),
-        unsure=unsure,
-    )
-
-
 def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
     """Write all files of the run and give its summary, whose exit code is the run's.
 
@@ -97,7 +70,7 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     written keeps no other from being written; the summary then says that the run has stopped.
     """
     ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
-    files = input_files(journal)
+    files = journal.input_files
     report = Report(files, books, ended.raw_csv)
     own = own_columns(files)
     unwritten = Unwritten()
@@ -138,16 +111,8 @@ def _require_balance(folder: Path, read: int, written: int, planned: int) -> Non
 
 def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: Ended) -> bool:
     """Whether what wants attention is written as a workbook too: as the input is one, and the rows fit into a sheet."""
-    wanted = ended.xlsx or any(file.is_workbook for file in input_files(journal))
+    wanted = ended.xlsx or any(file.is_workbook for file in journal.input_files)
     return wanted and can_hold(int(books.attention().sum()))
-
-
-def input_files(journal: Journal) -> tuple[InputFile, ...]:
-    """The input files as the journal knows them."""
-    return tuple(
-        InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
-        for one in journal.meta(Fact.INPUTS, [])
-    )
 
 
 def _page(journal: Journal, books: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
@@ -157,7 +122,7 @@ def _page(journal: Journal, books: Reconciliation, summary: Summary, stop: Stop 
     return Page(
         fields=fields,
         books=books,
-        plan=digest(books.plan, input_files(journal), rate, journal.meta(Fact.SINCE)),
+        plan=digest(books.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
         feed_back=feed_command(folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url),
@@ -203,7 +168,7 @@ def _exit_code(ended: Ended, attention: int, rows: int) -> int:
 
 
 def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
-    files = input_files(journal)
+    files = journal.input_files
     plan = books.plan
     verified = _verified(journal, books)
     attention = int(books.attention().sum())

@@ -19,8 +19,8 @@ from batch.planning.digest import Digest
 from batch.printable import encodable
 from batch.reconciliation.findings import told_without_effect
 from batch.screen.voice import ErrorConsole, Speaker, Voice
+from batch.sending.observer import Face
 from batch.sending.progress import View, duration
-from batch.sending.sender import Face
 from batch.sharding.division import ShardedPlan
 from batch.stops import StopReason
 from batch.storage.commands import command, feed_command, shard_command

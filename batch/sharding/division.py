@@ -15,8 +15,7 @@ from batch.places import Waiting, Wanted, lock_of_run, opened, own_folder, ownin
 from batch.planning.digest import Digest, digest
 from batch.planning.plan import Plan
 from batch.planning.shards import CALLS, Shard, shard_folder, write_shards
-from batch.reconciliation.outputs import input_files
-from batch.sending.sender import Face
+from batch.sending.observer import Face
 from batch.sharding.sharing import share_of_rate
 from batch.starting import check_same, new_run_id, plan_of, require_key, start
 from batch.storage.facts import Fact
@@ -104,7 +103,7 @@ def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | N
             division = _same_division(config, journal, folder)
             check_same(config, journal, folder)
             plan = plan or plan_of(journal, scratch)
-            told = digest(plan, input_files(journal), config.sending.rate, journal.meta(Fact.SINCE))
+            told = digest(plan, journal.input_files, config.sending.rate, journal.meta(Fact.SINCE))
             return ShardedPlan(folder, told, division)
 
 

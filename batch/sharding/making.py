@@ -20,7 +20,9 @@ from batch.places import Waiting, holding, locks_of_key, opened, owning
 from batch.planning.shards import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
 from batch.recorded import as_recorded, with_base_url
 from batch.sending.holds import LeftBehind, Stuck, ask_again, left_behind, lift, stuck_among, unknown_customers
-from batch.sending.sender import Face, Job, Target, send
+from batch.sending.observer import Face
+from batch.sending.sender import send
+from batch.sending.session import Job, Target
 from batch.sharding.barrier import barrier, unfinished
 from batch.sharding.division import LEFT_BEHIND, Division, listed, lock_of_shard, require_shard
 from batch.sharding.gathered import Extent, gathered_from, require_journal, require_same

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from batch.clock import boot_number
 from batch.errors import JournalError
-from batch.model import OUTCOMES, Answer, Look, Outcome
+from batch.model import OUTCOMES, Answer, InputFile, Look, Outcome
 from batch.reasons import Reason
 from batch.rows import RowBlock
 from batch.storage.blobs import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
@@ -163,6 +163,19 @@ class JournalReader:
         with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
             row = cursor.fetchone()
             return default if row is None else json.loads(row[0])
+
+    @property
+    def is_in_shards(self) -> bool:
+        """Whether the run is made by several processes, as shards."""
+        return self.meta(Fact.DIVISION) is not None
+
+    @property
+    def input_files(self) -> tuple[InputFile, ...]:
+        """The input files of the run."""
+        return tuple(
+            InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
+            for one in self.meta(Fact.INPUTS, [])
+        )
 
     @property
     def base_url_flag(self) -> str | None:

@@ -24,7 +24,7 @@ from batch.input.load import load
 from batch.model import InputOptions, PlanOptions
 from batch.planning.plan import Plan
 from batch.planning.planner import plan_calls
-from batch.reconciliation.outputs import answered_books
+from batch.reconciliation.answered import answered_books
 from batch.reconciliation.reconcile import Reconciliation
 from batch.reconciliation.report_csv import Report, own_columns, reconciled, write_reconciliation
 from batch.storage.blobs import answer_text, text_blob

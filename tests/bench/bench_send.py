@@ -42,7 +42,7 @@ from batch.input.load import load
 from batch.model import Call, InputOptions, PlanOptions
 from batch.planning.planner import plan_calls
 from batch.sending import wire
-from batch.sending.sender import Face
+from batch.sending.observer import Face
 from tests.bench.swift import served
 
 CALLS = 3000

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from batch import app
 from batch.config import resolve
 from batch.model import Phase
+from batch.sharding.division import plan_shards
+from batch.sharding.making import run_shard
+from batch.sharding.reporting import report_run
 from tests.conftest import HEADER, KEY, FakeClock
 from tests.scripted import BASE_URL, ScriptedServer
 
@@ -48,7 +50,7 @@ def play(folder: Path, path: Path, workers: int) -> tuple[int, float]:
     where |= {"chunk_size": "20", "again": True}
     rate = f"{CALLS_A_SECOND * workers}/s"
     config = resolve([str(path)], {**where, "rate": rate, "shards": str(workers)}, {"TELEMETRON_API_KEY": KEY})
-    planned, seconds = app.plan_shards(config, clock=FakeClock()), 0.0
+    planned, seconds = plan_shards(config, clock=FakeClock()), 0.0
     for phase in Phase:
         slowest = 0.0
         for shard in planned.shards:
@@ -56,11 +58,11 @@ def play(folder: Path, path: Path, workers: int) -> tuple[int, float]:
             clock.monotonic += seconds
             began = clock.monotonic
             mine = resolve([], {**where, "shard": str(shard.number), "phase": str(phase)}, {"TELEMETRON_API_KEY": KEY})
-            ended = app.run_shard(mine, transport=server, clock=clock)
+            ended = run_shard(mine, transport=server, clock=clock)
             assert ended.exit_code == 0
             slowest = max(slowest, clock.monotonic - began)
         seconds += slowest
-    assert app.report(planned.folder).fields["balanced"]
+    assert report_run(planned.folder).fields["balanced"]
     return planned.digest.calls, seconds
 
 
