@@ -8,6 +8,8 @@ import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+_SCHEMES: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+_EXAMPLES: Final = "s3://bucket/key, gs://bucket/key or az://container/key"
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -22,16 +24,21 @@ def without_scheme(path: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """A URL for those who may not see what somebody wrote into it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    """Return a URL that was refused, without what may be a secret: user, password, query and other URLs inside it."""
+    outer = url.partition("::")[0]
+    return re.sub("[?#].*", "", re.sub("//.*@", "//", outer, flags=re.DOTALL), flags=re.DOTALL)
 
 
 def checked(url: str) -> str:
-    """A URL of an object store. Raises ValueError for any other, and for one that holds credentials."""
+    """Return the URL of an object. Raises ValueError for another kind of URL, and for one that holds credentials."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in _SCHEMES:
+        raise ValueError(f"{scheme}:// is not supported; name a file, or an object store: {_EXAMPLES}")
+    if "::" in url:
+        raise ValueError(f"one URL inside another is not supported; name a file, or an object store: {_EXAMPLES}")
+    if not url.isprintable():
+        raise ValueError("a control character does not belong into a URL; remove it")
     parts = urlsplit(url)
-    if parts.scheme.lower() in ("http", "https"):
-        raise ValueError("web addresses are not read; name a file, or an object such as s3://bucket/key")
     if "@" in parts.netloc or parts.query:
         raise ValueError("credentials do not belong into a URL; give them as that store's other tools take them")
     if not parts.netloc:

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import fsspec
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +21,7 @@ from batch.cli import main
 from batch.config import resolve
 from batch.errors import BatchError
 from batch.planning.digest import Digest
+from tests.object_store import memory_store
 from tests.readme import README, part
 from tests.sheets import book, device, packed, parts, row, sheet, text
 from tests.test_foreign import compound_file
@@ -235,12 +235,12 @@ def _(_desk: Desk, patch: pytest.MonkeyPatch) -> None:
     assert app.make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
 
 
-@kind("`s3://bucket/key`, `gs://`")
+@kind("`s3://bucket/key`, `gs://`, `az://`")
 def _(_desk: Desk, _patch: pytest.MonkeyPatch) -> None:
-    store = fsspec.filesystem("memory")
+    store = memory_store()
     store.pipe_file("/bucket/a.csv.gz", gzip.compress((H + R).encode()))
-    (file,) = app.make_plan(resolve(["memory://bucket/a.csv.gz"], {}, {})).files
-    assert (file.name, file.rows) == ("memory://bucket/a.csv.gz", 1)
+    (file,) = app.make_plan(resolve(["gs://bucket/a.csv.gz"], {}, {})).files
+    assert (file.name, file.rows) == ("gs://bucket/a.csv.gz", 1)
     store.rm("/bucket/a.csv.gz")
 
 

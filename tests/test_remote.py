@@ -17,10 +17,11 @@ import pytest
 
 from batch import app
 from batch.config import resolve
-from batch.errors import BatchError, BrakeError, ConfigError, DiskError, InputError
+from batch.errors import BatchError, BrakeError, ConfigError, DiskError, InputError, PublishError
 from batch.sharding.reporting import report_run
 from batch.storage import remote
 from tests.conftest import KEY, Desk
+from tests.object_store import memory_store
 from tests.scripted import BASE_URL, Says
 
 ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\nb@x.com,SN-2,assign\n"
@@ -28,16 +29,14 @@ ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\nb@x.com,SN-2
 
 @pytest.fixture
 def memory() -> Iterator[Any]:
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
+    store = memory_store()
     yield store
     store.store.clear()
 
 
 def put(store: Any, path: str, text: str = ROWS) -> str:
     store.pipe_file(path, text.encode())
-    return f"memory:/{path}"
+    return f"gs:/{path}"
 
 
 def run(desk: Desk, path: str, **flags: Any):
@@ -115,8 +114,8 @@ def test_room_is_asked_for_before_anything_is_fetched(desk: Desk, memory: Any, m
 @pytest.mark.usefixtures("memory")
 def test_what_is_not_there_is_said_on_one_line_and_nothing_is_sent(desk: Desk) -> None:
     with pytest.raises(InputError) as refusal:
-        run(desk, "memory://no/rows.csv")
-    assert str(refusal.value).startswith("memory://no/rows.csv: cannot be fetched (there is no such object or bucket)")
+        run(desk, "gs://no/rows.csv")
+    assert str(refusal.value).startswith("gs://no/rows.csv: cannot be fetched (there is no such object or bucket)")
     assert "\n" not in str(refusal.value)
     assert refusal.value.exit_code == 2
     assert desk.server.seen == []
@@ -126,7 +125,17 @@ def test_what_is_not_there_is_said_on_one_line_and_nothing_is_sent(desk: Desk) -
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("https://example.com/rows.csv", "web addresses are not read"),
+        ("https://example.com/rows.csv", "https:// is not supported"),
+        ("http://user:geheim@example.com/rows.csv", "http:// is not supported"),
+        ("sftp://user:ge/heim@host/rows.csv", "sftp:// is not supported"),
+        ("ftp://host/rows.csv", "ftp:// is not supported"),
+        ("reference://x", "reference:// is not supported"),
+        ("local:///etc/passwd", "local:// is not supported"),
+        ("memory://x/y", "memory:// is not supported"),
+        ("data://text/plain,abc", "data:// is not supported"),
+        ("zip://a.csv::http://user:geheim@127.0.0.1:1/x.zip", "zip:// is not supported"),
+        ("s3://bucket/a.csv::http://user:geheim@127.0.0.1:1/x", "one URL inside another"),
+        ("gs://bucket/\nrows.csv", "a control character"),
         ("s3://user:geheim@bucket/rows.csv", "credentials do not belong into a URL"),
         ("s3://bucket/rows.csv?X-Amz-Signature=geheim", "credentials do not belong into a URL"),
         ("s3:///rows.csv", "names no bucket"),
@@ -139,6 +148,21 @@ def test_a_url_that_cannot_be_is_refused_without_telling_its_secrets(url: str, w
     with pytest.raises(ConfigError, match=why) as refusal:
         resolve([], {"publish": url}, {})
     assert "geheim" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.csv", "gs://b/x.csv::http://127.0.0.1:9/x", "memory://b/x.csv"])
+@pytest.mark.usefixtures("memory")
+def test_nothing_else_is_opened_whoever_names_it(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_, **__: pytest.fail("opened"))
+    (tmp_path / "x.csv").write_text(ROWS)
+    with pytest.raises(InputError, match="is not supported"):
+        remote.size_of(url)
+    with pytest.raises(PublishError, match="is not supported"):
+        remote.upload([tmp_path / "x.csv"], url)
+
+
+def test_the_scheme_may_be_written_in_capitals(desk: Desk, memory: Any) -> None:
+    assert run(desk, put(memory, "/rows.csv").replace("gs:", "GS:")).counts["assigned"] == 2
 
 
 def test_a_missing_library_is_said_with_what_installs_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +183,9 @@ def test_a_missing_library_is_said_with_what_installs_it(desk: Desk, monkeypatch
 
 
 def test_the_files_of_a_run_are_published_the_summary_last(desk: Desk, memory: Any) -> None:
-    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="memory://pub/nights")
+    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="gs://pub/nights")
     assert ran.summary.exit_code == 0
-    assert ran.json["published"] == "memory://pub/nights/r1"
+    assert ran.json["published"] == "gs://pub/nights/r1"
     there = {path.rpartition("/")[2]: memory.cat_file(path) for path in memory.find("/pub/nights/r1")}
     assert there == {name: (ran.folder / name).read_bytes() for name in [*ran.json["files"], "summary.json"]}
     assert "journal.sqlite3" not in there
@@ -178,20 +202,20 @@ def test_they_can_be_published_to_a_folder(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_run_that_stopped_is_published_too_and_again_when_it_goes_on(desk: Desk, memory: Any) -> None:
     rows = [(f"u{number}@x.com", f"SN-{number}", "assign") for number in range(6)]
-    first = desk.run(rows, publish="memory://pub", rate="1/s", deadline="2s")
+    first = desk.run(rows, publish="gs://pub", rate="1/s", deadline="2s")
     assert first.summary.exit_code == 3
     assert json.loads(memory.cat_file("/pub/r1/summary.json"))["state"] == "stopped"
-    desk.run(rows, publish="memory://pub", rate="1/s")
+    desk.run(rows, publish="gs://pub", rate="1/s")
     assert json.loads(memory.cat_file("/pub/r1/summary.json"))["state"] == "finished"
 
 
 def test_report_and_verify_publish_what_they_write(desk: Desk, memory: Any) -> None:
-    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="memory://pub")
+    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="gs://pub")
     memory.store.clear()
-    assert report_run(ran.folder).fields["published"] == "memory://pub/r1"
+    assert report_run(ran.folder).fields["published"] == "gs://pub/r1"
     assert memory.exists("/pub/r1/report.html")
     memory.store.clear()
-    assert desk.verify(ran).json["published"] == "memory://pub/r1"
+    assert desk.verify(ran).json["published"] == "gs://pub/r1"
     assert b"verify" in memory.cat_file("/pub/r1/summary.json")
 
 
@@ -208,31 +232,28 @@ def broken(memory: Any, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.usefixtures("broken")
 def test_a_run_that_cannot_be_published_is_done_and_says_so_with_3(desk: Desk) -> None:
-    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="memory://pub")
+    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="gs://pub")
     assert ran.summary.exit_code == ran.json["exitCode"] == 3
     assert ran.json["state"] == "finished"
     assert ran.json["published"] is None
-    assert (
-        ran.json["stop"]["reason"]
-        == "its files could not be published to memory://pub/r1 (access is denied: Forbidden)"
-    )
+    assert ran.json["stop"]["reason"] == "its files could not be published to gs://pub/r1 (access is denied: Forbidden)"
     assert f"run the same command again with --base-url {BASE_URL} to publish them" in ran.json["stop"]["advice"]
     assert ran.outcomes == ["assigned"]
 
 
 def test_the_same_command_again_publishes_and_sends_nothing(desk: Desk, memory: Any, broken: Any) -> None:
     rows = [("a@x.com", "SN-1", "assign"), ("a@x.com", "UNKNOWN-1", "assign")]
-    desk.run(rows, publish="memory://pub")
+    desk.run(rows, publish="gs://pub")
     broken.undo()
     sent = len(desk.server.seen)
-    again = desk.run(rows, publish="memory://pub")
+    again = desk.run(rows, publish="gs://pub")
     assert (again.summary.exit_code, again.json["exitCode"]) == (1, 1)  # the run's own
-    assert again.json["published"] == "memory://pub/r1"
+    assert again.json["published"] == "gs://pub/r1"
     assert again.json["stop"] is None
     assert len(desk.server.seen) == sent
     assert memory.cat_file("/pub/r1/summary.json") == (again.folder / "summary.json").read_bytes()
     files = {path.name: path.stat().st_mtime_ns for path in again.folder.iterdir()}
-    assert desk.run(rows, publish="memory://pub").json == again.json
+    assert desk.run(rows, publish="gs://pub").json == again.json
     assert {path.name: path.stat().st_mtime_ns for path in again.folder.iterdir()} == files
 
 
@@ -240,16 +261,16 @@ def test_the_same_command_again_publishes_and_sends_nothing(desk: Desk, memory: 
 def test_a_finished_run_can_be_published_afterwards(desk: Desk) -> None:
     rows = [("a@x.com", "SN-1", "assign")]
     desk.run(rows)
-    assert desk.run(rows, publish="memory://pub").json["published"] == "memory://pub/r1"
+    assert desk.run(rows, publish="gs://pub").json["published"] == "gs://pub/r1"
 
 
 @pytest.mark.usefixtures("broken")
 def test_a_stopped_run_that_cannot_be_published_keeps_its_own_end(desk: Desk) -> None:
     desk.server.script = lambda _: Says(401, {"error": "no such key"})
-    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="memory://pub")
+    ran = desk.run([("a@x.com", "SN-1", "assign")], publish="gs://pub")
     assert ran.json["exitCode"] == 4
     assert "refuses this key" in ran.json["stop"]["reason"]
-    assert ran.json["unpublished"] == "memory://pub/r1 (access is denied: Forbidden)"
+    assert ran.json["unpublished"] == "gs://pub/r1 (access is denied: Forbidden)"
 
 
 def test_a_run_is_not_published_into_its_own_folder(desk: Desk) -> None:

@@ -1,6 +1,6 @@
 """Files in object stores (`s3://bucket/key`), reached through `fsspec`: the only module that knows it.
 
-Which stores there are is the library's business, as is how each finds its credentials.
+Which stores are reached says `batch.urls`; how each finds its credentials is the library's business.
 """
 
 import errno
@@ -67,10 +67,10 @@ def _system(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError as exc:
         raise _missing(url) from exc
-    s3 = urlsplit(url).scheme.lower() in ("s3", "s3a")
     try:
-        checked(url)
-        system, path = url_to_fs(url, **(_PATIENCE if s3 else {}))
+        scheme, _, place = checked(url).partition("://")
+        scheme = scheme.lower()
+        system, path = url_to_fs(f"{scheme}://{place}", **(_PATIENCE if scheme in ("s3", "s3a") else {}))
     except ImportError as exc:
         raise _missing(url) from exc
     except ValueError as exc:
@@ -83,7 +83,7 @@ def _system(url: str) -> tuple[Any, str]:
 
 def _missing(url: str) -> ConfigError:
     scheme = urlsplit(url).scheme.lower()
-    library = {"gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}.get(scheme)
+    library = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}.get(scheme)
     also = f", and {library}" if library else ""
     advice = f"pip install 'telemetron-batch[remote]'{also}"
     return ConfigError(f"{scheme}:// needs libraries that are not here", advice)
