@@ -1,13 +1,12 @@
 """What trimming takes away; what becomes of a key cell that was written so is told with the judging of cells."""
 
-import re
-
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.input.trimming import FORMULA, FORMULA_BYTES, guarded, is_blank, normalised, trimmed, unguarded
+from batch.input.trimming import FORMULA, FORMULA_BYTES, escaped, guarded, is_blank, normalised, trimmed, unguarded
 
 AROUND = st.text(alphabet="aÉ=@-'\" \u00a0\u200b\0\t", max_size=12)
 
@@ -54,9 +53,26 @@ def test_whatever_a_spreadsheet_might_run_is_guarded(white: str, sign: str) -> N
 
 
 def test_no_cell_that_is_guarded_begins_with_another_byte() -> None:
-    signs = [*map(chr, (*range(0xD800), *range(0xE000, 0x10000)))]
-    first = {sign.encode()[0] for sign in signs if re.match(FORMULA, f"{sign}=")} - {*b"="}
-    assert first < {*FORMULA_BYTES}
+    signs = [*map(chr, (*range(0xD800), *range(0xE000, 0x110000)))]
+    cells = pa.array([f"{sign}=" for sign in signs])
+    runs = pc.match_substring_regex(cells, FORMULA).to_pylist()
+    first = {sign.encode()[0] for sign, one in zip(signs, runs, strict=True) if one}
+    assert {*b"' +\xc2\xd8\xe2\xf3"} <= first <= {*FORMULA_BYTES}
+
+
+@given(st.lists(HOSTILE, max_size=8))
+@example(["=x", "'=x", "''=x", "-5", "'-5", "''", "'x", "' \u200b@"])
+def test_escaped_formulas_stay_and_all_cells_are_unguarded_to_what_they_were(texts: list[str]) -> None:
+    cells = pa.array(texts, pa.string())
+    assert unguarded(escaped(cells)).equals(cells)
+    plain = pa.array([text for text in texts if not text.startswith("'")], pa.string())
+    assert escaped(plain).equals(plain)
+
+
+@pytest.mark.parametrize("pairs", [1, 99, 101, 127, 250])
+def test_a_short_cell_is_unwrapped_to_its_end(pairs: int) -> None:
+    cell = "'" * pairs + "x" + "'" * pairs
+    assert normalised(pa.array([cell])).to_pylist() == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_
 from batch.input.signs import (
     DECODED_TWICE,
     FOREIGN_SPACE,
-    UNSEEN,
     may_be_misplaced,
     may_be_several,
     misplaced,
@@ -30,7 +29,7 @@ from batch.input.signs import (
     reason_of,
     several,
 )
-from batch.input.trimming import lowered, normalised, trimmed
+from batch.input.trimming import UNSEEN, lowered, normalised, trimmed
 from batch.model import NO_ACTION, Action, InputOptions, Problem
 from batch.rows import KEY_SCHEMA
 

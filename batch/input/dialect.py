@@ -14,7 +14,7 @@ from typing import Final
 
 from batch.errors import ConfigError, InputError
 from batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded
-from batch.input.trimming import FORMULA
+from batch.input.trimming import of_text, unguarded
 from batch.model import InputOptions
 
 HEADER_LINES: Final = 50
@@ -31,8 +31,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_AROUND: Final = "\ufeff\u200b\u2060" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_GUARDED: Final = re.compile(f"'{FORMULA.removeprefix('^')}")
 MAX_COLUMNS: Final = 16_384
 _NEAR: Final = 3
 """Of two headers so many lines apart, the upper one is a title over groups of columns."""
@@ -160,8 +160,8 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
 
 def trimmed(header: str) -> str:
     """A header without outer white space, and without the sign by which we keep spreadsheets from running it."""
-    text = header.strip("\ufeff\u200b\u2060").strip()
-    return text[1:] if _GUARDED.match(text) else text
+    text = header.strip(_AROUND)
+    return of_text(unguarded, text).strip(_AROUND) if text.startswith("'") else text
 
 
 def _shown(header: str) -> str:

@@ -18,11 +18,6 @@ from batch.input.serials import Neighbours, shapes_of
 
 FOREIGN_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 """White space that looks like a blank and is none, or cannot be seen."""
-UNSEEN: Final = (
-    "\\p{Cf}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-    "\U000e0000-\U000e0fff"
-)
-"""Characters that are drawn as nothing, for a class of a pattern: category Cf and Default_Ignorable_Code_Point."""
 _UTF8_TAIL: Final = (
     "[\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
     "\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"

@@ -5,6 +5,7 @@ looked at closely. Knows no column and judges nothing.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -16,20 +17,25 @@ from batch.input.octets import Flags, Octets, one_of
 # Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
 INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+UNSEEN: Final = (
+    "\\p{Cf}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff"
+)
+"""Characters that are drawn as nothing, for a class of a pattern: category Cf and Default_Ignorable_Code_Point."""
 _OUTER: Final = f"^[{SPACE}{INVISIBLE}]+|[{SPACE}{INVISIBLE}]+$"
 _BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")
 _SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20\\x00\t\r\n"
-FORMULA: Final = f"^'*[{SPACE}{INVISIBLE}]*[{_SIGNS}]"
+FORMULA: Final = f"^'*[{SPACE}{UNSEEN}]*[{_SIGNS}]"
 """How a cell begins that a spreadsheet might run, or a cell that begins with apostrophes before such a sign."""
 _GUARDED: Final = f"^'({FORMULA.removeprefix('^')})"
-FORMULA_BYTES: Final = b"=+-@' \t\n\v\f\r\0\xc2\xe1\xe2\xe3\xef"
+FORMULA_BYTES: Final = b"=+-@' \t\n\v\f\r\0\xc2\xcd\xd8\xdb\xdc\xe0\xe1\xe2\xe3\xef\xf0\xf3"
 """The bytes with which such a cell can begin."""
 _WRAPPED: Final = '^="((?:[^"]|"")*)"$'
 _APOSTROPHES: Final = "^'((?s:.*))'$"
 _TEXT_MARK: Final = "^'+([0-9])"
 _PLAIN_NUMBER: Final = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
-_WRAPPINGS: Final = 100
-"""Wrappings within wrappings that are taken off: more than anything but an attack has."""
+_LONGEST_WRAPPED: Final = 512
+"""Characters of a cell from which wrappings are taken off; a longer one is twice as long as any identifier."""
 
 
 def trimmed(texts: pa.Array) -> tuple[pa.Array, Flags]:
@@ -59,11 +65,12 @@ def normalised(texts: pa.Array) -> pa.Array:
     left of any cell comes back as it is from a cell that holds it guarded.
     """
     texts = unguarded(pc.replace_substring_regex(texts, _OUTER, ""))
-    for _ in range(_WRAPPINGS):
-        bare = _unwrapped(texts)
-        if bare.equals(texts):
-            break
-        texts = bare
+    wrapped = pc.less_equal(pc.utf8_length(texts), _LONGEST_WRAPPED)
+    while pc.any(wrapped).as_py():  # each time around a cell gets shorter, or it is done
+        before = texts.filter(wrapped)
+        bare = _unwrapped(before)
+        texts = pc.replace_with_mask(texts, wrapped, bare)
+        wrapped = pc.replace_with_mask(wrapped, wrapped, pc.not_equal(bare, before))
     return texts
 
 
@@ -79,6 +86,14 @@ def guarded(texts: pa.Array) -> pa.Array:
     return pc.if_else(runs, pc.binary_join_element_wise("'", texts, ""), texts)
 
 
+def escaped(texts: pa.Array) -> pa.Array:
+    """Cells with one apostrophe more where they begin as guarded ones do, formulas as they are.
+
+    `unguarded` gives these back as they were, too.
+    """
+    return pc.replace_substring_regex(texts, _GUARDED, r"'\0")
+
+
 def _unwrapped(texts: pa.Array) -> pa.Array:
     texts = pc.replace_substring_regex(texts, _OUTER, "")
     texts = pc.replace_substring_regex(texts, _APOSTROPHES, r"\1")
@@ -88,6 +103,12 @@ def _unwrapped(texts: pa.Array) -> pa.Array:
         return texts
     inner = pc.replace_substring(pc.utf8_slice_codeunits(texts.filter(wrapped), 2, -1), '""', '"')
     return pc.replace_with_mask(texts, wrapped, inner)
+
+
+def of_text(rule: Callable[[pa.Array], pa.Array], text: str) -> str:
+    """Return what a rule for columns makes of one text."""
+    made: str = rule(pa.array([text]))[0].as_py()
+    return made
 
 
 def is_blank(cell: str) -> bool:

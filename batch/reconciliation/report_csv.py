@@ -6,7 +6,7 @@ columns of the reconciliation.
 
 import codecs
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from pyarrow import csv
 
 from batch.abreast import ahead
 from batch.input.fed_back import OF_ATTENTION, is_attention
-from batch.input.trimming import FORMULA_BYTES, guarded
+from batch.input.trimming import FORMULA_BYTES, escaped, guarded, of_text
 from batch.model import ACTIONS, InputFile, Problem
 from batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation, inverse
 from batch.reconciliation.texts import of_numbers
@@ -63,7 +63,7 @@ def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock])
     """Write one row for each input row, in input order; gives their number."""
     names, tables = reconciled(report, blocks)
     with closing(ahead(tables)) as coming, written_whole(path) as file:
-        return _write(file, names, coming, _Style(report.raw, _HARMLESS))
+        return _write(file, names, coming, _Style(None if report.raw else guarded, _HARMLESS))
 
 
 def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
@@ -90,11 +90,15 @@ def write_attention(file: BinaryIO, report: Report, blocks: Iterable[RowBlock]) 
     """Write the rows that want attention in the input's own columns, to be corrected and fed back.
 
     With the first delimiter of the input files, and a byte order mark, by which spreadsheets know UTF-8.
+    A `raw` report leaves formulas, but reading takes a guard off all the same: so a cell that begins as a
+    guarded one does gets one.
     """
     names, tables = attention(report, blocks)
     delimiter = next((one.delimiter for one in report.files if one.delimiter), ",")
     file.write(codecs.BOM_UTF8)
-    return _write(file, [*names, *OF_ATTENTION], tables, _Style(report.raw, delimiter=delimiter))
+    return _write(
+        file, [*names, *OF_ATTENTION], tables, _Style(escaped if report.raw else guarded, delimiter=delimiter)
+    )
 
 
 def attention(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
@@ -115,7 +119,7 @@ def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
     to be fed back, and reading takes the guard off.
     """
     with written_whole(path) as file:
-        return _write(file, list(_KEYS), _undone(report, blocks), _Style(raw=False))
+        return _write(file, list(_KEYS), _undone(report, blocks), _Style(guarded))
 
 
 def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
@@ -270,8 +274,8 @@ def _repeated(text: str, block: RowBlock) -> pa.Array:
 class _Style:
     """How a CSV file is written."""
 
-    raw: bool
-    """Leave cells that a spreadsheet would run as formulas as they are."""
+    guard: Callable[[pa.Array], pa.Array] | None
+    """What is put on the header and on the columns in which cells could run as formulas."""
     harmless: Collection[str] = ()
     """Columns in which no cell could."""
     delimiter: str = ","
@@ -279,26 +283,21 @@ class _Style:
 
 def _write(file: BinaryIO, names: Sequence[str], tables: Iterable[list[pa.Array]], style: _Style) -> int:
     """Write the header and the tables' rows; gives the number of rows."""
-    schema = pa.schema([(name if style.raw else _harmless_text(name), pa.string()) for name in names])
-    guarded = [not style.raw and name not in style.harmless for name in names]
+    guard = style.guard
+    schema = pa.schema([(name if guard is None else of_text(guard, name), pa.string()) for name in names])
     rows = 0
     with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(delimiter=style.delimiter)) as writer:
         for columns in tables:
-            cells = [_harmless(column) if wants else column for column, wants in zip(columns, guarded, strict=True)]
+            cells = [
+                guard(column)
+                if guard is not None and name not in style.harmless and _begins_as_formula(column)
+                else column
+                for name, column in zip(names, columns, strict=True)
+            ]
             batch = pa.RecordBatch.from_arrays(cells, schema=schema)
             writer.write_batch(batch)
             rows += batch.num_rows
     return rows
-
-
-def _harmless_text(text: str) -> str:
-    written: str = guarded(pa.array([text]))[0].as_py()
-    return written
-
-
-def _harmless(column: pa.Array) -> pa.Array:
-    """With an apostrophe before whatever a spreadsheet would run as a formula."""
-    return guarded(column) if _begins_as_formula(column) else column
 
 
 def _begins_as_formula(column: pa.Array) -> bool:
