@@ -1,7 +1,6 @@
 """How a command ends: with an exit code, and where something went wrong with one line that says what to do."""
 
 import io
-import json
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ import click
 from batch.errors import BatchError, system_error
 from batch.model import ExitCode
 from batch.open_files import require_open_files
-from batch.printable import printable
+from batch.printable import json_text, printable
 
 _STANDARD_ERROR = 2
 
@@ -43,11 +42,11 @@ def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
     except (BatchError, OSError) as exc:
         error = system_error(exc) if isinstance(exc, OSError) else exc
         if verbose:
-            traceback.print_exc()
+            _show_traceback()
         complain(f"Error: {error}")
         if as_json:
             with if_anyone_listens():
-                click.echo(json.dumps({"exitCode": int(error.exit_code), "error": str(error)}))
+                click.echo(json_text({"exitCode": int(error.exit_code), "error": str(error)}, ensure_ascii=True))
         raise SystemExit(error.exit_code) from None
     except click.Abort:
         complain("Error: not confirmed; nothing was sent")
@@ -58,7 +57,7 @@ def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
         raise SystemExit(ExitCode.STOPPED) from None
     except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
         if verbose:
-            traceback.print_exc()
+            _show_traceback()
         told = f"Error: a bug: {type(exc).__name__}: {exc}; please report it with what -v prints, and keep the folder"
         complain(told)
         raise SystemExit(ExitCode.UNBALANCED) from None
@@ -75,6 +74,11 @@ def complain(text: str) -> None:
         told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
     with suppress(OSError):
         click.echo(told, err=True)
+
+
+def _show_traceback() -> None:
+    with suppress(OSError):
+        click.echo("\n".join(map(printable, traceback.format_exc().splitlines())), err=True)
 
 
 def _open_what_is_closed() -> None:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.printable import IGNORABLE, without_unprintable
+
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -28,7 +30,7 @@ _FOURS: Final = "|".join(f"[0-9a-fA-F]{{4}}(?:{sign}[0-9a-fA-F]{{4}}){{2}}" for 
 _MAC: Final = f"^(?:{_PAIRS}|{_FOURS}|[0-9a-fA-F]{{6}}[:\\-. ]?[0-9a-fA-F]{{6}})$"
 _DASHES: Final = "[\u2010-\u2015\u2043\u2212]"
 """What looks like a hyphen, once the text is NFKC."""
-_UNSEEN: Final = r"\p{Cf}"
+_UNSEEN: Final = rf"[\p{{Cf}}{IGNORABLE}]"
 
 _Layout: TypeAlias = tuple[int, int]
 """Length and separator, 0 for none."""
@@ -165,7 +167,7 @@ def _cases(cells: Bytes) -> tuple[bool, bool]:
 
 def readings_of(text: str) -> list[str]:
     """Return what a damaged identifier may stand for: without signs of a formula, or with its exponent written out."""
-    plain = "".join(sign for sign in text if sign.isprintable())
+    plain = without_unprintable(text)
     found = {plain, plain.strip("=+@'\" "), *re.findall(r'"([^"]+)"', plain)}
     if re.fullmatch(r"[0-9](\.[0-9]{1,30})?[eE]\+?[0-9]{1,2}", plain):
         found.add(f"{Decimal(plain):f}")

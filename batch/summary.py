@@ -1,6 +1,5 @@
 """How work ended, in numbers: what summary.json and `--json` hold, by its names there."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch.model import Outcome
-from batch.printable import encodable
+from batch.printable import json_text
 from batch.storage.whole import written_whole
 
 SUMMARY: Final = "summary.json"
@@ -34,12 +33,12 @@ class InNumbers:
 
     def as_json(self) -> str:
         """One line of JSON."""
-        return encodable(json.dumps(self.fields, ensure_ascii=False))
+        return json_text(self.fields)
 
     def write(self) -> None:
         """Write summary.json. Raises DiskError."""
         with written_whole(self.folder / SUMMARY) as file:
-            file.write(encodable(json.dumps(self._on_file(), ensure_ascii=False, indent=2)).encode() + b"\n")
+            file.write(json_text(self._on_file(), indent=2).encode() + b"\n")
 
     def _on_file(self) -> Mapping[str, Any]:
         return self.fields

@@ -39,6 +39,7 @@ from batch.errors import BatchError
 from batch.interrupt import Interrupt
 from batch.model import ExitCode, Outcome
 from batch.options import BY_KEY
+from batch.printable import printable
 from batch.storage.layout import JOURNAL
 from batch.summary import InNumbers
 
@@ -245,7 +246,8 @@ class SendingOperator(TelemetronOperator):
             return
         context["ti"].xcom_push(key=SUMMARY, value=dict(fields))
         moment = min(datetime.fromisoformat(fields["resumeAt"]), datetime.now(UTC) + _LONGEST_DEFERRAL)
-        self.log.info("%s: deferred until then, outside of the worker's slot", fields["stop"]["reason"])
+        reason = printable(fields["stop"]["reason"])
+        self.log.info("%s: deferred until then, outside of the worker's slot", reason)
         self.defer(trigger=MomentTrigger(moment.isoformat()), method_name="execute_again")
 
 

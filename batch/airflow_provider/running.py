@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from batch.interrupt import Interrupt
 from batch.planning.digest import Digest
 from batch.sending.observer import Face
+from batch.printable import printable
 from batch.sending.progress import View, plain
 
 T = TypeVar("T")
@@ -72,13 +73,13 @@ class TaskFace(Face):
         numbers = (plan.rows, plan.devices, plan.customers, plan.calls, plan.rate, plan.duplicates, plan.invalid)
         self._log.info(told, *numbers)
         for words in plan.held:
-            self._log.warning("%s", words)
+            self._log.warning("%s", printable(words))
         return True
 
     def told(self, kind: str, text: str) -> None:
         """Warnings about the input; what happens while sending the program logs itself."""
         if kind == "warning":
-            self._log.warning("%s", text)
+            self._log.warning("%s", printable(text))
 
     def watches(self) -> bool:
         """For the lines between."""

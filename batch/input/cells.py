@@ -31,6 +31,7 @@ from batch.input.signs import (
 )
 from batch.input.trimming import UNSEEN, lowered, normalised, trimmed
 from batch.model import NO_ACTION, Action, InputOptions, Problem
+from batch.printable import printable
 from batch.rows import KEY_SCHEMA
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -241,9 +242,7 @@ def plausible(email: str, action: str | None, words: Mapping[str, Action]) -> bo
 def shown(cell: str) -> str:
     """A cell as a sentence can quote it: short, and nothing in it invisible."""
     short = cell if len(cell) <= SHOWN_LENGTH else cell[: SHOWN_LENGTH - 1] + "…"
-    if short.isprintable():
-        return short
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
+    return printable(short)
 
 
 def _distinct(name: str, raw: pa.Array, *, as_emails: bool = False) -> _Column:

@@ -16,6 +16,7 @@ from batch.errors import ConfigError, InputError
 from batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded
 from batch.input.trimming import of_text, unguarded
 from batch.model import InputOptions
+from batch.printable import printable
 
 HEADER_LINES: Final = 50
 """The header stands on one of the first so many lines."""
@@ -166,7 +167,7 @@ def trimmed(header: str) -> str:
 
 def _shown(header: str) -> str:
     """A header as a sentence can quote it: short, and on one line."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in header[:40])
+    return printable(header[:40])
 
 
 def column_hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:

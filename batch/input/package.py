@@ -16,6 +16,7 @@ from typing import Final, NoReturn, TypeAlias
 from xml.parsers import expat
 
 from batch.errors import InputError
+from batch.printable import printable
 
 SEPARATOR: Final = "\n"
 """Stands between the namespace and the local name of an element or attribute."""
@@ -168,8 +169,7 @@ def translated_errors(part: str = "") -> Iterator[None]:
 
 
 def _refuse(why: str) -> NoReturn:
-    printable = "".join(sign if sign.isprintable() else " " for sign in why[:200])
-    raise InputError(f"cannot be read as a workbook ({printable})", _ADVICE)
+    raise InputError(f"cannot be read as a workbook ({printable(why[:200])})", _ADVICE)
 
 
 def _resolve(folder: PurePosixPath, target: str) -> str:

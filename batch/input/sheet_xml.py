@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from batch.errors import InputError
 from batch.input.number_formats import GENERAL, CellKind, NumberFormat, format_number
 from batch.input.package import SEPARATOR, Handler
+from batch.printable import printable
 
 MOST_COLUMNS: Final = 16_384
 MOST_ROWS: Final = 1_048_576
@@ -343,7 +344,6 @@ def column_letters(column: int) -> str:
 
 
 def _malformed(why: str) -> InputError:
-    printable = "".join(sign if sign.isprintable() else " " for sign in why)
     return InputError(
-        f"cannot be read as a workbook ({printable})", "open it in a spreadsheet and save it again as .xlsx"
+        f"cannot be read as a workbook ({printable(why)})", "open it in a spreadsheet and save it again as .xlsx"
     )

@@ -13,14 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.input.octets import Flags, Octets, one_of
+from batch.printable import IGNORABLE
 
 # Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
 INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-UNSEEN: Final = (
-    "\\p{Cf}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-    "\U000e0000-\U000e0fff"
-)
+UNSEEN: Final = rf"\p{{Cf}}{IGNORABLE}"
 """Characters that are drawn as nothing, for a class of a pattern: category Cf and Default_Ignorable_Code_Point."""
 _OUTER: Final = f"^[{SPACE}{INVISIBLE}]+|[{SPACE}{INVISIBLE}]+$"
 _BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")

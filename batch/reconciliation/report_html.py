@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from batch.clock import iso
 from batch.outcomes import OUTCOME_FACTS, OutcomeFacts
 from batch.planning.digest import Digest
+from batch.printable import printable
 from batch.reconciliation.findings import (
     created_customers,
     find_causes,
@@ -187,16 +188,12 @@ def _harmless(value: object) -> object:
     """A text short enough to be shown, whatever would be invisible in it or turn it around spelled out."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _spelled(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
+    return printable(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
 
 
 def _whole(value: str) -> Markup:
     """A text that is of no use cut short, as a command; otherwise as harmless."""
-    return escape(_spelled(value))
-
-
-def _spelled(text: str) -> str:
-    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text)
+    return escape(printable(value))
 
 
 def _duration(seconds: float) -> str:

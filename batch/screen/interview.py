@@ -9,6 +9,7 @@ import click
 from batch.input.cells import action_words, shown
 from batch.input.setup import Interview, Made, Wanted, make_profile, say
 from batch.model import Action, InputOptions
+from batch.printable import printable
 from batch.sources import PROFILE_FILE
 
 _NONE = "none"
@@ -19,7 +20,7 @@ class SpokenInterview(Interview):
 
     def told(self, text: str) -> None:
         """Say it in one line."""
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
 
 class TerminalInterview(SpokenInterview):
@@ -48,9 +49,9 @@ class TerminalInterview(SpokenInterview):
             told = f"name a header, or its number from 1 to {len(headers)}, or {_NONE}"
             raise click.BadParameter(f"{told}; or assign or unassign for all rows" if field == "action" else told)
 
-        return click.prompt(
-            f"Which column is {field} ({means})?", default=proposed or _NONE, value_proc=chosen, err=True
-        )
+        default = proposed or _NONE
+        question = f"Which column is {field} ({means})? [{printable(default)}]"
+        return click.prompt(question, default=default, show_default=False, value_proc=chosen, err=True)
 
     def action(self) -> Action | None:
         """Ask what every row is to do, unless that was said."""
@@ -65,10 +66,9 @@ def hold(wanted: Wanted) -> None:
     """Make the profile, with a person's help on a terminal, and say what comes next. Raises BatchError."""
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     made = make_profile(wanted, TerminalInterview() if on_terminal else SpokenInterview())
-    click.echo(
-        f"Profile {made.profile} is in {made.config}: {made.rows:,} rows read, {made.invalid:,} of them invalid."
-    )
-    click.echo(f"Next: {_next(wanted, made)}")
+    where = printable(f"Profile {made.profile} is in {made.config}")
+    click.echo(f"{where}: {made.rows:,} rows read, {made.invalid:,} of them invalid.")
+    click.echo(printable(f"Next: {_next(wanted, made)}"))
 
 
 def _next(wanted: Wanted, made: Made) -> str:
@@ -78,5 +78,5 @@ def _next(wanted: Wanted, made: Made) -> str:
 
 def _asked(question: str) -> Action | None:
     words = [*(action.value for action in Action), _NONE]
-    answer = click.prompt(question, type=click.Choice(words), default=_NONE, err=True)
+    answer = click.prompt(printable(question), type=click.Choice(words), default=_NONE, err=True)
     return None if answer == _NONE else Action(answer)

@@ -4,7 +4,6 @@ Talk goes to standard error, results to standard output; on a terminal with rich
 elsewhere in plain lines. Decides nothing and counts nothing.
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -16,7 +15,7 @@ from rich.text import Text
 from batch.config import RunConfig, Talk
 from batch.model import Action, ExitCode, InputFile, Phase, Stop
 from batch.planning.digest import Digest
-from batch.printable import encodable
+from batch.printable import json_text, printable
 from batch.reconciliation.findings import told_without_effect
 from batch.screen.voice import ErrorConsole, Speaker, Voice
 from batch.sending.observer import Face
@@ -69,7 +68,7 @@ class TerminalFace(Face):
 
     def again(self, former: str) -> bool:
         """Ask whether to process content that a former run has processed."""
-        question = f"Run {former} has already processed exactly this content. Process it again?"
+        question = f"Run {printable(former)} has already processed exactly this content. Process it again?"
         return self._asks() and agree(question)
 
     def told(self, kind: str, text: str) -> None:
@@ -161,9 +160,9 @@ def show_end(summary: Summary, talk: Talk) -> None:
     for line in _verified(fields):
         console.tell(line)
     if fields.get("published"):
-        console.print(f"Published to {fields['published']}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Published to {fields['published']}", soft_wrap=True)
     for line in _next(summary):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _trouble(summary: Summary, *, quiet: bool) -> Iterator[str]:
@@ -203,7 +202,7 @@ def _next(summary: Summary) -> Iterator[str]:
 def _echo_json(value: Any) -> None:
     """One line of JSON on standard output, valid whatever that can encode."""
     is_unicode = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
-    click.echo(encodable(json.dumps(value, ensure_ascii=not is_unicode)))
+    click.echo(json_text(value, ensure_ascii=not is_unicode))
 
 
 def show_planned(plan: Digest, talk: Talk) -> None:
@@ -264,10 +263,11 @@ def show_runs(lines: Sequence[RunLine], *, as_json: bool, passed_over: int = 0) 
 def _show_run(line: RunLine, console: Speaker) -> None:
     """Two lines, for a terminal is too narrow for all of it beside one another."""
     attention = f", {line.attention:,} want attention" if line.attention else ""
-    console.print(Text.assemble((line.run_id, "bold"), f"  {_minute(line.started_at)}"), soft_wrap=True)
+    head = ((printable(line.run_id), "bold"), f"  {printable(_minute(line.started_at))}")
+    console.print(Text.assemble(*head), soft_wrap=True)
     console.tell(f"  {line.input}, {_counted(line.rows, 'row')}: {line.state}{attention}")
     if line.next_step != "nothing":
-        console.print(Text(f"  {line.next_step}", "yellow"), soft_wrap=True)
+        console.print(Text(f"  {printable(line.next_step)}", "yellow"), soft_wrap=True)
 
 
 def _runs_table(lines: Sequence[RunLine]) -> Table:
@@ -390,8 +390,8 @@ def _left_out(plan: Digest) -> str:
 
 def _table(*heads: str, right: Sequence[int], title: str | None = None) -> Table:
     """Columns without lines around them, those of numbers to the right; a title sets it off."""
-    table = Table(*heads, box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="bold")
-    table.title = f"\n{title}" if title else None
+    table = Table(*heads, box=None, pad_edge=False, header_style="dim", title_justify="left")
+    table.title = Text(f"\n{title}", "bold") if title else None
     for column in right:
         table.columns[column].justify = "right"
     return table

@@ -8,14 +8,16 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import IO, Final
+from typing import IO, Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.text import Text
 
+from batch.printable import is_printable, printable
 from batch.sending.progress import Piece, Tone, View, line, plain
 
 PLAIN_EVERY: Final = 30.0
@@ -33,7 +35,23 @@ _STYLES: Final = {
 
 
 class Speaker(Console):
-    """A console that tells lines of our own, in which nothing is markup."""
+    """A console for texts in which nothing is markup and, wherever they come from, nothing controls the terminal."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **how)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Return a text, also that of a table's cell, as it is shown."""
+        return super().render_str(printable(text), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the pieces of whatever is shown."""
+        for piece in super().render(renderable, options):
+            if piece.control or is_printable(piece.text.replace("\n", "")):
+                yield piece
+            else:
+                lines = map(printable, piece.text.split("\n"))
+                yield Segment("\n".join(lines), piece.style)
 
     @property
     def is_screen(self) -> bool:
@@ -42,7 +60,7 @@ class Speaker(Console):
 
     def tell(self, text: str) -> None:
         """A line. A terminal gets it folded between words; elsewhere a message is one line."""
-        self.print(text, markup=False, highlight=False, soft_wrap=not self.file.isatty())
+        self.print(text, soft_wrap=not self.file.isatty())
 
 
 class ErrorConsole(Speaker):

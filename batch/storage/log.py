@@ -1,6 +1,5 @@
 """The run's log: JSON lines, from which secrets are struck out whatever is logged."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Final, TextIO
 
 from batch.errors import unwritable
 from batch.model import Secret
-from batch.printable import encodable
+from batch.printable import json_text
 from batch.redaction import Redactor
 from batch.storage import trusted
 
@@ -40,7 +39,7 @@ class _JsonLines(logging.Formatter):
             "text": record.getMessage(),
         }
         kind = getattr(record, "kind", None)
-        return encodable(json.dumps(line if kind is None else line | {"kind": kind}, ensure_ascii=False))
+        return json_text(line if kind is None else line | {"kind": kind})
 
 
 class _Handler(logging.StreamHandler[TextIO]):
