@@ -1,5 +1,8 @@
 """What becomes of key cells, and what is said of those that cannot be sent."""
 
+import re
+import sys
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -354,6 +357,25 @@ def test_a_control_or_invisible_character_inside_is_invalid_even_when_suspects_a
     ):
         assert row["problem"] == Problem.CONTROL
         assert str(row["detail"]).isprintable()
+
+
+def is_drawn_as_nothing(code: int) -> bool:
+    """Whether a code point is of category Cf or, by the rules of Unicode, a default ignorable one."""
+    name = unicodedata.name(chr(code), "")
+    named = re.search("VARIATION SELECTOR|HANGUL.* FILLER|GRAPHEME JOINER|KHMER VOWEL INHERENT", name)
+    reserved = code == 0x2065 or 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF
+    return bool(named) or reserved or unicodedata.category(chr(code)) == "Cf"
+
+
+def test_every_character_that_is_drawn_as_nothing_is_invalid_inside_a_key() -> None:
+    unseen = [chr(code) for code in range(sys.maxunicode + 1) if is_drawn_as_nothing(code)]
+    assert len(unseen) > 4000
+    problems = judged_among([f"S{sign}1" for sign in unseen])
+    assert [ascii(sign) for sign, found in zip(unseen, problems, strict=True) if found != Problem.CONTROL] == []
+    assert [ascii(sign) for sign in unseen if shown(f"S{sign}1").isascii() is False] == []
+    behind = normalised(pa.array([f"S1{sign}" for sign in unseen])).to_pylist()
+    kept = [text for text in behind if text != "S1"]
+    assert set(judged_among(kept)) == {Problem.CONTROL}
 
 
 def test_256_characters_are_the_most() -> None:
