@@ -573,7 +573,20 @@ def test_a_gzip_bomb_is_unusable_and_may_have_acted() -> None:
     bomb = gzip.compress(bytes(LARGEST_BODY + 1), compresslevel=1)
     exchange, _ = met_with(answering(bomb, "content-encoding: gzip"))
     assert broken(exchange) == (Broken.UNUSABLE, True)
-    assert "64 MiB" in exchange.ending.text  # type: ignore[union-attr]
+    assert "MiB" in exchange.ending.text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("size", "whole"), [(1 << 20, True), (3 << 20, False)])
+def test_an_answer_is_not_unpacked_to_many_times_what_came(size: int, whole: bool) -> None:
+    exchange, _ = met_with(answering(gzip.compress(bytes(size)), "content-encoding: gzip"))
+    assert exchange.body == (bytes(size) if whole else b"")
+    assert whole or broken(exchange) == (Broken.UNUSABLE, True)
+
+
+def test_a_large_answer_of_usual_texts_is_unpacked() -> None:
+    body = b"".join(b'{"identifier":"SN-%d","deviceId":"dev_%d"},' % (at, at * 7919) for at in range(100_000))
+    exchange, _ = met_with(answering(gzip.compress(body), "content-encoding: gzip"))
+    assert exchange.body == body
 
 
 def test_bad_gzip_is_unusable_and_may_have_acted() -> None:

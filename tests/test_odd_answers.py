@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import random
 import socket
 import threading
 import zlib
@@ -216,13 +217,13 @@ def trip_of(status: int, **headers: str) -> Trip:
 
 @pytest.mark.parametrize("status", [404, 429, 500, 302])
 def test_of_an_errors_body_one_mebibyte_is_read(status: int) -> None:
-    body = bytes(range(256)) * 8192
+    body = random.Random(7).randbytes(2 << 20)
     assert asyncio.run(whole(in_pieces(body), trip_of(status))) == body[:LARGEST_ERROR]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_of_a_compressed_errors_body_one_mebibyte_is_decoded(encoding: str) -> None:
-    body = bytes(range(256)) * 8192
+    body = random.Random(7).randbytes(2 << 20)
     packed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
     assert unpacked(packed, trip_of(500, content_encoding=encoding)) == body[:LARGEST_ERROR]
     assert unpacked(packed, trip_of(200, content_encoding=encoding)) == body
@@ -360,6 +361,22 @@ def test_no_depth_of_nesting_is_too_much(depth: int) -> None:
         body = b'{"success": true, ' + field_of + nested + end
         why = reason(lambda: read_reply(body, CALL, (0, 1, 2)))  # noqa: B023 - called at once
         assert why in ("", "it is not JSON", "it is nested too deeply")
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"0,", b'"",'])
+@pytest.mark.parametrize("start", [b'{"success": true, "assignedDevices": [', b'{"error": [', b'{"devices": ['])
+def test_more_values_than_any_answer_has_are_not_read(start: bytes, value: bytes) -> None:
+    body = start + value * 2_000_001 + b"0]}"
+    for read in (lambda: read_reply(body, CALL, (0,)), lambda: read_holdings(body, "a@x.com")):
+        assert reason(read) == "it holds more than 2,000,000 values"
+    assert not read_error(body).is_api_error
+
+
+def test_an_error_of_more_than_64_kib_is_none_of_the_api() -> None:
+    texts = [b"x" * (64 * 1024 - len(b'{"error":""}') + more) for more in (0, 1)]
+    errors = [read_error(b'{"error":"%s"}' % text) for text in texts]
+    assert [error.is_api_error for error in errors] == [True, False]
+    assert all(len(error.text) <= 300 for error in errors)
 
 
 def test_text_of_one_kind_comes_out_as_it_was_and_of_the_other_in_escapes() -> None:

@@ -36,6 +36,9 @@ KEY_HEADER: Final = "x-api-key"
 """Set for each request rather than on what lasts: that could be printed."""
 
 _ZLIB_OR_GZIP: Final = 47
+_UNPACKED_ANYWAY: Final = 1024 * 1024
+_RATIO: Final = 100
+"""How many times as large as it came an answer of more than `_UNPACKED_ANYWAY` bytes is unpacked."""
 _PIECE: Final = 1 << 20
 
 Left = Callable[[], None]
@@ -147,8 +150,9 @@ def _cut(body: bytearray, trip: Trip) -> bytes:
     """Return as much of a body as is read of an error. Raises BrokeOffError if it is no error's."""
     if trip.is_refused:
         return bytes(body[:LARGEST_ERROR])
+    size = len(body) >> 20
     body.clear()  # or the exception would keep it alive while the connection is closed
-    raise BrokeOffError(Broken.UNUSABLE, f"an answer of over {LARGEST_BODY >> 20} MiB")
+    raise BrokeOffError(Broken.UNUSABLE, f"an answer of over {size} MiB")
 
 
 def unpacked(body: bytes, trip: Trip) -> bytes:
@@ -158,12 +162,13 @@ def unpacked(body: bytes, trip: Trip) -> bytes:
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise BrokeOffError(Broken.UNUSABLE, f"content-encoding {encoding}")
+    most = min(trip.largest_body, max(_UNPACKED_ANYWAY, _RATIO * len(body)))
     unpacker, text = zlib.decompressobj(_ZLIB_OR_GZIP), bytearray()
     try:
         while body and not unpacker.eof:
             text += unpacker.decompress(body, _PIECE)
             body = unpacker.unconsumed_tail
-            if len(text) > trip.largest_body:
+            if len(text) > most:
                 return _cut(text, trip)
     except zlib.error as exc:
         raise BrokeOffError(Broken.UNUSABLE, str(exc)) from exc

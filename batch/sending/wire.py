@@ -39,6 +39,11 @@ _WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Re
 _LONGEST_ERROR: Final = 300
 _LONGEST_PAGE: Final = 4096
 """Bytes of an error's body that is no JSON."""
+_LONGEST_JSON_ERROR: Final = 64 * 1024
+"""Bytes of an error's body that is read as JSON; a longer one is none of the API's."""
+_MANY_BYTES: Final = 1024 * 1024
+_MOST_VALUES: Final = 2_000_000
+"""Values in an answer: what it takes to hold more, in memory and time, no honest answer is worth."""
 
 
 Show = Callable[[str], str]
@@ -110,6 +115,7 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = p
     Raises UnusableError where it is not an object whose `success` is true, or lists
     something else than devices.
     """
+    _refuse_too_many_values(body)
     return _read_at_once(body, call, positions, show) or _read(_object(body), call, positions, show)
 
 
@@ -147,7 +153,7 @@ def _distinct(devices: Iterable[object] | None) -> int | None:
 def read_error(body: bytes, show: Show = printable) -> ErrorBody:
     """Return what the body of a refusal says."""
     try:
-        answer = _object(body)
+        answer = _object(body if len(body) <= _LONGEST_JSON_ERROR else b"")
         return ErrorBody(
             _shown(answer, show), is_api_error=isinstance(answer.get("error"), str) and bool(answer["error"])
         )
@@ -156,6 +162,12 @@ def read_error(body: bytes, show: Show = printable) -> ErrorBody:
         if len(body) > _LONGEST_PAGE:
             page = page.rsplit(None, 1)[0]  # a word cut in two might be half a secret
         return ErrorBody(one_line(re.sub(r"<[^>]*>", " ", page), show), is_api_error=False)
+
+
+def _refuse_too_many_values(body: bytes) -> None:
+    """Raise UnusableError for a body of which an object in memory would be many times as large as the body."""
+    if len(body) > _MANY_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise UnusableError(f"it holds more than {_MOST_VALUES:,} values")
 
 
 def _object(body: bytes) -> dict[str, object]:
@@ -369,6 +381,7 @@ def read_holdings(body: bytes, customer: str) -> frozenset[str]:
     Raises UnusableError where it speaks of another customer or lists what is no device:
     a device that was overlooked would pass for one that the customer does not have.
     """
+    _refuse_too_many_values(body)
     answer = _object(body)
     email, entries = answer.get("email"), answer.get("devices")
     if isinstance(email, str) and email.strip().casefold() != customer.strip().casefold():
