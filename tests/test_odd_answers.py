@@ -379,6 +379,14 @@ def test_an_error_of_more_than_64_kib_is_none_of_the_api() -> None:
     assert all(len(error.text) <= 300 for error in errors)
 
 
+@pytest.mark.parametrize("blank", [" ", "\u3000", "\u2003\n"])
+def test_of_a_long_text_no_half_word_is_shown(blank: str) -> None:
+    for number in range(4050, 4110):
+        text = blank * number + "secret" + "x" * 9000
+        for body in (text.encode(), json.dumps({"error": text}, ensure_ascii=False).encode()):
+            assert read_error(body).text in ("", f"{'secret' + 'x' * 291}...")
+
+
 def test_text_of_one_kind_comes_out_as_it_was_and_of_the_other_in_escapes() -> None:
     assert printable("Gerät № 7 😀") == "Gerät № 7 😀"
     assert printable("a\u202eb\x1b[31m\ud83d\x00\x7f\u200b") == r"a\u202eb\x1b[31m\ud83d\x00\x7f\u200b"

@@ -38,7 +38,7 @@ _REMAINING: Final = "devicesRemaining"
 _WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Reason.NOT_WITH_CUSTOMER}
 _LONGEST_ERROR: Final = 300
 _LONGEST_PAGE: Final = 4096
-"""Bytes of an error's body that is no JSON."""
+"""Characters of a text that are looked at to make a line of it."""
 _LONGEST_JSON_ERROR: Final = 64 * 1024
 """Bytes of an error's body that is read as JSON; a longer one is none of the API's."""
 _MANY_BYTES: Final = 1024 * 1024
@@ -158,9 +158,7 @@ def read_error(body: bytes, show: Show = printable) -> ErrorBody:
             _shown(answer, show), is_api_error=isinstance(answer.get("error"), str) and bool(answer["error"])
         )
     except UnusableError:
-        page = body[:_LONGEST_PAGE].decode("utf-8", "replace")
-        if len(body) > _LONGEST_PAGE:
-            page = page.rsplit(None, 1)[0]  # a word cut in two might be half a secret
+        page = _beginning(body[: 4 * (_LONGEST_PAGE + 1)].decode("utf-8", "replace"), _LONGEST_PAGE)
         return ErrorBody(one_line(re.sub(r"<[^>]*>", " ", page), show), is_api_error=False)
 
 
@@ -189,7 +187,14 @@ def _shown(answer: Mapping[str, object], show: Show) -> str:
 
 def one_line(text: str, show: Show = printable) -> str:
     """Return the text fit to be shown, on one line and of bearable length."""
-    return _cut(show(" ".join(text.split())))
+    return _cut(show(" ".join(_beginning(text, _LONGEST_PAGE).split())))
+
+
+def _beginning(text: str, most: int) -> str:
+    """Return so many characters at most, whole words: one that is cut in two might be half a secret."""
+    if len(text) <= most:
+        return text
+    return text[: next((at for at in reversed(range(most)) if text[at].isspace()), most)]
 
 
 def _cut(text: str) -> str:
