@@ -27,7 +27,7 @@ ONLY_HERE = {
     "httpx2": {"carriage", "exchange", "given", "plain", "session", "app", "making", "checking"},
     "httpcore2": {"plain", "stream"},
     "aiohttp": {"fast"},
-    "msgspec": {"wire", "blobs"},
+    "msgspec": {"wire", "blobs", "shared_answer"},
     "yarl": {"fast"},
     "tenacity": {"retry"},
     "sqlite3": {"opening", "witness", "reader", "journal", "writer", "fleet", "apart"},

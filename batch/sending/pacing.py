@@ -115,6 +115,25 @@ class _Schedule:
             self._left.append(actual)
 
 
+class Ceiling:
+    """At most so many attempts in any window of a rate, for a pace that is decided elsewhere."""
+
+    def __init__(self, rate: Rate) -> None:
+        told = spacing(rate)
+        self._window = told.places * rate.seconds / rate.attempts
+        self._log: deque[float] = deque(maxlen=told.places)
+
+    def wait(self, now: float) -> float:
+        """0 when another attempt may leave, else the seconds to wait."""
+        if len(self._log) < (self._log.maxlen or 0) or now >= self._log[0] + self._window:
+            return 0.0
+        return max(self._log[0] + self._window - now, _SOONEST)
+
+    def add(self, now: float) -> None:
+        """Another attempt leaves."""
+        self._log.append(now)
+
+
 class Pacer:
     """Says when attempts may leave, for all workers together.
 

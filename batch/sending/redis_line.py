@@ -72,8 +72,12 @@ class RedisLine:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
+        url = self._url.reveal()
+        # Its version 5 does not compare the name of the host with the certificate unless it is told to.
+        of_tls: dict[str, Any] = {"ssl_check_hostname": True} if url.startswith("rediss:") else {}
         self._redis = Redis.from_url(
-            self._url.reveal(),
+            url,
+            **of_tls,
             socket_timeout=_SECONDS,
             socket_connect_timeout=_SECONDS,
             retry=Retry(NoBackoff(), 0),

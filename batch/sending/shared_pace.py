@@ -3,6 +3,8 @@
 What is kept and how it is decided is beyond the `line`; here a process takes part in
 it: tells what became of its attempts, asks for leave in turn, and where the place is out
 of reach goes on alone at its share. What carries a request there is no business of this.
+Others can write there, so an answer is not trusted: whatever it says, this process does not
+exceed its own rate, and one that makes no sense counts as none.
 """
 
 import asyncio
@@ -18,13 +20,18 @@ from batch import clock
 from batch.event_sink import Tell
 from batch.rate import Rate
 from batch.sending import pacing
-from batch.sending.line import PULSE, Line, NoLineError, lesson, unreachable
-from batch.sending.pacing import Pacer, PacerState, Permit, spacing
+from batch.sending.line import PULSE, Line, NoLineError, unreachable
+from batch.sending.pacing import Ceiling, Pacer, PacerState, Permit, spacing
+from batch.sending.shared_answer import Answer, Granted, Timed, lesson_of, read_answer, turn_of, wait_of
 
 _PATIENCE: Final = 2.0
 """Seconds after which nobody waits for an answer any more."""
 _WORTH_MOVING: Final = 0.005
 """Seconds by which an attempt may leave after its permit: less than this the allowance for the network takes."""
+_SOON: Final = 0.005
+"""Seconds after which it is asked again at the soonest."""
+_LATE: Final = 60.0
+"""Seconds after which it is asked again at the latest."""
 _A_MOMENT: Final = 0.25
 """For how long a refusal that says nothing holds, until the answer tells it."""
 
@@ -76,6 +83,7 @@ class SharedPace:
         self._view = _View(ceiling=terms.rate)
         self._ask_at = self._until = self._lost_at = -math.inf
         self._alone: Pacer | None = None
+        self._permitted, self._left = Ceiling(terms.rate), Ceiling(terms.rate)
         self._clock: float | None = None
         """By how much the clock there is ahead of ours."""
         self.departures = 0
@@ -121,11 +129,18 @@ class SharedPace:
     async def depart(self, permit: Permit, now: float) -> float:
         """0 when the permitted attempt may leave this very moment, else the seconds to wait."""
         given = _given(permit)
+        wait = self._left.wait(now) or await self._wait_to_depart(given, now)
+        if wait == 0:
+            self._left.add(clock.now())
+        return wait
+
+    async def _wait_to_depart(self, given: "_Given", now: float) -> float:
         if given.own is None and self._alone is None:
             if now - given.sent_at <= _WORTH_MOVING:
                 return 0.0
             try:
-                return float((await self._exchange(move=given.id))["wait"])
+                wait = wait_of(await self._exchange(move=given.id))
+                return wait and _bounded(wait)
             except NoLineError as exc:
                 self._go_alone(exc)
                 now = clock.now()
@@ -196,57 +211,59 @@ class SharedPace:
         return self._alone is None and now >= self._ask_at
 
     async def _ask_for_leave(self) -> Permit | float:
-        answer = await self._exchange(wants=True)
-        if "permit" not in answer:
-            self._ask_at = clock.now() + float(answer["wait"])
-            return float(answer["wait"])
+        asked = clock.now()
+        if (wait := self._permitted.wait(asked)) > 0:
+            return wait
+        told = turn_of(await self._exchange(wants=True))
+        if not isinstance(told, Granted):
+            self._ask_at = clock.now() + _bounded(told)
+            return _bounded(told)
         self.departures += 1
-        told = answer["permit"]
-        return _Given(int(told["epoch"]), answer["asked"], bool(told["probe"]), id=told["id"])
+        self._permitted.add(clock.now())
+        return _Given(told.epoch, asked, told.probe, id=told.id)
 
-    async def _exchange(self, **besides: Any) -> dict[str, Any]:
+    async def _exchange(self, **besides: Any) -> Answer:
         """One exchange: the news since the last, and what is asked besides.
 
         `wants` a permit, answered by `permit` or `wait`; `move`: the id of one that leaves
         only now, answered by `wait`; `alone`: back after so many seconds, answered by
-        `wait`; `leaves`: for good. The answer also says when it was `asked`. Raises NoLineError.
+        `wait`; `leaves`: for good. Raises NoLineError.
         """
         async with self._talking:
             news, self._news = self._news, []
             request = {"member": self._member, "rule": self._rule(), "lost": self._terms.lost, "news": news}
             answer = await self._ask(request | besides)
-            if "stale" in answer:  # the clock there was set
+            if not isinstance(answer, Answer):  # the clock there was set
                 answer = await self._ask(request | besides)
-            if "stale" in answer:
+            if not isinstance(answer, Answer):
                 raise NoLineError("it answers too late")
         if self._alone is None:
             self._see(answer)
-        if "facts" in answer:
-            self._report("lesson", known=lesson(answer["facts"]))
+        if answer.facts is not None:
+            self._report("lesson", known=lesson_of(answer.facts))
         return answer
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, request: dict[str, Any]) -> Answer | Timed:
         """Ask, as one who will not wait for long: what is answered later shall have no effect."""
         asked = clock.now()
         by = {} if self._clock is None else {"by": asked + self._clock + _PATIENCE}
-        answer: dict[str, Any] = json.loads(await self._line.ask(json.dumps(request | by)))
-        self._clock = float(answer["now"]) - clock.now()
-        return answer | {"asked": asked}
+        answer = read_answer(await self._line.ask(json.dumps(request | by)))
+        self._clock = answer.now - clock.now()
+        return answer
 
     def _rule(self) -> dict[str, float]:
         rate, told = self._terms.rate, spacing(self._terms.rate)._asdict()
         return told if rate == Rate.AUTO else told | {"attempts": rate.attempts, "seconds": rate.seconds}
 
-    def _see(self, answer: dict[str, Any]) -> None:
-        now, held = clock.now(), answer.get("held")
-        ceiling = Rate(answer["attempts"], answer["seconds"]) if "attempts" in answer else Rate.AUTO
+    def _see(self, answer: Answer) -> None:
+        now = clock.now()
         self._view = _View(
             at=now,
-            rate=float(answer["rate"]),
-            found=answer.get("found"),
-            sharers=max(1, int(answer["sharers"])),
-            ceiling=ceiling,
-            until=None if held is None else now + held,
+            rate=answer.rate,
+            found=answer.found,
+            sharers=int(answer.sharers),
+            ceiling=Rate.AUTO if answer.attempts is None else Rate(answer.attempts, answer.seconds),
+            until=None if answer.held is None else now + answer.held,
         )
 
     def _report(self, kind: str, **news: Any) -> None:
@@ -274,6 +291,7 @@ class SharedPace:
         if not isinstance(answer, Permit):
             return answer
         self.departures += 1
+        self._permitted.add(now)
         return _Given(answer.epoch, answer.sent_at, answer.probe, own=(pacer, answer))
 
     def _go_alone(self, why: NoLineError) -> None:
@@ -304,8 +322,8 @@ class SharedPace:
     async def _come_back(self) -> None:
         """Share the limit again, if somebody answers, once all had the time to notice it."""
         try:
-            while (answer := await self._exchange(alone=clock.now() - self._lost_at))["wait"] > 0:
-                await clock.sleep_unless(self._over, float(answer["wait"]))
+            while (wait := wait_of(answer := await self._exchange(alone=clock.now() - self._lost_at))) > 0:
+                await clock.sleep_unless(self._over, _bounded(wait))
                 if self._over.is_set():
                     return
         except NoLineError:
@@ -313,6 +331,10 @@ class SharedPace:
         self._alone, self._ask_at = None, -math.inf
         self._see(answer)
         self._tell("shared", f"{self._line.where} answers again: the limit is shared")
+
+
+def _bounded(wait: float) -> float:
+    return min(max(wait, _SOON), _LATE)
 
 
 def _given(permit: Permit) -> _Given:
