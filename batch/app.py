@@ -21,7 +21,7 @@ from batch.config import RunConfig, resolve
 from batch.errors import BrakeError, JournalError, VerifyError
 from batch.going_on import errors_with_way_on, stopping_if_sent, system_errors_in_words, way_on_in
 from batch.model import ACTIONS, Secret
-from batch.options import BY_KEY, OPTIONS
+from batch.options import BY_KEY, DEFAULT_BASE_URL, OPTIONS
 from batch.places import (
     SCRATCH,
     Waiting,
@@ -129,6 +129,7 @@ def _run(config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | N
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
     require_connections(config)
+    _tell_whom(config, face)
     reach_limit(config, clock)
     with own_folder(folder), locked(config, folder, clock, face) as lease, scratch_of(folder, lease) as scratch:
         plan = None
@@ -276,6 +277,14 @@ def _finished(config: RunConfig, folder: Path, journal: Journal) -> Summary | No
     if fields is None or fields["state"] != "finished":
         return None
     return Summary(folder, {**fields, "published": journal.meta(Fact.PUBLISHED)})
+
+
+def _tell_whom(config: RunConfig, face: Face) -> None:
+    """Say which file the options come from and which API is called, where it is not the usual one."""
+    if config.profile_file:
+        face.told("profile", f"options are read from {config.profile_file}")
+    if not config.sandbox and config.sending.base_url != DEFAULT_BASE_URL:
+        face.told("api", f"calls go to {config.sending.base_url}")
 
 
 def _published_late(config: RunConfig, finished: Summary, clock: Clock, face: Face) -> Summary:

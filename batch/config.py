@@ -99,6 +99,8 @@ class RunConfig:
     """May the members of our groups write to the folders of runs?"""
     profile: str | None = None
     """The name of the profile in use."""
+    profile_file: str = field(default="", compare=False, repr=False)
+    """The file of profiles in use, and the profile's name in brackets; empty: none."""
     organisation: str | None = None
     """The name of the account that the key is for; None: the key stands for it."""
     lock_dir: Path | None = None
@@ -208,7 +210,7 @@ def resolve(
         values["api_key_file"] = None  # the environment beats the profile
     name = flags.get("profile") or environ.get("TELEMETRON_PROFILE") or None
     flag = values["base_url"] if flags.get("base_url") else None
-    return replace(_config(files, values, environ, told), profile=name, base_url_flag=flag)
+    return replace(_config(files, values, environ, told), profile=name, profile_file=where, base_url_flag=flag)
 
 
 def _unusable(files: Sequence[str]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from batch.config import resolve
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
 from batch.sending.observer import Face
 from batch.sharding.reporting import report_run
+from batch.options import DEFAULT_BASE_URL
 from batch.stand_in.fleet import Fleet
 from batch.storage import lease as leases
 from batch.storage.lease import WATCHED_FOR
@@ -126,7 +127,7 @@ def test_created_devices_get_the_type_of_their_row(desk: Desk) -> None:
 
 def test_without_a_type_devices_cannot_be_created(desk: Desk) -> None:
     with pytest.raises(InputError, match="--device-type"):
-        desk.run([(A, "SN-1", "assign")], auto_create_devices=True)
+        desk.run([("a@x.com", "SN-1", "assign")], auto_create_devices=True)
 
 
 # Pace
@@ -248,7 +249,7 @@ def test_with_a_baseline_a_device_that_is_spelled_otherwise_there_is_marked(desk
     desk.server.fleet.assign(A, [held])
     already = {"success": True, "alreadyAssigned": ["SN-1"]}
     desk.server.script = lambda seen: {2: Loses(acted=False), 3: Says(200, already)}.get(seen.number)
-    ran = desk.run([(A, "SN-1", "assign")], baseline=True)
+    ran = desk.run([("a@x.com", "SN-1", "assign")], baseline=True)
     assert ran.outcomes == ["alreadyAssigned"]
     assert "may be this run's own work" in ran.rows[0]["detail"]
     assert "SN-1" not in (ran.folder / "undo.csv").read_text()
@@ -852,7 +853,7 @@ def test_a_refusal_after_a_lost_answer_claims_nothing(desk: Desk, acted: bool) -
     desk.server.script = once(
         Loses(acted=acted), Says(400, {"error": "The customer has reached its number of devices"})
     )
-    row = desk.run([(A, "SN-1", "assign")]).rows[0]
+    row = desk.run([("a@x.com", "SN-1", "assign")]).rows[0]
     assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
     assert "may have been carried out" in row["detail"]
 
@@ -930,17 +931,17 @@ def test_a_gateways_refusal_does_not_say_that_nothing_was_done(desk: Desk, statu
 
 def test_a_look_of_a_former_process_is_taken_anew_unless_it_has_written_since(desk: Desk) -> None:
     desk.server.script = lambda seen: None if seen.action == "query" else Says(401, {"error": "no"})
-    desk.run([(A, "SN-1", "assign")], baseline=True)
+    desk.run([("a@x.com", "SN-1", "assign")], baseline=True)
     desk.server.fleet.assign(A, ["SN-1"])  # by somebody else, between the two processes
     lost = iter([Loses(acted=True)])
     desk.server.script = lambda seen: None if seen.action == "query" else next(lost, None)
-    row = desk.run([(A, "SN-1", "assign")], baseline=True).rows[0]
+    row = desk.run([("a@x.com", "SN-1", "assign")], baseline=True).rows[0]
     assert (row["outcome"], row["customerWasCreated"], row["unclearAttempts"]) == ("alreadyAssigned", "false", "1")
 
 
 def test_no_valid_devices_after_a_lost_answer_claims_nothing(desk: Desk) -> None:
     desk.server.script = once(Loses(acted=True), Says(400, {"error": "No valid devices found"}))
-    row = desk.run([(A, "SN-1", "assign")]).rows[0]
+    row = desk.run([("a@x.com", "SN-1", "assign")]).rows[0]
     assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
 
 
@@ -1036,7 +1037,7 @@ def test_a_run_of_a_dead_process_on_another_host_is_watched_and_then_gone_on_wit
     desk.face, began = Told(), desk.clock.uptime()
     assert desk.run(customers(6), rate="1/s").outcomes == ["assigned"] * 6
     assert desk.clock.uptime() - began >= WATCHED_FOR
-    assert "waiting: looking for 45 s whether process 7 on host elsewhere (run r1, since then)" in desk.face.texts[0]
+    assert "waiting: looking for 45 s whether process 7 on host elsewhere (run r1, since then)" in desk.face.texts[1]
     assert (folder / "journal.sqlite3").stat().st_ino != before
     assert not [*folder.glob("*lease*"), *folder.glob("*apart*"), *folder.glob("scratch*")]
 
@@ -1131,3 +1132,23 @@ def test_since_last_sends_what_a_run_that_another_host_has_set_out_to_do(desk: D
     assert again.outcomes == ["alreadyAssigned"] * 6 + ["unchanged"] * 3
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert "run r1 is, or was when it died, in use by process 7 on host elsewhere" in again.json["since"]["told"]
+
+
+# Whom a run calls
+
+
+def test_the_api_is_named_where_it_is_not_the_usual_one(desk: Desk) -> None:
+    desk.face = Told()
+    desk.run([("a@x.com", "SN-1", "assign")])
+    assert desk.face.texts[0] == f"api: calls go to {BASE_URL}"
+    desk.face = Told()
+    desk.run([("a@x.com", "SN-1", "assign")], run_id="r2", again=True, base_url=DEFAULT_BASE_URL)
+    assert not [text for text in desk.face.texts if text.startswith(("api:", "profile:"))]
+
+
+def test_the_file_of_profiles_is_named_where_it_is_used(desk: Desk) -> None:
+    config = desk.folder / "p.toml"
+    config.write_text("[night]\nchunk-size = 7\n")
+    desk.face = Told()
+    desk.run([("a@x.com", "SN-1", "assign")], profile="night", config=str(config))
+    assert f"profile: options are read from {config} [night]" in desk.face.texts

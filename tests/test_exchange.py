@@ -8,12 +8,13 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch.model import Secret
-from batch.sending.carriage import LARGEST_BODY
+from batch.sending.carriage import LARGEST_BODY, trusted
 from batch.sending.exchange import Exchange, Exchanger, connected
 from batch.sending.verdict import Broken, NoAnswer, Refusal, WithdrawnError
 
@@ -552,6 +553,15 @@ def test_a_cancelled_request_is_cancelled() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         run(main())
+
+
+def test_no_secrets_of_tls_are_written_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    context = trusted("https://example.com")
+    assert context is not None
+    assert context.keylog_filename is None
+    assert trusted("http://127.0.0.1") is None
 
 
 # Bodies that are not what they say

@@ -427,6 +427,30 @@ def test_the_server_serves_at_the_base_url_it_gives(fleet: Fleet) -> None:
     assert fleet.owners("A") == {EMAIL}
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost:{port}", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:{port}", 200),
+        ("evil.example", 403),
+        ("evil.example:{port}", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("192.168.0.1", 403),
+        ("[", 403),
+        ("", 403),
+    ],
+)
+def test_the_server_answers_only_who_calls_it_by_a_loopback_host(fleet: Fleet, host: str, status: int) -> None:
+    with serving(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
+        named = {"host": host.replace("{port}", base_url.split(":")[2].split("/")[0])}
+        answer = http.post("deviceAssignment/assignDevicesToOwner", json=bulk("A"), headers=named)
+
+    assert answer.status_code == status
+    assert fleet.owners("A") == ({EMAIL} if status == 200 else set())
+
+
 def test_the_server_stops_with_connections_open(fleet: Fleet) -> None:
     with httpx2.Client(headers=KEY) as http:
         with serving(fleet) as base_url:

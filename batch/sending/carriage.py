@@ -179,4 +179,8 @@ def unpacked(body: bytes, trip: Trip) -> bytes:
 
 def trusted(base_url: str) -> ssl.SSLContext | None:
     """What the system trusts, or SSL_CERT_FILE where that is set; None for a base URL without TLS."""
-    return httpx2.create_ssl_context() if httpx2.URL(base_url).scheme == "https" else None
+    if httpx2.URL(base_url).scheme != "https":
+        return None
+    context = httpx2.create_ssl_context()
+    context.keylog_filename = None  # type: ignore[assignment]  # whoever sets SSLKEYLOGFILE could read the key off the network
+    return context

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from batch.base_url import is_loopback
 from batch.errors import ConfigError
 from batch.stand_in.endpoints import endpoints
 from batch.stand_in.fleet import Arrival, Fleet
@@ -83,7 +85,7 @@ def serving(
     with _listener(port) as listener:
         # Requests may come from here on: those that beat the thread wait in the backlog.
         base_url = f"http://{HOST}:{listener.getsockname()[1]}{PATH}"
-        server = _server(api)
+        server = _server(_ForThisMachine(api))
         thread = threading.Thread(target=server.run, args=([listener],), name="sandbox", daemon=True)
         thread.start()
         try:
@@ -170,6 +172,25 @@ class _Front:
         except asyncio.CancelledError:
             # The server stops while a body is still on its way, so nothing has been changed.
             await JSONResponse({"error": "Service unavailable"}, 503)(scope, receive, noted)
+
+
+class _ForThisMachine:
+    """Refuses requests that name another host: a page of the web may have a name that leads here."""
+
+    def __init__(self, api: ASGIApp) -> None:
+        self._api = api
+        self._refusal = JSONResponse({"error": f"The sandbox answers to loopback hosts only, such as {HOST}"}, 403)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._api if _names_this_machine(scope) else self._refusal)(scope, receive, send)
+
+
+def _names_this_machine(scope: Scope) -> bool:
+    (host, *others) = [text.decode("latin-1") for name, text in scope["headers"] if name == b"host"] or [""]
+    try:
+        return not others and is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
 
 
 def _too_many_requests(wait: float) -> JSONResponse:
