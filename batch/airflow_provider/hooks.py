@@ -2,7 +2,8 @@
 
 The connection's host is the base URL, its password the API key; each key of its extra is
 an option of `run` by its name. What a task says beats the connection, which beats the
-worker's environment.
+worker's environment. But where the connection gives the key, a task does not say where that goes:
+its options may be templates, filled in by whoever triggers a run.
 """
 
 import os
@@ -20,6 +21,7 @@ from batch.sources import KEY_VARIABLE
 
 _BESIDES: Final = ("profile", "config")
 """Keys that are no options but say where options stand."""
+_OF_THE_KEY: Final = ("base_url", "api_key_file")
 _SCHEMES: Final = ("https", "http")
 
 
@@ -55,8 +57,11 @@ class TelemetronHook(BaseHook):
         environ = {**os.environ, **(context or {})}
         if key:
             environ[KEY_VARIABLE] = key
+        said = named_options(options or {}, "options")
+        if key or told.get("api_key_file"):
+            told |= self._where_the_key_goes(told, said, environ)
         unsaid = {name: value for name, value in (defaults or {}).items() if not environ.get(BY_KEY[name].variable)}
-        config = configure(files, {**unsaid, **told, **named_options(options or {}, "options")}, environ)
+        config = configure(files, {**unsaid, **told, **said}, environ)
         for secret in config.secrets:
             mask_secret(secret.reveal())
         if config.api_key is None and not config.sandbox:
@@ -75,6 +80,21 @@ class TelemetronHook(BaseHook):
         if stop is not None:
             return False, f"{stop.sentence}; {stop.advice.words()}"
         return True, f"{config.sending.base_url} is there, and it takes this key."
+
+    def _where_the_key_goes(
+        self, told: Mapping[str, Any], said: Mapping[str, Any], environ: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The base URL for the connection's key. Raises ConfigError where the options of a task name another."""
+        for name in _OF_THE_KEY:
+            if name in said:
+                raise ConfigError(
+                    f"options: {BY_KEY[name].name} is not taken from a task whose connection gives the API key",
+                    f"put it into connection {self.telemetron_conn_id}",
+                )
+        if not any(name in said for name in _BESIDES):
+            return {}
+        base_url = BY_KEY["base_url"]
+        return {"base_url": told.get("base_url") or environ.get(base_url.variable) or base_url.default}
 
     def _connected(self) -> tuple[dict[str, Any], str]:
         """What the connection says, as options; and its API key."""

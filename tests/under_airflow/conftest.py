@@ -23,6 +23,12 @@ from tests.faulty import FaultyServer
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "batch" / "airflow_provider" / "example_dags"
 KEY = "key-of-the-airflow-tests-0123456789"
+_FOLDERS = {
+    '"/erp/{{ params.file }}"': '"{{ params.file }}"',
+    '"/shared/telemetron"': '"{{ params.reports_dir }}"',
+    r', pattern=r"^[\w-]+\.csv$")': '), "reports_dir": Param("", type="string")',
+}
+"""What is fixed in the examples, and the parameters by which a test says it."""
 INSTALLED = importlib.util.find_spec("airflow") is not None
 
 collect_ignore_glob = [] if INSTALLED else ["test_*.py"]
@@ -48,8 +54,14 @@ def variables(home: Path) -> dict[str, str]:
 
 
 def furnish(home: Path) -> Path:
-    """A home with all our DAGs in it: the examples as they are shipped, and those for tests."""
+    """A home with all our DAGs in it: the examples as they are shipped but for their folders, and those for tests."""
     shutil.copytree(EXAMPLES, home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    for example in (home / "dags").glob("telemetron_*.py"):
+        text = example.read_text()
+        for ours, theirs in _FOLDERS.items():
+            assert ours in text
+            text = text.replace(ours, theirs)
+        example.write_text(text)
     shutil.copytree(HERE / "dags", home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     return home
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -189,6 +190,36 @@ def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         config_of(monkeypatch, password=KEY, extra={"ratte": "5/s"})
 
 
+@pytest.mark.parametrize("given", [{"password": KEY}, {"extra": {"api_key_file": "/etc/hostname"}}])
+@pytest.mark.parametrize("option", ["base-url", "base_url", "api_key_file"])
+def test_a_task_does_not_say_where_the_key_of_its_connection_goes(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, object], option: str
+) -> None:
+    told = {"conn_type": "telemetron", "host": "https://t.example.com", **given}
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps(told))
+    with pytest.raises(ConfigError, match=r"options: (base-url|api-key-file) is not taken from a task"):
+        TelemetronHook().config((), {option: "https://elsewhere.example.com"})
+
+
+@pytest.mark.parametrize("host", ["", "https://t.example.com/x"])
+def test_nor_does_a_profile_that_a_task_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str) -> None:
+    (tmp_path / "p.toml").write_text('base-url = "https://elsewhere.example.com"\nchunk-size = 7\n')
+    told = {"conn_type": "telemetron", "host": host, "password": KEY}
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps(told))
+    config = TelemetronHook().config((), {"config": str(tmp_path / "p.toml")})
+    assert config.sending.base_url == (host or "https://admin.telemetron.ai/api/ext-v1")
+    assert config.plan.chunk_size == 7
+    monkeypatch.setenv("TELEMETRON_BASE_URL", "https://env.example.com/x")
+    config = TelemetronHook().config((), {"config": str(tmp_path / "p.toml")})
+    assert config.sending.base_url == (host or "https://env.example.com/x")
+
+
+def test_without_a_connection_a_task_may_name_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRON_API_KEY", KEY)
+    config = TelemetronHook(None).config((), {"base_url": "https://t.example.com/x"})
+    assert config.sending.base_url == "https://t.example.com/x"
+
+
 def test_a_connection_without_a_key_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="connection telemetron_default has no API key"):
         config_of(monkeypatch, host="https://t.example.com")
@@ -367,3 +398,14 @@ def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict
     assert {task.depends_on_past for task in tasks.values()} == {bool(waits)}
     assert tasks["plan"].wait_for_downstream is bool(waits)
     assert tasks["plan"].downstream_task_ids == {task.task_id for task in tasks.values()} - {"telemetron.plan"}
+
+
+@pytest.mark.parametrize("example", ["telemetron_bash", "telemetron_operator", "telemetron_task_group"])
+@pytest.mark.usefixtures("airflow_home")
+def test_who_triggers_an_example_chooses_a_file_and_no_folder(example: str) -> None:
+    dag = import_module(f"batch.airflow_provider.example_dags.{example}").dag
+    assert {*dag.params} == {"file"}
+    dag.params["file"] = "returns-2026_05.csv"
+    for file in ("/etc/passwd", "../x.csv", "a/x.csv", "s3://b/x.csv", "x.csv::http://h/y.csv", "", "x.xlsx"):
+        with pytest.raises(ValueError, match="Invalid input for param file"):
+            dag.params["file"] = file

@@ -19,10 +19,8 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    params={
-        "file": Param("/erp/assignments.csv", type="string"),
-        "reports_dir": Param("/shared/telemetron", type="string"),
-    },
+    # Whoever triggers a run chooses among the files of one folder, and no folder.
+    params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
     doc_md=__doc__,
 ) as dag:
     assign_devices = BashOperator(
@@ -34,8 +32,8 @@ with DAG(
             "--tolerate invalid --tolerate failed --max-failed 5% --empty-exit-code 99 --json"
         ),
         env={
-            "EXPORT": "{{ params.file }}",
-            "REPORTS": "{{ params.reports_dir }}",
+            "EXPORT": "/erp/{{ params.file }}",
+            "REPORTS": "/shared/telemetron",
             "RUN": "{{ dag.dag_id }}.{{ task.task_id }}.{{ run_id | replace(':', '_') }}",
             "TELEMETRON_AS_OF": "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}",
             "TELEMETRON_API_KEY": "{{ conn.telemetron_default.password }}",

@@ -18,16 +18,14 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    params={
-        "file": Param("/erp/assignments.csv", type="string"),
-        "reports_dir": Param("/shared/telemetron", type="string"),
-    },
+    # Whoever triggers a run chooses among the files of one folder, and no folder.
+    params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
     doc_md=__doc__,
 ) as dag:
     assign_devices = telemetron_task_group(
         "assign_devices",
-        file="{{ params.file }}",
-        reports_dir="{{ params.reports_dir }}",
+        file="/erp/{{ params.file }}",
+        reports_dir="/shared/telemetron",
         shards=4,
         options={"max_unassign": 20_000, "give_up_after": "30m"},
         outlets=[Asset("telemetron://assignments")],
