@@ -114,6 +114,44 @@ def test_a_corrected_workbook_is_fed_back_and_nothing_else_has_changed(desk: Des
     ]
 
 
+def saved_as_the_other(path: Path) -> Path:
+    """The same cells as a spreadsheet saves them: a CSV file as a workbook, a workbook as a CSV file."""
+    if path.suffix == ".csv":
+        opened = openpyxl.Workbook()
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line, cells in enumerate(csv.reader(file), start=1):
+                for column, cell in enumerate(cells, start=1):
+                    at = opened.active.cell(line, column, cell)
+                    at.data_type = "s"
+        opened.save(path.with_name("saved.xlsx"))
+        return path.with_name("saved.xlsx")
+    with path.with_name("saved.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(sheet(path))
+    return path.with_name("saved.csv")
+
+
+@pytest.mark.parametrize("name", ["attention.csv", "attention.xlsx"])
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("other", [False, True])
+def test_what_begins_with_apostrophes_is_fed_back_as_it_was(desk: Desk, name: str, *, raw: bool, other: bool) -> None:
+    cells = ["'=1", "''=1", "'-SN2", "=1", "-SN3", "''x", "'", '="\'-SN4"']
+    path = desk.folder / "list.csv"
+    rows = [["niemand", cell, "assign", cell] for cell in cells]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["customerEmail", "deviceIdentifier", "action", "''=note"], *rows])
+    ran = desk.run(str(path), run_id="r1", raw_csv=raw, xlsx=True, allow_suspect=True)
+    attention = ran.folder / name
+    if other:
+        attention = saved_as_the_other(attention)
+    fed = desk.run(str(attention), run_id="fed", raw_csv=raw, xlsx=True, allow_suspect=True)
+    note = next(header for header in ran.rows[0] if header.endswith("=note"))
+    told = ("customerEmail", "deviceIdentifier", "action", note)
+    assert [[row[column] for column in told] for row in fed.rows] == [
+        [row[column] for column in told] for row in ran.rows
+    ]
+    assert len(fed.rows) == len(cells)
+
+
 def test_a_sheet_that_a_profile_names_is_not_looked_for_in_our_workbook(desk: Desk) -> None:
     ran = desk.run(desk_book(desk), sheet="Data")
     assert len(desk.run(str(ran.folder / "attention.xlsx"), run_id="fed", sheet="Data").rows) == 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from batch.errors import ConfigError, DiskError
 from batch.input.dialect import trimmed
+from batch.input.fed_back import OF_ATTENTION
 from batch.input.load import load
 from batch.input.trimming import normalised, unguarded
 from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome
@@ -341,9 +342,9 @@ def test_attention_fed_back_holds_every_cell_as_it_was(
     whole = [(A, device, "assign", note) for device, note in cells]
     path = attention(folder, file_of([*KEYS, header]), rows, whole, outcomes=[Outcome.FAILED] * len(cells), raw=raw)
     names, blocks = read_back(path)
-    assert names == (*KEYS, header, "outcome", "detail")
+    assert names == (*KEYS, header, *OF_ATTENTION)
     assert [pair for block in blocks for pair in zip(*block.cells.to_pydict().values(), strict=True)] == [
-        (*row, "failed", "") for row in whole
+        (*row, "failed", "", str(line)) for line, row in enumerate(whole, start=2)
     ]
 
 

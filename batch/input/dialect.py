@@ -116,9 +116,9 @@ def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
 
 def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:
     """As `find_dialect`, for rows of a workbook's sheet that are already cells."""
+    headers = (tuple(map(trimmed, row)) for row in rows[:HEADER_LINES])
     sightings = (
-        _Sighting(tuple(cells), line, 1, "", column_hits(cells, options))
-        for line, cells in enumerate(rows[:HEADER_LINES], start=1)
+        _Sighting(cells, line, 1, "", column_hits(cells, options)) for line, cells in enumerate(headers, start=1)
     )
     return _dialect(_header(sightings, "xlsx", options), 0, options)
 

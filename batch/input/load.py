@@ -308,7 +308,7 @@ def _prepared(source: _Source) -> _Source:
 
     def pieces() -> Iterator[Piece]:
         pieces = iter(source.pieces())
-        if is_attention(header) and source.sheet is None:
+        if is_attention(header):
             pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
         if filled:
             pieces = with_values_above(pieces, filled)

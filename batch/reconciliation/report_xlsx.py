@@ -22,6 +22,7 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from batch.input.fed_back import OF_ATTENTION
+from batch.input.trimming import escaped, of_text
 from batch.model import ACTIONS, Action
 from batch.outcomes import OUTCOME_FACTS
 from batch.printable import encodable
@@ -151,17 +152,18 @@ def write_attention_xlsx(
 ) -> int:
     """Write the rows that want attention as a workbook; gives their number. Raises OSError.
 
-    Our columns come first. In the column of the actions a list offers the words for them.
+    Our columns come first. In the column of the actions a list offers the words for them. No formula runs in a
+    cell of text, but reading takes a guard off all the same: so a cell that begins as a guarded one does gets one.
     """
     own, tables = attention(report, blocks)
-    names, ours = [*OF_ATTENTION, *own], len(OF_ATTENTION)
+    names, ours = [*OF_ATTENTION, *(of_text(escaped, name) for name in own)], len(OF_ATTENTION)
     with _opened(file, folder) as book:
         sheets = _sheets(book, fields, names, int(report.books.attention().sum()), "Attention")
-        rows = ([*columns[-ours:], *columns[:-ours]] for columns in tables)
+        rows = ([*columns[-ours:], *map(escaped, columns[:-ours])] for columns in tables)
         written = sheets.fill(chain.from_iterable(_rows(_tones(columns[0]), columns) for columns in rows))
         action = action_header(report.files)
         if action in own:
-            at = names.index(action, ours)
+            at = own.index(action) + ours
             book.worksheets()[0].data_validation(1, at, _ROWS, at, _PICK_AN_ACTION)
     return written
 
