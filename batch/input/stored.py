@@ -94,9 +94,8 @@ class Stored:
         if self.kind is Kind.GZIP:
             return cast(BinaryIO, gzip.open(self.path, "rb"))
         if self.kind is Kind.ZIP:
-            # The archive stays open as long as the file in it.
-            package = zipfile.ZipFile(self.path)
-            return cast(BinaryIO, package.open(_table_in(package)))
+            with zipfile.ZipFile(self.path) as package:  # stays open as long as the file in it
+                return cast(BinaryIO, package.open(_table_in(package)))
         return self.path.open("rb")
 
 
