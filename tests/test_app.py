@@ -17,9 +17,9 @@ import pytest
 from batch import app, places, starting
 from batch.config import resolve
 from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
+from batch.options import DEFAULT_BASE_URL
 from batch.sending.observer import Face
 from batch.sharding.reporting import report_run
-from batch.options import DEFAULT_BASE_URL
 from batch.stand_in.fleet import Fleet
 from batch.storage import lease as leases
 from batch.storage.lease import WATCHED_FOR

@@ -43,7 +43,7 @@ ONLY_HERE = {
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},
 }
-"""Libraries and the modules that may know them; `exchange`, `session`, `checking`, `making` and `app` hand a transport through."""
+"""Libraries and the modules that may know them; `exchange`, `session`, `checking`, `making`, `app` pass a transport on."""
 
 
 FOLDERS = ("batch", *(f"batch.{name}" for name in PACKAGES))

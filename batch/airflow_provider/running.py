@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 
 from batch.interrupt import Interrupt
 from batch.planning.digest import Digest
-from batch.sending.observer import Face
 from batch.printable import printable
+from batch.sending.observer import Face
 from batch.sending.progress import View, plain
 
 T = TypeVar("T")
