@@ -43,7 +43,7 @@ ONLY_HERE = {
     "uvicorn": {"sandbox"},
     "redis": {"redis_line"},
 }
-"""Libraries and the modules that may know them; `exchange`, `session`, `checking`, `making`, `app` pass a transport on."""
+"""Libraries and the modules that may know them; several pass a transport on that a test or the sandbox gave."""
 
 
 FOLDERS = ("batch", *(f"batch.{name}" for name in PACKAGES))
