@@ -19,6 +19,7 @@ format:
 lint:
 	$(BIN)/ruff format --check batch tests
 	$(BIN)/ruff check batch tests
+	$(BIN)/lint-imports
 
 types:
 	$(BIN)/mypy
@@ -39,7 +40,7 @@ remote:
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[remote,remote-tests]'
 	$(BIN)/pytest -m "slow or not slow" -s tests/test_remote.py
 
-# What the tests of the pure middle would not notice, an hour or so. `mutmut run 'batch.planning.plan.*'` goes on with a part.
+# What the tests of the pure middle would not notice, an hour or so. `mutmut run 'telemetron_batch.planning.plan.*'` goes on with a part.
 mutants:
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[mutants]'
 	rm -rf mutants
@@ -89,4 +90,4 @@ AIRFLOW_CELERY = apache-airflow-providers-celery asyncpg psycopg2-binary redis
 AIRFLOW_TESTS = pytest hypothesis respx openpyxl apache-airflow-providers-openlineage
 
 clean:
-	rm -rf .venv .venv-airflow-* .venv-instead build mutants dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-airflow-* .venv-instead build mutants dist batch/*.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,13 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch.model import ACTIONS, NO_ACTION, Action, Answer, InputFile, PlanOptions, Problem
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.reconciliation.books import Books
-from batch.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
-from batch.storage.blobs import answer_text, answers_of
-from batch.storage.scratch import Scratch
+from telemetron_batch.domain.actions import ACTIONS, NO_ACTION, Action
+from telemetron_batch.domain.model import Answer, InputFile, PlanOptions, Problem
+from telemetron_batch.journal.codec import answer_text, answers_of
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
+from telemetron_batch.storage.spill import Scratch
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 KEYS = ("customerEmail", "deviceIdentifier", "action")

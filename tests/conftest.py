@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, Phase, settings
 
 httpx2.alias_httpx()  # before respx is imported, which patches what `httpx` names
 
-from batch import app  # noqa: E402
-from batch.config import resolve  # noqa: E402
-from batch.sending.observer import Face  # noqa: E402
-from batch.storage.writer import Writer  # noqa: E402
-from batch.summary import Summary  # noqa: E402
+from telemetron_batch.config.config import resolve  # noqa: E402
+from telemetron_batch.journal.writer import Writer  # noqa: E402
+from telemetron_batch.reports.summary import Summary  # noqa: E402
+from telemetron_batch.run import pipeline  # noqa: E402
+from telemetron_batch.sending.observer import Face  # noqa: E402
 from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402
 
 # The same examples each time, so that a commit's verdict is its own; `make search` looks for new ones.
@@ -130,12 +130,12 @@ class Desk:
         path = rows if isinstance(rows, str) and rows.startswith("/") else self.file(rows)
         options = {"base_url": BASE_URL, "reports_dir": str(self.folder / "reports"), "run_id": "r1", **flags}
         config = resolve([path], options, {"TELEMETRON_API_KEY": KEY})
-        summary = app.run(config, face=self.face, transport=self.server, clock=self.clock)
+        summary = pipeline.run(config, face=self.face, transport=self.server, clock=self.clock)
         return Ran(summary, summary.folder, self.server)
 
     def verify(self, ran: Ran) -> Ran:
         """Verify a run, as the command does."""
-        summary = app.verify(
+        summary = pipeline.verify(
             ran.folder, {**ENVIRON, "TELEMETRON_API_KEY": KEY}, face=self.face, transport=self.server, clock=self.clock
         )
         return Ran(summary, summary.folder, self.server)
@@ -151,11 +151,11 @@ def desk(tmp_path: Path) -> Desk:
 
 _WITHOUT_EXTRAS = """
 import sys
-from batch.cli import main
-sys.modules["batch.sending.fast"] = None
+from telemetron_batch.cli.commands import main
+sys.modules["telemetron_batch.api.aiohttp_transport"] = None
 main(prog_name="telemetron-batch")
 """
-PROGRAM = {"fast": ["-m", "batch"], "plain": ["-c", _WITHOUT_EXTRAS]}
+PROGRAM = {"fast": ["-m", "telemetron_batch"], "plain": ["-c", _WITHOUT_EXTRAS]}
 """Arguments of Python that start the program so that requests travel by this carrier."""
 
 
@@ -163,7 +163,9 @@ PROGRAM = {"fast": ["-m", "batch"], "plain": ["-c", _WITHOUT_EXTRAS]}
 def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Requests travel by each carrier that there is, in turn."""
     if request.param == "plain":
-        monkeypatch.setitem(sys.modules, "batch.sending.fast", None)  # as if aiohttp were not installed
+        monkeypatch.setitem(
+            sys.modules, "telemetron_batch.api.aiohttp_transport", None
+        )  # as if aiohttp were not installed
     else:
         pytest.importorskip("aiohttp")
     return str(request.param)

@@ -28,21 +28,22 @@ from typing import Any, Self
 
 import httpx2
 
-from batch import clock
-from batch.cli import main
-from batch.model import PlanOptions
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.rows import RowsBuilder
-from batch.screen import terminal  # noqa: F401 - imported before the fork
-from batch.sending import carriage, exchange, retry, session
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import HOST, PATH, stand_in
-from batch.storage import journal, writer
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.witness import witness_of
-from batch.summary import FILES
+from telemetron_batch.api import http_client, retry, transport
+from telemetron_batch.cli import terminal  # noqa: F401 - imported before the fork
+from telemetron_batch.cli.commands import main
+from telemetron_batch.domain.model import PlanOptions
+from telemetron_batch.journal import journal, writer
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.witness import witness_of
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.reports.summary import FILES
+from telemetron_batch.rows.rows import RowsBuilder
+from telemetron_batch.sandbox.server import HOST, PATH, stand_in
+from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sending import session
+from telemetron_batch.storage import clock
 from tests.listening import Background, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Says, Seen
 
@@ -124,9 +125,9 @@ class Boundaries:
         Path.replace = watched  # type: ignore[method-assign, assignment]
 
     def _watch_wire(self) -> None:
-        leaves, post, write = carriage.Trip.leaves, exchange.Exchanger.post, _SelectorSocketTransport.write
+        leaves, post, write = transport.Trip.leaves, http_client.Exchanger.post, _SelectorSocketTransport.write
 
-        def leaving(self_: carriage.Trip) -> None:
+        def leaving(self_: transport.Trip) -> None:
             leaves(self_)
             self.reach("a request begins to leave")
 
@@ -135,13 +136,13 @@ class Boundaries:
             if text.endswith(b"}"):
                 self.reach("a request has left")
 
-        async def watched(self_: exchange.Exchanger, *request: Any) -> exchange.Exchange:
+        async def watched(self_: http_client.Exchanger, *request: Any) -> http_client.Exchange:
             answer = await post(self_, *request)
             self.reach("after an answer, not yet in the journal")
             return answer
 
-        carriage.Trip.leaves = leaving  # type: ignore[method-assign]
-        exchange.Exchanger.post = watched  # type: ignore[method-assign]
+        transport.Trip.leaves = leaving  # type: ignore[method-assign]
+        http_client.Exchanger.post = watched  # type: ignore[method-assign]
         _SelectorSocketTransport.write = written
 
 

@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from batch.cli import main
-from batch.sending import carriage
-from batch.storage import claims, lease
+from telemetron_batch.api import transport
+from telemetron_batch.cli.commands import main
+from telemetron_batch.storage import lease, lease_files
 
 TERM, WATCHED_FOR, RENEWED_EVERY = 2.0, 3.0, 0.2
 
@@ -22,10 +22,10 @@ def be(host: str) -> None:
     boot.write_text(host)
     for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEWED_EVERY": RENEWED_EVERY}.items():
         setattr(lease, name, value)
-    claims._BOOT_ID = boot  # type: ignore[misc]
-    claims.socket.gethostname = lambda: host
+    lease_files._BOOT_ID = boot  # type: ignore[misc]
+    lease_files.socket.gethostname = lambda: host
     fcntl.flock = lambda *_: None
-    carriage.HEADERS["user-agent"] = host  # type: ignore[index]
+    transport.HEADERS["user-agent"] = host  # type: ignore[index]
 
 
 if __name__ == "__main__":

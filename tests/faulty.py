@@ -18,8 +18,8 @@ from typing import Self
 
 import httpx2
 
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import HOST, PATH, stand_in
+from telemetron_batch.sandbox.server import HOST, PATH, stand_in
+from telemetron_batch.sandbox.state import Fleet
 from tests.listening import Background, Wire, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Rewrites, Says, Seen
 

@@ -22,16 +22,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from batch import app
-from batch.config import RunConfig, resolve
-from batch.model import Phase
-from batch.recorded import as_recorded
-from batch.sharding.making import run_shard
-from batch.sharding.reporting import report_run
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.runs import list_runs
-from batch.summary import Summary
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.stored import as_recorded
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.reports.summary import Summary
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.sharding.run_shard import run_shard
 from tests.conftest import KEY, FakeClock
 from tests.scripted import BASE_URL, ScriptedServer
 
@@ -125,7 +125,7 @@ def resume(fixture: Fixture) -> Files:
 def resume_finished(fixture: Fixture) -> tuple[Summary, ScriptedServer]:
     """The summary of a finished run that is told to go on, and the server, which may have been asked."""
     folder, server = fixture.place(), fixture.server()
-    return app.run(_config(fixture, folder), transport=server, clock=fixture.clock()), server
+    return pipeline.run(_config(fixture, folder), transport=server, clock=fixture.clock()), server
 
 
 def line_of_runs(fixture: Fixture) -> bytes:
@@ -141,7 +141,7 @@ def left_out_since(fixture: Fixture) -> bytes:
     paths = [_next_input(path, fixture.world["at"] + DAY) for path in sorted((fixture.folder / "input").iterdir())]
     where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": "next", "rate": "1000/s"}
     config = resolve(paths, {**where, **fixture.world["shape"], "since_last": True}, ENVIRON)
-    summary = app.run(config, transport=fixture.server(), clock=fixture.clock(later=DAY))
+    summary = pipeline.run(config, transport=fixture.server(), clock=fixture.clock(later=DAY))
     rows = (summary.folder / "reconciliation.csv").read_text(encoding="utf-8").splitlines()
     return _json({"told": summary.fields["since"]["told"], "unchanged": [row for row in rows if '"unchanged"' in row]})
 
@@ -161,11 +161,11 @@ def _config(fixture: Fixture, folder: Path) -> RunConfig:
 
 
 def _resume_run(fixture: Fixture, folder: Path) -> None:
-    app.run(_config(fixture, folder), transport=fixture.server(), clock=fixture.clock())
+    pipeline.run(_config(fixture, folder), transport=fixture.server(), clock=fixture.clock())
 
 
 def _verify(fixture: Fixture, folder: Path) -> None:
-    app.verify(folder, ENVIRON_WITH_URL, transport=fixture.server(), clock=fixture.clock())
+    pipeline.verify(folder, ENVIRON_WITH_URL, transport=fixture.server(), clock=fixture.clock())
 
 
 def _make_shards(fixture: Fixture, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from batch.stand_in.sandbox import HOST
+from telemetron_batch.sandbox.server import HOST
 from tests.scripted import Says, Seen
 
 _REASONS = {200: "OK", 307: "Temporary Redirect", 401: "Unauthorized", 429: "Too Many Requests", 502: "Bad Gateway"}

@@ -26,20 +26,21 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from batch import app, clock
-from batch.config import resolve
-from batch.errors import BatchError, DiskError
-from batch.interrupt import Interrupt
-from batch.model import Phase
-from batch.sending.observer import Face
-from batch.sharding.division import plan_shards
-from batch.sharding.making import run_shard
-from batch.sharding.reporting import report_run
-from batch.storage import draft, journal
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.opening import SCHEMA_VERSION
-from batch.summary import Summary
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.errors import BatchError, DiskError
+from telemetron_batch.journal import create, journal
+from telemetron_batch.journal.connection import SCHEMA_VERSION
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.reports.summary import Summary
+from telemetron_batch.run import pipeline
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.sharding.run_shard import run_shard
+from telemetron_batch.sharding.shard_plan import plan_shards
+from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
 from tests.journal_fixtures import (
     DAY,
@@ -102,7 +103,7 @@ class Scene:
     def run(self, *paths: str, **flags: Any) -> Summary:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "concurrency": "1"}
         config = resolve(paths, {**where, **flags}, ENVIRON)
-        return app.run(config, face=self.face, transport=self.server, clock=self.clock)
+        return pipeline.run(config, face=self.face, transport=self.server, clock=self.clock)
 
     def stop(self, script: Script, **flags: Any) -> None:
         """Make a run of twelve calls that stops by what happens to it, and that goes on later."""
@@ -113,7 +114,7 @@ class Scene:
 
     def verify(self) -> Summary:
         folder = REPORTS / self.run_id
-        return app.verify(folder, ENVIRON_WITH_URL, face=self.face, transport=self.server, clock=self.clock)
+        return pipeline.verify(folder, ENVIRON_WITH_URL, face=self.face, transport=self.server, clock=self.clock)
 
     def plan_shards(self, rows: Sequence[Row], shards: int) -> None:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "shards": str(shards)}
@@ -446,7 +447,7 @@ def _split(scene: Scene, deadline: str) -> None:
 def stopped_with_made_up_id(scene: Scene) -> None:
     where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "rate": "2/s", "deadline": "3s"}
     config = resolve([scene.file(customers(12))], where, ENVIRON)
-    summary = app.run(config, face=scene.face, transport=scene.server, clock=scene.clock)
+    summary = pipeline.run(config, face=scene.face, transport=scene.server, clock=scene.clock)
     scene.run_id, scene.resumed_by, scene.after = summary.folder.name, "run", [NIGHT_BEFORE]
 
 
@@ -612,7 +613,7 @@ def _reproducible() -> Iterator[None]:
 
     with (
         patch.object(clock, "jitter", lambda: 0.5),
-        patch.object(draft, "token_hex", lambda size: "5a" * size),
+        patch.object(create, "token_hex", lambda size: "5a" * size),
         patch.object(journal, "boot_number", lambda: 1),
         patch.object(Journal, "started", stamped),
     ):

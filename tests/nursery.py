@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 
 import pandas  # noqa: F401 - what pyarrow would import in every child
 
-from batch.errors import BatchError
-from batch.input.load import load
-from batch.model import HiddenRows, InputOptions
+from telemetron_batch.domain.errors import BatchError
+from telemetron_batch.domain.model import HiddenRows, InputOptions
+from telemetron_batch.input.load import load
 
 MEMORY = 1 << 30
 """Address space that a child may take beyond what it begins with."""

@@ -39,7 +39,7 @@ pre {{ margin: 0; padding: 16px 22px 22px; width: 80ch; font: 15px/1.45 "DejaVu 
 def on_terminal(folder: Path) -> list[str]:
     """The lines of a terminal, with their colours, after a run that was confirmed; its folder is `folder`."""
     environment = {"XDG_STATE_HOME": str(folder / "state"), "TELEMETRON_REPORTS_DIR": str(folder)}
-    program = OnTerminal([sys.executable, "-m", "batch", *COMMAND], environment=environment)
+    program = OnTerminal([sys.executable, "-m", "telemetron_batch", *COMMAND], environment=environment)
     program.until(lambda written: "[y/N]" in written)
     program.type("y\n")
     program.finish()

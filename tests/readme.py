@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from batch.input.cells import ACTION_WORDS
-from batch.input.header_names import ALIASES
-from batch.model import Action
-from batch.options import OPTIONS, Option
+from telemetron_batch.config.options import OPTIONS, Option
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.input.header_names import ALIASES
+from telemetron_batch.input.validation import ACTION_WORDS
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import redis
 
-from batch.rate import Rate
-from batch.sending.line import SCRIPT, lesson
-from batch.sending.pacing import Permit, spacing
-from batch.sending.shared_pace import _Given
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.rate_limit.pacer import Permit, spacing
+from telemetron_batch.rate_limit.script_backend import SCRIPT, lesson
+from telemetron_batch.rate_limit.shared import _Given
 
 PROGRAM = shutil.which("redis-server") or ""
 

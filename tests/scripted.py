@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import stand_in
+from telemetron_batch.sandbox.server import stand_in
+from telemetron_batch.sandbox.state import Fleet
 
 BASE_URL = "http://127.0.0.1:9/api/ext-v1"
 

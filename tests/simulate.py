@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from batch.sending.pacing import Pacer, Permit
+from telemetron_batch.rate_limit.pacer import Pacer, Permit
 
 
 class Server(Protocol):

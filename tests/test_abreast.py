@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.abreast import ahead, behind, in_order
-from batch.memory import keep_freed_memory
+from telemetron_batch.storage.concurrency import ahead, behind, in_order
+from telemetron_batch.storage.malloc_tuning import keep_freed_memory
 
 NUMBERS = st.lists(st.integers(-3, 3), max_size=12)
 

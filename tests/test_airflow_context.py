@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.airflow_context import airflow_context, context_variables, in_words
-from batch.cli import main
+from telemetron_batch.cli.commands import main
+from telemetron_batch.config.airflow_context import airflow_context, context_variables, in_words
 from tests.conftest import Desk
 
 CONTEXT = {

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from batch.errors import DiskError, LockedError
-from batch.storage import apart
-from batch.storage.apart import set_apart
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Journal
-from batch.storage.reader import PublishedJournal
+from telemetron_batch.domain.errors import DiskError, LockedError
+from telemetron_batch.journal import takeover
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import PublishedJournal
+from telemetron_batch.journal.takeover import set_apart
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monk
         if killed_at == "replace":
             patch.setattr(Path, "replace", kill)
         else:
-            patch.setattr(apart, "sync_folder", kill)
-            patch.setattr(apart, "_BESIDE", ())
+            patch.setattr(takeover, "sync_folder", kill)
+            patch.setattr(takeover, "_BESIDE", ())
         with pytest.raises(Killed):
             set_apart(path)
     set_apart(path)
@@ -74,14 +74,14 @@ def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monk
 
 
 def test_a_journal_that_is_being_written_is_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = apart.shutil.copyfileobj
+    copy = takeover.shutil.copyfileobj
 
     def copy_while_it_changes(*files_and_size: Any) -> None:
         copy(*files_and_size)
         with path.open("ab") as file:
             file.write(b"more")
 
-    monkeypatch.setattr(apart.shutil, "copyfileobj", copy_while_it_changes)
+    monkeypatch.setattr(takeover.shutil, "copyfileobj", copy_while_it_changes)
     with pytest.raises(LockedError, match="is being written by another process"):
         set_apart(path)
 
@@ -91,7 +91,7 @@ def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     before = path.read_bytes()
-    monkeypatch.setattr(apart.shutil, "copyfileobj", full)
+    monkeypatch.setattr(takeover.shutil, "copyfileobj", full)
     with pytest.raises(DiskError, match="make room"):
         set_apart(path)
     assert path.read_bytes() == before
@@ -120,8 +120,8 @@ def test_what_was_lost_is_not_written_to(path: Path) -> None:
 LOSE = """
 import asyncio, sys
 from pathlib import Path
-from batch.errors import LockedError
-from batch.storage.journal import Journal
+from telemetron_batch.domain.errors import LockedError
+from telemetron_batch.journal.journal import Journal
 is_lost = False
 def confirm():
     if is_lost: raise LockedError("it is another's")

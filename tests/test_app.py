@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from batch import app, places, starting
-from batch.config import resolve
-from batch.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
-from batch.options import DEFAULT_BASE_URL
-from batch.sending.observer import Face
-from batch.sharding.reporting import report_run
-from batch.stand_in.fleet import Fleet
-from batch.storage import lease as leases
-from batch.storage.lease import WATCHED_FOR
-from batch.storage.scratch import Room, Scratch
-from batch.storage.writer import Writer
+from telemetron_batch.config.config import resolve
+from telemetron_batch.config.options import DEFAULT_BASE_URL
+from telemetron_batch.domain.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
+from telemetron_batch.journal.writer import Writer
+from telemetron_batch.run import locking, pipeline, prepare
+from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.storage import lease as leases
+from telemetron_batch.storage.lease import WATCHED_FOR
+from telemetron_batch.storage.spill import Room, Scratch
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
@@ -551,10 +551,10 @@ def test_an_input_without_rows_is_refused_unless_allowed(desk: Desk) -> None:
 
 
 def test_without_a_key_nothing_starts(desk: Desk) -> None:
-    from batch.config import resolve
+    from telemetron_batch.config.config import resolve
 
     with pytest.raises(ConfigError, match="TELEMETRON_API_KEY"):
-        app.run(resolve([desk.file(many(1))], {"reports_dir": str(desk.folder / "reports")}, {}))
+        pipeline.run(resolve([desk.file(many(1))], {"reports_dir": str(desk.folder / "reports")}, {}))
     assert not (desk.folder / "reports" / "r1").exists()
 
 
@@ -666,13 +666,13 @@ def test_attention_can_be_corrected_and_fed_back(desk: Desk) -> None:
 
 
 def test_several_files_make_one_run(desk: Desk) -> None:
-    from batch.config import resolve
+    from telemetron_batch.config.config import resolve
     from tests.scripted import BASE_URL
 
     paths = [desk.file(many(2), "one.csv"), desk.file("E-Mail;Serial No;Movement\nb@x.com;SN-9;assign\n", "two.csv")]
     flags = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "r"}
     config = resolve(paths, flags, {"TELEMETRON_API_KEY": KEY})
-    summary = app.run(config, transport=desk.server, clock=desk.clock)
+    summary = pipeline.run(config, transport=desk.server, clock=desk.clock)
     with (summary.folder / "reconciliation.csv").open() as file:
         rows = [*csv.DictReader(file)]
     assert [(row["file"], row["line"]) for row in rows] == [("one.csv", "2"), ("one.csv", "3"), ("two.csv", "2")]
@@ -680,11 +680,11 @@ def test_several_files_make_one_run(desk: Desk) -> None:
 
 
 def test_a_sandbox_run_needs_no_key_and_shows_every_kind_of_outcome(desk: Desk) -> None:
-    from batch.config import resolve
+    from telemetron_batch.config.config import resolve
 
     rows = [*many(200), *many(200, B, "unassign")]
     flags = {"sandbox": True, "reports_dir": str(desk.folder / "reports"), "run_id": "s", "rate": "1000/s"}
-    summary = app.run(resolve([desk.file(rows)], flags, {}))
+    summary = pipeline.run(resolve([desk.file(rows)], flags, {}))
     kinds = {str(outcome) for outcome, count in summary.counts.items() if count}
     assert {"assigned", "alreadyAssigned", "skipped", "unassigned"} <= kinds
     with Fleet(summary.folder / "sandbox.sqlite3") as fleet:
@@ -769,7 +769,7 @@ def test_a_workbook_wants_room_for_its_sheets_as_they_are_before_they_are_packed
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(starting, "require_room", lambda _, needed: asked.append(needed))
+    monkeypatch.setattr(prepare, "require_room", lambda _, needed: asked.append(needed))
     for run_id, xlsx in (("plain", False), ("sheet", True)):
         desk.run(many(1), run_id=run_id, xlsx=xlsx, again=True)
     assert asked[1] - asked[0] > 2_000
@@ -963,9 +963,9 @@ def test_of_a_finished_run_the_end_is_told_without_a_key(desk: Desk) -> None:
     first = desk.run([*many(2), (A, "", "assign")])
     options = {"base_url": BASE_URL, "reports_dir": str(first.folder.parent), "run_id": first.folder.name}
     config = resolve([desk.file([*many(2), (A, "", "assign")])], options, {})
-    assert app.run(config, transport=desk.server, clock=desk.clock).exit_code == 1
+    assert pipeline.run(config, transport=desk.server, clock=desk.clock).exit_code == 1
     with pytest.raises(ConfigError, match="no API key"):
-        app.run(replace(config, run_id="another"), transport=desk.server, clock=desk.clock)
+        pipeline.run(replace(config, run_id="another"), transport=desk.server, clock=desk.clock)
 
 
 def test_a_single_dead_call_ends_when_the_api_has_been_given_up(desk: Desk) -> None:
@@ -984,7 +984,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     """Everything goes through files here; the plan is made again from the journal for the second report."""
     rows = [*many(7), *many(5, B, "unassign"), *many(7), (B, "SN-0", "assign"), ("?", "SN-1", "assign")]
     in_memory = desk.run(rows, run_id="memory")
-    monkeypatch.setattr(places, "Scratch", partial(Scratch, room=Room(memory=0, parts=3)))
+    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=Room(memory=0, parts=3)))
     desk.server = ScriptedServer()
     in_files = desk.run(rows, run_id="files", again=True)
     timeless = [[{**row, "answeredAt": ""} for row in ran.rows] for ran in (in_memory, in_files)]
@@ -993,14 +993,14 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
         before = (in_files.folder / name).read_bytes()
         report_run(in_files.folder)
         assert (in_files.folder / name).read_bytes() == before
-    assert not [*in_files.folder.glob(f"{places.SCRATCH}*")]
+    assert not [*in_files.folder.glob(f"{locking.SCRATCH}*")]
 
 
 def test_a_disk_without_room_for_many_rows_is_told_before_they_are_read(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "Scratch", partial(Scratch, room=Room(memory=0)))
-    monkeypatch.setattr(starting, "_SCRATCH_A_BYTE", 1 << 50)
+    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=Room(memory=0)))
+    monkeypatch.setattr(prepare, "_SCRATCH_A_BYTE", 1 << 50)
     with pytest.raises(DiskError, match="MiB free"):
         desk.run(many(3))
 
@@ -1046,7 +1046,7 @@ def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    started = app._as_started(folder, ENVIRON, "telemetron-batch resume r1")
+    started = pipeline._as_started(folder, ENVIRON, "telemetron-batch resume r1")
     assert started.told["rate"] == "1/s"
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 

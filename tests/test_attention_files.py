@@ -7,9 +7,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from batch.reconciliation import outputs
-from batch.sharding.reporting import report_run
-from batch.storage.trusted import FolderAt
+from telemetron_batch.reports import write_all
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.storage.trusted_folders import FolderAt
 from tests.conftest import Desk, Ran
 from tests.scripted import Says
 from tests.sheets import book, row
@@ -261,7 +261,7 @@ def test_what_a_process_leaves_that_ends_while_it_writes_is_no_edit(
 
     for content in (b"one", b"two"):
         with monkeypatch.context() as patch:
-            patch.setattr(outputs, "write_attention", lambda file, *_, content=content: file.write(content))
+            patch.setattr(write_all, "write_attention", lambda file, *_, content=content: file.write(content))
             patch.setattr(FolderAt, "rename", fail)
             assert report_run(ran.folder).exit_code == 3
     report_run(ran.folder)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.base_url import api_identity, is_loopback, normalised
-from batch.options import DEFAULT_BASE_URL
+from telemetron_batch.config.options import DEFAULT_BASE_URL
+from telemetron_batch.domain.base_url import api_identity, is_loopback, normalised
 from tests.test_config import refused, resolved
 
 ONE_API = [

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from batch.config import Brakes
-from batch.errors import BrakeError
-from batch.options import Share
-from batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
+from telemetron_batch.config.config import Brakes
+from telemetron_batch.config.options import Share
+from telemetron_batch.domain.errors import BrakeError
+from telemetron_batch.planning.safety_limits import check_age, check_plan, check_rows, check_trailers
 from tests.builders import A, B, Row, file_of, planned
 
 ASSIGN, UNASSIGN = (A, "SN-1", "assign"), (A, "SN-2", "unassign")

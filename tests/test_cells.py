@@ -13,13 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.input import cells as judge
-from batch.input.cells import ACTION_WORDS, KeyCells, are_emails, check, plausible, shown
-from batch.input.serials import DATE, MONTHS, Neighbours
-from batch.input.signs import reason_of
-from batch.input.trimming import normalised
-from batch.model import NO_ACTION, Action, InputOptions, Problem
-from batch.rows import KEY_SCHEMA
+from telemetron_batch.domain.actions import NO_ACTION, Action
+from telemetron_batch.domain.model import InputOptions, Problem
+from telemetron_batch.input import validation as judge
+from telemetron_batch.input.foreign_signs import reason_of
+from telemetron_batch.input.normalize import normalised
+from telemetron_batch.input.serials import DATE, MONTHS, Neighbours
+from telemetron_batch.input.validation import ACTION_WORDS, KeyCells, are_emails, check, plausible, shown
+from telemetron_batch.rows.rows import KEY_SCHEMA
 
 PLAIN = InputOptions()
 CREATE = InputOptions(auto_create_devices=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from batch.checking import check
-from batch.config import resolve
-from batch.model import Stop
-from batch.sending.check import _unreachable
-from batch.sending.verdict import Broken, NoAnswer
+from telemetron_batch.api.check import _unreachable
+from telemetron_batch.api.classify import Broken, NoAnswer
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.stops import Stop
+from telemetron_batch.run.check import check
 from tests.conftest import KEY, Desk
 from tests.listening import Background
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Says

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.cli import main
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import serving
+from telemetron_batch.cli.commands import main
+from telemetron_batch.sandbox.server import serving
+from telemetron_batch.sandbox.state import Fleet
 
 ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\na@x.com,SN-2,assign\na@x.com,,assign\n"
 
@@ -303,13 +303,21 @@ def hook(event, told):
         number = os.kill(os.getpid(), number)
 
 sys.addaudithook(hook)
-runpy.run_module("batch", run_name="__main__")
+runpy.run_module("telemetron_batch", run_name="__main__")
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    "at", ["click", "batch.options", "batch.app", "pyarrow", "batch.screen.terminal", ".reconciliation.csv.new"]
+    "at",
+    [
+        "click",
+        "telemetron_batch.config.options",
+        "telemetron_batch.run.pipeline",
+        "pyarrow",
+        "telemetron_batch.cli.terminal",
+        ".reconciliation.csv.new",
+    ],
 )
 def test_a_signal_before_or_after_calls_are_made_ends_with_the_code_for_it(
     rows: str, number: signal.Signals, at: str

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import main
-from batch.completion import SHELLS
+from telemetron_batch.cli.commands import main
+from telemetron_batch.cli.completion import SHELLS
 
 BIN = Path(sys.executable).parent
 needs_bash = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
@@ -142,7 +142,7 @@ HEAVY = {
 )
 def test_help_and_completion_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys\nfrom batch.cli import main\ntry:\n    main(prog_name='telemetron-batch')\n"
+        "import sys\nfrom telemetron_batch.cli.commands import main\ntry:\n    main(prog_name='telemetron-batch')\n"
         "except SystemExit:\n    print('imported:', *{name.split('.')[0] for name in sys.modules})"
     )
     ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)

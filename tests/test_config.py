@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.config import RunConfig, api_key, resolve
-from batch.errors import ConfigError
-from batch.model import Action, Outcome, Secret
-from batch.options import OPTIONS, Option, Share
-from batch.rate import Rate
-from batch.sources import unknown_variables
+from telemetron_batch.config.config import RunConfig, api_key, resolve
+from telemetron_batch.config.options import OPTIONS, Option, Share
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.config.sources import unknown_variables
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.domain.outcomes import Outcome
 
 KEY = "sk-live-0123456789"
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import ConfigError, InputError
-from batch.input.dialect import (
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.errors import ConfigError, InputError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.dialect import (
     DELIMITERS,
     Dialect,
     find_dialect,
@@ -17,8 +19,7 @@ from batch.input.dialect import (
     required_fields,
     said_encoding,
 )
-from batch.input.header_names import ALIASES, folded
-from batch.model import Action, InputOptions
+from telemetron_batch.input.header_names import ALIASES, folded
 
 PLAIN = InputOptions()
 

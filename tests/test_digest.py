@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from batch.model import Problem
-from batch.planning.digest import Digest, digest
-from batch.rate import Rate
-from batch.rows import InvalidRows
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.model import Problem
+from telemetron_batch.planning.plan_summary import Digest, digest
+from telemetron_batch.rows.rows import InvalidRows
 from tests.builders import A, B, Row, file_of, planned
 
 ROWS = [

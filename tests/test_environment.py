@@ -18,16 +18,17 @@ from typing import Any
 
 import pytest
 
-from batch import app, open_files
-from batch.errors import DiskError, PlaceError, RunRemovedError, system_error
-from batch.open_files import TO_START, require_open_files
-from batch.printable import encodable
-from batch.reconciliation import outputs
-from batch.sending.runner import Runner
-from batch.sharding.division import plan_shards
-from batch.storage.lease import Lease
-from batch.storage.lock import Lock, Owner
-from batch.storage.runs import list_runs
+from telemetron_batch.domain.errors import DiskError, PlaceError, RunRemovedError, system_error
+from telemetron_batch.domain.printable import encodable
+from telemetron_batch.reports import write_all
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.sending.scheduler import Runner
+from telemetron_batch.sharding.shard_plan import plan_shards
+from telemetron_batch.storage import open_files
+from telemetron_batch.storage.lease import Lease
+from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.open_files import TO_START, require_open_files
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Says, Seen
 from tests.test_cli import call
@@ -80,7 +81,7 @@ def test_a_text_that_is_no_utf8_is_refused_with_the_name_of_its_option(tmp_path:
 
 def test_shards_are_planned_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     flags = {"base_url": BASE_URL, "reports_dir": str(tmp_path / LATIN), "run_id": "r", "shards": "2"}
-    config = app.resolve([in_folder(tmp_path, "a.csv")], flags, {"TELEMETRON_API_KEY": KEY})
+    config = pipeline.resolve([in_folder(tmp_path, "a.csv")], flags, {"TELEMETRON_API_KEY": KEY})
     assert [shard.devices for shard in plan_shards(config).shards] == [1, 1]
 
 
@@ -102,7 +103,7 @@ def test_an_error_that_no_module_foresaw_is_one_line_and_no_bug(
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "/mnt/x")
 
-    monkeypatch.setattr("batch.app.loaded_input", broken)
+    monkeypatch.setattr("telemetron_batch.run.pipeline.loaded_input", broken)
     ended = call("plan", in_folder(tmp_path, "a.csv"), "--json")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert "/mnt/x (Input/output error)" in ended.stderr
@@ -117,12 +118,12 @@ def test_an_error_before_the_first_attempt_is_2_and_one_after_it_is_3(
         raise PermissionError(errno.EACCES, "Permission denied", "/mnt/x")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batch.app.send", broken)
+        patch.setattr("telemetron_batch.run.pipeline.send", broken)
         with pytest.raises(PlaceError, match=r"/mnt/x \(Permission denied\)") as refusal:
             desk.run(ROWS)
     assert (refusal.value.exit_code, desk.server.seen) == (2, [])
     with monkeypatch.context() as patch:
-        patch.setattr("batch.app.concluded", broken)
+        patch.setattr("telemetron_batch.run.pipeline.concluded", broken)
         with pytest.raises(PlaceError, match=r"/mnt/x \(Permission denied\)") as stop:
             desk.run(ROWS)
     assert (stop.value.exit_code, len(desk.server.seen)) == (3, 2)
@@ -182,7 +183,7 @@ def test_a_bug_in_one_file_leaves_the_books(desk: Desk, monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr(outputs, writer, broken)
+    monkeypatch.setattr(write_all, writer, broken)
     ran = desk.run(ROWS, xlsx=True)
     assert (ran.summary.exit_code, ran.outcomes) == (3, ["assigned"] * 2)
     assert "a bug: KeyError: 'oops'" in ran.json["stop"]["reason"]
@@ -228,7 +229,7 @@ def started(*arguments: object, limit: int | None = None, **streams: object) -> 
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
-    command = [sys.executable, "-m", "batch", *map(str, arguments)]
+    command = [sys.executable, "-m", "telemetron_batch", *map(str, arguments)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     return subprocess.run(command, cwd=ROOT, text=True, preexec_fn=narrow, check=False, **streams)  # type: ignore[call-overload,no-any-return]
 
@@ -336,8 +337,8 @@ def somebody(open_desk: Desk) -> Somebody:
 
     for python in (sys.executable, f"/usr/bin/{version}"):
         try:
-            if start(python, "-c", "import batch.cli, pyarrow, pandas").returncode == 0:
-                return lambda *arguments: start(python, "-m", "batch", *arguments)
+            if start(python, "-c", "import telemetron_batch.cli.commands, pyarrow, pandas").returncode == 0:
+                return lambda *arguments: start(python, "-m", "telemetron_batch", *arguments)
         except OSError:
             continue
     pytest.skip("no interpreter of this version that another user can start")

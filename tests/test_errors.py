@@ -4,12 +4,16 @@ import re
 
 import pytest
 
-import batch.errors
-from batch.errors import BatchError, ConfigError, DiskError
-from batch.model import ExitCode
+import telemetron_batch.domain.errors
+from telemetron_batch.domain.errors import BatchError, ConfigError, DiskError
+from telemetron_batch.domain.stops import ExitCode
 
-CLASSES = [kind for kind in vars(batch.errors).values() if isinstance(kind, type) and issubclass(kind, BatchError)]
-DRAWN = {name: int(code) for name, code in re.findall(r"── (\w+) +(\d)", str(batch.errors.__doc__))}
+CLASSES = [
+    kind
+    for kind in vars(telemetron_batch.domain.errors).values()
+    if isinstance(kind, type) and issubclass(kind, BatchError)
+]
+DRAWN = {name: int(code) for name, code in re.findall(r"── (\w+) +(\d)", str(telemetron_batch.domain.errors.__doc__))}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not BatchError], ids=lambda kind: kind.__name__)

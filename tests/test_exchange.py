@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from batch.model import Secret
-from batch.sending.carriage import LARGEST_BODY, trusted
-from batch.sending.exchange import Exchange, Exchanger, connected
-from batch.sending.verdict import Broken, NoAnswer, Refusal, WithdrawnError
+from telemetron_batch.api.classify import Broken, NoAnswer, Refusal, WithdrawnError
+from telemetron_batch.api.http_client import Exchange, Exchanger, connected
+from telemetron_batch.api.transport import LARGEST_BODY, trusted
+from telemetron_batch.domain.model import Secret
 
 KEY = "sk-live-0123456789"
 BODY = b'{"customerEmail":"a@b.cc","deviceIdentifiers":["SN-1"]}'

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from batch.model import Outcome
+from telemetron_batch.domain.outcomes import Outcome
 from tests.conftest import PROGRAM
 from tests.faulty import (
     ActsLate,
@@ -93,7 +93,7 @@ class Place:
         self.ended: list[Ended] = []
         state = folder / "state"
         self.environment = {**os.environ, "TELEMETRON_API_KEY": KEY, "XDG_STATE_HOME": str(state)}
-        self.program = ["-m", "batch"]
+        self.program = ["-m", "telemetron_batch"]
 
     @property
     def run_folder(self) -> Path:
@@ -550,7 +550,7 @@ STEPPING = """
 import time
 real, began = time.time, time.monotonic()
 time.time = lambda: real() + (-3600, 3600)[int(time.monotonic() - began) % 2]
-from batch.cli import main
+from telemetron_batch.cli.commands import main
 main()
 """
 

@@ -8,12 +8,12 @@ from typing import Any
 import openpyxl
 import pytest
 
-from batch import app
-from batch.config import RunConfig
-from batch.errors import BatchError, ConfigError, InputError, JournalError
-from batch.feeding import configure
-from batch.sharding.division import plan_shards
-from batch.undoing import configure_undo
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.errors import BatchError, ConfigError, InputError, JournalError
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.feed_back import configure
+from telemetron_batch.run.undo import configure_undo
+from telemetron_batch.sharding.shard_plan import plan_shards
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Says
 from tests.test_cli import call
@@ -29,7 +29,7 @@ def configured(desk: Desk, *files: Path, environ: dict[str, str] | None = None, 
 
 
 def feed(desk: Desk, *files: Path, **flags: Any) -> Ran:
-    summary = app.run(configured(desk, *files, **flags), transport=desk.server, clock=desk.clock)
+    summary = pipeline.run(configured(desk, *files, **flags), transport=desk.server, clock=desk.clock)
     return Ran(summary, summary.folder, desk.server)
 
 
@@ -207,7 +207,7 @@ def test_the_usual_folder_needs_no_word(desk: Desk, monkeypatch: pytest.MonkeyPa
 
 def undo(desk: Desk, folder: Path, environ: dict[str, str] | None = None, **flags: Any) -> Ran:
     config = configure_undo(folder, {"run_id": "undo", **flags}, ENVIRON | (environ or {}))
-    summary = app.run(config, transport=desk.server, clock=desk.clock)
+    summary = pipeline.run(config, transport=desk.server, clock=desk.clock)
     return Ran(summary, summary.folder, desk.server)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import InputError
-from batch.input.load import load
-from batch.model import InputOptions
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.load import load
 
 PAGE = "<html><body><table><tr><td>customerEmail</td></tr></table></body></html>"
 MESSAGE = 'MIME-Version: 1.0\r\nContent-Type: multipart/related;\r\n boundary="x"\r\n\r\n--x\r\n'

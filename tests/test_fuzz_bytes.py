@@ -14,10 +14,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batch.cli import main
-from batch.errors import BatchError
-from batch.input.load import load
-from batch.model import Action, InputOptions
+from telemetron_batch.cli.commands import main
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.errors import BatchError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.load import load
 from tests.test_workbook import save
 
 # ruff: noqa: T201 - how far it came depends on the machine

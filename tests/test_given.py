@@ -8,14 +8,14 @@ import httpcore2
 import httpx2
 import pytest
 
-from batch.model import Secret
-from batch.sending import given, plain
-from batch.sending.exchange import Exchange, Exchanger, connected
-from batch.sending.given import ENDINGS
-from batch.sending.verdict import Broken, NoAnswer, Refusal
+from telemetron_batch.api import httpcore_transport, httpx_transport
+from telemetron_batch.api.classify import Broken, NoAnswer, Refusal
+from telemetron_batch.api.http_client import Exchange, Exchanger, connected
+from telemetron_batch.api.httpx_transport import ENDINGS
+from telemetron_batch.domain.model import Secret
 
 aiohttp = pytest.importorskip("aiohttp")
-fast = pytest.importorskip("batch.sending.fast")
+fast = pytest.importorskip("telemetron_batch.api.aiohttp_transport")
 
 KEY = "sk-live-0123456789"
 BODY = b"{}"
@@ -82,7 +82,7 @@ def leaves_of(library: ModuleType) -> list[type[Exception]]:
     ("kind", "endings"),
     [
         pytest.param(kind, carrier.ENDINGS, id=f"{library.__name__}.{kind.__name__}")
-        for library, carrier in ((httpx2, given), (httpcore2, plain), (aiohttp, fast))
+        for library, carrier in ((httpx2, httpx_transport), (httpcore2, httpcore_transport), (aiohttp, fast))
         for kind in leaves_of(library)
     ],
 )

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from batch import app
-from batch.errors import MAKE_ROOM, DiskError
-from batch.reconciliation import outputs
-from batch.sharding.reporting import report_run
-from batch.stops import Stop, StopReason, WayOn
+from telemetron_batch.domain.errors import MAKE_ROOM, DiskError
+from telemetron_batch.domain.stops import Stop, StopReason, WayOn
+from telemetron_batch.reports import write_all
+from telemetron_batch.run import pipeline
+from telemetron_batch.sharding.report import report_run
 from tests.conftest import ENVIRON, Desk, Ran
 from tests.scripted import BASE_URL
 from tests.test_cli import STRUCK, call
@@ -144,8 +144,8 @@ def test_who_goes_on_by_the_id_is_told_nothing_of_it(desk: Desk) -> None:
 
 def test_who_goes_on_with_resume_is_told_nothing_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = stopped(desk)
-    monkeypatch.setattr(app, "send", lambda *_: Stop(StopReason.API_DOWN, "900"))
-    summary = app.resume(ran.folder, ENVIRON, clock=desk.clock)
+    monkeypatch.setattr(pipeline, "send", lambda *_: Stop(StopReason.API_DOWN, "900"))
+    summary = pipeline.resume(ran.folder, ENVIRON, clock=desk.clock)
     assert summary.fields["stop"]["advice"] == f"run the same command again with {AT_URL} later"
 
 
@@ -169,7 +169,7 @@ def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path:
     ran = desk.run(ROWS, run_id=None, publish=str(tmp_path / "pub"))
     assert advice(ran).endswith(f"run telemetron-batch resume {ran.folder} {AT_URL} to publish them")
     (tmp_path / "pub").unlink()
-    again = app.resume(ran.folder, ENVIRON, clock=desk.clock)
+    again = pipeline.resume(ran.folder, ENVIRON, clock=desk.clock)
     assert (again.folder, again.exit_code) == (ran.folder, 0)
 
 
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: py
     def refused(*_: object) -> None:
         raise DiskError("there is no room", MAKE_ROOM)
 
-    monkeypatch.setattr(outputs, "write_reconciliation", refused)
+    monkeypatch.setattr(write_all, "write_reconciliation", refused)
     for run_id, flags in ((None, f"{RESUME} {AT_URL}"), ("r1", f"run the same command again with {AT_URL}")):
         ran = desk.run(ROWS, run_id=run_id, again=True)
         assert ran.json["stop"]["reason"] == "there is no room"

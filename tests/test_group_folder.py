@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from batch.config import resolve
-from batch.errors import LockedError, PlaceError
-from batch.ownership import NotOursError
-from batch.places import Waiting, holding, locks_of_key
-from batch.storage.group_folder import open_shared, require_group_folder
-from batch.storage.lock import client_name, organisation_name, state_folder
-from batch.undoing import configure_undo
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.errors import LockedError, PlaceError
+from telemetron_batch.domain.ownership import NotOursError
+from telemetron_batch.run.locking import Waiting, holding, locks_of_key
+from telemetron_batch.run.undo import configure_undo
+from telemetron_batch.storage.group_folder import open_shared, require_group_folder
+from telemetron_batch.storage.lock import client_name, organisation_name, state_folder
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Seen
 from tests.test_trusted import SOMEBODY, as_root

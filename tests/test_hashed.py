@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.storage.hashed import hash_texts
+from telemetron_batch.storage.text_hash import hash_texts
 
 TEXTS = st.lists(st.text(max_size=40), min_size=1, max_size=30)
 

@@ -15,21 +15,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch import app
-from batch.config import resolve
-from batch.input.load import load
-from batch.model import Action, InputOptions, PlanOptions
-from batch.planning.digest import digest
-from batch.planning.held import HoldReason
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.rate import Rate
-from batch.rows import RowsBuilder
-from batch.sharding.reporting import report_run
-from batch.spellings import forms_of, respelt
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.scratch import Room, Scratch
+from telemetron_batch.config.config import resolve
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.model import InputOptions, PlanOptions
+from telemetron_batch.input.load import load
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.planning.held_rows import HoldReason
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.plan_summary import digest
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.rows.rows import RowsBuilder
+from telemetron_batch.rows.spellings import forms_of, respelt
+from telemetron_batch.run import pipeline
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.storage.spill import Room, Scratch
 from tests.builders import A, B, C, Row, file_of, keys_of, planned, repeated_rows, sent_rows
 from tests.conftest import Desk
 from tests.scripted import Says
@@ -493,7 +494,7 @@ def test_what_is_held_is_in_no_shard_and_in_the_report_of_all(desk: Desk) -> Non
 def test_the_file_is_named_where_there_are_several(desk: Desk) -> None:
     paths = [desk.file(rows, name) for rows, name in (([(A, SN, "retire")], "a.csv"), ([ASSIGN], "b.csv"))]
     options = {"sandbox": True, "reports_dir": str(desk.folder / "reports"), "run_id": "r1"}
-    summary = app.run(resolve(paths, options, {}), face=desk.face)
+    summary = pipeline.run(resolve(paths, options, {}), face=desk.face)
     told = (summary.folder / "reconciliation.csv").read_text()
     assert "may still be with another customer: line 2 of a.csv, an invalid row, may take this device away" in told
     assert json.loads((summary.folder / "summary.json").read_text())["counts"]["held"] == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.sending.hints import Hint, Quota, read_hints
+from telemetron_batch.rate_limit.headers import Hint, Quota, read_hints
 
 NOW = 1_700_000_000.0
 

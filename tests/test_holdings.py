@@ -5,9 +5,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import holdings
-from batch.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, held_by_one, states_of
-from batch.planning.plan import SentKeys
+from telemetron_batch.planning.plan import SentKeys
+from telemetron_batch.sending import holdings
+from telemetron_batch.sending.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, held_by_one, states_of
 
 SPELLINGS = ["SN-1", "sn-1", "SN1", " SN-1", "SN-2 ", "SN-2", "\uff53n-2", "\u00e9", "\u00c9", "E\u0301", "X", "-", ""]
 Pair = tuple[int, str]

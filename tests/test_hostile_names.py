@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import main
-from batch.printable import IGNORABLE, is_printable, json_text, printable
+from telemetron_batch.cli.commands import main
+from telemetron_batch.domain.printable import IGNORABLE, is_printable, json_text, printable
 from tests.ptys import OnTerminal
 from tests.sheets import BOOK, packed, parts, row, sheet
 
@@ -96,7 +96,7 @@ def test_on_a_terminal_too_names_are_shown_printable(
 ) -> None:
     sandbox_run(shown, hostile_file)
     for command in (["runs", "--reports-dir", str(tmp_path / "reports")], ["plan", hostile_file]):
-        program = OnTerminal([sys.executable, "-m", "batch", *command], environment={"COLUMNS": "200"})
+        program = OnTerminal([sys.executable, "-m", "telemetron_batch", *command], environment={"COLUMNS": "200"})
         assert program.finish() == 0
         assert r"\x1b]0;PWNED" in program.written
         assert not {TITLE, "\x9b", "\u202e", "\u2066", "\u034f"} & {

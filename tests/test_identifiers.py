@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.identifiers import as_column, folded, letters_and_digits, trimmed
+from telemetron_batch.domain.identifiers import as_column, folded, letters_and_digits, trimmed
 
 ODD = "\u0131\u0130\u017f\u212a\ufb01\u2460\uff11\uff21\u0301"
 """Dotless and dotted i, long s, Kelvin sign, ligature, circled and full-width digits, full-width A, an accent."""

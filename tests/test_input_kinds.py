@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from batch import app
-from batch.cli import main
-from batch.config import resolve
-from batch.errors import BatchError
-from batch.planning.digest import Digest
+from telemetron_batch.cli.commands import main
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.errors import BatchError
+from telemetron_batch.planning.plan_summary import Digest
+from telemetron_batch.run import pipeline
 from tests.object_store import memory_store
 from tests.readme import README, part
 from tests.sheets import book, device, packed, parts, row, sheet, text
@@ -45,10 +45,10 @@ class Desk:
         return str(path)
 
     def plan(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> Digest:
-        return app.make_plan(resolve([self.path(content, name)], flags, {}))
+        return pipeline.make_plan(resolve([self.path(content, name)], flags, {}))
 
     def plan_of(self, path: Path, **flags: Any) -> Digest:
-        return app.make_plan(resolve([str(path)], flags, {}))
+        return pipeline.make_plan(resolve([str(path)], flags, {}))
 
     def counts(self, content: str | bytes, **flags: Any) -> tuple[int, int]:
         """Rows, and those of them that are invalid."""
@@ -120,14 +120,14 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 @kind("`.xlsx`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     path = save(desk.folder / "a.xlsx", {"Notes": [["x"]], "Data": ROWS})
-    (file,) = app.make_plan(resolve([str(path)], {}, {})).files
+    (file,) = pipeline.make_plan(resolve([str(path)], {}, {})).files
     assert file.warnings == ('only sheet "Data" is read, not "Notes"; name another with --sheet',)
 
 
 @kind("a workbook's error values (`#N/A`)")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     path = save(desk.folder / "a.xlsx", {"Data": [*ROWS, ["a@b.cc", "#N/A", "assign"], ["#N/A", "#N/A", "#N/A"]]})
-    assert [(one.title, one.rows) for one in app.make_plan(resolve([str(path)], {}, {})).problems] == [
+    assert [(one.title, one.rows) for one in pipeline.make_plan(resolve([str(path)], {}, {})).problems] == [
         ("identifier damaged by a spreadsheet", 2)
     ]
 
@@ -232,14 +232,14 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 @kind("`-`")
 def _(_desk: Desk, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((H + R).encode())))
-    assert app.make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
+    assert pipeline.make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
 
 
 @kind("`s3://bucket/key`, `gs://`, `az://`")
 def _(_desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     store = memory_store()
     store.pipe_file("/bucket/a.csv.gz", gzip.compress((H + R).encode()))
-    (file,) = app.make_plan(resolve(["gs://bucket/a.csv.gz"], {}, {})).files
+    (file,) = pipeline.make_plan(resolve(["gs://bucket/a.csv.gz"], {}, {})).files
     assert (file.name, file.rows) == ("gs://bucket/a.csv.gz", 1)
     store.rm("/bucket/a.csv.gz")
 
@@ -251,7 +251,7 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
         desk.path((H + R).replace(",", ";"), "south/a.csv"),
         desk.path(H + R, "b.csv"),
     ]
-    plan = app.make_plan(resolve(paths, {}, {}))
+    plan = pipeline.make_plan(resolve(paths, {}, {}))
     assert (plan.rows, plan.duplicates) == (3, 2)
     assert [file.name for file in plan.files] == [*paths[:2], "b.csv"]
 
@@ -500,7 +500,7 @@ def _(desk: Desk, patch: pytest.MonkeyPatch) -> None:
     assert "save it as .xlsx" in desk.refused(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xls")
     assert CliRunner().invoke(main, ["plan", str(desk.folder)]).exit_code == 2
     times = iter(range(9))
-    patch.setattr("batch.input.stored.Stored.fingerprint", lambda _: (1, next(times)))
+    patch.setattr("telemetron_batch.input.source_file.Stored.fingerprint", lambda _: (1, next(times)))
     assert "changed while it was read" in desk.refused(H + R)
 
 

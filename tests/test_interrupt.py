@@ -2,12 +2,13 @@
 
 import pytest
 
-from batch.errors import LockedError
-from batch.interrupt import Interrupt
-from batch.model import ExitCode, Outcome
-from batch.sending.observer import Face
-from batch.storage.layout import LOCK
-from batch.storage.lock import Lock, Owner
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.errors import LockedError
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.stops import ExitCode
+from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.storage.lock import Lock, Owner
 from tests.conftest import Desk
 
 

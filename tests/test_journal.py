@@ -21,17 +21,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import batch
-from batch.errors import DiskError, JournalError
-from batch.model import OUTCOMES, Answer, DeviceResult, Outcome
-from batch.reasons import Reason, Unheard
-from batch.rows import KEY_SCHEMA, RowBlock
-from batch.storage.blobs import unpacked
-from batch.storage.draft import JournalDraft
-from batch.storage.facts import Fact
-from batch.storage.journal import Ending, Journal
-from batch.storage.opening import APPLICATION_ID, SCHEMA_VERSION, migrate
-from batch.storage.reader import AttemptEnding, Settlement
+import telemetron_batch
+from telemetron_batch.domain.errors import DiskError, JournalError
+from telemetron_batch.domain.model import Answer, DeviceResult
+from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.journal.codec import unpacked
+from telemetron_batch.journal.connection import APPLICATION_ID, SCHEMA_VERSION, migrate
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Ending, Journal
+from telemetron_batch.journal.reader import AttemptEnding, Settlement
+from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock
 
 ANSWERED = Ending(AttemptEnding.ANSWERED, "answered", 200)
 
@@ -478,7 +479,7 @@ def test_a_disk_too_full_to_read_on_is_not_called_damage(
         error.sqlite_errorcode = code
         raise error
 
-    monkeypatch.setattr("batch.storage.opening.connect", full)
+    monkeypatch.setattr("telemetron_batch.journal.connection.connect", full)
     with pytest.raises(DiskError, match="make room"):
         Journal(path)
 
@@ -601,7 +602,7 @@ def names_of_facts(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_fact_that_is_stored_is_in_the_table() -> None:
-    sources = Path(batch.__file__).parent.rglob("*.py")
+    sources = Path(telemetron_batch.__file__).parent.rglob("*.py")
     used = {name for path in sources for name in names_of_facts(ast.parse(path.read_text()))}
     assert used - {*Fact} == set()
     assert "endedAt" in used

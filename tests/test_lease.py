@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import DiskError, LockedError
-from batch.storage import lease as leases
-from batch.storage.claims import Claim, Claims, Holder, is_elsewhere, is_in_use, this_boot
-from batch.storage.lease import TERM, WATCHED_FOR, Lease, Newcomer
-from batch.storage.lock import Owner
+from telemetron_batch.domain.errors import DiskError, LockedError
+from telemetron_batch.storage import lease as leases
+from telemetron_batch.storage.lease import TERM, WATCHED_FOR, Lease, Newcomer
+from telemetron_batch.storage.lease_files import Claim, Claims, Holder, is_elsewhere, is_in_use, this_boot
+from telemetron_batch.storage.lock import Owner
 
 HERE = Holder(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
 THERE = Holder(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import ConfigError, DiskError, LockedError
-from batch.storage.lock import Lock, Owner, client_name, is_held, state_folder
+from telemetron_batch.domain.errors import ConfigError, DiskError, LockedError
+from telemetron_batch.storage.lock import Lock, Owner, client_name, is_held, state_folder
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.lock import Lock, Owner
 Lock.take(Path(sys.argv[1]), Owner(os.getpid(), "2025-01-02T03:04:05Z", "night-run"), "this run")
 print("held", flush=True)
 sys.stdin.read()

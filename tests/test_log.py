@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import ConfigError
-from batch.model import Secret
-from batch.storage.log import LOGGER, Redaction, logged_to
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.storage.log import LOGGER, Redaction, logged_to
 
 KEY = Secret("sk/live+1 =")
 """A key that looks different in a URL."""
@@ -50,19 +50,19 @@ def test_the_key_is_struck_out_in_each_spelling(text: str, tmp_path: Path) -> No
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"), min_size=8), st.text())
 def test_no_message_carries_the_key(key: str, text: str) -> None:
-    record = logging.LogRecord("batch", logging.INFO, "", 0, "%s", (f"{text}{key}{text}",), None)
+    record = logging.LogRecord("telemetron_batch", logging.INFO, "", 0, "%s", (f"{text}{key}{text}",), None)
     assert Redaction(Secret(key)).filter(record) is True
     assert key not in record.getMessage()
 
 
 def test_a_short_key_is_struck_out_of_a_message_only_as_a_word_of_its_own() -> None:
-    record = logging.LogRecord("batch", logging.INFO, "", 0, "SN-1 of SN, dev_SN: SN.", (), None)
+    record = logging.LogRecord("telemetron_batch", logging.INFO, "", 0, "SN-1 of SN, dev_SN: SN.", (), None)
     assert Redaction(Secret("SN")).filter(record) is True
     assert record.getMessage() == "SN-1 of ***, dev_SN: ***."
 
 
 def test_a_message_is_logged_as_it_is_where_there_is_no_key() -> None:
-    record = logging.LogRecord("batch", logging.INFO, "", 0, "50% of %s", ("all",), None)
+    record = logging.LogRecord("telemetron_batch", logging.INFO, "", 0, "50% of %s", ("all",), None)
     record.msg = "half of %s"
     assert Redaction().filter(record) is True
     assert record.getMessage() == "half of all"

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from batch.errors import InputError
-from batch.input.load import load
-from batch.model import ACTIONS, Action, InputOptions, Problem
-from batch.rows import RowBlock
+from telemetron_batch.domain.actions import ACTIONS, Action
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputOptions, Problem
+from telemetron_batch.input.load import load
+from telemetron_batch.rows.rows import RowBlock
 
 H = "customerEmail,deviceIdentifier,action\n"
 S = "customerEmail;deviceIdentifier;action\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.planning.night_order import KeyColumns, Night, Place, as_of_later, first_opposite, written_later
+from telemetron_batch.planning.night_order import KeyColumns, Night, Place, as_of_later, first_opposite, written_later
 from tests.builders import A, B, Row, keys_of
 
 DAYS = [datetime(2026, 5, day, tzinfo=UTC) for day in (1, 2, 3)]

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch import app
-from batch.config import resolve
-from batch.errors import BrakeError
-from batch.sharding.reporting import report_run
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import serving
-from batch.storage.layout import LOCK
-from batch.storage.lock import Lock, Owner
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.errors import BrakeError
+from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.run import pipeline
+from telemetron_batch.sandbox.server import serving
+from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.storage.lock import Lock, Owner
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
 
@@ -413,7 +413,7 @@ def test_the_plan_tells_what_would_be_left_out_without_any_network(nights: Night
     reports = str(nights.desk.folder / "reports")
     path = nights.desk.file(export(A, B), "erp-2.csv")
     flags = {"base_url": BASE_URL, "reports_dir": reports, "since_last": True}
-    told = app.make_plan(resolve([path], flags, key), nights.desk.clock)
+    told = pipeline.make_plan(resolve([path], flags, key), nights.desk.clock)
     assert (told.rows, told.unchanged, told.devices, told.calls) == (4, 2, 2, 1)
     assert told.as_json()["since"]["run"] == "n1"
 
@@ -567,7 +567,7 @@ def test_a_second_night_in_real_time_makes_few_of_the_calls(tmp_path: Path) -> N
                 "rate": "2000/s",
             }
             path = desk.file(file, f"erp-{night}.csv")
-            summary = app.run(resolve([path], {**flags, "run_id": f"n{night}"}, {"TELEMETRON_API_KEY": KEY}))
+            summary = pipeline.run(resolve([path], {**flags, "run_id": f"n{night}"}, {"TELEMETRON_API_KEY": KEY}))
             assert summary.exit_code == 0
             calls.append(summary.fields["attempts"])
     print(f"\n{len(changed)} of {size:,} rows changed: {calls[0]:,} calls, then {calls[1]:,}")  # noqa: T201
@@ -581,7 +581,7 @@ def test_a_second_night_in_real_time_makes_few_of_the_calls(tmp_path: Path) -> N
 def with_key(desk: Desk, key: str, run_id: str, **flags: Any) -> Ran:
     options = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": run_id, **flags}
     config = resolve([desk.file([ROW])], {"since_last": True, **options}, {"TELEMETRON_API_KEY": key})
-    summary = app.run(config, transport=desk.server, clock=desk.clock)
+    summary = pipeline.run(config, transport=desk.server, clock=desk.clock)
     return Ran(summary, summary.folder, desk.server)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.input.number_formats import (
+from telemetron_batch.input.number_formats import (
     GENERAL,
     CellKind,
     FormatKind,

@@ -17,24 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import app
-from batch.config import resolve
-from batch.model import Action, Call, Look, Outcome, Secret
-from batch.printable import printable
-from batch.reasons import Reason
-from batch.redaction import Redactor
-from batch.sending import look, plain, wire
-from batch.sending.carriage import (
-    LARGEST_ERROR,
-    BrokeOffError,
-    Trip,
-    unpacked,
-    whole,
-)
-from batch.sending.exchange import Exchange, Exchanger, connected
-from batch.sending.stream import Stream, opened
-from batch.sending.verdict import Broken, NoAnswer, Refusal, Settled, StopRun
-from batch.sending.wire import Reply, UnusableError, read_error, read_holdings, read_reply
+from telemetron_batch.api import customer_query, httpcore_transport, protocol
+from telemetron_batch.api.asyncio_stream import Stream, opened
+from telemetron_batch.api.classify import Broken, NoAnswer, Refusal, Settled, StopRun
+from telemetron_batch.api.http_client import Exchange, Exchanger, connected
+from telemetron_batch.api.protocol import Reply, UnusableError, read_error, read_holdings, read_reply
+from telemetron_batch.api.transport import LARGEST_ERROR, BrokeOffError, Trip, unpacked, whole
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.model import Call, Look, Secret
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.printable import printable
+from telemetron_batch.domain.reasons import Reason
+from telemetron_batch.run import pipeline
+from telemetron_batch.storage.redaction import Redactor
 from tests.conftest import Desk
 from tests.scripted import Rewrites, Seen
 from tests.test_wire import ASSIGN_ANSWER, UNASSIGN_ANSWER
@@ -181,7 +177,7 @@ def test_a_connection_with_nothing_behind_its_answers_is_used_again_however_they
 
 
 def test_a_new_connection_that_speaks_first_is_not_used_and_nothing_was_sent() -> None:
-    way, stream, trip = plain._Way(None, 1.0), Stream(), Trip(lambda: None, lambda: 0.0)
+    way, stream, trip = httpcore_transport._Way(None, 1.0), Stream(), Trip(lambda: None, lambda: 0.0)
     way.prepare(trip)
     stream.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
     with pytest.raises(BrokeOffError, match="before it was asked"):
@@ -326,7 +322,7 @@ def test_every_text_of_an_exchange_is_printable_and_can_be_stored(
     exchange = exchanged(Says(status, body, broken))
     assert_fit(texts_of(exchange))
     assert_fit(texts_of(replied(exchange, replace(CALL, action=action))))
-    held = look._read(exchange, "a@x.com", 0.0)
+    held = customer_query._read(exchange, "a@x.com", 0.0)
     if isinstance(held, Look):
         _ = [device.encode() for device in held.devices or ()]
     else:
@@ -491,7 +487,7 @@ def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
     assert exchange.ending == Refusal(400, "No valid *** found")
     assert replied(exchange) == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid *** found")
     exchange = exchanged(Says(404, b'{"error": "customer not found"}'), "customer")
-    assert look._read(exchange, "a@x.com", 0.0) == Look("a@x.com", 0.0, frozenset(), is_known=False)
+    assert customer_query._read(exchange, "a@x.com", 0.0) == Look("a@x.com", 0.0, frozenset(), is_known=False)
 
 
 def test_what_is_no_secret_is_not_struck_out() -> None:
@@ -503,7 +499,7 @@ def test_the_key_of_the_embedded_sandbox_is_no_secret(tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("customerEmail,deviceIdentifier,action\na@x.com,sandbox-001,assign\na@x.com,sandbox,assign\n")
     flags = {"sandbox": True, "reports_dir": str(tmp_path), "run_id": "r", "attempts": "2"}
-    summary = app.run(resolve([str(rows)], flags, {}))
+    summary = pipeline.run(resolve([str(rows)], flags, {}))
     assert summary.exit_code == 0
     assert '"sandbox-001","assign","assigned"' in (tmp_path / "r" / "reconciliation.csv").read_text()
     assert "***" not in (tmp_path / "r" / "reconciliation.csv").read_text()
@@ -512,4 +508,4 @@ def test_the_key_of_the_embedded_sandbox_is_no_secret(tmp_path: Path) -> None:
 def test_one_line_is_the_only_way_out_for_long_texts() -> None:
     read = read_reply(json.dumps({"success": True, "skipped": ["x" * 5000]}).encode(), CALL, (0, 1, 2))
     assert len(read.foreign[0]) == 300
-    assert wire.one_line("a\n b\t\u202e") == r"a b \u202e"
+    assert protocol.one_line("a\n b\t\u202e") == r"a b \u202e"

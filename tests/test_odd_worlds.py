@@ -21,10 +21,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.interrupt import Interrupt
-from batch.sending.observer import Face
-from batch.sharding.reporting import report_run
-from batch.storage.layout import JOURNAL
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, FakeClock, Ran
 from tests.scripted import Hangs, Loses, Says, ScriptedServer, Seen
 from tests.test_state_machine import Fate, make_mortal

@@ -14,19 +14,19 @@ from typing import Any, get_args
 
 import pytest
 
-from batch.errors import JournalError
-from batch.outcomes import Outcome
-from batch.planning.since import Standing, unpacked
-from batch.reasons import Unheard
-from batch.sending.client import Stubborn
-from batch.sending.verdict import Verdict
-from batch.sending.work import ANSWERED
-from batch.stops import StopReason
-from batch.storage import opening
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.opening import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate
-from batch.storage.reader import AttemptEnding
+from telemetron_batch.api.classify import Verdict
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.reasons import Unheard
+from telemetron_batch.domain.stops import StopReason
+from telemetron_batch.journal import connection as opening
+from telemetron_batch.journal.connection import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.reader import AttemptEnding
+from telemetron_batch.planning.delta import Standing, unpacked
+from telemetron_batch.sending.call_executor import Stubborn
+from telemetron_batch.sending.call_state import ANSWERED
 from tests.journal_fixtures import (
     JOURNALS,
     Files,

@@ -15,17 +15,17 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batch import app
-from batch.cli import main
-from batch.config import resolve
-from batch.errors import BrakeError, JournalError
-from batch.model import Phase
-from batch.sending.observer import Face
-from batch.sharding.division import plan_shards
-from batch.sharding.making import run_shard
-from batch.sharding.reporting import report_run
-from batch.storage.lock import Lock, Owner, client_name, state_folder
-from batch.storage.runs import list_runs
+from telemetron_batch.cli.commands import main
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.errors import BrakeError, JournalError
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.sharding.run_shard import run_shard
+from telemetron_batch.sharding.shard_plan import plan_shards
+from telemetron_batch.storage.lock import Lock, Owner, client_name, state_folder
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Says, Seen
 from tests.test_config import refused, resolved
@@ -97,9 +97,9 @@ class Job:
         """Go on with a night by the command resume."""
         folder, environ = self.reports / f"n{number}", ENVIRON
         with pytest.MonkeyPatch.context() as patch:
-            make = app.run
-            patch.setattr(app, "run", lambda config, **told: make(config, transport=self.desk.server, **told))
-            return app.resume(folder, environ, face=self.face, clock=self.desk.clock, **flags)
+            make = pipeline.run
+            patch.setattr(pipeline, "run", lambda config, **told: make(config, transport=self.desk.server, **told))
+            return pipeline.resume(folder, environ, face=self.face, clock=self.desk.clock, **flags)
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def test_a_night_that_has_sent_all_may_be_brought_to_its_end(job: Job, monkeypat
         raise Death
 
     with monkeypatch.context() as patch:
-        patch.setattr(app, "concluded", full)
+        patch.setattr(pipeline, "concluded", full)
         with pytest.raises(Death):
             job.night(1, [A_HAS])
     job.night(2, [C_HAS])

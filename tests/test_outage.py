@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.sending.outage import DownDetector
+from telemetron_batch.rate_limit.outage import DownDetector
 
 
 def down_at(now: float, *, calls: int = 3) -> DownDetector:

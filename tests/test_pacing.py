@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from batch.sending.pacing import Pacer, PacerState, Permit, Rate
+from telemetron_batch.rate_limit.pacer import Pacer, PacerState, Permit, Rate
 from tests.simulate import (
     Bucket,
     Changing,

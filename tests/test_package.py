@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.errors import InputError
-from batch.input import package
-from batch.input.package import Package
-from batch.input.workbook import find_sheet
-from batch.model import InputOptions
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input import zip_package
+from telemetron_batch.input.workbook import find_sheet
+from telemetron_batch.input.zip_package import Package
 from tests.sheets import BOOK, HEAD, SHEET, STRINGS, STYLES, book, device, packed, parts, row, sheet
 from tests.test_workbook import read
 
@@ -56,7 +56,7 @@ def test_no_part_may_unpack_to_far_more_than_the_file_has(tmp_path: Path, part: 
 def test_xml_that_would_cost_too_much_is_refused(
     tmp_path: Path, xml: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package, "_MOST_ELEMENTS", 100_000)
+    monkeypatch.setattr(zip_package, "_MOST_ELEMENTS", 100_000)
     assert words in refusal(book(tmp_path / "a.xlsx", xml, ROW))
 
 
@@ -66,7 +66,7 @@ def test_a_comment_is_no_cell(tmp_path: Path) -> None:
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(zip_package, "MOST_MEMBERS", 5)
     assert "6 files are packed in it, 5 at most are read" in refusal(book(tmp_path / "a.xlsx", ROW))
 
 

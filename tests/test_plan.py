@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batch.model import Action
-from batch.planning import plan as plans
-from batch.planning import staging
-from batch.planning.plan import Plan
-from batch.planning.radix import lexsort
-from batch.storage.scratch import Room, Scratch
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.planning import plan as plans
+from telemetron_batch.planning import staging
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.radix import lexsort
+from telemetron_batch.storage.spill import Room, Scratch
 from tests.builders import A, B, C, Row, planned, repeated_rows, sent_rows
 
 SN = "SN-1"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import Limit, serving
+from telemetron_batch.sandbox.server import Limit, serving
+from telemetron_batch.sandbox.state import Fleet
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ class Program:
         self.rows.write_text("\n".join(["customerEmail,deviceIdentifier,action", *lines]) + "\n")
 
     def start(self, *arguments: str, run_id: str = "r", **streams: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "batch", "run", str(self.rows), "--base-url", self.base_url]
+        command = [sys.executable, "-m", "telemetron_batch", "run", str(self.rows), "--base-url", self.base_url]
         command += ["--reports-dir", str(self.folder / "reports"), "--run-id", run_id, *arguments]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, text=True, **streams)  # type: ignore[call-overload]
@@ -164,7 +164,7 @@ def test_a_strict_limit_told_is_used_and_not_overrun(tmp_path: Path) -> None:
 
 
 def test_the_sandbox_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "batch", "sandbox", "--port", "0", "--db", str(tmp_path / "s.db")]
+    command = [sys.executable, "-m", "telemetron_batch", "sandbox", "--port", "0", "--db", str(tmp_path / "s.db")]
     environment = {name: text for name, text in os.environ.items() if name != "TELEMETRON_API_KEY"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

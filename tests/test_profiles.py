@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import ConfigError
-from batch.input.profiles import read_profiles, with_profile, write_profiles
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.init.profile_file import read_profiles, with_profile, write_profiles
 
 KEPT = """# ours
 rate = "1/s" # for all

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import Outcome, Stop
-from batch.rate import Rate
-from batch.sending.progress import Tone, View, line, plain
-from batch.sending.traffic import Condition
-from batch.stops import StopReason
+from telemetron_batch.api.attempt_gate import Condition
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.stops import Stop, StopReason
+from telemetron_batch.sending.progress import Tone, View, line, plain
 from tests.conftest import Desk
 from tests.scripted import Refuses, Says, Seen
 

@@ -8,9 +8,10 @@ import tomllib
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import main
-from batch.model import ExitCode, Outcome
-from batch.options import OPTIONS
+from telemetron_batch.cli.commands import main
+from telemetron_batch.config.options import OPTIONS
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.stops import ExitCode
 from tests.readme import README, blocks, part
 
 TEXT = README.read_text()
@@ -45,7 +46,7 @@ def test_every_outcome_is_told_of(outcome: Outcome) -> None:
 
 
 def test_the_profile_it_shows_is_read_as_it_says(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from batch.config import resolve
+    from telemetron_batch.config.config import resolve
 
     shown = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     assert shown is not None
@@ -63,7 +64,9 @@ def test_links_lead_to_files_that_are_there() -> None:
 
 
 def test_help_and_usage_errors_do_not_wait_for_pandas() -> None:
-    code = "import sys; from batch import cli; cli.main(['run', '--help'], standalone_mode=False)"
+    code = (
+        "import sys; from telemetron_batch.cli import commands; commands.main(['run', '--help'], standalone_mode=False)"
+    )
     code += "; print('pandas' in sys.modules)"
     python = sys.executable
     shown = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=README.parent, check=True)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.config import resolve
-from batch.errors import ConfigError
-from batch.input.number_formats import CellKind
-from batch.input.parse import Piece, cells_of
-from batch.input.rearranged import Groups, with_split_cells, with_values_above
-from batch.model import Split
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Split
+from telemetron_batch.input.block import Piece
+from telemetron_batch.input.expansion import Groups, with_split_cells, with_values_above
+from telemetron_batch.input.number_formats import CellKind
+from telemetron_batch.input.text_reader import cells_of
 from tests.builders import A
 from tests.conftest import Desk
 from tests.test_round_trip import read

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import UnbalancedError
-from batch.model import OUTCOMES, Answer, DeviceResult, Outcome, Problem
-from batch.planning.plan import Plan
-from batch.reasons import Reason, Unheard
-from batch.reconciliation.books import Books
-from batch.reconciliation.reconcile import Reconciliation, inverse
+from telemetron_batch.domain.errors import UnbalancedError
+from telemetron_batch.domain.model import Answer, DeviceResult, Problem
+from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.reconcile import Reconciliation, inverse
 from tests.builders import A, B, C, Row, block_of, keys_of, planned, settle
 
 GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]

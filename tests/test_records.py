@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.input.records import Records, inner_lines, scan, split
+from telemetron_batch.input.record_scanner import Records, inner_lines, scan, split
 
 TANGLE = st.text(alphabet='ab,"\r\n', max_size=60)
 CELL = st.text(alphabet='ab ,;"\r\n\t|é', max_size=8)

@@ -15,11 +15,11 @@ from typing import Any
 import fsspec
 import pytest
 
-from batch import app
-from batch.config import resolve
-from batch.errors import BatchError, BrakeError, ConfigError, DiskError, InputError, PublishError
-from batch.sharding.reporting import report_run
-from batch.storage import remote
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.errors import BatchError, BrakeError, ConfigError, DiskError, InputError, PublishError
+from telemetron_batch.run import pipeline
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.storage import object_store
 from tests.conftest import KEY, Desk
 from tests.object_store import memory_store
 from tests.scripted import BASE_URL, Says
@@ -42,7 +42,7 @@ def put(store: Any, path: str, text: str = ROWS) -> str:
 def run(desk: Desk, path: str, **flags: Any):
     options = {"base_url": "http://127.0.0.1:9/api/ext-v1", "reports_dir": str(desk.folder / "reports"), **flags}
     config = resolve([path], options, {"TELEMETRON_API_KEY": KEY})
-    return app.run(config, face=desk.face, transport=desk.server, clock=desk.clock)
+    return pipeline.run(config, face=desk.face, transport=desk.server, clock=desk.clock)
 
 
 # Input
@@ -62,7 +62,7 @@ def test_an_object_is_read_like_a_file_and_named_by_its_url(desk: Desk, memory: 
 def test_several_objects_of_one_name_are_one_run(desk: Desk, memory: Any) -> None:
     one, other = put(memory, "/a/rows.csv"), put(memory, "/b/rows.csv", ROWS.replace("SN-", "TN-"))
     config = resolve([one, other], {"reports_dir": str(desk.folder / "reports")}, {"TELEMETRON_API_KEY": KEY})
-    plan = app.make_plan(config, desk.clock)
+    plan = pipeline.make_plan(config, desk.clock)
     assert [file.name for file in plan.files] == [one, other]
     assert plan.rows == 4
 
@@ -105,7 +105,7 @@ def test_room_is_asked_for_before_anything_is_fetched(desk: Desk, memory: Any, m
     def fetched(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(remote, "_SPARE", 1 << 60)
+    monkeypatch.setattr(object_store, "_SPARE", 1 << 60)
     monkeypatch.setattr(type(memory), "get_file", fetched)
     with pytest.raises(DiskError, match="MiB free"):
         run(desk, url)
@@ -156,9 +156,9 @@ def test_nothing_else_is_opened_whoever_names_it(url: str, tmp_path: Path, monke
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_, **__: pytest.fail("opened"))
     (tmp_path / "x.csv").write_text(ROWS)
     with pytest.raises(InputError, match="is not supported"):
-        remote.size_of(url)
+        object_store.size_of(url)
     with pytest.raises(PublishError, match="is not supported"):
-        remote.upload([tmp_path / "x.csv"], url)
+        object_store.upload([tmp_path / "x.csv"], url)
 
 
 def test_the_scheme_may_be_written_in_capitals(desk: Desk, memory: Any) -> None:

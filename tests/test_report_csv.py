@@ -10,17 +10,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batch.errors import ConfigError, DiskError
-from batch.input.dialect import trimmed
-from batch.input.fed_back import OF_ATTENTION
-from batch.input.load import load
-from batch.input.trimming import normalised, unguarded
-from batch.model import Answer, DeviceResult, InputFile, InputOptions, Outcome
-from batch.planning.plan import Plan
-from batch.reconciliation.books import Books
-from batch.reconciliation.report_csv import Report, own_columns, write_attention, write_reconciliation, write_undo
-from batch.rows import RowBlock
-from batch.storage.whole import owners_folder, written_whole
+from telemetron_batch.domain.errors import ConfigError, DiskError
+from telemetron_batch.domain.model import Answer, DeviceResult, InputFile, InputOptions
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.input.dialect import trimmed
+from telemetron_batch.input.load import load
+from telemetron_batch.input.normalize import normalised, unguarded
+from telemetron_batch.input.own_reports import OF_ATTENTION
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reports.csv_files import Report, own_columns, write_attention, write_reconciliation, write_undo
+from telemetron_batch.rows.rows import RowBlock
+from telemetron_batch.storage.atomic_file import owners_folder, written_whole
 from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, settle
 
 TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]

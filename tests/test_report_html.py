@@ -13,19 +13,21 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch.model import Action, Answer, DeviceResult, InputFile, Outcome
-from batch.planning.digest import digest
-from batch.planning.plan import Plan
-from batch.rate import Rate
-from batch.reasons import Reason
-from batch.reconciliation.books import Books
-from batch.reconciliation.effect import holders
-from batch.reconciliation.findings import created_customers, find_causes, find_transfers
-from batch.reconciliation.reconcile import Reconciliation
-from batch.reconciliation.report_html import Page, Timeline, slice_seconds, slices, write_html
-from batch.rows import RowBlock
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Ending, Journal
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.model import Answer, DeviceResult, InputFile
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.reasons import Reason
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Ending, Journal
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.plan_summary import digest
+from telemetron_batch.reconciliation.effect import holders
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reports.findings import created_customers, find_causes, find_transfers
+from telemetron_batch.reports.page import Page, Timeline, slice_seconds, slices, write_html
+from telemetron_batch.rows.rows import RowBlock
 from tests.builders import A, B, C, Row, block_of, file_of, keys_of, planned, settle
 from tests.conftest import Desk, FakeClock
 from tests.scripted import Refuses, Says, Seen, Window

@@ -17,14 +17,15 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
-from batch.errors import DiskError
-from batch.model import Answer, DeviceResult, Outcome
-from batch.reconciliation import outputs, report_xlsx
-from batch.reconciliation.books import Books
-from batch.reconciliation.effect import holders
-from batch.reconciliation.report_csv import Report, write_reconciliation
-from batch.reconciliation.report_xlsx import LONGEST, write_xlsx
-from batch.sharding.reporting import report_run
+from telemetron_batch.domain.errors import DiskError
+from telemetron_batch.domain.model import Answer, DeviceResult
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.reconciliation.effect import holders
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reports import workbook, write_all
+from telemetron_batch.reports.csv_files import Report, write_reconciliation
+from telemetron_batch.reports.workbook import LONGEST, write_xlsx
+from telemetron_batch.sharding.report import report_run
 from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
 from tests.conftest import Desk
 from tests.scripted import Refuses
@@ -140,12 +141,12 @@ def test_the_header_stays_in_sight_and_filters_all_rows(tmp_path: Path) -> None:
     assert sheet.auto_filter.ref == "A1:P4"
 
 
-@pytest.mark.parametrize(("outcome", "tone"), report_xlsx._TONE_OF.items())
+@pytest.mark.parametrize(("outcome", "tone"), workbook._TONE_OF.items())
 def test_an_outcome_has_its_colour(tmp_path: Path, outcome: Outcome, tone: str) -> None:
     rows = [(A, "SN-1", "unassign")]
     path = written(tmp_path / "r.xlsx", rows, rows, outcomes=[Outcome(outcome)])
     cell = openpyxl.load_workbook(path).worksheets[0]["E2"]
-    assert cell.fill.fgColor.rgb[2:] == report_xlsx._TONES[tone]["bg_color"][1:]
+    assert cell.fill.fgColor.rgb[2:] == workbook._TONES[tone]["bg_color"][1:]
 
 
 def test_a_skipped_assign_stands_out_and_a_skipped_unassign_does_not(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_skipped_assign_stands_out_and_a_skipped_unassign_does_not(tmp_path: P
     assert [sheet[place].font.bold for place in ("E2", "E3")] == [False, True]
 
 
-@pytest.mark.parametrize("tone", [tone for tone in report_xlsx._TONES.values() if "bg_color" in tone])
+@pytest.mark.parametrize("tone", [tone for tone in workbook._TONES.values() if "bg_color" in tone])
 def test_coloured_words_can_be_read(tone: dict[str, Any]) -> None:
     light, dark = sorted((luminance(tone["bg_color"]), luminance(tone["font_color"])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 7
@@ -173,7 +174,7 @@ def luminance(colour: str) -> float:
 
 
 def test_more_rows_than_a_sheet_holds_go_on_in_further_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_xlsx, "_ROWS", 3)
+    monkeypatch.setattr(workbook, "_ROWS", 3)
     found = sheets(written(tmp_path / "r.xlsx", some(8), some(8)))
     assert [*found] == [*(f"Reconciliation {number} of 3" for number in (1, 2, 3)), "Summary"]
     *parts, summary = found.values()
@@ -196,7 +197,7 @@ def test_a_cell_too_long_is_cut_and_says_so(tmp_path: Path, text: str, cut: bool
 def test_columns_beyond_those_of_a_sheet_are_said_to_be_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_xlsx, "_COLUMNS", 17)
+    monkeypatch.setattr(workbook, "_COLUMNS", 17)
     rows = some(1)
     found = sheets(written(tmp_path / "r.xlsx", rows, [(*rows[0], "x", "y")], header=[*KEYS, "one", "two"]))
     assert found["Reconciliation"][0][-1] == "one"
@@ -252,7 +253,7 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(
             raise error
         return text
 
-    monkeypatch.setattr(report_xlsx, "_fitting", failing)
+    monkeypatch.setattr(workbook, "_fitting", failing)
     with pytest.raises(DiskError if isinstance(error, OSError) else ZeroDivisionError):
         written(path, some(1), some(1))
     assert path.read_text() == "old"
@@ -315,7 +316,7 @@ def test_the_summary_lists_it_only_when_it_is_there(desk: Desk, monkeypatch: pyt
 
     ran = desk.run([(A, "SN-1", "assign")])
     with monkeypatch.context() as patched:
-        patched.setattr(outputs, "write_xlsx", full)
+        patched.setattr(write_all, "write_xlsx", full)
         assert report_run(ran.folder, xlsx=True).exit_code == 3
     assert ran.json["unwritten"] == ["the disk is full"]
     assert "reconciliation.xlsx" not in ran.json["files"]

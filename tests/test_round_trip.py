@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batch import app
-from batch.config import resolve
-from batch.errors import InputError
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.run import pipeline
 from tests.builders import A, B, C
 from tests.conftest import KEY, Desk, Ran
 from tests.crashing import Acts
@@ -345,7 +345,7 @@ def test_attention_of_several_files_finds_its_columns_under_the_mapping_of_one(d
     paths = [desk.file(f"Kunde,Nr,Email\na@x.com,UNKNOWN-{at},z@x.com\n", f"{at}.csv") for at in (1, 2)]
     flags = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "two", "action": "assign"}
     config = resolve(paths, {**flags, "column": column}, {"TELEMETRON_API_KEY": KEY})
-    folder = app.run(config, transport=desk.server, clock=desk.clock).folder
+    folder = pipeline.run(config, transport=desk.server, clock=desk.clock).folder
     fed = desk.run(str(folder / "attention.csv"), run_id="fed", action="assign", column=column)
     assert [row["customerEmail"] for row in fed.rows] == [A, A]
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from batch.input.load import load
-from batch.input.number_formats import GENERAL, CellKind, format_number
-from batch.input.serials import LongNumbers
-from batch.model import InputOptions, Problem
-from batch.rows import RowBlock
+from telemetron_batch.domain.model import InputOptions, Problem
+from telemetron_batch.input.load import load
+from telemetron_batch.input.number_formats import GENERAL, CellKind, format_number
+from telemetron_batch.input.serials import LongNumbers
+from telemetron_batch.rows.rows import RowBlock
 from tests.sheets import book, device
 
 # ruff: noqa: T201 - how often chance strikes is worth a look

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 import respx
 
-from batch import app
-from batch.config import resolve
+from telemetron_batch.config.config import resolve
+from telemetron_batch.run import pipeline
 from tests.conftest import KEY
 
 API = "https://api.example/api/ext-v1"
@@ -24,7 +24,9 @@ bob@x.io,SN-9,unassign
 
 @pytest.fixture
 def routes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(sys.modules, "batch.sending.fast", None)  # respx knows only the library under httpx2
+    monkeypatch.setitem(
+        sys.modules, "telemetron_batch.api.aiohttp_transport", None
+    )  # respx knows only the library under httpx2
     with respx.mock(base_url=API, assert_all_called=False) as table:
         table.post("/deviceAssignment/assignDevicesToOwner", name="assign").respond(
             json={
@@ -46,7 +48,7 @@ def ran(folder: Path, **flags: Any) -> dict[str, Any]:
     path = folder / "rows.csv"
     path.write_text(ROWS)
     options = {"base_url": API, "reports_dir": str(folder), "run_id": "r", **flags}
-    return app.run(resolve([str(path)], options, {"TELEMETRON_API_KEY": KEY})).fields
+    return pipeline.run(resolve([str(path)], options, {"TELEMETRON_API_KEY": KEY})).fields
 
 
 def asked(route: respx.Route) -> list[dict[str, Any]]:

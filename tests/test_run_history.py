@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from batch.base_url import api_identity
-from batch.errors import BrakeError
-from batch.model import InputFile
-from batch.planning.run_history import RecordedRun, former_run, recorded_runs
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Journal
+from telemetron_batch.domain.base_url import api_identity
+from telemetron_batch.domain.errors import BrakeError
+from telemetron_batch.domain.model import InputFile
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.run.history import RecordedRun, former_run, recorded_runs
 from tests.builders import file_of
 from tests.conftest import Desk, Ran
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import main
-from batch.storage.lock import Lock, Owner
-from batch.storage.runs import list_runs
+from telemetron_batch.cli.commands import main
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.storage.lock import Lock, Owner
 from tests.conftest import Desk
 from tests.scripted import BASE_URL
 
@@ -42,7 +42,7 @@ def test_what_to_resume_can_be_typed_as_it_stands(desk: Desk, monkeypatch: pytes
 
 def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
     folder = desk.run([(A, "SN-1", "assign")]).folder
-    from batch.storage.journal import Journal
+    from telemetron_batch.journal.journal import Journal
 
     journal = Journal(folder / "journal.sqlite3")
     journal.note(summary=None, endedAt=None)

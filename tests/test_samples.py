@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batch import app
-from batch.config import resolve
+from telemetron_batch.config.config import resolve
+from telemetron_batch.run import pipeline
 
 TESTS = Path(__file__).parent
 SAMPLES = {"erp_export": {}, "returns": {"action": "unassign"}, "transfers": {}}
@@ -23,7 +23,7 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     name = request.param
     flags = {"sandbox": True, "rate": "2000/s", "reports_dir": str(tmp_path_factory.mktemp("r")), **SAMPLES[name]}
     path = TESTS.parent / "sample_data" / f"{name}.csv"
-    return name, app.run(resolve([str(path)], flags, {}))
+    return name, pipeline.run(resolve([str(path)], flags, {}))
 
 
 def test_every_row_ends_as_it_always_has(sample) -> None:

@@ -18,9 +18,9 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from batch.errors import ConfigError
-from batch.stand_in.fleet import SHARES, Arrival, Fleet
-from batch.stand_in.sandbox import PATH, Limit, Window, serve_forever, serving, stand_in
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.sandbox.server import PATH, Limit, Window, serve_forever, serving, stand_in
+from telemetron_batch.sandbox.state import SHARES, Arrival, Fleet
 
 ASSIGN = f"{PATH}/deviceAssignment/assignDevicesToOwner"
 UNASSIGN = f"{PATH}/deviceAssignment/unassignDevicesFromOwner"

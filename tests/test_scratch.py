@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.reconciliation.entries import RowTexts
-from batch.storage.scratch import PARTS, Column, Room, Runs, Scratch, Spread, forget, kept
+from telemetron_batch.reconciliation.answer_table import RowTexts
+from telemetron_batch.storage.spill import PARTS, Column, Room, Runs, Scratch, Spread, forget, kept
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROOM = st.builds(Room, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))
@@ -52,7 +52,7 @@ def test_numbers_that_mostly_follow_one_another_are_what_was_added(
 def test_equal_numbers_go_into_one_part_and_keep_their_order(
     tmp_path: Path, room: Room, blocks: list[list[int]], only_even: bool, at_once: int
 ) -> None:
-    together = patch("batch.storage.scratch._AT_ONCE", range(at_once, at_once + 1))
+    together = patch("telemetron_batch.storage.spill._AT_ONCE", range(at_once, at_once + 1))
     with Scratch(tmp_path / "s", room) as scratch, together:
         spread = Spread(scratch)
         for block in blocks:
@@ -119,7 +119,10 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path) -> None:
-    with Scratch(tmp_path / "s", Room(memory=0)) as scratch, patch("batch.storage.scratch._AT_ONCE", range(1, 2)):
+    with (
+        Scratch(tmp_path / "s", Room(memory=0)) as scratch,
+        patch("telemetron_batch.storage.spill._AT_ONCE", range(1, 2)),
+    ):
         spread = Spread(scratch)
         spread.add(table_of([1]), np.array([1], np.uint64))
         scratch.behind.submit(shutil.rmtree, tmp_path / "s").result()

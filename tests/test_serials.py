@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours, damage_of
+from telemetron_batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours, damage_of
 
 DATES = [
     "12.03.2025",

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.cli import main
-from batch.config import resolve
-from batch.errors import ConfigError, InputError
-from batch.input.setup import Interview, Wanted, default_profile, make_profile, profile_keys
-from batch.model import Action, InputOptions
-from batch.screen import interview as spoken
+from telemetron_batch.cli.commands import main
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.errors import ConfigError, InputError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.init import interview as spoken
+from telemetron_batch.init.init_profile import Interview, Wanted, default_profile, make_profile, profile_keys
 from tests.test_workbook import save
 
 TEXT = """Rückläufer;;;;

@@ -13,22 +13,22 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batch import app
-from batch.config import RunConfig, resolve
-from batch.errors import ConfigError, InputError, JournalError, LockedError
-from batch.model import Phase
-from batch.planning.shards import CALLS
-from batch.rate import Rate
-from batch.sharding.barrier import LEFT_BEHIND, barrier
-from batch.sharding.division import ShardedPlan, plan_shards
-from batch.sharding.making import run_shard
-from batch.sharding.reporting import report_run
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL, LOCK
-from batch.storage.lock import Lock, Owner
-from batch.storage.runs import list_runs
-from batch.summary import ShardSummary
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.errors import ConfigError, InputError, JournalError, LockedError
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL, LOCK
+from telemetron_batch.reports.summary import ShardSummary
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.sharding.barrier import LEFT_BEHIND, barrier
+from telemetron_batch.sharding.partition import CALLS
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.sharding.run_shard import run_shard
+from telemetron_batch.sharding.shard_plan import ShardedPlan, plan_shards
+from telemetron_batch.storage.lock import Lock, Owner
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Loses, Rewrites, Says, ScriptedServer, Seen
 
@@ -529,9 +529,9 @@ def test_a_run_in_shards_is_not_made_whole(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="is made in shards; say which with --shard"):
         many.desk.run(many.path, run_id="r1")
     with pytest.raises(JournalError, match="is made in shards"):
-        app.resume(many.plan.folder, ENVIRON, clock=many.desk.clock)
+        pipeline.resume(many.plan.folder, ENVIRON, clock=many.desk.clock)
     with pytest.raises(JournalError, match="was made in shards; report it first"):
-        app.verify(many.plan.folder, ENVIRON, clock=many.desk.clock)
+        pipeline.verify(many.plan.folder, ENVIRON, clock=many.desk.clock)
 
 
 def test_a_run_without_shards_has_none(desk: Desk) -> None:

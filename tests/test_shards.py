@@ -9,14 +9,22 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batch.errors import JournalError
-from batch.model import Phase
-from batch.planning.calls import Stage
-from batch.planning.plan import Plan
-from batch.planning.shards import CALLS, Shard, ShardCalls, check_calls, divide, shard_folder, write_shards
-from batch.rate import Rate
-from batch.sending.pacing import Pacer
-from batch.storage.scratch import Room, Scratch
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.planning.calls import Stage
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.rate_limit.pacer import Pacer
+from telemetron_batch.sharding.partition import (
+    CALLS,
+    Shard,
+    ShardCalls,
+    check_calls,
+    divide,
+    shard_folder,
+    write_shards,
+)
+from telemetron_batch.storage.spill import Room, Scratch
 from tests import simulate
 from tests.builders import A, B, C, Row, planned
 from tests.test_plan import CHUNK, FILE, TYPED

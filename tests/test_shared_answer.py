@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import clock
-from batch.errors import ConfigError
-from batch.model import Secret
-from batch.rate import Rate
-from batch.sending.line import NoLineError
-from batch.sending.pacing import Ceiling, Permit
-from batch.sending.redis_line import RedisLine
-from batch.sending.shared_answer import lesson_of, read_answer
-from batch.sending.shared_pace import SharedPace, Terms
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.rate_limit.pacer import Ceiling, Permit
+from telemetron_batch.rate_limit.redis_backend import RedisLine
+from telemetron_batch.rate_limit.script_backend import NoLineError
+from telemetron_batch.rate_limit.shared import SharedPace, Terms
+from telemetron_batch.rate_limit.shared_answer import lesson_of, read_answer
+from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
 from tests.simulate import most_in_a_window
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import Limit, serving
+from telemetron_batch.sandbox.server import Limit, serving
+from telemetron_batch.sandbox.state import Fleet
 from tests.redis_server import PROGRAM, RedisServer
 from tests.simulate import most_in_a_window
 
@@ -35,7 +35,7 @@ class Host:
         (folder / "rows.csv").write_text("\n".join(["customerEmail,deviceIdentifier,action", *lines]) + "\n")
         environment = {**os.environ, "TELEMETRON_API_KEY": KEY, "XDG_STATE_HOME": str(folder / "state")}
         self.environment = environment | {"TELEMETRON_LIMIT_URL": url}
-        command = [sys.executable, "-m", "batch", "run", str(folder / "rows.csv"), "--base-url", base_url]
+        command = [sys.executable, "-m", "telemetron_batch", "run", str(folder / "rows.csv"), "--base-url", base_url]
         command += ["--reports-dir", str(folder / "reports"), "--run-id", "r", "--rate", f"{LIMIT}/s"]
         self.command = [*command, *arguments]
 
@@ -161,7 +161,7 @@ def test_the_password_of_redis_is_written_nowhere(tmp_path: Path) -> None:
         assert host.finish() == 3
         host.environment.pop("TELEMETRON_LIMIT_URL")
         folder = str(tmp_path / "host" / "reports" / "r")
-        host.command = [sys.executable, "-m", "batch", "resume", folder, "--base-url", base_url, "-v"]
+        host.command = [sys.executable, "-m", "telemetron_batch", "resume", folder, "--base-url", base_url, "-v"]
         host.start()
         assert host.finish() == 2
         assert "set TELEMETRON_LIMIT_URL" in host.said

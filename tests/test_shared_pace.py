@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import redis
 
-from batch import clock
-from batch.errors import ConfigError
-from batch.model import Secret
-from batch.rate import Rate
-from batch.sending.line import SCRIPT, NoLineError
-from batch.sending.pacing import Pacer, Permit
-from batch.sending.redis_line import RedisLine
-from batch.sending.shared_pace import SharedPace, Terms
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.rate_limit.pacer import Pacer, Permit
+from telemetron_batch.rate_limit.redis_backend import RedisLine
+from telemetron_batch.rate_limit.script_backend import SCRIPT, NoLineError
+from telemetron_batch.rate_limit.shared import SharedPace, Terms
+from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
 from tests.redis_server import PROGRAM, Member, RedisServer
 from tests.simulate import (

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.cli import main
-from batch.errors import InputError
-from batch.input import workbook
-from batch.model import HiddenRows, InputFile, InputOptions, Problem
+from telemetron_batch.cli.commands import main
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import HiddenRows, InputFile, InputOptions, Problem
+from telemetron_batch.input import workbook
 from tests.sheets import STRICT, book, device, packed, parts, row, sheet, text
 from tests.test_workbook import read
 

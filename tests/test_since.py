@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import OUTCOMES, Action, Outcome
-from batch.planning.since import Known, Origin, Standing, left_out, packed, standing, unpacked
-from batch.rows import VALID
-from batch.storage.scratch import Room, Scratch
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.planning.delta import Known, Origin, Standing, left_out, packed, standing, unpacked
+from telemetron_batch.rows.rows import VALID
+from telemetron_batch.storage.spill import Room, Scratch
 from tests.builders import A, B, C, Row, keys_of, planned, repeated_rows, rows_of, sent_rows
 
 SN, OTHER = "SN-1", "SN-2"

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.stand_in.fleet import Assigned, Fleet, Unassigned
+from telemetron_batch.sandbox.state import Assigned, Fleet, Unassigned
 from tests.conftest import Desk, Ran
 from tests.scripted import Hangs, Loses, Says, ScriptedServer
 

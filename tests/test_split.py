@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.sending.split import HOPELESS_AFTER, Condemned, Positions, Split
+from telemetron_batch.sending.rejected_search import HOPELESS_AFTER, Condemned, Positions, Split
 
 
 def each_its_own(position: int) -> str:

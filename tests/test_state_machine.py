@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from batch.sharding.reporting import report_run
-from batch.stand_in.fleet import Fleet
-from batch.storage.journal import Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.writer import Writer, tell
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.writer import Writer, tell
+from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
 from tests.crashing import Acts
 from tests.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, once

@@ -5,17 +5,17 @@ A test that fails here means that stored journals would be read wrongly. To add 
 
 from typing import get_args
 
-from batch.actions import ACTIONS, NO_ACTION, Action, Phase
-from batch.model import Problem
-from batch.outcomes import OUTCOMES, Outcome
-from batch.planning.held import HoldReason
-from batch.planning.since import Standing
-from batch.reasons import Reason, Unheard
-from batch.sending.client import Stubborn
-from batch.sending.verdict import Verdict
-from batch.sending.work import ANSWERED
-from batch.stops import ExitCode, StopReason
-from batch.storage.reader import AttemptEnding
+from telemetron_batch.api.classify import Verdict
+from telemetron_batch.domain.actions import ACTIONS, NO_ACTION, Action, Phase
+from telemetron_batch.domain.model import Problem
+from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.domain.stops import ExitCode, StopReason
+from telemetron_batch.journal.reader import AttemptEnding
+from telemetron_batch.planning.delta import Standing
+from telemetron_batch.planning.held_rows import HoldReason
+from telemetron_batch.sending.call_executor import Stubborn
+from telemetron_batch.sending.call_state import ANSWERED
 
 
 def test_outcomes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpcore2
 import pytest
 
-from batch.sending.stream import Stream, opened
+from telemetron_batch.api.asyncio_stream import Stream, opened
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import InputError
-from batch.input.survey import Survey, propose, read_words, survey_file, table_of
-from batch.model import Action, InputOptions
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.init.column_inference import Survey, propose, read_words, survey_file, table_of
 from tests.test_workbook import save
 
 PLAIN = InputOptions()

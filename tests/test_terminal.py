@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.config import Talk
-from batch.screen import terminal
-from batch.screen.terminal import TerminalFace
-from batch.screen.voice import ErrorConsole, Voice
+from telemetron_batch.cli import terminal
+from telemetron_batch.cli.console import ErrorConsole, Voice
+from telemetron_batch.cli.terminal import TerminalFace
+from telemetron_batch.config.config import Talk
 from tests.conftest import Desk
 from tests.ptys import OnTerminal
 from tests.scripted import Says
@@ -97,7 +97,7 @@ def test_any_other_answer_is_asked_for_again(
 
 
 def test_without_a_yes_nothing_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from batch.errors import BrakeError
+    from telemetron_batch.domain.errors import BrakeError
 
     desk.face = Screen(monkeypatch, answer=False)
     with pytest.raises(BrakeError, match="nothing was sent"):
@@ -182,7 +182,7 @@ def test_a_broken_pipe_on_standard_error_is_no_error(desk: Desk, monkeypatch: py
 
 # On a real one
 
-PROGRAM = (sys.executable, "-m", "batch")
+PROGRAM = (sys.executable, "-m", "telemetron_batch")
 COLOURED = re.compile(r"\x1b\[(?:[0-9]+;)*[349][0-9]m")
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.stand_in.fleet import Fleet
-from batch.stand_in.sandbox import serving
+from telemetron_batch.sandbox.server import serving
+from telemetron_batch.sandbox.state import Fleet
 from tests.conftest import PROGRAM
 from tests.listening import Background, Wire
 
@@ -114,7 +114,7 @@ class Program:
     def __init__(self, folder: Path, proxy: TlsProxy) -> None:
         self.folder, self.proxy = folder, proxy
         self.trusts: Path | None = None
-        self.start = ["-m", "batch"]
+        self.start = ["-m", "telemetron_batch"]
         lines = [f"user{n}@x.com,SN-{n},assign" for n in range(ROWS)]
         (folder / "rows.csv").write_text("\n".join(["customerEmail,deviceIdentifier,action", *lines]) + "\n")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batch.input.trailer import is_trailer
+from telemetron_batch.input.trailer import is_trailer
 
 
 @pytest.mark.parametrize(

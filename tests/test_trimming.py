@@ -6,7 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch.input.trimming import FORMULA, FORMULA_BYTES, escaped, guarded, is_blank, normalised, trimmed, unguarded
+from telemetron_batch.input.normalize import (
+    FORMULA,
+    FORMULA_BYTES,
+    escaped,
+    guarded,
+    is_blank,
+    normalised,
+    trimmed,
+    unguarded,
+)
 
 AROUND = st.text(alphabet="aÉ=@-'\" \u00a0\u200b\0\t", max_size=12)
 

@@ -11,25 +11,25 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from batch import app
-from batch.config import RunConfig, api_key, resolve
-from batch.errors import BatchError, ConfigError, ForeignRunError, JournalError
-from batch.model import Secret
-from batch.ownership import NotOursError
-from batch.sharding.barrier import barrier
-from batch.sharding.division import plan_shards
-from batch.sharding.making import run_shard
-from batch.sharding.reporting import report_run
-from batch.stand_in.fleet import Fleet
-from batch.storage import trusted
-from batch.storage.apart import set_apart
-from batch.storage.blobs import require_sound
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Journal
-from batch.storage.log import LOGGER, logged_to
-from batch.storage.runs import list_runs
-from batch.storage.trusted import shared_with_group
-from batch.summary import Summary
+from telemetron_batch.config.config import RunConfig, api_key, resolve
+from telemetron_batch.domain.errors import BatchError, ConfigError, ForeignRunError, JournalError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.domain.ownership import NotOursError
+from telemetron_batch.journal.codec import require_sound
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.takeover import set_apart
+from telemetron_batch.reports.summary import Summary
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sharding.barrier import barrier
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.sharding.run_shard import run_shard
+from telemetron_batch.sharding.shard_plan import plan_shards
+from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage.log import LOGGER, logged_to
+from telemetron_batch.storage.trusted_folders import shared_with_group
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL
 from tests.test_cli import call
@@ -83,7 +83,7 @@ FOREIGN = [
 ]
 WAYS: list[Callable[[Desk, Path], object]] = [
     lambda desk, _: desk.run(ROWS),
-    lambda desk, folder: app.resume(folder, ENVIRON, clock=desk.clock),
+    lambda desk, folder: pipeline.resume(folder, ENVIRON, clock=desk.clock),
     lambda desk, folder: desk.verify(Ran(None, folder, desk.server)),  # type: ignore[arg-type]
     lambda _, folder: report_run(folder),
 ]
@@ -174,7 +174,7 @@ def test_no_link_in_the_folder_is_followed(desk: Desk, name: str) -> None:
     folder.mkdir(parents=True)
     (folder / name).symlink_to(precious)
     with pytest.raises(BatchError) as refusal:
-        app.run(resolve([desk.file(ROWS)], flags(desk) | {"sandbox": True}, {}), clock=desk.clock)
+        pipeline.run(resolve([desk.file(ROWS)], flags(desk) | {"sandbox": True}, {}), clock=desk.clock)
     assert refusal.value.exit_code == 2
     assert precious.read_text() == ""
 
@@ -223,14 +223,14 @@ def test_a_shared_folder_of_another_group_is_refused(desk: Desk) -> None:
 def test_where_links_cannot_be_refused_in_opening_they_are_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trusted, "_HAS_DESCRIPTORS", False)
-    monkeypatch.setattr(trusted, "_NO_LINK", 0)
+    monkeypatch.setattr(trusted_folders, "_HAS_DESCRIPTORS", False)
+    monkeypatch.setattr(trusted_folders, "_NO_LINK", 0)
     (tmp_path / "link").symlink_to(tmp_path / "precious")
     with pytest.raises(NotOursError, match="symbolic link"):
-        trusted.open_file(tmp_path / "link", os.O_WRONLY | os.O_CREAT)
-    os.close(trusted.open_file(tmp_path / "file", os.O_WRONLY | os.O_CREAT))
-    assert trusted.read_file(tmp_path / "file") == b""
-    with trusted.folder_at(tmp_path) as folder:
+        trusted_folders.open_file(tmp_path / "link", os.O_WRONLY | os.O_CREAT)
+    os.close(trusted_folders.open_file(tmp_path / "file", os.O_WRONLY | os.O_CREAT))
+    assert trusted_folders.read_file(tmp_path / "file") == b""
+    with trusted_folders.folder_at(tmp_path) as folder:
         os.close(folder.make("aside", 0o600))
         folder.rename("aside", "link")
     assert not (tmp_path / "precious").exists()
@@ -239,7 +239,7 @@ def test_where_links_cannot_be_refused_in_opening_they_are_looked_for(
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(NotOursError, match="is no file"):
-        trusted.read_file(tmp_path / "pipe")
+        trusted_folders.read_file(tmp_path / "pipe")
 
 
 # Shards
@@ -333,7 +333,7 @@ def test_the_api_may_be_named_in_every_way(
         asked.append(config.sending.base_url)
         return report_run(folder)
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(pipeline, "run", run)
     monkeypatch.setenv("TELEMETRON_API_KEY", KEY)
     told = {
         "flag": ("--base-url", BASE_URL),
@@ -361,7 +361,7 @@ def test_the_advice_names_a_base_url_that_was_a_flag_and_no_other(desk: Desk) ->
     path = desk.file([(f"v{n}@x.com", f"SN-{n}", "assign") for n in range(9)])
     told = {**flags(desk), "run_id": "r2", "rate": "1/s", "deadline": "2s"}
     config = resolve([path], told, ENVIRON)
-    stop = app.run(config, transport=desk.server, clock=desk.clock).fields["stop"]
+    stop = pipeline.run(config, transport=desk.server, clock=desk.clock).fields["stop"]
     assert stop["advice"] == "run the same command again to go on"
     steps = {line.run_id: line.next_step for line in list_runs(desk.folder / "reports")}
     assert steps["r1"].endswith(f"/r1 --base-url {BASE_URL}")
@@ -593,5 +593,5 @@ def test_a_link_that_leads_in_a_circle_is_told_so(tmp_path: Path) -> None:
 
 def test_the_group_is_trusted_within_the_time_that_was_said() -> None:
     with shared_with_group(True), shared_with_group(False):
-        assert trusted.file_mode() == 0o660
-    assert trusted.file_mode() == 0o600
+        assert trusted_folders.file_mode() == 0o660
+    assert trusted_folders.file_mode() == 0o600

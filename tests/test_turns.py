@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.sending.runner import _Turns
-from batch.stand_in.fleet import Assigned, Fleet
+from telemetron_batch.sandbox.state import Assigned, Fleet
+from telemetron_batch.sending.scheduler import _Turns
 from tests.conftest import Desk
 from tests.scripted import Event, Loses, Says, ScriptedServer, Seen
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import BrakeError
-from batch.planning.run_history import has_taken_any, joined_pairs, recorded_runs
-from batch.sharding.reporting import report_run
+from telemetron_batch.domain.errors import BrakeError
+from telemetron_batch.run.history import has_taken_any, joined_pairs, recorded_runs
+from telemetron_batch.sharding.report import report_run
 from tests.builders import keys_of
 from tests.conftest import Desk, Ran
 from tests.scripted import BASE_URL, Loses, Rewrites, Says, Seen, once

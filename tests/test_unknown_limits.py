@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from batch.rate import Rate
-from batch.sending.pacing import Pacer
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.rate_limit.pacer import Pacer
 from tests.simulate import Bucket, Changing, Course, FixedWindow, Server, SlidingLog, Unadvertised, World, run
 
 SEEDS = range(6)

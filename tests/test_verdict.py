@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import Action, ExitCode, Outcome, Stop
-from batch.reasons import Reason
-from batch.sending.verdict import (
+from telemetron_batch.api.classify import (
     Broken,
     Doubt,
     NoAnswer,
@@ -20,7 +18,10 @@ from batch.sending.verdict import (
     backoff,
     judge,
 )
-from batch.stops import StopReason
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.reasons import Reason
+from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
 
 BOTH = pytest.mark.parametrize("action", Action)
 

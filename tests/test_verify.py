@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
-from batch import app
-from batch.errors import ConfigError, JournalError, LockedError, VerifyError
-from batch.model import ExitCode
-from batch.sharding.reporting import report_run
-from batch.storage.lock import Lock, Owner
+from telemetron_batch.domain.errors import ConfigError, JournalError, LockedError, VerifyError
+from telemetron_batch.domain.stops import ExitCode
+from telemetron_batch.run import pipeline
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.storage.lock import Lock, Owner
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Refuses, Rewrites, Says, Seen
 
@@ -490,9 +490,9 @@ def test_a_run_that_is_under_way_is_not_verified(desk: Desk) -> None:
 def test_without_a_key_or_a_run_it_says_so(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
     with pytest.raises(ConfigError, match="API key"):
-        app.verify(ran.folder, {"TELEMETRON_BASE_URL": BASE_URL}, transport=desk.server, clock=desk.clock)
+        pipeline.verify(ran.folder, {"TELEMETRON_BASE_URL": BASE_URL}, transport=desk.server, clock=desk.clock)
     with pytest.raises(JournalError, match="no run"):
-        app.verify(Path("nowhere"), {"TELEMETRON_API_KEY": KEY})
+        pipeline.verify(Path("nowhere"), {"TELEMETRON_API_KEY": KEY})
 
 
 def test_a_baseline_is_not_read_after_the_customer_was_written_to(desk: Desk) -> None:

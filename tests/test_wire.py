@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import Action, Call, DeviceResult, Outcome, Results
-from batch.printable import printable
-from batch.reasons import Reason
-from batch.sending import wire
-from batch.sending.wire import (
+from telemetron_batch.api import protocol
+from telemetron_batch.api.protocol import (
     PATHS,
     QUERY_PATH,
     Reply,
@@ -24,6 +21,11 @@ from batch.sending.wire import (
     read_reply,
     request_body,
 )
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.model import Call, DeviceResult, Results
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.printable import printable
+from telemetron_batch.domain.reasons import Reason
 
 EMAIL = "john.doe@example.com"
 ASSIGN_ANSWER = {
@@ -392,8 +394,8 @@ def test_rubbish_is_unusable_and_as_an_error_text_it_is_one_short_line(body: byt
 def both_ways(body: bytes, call: Call, asked: Sequence[int], patch: pytest.MonkeyPatch) -> list[Reply | str]:
     """What is read, and what is read where no answer is taken for a usual one."""
     read: list[Reply | str] = []
-    for at_once in (wire._read_at_once, lambda *_: None):
-        patch.setattr(wire, "_read_at_once", at_once)
+    for at_once in (protocol._read_at_once, lambda *_: None):
+        patch.setattr(protocol, "_read_at_once", at_once)
         try:
             read.append(read_reply(body, call, asked))
         except UnusableError as refusal:
@@ -463,7 +465,7 @@ def test_a_plausible_answer_is_read_alike_with_and_without_the_short_way(
 @pytest.mark.parametrize("answer", [ASSIGN_ANSWER, UNASSIGN_ANSWER])
 def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> None:
     call = assign("SN-001", "SN-002", "SN-003") if answer is ASSIGN_ANSWER else unassign("SN-001", "SN-002", "SN-003")
-    assert wire._read_at_once(json.dumps(answer).encode(), call, (0, 1, 2), printable) is not None
+    assert protocol._read_at_once(json.dumps(answer).encode(), call, (0, 1, 2), printable) is not None
 
 
 # Error texts

@@ -12,20 +12,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch import app
-from batch.errors import DiskError, JournalError
-from batch.model import OUTCOMES, Answer, DeviceResult, Outcome
-from batch.reconciliation.books import Books
-from batch.sharding.reporting import report_run
-from batch.storage import journal as journal_module
-from batch.storage.apart import set_apart
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Ending, Journal
-from batch.storage.layout import JOURNAL
-from batch.storage.opening import connect
-from batch.storage.reader import Settlement
-from batch.storage.runs import list_runs
-from batch.storage.witness import witness_of
+from telemetron_batch.domain.errors import DiskError, JournalError
+from telemetron_batch.domain.model import Answer, DeviceResult
+from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.journal import journal as journal_module
+from telemetron_batch.journal.connection import connect
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Ending, Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.reader import Settlement
+from telemetron_batch.journal.takeover import set_apart
+from telemetron_batch.journal.witness import witness_of
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.listing import list_runs
+from telemetron_batch.sharding.report import report_run
 from tests.builders import planned, settle
 from tests.conftest import ENVIRON, Desk, Ran
 from tests.test_journal import killed
@@ -299,7 +300,7 @@ def test_a_run_with_lost_records_is_not_gone_on_with(desk: Desk, damaged: Ran) -
         desk.run(ROWS)
     assert (refusal.value.exit_code, "\n" in str(refusal.value)) == (2, False)
     with pytest.raises(JournalError, match="rows may have been sent"):
-        app.resume(damaged.folder, ENVIRON, face=desk.face, clock=desk.clock)
+        pipeline.resume(damaged.folder, ENVIRON, face=desk.face, clock=desk.clock)
     with pytest.raises(JournalError, match="rows may have been sent"):
         desk.verify(damaged)
     assert len(desk.server.seen) == sent

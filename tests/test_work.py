@@ -11,19 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch import clock
-from batch.model import Action, Answer, Call, DeviceResult, Outcome
-from batch.reasons import Reason
-from batch.sending.client import Client
-from batch.sending.exchange import Exchange
-from batch.sending.pacing import Permit
-from batch.sending.split import Split
-from batch.sending.traffic import Halt, Leave
-from batch.sending.verdict import Broken, Doubt, NoAnswer, Refusal, Settled, Suspect, TooMany, TryAgain
-from batch.sending.work import ANSWERED, Try, Work, halved, named, take_up, tries_of
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Ending, Journal
-from batch.storage.reader import AttemptEnding, Settlement
+from telemetron_batch.api.attempt_gate import Halt, Leave
+from telemetron_batch.api.classify import Broken, Doubt, NoAnswer, Refusal, Settled, Suspect, TooMany, TryAgain
+from telemetron_batch.api.http_client import Exchange
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.model import Answer, Call, DeviceResult
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.reasons import Reason
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Ending, Journal
+from telemetron_batch.journal.reader import AttemptEnding, Settlement
+from telemetron_batch.rate_limit.pacer import Permit
+from telemetron_batch.sending.call_executor import Client
+from telemetron_batch.sending.call_state import ANSWERED, Try, Work, halved, named, take_up, tries_of
+from telemetron_batch.sending.rejected_search import Split
+from telemetron_batch.storage import clock
 
 NO_MAXIMUM = 1 << 30
 

@@ -8,11 +8,11 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from batch.errors import InputError
-from batch.input import workbook
-from batch.input.load import load
-from batch.model import InputFile, InputOptions, Problem
-from batch.rows import RowBlock
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputFile, InputOptions, Problem
+from telemetron_batch.input import workbook
+from telemetron_batch.input.load import load
+from telemetron_batch.rows.rows import RowBlock
 
 TYPES = (
     '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'

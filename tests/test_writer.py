@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from batch.errors import DiskError
-from batch.storage.writer import Row, Statement, Write, Writer
+from telemetron_batch.domain.errors import DiskError
+from telemetron_batch.journal.writer import Row, Statement, Write, Writer
 
 Connect = Callable[[], sqlite3.Connection]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.storage.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL
 from tests.crashing import KEY, ROOT, Server
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from batch.stand_in.fleet import Assigned, Fleet, Unassigned
+from telemetron_batch.sandbox.state import Assigned, Fleet, Unassigned
 from tests.bench.instead.common import KEY
 from tests.faulty import Arrived, Fault, FaultyServer, Loses, Says, SlidingWindow
 
@@ -176,7 +176,7 @@ def _untrue(row: Asked, said: str | None, fleet: WatchedFleet, *, owned: bool) -
 def run_ours(more: Sequence[str], task: Task, base_url: str, folder: Path) -> Outcomes:
     """The program itself; its record says of each line what became of it."""
     flags = (*more, "--rate", f"{RATE}/s", "--reports-dir", str(folder), "--run-id", "ours", "--quiet")
-    command = [sys.executable, "-m", "batch", "run", str(task.path), "--base-url", base_url, *flags]
+    command = [sys.executable, "-m", "telemetron_batch", "run", str(task.path), "--base-url", base_url, *flags]
     environ = os.environ | {"TELEMETRON_API_KEY": KEY, "XDG_STATE_HOME": str(folder)}
     ended = subprocess.run(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, check=False)
     assert ended.returncode in (0, 1), ended.returncode

@@ -16,10 +16,10 @@ from statistics import median
 
 import numpy as np
 
-from batch.input.load import _row_blocks, _Seen, _serials, _source, load
-from batch.input.serials import LongNumbers
-from batch.input.stored import find_stored
-from batch.model import InputOptions
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.load import _row_blocks, _Seen, _serials, _source, load
+from telemetron_batch.input.serials import LongNumbers
+from telemetron_batch.input.source_file import find_stored
 
 PLAIN = InputOptions()
 LENGTHS = (1_000_000, 10_000_000)

@@ -26,24 +26,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from batch import clock
-from batch.model import Answer, PlanOptions
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.rate import Rate
-from batch.reconciliation.books import Books
-from batch.sending.client import Client
-from batch.sending.exchange import Exchange
-from batch.sending.hints import Hint
-from batch.sending.outage import DownDetector
-from batch.sending.pace import OwnPace
-from batch.sending.pacing import Pacer
-from batch.sending.runner import RunLimits, Runner
-from batch.sending.traffic import Patience, Traffic
-from batch.sending.verdict import Broken, NoAnswer, Refusal
-from batch.storage.journal import Ending, Journal
-from batch.storage.reader import Settlement
-from batch.storage.scratch import Scratch
+from telemetron_batch.api.attempt_gate import Patience, Traffic
+from telemetron_batch.api.classify import Broken, NoAnswer, Refusal
+from telemetron_batch.api.http_client import Exchange
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.model import Answer, PlanOptions
+from telemetron_batch.journal.journal import Ending, Journal
+from telemetron_batch.journal.reader import Settlement
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.rate_limit.headers import Hint
+from telemetron_batch.rate_limit.limiter import OwnPace
+from telemetron_batch.rate_limit.outage import DownDetector
+from telemetron_batch.rate_limit.pacer import Pacer
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.sending.call_executor import Client
+from telemetron_batch.sending.scheduler import RunLimits, Runner
+from telemetron_batch.storage import clock
+from telemetron_batch.storage.spill import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.modelled import zipf_rows
 from tests.builders import settle

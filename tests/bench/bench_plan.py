@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from batch.input.load import load
-from batch.model import InputOptions, PlanOptions
-from batch.planning.planner import plan_calls
-from batch.storage.scratch import Scratch
+from telemetron_batch.domain.model import InputOptions, PlanOptions
+from telemetron_batch.input.load import load
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.storage.spill import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.plot import growth
 

@@ -76,7 +76,16 @@ def play(opened: Callable[[Path], object], rate: str) -> tuple[float, float]:
         rows = "".join(f"user{row:05}@example.com,SN-{row:05},assign\n" for row in range(int(PER_SECOND * MINUTE)))
         (folder / "rows.csv").write_text(f"customerEmail,deviceIdentifier,action\n{rows}")
         with opened(folder) as (gate, base_url):  # type: ignore[attr-defined]  # one of the two above
-            command = [sys.executable, "-m", "batch", "run", str(folder / "rows.csv"), "--base-url", base_url, "--yes"]
+            command = [
+                sys.executable,
+                "-m",
+                "telemetron_batch",
+                "run",
+                str(folder / "rows.csv"),
+                "--base-url",
+                base_url,
+                "--yes",
+            ]
             command += ["--quiet", "--rate", rate, "--attempts", "6", "--reports-dir", str(folder / "reports")]
             environment = {**os.environ, "TELEMETRON_API_KEY": "key-of-the-bench", "XDG_STATE_HOME": name}
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)

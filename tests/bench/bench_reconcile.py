@@ -20,17 +20,17 @@ from statistics import median
 import pyarrow as pa
 from pyarrow import csv
 
-from batch.input.load import load
-from batch.model import InputOptions, PlanOptions
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.reconciliation.answered import answered_books
-from batch.reconciliation.reconcile import Reconciliation
-from batch.reconciliation.report_csv import Report, own_columns, reconciled, write_reconciliation
-from batch.storage.blobs import answer_text, text_blob
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Journal
-from batch.storage.scratch import Scratch
+from telemetron_batch.domain.model import InputOptions, PlanOptions
+from telemetron_batch.input.load import load
+from telemetron_batch.journal.codec import answer_text, text_blob
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.reconciliation.answered import answered_books
+from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reports.csv_files import Report, own_columns, reconciled, write_reconciliation
+from telemetron_batch.storage.spill import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.bench_plan import write_rows
 from tests.bench.bench_xlsx import answer_to

@@ -16,14 +16,15 @@ from typing import cast
 
 import numpy as np
 
-from batch import clock
-from batch.model import Answer, Call, DeviceResult, Outcome, PlanOptions
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.sending.client import CallEnd, Client
-from batch.sending.runner import RunLimits, Runner
-from batch.sending.traffic import Halt
-from batch.storage.journal import Journal
+from telemetron_batch.api.attempt_gate import Halt
+from telemetron_batch.domain.model import Answer, Call, DeviceResult, PlanOptions
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.sending.call_executor import CallEnd, Client
+from telemetron_batch.sending.scheduler import RunLimits, Runner
+from telemetron_batch.storage import clock
 from tests.bench.modelled import Floats, answer_seconds, zipf_rows
 from tests.conftest import FakeClock
 

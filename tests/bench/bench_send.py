@@ -36,13 +36,13 @@ from unittest.mock import patch
 import aiohttp
 import httpx2
 
-from batch.app import run
-from batch.config import resolve
-from batch.input.load import load
-from batch.model import Call, InputOptions, PlanOptions
-from batch.planning.planner import plan_calls
-from batch.sending import wire
-from batch.sending.observer import Face
+from telemetron_batch.api import protocol
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.model import Call, InputOptions, PlanOptions
+from telemetron_batch.input.load import load
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.run.pipeline import run
+from telemetron_batch.sending.observer import Face
 from tests.bench.swift import served
 
 CALLS = 3000
@@ -118,7 +118,7 @@ async def by_aiohttp(base_url: str) -> AsyncIterator[Post]:
 @contextmanager
 def without_aiohttp() -> Iterator[None]:
     """As if the extra were not installed."""
-    with patch.dict(sys.modules, {"batch.sending.fast": None}):
+    with patch.dict(sys.modules, {"telemetron_batch.api.aiohttp_transport": None}):
         yield
 
 
@@ -133,8 +133,8 @@ LIBRARIES: Mapping[str, tuple[Opens, Callable[[], AbstractContextManager[None]]]
 
 async def bare(opened: AbstractAsyncContextManager[Post], calls: list[Call]) -> None:
     """The same requests, as fast as the HTTP library makes them."""
-    bodies = iter([wire.request_body(call, range(len(call.devices))) for call in calls])
-    path = wire.PATHS[calls[0].action]
+    bodies = iter([protocol.request_body(call, range(len(call.devices))) for call in calls])
+    path = protocol.PATHS[calls[0].action]
 
     async def work(post: Post) -> None:
         for body in bodies:

@@ -21,8 +21,8 @@ CHUNK = 100_000
 LOAD = """
 import sys, time
 from pathlib import Path
-from batch.input.load import load
-from batch.model import InputOptions
+from telemetron_batch.input.load import load
+from telemetron_batch.domain.model import InputOptions
 
 path = sys.argv[1]
 start, used = time.perf_counter(), time.process_time()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.config import resolve
-from batch.model import Phase
-from batch.sharding.division import plan_shards
-from batch.sharding.making import run_shard
-from batch.sharding.reporting import report_run
+from telemetron_batch.config.config import resolve
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.sharding.report import report_run
+from telemetron_batch.sharding.run_shard import run_shard
+from telemetron_batch.sharding.shard_plan import plan_shards
 from tests.conftest import HEADER, KEY, FakeClock
 from tests.scripted import BASE_URL, ScriptedServer
 

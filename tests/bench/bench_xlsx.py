@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from batch.input.load import load
-from batch.model import Answer, Call, DeviceResult, InputFile, InputOptions, Outcome, PlanOptions
-from batch.planning.plan import Plan
-from batch.planning.planner import plan_calls
-from batch.reconciliation.books import Books
-from batch.reconciliation.reconcile import Reconciliation
-from batch.reconciliation.report_csv import Report, write_reconciliation
-from batch.reconciliation.report_xlsx import write_xlsx
-from batch.rows import RowBlock
-from batch.storage.draft import JournalDraft
-from batch.storage.journal import Journal
+from telemetron_batch.domain.model import Answer, Call, DeviceResult, InputFile, InputOptions, PlanOptions
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.input.load import load
+from telemetron_batch.journal.create import JournalDraft
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reports.csv_files import Report, write_reconciliation
+from telemetron_batch.reports.workbook import write_xlsx
+from telemetron_batch.rows.rows import RowBlock
 from tests.bench.bench_load import own_peak, write_rows
 from tests.builders import settle
 from tests.test_report_xlsx import fields_of

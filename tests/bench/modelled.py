@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.model import Action
-from batch.rows import KEY_SCHEMA, Rows, RowsBuilder
-from batch.storage.scratch import Scratch
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.rows.rows import KEY_SCHEMA, Rows, RowsBuilder
+from telemetron_batch.storage.spill import Scratch
 
 CHUNK = 1_000_000
 MOVES_EVERY = 20

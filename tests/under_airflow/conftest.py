@@ -21,7 +21,7 @@ import pytest
 from tests.faulty import FaultyServer
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parent.parent / "batch" / "airflow_provider" / "example_dags"
+EXAMPLES = HERE.parent.parent / "batch" / "telemetron_batch" / "airflow_provider" / "example_dags"
 KEY = "key-of-the-airflow-tests-0123456789"
 _FOLDERS = {
     '"/erp/{{ params.file }}"': '"{{ params.file }}"',
@@ -175,7 +175,7 @@ def run_dag(airflow_home: Path) -> Callable[..., DagRun]:
             mark_all_as_success(dag_id)
         for task in dag.tasks:
             task.retry_delay = timedelta(0)
-        logging.getLogger("batch").setLevel(logging.NOTSET)
+        logging.getLogger("telemetron_batch").setLevel(logging.NOTSET)
         return DagRun(dag.test(run_conf=params))
 
     return run

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.storage.layout import LOCK
+from telemetron_batch.journal.layout import LOCK
 from tests.faulty import FaultyServer
 from tests.redis_server import PROGRAM, RedisServer
 from tests.under_airflow.conftest import connection

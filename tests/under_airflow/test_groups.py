@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from batch import app
-from batch.airflow_provider.groups import telemetron_task_group
-from batch.airflow_provider.hooks import TelemetronHook
-from batch.airflow_provider.place import file_system
-from batch.airflow_provider.shards import (
+from telemetron_batch.airflow_provider.groups import telemetron_task_group
+from telemetron_batch.airflow_provider.hooks import TelemetronHook
+from telemetron_batch.airflow_provider.place import file_system
+from telemetron_batch.airflow_provider.shards import (
     TelemetronPlanOperator,
     TelemetronReconcileOperator,
     TelemetronShardOperator,
 )
+from telemetron_batch.run import pipeline
 from tests.faulty import FaultyServer
 from tests.scripted import Says
 from tests.under_airflow.conftest import KEY, DagRun
@@ -73,7 +73,7 @@ def test_a_group_comes_to_what_one_task_makes(
     config = TelemetronHook().config(
         [places["file"]], {"reports_dir": str(tmp_path / "one"), "run_id": "r", "again": True}
     )
-    one = app.run(config)
+    one = pipeline.run(config)
     assert (reconciled(one.folder, *COLUMNS), alone.doubled) == (reconciled(summary["folder"], *COLUMNS), [])
 
 

@@ -11,16 +11,16 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from batch import app
-from batch.airflow_provider.hooks import TelemetronHook
-from batch.airflow_provider.operators import TelemetronBatchOperator
-from batch.airflow_provider.running import TaskFace, in_thread
-from batch.airflow_provider.waiting import MomentTrigger
-from batch.interrupt import Interrupt
-from batch.model import Outcome
-from batch.storage.layout import LOCK
-from batch.storage.lock import Lock, Owner
-from batch.storage.log import LOGGER
+from telemetron_batch.airflow_provider.hooks import TelemetronHook
+from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
+from telemetron_batch.airflow_provider.running import TaskFace, in_thread
+from telemetron_batch.airflow_provider.waiting import MomentTrigger
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.run import pipeline
+from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.log import LOGGER
 from tests.conftest import HEADER
 from tests.faulty import Arrived, FaultyServer
 from tests.scripted import Event, Hangs, Says
@@ -225,7 +225,7 @@ def test_a_wait_that_is_not_deferred_is_sat_out(run_dag: RunDag, server: FaultyS
 
 def test_the_moment_waited_for_survives_its_way_to_the_triggerer() -> None:
     path, told = MomentTrigger("2026-01-01T00:00:00+00:00").serialize()
-    assert path == "batch.airflow_provider.waiting.MomentTrigger"
+    assert path == "telemetron_batch.airflow_provider.waiting.MomentTrigger"
 
     async def fired() -> Any:
         return [event.payload async for event in MomentTrigger(**told).run()]
@@ -272,7 +272,7 @@ def test_a_killed_task_ends_its_run(server: FaultyServer, places: dict[str, str]
     interrupt = Interrupt()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
     server.script = lambda seen: interrupt.now("stopped by Airflow") if seen.number == 5 else None
-    summary = in_thread(lambda: app.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "stopped by Airflow")
     assert summary.counts[Outcome.NOT_SENT] == 60 - len(server.seen) > 0
 
@@ -285,7 +285,7 @@ def test_a_run_whose_supervisor_is_gone_ends(
     monkeypatch.setattr("os.getppid", lambda: next(parents, 2))
     interrupt = Interrupt()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
-    summary = in_thread(lambda: app.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "the supervisor of its task is gone")
     assert len(server.seen) < 60
 

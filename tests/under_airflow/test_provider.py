@@ -18,16 +18,21 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk import DAG
 
-from batch.airflow_provider import get_provider_info
-from batch.airflow_provider.base import FAIL_ON, folder_name
-from batch.airflow_provider.groups import telemetron_task_group
-from batch.airflow_provider.hooks import TelemetronHook
-from batch.airflow_provider.operators import TelemetronBatchOperator
-from batch.airflow_provider.rendered import files_in, options_in
-from batch.airflow_provider.shards import TelemetronPlanOperator, TelemetronReconcileOperator, TelemetronShardOperator
-from batch.config import RunConfig
-from batch.errors import ConfigError
-from batch.model import Outcome, Secret
+from telemetron_batch.airflow_provider import get_provider_info
+from telemetron_batch.airflow_provider.base import FAIL_ON, folder_name
+from telemetron_batch.airflow_provider.groups import telemetron_task_group
+from telemetron_batch.airflow_provider.hooks import TelemetronHook
+from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
+from telemetron_batch.airflow_provider.rendered import files_in, options_in
+from telemetron_batch.airflow_provider.shards import (
+    TelemetronPlanOperator,
+    TelemetronReconcileOperator,
+    TelemetronShardOperator,
+)
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.domain.outcomes import Outcome
 from tests.faulty import FaultyServer
 from tests.readme import README
 from tests.under_airflow.conftest import KEY, connection, dags
@@ -39,7 +44,7 @@ def test_airflow_finds_the_provider() -> None:
     hook = manager.hooks["telemetron"]
     assert hook is not None
     assert (hook.hook_name, hook.connection_id_attribute_name) == ("Telemetron", "telemetron_conn_id")
-    assert "batch.airflow_provider.base.ReportLink" in manager.extra_links_class_names
+    assert "telemetron_batch.airflow_provider.base.ReportLink" in manager.extra_links_class_names
 
 
 def test_what_the_provider_says_is_as_airflow_wants_it() -> None:
@@ -50,7 +55,9 @@ def test_what_the_provider_says_is_as_airflow_wants_it() -> None:
 
 
 def test_to_describe_the_provider_imports_no_airflow() -> None:
-    code = "import sys, batch.airflow_provider as p; p.get_provider_info(); sys.exit('airflow' in sys.modules)"
+    code = (
+        "import sys, telemetron_batch.airflow_provider as p; p.get_provider_info(); sys.exit('airflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -403,7 +410,7 @@ def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict
 @pytest.mark.parametrize("example", ["telemetron_bash", "telemetron_operator", "telemetron_task_group"])
 @pytest.mark.usefixtures("airflow_home")
 def test_who_triggers_an_example_chooses_a_file_and_no_folder(example: str) -> None:
-    dag = import_module(f"batch.airflow_provider.example_dags.{example}").dag
+    dag = import_module(f"telemetron_batch.airflow_provider.example_dags.{example}").dag
     assert {*dag.params} == {"file"}
     dag.params["file"] = "returns-2026_05.csv"
     for file in ("/etc/passwd", "../x.csv", "a/x.csv", "s3://b/x.csv", "x.csv::http://h/y.csv", "", "x.xlsx"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from batch.storage.layout import LOCK
+from telemetron_batch.journal.layout import LOCK
 from tests.faulty import FaultyServer
 from tests.scripted import Says
 from tests.under_airflow.conftest import KEY

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.storage.layout import LOCK
-from batch.storage.lock import is_held
+from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.storage.lock import is_held
 from tests.faulty import FaultyServer
 from tests.scripted import Says
 from tests.under_airflow.live import Airflow, Run, ended, owner_of, parent_of, until

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Asset, Param
 
-from batch.airflow_provider.groups import telemetron_task_group
-from batch.airflow_provider.operators import TelemetronBatchOperator
+from telemetron_batch.airflow_provider.groups import telemetron_task_group
+from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
 
 FREE = {"file": Param("", type=["string", "null"]), "reports_dir": Param("", type=["string", "null"])}
 NOW = datetime(2026, 1, 1)

@@ -1,0 +1,26 @@
+"""Bulk device assignments for Telemetron: a CSV in, paced bulk calls out, one outcome for every row.
+
+The packages in the order of their imports, the lowest first; each imports only from those above it here. Read
+`run/pipeline.py` first: it says what a run does, in order.
+
+    domain          the words that all others use: actions, outcomes, reasons, stops, errors
+    storage         files, folders, locks and spill files
+    config          one frozen configuration from flags, environment, profile and defaults
+    rows            input rows as columns
+    journal         the durable record of a run
+    input           files -> rows
+    planning        rows -> calls in stages
+    sandbox         the embedded stand-in for the API
+    rate_limit      when an attempt may leave
+    api             one request, and what its answer means
+    sending         calls -> answers
+    reconciliation  answers -> one outcome for each row
+    verification    what customers hold, compared with what a run did
+    reports         the files that people read
+    run             one run from start to end
+    sharding        one run by several processes or machines
+    init            a profile from a look at a file
+    cli, airflow_provider  the doors
+"""
+
+__version__ = "0.2.0"

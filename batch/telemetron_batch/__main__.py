@@ -1,0 +1,37 @@
+"""The program's very start: `python -m batch`, and `telemetron-batch`.
+
+Nothing is imported here but what a signal needs: to import the commands takes longer than
+all else before the work begins, and a signal in that time ends the process as any other does.
+"""
+
+import os
+import signal
+from contextlib import suppress
+from typing import Final
+
+_STOPPED: Final = 3
+"""`ExitCode.STOPPED`, which is not imported yet."""
+
+
+def main() -> None:
+    """Run a command and end the process with its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
+        signal.signal(signal.SIGINT, _end)
+    from telemetron_batch.storage.gc_tuning import rarely_searched
+
+    with rarely_searched():
+        from telemetron_batch.cli.commands import main as commands
+
+        commands(prog_name="telemetron-batch")
+
+
+def _end(*_: object) -> None:
+    """End at once: an exception raised into an import may be lost in it, and there is nothing to clear away yet."""
+    with suppress(OSError):
+        os.write(2, b"Stopped.\n")
+    os._exit(_STOPPED)
+
+
+if __name__ == "__main__":
+    main()

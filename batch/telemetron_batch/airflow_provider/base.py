@@ -1,0 +1,374 @@
+"""What all operators have in common: connection, options and folder, and how an end is told to Airflow.
+
+What Airflow should do about an end is said by the class of the exception: tried again
+where time may heal it, failed for good where a person must act, skipped where there is
+nothing to do. A long wait that the API asks for is spent outside the worker's slot.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    Asset,
+    BaseOperator,
+    BaseOperatorLink,
+    XCom,
+    conf,
+)
+
+from telemetron_batch.airflow_provider.hooks import TelemetronHook, named_options
+from telemetron_batch.airflow_provider.lineage import lineage
+from telemetron_batch.airflow_provider.rendered import files_in, options_in, time_in
+from telemetron_batch.airflow_provider.running import TaskFace, in_thread
+from telemetron_batch.airflow_provider.waiting import MomentTrigger
+from telemetron_batch.config.airflow_context import MAP_INDEX
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.errors import BatchError
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.printable import printable
+from telemetron_batch.domain.stops import ExitCode
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.reports.summary import InNumbers
+
+T = TypeVar("T")
+
+REPORT_URL: Final = "report_url"
+SUMMARY: Final = "summary"
+RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
+FAIL_ON: Final = ("stopped", "incomplete", "attention")
+
+AS_OF: Final = "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}"
+"""The end of the task's data interval; empty in a manual run that has none."""
+
+_ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
+_SUCCEEDED: Final = (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.UNCHANGED)
+_LONGEST_NAME: Final = 150
+_LONGEST_HOLD: Final = "5m"
+"""What a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
+_LONGEST_DEFERRAL: Final = timedelta(days=1)
+"""Whatever the API asks for: it is asked again each day."""
+
+
+class ReportLink(BaseOperatorLink):
+    """From the task to the page of its run."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
+        """The address of report.html; empty until the task has begun."""
+        return XCom.get_value(ti_key=ti_key, key=REPORT_URL) or ""
+
+
+class FolderOperator(BaseOperator):
+    """A task that works in the folder of a run.
+
+    :param reports_dir: folder under which the run has its folder; absolute, and on storage
+        that every worker sees, for it holds the journal from which a retry goes on. (templated)
+    :param run_id: the run's id. (templated)
+    """
+
+    template_fields: Sequence[str] = ("reports_dir", "run_id")
+    ui_color = "#dcecf4"
+
+    def __init__(self, *, reports_dir: str, run_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reports_dir = reports_dir
+        self.run_id = run_id
+        self._interrupt: Interrupt | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.reports_dir).absolute() / folder_name(self.run_id)
+
+    def on_kill(self) -> None:
+        """Ask the run to end. Called inside a signal handler, so nothing is waited for here."""
+        if self._interrupt is not None:
+            self._interrupt.now("stopped by Airflow")
+
+    def get_openlineage_facets_on_start(self) -> Any:
+        """The files read and written, for OpenLineage."""
+        return lineage(self._files(), self._leaves())
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """The same when the task has ended well."""
+        return self.get_openlineage_facets_on_start()
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """The same when it has not: the files are written all the same."""
+        return self.get_openlineage_facets_on_start()
+
+    def _files(self) -> list[str]:
+        """The inputs that the task reads."""
+        return []
+
+    def _leaves(self) -> Path | None:
+        """The folder in which the task leaves the files of a run."""
+        return None
+
+    def _carried_out(self, work: Callable[..., T]) -> T:
+        """Do the work, which takes a `face`, in a thread that ends when the task is no longer wanted.
+
+        Raises as Airflow wants it.
+        """
+        self._interrupt = Interrupt()
+        face = TaskFace(self._interrupt, logging.getLogger("telemetron_batch"))
+        with as_airflow_wants_it():
+            return in_thread(partial(work, face=face), self._interrupt)
+
+
+class TelemetronOperator(FolderOperator):
+    """A task that reads an input, or makes calls.
+
+    :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
+        worker's environment, or not needed (option `sandbox`). (templated)
+    :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`,
+        or their JSON text. They beat those of the connection. (templated)
+    :param as_of: the time that the input describes, as ISO 8601 text with zone or as a datetime: an older
+        run is not sent after a newer one. The default is the end of the data interval, or what the run of this id
+        was started with; None: not known. (templated)
+    """
+
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "telemetron_conn_id", "options", "as_of")
+    template_fields_renderers: Mapping[str, str] = {"options": "json"}
+
+    def __init__(
+        self,
+        *,
+        telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
+        options: Mapping[str, Any] | str | None = None,
+        as_of: str | datetime | None = AS_OF,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.telemetron_conn_id = telemetron_conn_id
+        self.options = options
+        self.as_of = as_of
+        self._as_of_is_default = as_of == AS_OF
+        _check_options(options)
+
+    def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
+        """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
+        index = context["ti"].map_index
+        place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
+        options = {**self._own_options(), **self._own_as_of(), **besides, **place}
+        variables = {MAP_INDEX: str(index)} if index >= 0 else {}
+        with as_airflow_wants_it():
+            return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
+
+    def _own_as_of(self) -> dict[str, Any]:
+        """Return the option `as_of`. A run that was begun before keeps its own, unless the DAG names another."""
+        with suppress(OSError):  # the run itself says what is wrong with its folder
+            if self._as_of_is_default and (self.folder / JOURNAL).exists():
+                return {}
+        return {"as_of": time_in(self.as_of)}
+
+    def _own_options(self) -> dict[str, Any]:
+        """Return the options of the task after rendering. Raises as Airflow wants it."""
+        options = options_in(self.options)
+        try:
+            with as_airflow_wants_it():
+                _check_options(options)
+        except ValueError as exc:
+            raise AirflowFailException(str(exc)) from exc
+        return options
+
+    def _defaults(self) -> dict[str, Any]:
+        """What options are where neither connection nor task says anything of them."""
+        return {}
+
+
+class InputOperator(TelemetronOperator):
+    """A task that reads an input.
+
+    :param file: path of the input, or a list of paths, or the JSON text of a list. (templated)
+    :param skip_if_empty: an input without rows skips the task; else it is an error.
+    """
+
+    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file")
+
+    def __init__(self, *, file: str | Sequence[str], skip_if_empty: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.file = file
+        self.skip_if_empty = skip_if_empty
+
+    def _skipped(self, rows: int) -> Exception | None:
+        """What skips the task where there is nothing to do, and that is wanted."""
+        if rows or not self.skip_if_empty:
+            return None
+        kind: type[Exception] = AirflowSkipException
+        return kind("the input has no rows: nothing to do")
+
+    def _files(self) -> list[str]:
+        return files_in(self.file)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), **({"allow_empty": True} if self.skip_if_empty else {})}
+
+
+class SendingOperator(TelemetronOperator):
+    """A task that makes calls.
+
+    :param deferrable: when the API asks to wait for longer than the option `longest_wait`
+        (5 minutes), leave the worker's slot until then and go on in the same try. Needs
+        a triggerer. Otherwise it is waited for in the slot, as long as `give_up_after`.
+    """
+
+    def __init__(
+        self, *, deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+
+    def execute_again(self, context: Mapping[str, Any], event: Any = None) -> Any:  # noqa: ARG002
+        """Go on when the moment that the API asked to wait for has come."""
+        return self.execute(context)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), **({"longest_wait": _LONGEST_HOLD} if self.deferrable else {})}
+
+    def _deferred(self, context: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        """Leave the slot if the API asked to wait, and waiting outside is wanted."""
+        if not self.deferrable or not fields.get("resumeAt"):
+            return
+        context["ti"].xcom_push(key=SUMMARY, value=dict(fields))
+        moment = min(datetime.fromisoformat(fields["resumeAt"]), datetime.now(UTC) + _LONGEST_DEFERRAL)
+        reason = printable(fields["stop"]["reason"])
+        self.log.info("%s: deferred until then, outside of the worker's slot", reason)
+        self.defer(trigger=MomentTrigger(moment.isoformat()), method_name="execute_again")
+
+
+class ReportingOperator(FolderOperator):
+    """A task that writes the files of a run, and whose end is that of the run.
+
+    :param fail_on: "stopped" fails the task when the run did not reach its end;
+        "incomplete" also when it did and no row succeeded; "attention" also when rows want attention.
+    :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
+    """
+
+    template_fields: Sequence[str] = (*FolderOperator.template_fields, "reports_url")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, fail_on: str = "incomplete", reports_url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fail_on = fail_on
+        self.reports_url = reports_url
+        if fail_on not in FAIL_ON:
+            raise ValueError(f"fail_on: {fail_on!r} is none of {', '.join(FAIL_ON)}")
+
+    def _leaves(self) -> Path:
+        return self.folder
+
+    def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
+        """What fails the task, if anything does."""
+        if self.fail_on == "stopped":
+            return stopped(fields)
+        return stopped(fields) or _nothing_succeeded(fields) or _wants_attention(fields, self.fail_on)
+
+    def _report_told(self, context: Mapping[str, Any]) -> None:
+        """Say where the report will be, for the link. Said first: a task that fails has a report too."""
+        context["ti"].xcom_push(key=REPORT_URL, value=_report_url(self.folder, self.reports_url))
+
+    def _told(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
+        """The summary of a run for those who come after; raises the problem if there is one."""
+        if fields["attention"]:
+            where = Path(fields["folder"]) / "attention.csv"
+            self.log.warning("%d of %d rows want attention: see %s", fields["attention"], fields["rows"], where)
+        if problem is not None:
+            context["ti"].xcom_push(key=SUMMARY, value=fields)  # a task that fails returns nothing
+            raise problem
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = {**fields, "events": []}
+        return fields
+
+
+def fields_of(summary: InNumbers) -> dict[str, Any]:
+    """A summary as in summary.json, and the folder of what it tells of."""
+    return {**json.loads(summary.as_json()), "folder": str(summary.folder)}
+
+
+def folder_name(run_id: str) -> str:
+    """A run id of Airflow's making as a name for a folder: `:` is none on every storage."""
+    name = re.sub(r"[^\w.+@=-]", "_", run_id.strip()).lstrip(".")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{sha256(run_id.encode()).hexdigest()[:12]}"
+
+
+def stopped(fields: Mapping[str, Any]) -> Exception | None:
+    """What tells Airflow that work ended before its end, and whether to try again; None if it did not."""
+    if not fields["stop"]:
+        return None
+    kind: type[Exception] = AirflowException if fields["exitCode"] in RETRIED else AirflowFailException
+    return kind(f"{fields['stop']['reason']}; {fields['stop']['advice']}")
+
+
+def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
+    """Return the exception for a finished run that had rows to send of which none succeeded; None for any other.
+
+    A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
+    """
+    counts, wanting = fields["counts"], fields["attentionByOutcome"]
+    succeeded = sum(counts[outcome] for outcome in _SUCCEEDED) + counts[Outcome.SKIPPED]
+    if not _tolerates_skipped(fields):
+        succeeded -= wanting.get(Outcome.SKIPPED, 0)
+    if succeeded or fields["rows"] == counts[Outcome.DUPLICATE]:
+        return None
+    kind: type[Exception] = AirflowFailException
+    found = ", ".join(f"{count} {outcome}" for outcome, count in wanting.items())
+    where = Path(fields["folder"]) / "attention.csv"
+    advice = "correct the cause, then start a new run of the DAG (for the same file with the option again)"
+    return kind(f"no row succeeded ({found}): see {where}, {advice}")
+
+
+def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
+    tolerated = fields["options"].get("tolerate", ())
+    return Outcome.SKIPPED in (BY_KEY["tolerate"].read(text) for text in tolerated)
+
+
+def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
+    """What fails a task whose run has ended with rows that want attention, where that is wanted."""
+    kind: type[Exception] = AirflowFailException
+    if fail_on == "attention" and fields["exitCode"] == ExitCode.ATTENTION:
+        return kind(f"{fields['attention']} rows want attention: see attention.csv")
+    return None
+
+
+@contextmanager
+def as_airflow_wants_it() -> Iterator[None]:
+    """What keeps work from starting: tried again where time may heal it, else failed at once."""
+    try:
+        yield
+    except BatchError as exc:
+        if exc.exit_code in RETRIED:
+            raise AirflowException(str(exc)) from exc
+        raise AirflowFailException(str(exc)) from exc
+
+
+def _check_options(options: Any) -> None:
+    """What can be seen to be wrong when the DAG is read."""
+    if isinstance(options, Mapping):
+        doubled = [name for name in _ARGUMENTS if name in named_options(options, "options")]
+        if doubled:
+            raise ValueError(f"options: {', '.join(doubled)} is an argument of its own")
+
+
+def _report_url(folder: Path, reports_url: str | None) -> str:
+    if reports_url:
+        return f"{reports_url.rstrip('/')}/{quote(folder.name)}/report.html"
+    return (folder / "report.html").as_uri()

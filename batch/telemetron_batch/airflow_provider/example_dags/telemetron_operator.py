@@ -1,0 +1,43 @@
+"""Every night, carry out the export of the ERP. One task, one machine, the whole file.
+
+The connection `telemetron_default` (type telemetron) has the base URL as host and the API
+key as password. A pool of one slot, or `max_active_runs=1` as here, keeps two runs from
+sharing the API's rate. With `depends_on_past=True` a night waits until the one before has succeeded.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param, task
+
+from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
+
+with DAG(
+    dag_id="telemetron_operator",
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    # Whoever triggers a run chooses among the files of one folder, and no folder.
+    params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
+    doc_md=__doc__,
+) as dag:
+    assign_devices = TelemetronBatchOperator(
+        task_id="assign_devices",
+        file="/erp/{{ params.file }}",
+        reports_dir="/shared/telemetron",
+        options={"max_failed": "5%", "give_up_after": "30m"},
+        outlets=[Asset("telemetron://assignments")],
+        depends_on_past=True,
+        retries=3,
+        retry_delay=timedelta(minutes=5),
+        retry_exponential_backoff=True,
+        execution_timeout=timedelta(hours=6),
+    )
+
+    @task
+    def tell(summary: dict[str, Any]) -> str:
+        """Say how it went; in place of this, mail `attention.csv` to whoever can correct it."""
+        return f"{summary['rows']} rows, {summary['attention']} want attention: {summary['folder']}/attention.csv"
+
+    tell(assign_devices.output)

@@ -1,0 +1,82 @@
+"""A run made by many tasks, as one group in a DAG."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import TaskGroup, TriggerRule
+
+from telemetron_batch.airflow_provider.base import AS_OF
+from telemetron_batch.airflow_provider.hooks import TelemetronHook
+from telemetron_batch.airflow_provider.shards import (
+    MAP_INDEX_TEMPLATE,
+    TelemetronBarrierOperator,
+    TelemetronPlanOperator,
+    TelemetronReconcileOperator,
+    TelemetronShardOperator,
+)
+from telemetron_batch.domain.actions import Phase
+
+_BARRIER: Final = {"block": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, "stop": TriggerRule.ALL_SUCCESS}
+
+
+def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its options
+    group_id: str = "telemetron",
+    *,
+    file: str | Sequence[str],
+    reports_dir: str,
+    run_id: str | None = None,
+    shards: int | str = 4,
+    shards_at_once: int | None = None,
+    telemetron_conn_id: str | None = TelemetronHook.default_conn_name,
+    options: Mapping[str, Any] | str | None = None,
+    as_of: str | datetime | None = AS_OF,
+    on_unassign_failure: str = "block",
+    skip_if_empty: bool = True,
+    deferrable: bool = False,
+    fail_on: str = "incomplete",
+    reports_url: str | None = None,
+    outlets: Sequence[Any] = (),
+    **task_arguments: Any,
+) -> TaskGroup:
+    """One run as tasks: plan, unassign[N], barrier, assign[N], reconcile.
+
+    What is not told here is told by the operators, whose arguments these are.
+
+    :param run_id: the run's id; the default is made of DAG, group and run. (templated)
+    :param shards_at_once: how many shards run at once and share the rate; None: all.
+    :param on_unassign_failure: "block" holds the devices that a failed shard has not surely
+        unassigned, and assigns all others; "stop" assigns nothing then.
+    :param outlets: assets that the last task updates.
+    :param task_arguments: of all tasks, e.g. `pool`, `retries`, `queue`; but the last one is
+        tried once, for it always writes its report. Under `depends_on_past` the first one
+        waits until all tasks of the group have succeeded in the run before.
+    """
+    if on_unassign_failure not in _BARRIER:
+        raise ValueError(f"on_unassign_failure: {on_unassign_failure!r} is neither block nor stop")
+    with TaskGroup(group_id=group_id) as group:
+        all_have = {"reports_dir": reports_dir, "run_id": run_id or _run_id(group), **task_arguments}
+        told = {"telemetron_conn_id": telemetron_conn_id, "options": options, "as_of": as_of, **all_have}
+        division: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
+        if task_arguments.get("depends_on_past"):
+            # All other tasks are downstream of the plan, which by itself would wait for the former plan alone.
+            division["wait_for_downstream"] = True
+        plan = TelemetronPlanOperator(task_id="plan", file=file, **{**told, **division})
+        sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **told}
+        unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
+        barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_BARRIER[on_unassign_failure], **all_have)
+        end = {**all_have, "fail_on": fail_on, "reports_url": reports_url, "outlets": [*outlets], "retries": 0}
+        reconcile = TelemetronReconcileOperator(task_id="reconcile", trigger_rule=_BARRIER["block"], **end)
+        unassign >> barrier >> assign >> reconcile
+        plan >> [barrier, reconcile]
+    return group
+
+
+def _run_id(group: TaskGroup) -> str:
+    return f"{{{{ dag.dag_id }}}}.{group.group_id}.{{{{ run_id }}}}"
+
+
+def _shards(phase: Phase, plan: TelemetronPlanOperator, arguments: Mapping[str, Any]) -> Any:
+    """A task for each shard, with a name that people can read."""
+    named = {"task_id": str(phase), "phase": str(phase), "map_index_template": MAP_INDEX_TEMPLATE}
+    return TelemetronShardOperator.partial(**named, **arguments).expand(shard=plan.output)

@@ -1,0 +1,146 @@
+"""From an Airflow connection to a configuration of the program.
+
+The connection's host is the base URL, its password the API key; each key of its extra is
+an option of `run` by its name. What a task says beats the connection, which beats the
+worker's environment. But where the connection gives the key, a task does not say where that goes:
+its options may be templates, filled in by whoever triggers a run.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.config.sources import KEY_VARIABLE
+from telemetron_batch.domain.errors import BatchError, ConfigError
+from telemetron_batch.run.check import check
+from telemetron_batch.run.feed_back import configure
+
+_BESIDES: Final = ("profile", "config")
+"""Keys that are no options but say where options stand."""
+_OF_THE_KEY: Final = ("base_url", "api_key_file")
+_SCHEMES: Final = ("https", "http")
+
+
+class TelemetronHook(BaseHook):
+    """The settings of a connection of type `telemetron`."""
+
+    conn_name_attr = "telemetron_conn_id"
+    default_conn_name = "telemetron_default"
+    conn_type = "telemetron"
+    hook_name = "Telemetron"
+
+    def __init__(self, telemetron_conn_id: str | None = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.telemetron_conn_id = telemetron_conn_id
+
+    def get_conn(self) -> RunConfig:
+        """The connection's settings. There is no session to hold: a run opens its own."""
+        return self.config(())
+
+    def config(
+        self,
+        files: Sequence[str],
+        options: Mapping[str, Any] | None = None,
+        context: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> RunConfig:
+        """The configuration of a run of these files; `context` are further variables of Airflow.
+
+        `options` go by the names of the options of `run`, and so do `defaults`, which hold
+        where nobody says anything. Raises ConfigError that names everything that is wrong.
+        """
+        told, key = self._connected()
+        environ = {**os.environ, **(context or {})}
+        if key:
+            environ[KEY_VARIABLE] = key
+        said = named_options(options or {}, "options")
+        if key or told.get("api_key_file"):
+            told |= self._where_the_key_goes(told, said, environ)
+        unsaid = {name: value for name, value in (defaults or {}).items() if not environ.get(BY_KEY[name].variable)}
+        config = configure(files, {**unsaid, **told, **said}, environ)
+        for secret in config.secrets:
+            mask_secret(secret.reveal())
+        if config.api_key is None and not config.sandbox:
+            raise ConfigError(
+                f"connection {self.telemetron_conn_id} has no API key", "put it into the connection's password"
+            )
+        return config
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the API one harmless thing, for the button of the connection's form."""
+        try:
+            config = self.config(())
+            stop = check(config)
+        except BatchError as exc:
+            return False, str(exc)
+        if stop is not None:
+            return False, f"{stop.sentence}; {stop.advice.words()}"
+        return True, f"{config.sending.base_url} is there, and it takes this key."
+
+    def _where_the_key_goes(
+        self, told: Mapping[str, Any], said: Mapping[str, Any], environ: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The base URL for the connection's key. Raises ConfigError where the options of a task name another."""
+        for name in _OF_THE_KEY:
+            if name in said:
+                raise ConfigError(
+                    f"options: {BY_KEY[name].name} is not taken from a task whose connection gives the API key",
+                    f"put it into connection {self.telemetron_conn_id}",
+                )
+        if not any(name in said for name in _BESIDES):
+            return {}
+        base_url = BY_KEY["base_url"]
+        return {"base_url": told.get("base_url") or environ.get(base_url.variable) or base_url.default}
+
+    def _connected(self) -> tuple[dict[str, Any], str]:
+        """What the connection says, as options; and its API key."""
+        if self.telemetron_conn_id is None:
+            return {}, ""
+        try:
+            connection = self.get_connection(self.telemetron_conn_id)
+        except AirflowNotFoundException as exc:
+            raise ConfigError(
+                f"there is no connection {self.telemetron_conn_id!r}", "make one of type telemetron"
+            ) from exc
+        told = named_options(connection.extra_dejson, f"connection {self.telemetron_conn_id}: extra")
+        base_url = _base_url(connection)
+        return told | ({"base_url": base_url} if base_url else {}), connection.password or ""
+
+
+def named_options(told: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Options by their keys, without those left empty. Raises ConfigError for a name that is none."""
+    options = {name.replace("-", "_"): value for name, value in told.items()}
+    unknown = sorted(name for name in options if name not in BY_KEY and name not in _BESIDES)
+    if unknown:
+        raise ConfigError(f"{where}: unknown option {', '.join(unknown)}", "see telemetron-batch run --help")
+    return {name: value for name, value in options.items() if value not in (None, "")}
+
+
+def _base_url(connection: Any) -> str:
+    """Return the base URL that a connection names; empty if it names none. Raises ConfigError.
+
+    Airflow turns the path of a URI into the schema. The schema may also be `http` or `https`,
+    and the host may hold scheme, port and path of its own.
+    """
+    host, path = (connection.host or "").strip(), (connection.schema or "").strip(" /")
+    scheme, path = (path.lower(), "") if path.lower() in _SCHEMES else (_SCHEMES[0], path)
+    if host:
+        return _joined(host, connection.port, path, scheme)
+    if path or connection.port:
+        raise ConfigError(f"connection {connection.conn_id} has a path or a port, but no host", "name the host")
+    return ""
+
+
+def _joined(host: str, port: int | None, path: str, scheme: str) -> str:
+    """Return a URL of these parts; a scheme that the host holds wins, and a path that both hold counts once."""
+    if "://" in host:
+        scheme, _, host = host.partition("://")
+    name, _, path_of_host = host.partition("/")
+    if name.count(":") > 1 and not name.startswith("["):
+        name = f"[{name}]"  # Airflow takes the brackets off an IPv6 address
+    paths = dict.fromkeys(part for part in (path_of_host.strip("/"), path) if part)
+    return "/".join((f"{scheme}://{name}{f':{port}' if port else ''}", *paths))

@@ -1,0 +1,31 @@
+"""The files of a run as datasets of OpenLineage; none where its provider is not installed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from telemetron_batch.domain.urls import is_url, without_scheme
+
+_WRITTEN: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
+
+
+def lineage(files: Sequence[str], folder: Path | None) -> Any:
+    """The inputs, and the files that a run leaves in its folder; None where they are left by another task."""
+    try:
+        from airflow.providers.openlineage.extractors import OperatorLineage
+        from openlineage.client.event_v2 import Dataset
+    except ImportError:
+        return None
+    written = () if folder is None else tuple(str(folder / name) for name in _WRITTEN)
+    inputs, outputs = ([Dataset(*_named(file)) for file in some if file != "-"] for some in (files, written))
+    return OperatorLineage(inputs=inputs, outputs=outputs)
+
+
+def _named(file: str) -> tuple[str, str]:
+    """A file's namespace and name: of an object its bucket and key."""
+    path = without_scheme(file)
+    if not is_url(path):
+        return "file", str(Path(path).absolute())
+    parts = urlsplit(path)
+    return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/")

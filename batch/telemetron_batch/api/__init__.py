@@ -1,0 +1,1 @@
+"""One request to Telemetron, and what its answer means."""

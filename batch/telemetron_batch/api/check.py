@@ -1,0 +1,50 @@
+"""Is the API there, and does it take our key? One harmless queryCustomer, and clear words for each failure."""
+
+from telemetron_batch.api import protocol
+from telemetron_batch.api.classify import Broken, NoAnswer, customer_not_found
+from telemetron_batch.api.customer_query import NOBODY
+from telemetron_batch.api.http_client import Exchange, Post
+from telemetron_batch.domain.stops import Advice, Stop, StopReason
+
+
+async def check_api(post: Post, base_url: str) -> Stop | None:
+    """None when all is well, else what is wrong and what to do about it."""
+    exchange = await post(protocol.QUERY_PATH, protocol.query_body(NOBODY), lambda: None)
+    if exchange.ending is None:
+        return _strange(base_url, "its answer is none of the API's") if not _is_ours(exchange) else None
+    if isinstance(exchange.ending, NoAnswer):
+        return _unreachable(exchange.ending)
+    status, text = exchange.ending.status, exchange.ending.text
+    if customer_not_found(exchange.ending):
+        return None
+    if status in (401, 403):
+        advice = Advice("check TELEMETRON_API_KEY or --api-key-file; a regenerated key kills the old one")
+        return Stop(StopReason.KEY_REFUSED, f"{status}: {text}", advice=advice)
+    if 300 <= status < 400:
+        return Stop(StopReason.REDIRECTED, str(status), advice=Advice("correct --base-url"))
+    if status == 429 or status >= 500:
+        return Stop(StopReason.API_IN_TROUBLE, f"HTTP {status} ({text})")
+    return _strange(base_url, f"HTTP {status}: {text}")
+
+
+def _is_ours(exchange: Exchange) -> bool:
+    try:
+        protocol.read_holdings(exchange.body, NOBODY)
+    except protocol.UnusableError:
+        return False
+    return True
+
+
+def _strange(base_url: str, why: str) -> Stop:
+    advice = Advice("correct --base-url: it ends in /api/ext-v1")
+    return Stop(StopReason.NOT_THE_API, f"{base_url} ({why})", advice=advice)
+
+
+def _unreachable(ending: NoAnswer) -> Stop:
+    if ending.how is Broken.TLS:
+        advice = "check --base-url, the clock of this machine and its trusted certificates"
+    elif ending.how is Broken.TIMEOUT:
+        advice = "check the network, or allow more with --timeout"
+    else:
+        advice = "check --base-url, the network and any firewall"
+    return Stop(StopReason.API_UNREACHABLE, f": {ending.text}", advice=Advice(advice))

@@ -1,0 +1,157 @@
+"""How a command ends: with an exit code, and where something went wrong with one line that says what to do."""
+
+import io
+import os
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+
+from telemetron_batch.domain.errors import BatchError, system_error
+from telemetron_batch.domain.printable import json_text, printable
+from telemetron_batch.domain.stops import ExitCode
+from telemetron_batch.storage.open_files import require_open_files
+
+_STANDARD_ERROR = 2
+
+
+@contextmanager
+def if_anyone_listens() -> Iterator[None]:
+    """What is said into a closed pipe is lost, and that is no error: the files have it all."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as exc:
+        _discard_output()
+        if not isinstance(exc, BrokenPipeError):
+            complain(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
+
+
+@contextmanager
+def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
+    """The one place where an error becomes a line on standard error and an exit code."""
+    try:
+        yield
+    except (BatchError, OSError) as exc:
+        error = system_error(exc) if isinstance(exc, OSError) else exc
+        if verbose:
+            _show_traceback()
+        complain(f"Error: {error}")
+        if as_json:
+            with if_anyone_listens():
+                click.echo(json_text({"exitCode": int(error.exit_code), "error": str(error)}, ensure_ascii=True))
+        raise SystemExit(error.exit_code) from None
+    except click.Abort:
+        complain("Error: not confirmed; nothing was sent")
+        raise SystemExit(ExitCode.NOT_STARTED) from None
+    except KeyboardInterrupt as exc:
+        again = str(exc) or "run the same command again"
+        complain(f"Stopped. {again[:1].upper()}{again[1:]}.")
+        raise SystemExit(ExitCode.STOPPED) from None
+    except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
+        if verbose:
+            _show_traceback()
+        told = f"Error: a bug: {type(exc).__name__}: {exc}; please report it with what -v prints, and keep the folder"
+        complain(told)
+        raise SystemExit(ExitCode.UNBALANCED) from None
+
+
+def complain(text: str) -> None:
+    """One line on standard error; what a file brought into it does nothing to the terminal.
+
+    Only a terminal gets it folded between words.
+    """
+    told = printable(text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
+    with suppress(OSError):
+        click.echo(told, err=True)
+
+
+def _show_traceback() -> None:
+    with suppress(OSError):
+        click.echo("\n".join(map(printable, traceback.format_exc().splitlines())), err=True)
+
+
+def _open_what_is_closed() -> None:
+    """Give closed standard streams an end in nothing; else their numbers would go to the journal."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(number)
+    sys.stdin, sys.stdout = sys.stdin or os.fdopen(0), sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w")
+
+
+def _write_any_character() -> None:
+    """Have characters that a standard stream cannot encode written as escapes, such as those of undecodable names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Have what is still to be written to standard output written to nothing."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_by_exception() -> None:
+    """But while calls are made, SIGTERM does what Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupted)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
+            signal.signal(signal.SIGINT, _interrupted)
+
+
+class _InterruptedError(KeyboardInterrupt):
+    """What a signal raises. A plain KeyboardInterrupt in an `exec` makes Python end as if killed, caught or not."""
+
+
+def _interrupted(*_: object) -> None:
+    raise _InterruptedError
+
+
+class OneLine(click.Group):
+    """A group of commands whose usage errors are one line, as all our messages are."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command; unless told otherwise, end the process with its exit code."""
+        run: Callable[..., Any] = super().main
+        if not extra.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            _open_what_is_closed()
+            _write_any_character()
+            require_open_files()
+            _end_by_exception()
+            code = run(*args, standalone_mode=False, **extra)
+        except BatchError as exc:
+            complain(f"Error: {exc}")
+            sys.exit(exc.exit_code)
+        except OSError as exc:  # the commands themselves put theirs into words: this is what `--help` meets
+            complain(f"Error: standard output cannot be written ({exc.strerror}); name another place for it")
+            _discard_output()
+            sys.exit(ExitCode.NOT_STARTED)
+        except click.exceptions.NoArgsIsHelpError as exc:
+            click.echo(exc.format_message(), err=True)
+            sys.exit(ExitCode.NOT_STARTED)
+        except click.UsageError as exc:
+            command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
+            told = " ".join(exc.format_message().split())
+            complain(f"Error: {told.removesuffix('.')}. See {command} --help.")
+            sys.exit(ExitCode.NOT_STARTED)
+        except click.ClickException as exc:
+            complain(f"Error: {exc.format_message()}")
+            sys.exit(exc.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            complain("Stopped.")
+            sys.exit(ExitCode.STOPPED)
+        sys.exit(code if isinstance(code, int) else 0)

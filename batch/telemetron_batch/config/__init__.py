@@ -1,0 +1,1 @@
+"""One frozen configuration from flags, environment, profile and defaults."""

@@ -1,0 +1,38 @@
+"""The configuration of a run that was begun, from the options that its journal has."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.domain.base_url import api_identity
+from telemetron_batch.domain.errors import ConfigError
+
+
+def as_recorded(
+    folder: Path, options: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, with_key: bool = True
+) -> RunConfig:
+    """The options of the run in this folder. Raises ConfigError.
+
+    Without the key for what needs none: the file that it was in may be gone by now.
+    """
+    told = options if with_key else {**options, "api_key_file": None}
+    config = resolve((), told, environ or {})
+    return replace(config, reports_dir=folder.parent, run_id=folder.name, base_url_flag=None)
+
+
+def with_base_url(config: RunConfig, wanted: str, command: str) -> RunConfig:
+    """Return the configuration with the base URL that the caller wants, which must mean the API of the run.
+
+    The key goes to no other API because a journal names it. Raises ConfigError, which names the whole `command`
+    with which the caller would name the API of the run.
+    """
+    url = config.sending.base_url
+    if config.sandbox:
+        return config
+    if api_identity(url) != api_identity(wanted):
+        what = f"run {config.run_id} was started with --base-url {url}, and this command would ask {wanted}"
+        raise ConfigError(what, f"if the key may go there, run: {command} --base-url {quote(url)}")
+    return replace(config, sending=replace(config.sending, base_url=wanted))

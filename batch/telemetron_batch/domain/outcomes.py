@@ -1,0 +1,161 @@
+"""Everything about an outcome, in one table: stored code, attention, meaning, advice, colour.
+
+To add an outcome, add a member and its row in the table. A code that was ever stored keeps its meaning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Final
+
+from telemetron_batch.domain.actions import Action
+
+
+class Outcome(StrEnum):
+    """What became of a row; every row has exactly one."""
+
+    ASSIGNED = "assigned"
+    ALREADY_ASSIGNED = "alreadyAssigned"
+    UNASSIGNED = "unassigned"
+    SKIPPED = "skipped"
+    DUPLICATE = "duplicate"
+    UNCHANGED = "unchanged"
+    INVALID = "invalid"
+    FAILED = "failed"
+    UNCONFIRMED = "unconfirmed"
+    HELD = "held"
+    NOT_SENT = "notSent"
+
+    __hash__ = str.__hash__  # counted and looked up for each row; an Enum's own is slow
+
+    @property
+    def code(self) -> int:
+        """The stored number of this outcome."""
+        return _CODES[self]
+
+    @property
+    def facts(self) -> "OutcomeFacts":
+        """All that is known of this outcome."""
+        return OUTCOME_FACTS[self]
+
+    def wants_attention(self, action: Action) -> bool:
+        """Return whether a person should look at a row of this action that ended so."""
+        match self.facts.attention:
+            case Attention.ALWAYS:
+                return True
+            case Attention.FOR_ASSIGN:
+                return action is Action.ASSIGN
+        return False
+
+
+class Attention(Enum):
+    """Which rows with an outcome want a person's attention."""
+
+    NEVER = "never"
+    FOR_ASSIGN = "for assign"
+    ALWAYS = "always"
+
+
+class Tone(StrEnum):
+    """How a row looks where colour is used."""
+
+    GOOD = "good"
+    PLAIN = "plain"
+    DOUBT = "doubt"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutcomeFacts:
+    """One row of the table."""
+
+    code: int
+    """As stored in journals."""
+    attention: Attention
+    is_failure: bool = False
+    """Counts towards `--max-failed`."""
+    is_done: bool = False
+    """The API holds what the row asked for."""
+    sentence: str
+    """What it means, for people."""
+    advice: str = ""
+    """What to do about a row that wants attention. `{again}` stands for the command that continues the run."""
+    tone: Tone
+    tone_of_assign: Tone | None = None
+    """The tone of an assign, where that differs."""
+
+
+OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
+    Outcome.ASSIGNED: OutcomeFacts(
+        code=0, attention=Attention.NEVER, is_done=True, tone=Tone.GOOD, sentence="now with the customer"
+    ),
+    Outcome.ALREADY_ASSIGNED: OutcomeFacts(
+        code=1, attention=Attention.NEVER, is_done=True, tone=Tone.GOOD, sentence="was with the customer before"
+    ),
+    Outcome.UNASSIGNED: OutcomeFacts(
+        code=2, attention=Attention.NEVER, is_done=True, tone=Tone.GOOD, sentence="taken from the customer"
+    ),
+    Outcome.SKIPPED: OutcomeFacts(
+        code=3,
+        attention=Attention.FOR_ASSIGN,
+        tone=Tone.PLAIN,
+        tone_of_assign=Tone.WRONG,
+        sentence="unknown device, or not this customer's",
+        advice="Have the device registered with Telemetron, or correct its identifier, then run attention.csv. "
+        "--auto-create-devices creates unknown devices, if that is wanted.",
+    ),
+    Outcome.DUPLICATE: OutcomeFacts(
+        code=4, attention=Attention.NEVER, tone=Tone.PLAIN, sentence="the same as an earlier row"
+    ),
+    Outcome.UNCHANGED: OutcomeFacts(
+        code=5,
+        attention=Attention.NEVER,
+        is_done=True,
+        tone=Tone.PLAIN,
+        sentence="not sent: settled by an earlier run",
+    ),
+    Outcome.INVALID: OutcomeFacts(
+        code=6,
+        attention=Attention.ALWAYS,
+        tone=Tone.WRONG,
+        sentence="not sent: the row itself is wrong",
+        advice="Correct it in attention.csv and run that file.",
+    ),
+    Outcome.FAILED: OutcomeFacts(
+        code=7,
+        attention=Attention.ALWAYS,
+        is_failure=True,
+        tone=Tone.WRONG,
+        sentence="refused by the API; nothing was changed",
+        advice="Settle with whoever keeps these customers or devices what the API objects to; then run attention.csv.",
+    ),
+    Outcome.UNCONFIRMED: OutcomeFacts(
+        code=8,
+        attention=Attention.ALWAYS,
+        is_failure=True,
+        tone=Tone.DOUBT,
+        sentence="may or may not have been done: no usable answer",
+        advice="Run attention.csv: what was done already is answered as alreadyAssigned or skipped and does no harm.",
+    ),
+    Outcome.HELD: OutcomeFacts(
+        code=9,
+        attention=Attention.ALWAYS,
+        tone=Tone.DOUBT,
+        sentence="not sent: may still be with the former owner",
+        advice="First see why the device could not be taken from its former owner (its own row is listed here too); "
+        "then run attention.csv, which holds both rows.",
+    ),
+    Outcome.NOT_SENT: OutcomeFacts(
+        code=10,
+        attention=Attention.ALWAYS,
+        tone=Tone.DOUBT,
+        sentence="not sent: the run stopped before it",
+        advice="{again}: it goes on where this run stopped.",
+    ),
+}
+_CODES: Final = {outcome: facts.code for outcome, facts in OUTCOME_FACTS.items()}
+OUTCOMES: Final = tuple(sorted(_CODES, key=_CODES.__getitem__))
+"""Outcomes by their codes."""
+FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
+
+assert [*_CODES.values()] == [*range(len(Outcome))], "every outcome has a row, and codes count from 0"  # noqa: S101

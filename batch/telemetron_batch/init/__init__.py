@@ -1,0 +1,1 @@
+"""The command `init`: looks at a file, asks, and writes a profile."""

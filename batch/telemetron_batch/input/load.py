@@ -1,0 +1,491 @@
+"""Input files to rows: opens each, asks the dialect, cuts, parses, checks, and counts twice.
+
+The records are counted apart from the parser, and the two must agree. Works a block at a
+time, so memory grows with the key columns alone. Decides nothing about what rows ask for.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputFile, InputOptions, Problem
+from telemetron_batch.domain.printable import encodable
+from telemetron_batch.input.block import Piece
+from telemetron_batch.input.dialect import Dialect, find_dialect
+from telemetron_batch.input.expansion import Groups, with_split_cells, with_values_above
+from telemetron_batch.input.foreign_signs import Placeholders
+from telemetron_batch.input.normalize import is_blank, normalised, trimmed
+from telemetron_batch.input.own_reports import (
+    as_written,
+    find_own_header,
+    find_own_row,
+    is_attention,
+    refuse_contradiction,
+    unguarded_cells,
+)
+from telemetron_batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
+from telemetron_batch.input.skipped_lines import passed_over, told
+from telemetron_batch.input.source_file import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
+from telemetron_batch.input.text_reader import cells_of, closing_text, parsed
+from telemetron_batch.input.trailer import Trailer, without_plain_trailer, without_trailer
+from telemetron_batch.input.validation import KeyCells, check
+from telemetron_batch.input.workbook import Sheet, find_sheet
+from telemetron_batch.rows.rows import RowBlock, Rows, RowsBuilder
+from telemetron_batch.storage.concurrency import ahead, behind, in_order
+from telemetron_batch.storage.malloc_tuning import give_back_freed_memory, keep_freed_memory
+from telemetron_batch.storage.spill import Scratch
+
+_HEAD: Final = 4 << 20
+"""Bytes of text in which the header must be found."""
+_FIRST: Final = 1 << 16
+"""Bytes of text that show whether this program wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All input files of a run, and the rows of all of them."""
+
+    files: tuple[InputFile, ...]
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One file as it is before it is read."""
+
+    name: str
+    """For people."""
+    stored: Stored
+    fingerprint: tuple[int, int]
+
+
+@dataclass(slots=True)
+class _LastLine:
+    """Whether the last line of a text has no end, once the text has been read."""
+
+    _last: bytes = b"\n"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends in mid-line; a final Ctrl-Z is an end."""
+        return self._last not in b"\r\n\x1a"
+
+    def watching(self, texts: Iterable[bytes]) -> Iterator[bytes]:
+        """The texts; remembers their last byte."""
+        for text in texts:
+            self._last = text[-1:] or self._last
+            yield text
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file made ready: what is known of it, and its records to come."""
+
+    dialect: Dialect | None
+    encoding: str
+    warnings: tuple[str, ...]
+    pieces: Callable[[], Iterable[Piece]]
+    """Reads the records from the first on, as often as it is called."""
+    last_line: "_LastLine"
+    options: InputOptions
+    """Those that hold for this file."""
+    guessed: bool = False
+    sheet: Sheet | None = None
+    """Where the rows of a workbook come from."""
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """Field name to the position of its column."""
+        return {} if self.dialect is None else self.dialect.columns
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is learnt of a file on the way through its blocks."""
+
+    numbers: LongNumbers
+    zeros: LostZeros = field(default_factory=LostZeros)
+    ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
+    neighbours: Neighbours | None = None
+    """What its serials look like; None before the first block."""
+    passed_over: list[int] = field(default_factory=list)
+    """Lines of records that are no rows."""
+    closing: str = ""
+    """The text of the last of them, if it closes the file."""
+    groups: Groups = field(default_factory=Groups)
+    placeholders: Placeholders = field(default_factory=Placeholders)
+    trailer: Trailer | None = None
+    """The one that was looked for."""
+
+    def add(self, keys: pa.RecordBatch) -> None:
+        """Count the serials of a block's valid rows."""
+        serials, lines, valid = keys["deviceIdentifier"], keys["line"].to_numpy(), keys["problem"].to_numpy() == 0
+        self.zeros.add(serials, lines, valid)
+        self.ending_in_zeros.add(serials, lines, valid)
+        self.placeholders.add(serials, lines, valid)
+        self.groups.add(keys)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to say of the file's end and of its serials."""
+        trailer = None if self.trailer is None else self.trailer.told
+        of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
+        others = (*self.placeholders.told(), *self.groups.told(), *told(self.passed_over, self.closing))
+        return tuple(filter(None, (trailer, *of_numbers, *others)))
+
+
+def load(
+    paths: Sequence[str],
+    options: InputOptions,
+    *,
+    spool: Path,
+    sink: Callable[[RowBlock], None] | None = None,
+    scratch: Scratch | None = None,
+) -> Loaded:
+    """Read all files in order; gives the rows, and hands each block of them to `sink`.
+
+    Where they are many, the rows are kept in `scratch` and may be used as long as it is there.
+
+    `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
+    `InputFile.path` names the copy. A file without any text counts as one of no rows.
+    Raises InputError or ConfigError for what cannot be read as rows, DiskError when the
+    copy cannot be written, UnbalancedError when the parser lost or made a record.
+    """
+    if list(paths).count("-") > 1:
+        raise InputError("standard input is named twice", "name - once")
+    keep_freed_memory()
+    scratch = scratch or Scratch()
+    sizes = [*map(size_in_place, paths)]
+    scratch.expect(sum(sizes))
+    builder = RowsBuilder(scratch, typed=options.auto_create_devices)
+
+    def built(block: RowBlock) -> None:
+        builder.add(block.file, block.keys)
+
+    with behind(built) as add:
+
+        def take(block: RowBlock) -> None:
+            add(block)
+            if sink is not None:
+                sink(block)
+
+        files = []
+        for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+            found = _found(path, spool)
+            if not size:  # only now it can be told
+                scratch.expect(found.stored.text_size)
+            files.append(_load_file(number, found, options, take))
+    rows = builder.rows()
+    give_back_freed_memory()
+    return Loaded(_told_apart(files), rows)
+
+
+def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
+    """The files; those of one name under their whole paths."""
+    names = Counter(file.name for file in files)
+    return tuple(file if names[file.name] == 1 else replace(file, name=file.path) for file in files)
+
+
+def _found(path: str, spool: Path) -> _Found:
+    name = "standard input" if path == "-" else path
+    with reading(name):
+        stored = find_stored(path, spool)
+        return _Found(name, stored, stored.fingerprint())
+
+
+def _load_file(number: int, found: _Found, options: InputOptions, take: Callable[[RowBlock], None]) -> InputFile:
+    name, stored = found.name, found.stored
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(stored.sha256)
+        with reading(name):
+            source = _prepared(_source(stored, options))
+        seen = _Seen(LongNumbers(lambda: _serials(source)))
+        rows, records = _handed_over(name, _row_blocks(number, source, seen), take)
+        with reading(name):
+            file = replace(_input_file(stored, digest.result(), source, rows), records=records)
+            if stored.fingerprint() != found.fingerprint:
+                raise InputError("changed while it was read", "wait until it is complete, and run again")
+    says = None if seen.trailer is None else seen.trailer.rows
+    sheet = source.sheet
+    of_sheet = () if sheet is None else sheet.warnings()
+    with reading(name):
+        cut = _told_of_last_line(source, says)
+    return replace(
+        file,
+        warnings=(*file.warnings, *of_sheet, *cut, *seen.warnings()),
+        trailer_count=says,
+        hidden_rows=0 if sheet is None else sheet.left_out,
+    )
+
+
+def _told_of_last_line(source: _Source, trailer_count: int | None) -> tuple[str, ...]:
+    """What is said of a last line without an end; InputError where it is to be refused."""
+    says = source.options.last_line
+    if not says or trailer_count is not None or not source.last_line.is_open:
+        return ()
+    what = "the last line has no end where the others have one, so the file may have been cut short"
+    if says == "refuse":
+        raise InputError(what, "look whether the export is complete, or count its rows with --expect-rows")
+    return (what,)
+
+
+def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> tuple[int, int]:
+    """Number of rows that were taken, and of the records they come from."""
+    rows = records = 0
+    while True:
+        with reading(name):  # what `take` raises is not the file's fault
+            block = next(blocks, None)
+        if block is None:
+            return rows, records
+        rows += block.keys.num_rows
+        records += int(np.count_nonzero(block.keys["piece"].to_numpy() <= 1))
+        take(block)
+
+
+def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> InputFile:
+    dialect = source.dialect
+    header = () if dialect is None else dialect.header
+    return InputFile(
+        name=encodable(stored.name),
+        path=encodable(stored.origin or str(stored.path)),
+        written=stored.written,
+        sha256=digest,
+        rows=rows,
+        header=header,
+        header_line=0 if dialect is None else dialect.header_line,
+        encoding=source.encoding,
+        delimiter="" if dialect is None else dialect.delimiter,
+        columns={} if dialect is None else {field: header[at] for field, at in dialect.columns.items()},
+        warnings=source.warnings,
+    )
+
+
+def _source(stored: Stored, options: InputOptions) -> _Source:
+    if stored.kind is Kind.WORKBOOK:
+        sheet = _find_sheet(stored, options)
+        return _Source(
+            sheet.dialect,
+            "xlsx",
+            sheet.notes,
+            _readings(sheet),
+            _LastLine(),
+            as_written(stored.name, sheet.dialect.header, options),
+            sheet=sheet,
+        )
+    text, options, is_ours = _text(stored, options)
+    head = text.head(_HEAD)
+    if not head.strip(b" \t\r\n\0\x1a"):
+        return _Source(
+            None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), _LastLine(), options
+        )
+    with _advising_to_feed_back(lambda: is_ours):
+        dialect = find_dialect(head, text.encoding, options)
+
+    last_line = _LastLine()
+
+    def pieces() -> Iterator[Piece]:
+        return parsed(last_line.watching(_after(text.pieces(), dialect.start)), dialect, options)
+
+    warnings = (*text.warnings, *dialect.warnings)
+    return _Source(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
+
+
+def _prepared(source: _Source) -> _Source:
+    """The source with its cells as the rules of the input want them."""
+    if source.dialect is None:
+        return source
+    header = source.dialect.header
+    filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
+    split = source.options.split
+
+    def pieces() -> Iterator[Piece]:
+        pieces = iter(source.pieces())
+        if is_attention(header):
+            pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
+        if filled:
+            pieces = with_values_above(pieces, filled)
+        if split is not None:
+            pieces = with_split_cells(pieces, source.columns[split.field], split.separators)
+        return pieces
+
+    return replace(source, pieces=pieces)
+
+
+def _serials(source: _Source) -> Iterator[pa.Array]:
+    """The serials of all records of the right width, some at a time; of a workbook those that are text."""
+    for piece in ahead(iter(source.pieces())):
+        fitting = np.ones(len(piece.lines), np.bool_)
+        fitting[list(piece.faults)] = False
+        fitting[list(piece.kinds.get("deviceIdentifier", ()))] = False
+        serials = piece.cells.column(source.columns["deviceIdentifier"])
+        yield trimmed(serials.filter(pa.array(fitting)))[0]
+
+
+@contextmanager
+def _advising_to_feed_back(is_ours: Callable[[], bool]) -> Iterator[None]:
+    """Have an error in a file that this program wrote say where the options for it are known."""
+    try:
+        yield
+    except InputError as error:
+        if not is_ours():
+            raise
+        advice = "it holds rows of a run: run it in the folder of that run, whose options are taken then"
+        raise InputError(error.what, f"{advice}; or {error.advice}") from error
+
+
+def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions, bool]:
+    """The text of a file, the options that hold for it, and whether this program wrote it."""
+    with stored.open() as file:
+        ours = find_own_header(stored.name, file.read(_FIRST), options.delimiter)
+    if ours is None:
+        return find_text(stored, options.encoding), options, False
+    text = find_text(stored, None)
+    if text.guessed:  # saved again by a person's spreadsheet
+        text = find_text(stored, options.encoding)
+    return text, as_written(stored.name, ours.cells, options, ours.delimiter), True
+
+
+def _find_sheet(stored: Stored, options: InputOptions) -> Sheet:
+    """Return the sheet of a workbook that holds the rows, which this program may have written."""
+    ours: list[bool] = []
+
+    def adapt(rows: Sequence[Sequence[str]]) -> InputOptions:
+        header = find_own_row(stored.name, rows)
+        ours.append(bool(header))
+        return as_written(stored.name, header, options)
+
+    with _advising_to_feed_back(lambda: any(ours)):
+        return find_sheet(stored.path, options, adapt)
+
+
+def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
+    """The text from the byte `start` on."""
+    for text in texts:
+        yield text[start:]
+        start = max(0, start - len(text))
+
+
+def _readings(sheet: Sheet) -> Callable[[], Iterator[Piece]]:
+    """Return what reads the rows of a sheet: for the first time with `sheet`, later with copies, which count apart."""
+    unread = sheet.copied()
+    sheets = chain([sheet], iter(unread.copied, None))
+    return lambda: _sheet_pieces(next(sheets))
+
+
+def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
+    width = len(sheet.dialect.header)
+    for piece in sheet.pieces():
+        last = next((cells for cells in reversed(piece.cells) if not all(map(is_blank, cells))), [])
+        closing = (closing_text(last, ";"),)
+        yield Piece(np.array(piece.lines, np.int64), cells_of(piece.cells, width), {}, closing, kinds=piece.kinds)
+
+
+def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
+    """The pieces judged, without empty records; the last row may turn out to be a trailer."""
+    held: RowBlock | None = None
+    closing: tuple[str, ...] = ()
+    for block, said in _judged_pieces(file, source, seen):
+        if block.keys.num_rows:
+            if held is not None:
+                seen.add(held.keys)
+                yield held
+            held, closing = block, said
+    if source.options.trailer_count is not None:
+        held, seen.trailer = without_trailer(held, closing, source.options.trailer_count)
+    elif held is not None:
+        line = held.keys["line"][-1].as_py()
+        held, seen.closing = without_plain_trailer(held)
+        seen.passed_over += [line] if seen.closing else []
+    if held is not None:
+        seen.add(held.keys)
+        yield held
+
+
+def _judged_pieces(file: int, source: _Source, seen: _Seen) -> Iterator[tuple[RowBlock, tuple[str, ...]]]:
+    """Each piece as rows, and the record that may close the file after them."""
+    pieces = ahead(iter(source.pieces()))
+
+    def judged(piece: Piece) -> tuple[RowBlock, tuple[str, ...]]:
+        return _judged(file, piece, source, seen), piece.closing
+
+    while seen.neighbours is None:  # all others are held against the serials of the first rows
+        piece = next(pieces, None)
+        if piece is None:
+            return
+        yield judged(piece)
+    yield from in_order(judged, pieces)
+
+
+def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
+    if source.dialect is not None:
+        refuse_contradiction(source.dialect.header, piece.cells, source.options)
+
+    def column(field: str) -> pa.Array | None:
+        at = source.columns.get(field)
+        return None if at is None else piece.cells.column(at)
+
+    keys = check(
+        KeyCells(
+            lines=piece.lines,
+            email=column("customerEmail"),
+            device=column("deviceIdentifier"),
+            action=column("action"),
+            device_type=column("deviceType"),
+            faults=piece.faults,
+            odd=piece.odd,
+            pieces=piece.numbers,
+            kinds=piece.kinds,
+        ),
+        source.options,
+        guessed=source.guessed,
+        neighbours=seen.neighbours,
+        numbers=seen.numbers,
+    )
+    piece, keys = _without_passed_over(piece, keys, source, seen)
+    filled = _filled(keys, piece.cells)
+    block = RowBlock(file, keys, piece.cells)
+    if filled is not None:
+        block = RowBlock(file, keys.filter(filled), piece.cells.filter(filled))
+    if seen.neighbours is None and block.keys.num_rows:
+        seen.neighbours = Neighbours(block.keys["deviceIdentifier"])
+    return block
+
+
+def _without_passed_over(
+    piece: Piece, keys: pa.RecordBatch, source: _Source, seen: _Seen
+) -> tuple[Piece, pa.RecordBatch]:
+    """The records that are rows, and their keys."""
+    if source.dialect is None or not keys["problem"].to_numpy().any():
+        return piece, keys
+    rows = passed_over(keys, piece, source.dialect, source.options)
+    if not len(rows):
+        return piece, keys
+    seen.passed_over += piece.lines[rows].tolist()
+    kept = np.ones(len(piece.lines), np.bool_)
+    kept[rows] = False
+    mask = pa.array(kept)
+    return replace(piece, lines=piece.lines[kept], cells=piece.cells.filter(mask)), keys.filter(mask)
+
+
+def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
+    """Which records hold anything at all; None if all of them do."""
+    # A record of a wrong width may hold something in its surplus, and was looked at there.
+    keyless = pc.and_(pc.equal(keys["customerEmail"], ""), pc.equal(keys["problem"], Problem.EMPTY_KEY))
+    rows = np.flatnonzero(keyless.to_numpy(zero_copy_only=False))
+    for column in cells.columns:
+        if not len(rows):
+            return None
+        blank = pc.equal(normalised(column.take(pa.array(rows))), "")
+        rows = rows[blank.to_numpy(zero_copy_only=False)]
+    filled = np.ones(len(keyless), np.bool_)
+    filled[rows] = False
+    return pa.array(filled)

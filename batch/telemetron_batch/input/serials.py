@@ -1,0 +1,291 @@
+"""What spreadsheets do to serials, and what the other serials of a file say against it.
+
+An exponent or an error value is damage wherever it stands. A date may be a serial's own
+form, so it counts as damage only where the neighbours are written otherwise. Looks at
+identifiers alone, never at rows or files, and repairs nothing.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.input.cell_bytes import Octets
+from telemetron_batch.input.flags import Flags, flags_of
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+_DAY: Final = "(?:0?[1-9]|[12][0-9]|3[01])"
+_MONTH: Final = "(?:0?[1-9]|1[0-2])"
+_YEAR: Final = "(?:19|20)[0-9]{2}"
+# English and German short names in full, then those of French, Spanish, Italian and Dutch that differ.
+MONTHS: Final = (
+    "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
+    "|janv|févr|fev|mars|avr|juin|juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|mrt|mei"
+)
+"""Short names of months as spreadsheets write them, in lower case, as the alternatives of a pattern."""
+_NAMES: Final = f"(?i:{MONTHS})"
+_TIME: Final = "(?:[ T][0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)?"
+_DATES: Final = (
+    rf"{_DAY}\.{_MONTH}\.(?:{_YEAR}|[0-9]{{2}})",
+    rf"{_DAY}-{_MONTH}-{_YEAR}",
+    rf"(?:{_DAY}/{_MONTH}|{_MONTH}/{_DAY})/(?:{_YEAR}|[0-9]{{2}})",
+    rf"{_YEAR}([-/.]){_MONTH}[-/.]{_DAY}",
+    rf"{_NAMES}\.?[- ](?:{_YEAR}|[0-9]{{2}})",
+    rf"{_DAY}(?:-|\. ?| ){_NAMES}\.?(?:[- ](?:{_YEAR}|[0-9]{{2}}))?",
+)
+DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
+"""A serial that a spreadsheet may have taken for a date: `12.03.2025`, `2025-03-12`, `Mar-12` ..."""
+
+DAMAGE: Final[Mapping[str, str]] = {
+    "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
+    "decimal point of a number column": "^[0-9]+[.]0$",
+    "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
+}
+"""Kinds of damage that need no neighbours to be seen, each with its pattern."""
+
+_ROUNDED: Final = "^[1-9][0-9]{14}0+$"
+"""A number of more than 15 digits that is zero from the 16th on: a spreadsheet keeps no more than 15."""
+_KEPT_DIGITS: Final = 15
+_UNLIKELY: Final = 1e-3
+_SHAPES: Final = (("[0-9]+", "0"), (r"\p{Lu}+", "A"), (r"[^\P{L}A]+", "a"))
+_LONGEST: Final = 64
+_MOST_USUAL: Final = 0.8
+_FEWEST: Final = 10
+
+
+def damage_of(serial: str) -> str:
+    """The kind of damage that a serial shows; "date" where it shows no other."""
+    kinds = {**DAMAGE, "digits replaced by zeros": _ROUNDED}
+    return next((kind for kind, pattern in kinds.items() if re.search(pattern, serial)), "date")
+
+
+class Neighbours:
+    """What the serials of a file look like, judged by those of its first block.
+
+    A serial's shape is its signs with each run of digits, capitals and small letters
+    taken as one: `SN-00012` is `A-0`, `12.03.2025` is `0.0.0`. Nothing is worked out
+    before a serial of doubtful form asks.
+    """
+
+    def __init__(self, serials: pa.Array) -> None:
+        self._serials = serials
+        self._shares: dict[str, float] = {}
+
+    def strange(self, serials: pa.Array) -> Flags:
+        """Which of these look like dates, though the neighbours do not look so?
+
+        They do look so where more than half of all serials have the same shape, or more
+        serials of the same shape are no dates than are.
+        """
+        if not len(serials):
+            return np.zeros(0, np.bool_)
+        dates = flags_of(pc.match_substring_regex(serials, DATE))
+        if dates.any():
+            dates &= ~flags_of(pc.is_in(shapes_of(serials), self._shapes_of_dates))
+        return dates
+
+    def share(self, pattern: str) -> float:
+        """Return which share of the serials matches a pattern; 0 where there are none."""
+        if pattern not in self._shares:
+            filled = self._serials.filter(pc.not_equal(self._serials, ""))
+            matching = pc.sum(pc.match_substring_regex(filled, pattern)).as_py() or 0
+            self._shares[pattern] = matching / max(1, len(filled))
+        return self._shares[pattern]
+
+    @cached_property
+    def shortest(self) -> pa.Table:
+        """The shapes of the serials, and the length of the shortest serial of each."""
+        filled = self._serials.filter(pc.not_equal(self._serials, ""))
+        table = pa.table({"shape": shapes_of(filled), "length": pc.utf8_length(filled)})
+        return table.group_by("shape").aggregate([("length", "min")])
+
+    @cached_property
+    def example(self) -> str:
+        """A serial of the most frequent shape among those that are not damaged; "" without one."""
+        sound = self._serials.filter(pa.array(~self._damaged))
+        if not len(sound):
+            return ""
+        shapes = shapes_of(sound)
+        most = max(shapes.value_counts().to_pylist(), key=lambda one: one["counts"])["values"]
+        return str(sound[pc.index(shapes, most).as_py()].as_py())
+
+    @cached_property
+    def _damaged(self) -> Flags:
+        damaged = flags_of(pc.match_substring_regex(self._serials, "|".join(DAMAGE.values())))
+        return damaged | self.strange(self._serials) | flags_of(pc.equal(self._serials, ""))
+
+    @cached_property
+    def _shapes_of_dates(self) -> pa.Array:
+        """Shapes that are a serial's own form here, however much they look like dates."""
+        filled = self._serials.filter(pc.not_equal(self._serials, ""))
+        shapes = shapes_of(filled)
+        dates = pc.match_substring_regex(filled, DATE)
+        all_of = _counts(shapes)
+        dates_of = _counts(shapes.filter(dates))
+        own = [
+            shape
+            for shape, count in dates_of.items()
+            if all_of[shape] > len(filled) / 2 or all_of[shape] - count > count
+        ]
+        return pa.array(own, pa.string())
+
+
+class LongNumbers:
+    """The serials of a file that are numbers of more than 15 digits, and which of them a spreadsheet rounded.
+
+    A serial may end in zeros by chance, so it counts as rounded only where the serials of
+    its length end so more often than one file in a thousand would by chance.
+    """
+
+    def __init__(self, serials: Callable[[], Iterable[pa.Array]]) -> None:
+        """`serials` gives all serials of the file; it is called once, when the first is in doubt."""
+        self._serials = serials
+        self._lock = Lock()
+        self._rounded_lengths: pa.Array | None = None
+
+    def rounded(self, serials: pa.Array) -> Flags:
+        """Return which of these a spreadsheet has rounded."""
+        rounded = flags_of(pc.match_substring_regex(serials, _ROUNDED))
+        if rounded.any():
+            rounded &= flags_of(pc.is_in(pc.binary_length(serials), self._lengths()))
+        return rounded
+
+    def _lengths(self) -> pa.Array:
+        """Return the lengths at which numbers that end as if rounded are rounded."""
+        with self._lock:  # blocks are judged by several threads
+            if self._rounded_lengths is None:
+                self._rounded_lengths = _rounded_lengths(self._serials())
+            return self._rounded_lengths
+
+
+@dataclass(slots=True)
+class EndingInZeros:
+    """Counts valid serials that end as if rounded, though not more often than chance allows."""
+
+    _count: int = 0
+    _first: int = 0
+
+    def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
+        """Count those among some serials, and note the line of the first."""
+        rows = np.flatnonzero(may_be_rounded(Octets(serials)) & valid)
+        if len(rows):
+            rows = rows[flags_of(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
+        if len(rows) and not self._count:
+            self._first = int(lines[rows[0]])
+        self._count += len(rows)
+
+    def warning(self) -> str | None:
+        """Return one sentence if there are any; else None."""
+        if not self._count:
+            return None
+        serials = "serial of more than 15 digits ends" if self._count == 1 else "serials of more than 15 digits end"
+        return (
+            f"{self._count} {serials} in zeros from the 16th digit on (first on line {self._first}), as a spreadsheet "
+            "that rounded them would leave them; so few may be chance: they are sent as written"
+        )
+
+
+def may_be_rounded(octets: Octets) -> Flags:
+    """Return which serials could be numbers ending in zeros, by their length, first byte and last two."""
+    first = octets.first
+    likely: Flags = octets.lengths > _KEPT_DIGITS
+    likely &= (first >= ord("1")) & (first <= ord("9")) & (octets.last == ord("0"))
+    if likely.any():
+        likely &= (octets.from_end(2) == ord("0")) | (octets.lengths == _KEPT_DIGITS + 1)
+    return likely
+
+
+def _rounded_lengths(columns: Iterable[pa.Array]) -> pa.Array:
+    numbers: Counter[int] = Counter()
+    rounded: Counter[int] = Counter()
+    for serials in columns:
+        octets = Octets(serials)
+        long = (octets.lengths > _KEPT_DIGITS) & (octets.first != ord("0"))
+        some = serials.filter(pa.array(long))
+        some = some.filter(pc.ascii_is_decimal(some))
+        numbers.update(_lengths_of(some))
+        some = some.filter(pa.array(may_be_rounded(Octets(some))))
+        rounded.update(_lengths_of(some.filter(pc.match_substring_regex(some, _ROUNDED))))
+    found = [length for length, count in rounded.items() if _is_unlikely(count, numbers[length], length)]
+    return pa.array(found, pa.int32())
+
+
+def _lengths_of(texts: pa.Array) -> dict[int, int]:
+    return {one["values"]: one["counts"] for one in pc.binary_length(texts).value_counts().to_pylist()}
+
+
+def _is_unlikely(count: int, numbers: int, length: int) -> bool:
+    """Return whether so many random numbers of this length end in zeros in at most one file of a thousand."""
+    share = 10.0 ** (_KEPT_DIGITS - length)
+    if count <= numbers * share:
+        return False
+    ways = math.lgamma(numbers + 1) - math.lgamma(count + 1) - math.lgamma(numbers - count + 1)
+    chance_log = count * (_KEPT_DIGITS - length) * math.log(10) + (numbers - count) * math.log1p(-share)
+    term = math.exp(ways + chance_log)
+    chance = 0.0
+    for more in range(count, numbers + 1):
+        chance += term
+        if chance > _UNLIKELY * (1 + 1e-9) or term < chance * 1e-12:
+            break
+        term *= (numbers - more) / (more + 1) * share / (1 - share)
+    return chance <= _UNLIKELY * (1 + 1e-9)
+
+
+@dataclass(slots=True)
+class LostZeros:
+    """Counts serials of digits by their length, to tell those that may have lost zeros in front."""
+
+    _counts: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
+    _padded: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
+    _first: dict[int, int] = field(default_factory=dict)
+
+    def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
+        """Count the valid ones among some serials, and the lines on which they stand."""
+        digits = np.flatnonzero(flags_of(pc.ascii_is_decimal(serials)) & valid)
+        if not len(digits):
+            return
+        serials = serials.take(pa.array(digits))
+        lengths = pc.binary_length(serials).to_numpy(zero_copy_only=False).clip(max=_LONGEST - 1)
+        padded = flags_of(pc.starts_with(serials, "0"))
+        self._counts += np.bincount(lengths, minlength=_LONGEST)
+        self._padded += np.bincount(lengths[padded], minlength=_LONGEST)
+        for length, at in zip(*np.unique(lengths, return_index=True), strict=True):
+            self._first.setdefault(int(length), int(lines[digits[at]]))
+
+    def warning(self) -> str | None:
+        """One sentence if a few are shorter than nearly all others; None if all is well.
+
+        Short ones that begin with 0 are as they were written, and clear their length.
+        """
+        usual, total = int(self._counts.argmax()), int(self._counts.sum())
+        short = [length for length in range(usual) if self._counts[length] and not self._padded[length]]
+        if total < _FEWEST or self._counts[usual] < _MOST_USUAL * total or not short:
+            return None
+        count = int(self._counts[short].sum())
+        line = min(self._first[length] for length in short)
+        serials = "serial of digits is" if count == 1 else "serials of digits are"
+        return (
+            f"{count} {serials} shorter than the usual {usual} (first on line {line}); if a spreadsheet took "
+            "zeros off the front, restore them: they are sent as written"
+        )
+
+
+def _counts(texts: pa.Array) -> dict[str, int]:
+    return {one["values"]: one["counts"] for one in texts.value_counts().to_pylist()}
+
+
+def shapes_of(serials: pa.Array) -> pa.Array:
+    """Return the shape of each serial: its signs, with each run of digits, capitals and small letters as one."""
+    for pattern, sign in _SHAPES:
+        serials = pc.replace_substring_regex(serials, pattern, sign)
+    return serials

@@ -1,0 +1,83 @@
+"""Records that are no rows: a header that comes again, the footer of a query tool, a closing line, a page break.
+
+Looks at records that are no valid rows anyway, so that no row is ever passed over.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputOptions, Problem
+from telemetron_batch.input.block import Piece
+from telemetron_batch.input.dialect import Dialect, column_hits, required_fields
+from telemetron_batch.input.header_names import ALIASES, folded
+
+_RULE: Final = r"^[-=_+| ]*[-=_]{2,}[-=_+| ]*$"
+_FOOTER: Final = (
+    r"(?i)^(?:\(?[0-9][0-9.,' ]*(?:rows?|records?|zeilen?|datensätze)\b"
+    r"(?: (?:affected|selected|returned|in set).*)?\)?\.?"
+    r"|(?:page|seite) [0-9]+(?: ?(?:of|von|/) ?[0-9]+)?|-+ ?(?:page|seite) [0-9]+.*-+)$"
+)
+_NAMES: Final = frozenset(folded(name) for field, aliases in ALIASES.items() for name in (field, *aliases))
+
+
+def passed_over(keys: pa.RecordBatch, piece: Piece, dialect: Dialect, options: InputOptions) -> npt.NDArray[np.int64]:
+    """Return which records of a block are no rows. Raises InputError for a header whose columns stand otherwise."""
+    found = []
+    for row in _candidates(keys, dialect, options):
+        cells = piece.odd[row] if row in piece.odd else [column[row].as_py() for column in piece.cells.columns]
+        if _is_footer(cells) or _is_header_again(cells, int(piece.lines[row]), dialect, options):
+            found.append(row)
+    return np.array(found, np.int64)
+
+
+def told(lines: Sequence[int], closing: str) -> Iterator[str]:
+    """Return one sentence on the lines that were passed over; `closing` is the text of the trailer among them."""
+    if lines:
+        are = "line is no row and is" if len(lines) == 1 else "lines are no rows and are"
+        what = "a header again, a footer, a closing line or a page break"
+        last = f'; the last one is "{closing}"' if closing else ""
+        yield f"{len(lines)} {are} passed over: {what} (first on line {min(lines)}{last})"
+
+
+def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -> Iterator[int]:
+    """Rows that are not valid, and whose key cells hold nothing but names, rules and footers."""
+    problems = keys["problem"].to_numpy()
+    rows = np.flatnonzero(problems)
+    if not len(rows):
+        return
+    names = {*_NAMES, *map(folded, options.columns.values()), *map(folded, dialect.header)}
+    at = pa.array(rows)
+    emails, devices = keys["customerEmail"].take(at), keys["deviceIdentifier"].take(at)
+    ruled = pc.match_substring_regex(emails, f"{_RULE}|{_FOOTER}").to_numpy(zero_copy_only=False)
+    bare = pc.equal(devices, "").to_numpy(zero_copy_only=False)
+    pairs = zip(emails.to_pylist(), devices.to_pylist(), strict=True)
+    named = [folded(email) in names and folded(device) in names for email, device in pairs]
+    empty = pc.equal(emails, "").to_numpy(zero_copy_only=False) & bare
+    likely = ruled | np.array(named, np.bool_) | empty | (problems[rows] == Problem.CELLS)
+    yield from rows[likely].tolist()
+
+
+def _is_footer(cells: Sequence[str]) -> bool:
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if not filled:
+        return False
+    return all(re.match(_RULE, cell) for cell in filled) or (len(filled) == 1 and bool(re.match(_FOOTER, filled[0])))
+
+
+def _is_header_again(cells: Sequence[str], line: int, dialect: Dialect, options: InputOptions) -> bool:
+    hits = column_hits(cells, options)
+    if not all(hits[field] for field in required_fields(options)):
+        return False
+    if any(hits[field][0] != at or len(hits[field]) > 1 for field, at in dialect.columns.items() if field in hits):
+        raise InputError(
+            f"the header on line {line} has its columns in other places than the header on line {dialect.header_line}",
+            "make a file of each part",
+        )
+    return True

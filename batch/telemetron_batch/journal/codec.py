@@ -1,0 +1,182 @@
+"""What the journal's blobs hold: blocks of the input, positions, devices, answers. Knows no table."""
+
+import json
+import os
+import zlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from pyarrow import json as pa_json
+
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.domain.model import Answer, Results
+
+Positions = tuple[int, ...]
+"""Of some of a call's devices, from 0."""
+
+_ANSWER: Final = pa.schema(
+    [
+        pa.field("positions", pa.list_(pa.int32())),
+        pa.field("outcomes", pa.list_(pa.int8())),
+        pa.field("deviceIds", pa.list_(pa.string())),
+        pa.field("created", pa.list_(pa.bool_())),
+        pa.field("reasons", pa.list_(pa.int16())),
+        pa.field("texts", pa.list_(pa.string())),
+        pa.field("unheard", pa.list_(pa.int8())),
+        pa.field("customerId", pa.string()),
+        pa.field("customerWasCreated", pa.bool_()),
+        pa.field("httpStatus", pa.int32()),
+        pa.field("attempts", pa.int32()),
+        pa.field("unclearAttempts", pa.int32()),
+        pa.field("answeredAt", pa.float64()),
+        pa.field("devicesRemaining", pa.int32()),
+    ]
+)
+
+
+def packed(batch: pa.RecordBatch) -> bytes:
+    """A part of a block, compressed: not as well as could be, but fast to unpack. It says itself how."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
+        stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def unpacked(blob: bytes, columns: Sequence[int] | None = None) -> pa.RecordBatch:
+    """What was packed; of several columns only these, by their positions."""
+    if columns is not None and not columns:
+        return pa.record_batch([], pa.schema([]))
+    # No fields named: all of them. One thread: to wake others costs more than they save.
+    options = pa.ipc.IpcReadOptions(included_fields=list(columns or ()), use_threads=False)
+    with pa.ipc.open_stream(blob, options=options) as stream:
+        batch = stream.read_next_batch()
+    require_sound(batch)
+    return batch
+
+
+def require_sound(batch: pa.RecordBatch) -> None:
+    """Raise ValueError unless all that a batch tells of its buffers is within them.
+
+    The library believes what it reads: an offset beyond a buffer would have it read memory that is not
+    the batch's. Its own full check also decodes all texts, which takes as long again as to unpack them.
+    """
+    batch.validate()
+    for column in batch.columns:
+        _require_sound_column(column)
+
+
+def _require_sound_column(column: pa.Array) -> None:
+    kind = column.type
+    if pa.types.is_primitive(kind) or not len(column):
+        return
+    if pa.types.is_string(kind):
+        content = column.buffers()[2]
+        _require_rising_offsets(column, 0 if content is None else content.size)
+    elif pa.types.is_list(kind):
+        _require_rising_offsets(column, len(column.values))
+        _require_sound_column(column.values)
+    else:
+        column.validate(full=True)
+
+
+def _require_rising_offsets(column: pa.Array, size: int) -> None:
+    bounds = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
+    if bounds[0] < 0 or bounds[-1] > size or (bounds[1:] < bounds[:-1]).any():
+        raise ValueError("an offset in a column leads beyond it")
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return the table in a file, mapped. Raises JournalError where it is damaged, FileNotFoundError."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
+        for batch in table.to_batches():
+            require_sound(batch)
+    except ValueError as exc:
+        raise JournalError(f"{path} is damaged ({exc})", "plan the run again under another id") from exc
+    return table
+
+
+def positions_blob(positions: Positions | None) -> bytes | None:
+    """Positions of a call's devices; None for all of them."""
+    return None if positions is None else json.dumps(positions).encode()
+
+
+def positions_of(blob: bytes | None) -> Positions | None:
+    """The positions; None for all devices of the call."""
+    return None if blob is None else tuple(json.loads(blob))
+
+
+def devices_blob(devices: Collection[str]) -> bytes:
+    """Identifiers of devices."""
+    return zlib.compress(json.dumps(sorted(devices)).encode(), 1)
+
+
+def devices_of(blob: bytes) -> frozenset[str]:
+    """The identifiers."""
+    return frozenset(json.loads(zlib.decompress(blob)))
+
+
+def text_blob(text: bytes) -> bytes:
+    """An answer that is JSON already, compressed."""
+    return zlib.compress(text, 1)
+
+
+def answer_text(answer: Answer) -> bytes:
+    """An answer as JSON. Columns rather than records: half the size once compressed."""
+    results = Results.of(answer.results)
+    fields = {
+        "positions": [*results.positions],
+        "outcomes": results.codes,
+        "deviceIds": results.device_ids,
+        "created": results.created,
+        "reasons": results.reasons,
+        "texts": results.texts,
+        "unheard": results.unheard,
+        "customerId": answer.customer_id,
+        "customerWasCreated": answer.customer_was_created,
+        "httpStatus": answer.http_status,
+        "attempts": answer.attempts,
+        "unclearAttempts": answer.unclear_attempts,
+        "answeredAt": answer.answered_at,
+        "devicesRemaining": answer.devices_remaining,
+    }
+    return msgspec.json.encode(fields)
+
+
+def answer_of(blob: bytes) -> Answer:
+    """The answer."""
+    fields = msgspec.json.decode(zlib.decompress(blob))
+    return Answer(
+        results=Results(
+            positions=fields["positions"],
+            codes=fields["outcomes"],
+            device_ids=fields["deviceIds"],
+            created=fields["created"],
+            reasons=fields["reasons"],
+            texts=fields["texts"],
+            unheard=fields["unheard"],
+        ),
+        customer_id=fields["customerId"],
+        customer_was_created=fields["customerWasCreated"],
+        http_status=fields["httpStatus"],
+        attempts=fields["attempts"],
+        unclear_attempts=fields["unclearAttempts"],
+        answered_at=fields["answeredAt"],
+        devices_remaining=fields.get("devicesRemaining"),  # not in journals of earlier versions
+    )
+
+
+def answers_of(texts: Sequence[bytes]) -> pa.Table:
+    """Answers as records: what each says of its devices in lists, null what it does not say.
+
+    `texts` are as `answer_text` gives them.
+    """
+    text = b"\n".join(texts)
+    whole = pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    how = pa_json.ParseOptions(explicit_schema=_ANSWER, unexpected_field_behavior="ignore")
+    return pa_json.read_json(pa.BufferReader(text), read_options=whole, parse_options=how)

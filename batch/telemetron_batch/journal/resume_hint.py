@@ -1,0 +1,75 @@
+"""How to continue a run that ended early, and what an error means to a run that has sent something.
+
+The same command alone may begin another run, or ask another API.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, PlaceError, system_error
+from telemetron_batch.domain.stops import Advice, ExitCode, WayOn, listed_flags
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.storage.commands import command
+
+
+def way_on(journal: Journal) -> WayOn:
+    """Return how a run is continued: by the same command if that names its id.
+
+    The folder's name is the id: the folder may have been renamed since.
+    """
+    folder = journal.path.parent
+    is_named = not journal.meta(Fact.ID_MADE_UP) and journal.meta(Fact.RUN_ID) == folder.name
+    return way_on_in(folder, is_named=is_named, base_url=journal.base_url_flag)
+
+
+def way_on_in(folder: Path, *, is_named: bool, base_url: str | None) -> WayOn:
+    """Return how the run in a folder is continued; `is_named` tells whether its command names its id."""
+    if is_named:
+        return WayOn(listed_flags("", base_url))
+    return WayOn(listed_flags(folder.name, base_url), command("resume", folder, base_url))
+
+
+@contextmanager
+def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
+    """Have an error or an interrupt say how to continue the run, if it was begun and has this journal."""
+    try:
+        with system_errors_in_words():
+            yield
+    except BatchError as exc:
+        if os.path.lexists(journal):
+            exc.way_on = way
+        raise
+    except KeyboardInterrupt as exc:
+        if way != WayOn() and os.path.lexists(journal):
+            exc.args = (Advice(repeat=True).words(way),)
+        raise
+
+
+@contextmanager
+def system_errors_in_words() -> Iterator[None]:
+    """Raise as a BatchError what the system refuses, wherever that comes up."""
+    try:
+        yield
+    except OSError as exc:
+        raise system_error(exc) from exc
+
+
+@contextmanager
+def stopping_if_sent(journal: Journal) -> Iterator[None]:
+    """Have an error of the system say "stopped" and not "could not start", where the run has sent something."""
+    try:
+        with system_errors_in_words():
+            yield
+    except PlaceError as exc:
+        if _has_sent(journal):
+            exc.exit_code = ExitCode.STOPPED
+        raise
+
+
+def _has_sent(journal: Journal) -> bool:
+    with suppress(DiskError, JournalError):
+        return journal.has_attempts()
+    return True

@@ -1,0 +1,76 @@
+"""Which rows may share a call: those of one stage and customer, and of one type where devices are created.
+
+Works on all rows of some customers, and lays each group's rows side by side in file
+order, so that a call is a slice. Knows no order among groups.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from telemetron_batch.planning.radix import lexsort
+from telemetron_batch.storage.text_hash import Hashes, hash_texts, mixed
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """The groups of some customers, and their rows, group after group.
+
+    rows        one record a row: `row`, `deviceIdentifier`
+    customers   distinct texts; types likewise, "" alone where no device is created
+    groups      columns, one entry a group:
+                stage, customer and type (places among the texts), start and size (of its
+                slice of `rows`) int32, first (row) int64, checksum (of its rows'
+                numbers) and hash (of its customer) uint64
+    """
+
+    rows: pa.RecordBatch
+    customers: pa.Array
+    types: pa.Array
+    groups: dict[str, npt.NDArray[Any]]
+
+
+def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
+    """Groups of `row`, `customerEmail`, `deviceIdentifier`, `deviceType` and their stages, in file order.
+
+    An unassign (an odd stage) needs no type; no row does unless `typed`.
+    """
+    number = rows["row"].to_numpy()
+    customer, customers = _coded(rows["customerEmail"])
+    kind, types = _coded(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
+    kind[stage % 2 == 1] = 0
+    key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + kind
+    order = lexsort([key])
+    number, key = number[order], key[order]
+    start = np.flatnonzero(np.diff(key, prepend=-1))
+    first = order[start]
+    groups = {
+        "stage": stage[first].astype(np.int32),
+        "customer": customer[first].astype(np.int32),
+        "type": kind[first].astype(np.int32),
+        "start": start.astype(np.int32),
+        "size": np.diff(start, append=len(number)).astype(np.int32),
+        "first": number[start],
+        "checksum": _checksums(number, start),
+        "hash": hash_texts(customers)[customer[first]],
+    }
+    devices = rows["deviceIdentifier"].take(pa.array(order))
+    return Grouped(pa.record_batch({"row": number, "deviceIdentifier": devices}), customers, types, groups)
+
+
+def _coded(texts: pa.Array) -> tuple[Ints, pa.Array]:
+    encoded = texts.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+
+
+def _checksums(numbers: Ints, start: Ints) -> Hashes:
+    """One number for the rows of each group, whose order is that of the file."""
+    if not len(start):
+        return np.empty(0, np.uint64)
+    sums: Hashes = np.add.reduceat(mixed(numbers.astype(np.uint64) + np.uint64(1)), start)
+    return sums

@@ -1,0 +1,186 @@
+"""Rows in, plan out: which row goes into which call of which stage.
+
+What a device's rows ask of their order is found out first, for the few devices that have
+several (`staging`); then the rows of a customer are laid together for the calls that they may
+share (`grouping`), part by part; and the groups are put in order (`ordering`).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from telemetron_batch.domain.model import PlanOptions
+from telemetron_batch.planning.grouping import Grouped, group_rows
+from telemetron_batch.planning.held_rows import HeldRows
+from telemetron_batch.planning.input_holds import find_held
+from telemetron_batch.planning.ordering import GroupsBuilder, in_sending_order
+from telemetron_batch.planning.plan import Part, Plan
+from telemetron_batch.planning.staging import NOT_SENT, Marked, Staged, alone, likely_several, stage_rows
+from telemetron_batch.rows.rows import Rows
+from telemetron_batch.storage.concurrency import in_order
+from telemetron_batch.storage.malloc_tuning import give_back_freed_memory
+from telemetron_batch.storage.spill import Column, Scratch, Spread, in_one, kept
+from telemetron_batch.storage.text_hash import Hashes, hash_texts
+
+Ints = npt.NDArray[np.int64]
+
+
+def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -> Plan:
+    """Put every valid row into a call of the earliest stage that the order of the file allows.
+
+    `left_out` gives a number, not 0, to rows that shall not be sent, as in `stage_rows`.
+    Assigns that are held keep their places in the order of the file, and are in no call.
+    Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
+    """
+    found, respellings = find_held(rows, hold=options.hold)
+    staged = _staged(rows, left_out)
+    give_back_freed_memory()
+    staged.hold(found)
+    parts, groups = _laid_together(rows, staged, left_out, typed=options.auto_create_devices)
+    give_back_freed_memory()
+    linked = staged.links() if options.auto_create_devices else None
+    ordered, lanes = in_sending_order(rows.scratch, groups.columns(), linked, options.chunk_size)
+    given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()
+    by_given, by_row, by_repeat = np.argsort(given, kind="stable"), np.argsort(told_again), np.argsort(repeats)
+    return Plan(
+        rows=rows,
+        options=options,
+        parts=parts,
+        groups=ordered,
+        lanes=lanes,
+        left_out=_left_out(left_out, repeats, len(rows)),
+        repeats=repeats[by_repeat],
+        origins=staged.origins.array()[by_repeat],
+        told_again=told_again[by_row],
+        last=staged.last.array()[by_row],
+        taken=staged.taken.array()[by_given],
+        given=given[by_given],
+        devices_again=np.sort(staged.devices_again.array()),
+        held=_held(found, left_out, repeats[by_repeat]),
+        respellings=respellings,
+    )
+
+
+def _held(found: HeldRows, left_out: Ints | None, repeats: Ints) -> HeldRows:
+    """Those that would be sent otherwise: no row that is left out, and none that repeats another."""
+    held = found.only(~np.isin(found.rows, repeats))
+    return held if left_out is None else held.only(left_out[held.rows] == 0)
+
+
+def _staged(rows: Rows, left_out: Ints | None) -> "_StagedRows":
+    """What is asked of the order by devices that have several rows."""
+    several = Marked(likely_several(rows.device, rows.problem == 0, rows.scratch))
+    staged = _StagedRows(rows.scratch, several, np.zeros(len(rows), np.int8))
+    spread = _by_device(rows, several)
+    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), spread.parts()):
+        staged.add(some)
+    return staged
+
+
+def _laid_together(
+    rows: Rows, staged: "_StagedRows", left_out: Ints | None, *, typed: bool
+) -> tuple[list[Part], GroupsBuilder]:
+    """The rows that are sent, by what they may share a call with."""
+
+    def grouped(table: pa.Table) -> Grouped:
+        keys = in_one(table)
+        stage = staged.stages(keys, left_out)
+        sent = stage != NOT_SENT
+        return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
+
+    parts: list[Part] = []
+    groups = GroupsBuilder(rows.scratch)
+    first_customer = 0
+    for found in in_order(grouped, rows.keys.parts()):
+        customers = kept(rows.scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
+        parts.append(Part(kept(rows.scratch, found.rows), customers, found.types, first_customer))
+        groups.add(found.groups, first_customer)
+        first_customer += len(found.customers)
+    return parts, groups
+
+
+def _left_out(numbers: Ints | None, repeats: Ints, rows: int) -> Ints:
+    """The numbers of the rows that are left out; a duplicate is one all the same."""
+    if numbers is None:
+        return np.broadcast_to(np.int64(0), rows)
+    numbers = numbers.copy()
+    numbers[repeats] = 0
+    return numbers
+
+
+def _by_device(rows: Rows, chosen: Marked) -> Spread:
+    """The keys of some rows, spread by device."""
+    spread = Spread(rows.scratch)
+
+    def those(part: tuple[int, pa.Table]) -> pa.Table:
+        _, table = part
+        return table.filter(pa.array(chosen.at(table["row"].to_numpy()))).combine_chunks()
+
+    for some in in_order(those, rows.keys.seen() if chosen.any else ()):
+        for batch in some.to_batches():
+            spread.add(batch, hash_texts(batch["deviceIdentifier"]))
+    return spread
+
+
+@dataclass(slots=True)
+class _StagedRows:
+    """What the rows of devices with several come to, together."""
+
+    scratch: Scratch
+    several: Marked
+    """The rows of devices with several."""
+    stage: npt.NDArray[np.signedinteger]
+    """Of these, by row, or `NOT_SENT`: a byte each, unless a device goes to and fro more often than that can count."""
+    repeats: Column = field(init=False)
+    origins: Column = field(init=False)
+    told_again: Column = field(init=False)
+    last: Column = field(init=False)
+    taken: Column = field(init=False)
+    given: Column = field(init=False)
+    devices_again: Column = field(init=False)
+    _held: Marked | None = None
+    _linked: list[Hashes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.repeats, self.origins = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
+        self.taken, self.given = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
+        self.told_again, self.last = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
+        self.devices_again = Column(self.scratch, np.uint64)
+
+    def add(self, staged: Staged) -> None:
+        if staged.stage.max(initial=0) > np.iinfo(self.stage.dtype).max:
+            self.stage = self.stage.astype(np.int32)
+        self.stage[staged.rows] = staged.stage
+        self.repeats.add(staged.repeats)
+        self.origins.add(staged.origins)
+        self.told_again.add(staged.told_again)
+        self.last.add(staged.last)
+        self.taken.add(staged.taken)
+        self.given.add(staged.given)
+        self.devices_again.add(staged.devices_again)
+        self._linked.append(staged.linked)
+
+    def hold(self, held: HeldRows) -> None:
+        """Keep these rows out of all calls from now on."""
+        if len(held):
+            flags = np.zeros(len(self.stage), np.bool_)
+            flags[held.rows] = True
+            self._held = Marked(flags)
+
+    def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
+        """The stage of each row, or `NOT_SENT`."""
+        number = keys["row"].to_numpy()
+        stage = alone(keys["action"].to_numpy()).astype(np.int64)
+        several = np.flatnonzero(self.several.at(number))
+        stage[several] = self.stage[number[several]]
+        if left_out is not None:
+            stage[left_out[number] != 0] = NOT_SENT
+        if self._held is not None:
+            stage[self._held.at(number)] = NOT_SENT
+        return stage
+
+    def links(self) -> Hashes:
+        """Pairs of customers who are given the same device."""
+        return np.concatenate([np.empty((0, 2), np.uint64), *self._linked])

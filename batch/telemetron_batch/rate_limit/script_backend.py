@@ -1,0 +1,88 @@
+"""The line to the one place where a shared pace is kept, and what is run at its other end.
+
+What is kept there, and how it is decided, is in shared_pace.lua. What carries a request
+there is no business of this.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.rate_limit import adaptive_rate, pacer
+from telemetron_batch.rate_limit.adaptive_rate import Course, Known, learnt
+
+PULSE: Final = 1.0
+"""Seconds without an exchange after which a process shows that it lives."""
+
+_NUMBERS: Final = {
+    "LATENESS": pacer._LATENESS,
+    "SOONEST": pacer._SOONEST,
+    "LOOK_AGAIN": pacer._LOOK_AGAIN,
+    "FIRST_PAUSE": pacer._FIRST_PAUSE,
+    "A_LOOK": pacer._A_LOOK,
+    "LONGEST_FIRST": pacer._LONGEST_FIRST,
+    "LONGEST_PAUSE": pacer._LONGEST_PAUSE,
+    "DOUBLINGS": pacer._DOUBLINGS,
+    "LONGEST_GAP": pacer._LONGEST_GAP,
+    "EVEN": pacer._EVEN,
+    "FORGOTTEN": pacer._FORGOTTEN,
+    "START": adaptive_rate._START,
+    "FLOOR": adaptive_rate._FLOOR,
+    "TOP": adaptive_rate._TOP,
+    "NARROW": adaptive_rate._NARROW,
+    "TRUST": adaptive_rate._TRUST,
+    "MEMORY": adaptive_rate._SHORTEST_MEMORY,
+    "PERIOD": adaptive_rate._PERIOD,
+    "DOUBLES_IN": adaptive_rate._DOUBLES_IN,
+    "LOG_LENGTH": adaptive_rate._LOG_LENGTH,
+    "DEAD": 5 * PULSE,  # seconds of silence after which a process probes no more
+    "LATELY": 60.0,  # seconds of silence after which a process has no share any more
+    "NOTICED": 1.5,  # seconds in which whoever asks has noticed that nobody answers
+    "SETTLES": 3.0,  # seconds in which whoever is alone has noticed that somebody answers
+}
+SCRIPT: Final = f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _NUMBERS.items())}}}\n" + Path(
+    __file__
+).with_name("shared_pace.lua").read_text("utf-8")
+"""What decides, for whatever runs Lua as Redis does: one exchange for each call."""
+
+
+class NoLineError(Exception):
+    """The place where the pace is kept cannot be asked. `str()` says why, in words."""
+
+
+class Line(Protocol):
+    """The way to where the pace is kept."""
+
+    where: str
+    """How a message calls it."""
+
+    async def ask(self, request: str) -> str:
+        """Run the script over a request and give its answer. Raises NoLineError within a second or two."""
+
+    async def close(self) -> None:
+        """Ask nothing any more."""
+
+
+def unreachable(where: str, why: NoLineError) -> ConfigError:
+    """The error of a limit that cannot be shared from the start."""
+    return ConfigError(f"cannot reach {where} ({why})", "nothing was sent; check --limit-url, or leave it out")
+
+
+def lesson(facts: dict[str, Any]) -> dict[str, Any]:
+    """What an incident teaches, worked out from facts of which times are seconds from now."""
+    told = facts["known"]
+    known = Known(
+        plateau=told.get("plateau"),
+        age=told["age"],
+        period=told["period"],
+        spread=told["spread"],
+        memory=told["memory"],
+        chance=told.get("chance") or None,
+        incidents=tuple(adaptive_rate._Incident(*one) for one in told["incidents"]),
+    )
+    course = Course(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
+    now_known = asdict(learnt(known, course, 0.0))
+    # No number stands for "none": a name that is missing would leave the former one.
+    now_known["chance"] = now_known["chance"] or 0
+    return {name: value for name, value in now_known.items() if value is not None}

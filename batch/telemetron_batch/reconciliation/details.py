@@ -1,0 +1,71 @@
+"""What is said of rows: each distinct detail once, as codes and as a sentence."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from telemetron_batch.domain.reasons import Reason, Unheard, open_question, sentence
+
+
+class Detail(NamedTuple):
+    """Why a row has its outcome."""
+
+    reason: int = Reason.NONE
+    text: str = ""
+    """What completes the reason's sentence."""
+    unheard: int = Unheard.NOTHING
+    also: str = ""
+    """What asking afterwards has told, in words."""
+
+    @property
+    def words(self) -> str:
+        """All of it for people."""
+        parts = sentence(self.reason, self.text), self.also, open_question(self.unheard)
+        return "; ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Distinct details; a row knows its own by position."""
+
+    entries: Sequence[Detail]
+    texts: pa.Array = field(init=False)
+    """Each in words."""
+    reasons: npt.NDArray[np.int16] = field(init=False)
+    unheard: npt.NDArray[np.int8] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", pa.array([one.words for one in self.entries], pa.string()))
+        object.__setattr__(self, "reasons", np.array([one.reason for one in self.entries], np.int16))
+        object.__setattr__(self, "unheard", np.array([one.unheard for one in self.entries], np.int8))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def and_also(self, code: int, words: str, unheard: Unheard | None) -> Detail:
+        """Return a detail with what asking afterwards has told; `unheard` is what it leaves open, None: as before."""
+        one = self.entries[code]
+        return one._replace(also=words, unheard=one.unheard if unheard is None else unheard)
+
+    def extended(self, added: Iterable[Detail]) -> "Details":
+        """Return these details and others after them."""
+        return Details([*self.entries, *added])
+
+
+class DetailCodes:
+    """Details in the making: gives each distinct one its position."""
+
+    def __init__(self) -> None:
+        self._codes = {Detail(): 0}
+
+    def code(self, detail: Detail) -> int:
+        """Return the position of a detail."""
+        return self._codes.setdefault(detail, len(self._codes))
+
+    def details(self) -> Details:
+        """Return all of them."""
+        return Details([*self._codes])

@@ -1,0 +1,55 @@
+"""Files of a run that could not be written: the others are written, and the summary says which are missing.
+
+The run then counts as stopped, whatever it came to, so that the same command writes them: nothing is sent again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from telemetron_batch.domain.errors import BatchError, DiskError, PlaceError, system_error
+from telemetron_batch.domain.stops import Advice, Stop, StopReason, WayOn
+from telemetron_batch.reports.summary import Summary
+from telemetron_batch.storage.log import LOGGER
+
+
+@dataclass
+class Unwritten:
+    """The files that could not be written, and why."""
+
+    errors: dict[str, BatchError] = field(default_factory=dict)
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """Note that a file cannot be written, instead of raising that; raise what says that no file may be written."""
+        self.errors.pop(name, None)
+        try:
+            yield
+        except (DiskError, PlaceError) as exc:
+            self._note(name, exc)
+        except BatchError:
+            raise
+        except OSError as exc:
+            self._note(name, system_error(exc))
+        except Exception as exc:  # noqa: BLE001 - a bug in one file is no reason to be without the others
+            advice = Advice("please report it with what -v prints", repeat=True)
+            self._note(name, DiskError(f"cannot write {name} (a bug: {type(exc).__name__}: {exc})", advice))
+            LOGGER.error("%s", name, exc_info=exc)
+
+    def _note(self, name: str, error: BatchError) -> None:
+        self.errors[name] = error
+
+    def told_in(self, summary: Summary, way: WayOn) -> Summary:
+        """Return the summary with what could not be written; `way` is how the run is continued."""
+        if not self.errors:
+            return summary
+        fields: dict[str, Any] = {**summary.fields, "unwritten": [error.what for error in self.errors.values()]}
+        if not fields["stop"]:
+            first = next(iter(self.errors.values()))
+            told = "; ".join(fields["unwritten"])
+            when = "to write what is missing (nothing is sent again)"
+            advice = Advice(first.next_step.first, repeat=True, when=when)
+            stop = Stop(StopReason.ERROR, told, advice=advice)
+            fields |= {"state": "stopped", "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
+        return replace(summary, fields=fields)

@@ -1,0 +1,265 @@
+"""From a journal to the files of its run, and to the summary that says how it ended.
+
+A pure function of the journal and of how files are to be written: the same journal
+gives the same files, for ever.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from telemetron_batch import __version__
+from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.errors import UnbalancedError
+from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.stops import ExitCode, Stop
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.resume_hint import way_on
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.plan_summary import digest
+from telemetron_batch.reconciliation.answered import answered_books
+from telemetron_batch.reconciliation.effect import had_no_effect_at_all, holders, questioned
+from telemetron_batch.reconciliation.reconcile import NO, YES, Reconciliation
+from telemetron_batch.reports import attention_files
+from telemetron_batch.reports.csv_files import Report, own_columns, write_attention, write_reconciliation, write_undo
+from telemetron_batch.reports.page import Page, Timeline, slice_seconds, write_html
+from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
+from telemetron_batch.reports.unwritten_files import Unwritten
+from telemetron_batch.reports.workbook import can_hold, write_attention_xlsx, write_xlsx
+from telemetron_batch.storage.clock import iso
+from telemetron_batch.storage.commands import command, feed_command
+from telemetron_batch.verification.apply import Evidence, audited
+
+_EVENTS_TOLD: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """What is known of a run's end besides its journal."""
+
+    stop: Stop | None
+    raw_csv: bool = False
+    xlsx: bool = False
+    tolerate: Sequence[Outcome] = ()
+    empty_exit_code: int | None = None
+
+
+def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+    """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
+    books = _audited_books(journal, plan, stop)
+    return questioned(books) if journal.meta(Fact.UNASSIGNS_QUESTIONED) and had_no_effect_at_all(books) else books
+
+
+def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+    books = answered_books(journal, plan, stop)
+    # What was sent without a record may have come after a look.
+    if journal.meta(Fact.VERIFY) is None or journal.records_lost:
+        return books
+    foreign = {plan.customer_of(call) for call in journal.calls_with_foreign_answers()}
+    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign))
+
+
+def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+    """Write all files of the run and give its summary, whose exit code is the run's.
+
+    A workbook that stands there is kept up to date, asked for or not. It is the last to be
+    written: it takes the longest, and no other file shall wait for it. A file that cannot be
+    written keeps no other from being written; the summary then says that the run has stopped.
+    """
+    ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
+    files = journal.input_files
+    report = Report(files, books, ended.raw_csv)
+    own = own_columns(files)
+    unwritten = Unwritten()
+    with unwritten.noting("reconciliation.csv"):
+        written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
+        _require_balance(folder, sum(file.rows for file in files), written, len(books.plan.rows))
+    with unwritten.noting(ATTENTION):
+        attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
+    with unwritten.noting("undo.csv"):
+        write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
+    summary = _summary(folder, journal, books, ended)
+    with unwritten.noting(SUMMARY):
+        unwritten.told_in(summary, way_on(journal)).write()
+    with unwritten.noting("report.html"):
+        page = _page(journal, books, summary, ended.stop)
+        write_html(folder / "report.html", page, journal.blocks(cells={}))
+    if _wants_attention_workbook(journal, books, ended):
+        with unwritten.noting(ATTENTION_WORKBOOK):
+            attention_files.write(
+                folder,
+                ATTENTION_WORKBOOK,
+                journal,
+                lambda file: write_attention_xlsx(file, folder, report, summary.fields, journal.blocks()),
+            )
+    if ended.xlsx:
+        with unwritten.noting(WORKBOOK):
+            write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
+    with unwritten.noting(SUMMARY):
+        unwritten.told_in(summary, way_on(journal)).write()
+    return unwritten.told_in(summary, way_on(journal))
+
+
+def _require_balance(folder: Path, read: int, written: int, planned: int) -> None:
+    if not written == read == planned:
+        what = f"run {folder.name}: {read} rows were read and {written} reported in {folder}"
+        raise UnbalancedError(what, "this is a bug; please report it")
+
+
+def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: Ended) -> bool:
+    """Whether what wants attention is written as a workbook too: as the input is one, and the rows fit into a sheet."""
+    wanted = ended.xlsx or any(file.is_workbook for file in journal.input_files)
+    return wanted and can_hold(int(books.attention().sum()))
+
+
+def _page(journal: Journal, books: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
+    """What report.html is written from."""
+    way, fields, folder, base_url = way_on(journal), summary.fields, summary.folder, journal.base_url_flag
+    rate = Rate.parse(fields["options"].get("rate", str(BY_KEY["rate"].default)))
+    return Page(
+        fields=fields,
+        books=books,
+        plan=digest(books.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
+        timeline=_timeline(journal, fields["attempts"]),
+        attention_file=summary.attention_files[-1],
+        feed_back=feed_command(folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url),
+        undo=command("undo", folder, base_url) if stop is None else "",
+        again=(way if stop is None else stop.way_on(way)).words,
+    )
+
+
+def _timeline(journal: Journal, attempts: int) -> Timeline | None:
+    span = journal.attempt_span()
+    if span is None:
+        return None
+    start, end = span[0], max(span[1], journal.meta(Fact.ENDED_AT) or 0.0)
+    seconds = slice_seconds(end - start, attempts)
+    return Timeline(start, end, seconds, journal.timeline(start, seconds))
+
+
+def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
+    """What asking afterwards brought, by its names in summary.json; nothing where nobody asked."""
+    facts = journal.meta(Fact.VERIFY)
+    if facts is None or books.verified is None:
+        return {}
+    asked, missed = journal.looks_taken(facts["round"])
+    yes, no = (int((books.verified == answer).sum()) for answer in (YES, NO))
+    return {
+        "verify": {
+            "startedAt": iso(facts["startedAt"]),
+            "endedAt": iso(facts["endedAt"]),
+            "customersAsked": asked,
+            "customersMissed": missed,
+            "rows": {"yes": yes, "no": no, "blank": len(books.verified) - yes - no},
+            "rowsSettled": books.settled_afterwards,
+        }
+    }
+
+
+def _exit_code(ended: Ended, attention: int, rows: int) -> int:
+    if ended.stop is not None:
+        return ended.stop.exit_code
+    if rows == 0 and ended.empty_exit_code is not None:
+        return ended.empty_exit_code
+    return ExitCode.ATTENTION if attention else ExitCode.DONE
+
+
+def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+    files = journal.input_files
+    plan = books.plan
+    verified = _verified(journal, books)
+    attention = int(books.attention().sum())
+    open_ends = int(books.attention(ended.tolerate).sum())
+    if verified:
+        open_ends += verified["verify"]["customersMissed"]
+    exit_code = int(_exit_code(ended, open_ends, len(plan.rows)))
+    attempts, refusals, unclear = journal.attempt_totals()
+    counts = books.counts()
+    fields: dict[str, Any] = {
+        "runId": journal.meta(Fact.RUN_ID),
+        "version": __version__,
+        "state": "stopped" if ended.stop else "finished",
+        "exitCode": exit_code,
+        "balanced": True,
+        "stop": None if ended.stop is None else ended.stop.as_json(way_on(journal)),
+        "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
+        "input": _input(files),
+        "inputs": [file.as_json() for file in files],
+        "asOf": journal.meta(Fact.AS_OF),
+        "baseUrl": journal.meta(Fact.BASE_URL),
+        "baseUrlFlag": journal.base_url_flag,
+        "sandbox": journal.meta(Fact.SANDBOX),
+        "options": journal.meta(Fact.OPTIONS),
+        "airflow": journal.meta(Fact.AIRFLOW) or None,
+        "rows": len(plan.rows),
+        "hiddenRows": sum(file.hidden_rows for file in files),
+        "counts": {str(outcome): count for outcome, count in counts.items()},
+        "attention": attention,
+        "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
+        "since": journal.meta(Fact.SINCE),
+        "customers": plan.customers,
+        "customersCreated": books.customers_created,
+        "customersPerhapsCreated": books.customers_perhaps_created,
+        "calls": plan.calls,
+        "callsSettled": books.calls_settled,
+        "attempts": attempts,
+        "refusals": refusals,
+        "unclearAttempts": unclear,
+        "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
+        "undoRows": int(books.surely_changed().sum()),
+        "published": None,
+        **_unassigns(books),
+        **_files(folder, journal, books, ended),
+        **_times(journal, attempts),
+        **verified,
+    }
+    return Summary(folder, fields)
+
+
+def _files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> dict[str, Any]:
+    """Return the names of the files for people, and those among them that hold what wants attention now."""
+    wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, books, ended)]
+    versions = [attention_files.versions(folder, name, journal) for name in wanted]
+    others = [name for name in FILES if name not in (SUMMARY, ATTENTION)]
+    return {
+        "files": [others[0], *chain.from_iterable(versions), *others[1:], *[WORKBOOK] * ended.xlsx],
+        "attentionFiles": [names[-1] for names in versions],
+    }
+
+
+def _input(files: Sequence[InputFile]) -> dict[str, Any]:
+    return {
+        "name": ", ".join(file.name for file in files),
+        "sha256": ", ".join(file.sha256 for file in files),
+        "rows": sum(file.rows for file in files),
+    }
+
+
+def _unassigns(books: Reconciliation) -> dict[str, int]:
+    """What unassigns came to besides their outcomes."""
+    customers = holders(books)
+    return {
+        "unassignsWithoutEffect": int(books.without_effect().sum()),
+        "customersWithoutDevices": customers.without_devices,
+        "customersStillHolding": customers.still_holding,
+    }
+
+
+def _times(journal: Journal, attempts: int) -> dict[str, Any]:
+    """When the run began and ended, the rate reached between its first and last attempt, and the limit found."""
+    span = journal.attempt_span()
+    sending = span[1] - span[0] if span else 0.0
+    started, ended = journal.meta(Fact.STARTED_AT), journal.meta(Fact.ENDED_AT)
+    return {
+        "startedAt": iso(started),
+        "endedAt": iso(ended),
+        "seconds": round(ended - started, 3) if started and ended else None,
+        "sendingSeconds": round(sending, 3),
+        "rateReached": round((attempts - 1) / sending, 3) if sending else None,
+        "rateFound": journal.meta(Fact.RATE_FOUND),
+    }

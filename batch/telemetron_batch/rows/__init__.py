@@ -1,0 +1,1 @@
+"""Input rows as columns."""

@@ -1,0 +1,311 @@
+"""What earlier runs in the reports folder know, and what they may have changed since.
+
+Only these count: runs in the same reports folder against the same base URL (the sandbox
+is one of its own). What is removed from the folder is forgotten.
+
+The run that is asked is the last finished one with the same key and the same job or profile; where
+neither is named, one without, whose input files had the same names but for digits
+(`erp-0521.csv` is `erp-0522.csv`). "Last" is the one that began last. It alone is asked: what
+it left out itself it carries over, with the run that settled it.
+
+Any other run, whatever its key, profile and end, that sent anything after that one began
+makes unsure the devices that it sent, and so does a stopped or killed one; of a run that is
+under way or was killed it is those that it set out to send. An attempt that nobody heard of
+again may act for a quarter of an hour. A journal that cannot be read, or a last run that began in
+the future, makes everything unsure. Times are the clock's of whoever ran: hosts that share a
+reports folder must agree on it to within the time between two runs.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.base_url import api_identity
+from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
+from telemetron_batch.domain.model import InputFile
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL, LOCK, run_folders, shard_folders
+from telemetron_batch.journal.reader import JournalReader, PublishedJournal
+from telemetron_batch.planning.delta import IntArray, Known, Origin, Standing, left_out, unpacked
+from telemetron_batch.rows.rows import KEY_SCHEMA, VALID, Rows
+from telemetron_batch.storage.clock import iso
+from telemetron_batch.storage.lease_files import is_elsewhere, is_in_use
+from telemetron_batch.storage.lock import client_name, organisation_name
+
+_LATE: Final = 900.0
+_NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in VALID]))
+_SLACK: Final = 23 / 24
+"""Of --full-every: a job that starts some minutes early must not put its weekly full run off for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants to know what is settled."""
+
+    reports_dir: Path
+    base_url: str
+    client: str | None
+    """Stands for base URL and organisation or key; None where neither is at hand: then runs of any are asked."""
+    organisation: str | None
+    """The name that the account was given."""
+    lineage: tuple[str, ...]
+    """What runs of the same job have in common: the job's name, their profile, or the names of their files."""
+    now: float
+    """Seconds since the epoch."""
+
+    @property
+    def words(self) -> str:
+        """The lineage, for people."""
+        kind, *names = self.lineage
+        return f"{', '.join(names)} without a profile" if kind == "files" else f"{kind} {names[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What of an input earlier runs have settled surely, and whether it is left out."""
+
+    settled: IntArray
+    """By row: 0, or the number of the origin that settled it, also in a full run."""
+    origins: tuple[Origin, ...]
+    told: str
+    """What is done and why, in words."""
+    last: str | None = None
+    """The run that was asked."""
+    full_at: float | None = None
+    """When the last full run began; None if this is one."""
+
+    @property
+    def left_out(self) -> IntArray | None:
+        """The rows to be left out, as the plan takes them; None in a full run."""
+        return None if self.full_at is None else self.settled
+
+    def as_json(self) -> dict[str, Any]:
+        """By the names of the JSON documents."""
+        return {"run": self.last, "full": self.full_at is None, "told": self.told}
+
+
+def asker(config: RunConfig, files: Sequence[InputFile], now: float) -> Asker:
+    """The one who asks on behalf of a run of these files."""
+    organisation = None if config.sandbox else config.organisation
+    return Asker(config.reports_dir, config.api, _client(config), organisation, _lineage(config, files), now)
+
+
+def _client(config: RunConfig) -> str | None:
+    """Return what stands for the account of this API: the name that was given it, else the key; None without both."""
+    if config.sandbox:
+        return "sandbox"
+    if config.organisation is not None:
+        return organisation_name(config.api, config.organisation)
+    return None if config.api_key is None else client_name(config.api, config.api_key.reveal())
+
+
+def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
+    """Return what names the job of this account: a name, else the profile, else the files' names but for digits."""
+    if config.job is not None:
+        return "job", config.job
+    if config.profile is not None:
+        return "profile", config.profile
+    return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
+
+
+def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
+    """What of these rows is settled; left out unless the last full run began longer ago (in seconds)."""
+    nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
+    passed_over: list[str] = []
+    try:
+        last, others = _runs(asked_by, passed_over.append)
+        passed_over = [f"{one}, so what it settled or changed since is not known" for one in passed_over]
+        sent = "; ".join([*passed_over, sent])
+        if last is None:
+            return Delta(nothing, (), f"{sent}{_why_nobody_answers(asked_by, others)}")
+        if last.began > asked_by.now:
+            return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
+        known = _known(last, others)
+    except (JournalError, DiskError, ForeignRunError) as exc:
+        return Delta(nothing, (), f"{sent}{exc.what}; move its folder away if it is of no use")
+    settled, origins = _used(left_out(rows, known), known.origins)
+    if asked_by.now - last.full_at >= full_every * _SLACK:
+        return Delta(settled, origins, f"{sent}the last full run began {iso(last.full_at)}", last.run_id)
+    told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
+    beside = (past.beside for past in others if past.elsewhere is not None)
+    return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.full_at)
+
+
+def _why_nobody_answers(asked_by: Asker, others: Sequence["_Past"]) -> str:
+    """Return why no run is asked: there is none, or the last one was made with another key or for another account."""
+    same = (past for past in others if past.finished and past.lineage == asked_by.lineage)
+    last = max(same, key=lambda past: (past.began, past.run_id), default=None)
+    if last is None:
+        return f"there is no finished run of {asked_by.words} yet"
+    of_last = f"that of the last run of {asked_by.words} ({last.run_id})"
+    if asked_by.organisation is None and last.organisation is None:
+        return f"the key is another than {of_last}; with --organisation NAME on both, a new key changes nothing"
+    ours, theirs = (one or "none" for one in (asked_by.organisation, last.organisation))
+    return f"--organisation is {ours}, and {of_last} is {theirs}"
+
+
+def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple[Origin, ...]]:
+    """The same with those origins only that settled something, so that they do not heap up night by night."""
+    numbers = np.unique(settled[settled > 0])
+    renumbered = np.where(settled > 0, np.searchsorted(numbers, settled) + 1, 0)
+    return renumbered, tuple(origins[number - 1] for number in numbers.tolist())
+
+
+# Journals
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """An earlier run, as far as it matters whether it is asked or only heeded."""
+
+    folder: Path
+    base_url: str
+    client: str | None
+    organisation: str | None
+    lineage: tuple[str, ...]
+    began: float
+    """When it looked at the runs before it; nothing was sent by then."""
+    ended: float | None
+    """When it last ended; None while it goes on, and where it was killed."""
+    finished: bool
+    full_at: float
+    elsewhere: str | None
+    """Who on another host is at work on it, or was when it died; None for nobody."""
+
+    @property
+    def run_id(self) -> str:
+        """Its name."""
+        return self.folder.name
+
+    @property
+    def beside(self) -> str:
+        """What is to be told of it where it is in use elsewhere."""
+        return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
+
+    def answers(self, asked_by: Asker) -> bool:
+        """Is it a finished run of the same job?"""
+        same_key = self.client is not None and asked_by.client in (None, self.client)
+        return self.finished and same_key and self.lineage == asked_by.lineage
+
+    def may_have_acted_since(self, moment: float) -> bool:
+        """Can anything that it sent have been carried out after that moment?"""
+        if self.goes_on:
+            return True
+        journals = [path / JOURNAL for path in self.shards] or [self.folder / JOURNAL]
+        if not self.shards and self.ended is not None and self.ended < moment - _LATE:
+            return False
+        return any(_acted_since(journal, moment) for journal in journals)
+
+    @property
+    def goes_on(self) -> bool:
+        """Is a process at work on it, or may one be?"""
+        return self.elsewhere is not None or any(is_in_use(folder / LOCK) for folder in (self.folder, *self.shards))
+
+    @property
+    def shards(self) -> tuple[Path, ...]:
+        """Folders of the shards in which it was begun, if it is made in such."""
+        return tuple(shard_folders(self.folder))
+
+
+def _acted_since(path: Path, moment: float) -> bool:
+    with closing(Journal(path)) as journal:
+        journal.require_complete()
+        return journal.acted_since(moment, _LATE)
+
+
+def _runs(asked_by: Asker, warn: Callable[[str], None]) -> tuple[_Past | None, list[_Past]]:
+    """The run to ask, and the others that may have changed since what it knows; all, where there is none to ask.
+
+    `warn` is told of runs that are not ours, which are neither asked nor heeded.
+    """
+    journals = [folder / JOURNAL for folder in run_folders(asked_by.reports_dir, warn)]
+    api = api_identity(asked_by.base_url)
+    there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
+    answering = (past for past in there if past.answers(asked_by))
+    last = max(answering, key=lambda past: (past.began, past.run_id), default=None)
+    if last is None:
+        return None, there
+    return last, [past for past in there if past is not last and past.may_have_acted_since(last.began)]
+
+
+def _past(path: Path) -> _Past:
+    elsewhere = is_elsewhere(path.parent / LOCK)
+    # Two hosts that have a journal open do not see one another's locks on it.
+    with closing(Journal(path) if elsewhere is None else PublishedJournal(path)) as journal:
+        journal.require_complete()
+        started, ended = journal.meta(Fact.STARTED_AT, 0.0), journal.meta(Fact.ENDED_AT)
+        state = (journal.meta(Fact.SUMMARY) or {}).get("state")
+        if elsewhere is not None and journal.meta(Fact.BASE_URL) is None:
+            raise JournalError(f"what {path} began with cannot be read beside {elsewhere}")
+        return _Past(
+            folder=path.parent,
+            base_url=journal.meta(Fact.BASE_URL, ""),
+            client=journal.meta(Fact.CLIENT),
+            organisation=(journal.meta(Fact.OPTIONS) or {}).get("organisation"),
+            lineage=tuple(journal.meta(Fact.LINEAGE, ())),
+            began=min(started, journal.meta(Fact.LOOKED_AT, started)),
+            ended=ended,
+            finished=elsewhere is None and state == "finished" and ended is not None,
+            full_at=journal.meta(Fact.FULL_AT) or started,
+            elsewhere=elsewhere,
+        )
+
+
+def _known(last: _Past, others: Iterable[_Past]) -> Known:
+    """What a finished run knows, and the devices that others may have touched since."""
+    pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
+    with closing(Journal(last.folder / JOURNAL)) as journal:
+        origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta(Fact.ORIGINS, ())))
+        for keys, said, carried in standing_of_rows(journal):
+            sure = said >= Standing.SETTLED
+            pairs.append(keys.select(VALID).filter(pa.array(sure)))
+            origin.append(np.where(said == Standing.CARRIED, carried + 1, 1)[sure])
+    touched = [device for other in others for device in _touched(other)]
+    devices = pc.unique(pa.chunked_array(touched, pa.string()))
+    return Known(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
+
+
+def _touched(past: _Past) -> Iterator[pa.Array]:
+    """Identifiers of the devices that a run sent, or may have sent by now."""
+    path = past.folder / JOURNAL
+    with closing(Journal(path) if past.elsewhere is None else PublishedJournal(path)) as journal:
+        # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
+        told = past.finished or not past.shards
+        ended = told and journal.meta(Fact.STANDING) is not None and not past.goes_on
+        for keys, said, carried in standing_of_rows(journal):
+            if ended:
+                sent = (said != Standing.UNTOUCHED) & (said != Standing.CARRIED)
+            else:
+                sent = (carried == 0) & (keys["problem"].to_numpy() == 0)
+            yield keys["deviceIdentifier"].filter(pa.array(sent))
+
+
+def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
+    """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
+    said, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
+    first = 0
+    for _, keys in journal.key_columns():
+        rows = slice(first, first + keys.num_rows)
+        yield keys, said[rows], carried[rows]
+        first += keys.num_rows
+
+
+def _column(journal: JournalReader, name: str) -> IntArray:
+    """What a journal says of each row; nothing but 0 where it says nothing."""
+    rows, text = sum(file["rows"] for file in journal.meta(Fact.INPUTS, [])), journal.meta(name)
+    try:
+        column = np.zeros(rows, dtype=np.int64) if text is None else unpacked(text)
+    except ValueError:
+        column = np.empty(0, dtype=np.int64)
+    if len(column) != rows:
+        raise JournalError(f"what {journal.path} says of its rows is damaged")
+    return column

@@ -1,0 +1,99 @@
+"""The configuration of a run that is fed what wanted attention in another: with the mapping of that run.
+
+An attention file in the folder of its run is read as the input of that run was, without a
+word on columns or actions. A file that was moved elsewhere does not tell which run it is of.
+"""
+
+import codecs
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.config.sources import Recorded
+from telemetron_batch.domain.errors import BatchError, ConfigError
+from telemetron_batch.domain.urls import is_url, without_scheme
+from telemetron_batch.input.own_reports import find_own_header, find_own_row, is_attention
+from telemetron_batch.input.source_file import Kind, find_stored
+from telemetron_batch.input.workbook import first_rows
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.reader import PublishedJournal
+
+_MAPPING: Final = (
+    "action",
+    "column",
+    "action_word",
+    "split",
+    "hidden",
+    "multiline_cells",
+    "auto_create_devices",
+    "device_type",
+    "delimiter",
+)
+"""Options that say how the cells of an attention file are meant. Cells that were empty are filled by now."""
+_SAVED_AS: Final = "cp1252"
+"""The encoding in which a spreadsheet may save an attention file, if the list was in it."""
+_FIRST: Final = 1 << 16
+_FIRST_ROWS: Final = 50
+
+
+def configure(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
+    """Return the configuration of a run of these files. Raises ConfigError that names everything that is wrong.
+
+    As `resolve`; attention files in the folders of their runs add the mapping of these.
+    """
+    recorded = _recorded(files)
+    config = resolve(files, flags, environ, recorded)
+    return replace(config, mapping_of=recorded.run) if recorded.options else config
+
+
+def _recorded(files: Sequence[str]) -> Recorded:
+    """Return the mapping that all these files have in common; an empty one if any is not fed back to its folder."""
+    found = [_mapping_of(Path(without_scheme(file))) for file in files if not is_url(without_scheme(file))]
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(files):
+        return Recorded()
+    first = known[0]
+    for other in known[1:]:
+        if other.options != first.options:
+            what = f"run {first.run} and run {other.run} were started with other options for their inputs"
+            raise ConfigError(what, "run the attention file of each by itself")
+    return first
+
+
+def _mapping_of(path: Path) -> Recorded | None:
+    """Return the mapping of the run in whose folder an attention file is; None of any other file."""
+    journal = path.parent / JOURNAL
+    if not (journal.exists() and path.is_file()):
+        return None
+    try:
+        with closing(PublishedJournal(journal)) as opened:
+            options = opened.meta(Fact.OPTIONS) or {}
+    except BatchError:
+        return None  # not ours, or damaged: nothing in it is believed
+    if not _is_attention(path, options.get("delimiter")):
+        return None
+    mapping = {key: options[key] for key in _MAPPING if key in options}
+    with suppress(LookupError):
+        if codecs.lookup(options["encoding"]).name == _SAVED_AS:
+            mapping["encoding"] = _SAVED_AS
+    return Recorded(path.absolute().parent.name, mapping)
+
+
+def _is_attention(path: Path, delimiter: str | None) -> bool:
+    """Whether a file, in whatever format, has the header of an attention file; what cannot be read has none."""
+    with suppress(BatchError, OSError, zipfile.BadZipFile):
+        stored = find_stored(str(path), path.parent)
+        if stored.kind is Kind.WORKBOOK:
+            sheets = first_rows(path, None, _FIRST_ROWS).values()
+            return any(is_attention(find_own_row("", rows)) for rows in sheets)
+        with stored.open() as file:
+            said = None if delimiter is None else BY_KEY["delimiter"].read(delimiter)
+            header = find_own_header("", file.read(_FIRST), said)
+        return header is not None and is_attention(header.cells)
+    return False

@@ -1,0 +1,92 @@
+"""The end of a run: its books closed, its files written, and what it came to in its journal."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.stops import Advice, Stop, StopReason
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import AFTER_LOSS
+from telemetron_batch.planning.delta import Standing, packed, standing
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.reconciliation.effect import had_no_effect_at_all
+from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reports.summary import Summary
+from telemetron_batch.reports.write_all import Ended, close_books, write_files
+from telemetron_batch.run.history import RecordedRun, has_taken_any, joined_pairs, recorded_runs
+from telemetron_batch.run.publish import published
+from telemetron_batch.storage.log import LOGGER
+
+_NO_PAIRS: Final = pa.array([], pa.string())
+
+
+def concluded(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
+    """Close the books, write the files, put into the journal what it all came to, and publish."""
+    stop = stop_of(journal)
+    books = close_books(journal, plan, stop)
+    if had_no_effect_at_all(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
+        journal.note(unassignsQuestioned=_is_unexpected(config, journal, books))
+        books = close_books(journal, plan, stop)
+    summary = write_files(config.reports_dir / str(config.run_id), journal, books, ended_as(config, stop))
+    journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
+    return published(config.publish, journal, summary)
+
+
+def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -> bool:
+    """Return whether nothing explains that no unassign of a run had an effect.
+
+    A list that is fed back, one that is compared with earlier ones, and one of devices that an earlier run has taken
+    from these customers, are bound to hold such rows.
+    """
+    folder = config.reports_dir / str(config.run_id)
+    if journal.meta(Fact.SINCE) is not None or RecordedRun.of(folder, journal.meta).has_own_reports:
+        return False
+    without, pairs, end = books.without_effect(), [_NO_PAIRS], 0
+    for _, keys in journal.key_columns():
+        first, end = end, end + keys.num_rows
+        pairs.append(joined_pairs(keys.filter(pa.array(without[first:end]))))
+    others = recorded_runs(config.reports_dir, folder, LOGGER.warning)
+    return not has_taken_any(pa.concat_arrays(pairs), config.api, others, LOGGER.warning)
+
+
+def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:
+    """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
+    said = standing(books.plan, books.outcome, books.doubts > 0)
+    said[books.differs()] = Standing.TOUCHED
+    return said
+
+
+def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
+    """How the files of a run are to be written that ended so."""
+    brakes = config.brakes
+    return Ended(
+        stop=stop,
+        raw_csv=config.raw_csv,
+        xlsx=config.xlsx,
+        tolerate=config.tolerate,
+        empty_exit_code=brakes.empty_exit_code,
+    )
+
+
+def stop_of(journal: Journal) -> Stop | None:
+    """Return why the run ended early, as its journal has it."""
+    if loss := journal.loss:
+        return Stop(StopReason.RECORDS_LOST, loss, advice=Advice(AFTER_LOSS))
+    if journal.meta(Fact.ENDED_AT) is None:
+        return Stop(StopReason.PROCESS_ENDED)
+    return stop_in(journal.meta(Fact.STOP))
+
+
+def note_of(stop: Stop | None) -> dict[str, Any] | None:
+    """Return what journals note of why work ended early; None where it did not."""
+    return None if stop is None else stop.as_fact()
+
+
+def stop_in(note: Mapping[str, Any] | None) -> Stop | None:
+    """Return why work ended early, from what `note_of` made of it."""
+    return None if note is None else Stop.of_fact(note)

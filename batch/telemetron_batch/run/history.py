@@ -1,0 +1,176 @@
+"""The other runs in a reports folder, as their journals tell of them; no journal is changed by that.
+
+A journal without a write-ahead log is read without a lock and without a trace. So is one that a process on another
+host has open, or had when it died; what that process sent cannot be seen, and it counts as having sent something.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.base_url import api_identity
+from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
+from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.input.own_reports import is_own_report
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL, LOCK, run_folders, shard_folders
+from telemetron_batch.journal.reader import JournalReader, PublishedJournal
+from telemetron_batch.planning.delta import IntArray, Standing
+from telemetron_batch.planning.night_order import KeyColumns, Night
+from telemetron_batch.run.delta_history import standing_of_rows
+from telemetron_batch.storage.lease_files import is_elsewhere, is_in_use
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """A run by the facts that its journal began with, and whether it has finished."""
+
+    folder: Path
+    api: str
+    """Identity of the API."""
+    client: str | None
+    lineage: tuple[str, ...]
+    is_sandbox: bool
+    hashes: tuple[str, ...]
+    """SHA-256 of its input files."""
+    has_own_reports: bool
+    """Whether all its input files are reports of this program, fed back to it."""
+    night: Night
+    is_finished: bool
+
+    @classmethod
+    def of(cls, folder: Path, fact: Callable[[str], Any]) -> "RecordedRun":
+        """Return the run in this folder; `fact` gives what its journal has, or will have, under a name."""
+        files, as_of = fact("inputs") or (), fact("asOf")
+        written = [file.get("written") for file in files]
+        newest = None if None in written else max(written, default=None)
+        return cls(
+            folder=folder,
+            api=api_identity(fact("baseUrl")),
+            client=fact("client"),
+            lineage=tuple(fact("lineage") or ()),
+            is_sandbox=bool(fact("sandbox")),
+            hashes=tuple(file["sha256"] for file in files),
+            has_own_reports=bool(files) and all(is_own_report(file["name"], file["header"]) for file in files),
+            night=Night(folder.name, None if as_of is None else datetime.fromisoformat(as_of), newest),
+            is_finished=(fact("summary") or {}).get("state") == "finished" and fact("endedAt") is not None,
+        )
+
+    def is_same_job(self, other: "RecordedRun") -> bool:
+        """Whether both belong to one job: the same API, account and name of the job."""
+        same = self.api == other.api and self.client == other.client and self.lineage == other.lineage
+        return same and self.client is not None
+
+    @property
+    def has_order(self) -> bool:
+        """Whether it takes part in the order of nights: not in a sandbox, nor with reports that are fed back."""
+        return not (self.is_sandbox or self.has_own_reports)
+
+    def has_sent(self) -> bool:
+        """Whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
+        return any(_has_attempts(folder) for folder in (self.folder, *shard_folders(self.folder)))
+
+    def sent_rows(self) -> KeyColumns:
+        """Yield what it says of customers and devices: rows that it sent, may have sent, or found done already."""
+        with _reading(self.folder) as journal:
+            says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
+            for file, keys, said in _keys_with_standing(journal):
+                problem = keys["problem"].to_numpy()
+                yield file, keys.filter(pa.array(said != Standing.UNTOUCHED if says_how else problem == 0))
+
+    def taken_pairs(self) -> Iterator[pa.Array]:
+        """Yield the pairs, as `joined_pairs` gives them, that it unassigned and left so. Raises as `has_sent`."""
+        with _reading(self.folder) as journal:
+            counts = (journal.meta(Fact.SUMMARY) or {}).get("counts", {})
+            if not counts.get(Outcome.UNASSIGNED):
+                return
+            rows = [(keys, said) for _, keys, said in _keys_with_standing(journal)]
+        # In journals of earlier versions a row that was found done already looks the same.
+        marks = {Standing.TAKEN} if any((said == Standing.TAKEN).any() for _, said in rows) else {Standing.SETTLED}
+        for keys, said in rows:
+            unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
+            yield joined_pairs(keys.filter(pa.array(np.isin(said, [*marks]) & unassigns)))
+
+    def _is_at_rest(self) -> bool:
+        """Whether what its journal says of its rows is the last word."""
+        # What a run in shards has done is told when it is put together; a stopped one may have gone on since.
+        is_told = self.is_finished or not shard_folders(self.folder)
+        return is_told and not is_in_use(self.folder / LOCK)
+
+
+def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
+    """Return all runs under a folder but one, by name; `warn` is told of journals that cannot be read."""
+    read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != but.name)
+    return [run for run in read if run is not None]
+
+
+def joined_pairs(keys: pa.RecordBatch) -> pa.Array:
+    """Return the customer and the device of each row as one text."""
+    return pc.binary_join_element_wise(keys["customerEmail"], keys["deviceIdentifier"], "\n")
+
+
+def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], warn: Callable[[str], None]) -> bool:
+    """Return whether a finished run against the same API unassigned any of these pairs (see `joined_pairs`).
+
+    `warn` is told of journals that cannot be read.
+    """
+    api = api_identity(base_url)
+    for run in runs:
+        if run.is_finished and run.api == api:
+            try:
+                if any(pc.any(pc.is_in(taken, value_set=pairs)).as_py() for taken in run.taken_pairs()):
+                    return True
+            except (JournalError, DiskError, ForeignRunError) as exc:
+                warn(f"run {run.folder.name} is not compared with this one: {exc.what}")
+    return False
+
+
+def former_run(files: Sequence[InputFile], base_url: str, runs: Iterable[RecordedRun]) -> str | None:
+    """Return the id of a finished run of the same content against the same API; None without one."""
+    wanted, api = tuple(file.sha256 for file in files), api_identity(base_url)
+    same = (run for run in runs if run.hashes == wanted and run.api == api)
+    return next((run.folder.name for run in same if run.is_finished and not run.is_sandbox), None)
+
+
+def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
+    try:
+        with _reading(folder) as journal:
+            if journal.meta(Fact.BASE_URL) is None:
+                raise JournalError(f"{journal.path} does not tell yet what the run began with")
+            return RecordedRun.of(folder, journal.meta)
+    except (JournalError, DiskError, ForeignRunError) as exc:
+        warn(f"run {folder.name} is not compared with this one: {exc.what}")
+        return None
+
+
+def _has_attempts(folder: Path) -> bool:
+    if is_elsewhere(folder / LOCK) is not None:
+        return True
+    with _reading(folder) as journal:
+        return journal.has_attempts()
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[JournalReader]:
+    """Open the journal in a folder for reading. Raises JournalError, DiskError."""
+    path = folder / JOURNAL
+    # Two hosts that have a journal open do not see one another's locks on it.
+    untouched = is_elsewhere(folder / LOCK) is not None or not path.with_name(f"{JOURNAL}-wal").exists()
+    with closing(PublishedJournal(path) if untouched else Journal(path)) as journal:
+        yield journal
+
+
+def _keys_with_standing(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, IntArray]]:
+    files = (file for file, _ in journal.key_columns())
+    for file, (keys, said, _) in zip(files, standing_of_rows(journal), strict=True):
+        yield file, keys, said

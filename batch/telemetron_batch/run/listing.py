@@ -1,0 +1,157 @@
+"""The runs under a reports folder: when, what, in which state, and what to do next."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
+from telemetron_batch.domain.stops import StopReason
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL, LOCK, run_folders, shard_folders
+from telemetron_batch.journal.reader import AFTER_LOSS, JournalReader, PublishedJournal
+from telemetron_batch.storage.clock import iso
+from telemetron_batch.storage.commands import command, shard_command
+from telemetron_batch.storage.lease_files import is_elsewhere, is_in_use
+from telemetron_batch.storage.lock import is_held
+from telemetron_batch.storage.trusted_folders import read_file
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run, for a list of them."""
+
+    run_id: str
+    started_at: str
+    input: str
+    rows: int
+    state: str
+    """running, finished, stopped, interrupted (its process died), incomplete (its journal lost records) or unreadable.
+
+    Of one that is made in shards also planned (none has begun) or in shards (not put together yet).
+    """
+    as_of: str | None
+    """The time of which its input is the state."""
+    attention: int | None
+    exit_code: int | None
+    next_step: str
+
+    def as_json(self) -> dict[str, Any]:
+        """By the names of the JSON document."""
+        return {
+            "runId": self.run_id,
+            "startedAt": self.started_at,
+            "input": self.input,
+            "rows": self.rows,
+            "state": self.state,
+            "asOf": self.as_of,
+            "attention": self.attention,
+            "exitCode": self.exit_code,
+            "nextStep": self.next_step,
+        }
+
+
+def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -> list[RunLine]:
+    """All runs under the folder, the newest first; `warn` is told of those that are not ours."""
+    lines = [line for folder in run_folders(reports_dir, warn) if (line := _line_of_ours(folder, warn)) is not None]
+    return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
+
+
+def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunLine | None:
+    try:
+        return _line(folder)
+    except ForeignRunError as exc:
+        warn(f"run {folder.name} is passed over: {exc.what}")
+        return None
+
+
+def _line(folder: Path) -> RunLine:
+    if is_held(folder / LOCK):
+        return _from(folder, _under_way(folder), "running", "wait for it")
+    elsewhere = is_elsewhere(folder / LOCK)
+    if elsewhere is not None:
+        # Whether that process lives is not to be told at a glance.
+        resume = command("resume", folder, _published_flag(folder))
+        return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
+    try:
+        journal = Journal(folder / JOURNAL)
+    except (JournalError, DiskError) as exc:
+        return RunLine(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
+    try:
+        if journal.loss:
+            return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
+        fields, in_shards = journal.meta(Fact.SUMMARY) or {}, journal.meta(Fact.DIVISION) is not None
+        resume = command("resume", folder, journal.base_url_flag)
+        if fields and journal.meta(Fact.ENDED_AT) is not None:
+            again = f"its shards again, then {command('report', folder)}" if in_shards else resume
+            return _ended(folder, fields, again)
+        begun = _begun(journal)
+        return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", resume)
+    finally:
+        journal.close()
+
+
+def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
+    """One that is made in shards, and was not put together yet."""
+    begun = shard_folders(folder)
+    if any(is_in_use(shard / LOCK) for shard in begun):
+        return _from(folder, fields, "running", "wait for its shards")
+    if not begun:
+        return _from(folder, fields, "planned", shard_command(folder, base_url=fields["flag"]))
+    return _from(folder, fields, "in shards", command("report", folder))
+
+
+def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunLine:
+    if fields["state"] == "stopped":
+        if fields["stop"].get("code") in (StopReason.NOT_THE_API, StopReason.REDIRECTED):
+            again = fields["stop"]["advice"]
+        return _from(folder, fields, "stopped", again)
+    return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
+
+
+def _published_flag(folder: Path) -> str | None:
+    """The base URL flag of a run whose journal may be open on another host."""
+    with suppress(JournalError, DiskError), closing(PublishedJournal(folder / JOURNAL)) as journal:
+        return journal.base_url_flag
+    return None
+
+
+def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunLine:
+    told = fields.get("input", {})
+    return RunLine(
+        run_id=folder.name,
+        started_at=fields.get("startedAt", ""),
+        input=told.get("name", ""),
+        rows=told.get("rows", 0),
+        state=state,
+        as_of=fields.get("asOf"),
+        attention=fields.get("attention"),
+        exit_code=fields.get("exitCode") if state in ("finished", "stopped") else None,
+        next_step=next_step,
+    )
+
+
+def _begun(journal: JournalReader) -> dict[str, Any]:
+    """What a journal began with, by the names of a summary; `flag` is its base URL flag."""
+    inputs = journal.meta(Fact.INPUTS, [])
+    told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
+    started, flag = iso(journal.meta(Fact.STARTED_AT)), journal.base_url_flag
+    return {"startedAt": started, "asOf": journal.meta(Fact.AS_OF), "input": told, "flag": flag}
+
+
+def _under_way(folder: Path) -> dict[str, Any]:
+    """What is known of a run whose journal is being written: what the last process left, or what it began with."""
+    with suppress(JournalError, DiskError), closing(PublishedJournal(folder / JOURNAL)) as journal:
+        return _begun(journal) | _summary(folder)
+    return _summary(folder)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads(read_file(folder / "summary.json"))
+    except (OSError, ValueError):
+        return {}
+    return fields

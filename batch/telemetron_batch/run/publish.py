@@ -1,0 +1,120 @@
+"""The files of a run copied to where others read them.
+
+The journal is not among them: it stays in the run's folder, on a disk, for nothing but a disk keeps what it is told.
+A copy that cannot be made loses nothing. The run stands as it ended, and its files are in its folder; but
+whoever waits for the copies must hear of it, so a run that would end with 0 or 1 ends with 3, and the
+same command makes up for it: it finds the run finished, sends nothing and copies. A run that stopped keeps
+its own exit code, for what made it stop comes first, and when it goes on it is published at its end.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
+
+from telemetron_batch.domain.errors import PublishError
+from telemetron_batch.domain.stops import Advice, Stop, StopReason, WayOn
+from telemetron_batch.domain.urls import is_url, without_scheme
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.resume_hint import way_on
+from telemetron_batch.reports.summary import ATTENTION, FILES, SUMMARY, WORKBOOK, Summary
+from telemetron_batch.storage.atomic_file import confirm
+from telemetron_batch.storage.log import LOGGER
+from telemetron_batch.storage.object_store import upload
+from telemetron_batch.storage.trusted_folders import FolderAt, folder_at, open_file, require_files
+
+_PIECE: Final = 1 << 20
+
+
+def place_of(target: str, folder: Path) -> str:
+    """Where the files of the run in this folder are published."""
+    return f"{without_scheme(target).rstrip('/')}/{folder.name}"
+
+
+def is_published(target: str | None, folder: Path, journal: Journal) -> bool:
+    """Are the files of a run where they shall be?"""
+    return target is None or journal.meta(Fact.PUBLISHED) == place_of(target, folder)
+
+
+def published(target: str | None, journal: Journal, summary: Summary) -> Summary:
+    """Copy all files of a run, the summary last, and have it say where they are; what could not be done it says too."""
+    if target is None:
+        return summary
+    place = place_of(target, summary.folder)
+    # Never by names that a journal tells: they may lead elsewhere.
+    ours = dict.fromkeys((*FILES, WORKBOOK, *summary.attention_files))
+    ours.pop(SUMMARY)
+    if ATTENTION not in summary.attention_files:  # a person's work, and not ours to copy
+        ours.pop(ATTENTION)
+    names = [name for name in ours if (summary.folder / name).exists()]
+    journal.note(published=None)
+    try:
+        _copied(summary.folder, names, place)
+        told = _told(summary, {"published": place})
+        _copied(summary.folder, [SUMMARY], place)
+    except PublishError as exc:
+        LOGGER.info("not published to %s: %s", place, exc.what)
+        return _told(summary, _failed(summary, place, exc, way_on(journal)))
+    journal.note(published=place)
+    LOGGER.info("published to %s", place)
+    return told
+
+
+def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
+    """The summary with more in it, also in its file."""
+    told = replace(summary, fields={**summary.fields, **more})
+    told.write()
+    return told
+
+
+def _failed(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
+    """What the summary says of a copy that could not be made."""
+    told = {"unpublished": f"{place} ({exc.what})"}
+    if summary.fields["stop"]:
+        return told
+    safe = Advice(f"the run is done and they are safe in {summary.folder}", repeat=True, when="to publish them")
+    stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.what})", advice=safe)
+    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
+
+
+def _copied(folder: Path, names: Sequence[str], place: str) -> None:
+    """Copy files of a run, each there whole or not at all. Raises PublishError."""
+    confirm()
+    files = [folder / name for name in names]
+    try:
+        if is_url(place):
+            require_files(folder, names)
+            upload(files, place)
+            return
+        _make_folder(Path(place))
+        if Path(place).samefile(folder):
+            raise PublishError("that is the run's own folder")
+        with folder_at(Path(place), is_no_link=True) as at:
+            for file in files:
+                _copy(file, at)
+    except OSError as exc:
+        raise PublishError(f"{exc.strerror or exc}") from exc
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, for people of our group to read."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o750, exist_ok=True)
+
+
+def _copy(file: Path, target: FolderAt) -> None:
+    """Copy a file into a folder to which others may write: under a name that nobody can guess, then renamed."""
+    aside = f".{file.name}.{token_hex(8)}.new"
+    with os.fdopen(open_file(file, os.O_RDONLY), "rb") as source:
+        try:
+            with os.fdopen(target.make(aside, 0o640), "wb") as copy:
+                shutil.copyfileobj(source, copy, _PIECE)
+            target.rename(aside, file.name)
+        except BaseException:
+            target.remove(aside)
+            raise

@@ -1,0 +1,41 @@
+"""Serve the stand-in API for the command `sandbox`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from telemetron_batch.config.config import api_key
+from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.sandbox.server import Limit, serve_forever, serving
+from telemetron_batch.sandbox.state import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """How the stand-in API is to be served."""
+
+    port: int
+    db: Path | None
+    limit: str | None
+    max_devices: int
+    environ: Mapping[str, str]
+
+
+def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> None:
+    """Serve the stand-in API until interrupted. With a key in the environment it accepts that one only."""
+    try:
+        rate = Rate.parse(options.limit) if options.limit else None
+    except ValueError as exc:
+        raise ConfigError(f"--rate: {exc}") from None
+    limit = None if rate is None or rate == Rate.AUTO else Limit(max(1, int(rate.attempts)), rate.seconds)
+    key = api_key(None, options.environ)
+    with Fleet(options.db) as fleet:
+        opened = serving(
+            fleet,
+            port=options.port,
+            api_key=key.reveal() if key else None,
+            limit=limit,
+            max_devices=options.max_devices,
+        )
+        serve_forever(opened, announce)

@@ -1,0 +1,333 @@
+"""The world of the stand-in API: which customers and devices exist, and who owns what.
+
+State in SQLite, in memory or in a file; every change is whole or not at all. Knows
+nothing of HTTP, JSON, keys or limits, and takes emails and identifiers as already
+checked: `sandbox.py` does that at the boundary.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from telemetron_batch.domain.errors import ConfigError
+
+SHARES: Final = {
+    "unknown_devices": 0.02,
+    "unknown_customers": 0.01,
+    "not_owned": 0.05,
+    "already_owned": 0.08,
+}
+"""What `seed` puts in the way of a smooth run.
+
+unknown_devices    of all devices: Telemetron does not know them, so nobody owns them
+unknown_customers  of the customers with nothing but unassign rows
+not_owned          of the unassign pairs: the customer does not have the device
+already_owned      of the assign pairs: the customer has the device already
+"""
+
+_APPLICATION_ID: Final = 0x7E1E5B0C
+"""Marks a file as ours, so that no other database is ever written to."""
+
+# `device` lists exceptions only: all other devices are known by their name alone.
+# `seeded` keeps hashes, because a run may seed ten million pairs.
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS customer (
+    number INTEGER PRIMARY KEY,
+    email TEXT NOT NULL UNIQUE,
+    createdAt TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+);
+CREATE TABLE IF NOT EXISTS device (
+    identifier TEXT PRIMARY KEY,
+    known INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ownership (
+    customer INTEGER NOT NULL REFERENCES customer (number),
+    device TEXT NOT NULL,
+    PRIMARY KEY (customer, device)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ownership_by_device ON ownership (device);
+CREATE TABLE IF NOT EXISTS seeded (pair INTEGER PRIMARY KEY);
+"""
+
+# Sorting once at the end is faster than keeping ten million hashes unique on the way in.
+_ROWS: Final = "CREATE TEMP TABLE row (hash INTEGER, email TEXT, device TEXT, unassign INTEGER)"
+_SEED: Final = (
+    """
+CREATE TEMP TABLE pair AS SELECT hash, email, device, unassign, min(rowid) FROM row
+WHERE hash NOT IN (SELECT pair FROM seeded) GROUP BY hash""",
+    "DROP TABLE row",
+    "INSERT INTO seeded SELECT hash FROM pair",
+    """
+INSERT OR IGNORE INTO device
+SELECT DISTINCT device, 0 FROM pair
+WHERE share(hash_of('device', device)) < :unknown_devices AND device NOT IN (SELECT device FROM ownership)""",
+    """
+INSERT OR IGNORE INTO customer (email)
+SELECT email FROM pair GROUP BY email
+HAVING max(unassign) AND NOT (min(unassign) AND share(hash_of('customer', email)) < :unknown_customers)""",
+    """
+DELETE FROM pair WHERE named_unknown(device)
+OR device IN (SELECT identifier FROM device WHERE NOT known)
+OR (NOT unassign AND share(hash) >= :already_owned)
+OR (unassign AND (share(hash) < :not_owned OR email NOT IN (SELECT email FROM customer)))""",
+    "INSERT OR IGNORE INTO customer (email) SELECT DISTINCT email FROM pair",
+    "INSERT OR IGNORE INTO ownership SELECT number, device FROM pair JOIN customer USING (email)",
+    "DROP TABLE pair",
+)
+
+
+class Device(NamedTuple):
+    """A device as an assign answers it."""
+
+    identifier: str
+    device_id: str
+    was_created: bool
+
+
+class Arrival(NamedTuple):
+    """One request that reached the server, and what it was answered."""
+
+    at: float
+    """Monotonic seconds."""
+    path: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What an assign came to; every device is in exactly one of the three."""
+
+    customer_id: str
+    customer_was_created: bool
+    assigned: tuple[Device, ...]
+    already: tuple[Device, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unassigned:
+    """What an unassign came to; every device is in `unassigned` or in `skipped`."""
+
+    customer_id: str
+    unassigned: tuple[str, ...]
+    skipped: tuple[str, ...]
+    remaining: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A customer and the devices that are theirs, in the order of their identifiers."""
+
+    customer_id: str
+    email: str
+    created_at: str
+    devices: tuple[str, ...]
+
+
+class Fleet:
+    """Customers, devices and ownership; safe to look at from another thread.
+
+    A device is known unless its identifier starts with `UNKNOWN` (ignoring case), or
+    `seed` made it unknown; an assign that may create devices makes it known.
+    """
+
+    def __init__(self, db: Path | str | None = None) -> None:
+        """Opens the file `db`, making it if need be, or keeps everything in memory.
+
+        Raises ConfigError for a file that cannot be opened or is not a fleet.
+        """
+        self.history: list[Arrival] | None = None
+        """Set it to a list to have the server note every request there."""
+        self._lock = threading.Lock()
+        self._db = _opened(db)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; what was in memory is gone."""
+        self._db.close()
+
+    def assign(self, email: str, devices: Iterable[str], *, create: bool = False) -> Assigned | None:
+        """Makes `email` an owner of the distinct `devices`, making the customer if need be.
+
+        Unknown devices are created with `create`, otherwise skipped. None if not one
+        device is known: then nothing has been changed.
+        """
+        with self._change() as db:
+            known = {device: _is_known(db, device) for device in devices}
+            valid = [device for device in known if known[device] or create]
+            if not valid:
+                return None
+            made = ((device,) for device in valid if not known[device])
+            db.executemany("INSERT INTO device VALUES (?, 1) ON CONFLICT DO UPDATE SET known = 1", made)
+            was_created = _changes(db, "INSERT OR IGNORE INTO customer (email) VALUES (?)", email)
+            number = _number(db, email)
+            given = "INSERT OR IGNORE INTO ownership VALUES (?, ?)"
+            new = {device for device in valid if _changes(db, given, number, device)}
+        return Assigned(
+            customer_id(email),
+            was_created,
+            tuple(Device(device, device_id(device), not known[device]) for device in valid if device in new),
+            tuple(Device(device, device_id(device), False) for device in valid if device not in new),
+            tuple(device for device in known if not known[device] and not create),
+        )
+
+    def unassign(self, email: str, devices: Iterable[str]) -> Unassigned | None:
+        """Takes the distinct `devices` from `email`; None if there is no such customer."""
+        with self._change() as db:
+            number = _number(db, email)
+            if number is None:
+                return None
+            taken = "DELETE FROM ownership WHERE customer = ? AND device = ?"
+            removed = {device: _changes(db, taken, number, device) for device in devices}
+            remaining = _devices(db, number)
+        return Unassigned(
+            customer_id(email),
+            tuple(device for device, gone in removed.items() if gone),
+            tuple(device for device, gone in removed.items() if not gone),
+            remaining,
+        )
+
+    def customer(self, email: str) -> Customer | None:
+        """The customer with this email, or None."""
+        email = normal_email(email)
+        with self._lock:
+            query = "SELECT number, createdAt FROM customer WHERE email = ?"
+            found = self._db.execute(query, (email,)).fetchone()
+            if found is None:
+                return None
+            return Customer(customer_id(email), email, found[1], _devices(self._db, found[0]))
+
+    def devices_of(self, email: str) -> list[str]:
+        """The devices of a customer, sorted; empty also if there is no such customer."""
+        customer = self.customer(email)
+        return [] if customer is None else list(customer.devices)
+
+    def owners(self, device: str) -> set[str]:
+        """The emails of all who own this device."""
+        query = "SELECT email FROM customer JOIN ownership ON customer = number WHERE device = ?"
+        with self._lock:
+            return {email for (email,) in self._db.execute(query, (device.strip(),))}
+
+    def seed(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Makes a world in which running these rows meets every kind of outcome.
+
+        A row is (customerEmail, deviceIdentifier, "assign" or "unassign"). `SHARES` are
+        taken by hash: the same rows make the same world. Of a pair with both actions the
+        first one counts. A pair seeded once is never touched again, so
+        seeding before every run keeps what the runs before did.
+        """
+        with self._change() as db:
+            db.execute(_ROWS)
+            db.executemany("INSERT INTO row VALUES (?, ?, ?, ?)", _hashed(rows))
+            for statement in _SEED:
+                db.execute(statement, SHARES)
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+
+
+def normal_email(email: str) -> str:
+    """The email as Telemetron stores and compares it."""
+    return email.strip().lower()
+
+
+def customer_id(email: str) -> str:
+    """The id of the customer with this (normal) email: always the same."""
+    return f"cust_{_digest('customer', email).hex()}"
+
+
+def device_id(identifier: str) -> str:
+    """The id of the device with this identifier: always the same."""
+    return f"dev_{_digest('device', identifier).hex()}"
+
+
+def _opened(path: Path | str | None) -> sqlite3.Connection:
+    try:
+        if path and str(path) != ":memory:":
+            _make_file(Path(path))
+        # The server's thread writes, the caller's thread looks: Fleet._lock keeps them apart.
+        db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+        with ExitStack() as on_error:
+            on_error.callback(db.close)
+            _prepare(db)
+            on_error.pop_all()
+    except sqlite3.Error as exc:
+        problem = f"cannot keep the sandbox in {path}: {exc}"
+        raise ConfigError(problem, "name a new file, or one that a sandbox made") from exc
+    return db
+
+
+def _make_file(path: Path) -> None:
+    """Make the file, readable by its owner only, unless it is there: it may hold the customers of real rows."""
+    with suppress(OSError):  # what makes it impossible is told by the library, which opens it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    (mark,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if mark != _APPLICATION_ID and (mark or tables):
+        raise sqlite3.DatabaseError("it is the database of another program")
+    # The write-ahead log survives the process being killed; nothing here has to survive a power cut.
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.executescript(_SCHEMA)
+    db.create_function("hash_of", -1, _hash, deterministic=True)
+    db.create_function("share", 1, _share, deterministic=True)
+    db.create_function("named_unknown", 1, _named_unknown, deterministic=True)
+
+
+def _is_known(db: sqlite3.Connection, device: str) -> bool:
+    listed = db.execute("SELECT known FROM device WHERE identifier = ?", (device,)).fetchone()
+    return not _named_unknown(device) if listed is None else bool(listed[0])
+
+
+def _named_unknown(device: str) -> bool:
+    return device[:7].upper() == "UNKNOWN"
+
+
+def _number(db: sqlite3.Connection, email: str) -> int | None:
+    found = db.execute("SELECT number FROM customer WHERE email = ?", (email,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _devices(db: sqlite3.Connection, number: int) -> tuple[str, ...]:
+    found = db.execute("SELECT device FROM ownership WHERE customer = ?", (number,))
+    return tuple(device for (device,) in found)
+
+
+def _changes(db: sqlite3.Connection, statement: str, *values: object) -> bool:
+    return db.execute(statement, values).rowcount == 1
+
+
+def _hashed(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[int, str, str, bool]]:
+    for email, device, action in rows:
+        email, device = normal_email(email), device.strip()
+        yield _hash("pair", email, device), email, device, action == "unassign"
+
+
+def _digest(*words: str) -> bytes:
+    return blake2b("\0".join(words).encode(), digest_size=6).digest()
+
+
+def _hash(*words: str) -> int:
+    return int.from_bytes(blake2b("\0".join(words).encode(), digest_size=8).digest(), signed=True)
+
+
+def _share(number: int) -> float:
+    return (number + 2**63) / 2**64

@@ -1,0 +1,146 @@
+"""Lists of what customers hold, joined to rows: does its customer hold the row's device?
+
+A device is held if the list has its identifier, trimmed. If the list has only an identifier with the
+same letters and digits in another spelling, whether it is held is not known: the API does not say
+whether that is the same device. An identifier that is exactly the one of another row of the customer
+belongs to that row. Knows not when or why anybody was asked.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.domain.identifiers import as_column, letters_and_digits, trimmed
+from telemetron_batch.planning.plan import SentKeys
+
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Holding = tuple[int, frozenset[str]]
+"""A customer's code, and the identifiers of all that they hold."""
+States = npt.NDArray[np.int8]
+"""Does the customer hold the device: 1 yes, 0 no, or below 0 why that is not known."""
+
+UNKNOWN: Final = -1
+SPELLED_OTHERWISE: Final = -2
+"""They hold one with the same letters and digits in another spelling."""
+ABSENCE_UNPROVEN: Final = -3
+"""The list does not have it, but the API spells this customer's devices in a form of its own."""
+
+_AT_ONCE: Final = 1 << 20
+"""Identifiers that are looked up together: each time a large set is built for it."""
+_NONE: Final = -1
+_NOTHING: Final = np.empty(0, np.int64)
+
+
+def states_of(keys: SentKeys, holdings: Iterable[Holding], absence_unproven: Collection[int] = ()) -> States:
+    """Return for each of some rows whether its customer holds its device.
+
+    `absence_unproven` are codes of customers whose devices the API spells in a form of its own: their
+    lists prove the absence of a device only if they are empty.
+    """
+    comparison = _Comparison(keys)
+    for batch in _batches(holdings):
+        comparison.add(batch)
+    return comparison.states(absence_unproven)
+
+
+def held_by_one(devices: Sequence[str], held: Collection[str]) -> list[bool | None]:
+    """Return for each of one customer's distinct devices whether they hold it; None if that is not known."""
+    numbers = np.arange(len(devices))
+    keys = SentKeys(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
+    states = states_of(keys, [(0, frozenset(held))]).tolist()
+    return [None if state < 0 else state == 1 for state in states]
+
+
+class _Comparison:
+    """Rows compared with lists of what their customers hold, some lists at a time."""
+
+    def __init__(self, keys: SentKeys) -> None:
+        self._customer = keys.customer
+        self._spellings = trimmed(keys.devices)
+        self._device = keys.device
+        if not self._spellings.equals(keys.devices):
+            encoded = self._spellings.dictionary_encode()
+            self._spellings = encoded.dictionary
+            self._device = _codes(encoded.indices)[keys.device]
+        self._size = max(1, len(self._spellings))
+        self._pairs, self._pair = np.unique(self._customer * self._size + self._device, return_inverse=True)
+        self._held = np.zeros(len(self._pairs), np.bool_)
+        """Pairs of a customer and a device that were found."""
+        self._asked, self._holders, self._alike = [_NOTHING], [_NOTHING], [_NOTHING]
+
+    def add(self, batch: Sequence[Holding]) -> None:
+        """Compare with the lists of some customers."""
+        customers = np.array([customer for customer, _ in batch], np.int64)
+        sizes = np.array([len(held) for _, held in batch], np.int64)
+        names = trimmed(as_column(chain.from_iterable(held for _, held in batch)))
+        owners = np.repeat(customers, sizes)
+        is_stray = ~self._find(owners, names)
+        self._asked.append(customers)
+        self._holders.append(customers[sizes > 0])
+        if is_stray.any():
+            self._alike.append(self._alike_pairs(owners[is_stray], names.filter(pa.array(is_stray))))
+
+    def states(self, absence_unproven: Collection[int]) -> States:
+        """Return what was found of each row."""
+        customer = self._customer
+        unproven = np.intersect1d(np.concatenate(self._holders), np.array([*absence_unproven], np.int64))
+        states = np.where(np.isin(customer, unproven), ABSENCE_UNPROVEN, 0)
+        alike = np.concatenate(self._alike)
+        if len(alike):
+            states[np.isin(customer * self._size + _codes(self._letters.indices)[self._device], alike)] = (
+                SPELLED_OTHERWISE
+            )
+        states[self._held[self._pair]] = 1
+        states[~np.isin(customer, np.concatenate(self._asked))] = UNKNOWN
+        return states.astype(np.int8)
+
+    def _find(self, owners: Ints, names: pa.Array) -> Flags:
+        """Note the pairs that are held, and return which of the identifiers belong to a row of their owner."""
+        if not len(self._pairs):
+            return np.zeros(len(names), np.bool_)
+        device = _positions(names, self._spellings)
+        pair = owners * self._size + device
+        at = np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)
+        is_found: Flags = (device != _NONE) & (self._pairs[at] == pair)
+        self._held[at[is_found]] = True
+        return is_found
+
+    @cached_property
+    def _letters(self) -> pa.DictionaryArray:
+        """Letters and digits of each device."""
+        return letters_and_digits(self._spellings).dictionary_encode()
+
+    def _alike_pairs(self, owners: Ints, names: pa.Array) -> Ints:
+        """Return the owners, each with the letters and digits that a device of some row has too."""
+        letters = _positions(letters_and_digits(names), self._letters.dictionary)
+        pairs: Ints = (owners * self._size + letters)[letters != _NONE]
+        return pairs
+
+
+def _batches(holdings: Iterable[Holding]) -> Iterator[list[Holding]]:
+    batch: list[Holding] = []
+    size = 0
+    for one in holdings:
+        batch.append(one)
+        size += len(one[1])
+        if size >= _AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _positions(texts: pa.Array, known: pa.Array) -> Ints:
+    """Positions among the known texts, `_NONE` for all others."""
+    return _codes(pc.fill_null(pc.index_in(texts, value_set=known), _NONE))
+
+
+def _codes(indices: pa.Array) -> Ints:
+    return np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)

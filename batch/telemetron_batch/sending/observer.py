@@ -1,0 +1,36 @@
+"""What a door (command line, Airflow, ...) shows of a run, and what it is asked."""
+
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.planning.plan_summary import Digest
+from telemetron_batch.sending.progress import View
+
+
+class Face:
+    """What a door shows while a run goes on; this one shows nothing and agrees to everything."""
+
+    interrupt: Interrupt | None = None
+    """Through which the door ends the run. None: signals do, as at a terminal."""
+
+    def planned(self, plan: Digest) -> bool:  # noqa: ARG002
+        """The plan is made. Shall it be carried out?"""
+        return True
+
+    def again(self, former: str) -> bool:  # noqa: ARG002
+        """This content was already processed by that run. Shall it be processed again?"""
+        return False
+
+    def told(self, kind: str, text: str) -> None:
+        """Something worth telling happened: a warning, a hold, an outage."""
+
+    def watches(self) -> bool:
+        """Does it want to see how the run gets on?"""
+        return False
+
+    def began(self) -> None:
+        """Sending begins, or asking afterwards: from now on nothing here may keep the event loop waiting."""
+
+    def saw(self, view: View) -> None:
+        """The run as it is now, some times a second; the last one is `over`."""
+
+    def ended(self) -> None:
+        """What began has ended. May be called twice."""

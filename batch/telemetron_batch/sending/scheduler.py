@@ -1,0 +1,316 @@
+"""The plan carried out: stages one after another, their lanes side by side.
+
+Decides what is sent when, what is held back and when to stop; how a call comes to its
+end is the client's. An assign never overtakes the unassign that it depends on, because
+a stage starts only when the one before has settled.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+
+from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
+from telemetron_batch.domain.outcomes import FAILURES, Outcome
+from telemetron_batch.domain.reasons import Reason
+from telemetron_batch.domain.stops import Stop, StopReason
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import Settlement
+from telemetron_batch.planning.calls import Calls
+from telemetron_batch.sending.baseline import Baseline
+from telemetron_batch.sending.call_executor import CallEnd, Client
+from telemetron_batch.sending.counters import Tally
+from telemetron_batch.sending.holds import OpenCalls, Stuck, ask_again, unknown_customers
+from telemetron_batch.sending.rejected_search import Positions
+from telemetron_batch.storage import clock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLimits:
+    """What bounds the work of a run."""
+
+    concurrency: int = 8
+    max_failed: float | None = None
+    """Rows; a share of the input has been worked out by then."""
+    max_skipped: float | None = None
+    """Unassigns that had no effect."""
+    max_new_customers: int | None = None
+    hold: bool = True
+    """Hold assigns whose device may still be with its former owner."""
+    stuck: Stuck = field(default_factory=Stuck)
+    """Devices that may still be with a former owner, as others know who unassign."""
+    quiet: float = 35.0
+    """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
+    uptime: Callable[[], float] = clock.uptime
+    """Seconds since this machine's boot."""
+
+    def lasts(self, left: float | None) -> float:
+        """Return for how many seconds an attempt of an earlier process may still act; `left` is its uptime.
+
+        As long as possible where that is not known: the wall clock may have been set since.
+        """
+        return self.quiet if left is None else min(self.quiet, max(0.0, left + self.quiet - self.uptime()))
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the runner must remember between calls."""
+
+    tally: Tally
+    stuck: Stuck
+    settled: dict[int, int] = field(default_factory=dict)
+    """Call number to settled devices, from earlier processes."""
+    unknown: set[tuple[int, str]] = field(default_factory=set)
+    """Stage and customer of unassigns that the API answered with: no such customer. By this process only."""
+    pending: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
+    """Customer and device to what was last asked of them without an answer, and until when that may still act.
+
+    The moment is one of the event loop's clock, which never jumps.
+    """
+
+    def expect_late(self, call: Call, positions: Iterable[int], until: float) -> None:
+        """Remember an attempt that may be carried out later than we think."""
+        for at in positions:
+            pair = call.customer, call.devices[at]
+            action, former = self.pending.get(pair, (call.action, 0.0))
+            self.pending[pair] = (call.action, max(until, former) if action is call.action else until)
+
+
+class _Turns:
+    """The lanes of a stage as workers take them: in their order, except that those which have to wait let others go."""
+
+    def __init__(self, lanes: Sequence[range]) -> None:
+        self._lanes = lanes
+        self._taken = 0
+        self._waiting: list[tuple[float, int, Sequence[int]]] = []
+
+    @property
+    def others(self) -> bool:
+        """Is there a lane that nobody has taken yet?"""
+        return self._taken < len(self._lanes)
+
+    def take(self, now: float) -> Sequence[int] | None:
+        """The next lane: one that has waited for long enough, else a new one, else the one that waits least."""
+        if self._waiting and (self._waiting[0][0] <= now or not self.others):
+            return heappop(self._waiting)[-1]
+        if not self.others:
+            return None
+        self._taken += 1
+        return self._lanes[self._taken - 1]
+
+    def later(self, due: float, calls: Sequence[int]) -> None:
+        """Put calls of a lane off to a moment of the event loop's clock."""
+        heappush(self._waiting, (due, calls[0], calls))
+
+
+class Runner:
+    """Carries out one plan."""
+
+    def __init__(
+        self, plan: Calls, journal: Journal, client: Client, limits: RunLimits, baseline: Baseline | None = None
+    ) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._client = client
+        self._halt = client.halt
+        self._limits = limits
+        self._progress = _Memory(Tally(plan.calls), limits.stuck)
+        self._baseline = baseline
+        self._has_told_wait = False
+        self.tell_wait: Callable[[float], None] = lambda _: None
+        """Called with the seconds for which the first call of a stage has to wait for an unanswered attempt."""
+        self.on_call: list[Callable[[], None]] = []
+        """Called after each call, on the event loop: must not take long."""
+
+    @property
+    def tally(self) -> Tally:
+        """The totals so far."""
+        return self._progress.tally
+
+    async def run(self) -> None:
+        """Settle every call, or as many as may be settled before the run is halted."""
+        self._ask_unknown_customers_again()
+        self._recall()
+        self._brake()  # what stopped the process before this one holds until somebody raises it
+        for stage in self._plan.stages():
+            turns = _Turns(stage.lanes)
+            self._has_told_wait = False
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(self._limits.concurrency, len(stage.lanes))):
+                    workers.create_task(self._work(turns))
+            if self._halt:
+                return
+
+    async def _work(self, turns: "_Turns") -> None:
+        """One worker: take the lane whose turn it is, and settle its calls one after another."""
+        while (lane := turns.take(clock.now())) is not None:
+            late: list[tuple[float, int]] = []
+            for number in lane:
+                if self._halt:
+                    return
+                if not self._is_settled(number):
+                    call = self._plan.call(number)
+                    due = self._quiet_at(call)
+                    if due and due > clock.now():
+                        late.append((due, number))  # nothing that need not wait does
+                    else:
+                        await self._settle(call)
+            if late and len(late) == len(lane) and not turns.others:
+                due, first = late.pop(late.index(min(late)))
+                await self._settle(self._plan.call(first), due - clock.now())
+            if late:
+                turns.later(min(late)[0], [number for _, number in late])
+
+    def _is_settled(self, number: int) -> bool:
+        """Did earlier processes settle all of a call?"""
+        done = self._progress.settled.get(number)
+        return done is not None and done == self._plan.size_of(number)
+
+    async def _settle(self, call: Call, wait: float = 0.0) -> None:
+        if (call.stage, call.customer) in self._progress.unknown:
+            await self._spare(call)
+            return
+        if wait > 0:
+            if not self._has_told_wait:
+                self._has_told_wait = True
+                self.tell_wait(wait)
+            await clock.sleep_unless(self._halt.event, wait)
+        held = await self._hold_back(call)
+        settled = self._progress.settled.get(call.number, 0)
+        if held is not None and settled + len(held.results) == len(call.devices):
+            self._book(call, CallEnd((held,)))
+            return
+        before = None if self._baseline is None else await self._baseline.before(call)
+        end = await self._client.settle(call, before)
+        self._book(call, end if held is None else replace(end, answers=(held, *end.answers)))
+
+    def _book(self, call: Call, end: CallEnd) -> None:
+        """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
+        for answer in end.answers:
+            self._learn(call, answer)
+        done = sum(len(answer.results) for answer in end.answers)
+        done += self._progress.settled.get(call.number, 0)
+        self.tally.calls_done += done == len(call.devices)
+        if end.pending_since is not None:
+            self._progress.expect_late(call, range(len(call.devices)), end.pending_since + self._limits.quiet)
+        if end.has_doubts:
+            self._expect_new_customer(call)
+        self._brake()
+        for hear in self.on_call:
+            hear()
+
+    def _expect_new_customer(self, call: Call) -> None:
+        """Hear of a call of which an attempt may have acted unheard, and so may have created its customer."""
+        if call.action is Action.ASSIGN and not self._journal.was_known(call.customer):
+            self.tally.perhaps_new_customers.add(call.customer)
+
+    def _learn(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
+        """Hear what an answer means for the calls to come; `is_new` if this process got it."""
+        self.tally.add(call.customer, answer)
+        if self._baseline is not None:
+            self._baseline.learn(call, answer)
+        if call.action is Action.ASSIGN:
+            return
+        self._progress.stuck.learn(call, answer)
+        if is_new and Results.of(answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND):
+            self._progress.unknown.add((call.stage, call.customer))
+
+    async def _hold_back(self, call: Call) -> Answer | None:
+        """Settle as held the devices of an assign that may still be with a former owner."""
+        if call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck):
+            return None
+        owners = {
+            at: self._progress.stuck.former_owner(call.customer, call.devices[at]) for at in self._open_positions(call)
+        }
+        results = {
+            at: DeviceResult(Outcome.HELD, reason=Reason.FORMER_OWNER, text=owner)
+            for at, owner in owners.items()
+            if owner is not None
+        }
+        if not results:
+            return None
+        answer = Answer(results)
+        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        return answer
+
+    def _open_positions(self, call: Call) -> Iterable[int]:
+        """Positions of a call that earlier processes have not settled."""
+        everything = range(len(call.devices))
+        if call.number not in self._progress.settled:
+            return everything
+        settled = {at for _, positions in self._journal.settled_positions(call.number) for at in positions}
+        return [at for at in everything if at not in settled]
+
+    async def _spare(self, call: Call) -> None:
+        """The customer is unknown: an unassign need not be sent to learn so again."""
+        result = DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)
+        answer = Answer(dict.fromkeys(range(len(call.devices)), result))
+        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        self._book(call, CallEnd((answer,)))
+
+    def _quiet_at(self, call: Call) -> float:
+        """Return the moment from which no unanswered attempt can undo a call, on the event loop's clock; 0 if none can.
+
+        A request that timed out here may still be carried out there, later than the
+        opposite one that follows it.
+        """
+        if not self._progress.pending:
+            return 0.0
+        pending = (self._progress.pending.get((call.customer, device)) for device in call.devices)
+        return max((until for action, until in filter(None, pending) if action is not call.action), default=0.0)
+
+    def _brake(self) -> None:
+        limits, failed, created = self._limits, self.tally.failed, self.tally.customers_created_at_most
+        if limits.max_failed is not None and failed > limits.max_failed:
+            self._halt.now(Stop(StopReason.MAX_FAILED, "1 row has" if failed == 1 else f"{failed} rows have"))
+        skipped = self.tally.unassigns_without_effect
+        if limits.max_skipped is not None and skipped > limits.max_skipped:
+            unassigns = "1 unassign" if skipped == 1 else f"{skipped} unassigns"
+            self._halt.now(Stop(StopReason.MAX_SKIPPED, unassigns))
+        if limits.max_new_customers is not None and created > limits.max_new_customers:
+            customers = "1 customer was" if created == 1 else f"{created} customers were"
+            self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))
+
+    def _ask_unknown_customers_again(self) -> None:
+        """Have asked again what earlier processes heard of customers whom the API did not know, if it still matters.
+
+        Not where a brake holds: then nothing is asked at all.
+        """
+        unknown = unknown_customers(self._journal, self._plan)
+        if not unknown:
+            return
+        settled, outcomes = Counter[int](), Counter[Outcome]()
+        for one in self._journal.settlements():
+            settled[one.call] += len(one.answer.results)
+            outcomes.update(Results.of(one.answer.results).counts())
+        failed = sum(outcomes[outcome] for outcome in FAILURES)
+        if self._limits.max_failed is not None and failed > self._limits.max_failed:
+            return
+        still_open = OpenCalls.of(self._plan, settled)
+        ask_again(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
+
+    def _recall(self) -> None:
+        """Learn what earlier processes of this run have settled, and what of theirs may still act."""
+        for settlement in self._journal.settlements():
+            number = settlement.call
+            self._progress.settled[number] = self._progress.settled.get(number, 0) + len(settlement.answer.results)
+            self._learn(self._plan.call(number), settlement.answer, is_new=False)
+        for attempt in self._journal.unclear_attempts():
+            call = self._plan.call(attempt.call)
+            self._client.unanswered.add(call, _asked(call, attempt.positions))
+            self._expect_new_customer(call)
+        for pending in self._journal.pending_attempts():
+            call = self._plan.call(pending.call)
+            until = clock.now() + self._limits.lasts(pending.uptime)
+            self._progress.expect_late(call, _asked(call, pending.positions), until)
+        self.tally.calls_done = sum(
+            done == self._plan.size_of(number)
+            for number, done in self._progress.settled.items()
+            if self._plan.has(number)
+        )
+
+
+def _asked(call: Call, positions: Positions | None) -> Positions | range:
+    return range(len(call.devices)) if positions is None else positions

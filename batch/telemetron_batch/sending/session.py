@@ -1,0 +1,172 @@
+"""The way to the API for all that one process asks of it: pacer, outage detector and what ends a run, put together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+from telemetron_batch.api.attempt_gate import Halt, Patience, Traffic
+from telemetron_batch.api.customer_query import Looker
+from telemetron_batch.api.http_client import Exchanger, Post, connected
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, LockedError, PlaceError, system_error
+from telemetron_batch.domain.event_sink import Tell
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.domain.stops import Advice, Stop, StopReason
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.planning.calls import Calls
+from telemetron_batch.rate_limit.limiter_factory import KeptPace, PaceOf, kept_pace
+from telemetron_batch.rate_limit.outage import DownDetector
+from telemetron_batch.sending.holds import Stuck
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.sending.progress import Watch
+from telemetron_batch.sending.scheduler import RunLimits
+from telemetron_batch.sending.shutdown import Ending, deadline, fenced, heard
+from telemetron_batch.storage import clock
+from telemetron_batch.storage.clock import Clock
+from telemetron_batch.storage.lease import Lease
+from telemetron_batch.storage.lock import client_name, lock_folders, organisation_name
+from telemetron_batch.storage.log import LOGGER
+
+_MARGIN: Final = 5.0
+"""Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
+_LOOK_EVERY: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be sent, where, and how it is recorded and shown."""
+
+    config: RunConfig
+    plan: Calls
+    journal: Journal
+    face: Face
+    clock: Clock
+    lease: Lease
+    stuck: Stuck = field(default_factory=Stuck)
+    """Devices that may still be with a former owner, as far as that is known from elsewhere."""
+    pacer_file: Path | None = None
+    """Where the pace outlives the process; None: under the name of base URL and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The API and the key to it."""
+
+    base_url: str
+    key: Secret
+    transport: httpx2.AsyncBaseTransport | None = None
+    organisation: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A name for what belongs to this base URL and organisation, by default the key; gives none of them away."""
+        if self.organisation is not None:
+            return organisation_name(self.base_url, self.organisation)
+        return client_name(self.base_url, self.key.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The way to the API, for all that one process asks of it."""
+
+    post: Post
+    looker: Looker
+    traffic: Traffic
+    kept: KeptPace
+
+
+@asynccontextmanager
+async def open_session(job: Job, target: Target) -> AsyncIterator[Session]:
+    """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
+    sending = job.config.sending
+    # An attempt of an earlier process may have had a later deadline than those of this one.
+    job.journal.note(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
+    folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
+    file = job.pacer_file or folder / f"{target.name}.json"
+    whose = PaceOf(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
+    connecting = connected(target.base_url, seconds=sending.timeout, transport=target.transport)
+    async with kept_pace(sending, whose) as kept, connecting as http:
+        traffic = Traffic(kept.pace, DownDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
+        traffic.may_start = lambda: not job.journal.is_short_of_disk
+        traffic.is_ours = lambda: job.lease.is_sure
+        exchanger = Exchanger(
+            http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets
+        )
+        looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
+        ending = Ending(traffic.halt, exchanger)
+        with deadline(traffic.halt, sending.deadline), heard(job.face, ending), fenced(job.lease, ending):
+            yield Session(exchanger.post, looker, traffic, kept)
+    if kept.pace.found is not None:
+        job.journal.note(rateFound=round(kept.pace.found, 3))
+
+
+async def until_stopped(work: Awaitable[None], halt: Halt) -> None:
+    """Work until all is done; a disk that refuses the journal is an end like any other, as is a run that was lost."""
+    try:
+        await work
+    except* (DiskError, PlaceError, JournalError, LockedError, OSError) as group:
+        halt.now(stop_of_error(group.exceptions[0]))
+
+
+def stop_of_error(error: Exception) -> Stop:
+    """Return why a run stops that met an error."""
+    told = system_error(error) if isinstance(error, OSError) else error
+    advice = told.next_step if isinstance(told, BatchError) else Advice()
+    return Stop(StopReason.ERROR, getattr(told, "what", str(told)), advice=advice)
+
+
+def _patience(job: Job) -> Patience:
+    sending = job.config.sending
+    hold = sending.give_up_after if sending.longest_wait is None else sending.longest_wait
+    return Patience(down=sending.give_up_after, hold=hold)
+
+
+def run_limits(job: Job) -> RunLimits:
+    """Return what bounds the work of a run; shares of rows as numbers."""
+    brakes, sending = job.config.brakes, job.config.sending
+    return RunLimits(
+        concurrency=sending.concurrency,
+        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.counted_rows),
+        max_skipped=None if brakes.max_skipped is None else brakes.max_skipped.of(job.plan.unassign_rows),
+        max_new_customers=brakes.max_new_customers,
+        hold=sending.hold,
+        stuck=job.stuck,
+        quiet=job.journal.meta(Fact.QUIET),
+        uptime=job.clock.uptime,
+    )
+
+
+def _teller(job: Job) -> Tell:
+    def tell(kind: str, text: str, *, aloud: bool = True) -> None:
+        job.journal.event(job.clock.wall(), kind, text)
+        LOGGER.info(text, extra={"kind": kind})
+        if aloud:
+            job.face.told(kind, text)
+
+    return tell
+
+
+@asynccontextmanager
+async def shown_to(face: Face, watch: Watch) -> AsyncIterator[None]:
+    """While this lasts the face sees how the run gets on, if it wants to."""
+    face.began()
+    looking = asyncio.create_task(_look(face, watch)) if face.watches() else None
+    try:
+        yield
+    finally:
+        if looking is not None:
+            looking.cancel()
+            face.saw(watch.view(over=True))
+        face.ended()
+
+
+async def _look(face: Face, watch: Watch) -> None:
+    while True:
+        face.saw(watch.view())
+        await clock.sleep(_LOOK_EVERY)

@@ -1,0 +1,108 @@
+"""What ends a run early: signals, a deadline, an interrupt by a door, a lease that is lost.
+
+Whatever does, what is under way is given a little time and the journal stays true.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Final
+
+from telemetron_batch.api.attempt_gate import Halt
+from telemetron_batch.api.http_client import Exchanger
+from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
+from telemetron_batch.sending.observer import Face
+from telemetron_batch.storage.lease import Lease
+
+_GRACE: Final = 3.5
+"""Seconds that calls in flight get after a signal: Airflow kills after five."""
+
+
+class Ending:
+    """Ends a run early: nothing more leaves, and what is under way gets a little time."""
+
+    def __init__(self, halt: Halt, exchanger: Exchanger) -> None:
+        self._halt = halt
+        self._exchanger = exchanger
+        self.begun = False
+
+    def now(self, why: str) -> None:
+        """End it for this reason, unless it ends already."""
+        self.begun = True
+        self._halt.now(Stop(StopReason.INTERRUPTED, why))
+        self._exchanger.hurry(_GRACE)
+
+    def lost(self) -> None:
+        """End it at once: what may still be answered could not be recorded."""
+        self.begun = True
+        self._halt.now(Stop(StopReason.RUN_LOST))
+        self._exchanger.hurry(0)
+
+
+@contextmanager
+def deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
+    """So many seconds from now the run ends."""
+    loop = asyncio.get_running_loop()
+    stop = Stop(StopReason.DEADLINE)
+    timer = None if seconds is None else loop.call_later(seconds, halt.now, stop)
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def heard(face: Face, ending: Ending) -> AbstractContextManager[None]:
+    """Whoever may end the run is heard while this lasts."""
+    return _signals(face, ending) if face.interrupt is None else _interrupts(face.interrupt, ending)
+
+
+@contextmanager
+def _signals(face: Face, ending: Ending) -> Iterator[None]:
+    """A signal ends the run while this lasts; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted(name: str) -> None:
+        if ending.begun:
+            face.ended()
+            os._exit(ExitCode.STOPPED)
+        face.told("stop", f"{name}: letting calls under way finish; once more ends at once")
+        ending.now(f"stopped by {name}")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for one in former:
+        loop.add_signal_handler(one, interrupted, one.name)
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
+            loop.remove_signal_handler(one)
+            signal.signal(one, handler)
+
+
+@contextmanager
+def _interrupts(interrupt: Interrupt, ending: Ending) -> Iterator[None]:
+    """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
+    loop = asyncio.get_running_loop()
+    with interrupt.heard_by(lambda: _from_outside(loop, lambda: ending.now(interrupt.reason or "stopped"))):
+        yield
+
+
+@contextmanager
+def fenced(lease: Lease, ending: Ending) -> Iterator[None]:
+    """The run ends while this lasts when it turns out to belong to somebody else."""
+    loop = asyncio.get_running_loop()
+    with lease.watched_by(lambda: _from_outside(loop, ending.lost)):
+        yield
+
+
+def _from_outside(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
+        loop.call_soon_threadsafe(what)

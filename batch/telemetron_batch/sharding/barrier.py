@@ -1,0 +1,91 @@
+"""What the unassigns of all shards have left behind, for those who assign."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.resume_hint import system_errors_in_words
+from telemetron_batch.run.locking import Waiting, opened, owning
+from telemetron_batch.sending.holds import LeftBehind, left_behind
+from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_folder
+from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, Division, lock_of_shard, require_shard
+from telemetron_batch.storage.clock import Clock, RealClock
+
+_PATIENCE: Final = 5.0
+"""Seconds in which whoever looks at a shard at rest, as we do, has done with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """What the unassigns of all shards have left behind, in the order of the shards."""
+
+    left: tuple[LeftBehind, ...]
+
+    @property
+    def unfinished(self) -> tuple[int, ...]:
+        """Shards that have not settled all of their unassigns."""
+        return tuple(number for number, left in enumerate(self.left, 1) if not left.complete)
+
+    @property
+    def complete(self) -> bool:
+        """Have all shards settled all of their unassigns? That is the last word then."""
+        return not self.unfinished
+
+    def as_json(self) -> dict[str, Any]:
+        """In numbers, small enough to be handed on."""
+        left = sum(one.pairs.num_rows for one in self.left)
+        return {"complete": self.complete, "unfinishedShards": [*self.unfinished], "unassignsLeft": left}
+
+
+@system_errors_in_words()
+def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
+    """What the unassigns of all shards of a run have left behind, as far as they are made.
+
+    Raises LockedError while a shard is at them.
+    """
+    clock = clock or RealClock()
+    with opened(folder) as journal:
+        division = Division.of(journal)
+    if division is None:
+        raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
+    # Somebody else may be looking at a shard just as we do.
+    waiting = Waiting.a_while(folder.name, _PATIENCE, clock)
+    return Barrier(tuple(waiting.patiently(partial(_left, folder, shard, clock)) for shard in division.shards))
+
+
+def _left(run: Path, shard: Shard, clock: Clock) -> LeftBehind:
+    """What one shard has told, or its journal tells where its process was killed. Raises LockedError."""
+    require_shard(run, shard.number)
+    if not shard.calls[Phase.UNASSIGN]:
+        return read_off(run, shard.number)
+    path = shard_folder(run, shard.number) / LEFT_BEHIND
+    if (told := LeftBehind.read(path)) is not None:
+        return told
+    with owning(lock_of_shard(run, shard.number), Waiting.not_at_all(run.name, clock)):
+        if not path.exists():
+            read_off(run, shard.number).write(path)
+    return _left(run, shard, clock)
+
+
+def read_off(run: Path, shard: int) -> LeftBehind:
+    """What a shard has left behind, read off its journal while nobody is at work on it."""
+    folder = shard_folder(run, shard)
+    unassigns = ShardCalls(folder / CALLS, Phase.UNASSIGN)
+    if not (unassigns.calls and (folder / JOURNAL).exists()):
+        return left_behind(unassigns, None)
+    with opened(folder) as journal:
+        return left_behind(unassigns, journal)
+
+
+def unfinished(run: Path, division: Division) -> Iterator[int]:
+    """Shards that are known to be at their unassigns, or not to have settled all of them."""
+    for shard in division.shards:
+        require_shard(run, shard.number)
+        told = LeftBehind.read(shard_folder(run, shard.number) / LEFT_BEHIND)
+        if shard.calls[Phase.UNASSIGN] and (told is None or not told.complete):
+            yield shard.number

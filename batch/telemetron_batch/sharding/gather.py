@@ -1,0 +1,65 @@
+"""What a run has gathered from the journals of its shards: a shard that holds less than that is refused.
+
+The run's own journal may be the only one left that knows what such a shard has sent.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.reader import JournalReader
+from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, check_calls, shard_folder
+
+GATHERED: Final = Fact.GATHERED
+"""The fact in the run's journal: by shard, the extent of its journal when it was gathered."""
+_ADVICE: Final = "bring back the folder of the shard, or start again under another --run-id"
+
+Extent = Mapping[str, int]
+
+
+def gathered_from(journal: Journal, shard: Shard) -> Extent | None:
+    """Return what the run has gathered from a shard; None where that is nothing."""
+    extent: Extent | None = (journal.meta(GATHERED) or {}).get(str(shard.number))
+    return extent
+
+
+def require_journal(run: Path, shard: Shard, extent: Extent | None) -> None:
+    """Raise JournalError if a shard that was gathered has no journal any more."""
+    path = shard_folder(run, shard.number) / JOURNAL
+    if extent is not None and not path.exists():
+        raise JournalError(f"shard {shard.number} has lost its journal, which run {run.name} has gathered", _ADVICE)
+
+
+def require_same(journal: JournalReader, shard: Shard, extent: Extent | None) -> None:
+    """Raise JournalError if a shard's journal is of another plan, or holds less than was gathered from it."""
+    if journal.meta(Fact.CALLS) != shard.sha256:
+        raise JournalError(f"{journal.path} (shard {shard.number}) belongs to another plan", _ADVICE)
+    now = journal.extent()
+    less = [f"{now[name]} of {count} {name}" for name, count in (extent or {}).items() if now[name] < count]
+    if less:
+        what = f"{journal.path} (shard {shard.number}) holds less than was gathered from it: {', '.join(less)}"
+        raise JournalError(what, _ADVICE)
+
+
+def require_calls(run: Path, shard: Shard) -> None:
+    """Raise JournalError unless the calls of a shard are as they were planned."""
+    try:
+        check_calls(shard_folder(run, shard.number) / CALLS, shard)
+    except JournalError as exc:
+        raise JournalError(f"shard {shard.number}: {exc.what}", _ADVICE) from exc
+
+
+def require_unknown(run: Path, journal: Journal, shard: Shard) -> None:
+    """Raise JournalError if the run's journal knows results of a shard that has no journal.
+
+    For runs that were put together before `GATHERED` was noted.
+    """
+    if journal.meta(GATHERED) is not None or (shard_folder(run, shard.number) / JOURNAL).exists():
+        return
+    calls = ShardCalls(shard_folder(run, shard.number) / CALLS, phase=next(iter(shard.calls)))
+    if calls.last and journal.settled_of(calls.last).devices[calls.numbers - 1].any():
+        require_journal(run, shard, {})

@@ -1,0 +1,23 @@
+"""Report a run, whether one process made it or several did."""
+
+from pathlib import Path
+
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.resume_hint import system_errors_in_words
+from telemetron_batch.reports.summary import Summary
+from telemetron_batch.run import pipeline
+from telemetron_batch.run.locking import require_run, stored_fact
+from telemetron_batch.sharding.merge import merged
+from telemetron_batch.storage.clock import Clock
+
+
+@system_errors_in_words()
+def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
+    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
+
+    Of a run made in shards the journals are put together first.
+    """
+    require_run(folder)
+    if stored_fact(folder, Fact.DIVISION) is not None:
+        return merged(folder, xlsx=xlsx, clock=clock)
+    return pipeline.report(folder, xlsx=xlsx)

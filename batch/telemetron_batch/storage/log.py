@@ -1,0 +1,74 @@
+"""The run's log: JSON lines, from which secrets are struck out whatever is logged."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TextIO
+
+from telemetron_batch.domain.errors import unwritable
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.domain.printable import json_text
+from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage.redaction import Redactor
+
+LOGGER: Final = logging.getLogger("telemetron_batch")
+
+
+class Redaction(logging.Filter):
+    """Strikes secrets out of every record, by the rules of `Redactor`."""
+
+    def __init__(self, *secrets: Secret) -> None:
+        super().__init__()
+        self._redactor = Redactor(*secrets)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record's message; never drops it."""
+        record.msg, record.args = self._redactor.redact(record.getMessage()), ()
+        return True
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "at": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "text": record.getMessage(),
+        }
+        kind = getattr(record, "kind", None)
+        return json_text(line if kind is None else line | {"kind": kind})
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines; one that the disk refuses is lost, which neither ends the run nor prints a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Do nothing."""
+
+
+@contextmanager
+def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Append the program's log to a file, readable by its owner only, as long as `may_write`."""
+    try:
+        descriptor = trusted_folders.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except OSError as exc:
+        raise unwritable(str(path), exc) from exc
+    stream = os.fdopen(descriptor, "a", encoding="utf-8")
+    handler = _Handler(stream)
+    handler.setFormatter(_JsonLines())
+    handler.addFilter(Redaction(*secrets))
+    handler.addFilter(lambda _: may_write())
+    LOGGER.addHandler(handler)
+    level = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        handler.close()
+        with suppress(OSError):
+            stream.close()

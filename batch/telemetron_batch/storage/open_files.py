@@ -1,0 +1,50 @@
+"""How many files and connections this process may open, made sure of before work begins that needs them."""
+
+import os
+from contextlib import suppress
+from typing import Final
+
+from telemetron_batch.domain.errors import PlaceError
+from telemetron_batch.domain.stops import Advice
+
+TO_START: Final = 28
+"""Files that are open at once while modules are loaded, a plan is made and files are written."""
+
+
+def require_open_files(connections: int = 0) -> None:
+    """Raise PlaceError unless files for any command, and so many connections, can be opened at once."""
+    needed = TO_START + connections
+    _raise_limit(needed)
+    free = _free(needed)
+    if free < needed:
+        fewer = ", or lower --concurrency" if connections else ""
+        what = f"only {free} more files can be opened, and this needs {needed}"
+        raise PlaceError(what, Advice(f"let the process open more files (ulimit -n 1024){fewer}", repeat=True))
+
+
+def _raise_limit(needed: int) -> None:
+    """Raise the soft limit where it is too low and the hard limit allows that."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * needed + 64
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def _free(enough: int) -> int:
+    """Return how many more files can be opened, counted up to `enough`."""
+    taken: list[int] = []
+    try:
+        while len(taken) < enough:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+    return len(taken)

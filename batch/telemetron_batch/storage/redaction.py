@@ -1,0 +1,50 @@
+"""Secrets struck out of texts that are shown or logged, never of what is parsed."""
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.domain.printable import printable
+
+_LONG_ENOUGH: Final = 8
+"""Characters. A shorter secret may be part of another word by chance."""
+_JOINS_WORDS: Final = r"\w.+/@-"
+"""Characters that make one word of what is on both sides."""
+
+
+class Redactor:
+    """Replaces secrets by `***`, as they are and as URLs quote them.
+
+    A secret shorter than 8 characters is replaced only where it stands as a word of its own.
+    """
+
+    def __init__(self, *secrets: Secret) -> None:
+        texts = {secret.reveal() for secret in secrets} - {""}
+        spellings = sorted(texts | {quote(text, safe="") for text in texts}, key=len, reverse=True)
+        self._encoded = tuple(spelling.encode() for spelling in spellings)
+        self._pattern = re.compile("|".join(map(_pattern_of, spellings))) if spellings else None
+
+    def redact(self, text: str) -> str:
+        """Return the text without the secrets."""
+        return text if self._pattern is None else self._pattern.sub("***", text)
+
+    def show(self, text: str) -> str:
+        """Return the text printable and without the secrets."""
+        return printable(self.redact(text))
+
+    def may_be_in(self, body: bytes) -> bool:
+        """Return whether texts in this JSON may hold a secret. A backslash may spell one in escapes."""
+        if b"\\" in body:
+            return bool(self._encoded)
+        for spelling in self._encoded:  # noqa: SIM110 - any() costs as much as all the rest
+            if spelling in body:
+                return True
+        return False
+
+
+def _pattern_of(spelling: str) -> str:
+    pattern = re.escape(spelling)
+    if len(spelling) >= _LONG_ENOUGH:
+        return pattern
+    return rf"(?<![{_JOINS_WORDS}]){pattern}(?![\w+/@-]|\.\w)"

@@ -1,0 +1,308 @@
+"""Whether a run's folder and its files are ours, and how files there are opened without following links.
+
+A path is ours when its owner is this user or root, when nobody else may write to it, and when it is no
+symbolic link. With `shared_with_group` the members of a group of this user may write to it too. The folder in
+which the run folders lie is not looked at: whoever may write there can at most replace a run's folder by
+one of their own, which is not ours.
+
+Windows has neither owners by number nor descriptors of folders: there links alone are refused.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+from telemetron_batch.domain.ownership import NotOursError, account, is_mine, is_owned, name_of
+
+_ROOT: Final = 0
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+_FOLDER_ONLY: Final = getattr(os, "O_DIRECTORY", 0)
+_HAS_DESCRIPTORS: Final = bool(_NO_LINK) and {os.open, os.stat, os.unlink} <= os.supports_dir_fd
+_MOST_LINKS: Final = 40
+
+_shared: ContextVar[bool] = ContextVar("_shared", default=False)
+
+
+@contextmanager
+def shared_with_group(is_shared: bool) -> Iterator[None]:
+    """While this lasts, the members of our groups may write to the folders of runs, if `is_shared`."""
+    token = _shared.set(is_shared or _shared.get())
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def require_folder(path: Path) -> None:
+    """Raise NotOursError unless the folder is ours or absent."""
+    found = _found(path)
+    if found is None:
+        return
+    _check(path, found, stat.S_ISDIR, "folder")
+    if not is_mine(found) and not os.access(path, os.R_OK | os.X_OK):
+        owner, mode = _owner(found)
+        what = f"{path} belongs to {owner} (mode {mode:04o}) and cannot be read"
+        raise NotOursError(what, f"run as {owner}, or name another --run-id")
+
+
+def require_file(path: Path) -> None:
+    """Raise NotOursError unless the file is ours or absent. Its folder is not looked at."""
+    found = _found(path)
+    if found is not None:
+        _check(path, found, stat.S_ISREG, "file")
+
+
+def _found(path: Path) -> os.stat_result | None:
+    """Return what is at a path, a link as such; None for nothing."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as exc:
+        what = f"{path} cannot be looked at ({exc.strerror})"
+        raise NotOursError(what, f"run as the owner of {path.parent}, or name another folder") from exc
+
+
+def require_files(folder: Path, names: Iterable[str]) -> None:
+    """Raise NotOursError unless a folder and these of its files are ours, as far as they exist."""
+    require_folder(folder)
+    for name in names:
+        require_file(folder / name)
+
+
+def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Return a descriptor of a file of ours in a folder of ours; no link on the way there is followed.
+
+    Raises NotOursError, and OSError as `os.open` does.
+    """
+    if not _HAS_DESCRIPTORS:
+        require_files(path.parent, (path.name,))
+        return os.open(path, flags, mode)
+    folder = open_folder(path.parent)
+    try:
+        descriptor = os.open(path.name, flags | _NO_LINK | _NO_WAIT, mode, dir_fd=folder)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            require_file(path)
+        raise
+    finally:
+        os.close(folder)
+    with _closed_on_error(descriptor):
+        _check(path, os.fstat(descriptor), stat.S_ISREG, "file")
+    return descriptor
+
+
+def open_folder(path: Path) -> int:
+    """Return a descriptor of a folder of ours. Raises NotOursError, and OSError as `os.open` does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | _NO_LINK)
+    except OSError:
+        require_folder(path)
+        raise
+    with _closed_on_error(descriptor):
+        _check(path, os.fstat(descriptor), stat.S_ISDIR, "folder")
+    return descriptor
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file of ours holds. Raises NotOursError, and OSError as `os.open` does."""
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder of ours; none where it is absent. Raises NotOursError."""
+    require_folder(folder)
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that its owner alone, or under `shared_with_group` the group too, may enter.
+
+    Raises NotOursError where there is one that is not ours.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        require_folder(path)
+        return
+    if _shared.get():
+        path.chmod(0o2770)
+    try:
+        require_folder(path)
+    except NotOursError as exc:
+        advice = "name a --reports-dir on another disk, or mount this one with dir_mode=0700 and file_mode=0600"
+        raise NotOursError(f"{exc.what}; its disk does not keep owners and modes", advice) from None
+
+
+def is_shared() -> bool:
+    """Whether the members of our groups may write to the folders of runs."""
+    return _shared.get()
+
+
+def file_mode() -> int:
+    """Return the mode of new files for people to read: for the owner alone, unless the group shares the folder."""
+    return 0o660 if _shared.get() else 0o600
+
+
+class FolderAt:
+    """A folder that others may write to, held by its descriptor, so that nobody can put another in its place."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self._at = descriptor
+        """None where the system opens files by whole paths only."""
+
+    def make(self, name: str, mode: int) -> int:
+        """Return a descriptor of a new file. Raises OSError, also where anything has that name, a link too."""
+        return os.open(self._name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, mode, dir_fd=self._at)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a file its new name; what had it, a link too, is gone. Raises OSError."""
+        os.replace(self._name(name), self._name(new), src_dir_fd=self._at, dst_dir_fd=self._at)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with suppress(OSError):
+            os.unlink(self._name(name), dir_fd=self._at)
+
+    def _name(self, name: str) -> str:
+        return name if self._at is not None else str(self._path / name)
+
+
+@contextmanager
+def folder_at(path: Path, *, is_no_link: bool = False) -> Iterator[FolderAt]:
+    """Hold a folder, whoever may write to it. Raises OSError, under `is_no_link` also for a symbolic link."""
+    if is_no_link and path.is_symlink():
+        raise OSError(errno.ELOOP, "that is a symbolic link, and nothing is written through one")
+    if not _HAS_DESCRIPTORS:
+        yield FolderAt(path, None)
+        return
+    descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | (_NO_LINK if is_no_link else 0))
+    try:
+        yield FolderAt(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_private(path: Path) -> int:
+    """Return a descriptor of a file that only this user, or root, can have put there. Raises NotOursError, OSError.
+
+    A symbolic link is followed where nobody else can have made or replaced it or its target. Nothing waits
+    for the other end of a named pipe.
+    """
+    links = 0
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
+            break
+        except OSError as exc:
+            links += 1
+            if exc.errno != errno.ELOOP or links > _MOST_LINKS:
+                raise
+        path = _followed(path)
+    with _closed_on_error(descriptor):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotOursError(f"{path} is no regular file", "name a file that holds the key and nothing else")
+        _require_owner(path, found)
+        if links:
+            _require_fixed(path)
+    return descriptor
+
+
+def _followed(link: Path) -> Path:
+    """Return where a link leads, whose folders along the way are free of links that others can have made."""
+    link = link.absolute()
+    _require_fixed(link)
+    target = link.parent / os.readlink(link)  # noqa: PTH115 - a text, which may be relative
+    at = Path(target.anchor)
+    for part in target.parts[1:-1]:
+        at = at / part
+        if at.is_symlink():
+            _require_fixed(at)
+    return target.parent.resolve() / target.name
+
+
+def _require_fixed(path: Path) -> None:
+    """Raise NotOursError where others can have put this file or link here, or can replace it."""
+    _require_owner(path, os.lstat(path))
+    folder = path.parent.resolve()
+    found = folder.stat()
+    _require_owner(folder, found)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        what = f"others can replace {path}: its folder {folder} has mode {stat.S_IMODE(found.st_mode):04o}"
+        raise NotOursError(what, f"run: chmod go-w {quote(str(folder))}")
+
+
+def _require_owner(path: Path, found: os.stat_result) -> None:
+    if not is_owned(found):
+        owner, mode = _owner(found)
+        raise NotOursError(f"{path} belongs to {owner} (mode {mode:04o})", f"run: chown {_me()} {quote(str(path))}")
+
+
+@contextmanager
+def _closed_on_error(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], kind: str) -> None:
+    """Raise NotOursError unless what was found at a path may be trusted."""
+    name = quote(str(path))
+    if stat.S_ISLNK(found.st_mode):
+        what = (
+            f"{path} is a symbolic link (owner {_owner(found)[0]}), and links in or to a run's folder are not followed"
+        )
+        raise NotOursError(what, f"run: mv {name} {name}.link")
+    if not is_kind(found.st_mode):
+        raise NotOursError(f"{path} is no {kind}", f"run: mv {name} {name}.old")
+    owner, mode = _owner(found)
+    what = f"{path} belongs to {owner} (mode {mode:04o})"
+    if not is_owned(found):
+        advice = f"run as {owner}, or name another --run-id; if you trust what is in it: chown -R {_me()} {name}"
+        raise NotOursError(f"{what}, and what a run is read from must be yours or root's", advice)
+    if os.name == "posix":
+        _check_mode(found, what, name)
+
+
+def _check_mode(found: os.stat_result, what: str, name: str) -> None:
+    is_shared = _shared.get() and is_of_my_group(found)
+    others = stat.S_IWOTH if is_shared else stat.S_IWOTH | stat.S_IWGRP
+    if found.st_mode & others:
+        who = "o" if is_shared else "go"
+        share = ", or say --shared-reports-dir" if not found.st_mode & stat.S_IWOTH else ""
+        advice = f"if nobody else has changed anything there: chmod -R {who}-w {name}{share}"
+        raise NotOursError(f"{what}, and others than its owner can write to it", advice)
+
+
+def is_of_my_group(found: os.stat_result) -> bool:
+    """Whether the group is one of this user's."""
+    return found.st_gid in _my_groups()
+
+
+def _owner(found: os.stat_result) -> tuple[str, int]:
+    """Return the owner's name, or number where there is no account, and the mode."""
+    return name_of(found.st_uid), stat.S_IMODE(found.st_mode)
+
+
+def _me() -> str:
+    """Return this user's name as `chown` takes it."""
+    return (account(os.geteuid()) or str(os.geteuid())) if hasattr(os, "geteuid") else ""
+
+
+def _my_groups() -> set[int]:
+    return {os.getegid(), *os.getgroups()}

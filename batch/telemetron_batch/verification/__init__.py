@@ -1,0 +1,1 @@
+"""What customers hold, compared with what a run did."""

@@ -1,0 +1,86 @@
+"""The architecture beside the import contracts in pyproject.toml: which module may know a library, and its looks."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import telemetron_batch
+
+ROOT = Path(telemetron_batch.__file__).parent
+PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
+MODULES = sorted(PATHS)
+
+ONLY_HERE = {
+    "httpx2": {
+        "api.http_client",
+        "api.httpcore_transport",
+        "api.httpx_transport",
+        "api.transport",
+        "run.check",
+        "run.pipeline",
+        "sending.session",
+        "sharding.run_shard",
+    },
+    "httpcore2": {"api.asyncio_stream", "api.httpcore_transport"},
+    "aiohttp": {"api.aiohttp_transport"},
+    "yarl": {"api.aiohttp_transport"},
+    "msgspec": {"api.protocol", "journal.codec", "rate_limit.shared_answer"},
+    "tenacity": {"api.retry"},
+    "sqlite3": {
+        "journal.connection",
+        "journal.journal",
+        "journal.reader",
+        "journal.takeover",
+        "journal.witness",
+        "journal.writer",
+        "sandbox.state",
+    },
+    "xml": {"input.zip_package"},
+    "time": {"sandbox.server", "storage.clock"},
+    "random": {"storage.clock"},
+    "click": {"cli.commands", "cli.completion", "cli.errors", "cli.terminal", "init.interview"},
+    "rich": {"cli.console", "cli.terminal"},
+    "jinja2": {"reports.page"},
+    "xlsxwriter": {"reports.workbook"},
+    "fsspec": {"storage.object_store"},
+    "starlette": {"sandbox.endpoints", "sandbox.server"},
+    "uvicorn": {"sandbox.server"},
+    "redis": {"rate_limit.redis_backend"},
+    "airflow": {name for name in MODULES if name.startswith("airflow_provider")},
+}
+"""Libraries and the modules that may know them; several pass a transport on that a test or the sandbox gave."""
+
+
+def libraries_of(module: str) -> set[str]:
+    """The top-level packages that a module imports, wherever in it."""
+    tree = ast.parse(PATHS[module].read_text())
+    plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in plain | named}
+
+
+@pytest.mark.parametrize(("library", "modules"), ONLY_HERE.items())
+def test_a_library_is_known_only_where_it_belongs(library: str, modules: set[str]) -> None:
+    assert {module for module in MODULES if library in libraries_of(module)} <= modules
+
+
+def test_airflow_reads_the_provider_without_importing_anything_else() -> None:
+    assert libraries_of("airflow_provider.__init__") <= {"typing", "__future__", "telemetron_batch"}
+    assert "telemetron_batch" not in libraries_of("airflow_provider.__init__")
+
+
+def test_no_module_is_loose_beside_the_packages() -> None:
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "example" not in name])
+def test_a_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(ast.parse(PATHS[module].read_text()))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "example" not in name])
+def test_no_function_is_longer_than_fifty_lines(module: str) -> None:
+    tree = ast.parse(PATHS[module].read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 50] == []
