@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from telemetron_batch.domain.actions import ACTIONS, NO_ACTION, Action
+from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action
 from telemetron_batch.domain.model import Answer, InputFile, PlanOptions, Problem
 from telemetron_batch.journal.codec import answer_text, answers_of
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
 from telemetron_batch.storage.spill import Scratch
 
@@ -33,11 +33,11 @@ def keys_of(rows: Sequence[Row], first_line: int = 2) -> pa.RecordBatch:
 
 def _key(row: Row, line: int) -> tuple[object, ...]:
     customer, device, word, rest = row[0], row[1], row[2], row[3] if len(row) > 3 else ""
-    action = Action(word).code if word in ACTIONS else NO_ACTION
+    action = Action(word).code if word in ACTIONS else UNKNOWN_ACTION
     wrong = Problem[rest] if rest in Problem.__members__ else Problem.NONE
     cells = [customer, device, word] if wrong is Problem.CELLS else None
     if cells:
-        customer, device, action, word = "", "", NO_ACTION, ""
+        customer, device, action, word = "", "", UNKNOWN_ACTION, ""
     detail = f"wrong: {rest}" if wrong else ""
     return line, customer, device, action, word, "" if wrong else rest, wrong, detail, cells, 0
 
@@ -63,7 +63,7 @@ def planned(
     return plan_calls(rows_of(*files, scratch=scratch), options, left_out)
 
 
-def settle(books: Books, *answers: tuple[int, Answer]) -> None:
+def settle(books: Ledger, *answers: tuple[int, Answer]) -> None:
     """Book answers, each to a call."""
     if not answers:
         return

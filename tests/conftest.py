@@ -21,7 +21,7 @@ from telemetron_batch.config.config import resolve  # noqa: E402
 from telemetron_batch.journal.writer import Writer  # noqa: E402
 from telemetron_batch.reports.summary import Summary  # noqa: E402
 from telemetron_batch.run import pipeline  # noqa: E402
-from telemetron_batch.sending.observer import Face  # noqa: E402
+from telemetron_batch.sending.observer import RunObserver  # noqa: E402
 from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402
 
 # The same examples each time, so that a commit's verdict is its own; `make search` looks for new ones.
@@ -116,7 +116,7 @@ class Desk:
         self.folder = folder
         self.clock = FakeClock()
         self.server = ScriptedServer()
-        self.face = Face()
+        self.face = RunObserver()
 
     def file(self, rows: str | Sequence[tuple[str, ...]], name: str = "rows.csv") -> str:
         """Write an input file: a text, or rows below the usual header."""

@@ -34,14 +34,14 @@ from telemetron_batch.cli.commands import main
 from telemetron_batch.domain.model import PlanOptions
 from telemetron_batch.journal import journal, writer
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.witness import witness_of
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.reports.summary import FILES
 from telemetron_batch.rows.rows import RowsBuilder
 from telemetron_batch.sandbox.server import HOST, PATH, stand_in
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sending import session
 from telemetron_batch.storage import clock
 from tests.listening import Background, carried_out, packed, request_from
@@ -63,10 +63,10 @@ class Boundaries:
     def __init__(self, fatal: int) -> None:
         self._fatal = fatal
         self._passed = 0
-        self._counting = threading.Lock()
+        self._mutex = threading.Lock()
 
     def reach(self, name: str) -> None:
-        with self._counting:
+        with self._mutex:
             self._passed += 1
             if self._passed == self._fatal:
                 os.write(2, f"killed at boundary {self._passed}: {name}\n".encode())
@@ -125,9 +125,9 @@ class Boundaries:
         Path.replace = watched  # type: ignore[method-assign, assignment]
 
     def _watch_wire(self) -> None:
-        leaves, post, write = transport.Trip.leaves, http_client.Exchanger.post, _SelectorSocketTransport.write
+        leaves, post, write = transport.RequestTrace.leaves, http_client.HttpClient.post, _SelectorSocketTransport.write
 
-        def leaving(self_: transport.Trip) -> None:
+        def leaving(self_: transport.RequestTrace) -> None:
             leaves(self_)
             self.reach("a request begins to leave")
 
@@ -136,13 +136,13 @@ class Boundaries:
             if text.endswith(b"}"):
                 self.reach("a request has left")
 
-        async def watched(self_: http_client.Exchanger, *request: Any) -> http_client.Exchange:
+        async def watched(self_: http_client.HttpClient, *request: Any) -> http_client.HttpResult:
             answer = await post(self_, *request)
             self.reach("after an answer, not yet in the journal")
             return answer
 
-        transport.Trip.leaves = leaving  # type: ignore[method-assign]
-        http_client.Exchanger.post = watched  # type: ignore[method-assign]
+        transport.RequestTrace.leaves = leaving  # type: ignore[method-assign]
+        http_client.HttpClient.post = watched  # type: ignore[method-assign]
         _SelectorSocketTransport.write = written
 
 
@@ -272,7 +272,7 @@ class Server:
 
     def renew(self) -> None:
         """A new world, and nothing heard."""
-        self.fleet = Fleet()
+        self.fleet = SandboxState()
         self.heard: list[Heard] = []
         self.shared: list[str] = []
         """Devices that were seen with several owners, whenever that was."""
@@ -379,12 +379,12 @@ class Left:
 
 def left_by(folder: Path) -> Left:
     """Read the journal of a run; from a copy, so that whoever goes on with it finds it as it was left."""
-    if not (folder / JOURNAL).exists():
+    if not (folder / JOURNAL_NAME).exists():
         return Left()
     with tempfile.TemporaryDirectory() as aside:
-        for path in folder.glob(f"{JOURNAL}*"):
+        for path in folder.glob(f"{JOURNAL_NAME}*"):
             shutil.copy(path, aside)
-        record = Journal(Path(aside) / JOURNAL)
+        record = Journal(Path(aside) / JOURNAL_NAME)
         try:
             return _read(record, _plan(record))
         finally:
@@ -445,7 +445,7 @@ class Place:
     @property
     def leftovers(self) -> list[str]:
         """What stands in the run's folder and does not belong there."""
-        ours = {*FILES, JOURNAL, witness_of(Path(JOURNAL)).name, "run.log", "run.lock"}
+        ours = {*FILES, JOURNAL_NAME, witness_of(Path(JOURNAL_NAME)).name, "run.log", "run.lock"}
         return [path.name for path in self.run_folder.iterdir() if path.name not in ours]
 
 

@@ -19,7 +19,7 @@ from typing import Self
 import httpx2
 
 from telemetron_batch.sandbox.server import HOST, PATH, stand_in
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.state import SandboxState
 from tests.listening import Background, Wire, carried_out, packed, request_from
 from tests.scripted import Event, Hangs, Loses, Rewrites, Says, Seen
 
@@ -100,7 +100,7 @@ class FaultyServer:
     script: Script = field(default=lambda _: None)
     api_key: str | None = None
     latency: float = 0.0
-    fleet: Fleet = field(default_factory=Fleet)
+    fleet: SandboxState = field(default_factory=SandboxState)
     seen: list[Arrived] = field(default_factory=list)
     refusals: int = 0
     """Requests answered 429."""

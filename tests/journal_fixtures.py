@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.stored import as_recorded
+from telemetron_batch.config.stored import load_stored_config
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
@@ -41,7 +41,7 @@ DAY: Final = 86_400.0
 ENVIRON: Final = {"TELEMETRON_API_KEY": KEY}
 ENVIRON_WITH_URL: Final = {**ENVIRON, "TELEMETRON_BASE_URL": BASE_URL}
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
-OF_THE_RUN: Final = (f"{JOURNAL}*", "shards/*/journal.sqlite3*", "shards/*/*.arrow")
+OF_THE_RUN: Final = (f"{JOURNAL_NAME}*", "shards/*/journal.sqlite3*", "shards/*/*.arrow")
 """What a fixture has of the run's folder."""
 
 Files = dict[str, bytes]
@@ -155,9 +155,9 @@ def _next_input(source: Path, written: float) -> str:
 
 
 def _config(fixture: Fixture, folder: Path) -> RunConfig:
-    with closing(Journal(folder / JOURNAL)) as journal:
+    with closing(Journal(folder / JOURNAL_NAME)) as journal:
         options = journal.meta("options")
-    return as_recorded(folder, {**options, **fixture.world["options"]}, ENVIRON)
+    return load_stored_config(folder, {**options, **fixture.world["options"]}, ENVIRON)
 
 
 def _resume_run(fixture: Fixture, folder: Path) -> None:

@@ -28,15 +28,15 @@ from unittest.mock import patch
 
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.actions import Phase
-from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import BatchError, DiskError
 from telemetron_batch.journal import create, journal
 from telemetron_batch.journal.connection import SCHEMA_VERSION
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import plan_shards
@@ -85,7 +85,7 @@ class Scene:
         self.run_id = name
         self.clock = FakeClock()
         self.server = ScriptedServer()
-        self.face = Face()
+        self.face = RunObserver()
         self.resumed_by: str | None = None
         self.options: dict[str, Any] = {}
         """Options that change when the run goes on."""
@@ -342,7 +342,7 @@ def stopped_by_deadline(scene: Scene) -> None:
 
 @state
 def stopped_by_signal(scene: Scene) -> None:
-    interrupt = scene.face.interrupt = Interrupt()
+    interrupt = scene.face.interrupt = CancelToken()
     scene.stop(lambda seen: interrupt.now("stopped by SIGTERM") if seen.number == 5 else None)
 
 
@@ -648,7 +648,7 @@ def _collect(name: str, place: Path, target: Path) -> None:
     shutil.copytree(place / "input", target / "input")
     copy_run(place / REPORTS / json.loads((target / "world.json").read_text())["run"], target)
     if name == "records-lost":
-        (target / f"{JOURNAL}-wal").unlink()
+        (target / f"{JOURNAL_NAME}-wal").unlink()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import redis
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.rate_limit.pacer import Permit, spacing
-from telemetron_batch.rate_limit.script_backend import SCRIPT, lesson
-from telemetron_batch.rate_limit.shared import _Given
+from telemetron_batch.rate_limit.script_backend import SCRIPT, compute_update
+from telemetron_batch.rate_limit.shared import _SharedPermit
 
 PROGRAM = shutil.which("redis-server") or ""
 
@@ -78,7 +78,7 @@ class Member:
         answer = json.loads(self.script(keys=["state", "log", "accepted"], args=[json.dumps(request)]))
         self.answer = answer
         if "facts" in answer:
-            self.exchange(now, {"kind": "lesson", "known": lesson(answer["facts"])})
+            self.exchange(now, {"kind": "lesson", "known": compute_update(answer["facts"])})
         return answer
 
     def take(self, now: float) -> Permit | float:
@@ -86,21 +86,21 @@ class Member:
         if "permit" not in answer:
             return float(answer["wait"])
         told = answer["permit"]
-        return _Given(told["epoch"], now, told["probe"], id=told["id"])
+        return _SharedPermit(told["epoch"], now, told["probe"], id=told["id"])
 
-    def succeeded(self, permit: _Given, now: float) -> None:
+    def succeeded(self, permit: _SharedPermit, now: float) -> None:
         self.exchange(now, {"kind": "succeeded", "id": permit.id})
 
-    def throttled(self, permit: _Given, now: float, wait: float | None, jitter: float) -> None:
+    def throttled(self, permit: _SharedPermit, now: float, wait: float | None, jitter: float) -> None:
         asked = {} if wait is None else {"wait": wait}
         self.exchange(now, {"kind": "throttled", "id": permit.id, "epoch": permit.epoch, "jitter": jitter, **asked})
 
-    def abandoned(self, permit: _Given, now: float) -> None:
+    def abandoned(self, permit: _SharedPermit, now: float) -> None:
         self.exchange(now, {"kind": "abandoned", "id": permit.id})
 
     def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         if told := [*quotas]:
             self.exchange(now, {"kind": "quotas", "quotas": told})
 
-    def depart(self, permit: _Given, now: float) -> float:
+    def depart(self, permit: _SharedPermit, now: float) -> float:
         return float(self.exchange(now, move=permit.id)["wait"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from telemetron_batch.sandbox.server import stand_in
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.state import SandboxState
 
 BASE_URL = "http://127.0.0.1:9/api/ext-v1"
 
@@ -78,8 +78,8 @@ Event = Says | Refuses | Loses | Hangs | Rewrites | None
 class ScriptedServer(httpx2.AsyncBaseTransport):
     """`script` decides for each request what happens to it; None lets it through."""
 
-    def __init__(self, fleet: Fleet | None = None, script: Callable[[Seen], Event] | None = None) -> None:
-        self.fleet = fleet or Fleet()
+    def __init__(self, fleet: SandboxState | None = None, script: Callable[[Seen], Event] | None = None) -> None:
+        self.fleet = fleet or SandboxState()
         self.seen: list[Seen] = []
         self.script = script or (lambda _: None)
         self.latency = 0.05

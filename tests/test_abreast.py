@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.storage.concurrency import ahead, behind, in_order
-from telemetron_batch.storage.malloc_tuning import keep_freed_memory
+from telemetron_batch.storage.concurrency import background_worker, map_ordered, prefetch
+from telemetron_batch.storage.malloc_tuning import tune_malloc
 
 NUMBERS = st.lists(st.integers(-3, 3), max_size=12)
 
@@ -29,7 +29,7 @@ def test_what_is_worked_out_comes_in_the_order_of_the_items_and_an_error_in_its_
     wanted, broken = until_broken(numbers)
     found = []
     try:
-        for result in in_order(inverse, numbers):
+        for result in map_ordered(inverse, numbers):
             found.append(result)  # noqa: PERF402 - what came before the error counts
     except ZeroDivisionError:
         assert broken
@@ -45,7 +45,7 @@ def test_what_is_made_ahead_comes_in_its_order_and_an_error_in_its_turn(numbers:
             yield inverse(number)
 
     wanted, broken = until_broken(numbers)
-    items = ahead(made())
+    items = prefetch(made())
     assert [next(items) for _ in wanted] == wanted
     with pytest.raises(ZeroDivisionError if broken else StopIteration):
         next(items)
@@ -59,7 +59,7 @@ def test_what_is_worked_on_behind_is_done_in_order_and_an_error_is_raised_at_the
     found: list[float] = []
 
     def work() -> None:
-        with behind(lambda number: found.append(inverse(number))) as take:
+        with background_worker(lambda number: found.append(inverse(number))) as take:
             for number in numbers:
                 take(number)
 
@@ -74,5 +74,5 @@ def test_what_is_worked_on_behind_is_done_in_order_and_an_error_is_raised_at_the
 def test_where_the_c_library_is_another_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     before = pa.default_memory_pool()
-    keep_freed_memory()
+    tune_malloc()
     assert pa.default_memory_pool().backend_name == before.backend_name

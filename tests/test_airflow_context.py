@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from telemetron_batch.cli.commands import main
-from telemetron_batch.config.airflow_context import airflow_context, context_variables, in_words
+from telemetron_batch.config.airflow_context import airflow_context, context_variables, describe
 from tests.conftest import Desk
 
 CONTEXT = {
@@ -23,7 +23,7 @@ NO_ROWS = "customerEmail,deviceIdentifier,action\n"
 
 def test_the_context_is_what_airflow_says() -> None:
     assert airflow_context(CONTEXT) == TOLD
-    assert in_words({"dagId": "nightly", "tryNumber": "2"}) == "DAG nightly, try 2"
+    assert describe({"dagId": "nightly", "tryNumber": "2"}) == "DAG nightly, try 2"
 
 
 def test_outside_airflow_there_is_none() -> None:

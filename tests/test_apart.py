@@ -13,8 +13,8 @@ from telemetron_batch.domain.errors import DiskError, LockedError
 from telemetron_batch.journal import takeover
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.reader import PublishedJournal
-from telemetron_batch.journal.takeover import set_apart
+from telemetron_batch.journal.reader import ImmutableJournal
+from telemetron_batch.journal.takeover import replace_with_copy
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def lost() -> None:
 def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(path: Path) -> None:
     journal = Journal(path)
     journal.note(count=7)
-    set_apart(path)
+    replace_with_copy(path)
     with closing(Journal(path)) as again:
         assert again.meta("count") == 7
     assert not [*path.parent.glob("*.apart*")]
@@ -40,7 +40,7 @@ def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(
 def test_what_a_former_owner_still_writes_is_seen_by_nobody(path: Path) -> None:
     former = Journal(path)
     former.note(count=1)
-    set_apart(path)
+    replace_with_copy(path)
     with closing(Journal(path)) as newer:
         newer.note(count=2)
         former.note(count=3, more="x" * 100_000)
@@ -65,10 +65,10 @@ def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monk
             patch.setattr(Path, "replace", kill)
         else:
             patch.setattr(takeover, "sync_folder", kill)
-            patch.setattr(takeover, "_BESIDE", ())
+            patch.setattr(takeover, "_SIDECARS", ())
         with pytest.raises(Killed):
-            set_apart(path)
-    set_apart(path)
+            replace_with_copy(path)
+    replace_with_copy(path)
     with closing(Journal(path)) as again:
         assert again.meta("count") == 7
 
@@ -83,7 +83,7 @@ def test_a_journal_that_is_being_written_is_not_copied(path: Path, monkeypatch: 
 
     monkeypatch.setattr(takeover.shutil, "copyfileobj", copy_while_it_changes)
     with pytest.raises(LockedError, match="is being written by another process"):
-        set_apart(path)
+        replace_with_copy(path)
 
 
 def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,13 +93,13 @@ def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pyt
     before = path.read_bytes()
     monkeypatch.setattr(takeover.shutil, "copyfileobj", full)
     with pytest.raises(DiskError, match="make room"):
-        set_apart(path)
+        replace_with_copy(path)
     assert path.read_bytes() == before
 
 
 def test_a_fact_can_be_read_without_a_trace(path: Path) -> None:
     before = {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()}
-    with closing(PublishedJournal(path)) as journal:
+    with closing(ImmutableJournal(path)) as journal:
         assert journal.meta("runId") == "r1"
         assert journal.meta("nothing") is None
     assert {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()} == before

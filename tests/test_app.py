@@ -19,12 +19,12 @@ from telemetron_batch.config.options import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
 from telemetron_batch.journal.writer import Writer
 from telemetron_batch.run import locking, pipeline, prepare
-from telemetron_batch.sandbox.state import Fleet
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.sandbox.state import SandboxState
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.storage import lease as leases
-from telemetron_batch.storage.lease import WATCHED_FOR
-from telemetron_batch.storage.spill import Room, Scratch
+from telemetron_batch.storage.lease import TAKEOVER_AFTER_S
+from telemetron_batch.storage.spill import Scratch, SpillLimits
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, Window, once
 
@@ -687,7 +687,7 @@ def test_a_sandbox_run_needs_no_key_and_shows_every_kind_of_outcome(desk: Desk) 
     summary = pipeline.run(resolve([desk.file(rows)], flags, {}))
     kinds = {str(outcome) for outcome, count in summary.counts.items() if count}
     assert {"assigned", "alreadyAssigned", "skipped", "unassigned"} <= kinds
-    with Fleet(summary.folder / "sandbox.sqlite3") as fleet:
+    with SandboxState(summary.folder / "sandbox.sqlite3") as fleet:
         assert len(fleet.devices_of(A)) > 150
 
 
@@ -769,7 +769,7 @@ def test_a_workbook_wants_room_for_its_sheets_as_they_are_before_they_are_packed
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(prepare, "require_room", lambda _, needed: asked.append(needed))
+    monkeypatch.setattr(prepare, "require_free_space", lambda _, needed: asked.append(needed))
     for run_id, xlsx in (("plain", False), ("sheet", True)):
         desk.run(many(1), run_id=run_id, xlsx=xlsx, again=True)
     assert asked[1] - asked[0] > 2_000
@@ -984,7 +984,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     """Everything goes through files here; the plan is made again from the journal for the second report."""
     rows = [*many(7), *many(5, B, "unassign"), *many(7), (B, "SN-0", "assign"), ("?", "SN-1", "assign")]
     in_memory = desk.run(rows, run_id="memory")
-    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=Room(memory=0, parts=3)))
+    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=SpillLimits(memory=0, parts=3)))
     desk.server = ScriptedServer()
     in_files = desk.run(rows, run_id="files", again=True)
     timeless = [[{**row, "answeredAt": ""} for row in ran.rows] for ran in (in_memory, in_files)]
@@ -999,8 +999,8 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
 def test_a_disk_without_room_for_many_rows_is_told_before_they_are_read(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=Room(memory=0)))
-    monkeypatch.setattr(prepare, "_SCRATCH_A_BYTE", 1 << 50)
+    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=SpillLimits(memory=0)))
+    monkeypatch.setattr(prepare, "_SCRATCH_FACTOR", 1 << 50)
     with pytest.raises(DiskError, match="MiB free"):
         desk.run(many(3))
 
@@ -1015,7 +1015,7 @@ def of_another_host(folder: Path, **changes: object) -> None:
     (folder / "run.lease.1").write_text(json.dumps({**told, "token": "its own", "renewals": 5, **changes}))
 
 
-class Told(Face):
+class Told(RunObserver):
     """A face that remembers what it was told."""
 
     def __init__(self) -> None:
@@ -1036,7 +1036,7 @@ def test_a_run_of_a_dead_process_on_another_host_is_watched_and_then_gone_on_wit
     before = (folder / "journal.sqlite3").stat().st_ino
     desk.face, began = Told(), desk.clock.uptime()
     assert desk.run(customers(6), rate="1/s").outcomes == ["assigned"] * 6
-    assert desk.clock.uptime() - began >= WATCHED_FOR
+    assert desk.clock.uptime() - began >= TAKEOVER_AFTER_S
     assert "waiting: looking for 45 s whether process 7 on host elsewhere (run r1, since then)" in desk.face.texts[1]
     assert (folder / "journal.sqlite3").stat().st_ino != before
     assert not [*folder.glob("*lease*"), *folder.glob("*apart*"), *folder.glob("scratch*")]
@@ -1046,13 +1046,13 @@ def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    started = pipeline._as_started(folder, ENVIRON, "telemetron-batch resume r1")
+    started = pipeline._stored_config(folder, ENVIRON, "telemetron-batch resume r1")
     assert started.told["rate"] == "1/s"
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_a_report_waits_for_another_host_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "WATCHED_FOR", 0.0)
+    monkeypatch.setattr(leases, "TAKEOVER_AFTER_S", 0.0)
     folder = stopped_run(desk).folder
     of_another_host(folder)
     assert report_run(folder).fields["state"] == "stopped"
@@ -1064,7 +1064,7 @@ def test_a_run_that_another_host_is_at_is_refused(desk: Desk) -> None:
     before = (folder / "journal.sqlite3").read_bytes()
     renewals = iter(range(6, 1000))
 
-    class Living(Face):
+    class Living(RunObserver):
         def told(self, *_: object) -> None:
             of_another_host(folder, renewals=next(renewals))
 

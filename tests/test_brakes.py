@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from telemetron_batch.config.config import Brakes
-from telemetron_batch.config.options import Share
+from telemetron_batch.config.options import CountOrPercent
 from telemetron_batch.domain.errors import BrakeError
-from telemetron_batch.planning.safety_limits import check_age, check_plan, check_rows, check_trailers
+from telemetron_batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
 from tests.builders import A, B, Row, file_of, planned
 
 ASSIGN, UNASSIGN = (A, "SN-1", "assign"), (A, "SN-2", "unassign")
@@ -56,14 +56,14 @@ def test_rows_are_counted_as_they_stand_in_the_file_invalid_ones_too() -> None:
     ids=["no brake", "at the limit", "only assigns", "only an invalid one"],
 )
 def test_as_many_unassigns_as_allowed_pass(rows: list[Row], most: int | None) -> None:
-    check_plan(planned(rows), Brakes(max_unassign=None if most is None else Share(most, percent=False)))
+    check_plan(planned(rows), Brakes(max_unassign=None if most is None else CountOrPercent(most, percent=False)))
 
 
 @pytest.mark.parametrize("most", [0, 1])
 def test_one_unassign_more_than_allowed_is_held(most: int) -> None:
     rows = [(B, f"SN-{number}", "unassign") for number in range(most + 1)]
     with pytest.raises(BrakeError, match=f"^{most + 1} rows are unassigns, more than --max-unassign {most}; nothing"):
-        check_plan(planned(rows), Brakes(max_unassign=Share(most, percent=False)))
+        check_plan(planned(rows), Brakes(max_unassign=CountOrPercent(most, percent=False)))
 
 
 @pytest.mark.parametrize("brakes", [Brakes(), Brakes(max_age=3600.0)])

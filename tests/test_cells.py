@@ -13,13 +13,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from telemetron_batch.domain.actions import NO_ACTION, Action
+from telemetron_batch.domain.actions import UNKNOWN_ACTION, Action
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input import validation as judge
 from telemetron_batch.input.foreign_signs import reason_of
-from telemetron_batch.input.normalize import normalised
-from telemetron_batch.input.serials import DATE, MONTHS, Neighbours
-from telemetron_batch.input.validation import ACTION_WORDS, KeyCells, are_emails, check, plausible, shown
+from telemetron_batch.input.normalize import normalize
+from telemetron_batch.input.serials import DATE, MONTHS, SerialProfile
+from telemetron_batch.input.validation import (
+    ACTION_WORDS,
+    KeyCells,
+    are_emails,
+    looks_like_row,
+    printable_excerpt,
+    validate_keys,
+)
 from telemetron_batch.rows.rows import KEY_SCHEMA
 
 PLAIN = InputOptions()
@@ -44,7 +51,7 @@ def judged(
         device_type=None if device_type is None else pa.array([device_type]),
         faults=faults or {},
     )
-    keys = check(cells, options, guessed=guessed)
+    keys = validate_keys(cells, options, guessed=guessed)
     keys.validate(full=True)
     assert keys.schema == KEY_SCHEMA
     return dict(keys.to_pylist()[0])
@@ -202,7 +209,7 @@ def test_white_space_inside_an_identifier_that_is_no_blank_is_never_sent(space: 
 def judged_among(devices: list[str], options: InputOptions = PLAIN) -> list[int]:
     count = len(devices)
     cells = KeyCells(np.arange(count), pa.array(["a@b.cc"] * count), pa.array(devices), None, None, {})
-    problems: list[int] = check(cells, options, guessed=False)["problem"].to_pylist()
+    problems: list[int] = validate_keys(cells, options, guessed=False)["problem"].to_pylist()
     return problems
 
 
@@ -238,7 +245,7 @@ def test_signs_that_do_not_belong_into_an_identifier_are_invalid_unless_allowed(
     others = ["SN-2", "1234567", "1234568", "SN-3"]
     assert judged_among([device, *others]) == [Problem.SIGNS, 0, 0, 0, 0]
     assert judged_among([device, *others], InputOptions(allow_suspect=True)) == [0] * 5
-    assert reason in str(reason_of(normalised(pa.array([device]))[0].as_py()))
+    assert reason in str(reason_of(normalize(pa.array([device]))[0].as_py()))
 
 
 @pytest.mark.parametrize(
@@ -373,8 +380,8 @@ def test_every_character_that_is_drawn_as_nothing_is_invalid_inside_a_key() -> N
     assert len(unseen) > 4000
     problems = judged_among([f"S{sign}1" for sign in unseen])
     assert [ascii(sign) for sign, found in zip(unseen, problems, strict=True) if found != Problem.CONTROL] == []
-    assert [ascii(sign) for sign in unseen if shown(f"S{sign}1").isascii() is False] == []
-    behind = normalised(pa.array([f"S1{sign}" for sign in unseen])).to_pylist()
+    assert [ascii(sign) for sign in unseen if printable_excerpt(f"S{sign}1").isascii() is False] == []
+    behind = normalize(pa.array([f"S1{sign}" for sign in unseen])).to_pylist()
     kept = [text for text in behind if text != "S1"]
     assert set(judged_among(kept)) == {Problem.CONTROL}
 
@@ -422,7 +429,7 @@ def test_action_words_of_the_user_win_over_built_in_ones() -> None:
 
 def test_an_unknown_action_word_is_invalid_and_kept() -> None:
     row = judged(action="Transfer")
-    assert (row["problem"], row["action"], row["actionWord"]) == (Problem.ACTION, NO_ACTION, "Transfer")
+    assert (row["problem"], row["action"], row["actionWord"]) == (Problem.ACTION, UNKNOWN_ACTION, "Transfer")
     assert "--action-word" in str(row["detail"])
 
 
@@ -474,23 +481,23 @@ def test_the_sentence_shows_the_cell_what_is_wrong_and_the_way_out() -> None:
 def test_a_date_is_told_with_what_the_neighbours_look_like() -> None:
     devices = pa.array(["SN-00012", "SN-00013", "12.03.2025"])
     cells = KeyCells(np.arange(3), pa.array(["a@b.cc"] * 3), devices, None, None, {})
-    row = check(cells, InputOptions(action=Action.ASSIGN), guessed=False).to_pylist()[2]
+    row = validate_keys(cells, InputOptions(action=Action.ASSIGN), guessed=False).to_pylist()[2]
     assert row["problem"] == Problem.DAMAGED
     assert '(date; other serials here look like "SN-00012"); restore' in row["detail"]
-    allowed = check(cells, InputOptions(action=Action.ASSIGN, allow_suspect=True), guessed=False)
+    allowed = validate_keys(cells, InputOptions(action=Action.ASSIGN, allow_suspect=True), guessed=False)
     assert allowed["problem"].to_pylist() == [0, 0, 0]
 
 
 def test_the_neighbours_said_are_those_that_count() -> None:
-    dates = Neighbours(pa.array(["11.03.2025", "12.03.2025"]))
+    dates = SerialProfile(pa.array(["11.03.2025", "12.03.2025"]))
     cells = KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), pa.array(["SN-1", "12.03.2025"]), None, None, {})
-    assert check(cells, PLAIN, guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
-    assert check(cells, PLAIN, guessed=False, neighbours=dates)["problem"].to_pylist() == [0, 0]
+    assert validate_keys(cells, PLAIN, guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
+    assert validate_keys(cells, PLAIN, guessed=False, neighbours=dates)["problem"].to_pylist() == [0, 0]
 
 
 def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
-    assert shown("x" * 61) == "x" * 59 + "…"
-    assert shown("a\tb\u200b") == "a\\tb\\u200b"
+    assert printable_excerpt("x" * 61) == "x" * 59 + "…"
+    assert printable_excerpt("a\tb\u200b") == "a\\tb\\u200b"
 
 
 @pytest.mark.parametrize(
@@ -504,19 +511,19 @@ def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
     ],
 )
 def test_a_line_is_plausibly_a_row_by_its_email_or_its_action(email: str, action: str | None, verdict: bool) -> None:
-    assert plausible(email, action, ACTION_WORDS) is verdict
+    assert looks_like_row(email, action, ACTION_WORDS) is verdict
 
 
 def test_no_rows_are_no_trouble() -> None:
     nothing = pa.array([], pa.string())
-    keys = check(KeyCells(np.empty(0, np.int64), nothing, nothing, nothing, nothing, {}), CREATE, guessed=True)
+    keys = validate_keys(KeyCells(np.empty(0, np.int64), nothing, nothing, nothing, nothing, {}), CREATE, guessed=True)
     assert (keys.num_rows, keys.schema) == (0, KEY_SCHEMA)
 
 
 def test_a_slice_of_columns_is_judged_by_its_own_cells() -> None:
     devices = pa.array(["=1", " x", "S2", "=3"]).slice(1, 2)
     emails = pa.array(["?", "A@b.cc", "b", "?"]).slice(1, 2)
-    keys = check(KeyCells(np.arange(2), emails, devices, None, None, {}), PLAIN, guessed=False)
+    keys = validate_keys(KeyCells(np.arange(2), emails, devices, None, None, {}), PLAIN, guessed=False)
     assert keys["deviceIdentifier"].to_pylist() == ["x", "S2"]
     assert keys["problem"].to_pylist() == [0, Problem.EMAIL]
 
@@ -533,7 +540,9 @@ REMARKABLE = (
 def test_no_date_of_any_month_escapes_the_quick_look(month: str, form: str) -> None:
     for name in (month, month.title(), month.upper()):
         devices = pa.array(["0", form.format(name)])
-        keys = check(KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), devices, None, None, {}), PLAIN, guessed=False)
+        keys = validate_keys(
+            KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), devices, None, None, {}), PLAIN, guessed=False
+        )
         assert keys["problem"].to_pylist()[1] == Problem.DAMAGED, name
 
 
@@ -551,11 +560,11 @@ def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str
         None,
         {},
     )
-    quick = check(cells, PLAIN, guessed=guessed)
+    quick = validate_keys(cells, PLAIN, guessed=guessed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "_identifiers", lambda name, raw, **_: judge._distinct(name, raw))
-        assert quick.equals(check(cells, PLAIN, guessed=guessed))
-    whole = normalised(pa.array(devices, pa.string()))
+        assert quick.equals(validate_keys(cells, PLAIN, guessed=guessed))
+    whole = normalize(pa.array(devices, pa.string()))
     assert quick["deviceIdentifier"].equals(whole)
 
 
@@ -568,12 +577,12 @@ def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], gue
     count = len(emails)
     devices = pa.array([f"SN-{at}" for at in range(count)], pa.string())
     cells = KeyCells(np.arange(count), pa.array(emails, pa.string()), devices, None, None, {})
-    quick = check(cells, PLAIN, guessed=guessed)
-    remarkable = judge._remarkable
+    quick = validate_keys(cells, PLAIN, guessed=guessed)
+    remarkable = judge._suspicious_subset
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_remarkable", lambda *column: remarkable(*column[:-1], np.ones(count, np.bool_)))
-        assert quick.equals(check(cells, PLAIN, guessed=guessed))
-    lower = pc.ascii_lower(normalised(pa.array(emails, pa.string())))
+        patch.setattr(judge, "_suspicious_subset", lambda *column: remarkable(*column[:-1], np.ones(count, np.bool_)))
+        assert quick.equals(validate_keys(cells, PLAIN, guessed=guessed))
+    lower = pc.ascii_lower(normalize(pa.array(emails, pa.string())))
     assert quick["customerEmail"].equals(lower)
     assert quick["problem"].to_numpy()[~are_emails(lower)].all()
 
@@ -590,13 +599,13 @@ def test_each_address_of_a_block_is_judged_alike_whether_it_is_repeated_or_not(
     for share in (0, 1):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(judge, "_FEW_DISTINCT", share)
-            found.append(check(cells, PLAIN, guessed=guessed))
+            found.append(validate_keys(cells, PLAIN, guessed=guessed))
     assert found[0].equals(found[1])
 
 
 def test_a_block_of_few_addresses_keeps_each_in_its_row() -> None:
     emails = [f"User{at % 7}@example.com" if at % 50 else "nobody" for at in range(500)]
     devices = pa.array([f"SN-{at}" for at in range(500)], pa.string())
-    keys = check(KeyCells(np.arange(500), pa.array(emails), devices, None, None, {}), PLAIN, guessed=False)
+    keys = validate_keys(KeyCells(np.arange(500), pa.array(emails), devices, None, None, {}), PLAIN, guessed=False)
     assert keys["customerEmail"].to_pylist() == [email.lower() for email in emails]
     assert np.flatnonzero(keys["problem"].to_numpy() == Problem.EMAIL).tolist() == [*range(0, 500, 50)]

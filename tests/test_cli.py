@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from telemetron_batch.cli.commands import main
-from telemetron_batch.sandbox.server import serving
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.server import serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
 
 ROWS = "customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\na@x.com,SN-2,assign\na@x.com,,assign\n"
 
@@ -201,7 +201,7 @@ def test_check_says_where_it_cannot_get_through() -> None:
 
 
 def test_check_says_when_all_is_well() -> None:
-    with Fleet() as fleet, serving(fleet) as base_url:
+    with SandboxState() as fleet, serve_in_thread(fleet) as base_url:
         ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")
     assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it takes this key.\n")
 
@@ -255,7 +255,7 @@ def shards_of(rows: str, base_url: str, *arguments: object) -> Result:
 
 
 def test_a_run_in_shards_is_planned_made_and_reported(rows: str) -> None:
-    with Fleet() as fleet, serving(fleet) as base_url:
+    with SandboxState() as fleet, serve_in_thread(fleet) as base_url:
         planned = shards_of(rows, base_url, "plan", rows, "--shards", 2)
         assert "telemetron-batch run --run-id r --shard N" in planned.stdout
         told = json.loads(shards_of(rows, base_url, "plan", rows, "--shards", 2, "--json").stdout)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.config.config import RunConfig, api_key, resolve
-from telemetron_batch.config.options import OPTIONS, Option, Share
+from telemetron_batch.config.options import OPTIONS, CountOrPercent, Option
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import unknown_variables
 from telemetron_batch.domain.actions import Action
@@ -343,9 +343,13 @@ def test_the_parts_of_a_duration_add_up(hours: int, minutes: int, seconds: int) 
 
 @pytest.mark.parametrize(
     ("text", "share", "of_200"),
-    [("5", Share(5, percent=False), 5), ("2.5%", Share(2.5, percent=True), 5), ("0 %", Share(0, percent=True), 0)],
+    [
+        ("5", CountOrPercent(5, percent=False), 5),
+        ("2.5%", CountOrPercent(2.5, percent=True), 5),
+        ("0 %", CountOrPercent(0, percent=True), 0),
+    ],
 )
-def test_a_share_is_a_number_of_rows_or_a_percentage(text: str, share: Share, of_200: float) -> None:
+def test_a_share_is_a_number_of_rows_or_a_percentage(text: str, share: CountOrPercent, of_200: float) -> None:
     brake = resolved({"max_failed": text}).brakes.max_failed
     assert brake == share
     assert brake is not None

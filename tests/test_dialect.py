@@ -13,9 +13,9 @@ from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.input.dialect import (
     DELIMITERS,
     Dialect,
+    encoding_from_bom,
     find_dialect,
     find_sheet_header,
-    marked_encoding,
     required_fields,
     said_encoding,
 )
@@ -216,7 +216,7 @@ def test_a_sheet_has_a_header_but_no_delimiter() -> None:
     ],
 )
 def test_the_first_bytes_give_the_encoding_away(head: bytes, encoding: str | None) -> None:
-    assert marked_encoding(head) == encoding
+    assert encoding_from_bom(head) == encoding
 
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:
@@ -228,7 +228,7 @@ def test_an_encoding_that_does_not_exist_is_refused() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_search_fail_otherwise_than_with_words(head: bytes) -> None:
-    marked_encoding(head)
+    encoding_from_bom(head)
     with pytest.raises(InputError):
         find_dialect(head, "utf-8", PLAIN)
 

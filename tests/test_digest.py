@@ -6,7 +6,7 @@ import pytest
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.planning.plan_summary import Digest, digest
+from telemetron_batch.planning.plan_summary import PlanSummary, summarize
 from telemetron_batch.rows.rows import InvalidRows
 from tests.builders import A, B, Row, file_of, planned
 
@@ -20,8 +20,8 @@ ROWS = [
 ]
 
 
-def digested(rows: list[Row], rate: str = "10/s", chunk_size: int = 2) -> Digest:
-    return digest(planned(rows, chunk_size=chunk_size), [file_of(rows=len(rows))], Rate.parse(rate))
+def digested(rows: list[Row], rate: str = "10/s", chunk_size: int = 2) -> PlanSummary:
+    return summarize(planned(rows, chunk_size=chunk_size), [file_of(rows=len(rows))], Rate.parse(rate))
 
 
 def test_a_plan_is_told_in_rows_calls_devices_and_customers() -> None:

@@ -23,11 +23,11 @@ from telemetron_batch.domain.printable import encodable
 from telemetron_batch.reports import write_all
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
-from telemetron_batch.sending.scheduler import Runner
+from telemetron_batch.sending.scheduler import Scheduler
 from telemetron_batch.sharding.shard_plan import plan_shards
 from telemetron_batch.storage import open_files
 from telemetron_batch.storage.lease import Lease
-from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.open_files import TO_START, require_open_files
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Says, Seen
@@ -103,7 +103,7 @@ def test_an_error_that_no_module_foresaw_is_one_line_and_no_bug(
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "/mnt/x")
 
-    monkeypatch.setattr("telemetron_batch.run.pipeline.loaded_input", broken)
+    monkeypatch.setattr("telemetron_batch.run.pipeline.load_input", broken)
     ended = call("plan", in_folder(tmp_path, "a.csv"), "--json")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert "/mnt/x (Input/output error)" in ended.stderr
@@ -123,7 +123,7 @@ def test_an_error_before_the_first_attempt_is_2_and_one_after_it_is_3(
             desk.run(ROWS)
     assert (refusal.value.exit_code, desk.server.seen) == (2, [])
     with monkeypatch.context() as patch:
-        patch.setattr("telemetron_batch.run.pipeline.concluded", broken)
+        patch.setattr("telemetron_batch.run.pipeline.finish_run", broken)
         with pytest.raises(PlaceError, match=r"/mnt/x \(Permission denied\)") as stop:
             desk.run(ROWS)
     assert (stop.value.exit_code, len(desk.server.seen)) == (3, 2)
@@ -135,13 +135,13 @@ def test_an_error_before_the_first_attempt_is_2_and_one_after_it_is_3(
 def test_what_the_system_refuses_while_calls_are_made_ends_the_run_with_its_books(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: int
 ) -> None:
-    whole = Runner.run
+    whole = Scheduler.run
 
-    async def broken(self: Runner) -> None:
+    async def broken(self: Scheduler) -> None:
         await whole(self)
         raise OSError(kind, os.strerror(kind), "/mnt/x")
 
-    monkeypatch.setattr(Runner, "run", broken)
+    monkeypatch.setattr(Scheduler, "run", broken)
     ran = desk.run(ROWS)
     assert (ran.summary.exit_code, ran.json["state"]) == (3, "stopped")
     assert "/mnt/x" in ran.json["stop"]["reason"]
@@ -418,4 +418,4 @@ def test_a_run_whose_folder_was_removed_says_so_and_ends_with_3(desk: Desk, monk
 def test_a_lock_that_is_no_file_is_told_as_such(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lock")
     with pytest.raises((DiskError, PlaceError), match="no regular file"):
-        Lock.take(tmp_path / "lock", Owner(1, "now", "mine"), "this")
+        Lock.take(tmp_path / "lock", LockOwner(1, "now", "mine"), "this")

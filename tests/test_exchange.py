@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from telemetron_batch.api.classify import Broken, NoAnswer, Refusal, WithdrawnError
-from telemetron_batch.api.http_client import Exchange, Exchanger, connected
-from telemetron_batch.api.transport import LARGEST_BODY, trusted
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse, WithdrawnError
+from telemetron_batch.api.http_client import HttpClient, HttpResult, open_http
+from telemetron_batch.api.transport import MAX_BODY_BYTES, tls_context
 from telemetron_batch.domain.model import Secret
 
 KEY = "sk-live-0123456789"
@@ -79,9 +79,9 @@ async def listening(behaviour: Callable[[Server], Behaviour]) -> AsyncIterator[S
 
 
 @asynccontextmanager
-async def exchanging(url: str, *, timeout: float = 5.0, connect: float = 5.0) -> AsyncIterator[Exchanger]:  # noqa: ASYNC109
-    async with connected(url, seconds=connect) as http:
-        yield Exchanger(http, Secret(KEY), timeout=timeout, wall=lambda: 1_700_000_000.0)
+async def exchanging(url: str, *, timeout: float = 5.0, connect: float = 5.0) -> AsyncIterator[HttpClient]:  # noqa: ASYNC109
+    async with open_http(url, seconds=connect) as http:
+        yield HttpClient(http, Secret(KEY), timeout=timeout, wall=lambda: 1_700_000_000.0)
 
 
 def answering(
@@ -107,23 +107,23 @@ def saying(text: bytes) -> Callable[[Server], Behaviour]:
     return behaviour
 
 
-async def post_once(url: str, timeout: float = 5.0) -> Exchange:  # noqa: ASYNC109
+async def post_once(url: str, timeout: float = 5.0) -> HttpResult:  # noqa: ASYNC109
     async with exchanging(url, timeout=timeout) as exchanger:
         return await exchanger.post("/path", BODY)
 
 
-def met_with(behaviour: Callable[[Server], Behaviour], timeout: float = 5.0) -> tuple[Exchange, Server]:
+def met_with(behaviour: Callable[[Server], Behaviour], timeout: float = 5.0) -> tuple[HttpResult, Server]:
     """One request to a server that behaves so."""
 
-    async def main() -> tuple[Exchange, Server]:
+    async def main() -> tuple[HttpResult, Server]:
         async with listening(behaviour) as server:
             return await post_once(server.url, timeout), server
 
     return asyncio.run(main())
 
 
-def broken(exchange: Exchange) -> tuple[Broken, bool]:
-    assert isinstance(exchange.ending, NoAnswer)
+def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
+    assert isinstance(exchange.ending, NoResponse)
     return exchange.ending.how, exchange.ending.sent
 
 
@@ -151,14 +151,14 @@ def test_a_request_is_a_json_post_under_the_base_url() -> None:
 
 def test_a_refusal_brings_its_text_and_its_hint() -> None:
     exchange, _ = met_with(answering(b'{"error": "slow down"}', "Retry-After: 7", status="429 Too Many"))
-    assert exchange.ending == Refusal(429, "slow down", asks_to_wait=True)
+    assert exchange.ending == ErrorResponse(429, "slow down", asks_to_wait=True)
     assert (exchange.status, exchange.hint.wait) == (429, 7.0)
 
 
 def test_a_big_error_page_becomes_one_short_line() -> None:
     page = b"<html><h1>500 Internal Server Error</h1>" + b"<p>sorry " * 200_000
     exchange, _ = met_with(answering(page, status="500 Oh"))
-    assert isinstance(exchange.ending, Refusal)
+    assert isinstance(exchange.ending, ErrorResponse)
     assert exchange.ending.status == 500
     assert exchange.ending.text.startswith("500 Internal Server Error sorry")
     assert len(exchange.ending.text) <= 300
@@ -188,7 +188,7 @@ def test_a_connection_is_used_again() -> None:
 
 
 def test_a_connection_that_was_closed_while_idle_is_not_used_again_and_leaves_no_doubt() -> None:
-    async def main() -> list[Exchange]:
+    async def main() -> list[HttpResult]:
         async with listening(answering(OK)) as server, exchanging(server.url) as exchanger:
             answers = []
             for _ in range(3):
@@ -210,7 +210,7 @@ def test_what_an_idle_connection_says_unasked_is_nobodys_answer() -> None:
 
         return behave
 
-    async def main() -> list[Exchange]:
+    async def main() -> list[HttpResult]:
         async with listening(talkative) as server, exchanging(server.url) as exchanger:
             answers = []
             for _ in range(3):
@@ -256,11 +256,11 @@ def test_a_refusal_is_heard_that_comes_before_the_whole_request_was_read() -> No
 
         return behave
 
-    async def main() -> Exchange:
+    async def main() -> HttpResult:
         async with listening(hasty) as server, exchanging(server.url) as exchanger:
             return await exchanger.post("/path", large)
 
-    assert run(main()).ending == Refusal(413, "big", is_api_error=False)
+    assert run(main()).ending == ErrorResponse(413, "big", is_api_error=False)
 
 
 @pytest.mark.parametrize("size", [1, 70_000, 3_000_000])
@@ -276,7 +276,7 @@ def test_a_request_arrives_whole_however_large(size: int) -> None:
 
         return behave
 
-    async def main() -> Exchange:
+    async def main() -> HttpResult:
         async with listening(hearing) as server, exchanging(server.url) as exchanger:
             return await exchanger.post("/path", b"x" * size)
 
@@ -286,7 +286,7 @@ def test_a_request_arrives_whole_however_large(size: int) -> None:
 
 def test_a_change_of_protocol_is_no_answer() -> None:
     exchange, _ = met_with(saying(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"))
-    assert broken(exchange) == (Broken.CUT, True)
+    assert broken(exchange) == (FailureKind.CUT, True)
 
 
 @pytest.mark.parametrize(
@@ -322,19 +322,19 @@ def test_a_refused_connection_sent_nothing() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         exchange = asyncio.run(post_once(f"http://127.0.0.1:{taken.getsockname()[1]}"))
-    assert broken(exchange) == (Broken.CONNECTION, False)
+    assert broken(exchange) == (FailureKind.CONNECTION, False)
 
 
 def test_a_connection_refused_without_tls_is_not_put_down_to_tls() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         exchange = asyncio.run(post_once(f"http://127.0.0.1:{taken.getsockname()[1]}"))
-    assert isinstance(exchange.ending, NoAnswer)
+    assert isinstance(exchange.ending, NoResponse)
     assert "ssl" not in exchange.ending.text.lower()
 
 
 def test_a_host_without_an_address_was_sent_nothing() -> None:
-    assert broken(asyncio.run(post_once("http://no-such-host.invalid"))) == (Broken.CONNECTION, False)
+    assert broken(asyncio.run(post_once("http://no-such-host.invalid"))) == (FailureKind.CONNECTION, False)
 
 
 @contextmanager
@@ -351,16 +351,16 @@ def black_hole() -> Iterator[str]:
 
 
 def test_a_connection_that_is_never_made_sent_nothing() -> None:
-    async def main(url: str) -> Exchange:
+    async def main(url: str) -> HttpResult:
         async with exchanging(url, connect=SOON) as exchanger:
             return await exchanger.post("/path", BODY)
 
     with black_hole() as url:
-        assert broken(run(main(url))) == (Broken.CONNECTION, False)
+        assert broken(run(main(url))) == (FailureKind.CONNECTION, False)
 
 
 def test_a_request_that_is_ended_while_connecting_sent_nothing() -> None:
-    async def main(url: str) -> Exchange:
+    async def main(url: str) -> HttpResult:
         async with exchanging(url) as exchanger:
             request = asyncio.create_task(exchanger.post("/path", BODY))
             await asyncio.sleep(SOON)
@@ -368,7 +368,7 @@ def test_a_request_that_is_ended_while_connecting_sent_nothing() -> None:
             return await request
 
     with black_hole() as url:
-        assert broken(run(main(url))) == (Broken.TIMEOUT, False)
+        assert broken(run(main(url))) == (FailureKind.TIMEOUT, False)
 
 
 def test_what_is_called_when_a_request_begins_to_leave_is_called_once_and_not_before() -> None:
@@ -391,7 +391,7 @@ def test_a_request_that_is_withdrawn_as_it_begins_to_leave_never_arrives_and_oth
     async def main() -> list[bytes]:
         async with listening(answering(OK)) as server, exchanging(server.url) as exchanger:
             exchange = await exchanger.post("/path", BODY, withdraw)
-            assert broken(exchange) == (Broken.WITHDRAWN, False)
+            assert broken(exchange) == (FailureKind.WITHDRAWN, False)
             assert (await exchanger.post("/path", BODY)).body == OK
             return server.heads
 
@@ -458,7 +458,7 @@ def test_a_connection_that_breaks_may_have_carried_the_request(behaviour: Callab
     exchange, _ = met_with(behaviour)
     how, sent = broken(exchange)
     # Once the head of the answer has come, somebody is there: what breaks then is the answer.
-    assert how is (Broken.CUT if exchange.status is None else Broken.UNUSABLE)
+    assert how is (FailureKind.CUT if exchange.status is None else FailureKind.UNUSABLE)
     assert sent
 
 
@@ -495,7 +495,7 @@ def test_no_answer_outlasts_the_deadline_and_a_late_one_may_have_acted(
     behaviour: Callable[[Server], Behaviour],
 ) -> None:
     exchange, _ = met_with(behaviour, SOON)
-    assert broken(exchange) == (Broken.TIMEOUT, True)
+    assert broken(exchange) == (FailureKind.TIMEOUT, True)
 
 
 @pytest.mark.parametrize("behaviour", [hanging, closing_on_accept, resetting_on_accept])
@@ -503,17 +503,17 @@ def test_a_peer_that_does_not_finish_the_tls_handshake_was_sent_nothing(
     behaviour: Callable[[Server], Behaviour],
 ) -> None:
     # The library leaks the connection when our deadline comes before its own time to connect.
-    async def main() -> Exchange:
+    async def main() -> HttpResult:
         async with (
             listening(behaviour) as server,
             exchanging(server.url.replace("http:", "https:"), connect=SOON) as tls,
         ):
             return await tls.post("/path", BODY)
 
-    assert broken(run(main())) == (Broken.CONNECTION, False)
+    assert broken(run(main())) == (FailureKind.CONNECTION, False)
 
 
-async def hurried(behaviour: Callable[[Server], Behaviour], timeout: float, seconds: float) -> tuple[Exchange, float]:  # noqa: ASYNC109
+async def hurried(behaviour: Callable[[Server], Behaviour], timeout: float, seconds: float) -> tuple[HttpResult, float]:  # noqa: ASYNC109
     loop = asyncio.get_running_loop()
     async with listening(behaviour) as server, exchanging(server.url, timeout=timeout) as exchanger:
         request = asyncio.create_task(exchanger.post("/path", BODY))
@@ -525,7 +525,7 @@ async def hurried(behaviour: Callable[[Server], Behaviour], timeout: float, seco
 
 def test_hurry_ends_a_hanging_request_soon() -> None:
     exchange, took = run(hurried(hanging, 60, 0.05))
-    assert broken(exchange) == (Broken.TIMEOUT, True)
+    assert broken(exchange) == (FailureKind.TIMEOUT, True)
     assert took < 1
 
 
@@ -535,7 +535,7 @@ def test_hurry_never_gives_a_request_more_time() -> None:
 
 
 def test_hurry_leaves_later_requests_alone() -> None:
-    async def main() -> Exchange:
+    async def main() -> HttpResult:
         async with listening(answering(OK)) as server, exchanging(server.url) as exchanger:
             exchanger.hurry(0)
             return await exchanger.post("/path", BODY)
@@ -558,10 +558,10 @@ def test_a_cancelled_request_is_cancelled() -> None:
 def test_no_secrets_of_tls_are_written_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    context = trusted("https://example.com")
+    context = tls_context("https://example.com")
     assert context is not None
     assert context.keylog_filename is None
-    assert trusted("http://127.0.0.1") is None
+    assert tls_context("http://127.0.0.1") is None
 
 
 # Bodies that are not what they say
@@ -573,16 +573,16 @@ def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
 
 
 def test_a_gzip_bomb_leaves_a_refusal_its_status() -> None:
-    bomb = gzip.compress(bytes(LARGEST_BODY + 1), compresslevel=1)
+    bomb = gzip.compress(bytes(MAX_BODY_BYTES + 1), compresslevel=1)
     exchange, _ = met_with(answering(bomb, "content-encoding: gzip", status="500 Oh"))
-    assert isinstance(exchange.ending, Refusal)
+    assert isinstance(exchange.ending, ErrorResponse)
     assert exchange.ending.status == 500
 
 
 def test_a_gzip_bomb_is_unusable_and_may_have_acted() -> None:
-    bomb = gzip.compress(bytes(LARGEST_BODY + 1), compresslevel=1)
+    bomb = gzip.compress(bytes(MAX_BODY_BYTES + 1), compresslevel=1)
     exchange, _ = met_with(answering(bomb, "content-encoding: gzip"))
-    assert broken(exchange) == (Broken.UNUSABLE, True)
+    assert broken(exchange) == (FailureKind.UNUSABLE, True)
     assert "MiB" in exchange.ending.text  # type: ignore[union-attr]
 
 
@@ -590,7 +590,7 @@ def test_a_gzip_bomb_is_unusable_and_may_have_acted() -> None:
 def test_an_answer_is_not_unpacked_to_many_times_what_came(size: int, whole: bool) -> None:
     exchange, _ = met_with(answering(gzip.compress(bytes(size)), "content-encoding: gzip"))
     assert exchange.body == (bytes(size) if whole else b"")
-    assert whole or broken(exchange) == (Broken.UNUSABLE, True)
+    assert whole or broken(exchange) == (FailureKind.UNUSABLE, True)
 
 
 def test_a_large_answer_of_usual_texts_is_unpacked() -> None:
@@ -601,30 +601,30 @@ def test_a_large_answer_of_usual_texts_is_unpacked() -> None:
 
 def test_bad_gzip_is_unusable_and_may_have_acted() -> None:
     exchange, _ = met_with(answering(b"not gzip at all", "content-encoding: gzip"))
-    assert broken(exchange) == (Broken.UNUSABLE, True)
+    assert broken(exchange) == (FailureKind.UNUSABLE, True)
 
 
 def test_a_broken_gzip_trailer_is_unusable() -> None:
     packed = gzip.compress(OK)
     exchange, _ = met_with(answering(packed[:-8] + bytes(8), "content-encoding: gzip"))
-    assert broken(exchange) == (Broken.UNUSABLE, True)
+    assert broken(exchange) == (FailureKind.UNUSABLE, True)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "nonsense"])
 def test_what_nobody_could_unpack_is_unusable(encoding: str) -> None:
     exchange, _ = met_with(answering(b"\x01\x02", f"content-encoding: {encoding}"))
-    assert broken(exchange) == (Broken.UNUSABLE, True)
+    assert broken(exchange) == (FailureKind.UNUSABLE, True)
 
 
 def test_a_refusal_is_a_refusal_even_if_its_body_drips_beyond_the_deadline() -> None:
     exchange, _ = met_with(dripping_after(b"HTTP/1.1 429 No\r\nretry-after: 7\r\n"), SOON)
-    assert exchange.ending == Refusal(429, "", asks_to_wait=True, is_api_error=False)
+    assert exchange.ending == ErrorResponse(429, "", asks_to_wait=True, is_api_error=False)
 
 
 @pytest.mark.parametrize("status", [401, 413, 429])
 def test_a_refusal_is_a_refusal_even_if_its_body_breaks_off(status: int) -> None:
     exchange, _ = met_with(answering(b"oh", "Retry-After: 7", status=f"{status} No", length=100))
-    assert isinstance(exchange.ending, Refusal)
+    assert isinstance(exchange.ending, ErrorResponse)
 
 
 # Redirects
@@ -632,21 +632,21 @@ def test_a_refusal_is_a_refusal_even_if_its_body_breaks_off(status: int) -> None
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(status: int) -> None:
-    async def main() -> tuple[Exchange, list[bytes]]:
+    async def main() -> tuple[HttpResult, list[bytes]]:
         async with listening(answering(OK)) as elsewhere:
             moved = answering(b"", f"location: {elsewhere.url}", status=f"{status} Moved")
             async with listening(moved) as server:
                 return await post_once(server.url), elsewhere.heads
 
     exchange, heard_elsewhere = run(main())
-    assert exchange.ending == Refusal(status, "", is_api_error=False)
+    assert exchange.ending == ErrorResponse(status, "", is_api_error=False)
     assert heard_elsewhere == []
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "https://h:port/"])
 def test_a_redirect_to_nowhere_is_a_redirect_all_the_same(location: str) -> None:
     exchange, _ = met_with(answering(b"", f"location: {location}", status="302 Found"))
-    assert exchange.ending == Refusal(302, "", is_api_error=False)
+    assert exchange.ending == ErrorResponse(302, "", is_api_error=False)
 
 
 # The key, and the environment
@@ -654,8 +654,8 @@ def test_a_redirect_to_nowhere_is_a_redirect_all_the_same(location: str) -> None
 
 def test_the_key_travels_in_its_header_and_nowhere_else() -> None:
     async def main() -> tuple[bytes, str]:
-        async with listening(answering(OK)) as server, connected(server.url, seconds=1) as http:
-            exchanger = Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
+        async with listening(answering(OK)) as server, open_http(server.url, seconds=1) as http:
+            exchanger = HttpClient(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
             exchange = await exchanger.post("/path", BODY)
             shown = [http, vars(http), exchanger, vars(exchanger), exchange]
             return server.heads[0], repr(shown)

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from telemetron_batch.api import httpcore_transport, httpx_transport
-from telemetron_batch.api.classify import Broken, NoAnswer, Refusal
-from telemetron_batch.api.http_client import Exchange, Exchanger, connected
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
+from telemetron_batch.api.http_client import HttpClient, HttpResult, open_http
 from telemetron_batch.api.httpx_transport import ENDINGS
 from telemetron_batch.domain.model import Secret
 
@@ -22,7 +22,7 @@ BODY = b"{}"
 
 
 def test_a_503_that_comes_much_faster_than_answers_do_asks_to_wait() -> None:
-    async def main() -> Exchange:
+    async def main() -> HttpResult:
         waits = iter([0.03] * 5 + [0.0])
 
         async def respond(_: httpx2.Request) -> httpx2.Response:
@@ -31,11 +31,11 @@ def test_a_503_that_comes_much_faster_than_answers_do_asks_to_wait() -> None:
             return httpx2.Response(200 if wait else 503, json={})
 
         transport = httpx2.MockTransport(respond)
-        async with connected("http://h", seconds=1, transport=transport) as http:
-            exchanger = Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
+        async with open_http("http://h", seconds=1, transport=transport) as http:
+            exchanger = HttpClient(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
             return [await exchanger.post("/path", BODY) for _ in range(6)][-1]
 
-    assert asyncio.run(main()).ending == Refusal(503, "{}", asks_to_wait=True, is_api_error=False)
+    assert asyncio.run(main()).ending == ErrorResponse(503, "{}", asks_to_wait=True, is_api_error=False)
 
 
 # Every exception of the library
@@ -87,17 +87,17 @@ def leaves_of(library: ModuleType) -> list[type[Exception]]:
     ],
 )
 def test_every_exception_of_a_library_is_an_ending_or_known_to_be_a_bug_of_ours(
-    kind: type[Exception], endings: dict[type[Exception], Broken]
+    kind: type[Exception], endings: dict[type[Exception], FailureKind]
 ) -> None:
     assert issubclass(kind, tuple(endings)) != issubclass(kind, tuple(BUGS_OF_OURS))
 
 
-def broken(exchange: Exchange) -> tuple[Broken, bool]:
-    assert isinstance(exchange.ending, NoAnswer)
+def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
+    assert isinstance(exchange.ending, NoResponse)
     return exchange.ending.how, exchange.ending.sent
 
 
-def raised(kind: type[Exception], *, traced: str | None = None) -> Exchange:
+def raised(kind: type[Exception], *, traced: str | None = None) -> HttpResult:
     """One request over a transport that raises this, after telling that a step has begun."""
 
     async def respond(request: httpx2.Request) -> httpx2.Response:
@@ -105,40 +105,42 @@ def raised(kind: type[Exception], *, traced: str | None = None) -> Exchange:
             await request.extensions["trace"](traced, {})
         raise kind("words\nof the library")
 
-    async def main() -> Exchange:
+    async def main() -> HttpResult:
         transport = httpx2.MockTransport(respond)
-        async with connected("http://h", seconds=1, transport=transport) as http:
-            return await Exchanger(http, Secret(KEY), timeout=1, wall=lambda: 0.0).post("/path", BODY)
+        async with open_http("http://h", seconds=1, transport=transport) as http:
+            return await HttpClient(http, Secret(KEY), timeout=1, wall=lambda: 0.0).post("/path", BODY)
 
     return asyncio.run(main())
 
 
 ENDING_KINDS = pytest.mark.parametrize(
-    ("kind", "how"), [*ENDINGS.items(), (TimeoutError, Broken.TIMEOUT)], ids=lambda one: getattr(one, "__name__", "")
+    ("kind", "how"),
+    [*ENDINGS.items(), (TimeoutError, FailureKind.TIMEOUT)],
+    ids=lambda one: getattr(one, "__name__", ""),
 )
 
 
 @ENDING_KINDS
-def test_the_wire_and_not_the_exception_tells_that_something_was_sent(kind: type[Exception], how: Broken) -> None:
+def test_the_wire_and_not_the_exception_tells_that_something_was_sent(kind: type[Exception], how: FailureKind) -> None:
     assert broken(raised(kind, traced="http11.send_request_headers.started")) == (how, True)
 
 
 @ENDING_KINDS
-def test_the_wire_and_not_the_exception_tells_that_nothing_was_sent(kind: type[Exception], how: Broken) -> None:
+def test_the_wire_and_not_the_exception_tells_that_nothing_was_sent(kind: type[Exception], how: FailureKind) -> None:
     assert broken(raised(kind, traced="connection.connect_tcp.started")) == (how, False)
 
 
 @ENDING_KINDS
-def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type[Exception], how: Broken) -> None:
-    assert broken(raised(kind)) == (how, how is not Broken.CONNECTION)
+def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type[Exception], how: FailureKind) -> None:
+    assert broken(raised(kind)) == (how, how is not FailureKind.CONNECTION)
 
 
 @ENDING_KINDS
-def test_an_ending_is_told_in_one_line(kind: type[Exception], how: Broken) -> None:
+def test_an_ending_is_told_in_one_line(kind: type[Exception], how: FailureKind) -> None:
     ending = raised(kind).ending
-    assert isinstance(ending, NoAnswer)
+    assert isinstance(ending, NoResponse)
     assert "\n" not in ending.text
-    assert ("words of the library" in ending.text) == (how is not Broken.TIMEOUT)
+    assert ("words of the library" in ending.text) == (how is not FailureKind.TIMEOUT)
 
 
 @pytest.mark.parametrize("kind", [httpx2.LocalProtocolError, httpx2.UnsupportedProtocol, ValueError])

@@ -10,10 +10,10 @@ import pytest
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import LockedError, PlaceError
 from telemetron_batch.domain.ownership import NotOursError
-from telemetron_batch.run.locking import Waiting, holding, locks_of_key
+from telemetron_batch.run.locking import LockWaiter, acquire_locks, locks_of_key
 from telemetron_batch.run.undo import configure_undo
 from telemetron_batch.storage.group_folder import open_shared, require_group_folder
-from telemetron_batch.storage.lock import client_name, organisation_name, state_folder
+from telemetron_batch.storage.lock import key_fingerprint, organisation_name, state_dir
 from tests.conftest import KEY, Desk
 from tests.scripted import BASE_URL, Seen
 from tests.test_trusted import SOMEBODY, as_root
@@ -126,18 +126,18 @@ def config_of(desk: Desk, key: str = KEY, **flags: object):  # type: ignore[no-u
 def test_a_key_is_locked_for_the_user_and_in_the_folder_of_the_group(desk: Desk) -> None:
     locks = folder_of(desk.folder, 0o700)
     files = [one.file for one in locks_of_key(config_of(desk, lock_dir=str(locks), organisation="acme"))]
-    names = [client_name(BASE_URL, KEY), organisation_name(BASE_URL, "acme")]
-    assert files == [folder / f"{name}.lock" for folder in (state_folder(), locks) for name in names]
+    names = [key_fingerprint(BASE_URL, KEY), organisation_name(BASE_URL, "acme")]
+    assert files == [folder / f"{name}.lock" for folder in (state_dir(), locks) for name in names]
 
 
 def test_two_keys_of_one_organisation_exclude_each_other(desk: Desk) -> None:
-    waiting = Waiting.not_at_all("theirs")
-    with holding(locks_of_key(config_of(desk, "key-number-1", organisation="acme")), waiting):
+    waiting = LockWaiter.not_at_all("theirs")
+    with acquire_locks(locks_of_key(config_of(desk, "key-number-1", organisation="acme")), waiting):
         with pytest.raises(LockedError, match="this base URL and organisation is in use"):
-            holding(locks_of_key(config_of(desk, "key-number-2", organisation="acme")), waiting).__enter__()
+            acquire_locks(locks_of_key(config_of(desk, "key-number-2", organisation="acme")), waiting).__enter__()
         with pytest.raises(LockedError, match="this base URL and key is in use"):
-            holding(locks_of_key(config_of(desk, "key-number-1")), waiting).__enter__()
-        with holding(locks_of_key(config_of(desk, "key-number-2")), waiting):
+            acquire_locks(locks_of_key(config_of(desk, "key-number-1")), waiting).__enter__()
+        with acquire_locks(locks_of_key(config_of(desk, "key-number-2")), waiting):
             pass
 
 
@@ -155,7 +155,7 @@ def test_the_pace_lies_in_the_folder_of_the_group_and_resume_and_verify_keep_to_
     for path in locks.iterdir():
         path.unlink()
     desk.verify(ran)
-    assert {path.name for path in locks.iterdir()} >= {f"{name}.lock", f"{client_name(BASE_URL, KEY)}.lock"}
+    assert {path.name for path in locks.iterdir()} >= {f"{name}.lock", f"{key_fingerprint(BASE_URL, KEY)}.lock"}
 
 
 def test_a_lock_folder_that_cannot_be_used_sends_nothing(desk: Desk) -> None:

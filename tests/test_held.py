@@ -21,16 +21,16 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputOptions, PlanOptions
 from telemetron_batch.input.load import load
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.planning.held_rows import HoldReason
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import digest
+from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.rows.rows import RowsBuilder
 from telemetron_batch.rows.spellings import forms_of, respelt
 from telemetron_batch.run import pipeline
 from telemetron_batch.sharding.report import report_run
-from telemetron_batch.storage.spill import Room, Scratch
+from telemetron_batch.storage.spill import Scratch, SpillLimits
 from tests.builders import A, B, C, Row, file_of, keys_of, planned, repeated_rows, sent_rows
 from tests.conftest import Desk
 from tests.scripted import Says
@@ -278,7 +278,7 @@ def test_into_however_many_parts_the_rows_are_spread_the_same_are_held(
     tmp_path: Path, file: list[Row], parts: int
 ) -> None:
     whole = planned(file, hold=True)
-    with Scratch(tmp_path / "scratch", Room(memory=0, parts=parts)) as scratch:
+    with Scratch(tmp_path / "scratch", SpillLimits(memory=0, parts=parts)) as scratch:
         spread = planned(file[:7], file[7:], hold=True, scratch=scratch)
         assert held_rows(spread) == held_rows(whole)
         assert (spread.respellings, spread.fingerprint()) == (whole.respellings, whole.fingerprint())
@@ -367,7 +367,7 @@ def test_no_device_comes_to_be_with_two_customers_unless_the_file_wants_it(
 
 def digested(*files: Sequence[Row], hold: bool = True) -> Any:
     names = [file_of(rows=len(file), name=f"{at}.csv") for at, file in enumerate(files)]
-    return digest(planned(*files, hold=hold), names, Rate.parse("10/s"))
+    return summarize(planned(*files, hold=hold), names, Rate.parse("10/s"))
 
 
 def test_the_plan_counts_what_is_held_and_names_the_lines_of_the_invalid_rows() -> None:
@@ -450,7 +450,7 @@ def test_a_run_of_an_earlier_version_goes_on_without_such_holds(desk: Desk) -> N
     desk.server.script = lambda _: Says(401, {"error": "Unauthorized"})
     stopped = desk.run(TRANSFERS, no_hold=True)
     assert stopped.outcomes[1] == "notSent"
-    with closing(Journal(stopped.folder / JOURNAL)) as journal:
+    with closing(Journal(stopped.folder / JOURNAL_NAME)) as journal:
         journal.note(shape={**journal.meta("shape"), "no_hold": False}, holdsByInput=None)
     desk.server.script = lambda _: None
     assert desk.run(TRANSFERS).outcomes == ["invalid", "assigned", "invalid", "assigned", "duplicate"]

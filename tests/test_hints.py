@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.rate_limit.headers import Hint, Quota, read_hints
+from telemetron_batch.rate_limit.headers import Quota, ServerHint, read_hints
 
 NOW = 1_700_000_000.0
 
@@ -21,14 +21,14 @@ def wait(text: str, **headers: str) -> float | None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("3", 3), ("0", 0), (" 7 ", 7), ("86400", 86_400)])
 def test_retry_after_in_seconds_is_the_wait(text, seconds):
-    assert read_hints({"retry-after": text}, NOW) == Hint(seconds, retry_after=True)
+    assert read_hints({"retry-after": text}, NOW) == ServerHint(seconds, retry_after=True)
 
 
 @pytest.mark.parametrize(
     "text", ["²", "-5", "+5", "soon", "", "3.5s", "120, 120", "1e3", "12345678901", "٣", "x" * 5_000]
 )
 def test_a_retry_after_that_is_no_number_and_no_date_is_ignored(text):
-    assert read_hints({"retry-after": text}, NOW) == Hint()
+    assert read_hints({"retry-after": text}, NOW) == ServerHint()
 
 
 def test_a_retry_after_that_is_a_date_is_counted_from_the_servers_own_clock():
@@ -61,12 +61,12 @@ def test_an_epoch_number_sent_by_mistake_is_a_point_in_time():
 
 
 def test_the_drafts_ratelimit_tells_what_is_left_and_for_how_long():
-    assert read_hints({"ratelimit": '"default";r=50;t=30'}, NOW) == Hint(None, (Quota(50, 30),))
+    assert read_hints({"ratelimit": '"default";r=50;t=30'}, NOW) == ServerHint(None, (Quota(50, 30),))
 
 
 def test_a_spent_quota_asks_to_wait_for_its_renewal():
     hint = read_hints({"ratelimit": '"burst";r=0;t=4, day;r=0;t=900'}, NOW)
-    assert hint == Hint(900, (Quota(0, 4), Quota(0, 900)))
+    assert hint == ServerHint(900, (Quota(0, 4), Quota(0, 900)))
 
 
 def test_a_policy_is_a_quota_still_whole_and_lends_its_window():
@@ -78,7 +78,7 @@ def test_a_policy_is_a_quota_still_whole_and_lends_its_window():
 
 def test_a_quota_of_something_else_than_requests_is_not_ours():
     headers = {"ratelimit-policy": '"size";q=9;w=1;qu="content-bytes"', "ratelimit": '"size";r=0;t=9'}
-    assert read_hints(headers, NOW) == Hint()
+    assert read_hints(headers, NOW) == ServerHint()
 
 
 @pytest.mark.parametrize(
@@ -97,23 +97,23 @@ def test_a_quota_of_something_else_than_requests_is_not_ours():
     ],
 )
 def test_a_malformed_ratelimit_is_ignored(text):
-    assert read_hints({"ratelimit": text}, NOW) == Hint()
+    assert read_hints({"ratelimit": text}, NOW) == ServerHint()
 
 
 @pytest.mark.parametrize("prefix", ["x-ratelimit-", "ratelimit-"])
 @pytest.mark.parametrize("reset", ["30", "30.0", str(int(NOW) + 30), str(int(NOW + 30) * 1000)])
 def test_a_legacy_reset_is_seconds_or_a_point_in_time_in_seconds_or_milliseconds(prefix, reset):
     headers = {prefix + "limit": "100, 100;w=60", prefix + "remaining": "0", prefix + "reset": reset}
-    assert read_hints(headers, NOW) == Hint(30, (Quota(0, 30),))
+    assert read_hints(headers, NOW) == ServerHint(30, (Quota(0, 30),))
 
 
 def test_a_legacy_remainder_asks_for_no_wait_but_counts_as_a_quota():
     headers = {"x-ratelimit-remaining": "7", "x-ratelimit-reset": "30"}
-    assert read_hints(headers, NOW) == Hint(None, (Quota(7, 30),))
+    assert read_hints(headers, NOW) == ServerHint(None, (Quota(7, 30),))
 
 
 def test_a_legacy_reset_alone_is_a_wait():
-    assert read_hints({"x-ratelimit-reset": "30"}, NOW) == Hint(30)
+    assert read_hints({"x-ratelimit-reset": "30"}, NOW) == ServerHint(30)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_contradicting_legacy_headers_are_ignored(limit, remaining, reset):
         "x-ratelimit-remaining": remaining,
         "x-ratelimit-reset": reset,
     }
-    assert read_hints(headers, NOW) == Hint()
+    assert read_hints(headers, NOW) == ServerHint()
 
 
 def test_retry_after_wins_over_ratelimit_and_that_over_the_legacy_headers():
@@ -142,7 +142,7 @@ def test_retry_after_wins_over_ratelimit_and_that_over_the_legacy_headers():
     draft = {"ratelimit": '"d";r=0;t=2', **legacy}
     assert read_hints(legacy, NOW).wait == 3
     assert read_hints(draft, NOW).wait == 2
-    assert read_hints({"retry-after": "1", **draft}, NOW) == Hint(1, retry_after=True)
+    assert read_hints({"retry-after": "1", **draft}, NOW) == ServerHint(1, retry_after=True)
     assert read_hints({"retry-after": "soon", **draft}, NOW).wait == 2
 
 
@@ -176,4 +176,4 @@ def test_an_early_drafts_single_header_is_heeded() -> None:
 
 
 def test_a_retry_after_with_a_fraction_is_heeded() -> None:
-    assert read_hints({"retry-after": "1.5"}, 0.0) == Hint(1.5, retry_after=True)
+    assert read_hints({"retry-after": "1.5"}, 0.0) == ServerHint(1.5, retry_after=True)

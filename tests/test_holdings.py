@@ -5,9 +5,15 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.planning.plan import SentKeys
+from telemetron_batch.planning.plan import SentRows
 from telemetron_batch.sending import holdings
-from telemetron_batch.sending.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, held_by_one, states_of
+from telemetron_batch.sending.holdings import (
+    ABSENCE_UNPROVEN,
+    SPELLED_DIFFERENTLY,
+    UNKNOWN,
+    held_by_one,
+    holding_states,
+)
 
 SPELLINGS = ["SN-1", "sn-1", "SN1", " SN-1", "SN-2 ", "SN-2", "\uff53n-2", "\u00e9", "\u00c9", "E\u0301", "X", "-", ""]
 Pair = tuple[int, str]
@@ -15,10 +21,10 @@ pairs = st.tuples(st.integers(0, 3), st.sampled_from(SPELLINGS).map(str.strip))
 lists = st.dictionaries(st.integers(0, 3), st.frozensets(st.sampled_from(SPELLINGS), max_size=4))
 
 
-def keys_of(rows: list[Pair]) -> SentKeys:
+def keys_of(rows: list[Pair]) -> SentRows:
     devices = pa.array([device for _, device in rows], pa.string()).dictionary_encode()
     customers = np.array([customer for customer, _ in rows], np.int64)
-    return SentKeys(np.arange(len(rows)), customers, devices.indices.to_numpy().astype(np.int64), devices.dictionary)
+    return SentRows(np.arange(len(rows)), customers, devices.indices.to_numpy().astype(np.int64), devices.dictionary)
 
 
 def letters(text: str) -> str:
@@ -34,7 +40,7 @@ def expected(row: Pair, rows: list[Pair], held: dict[int, frozenset[str]], unpro
         return 1
     strays = names - {other for owner, other in rows if owner == customer}
     if letters(device) in map(letters, strays):
-        return SPELLED_OTHERWISE
+        return SPELLED_DIFFERENTLY
     return ABSENCE_UNPROVEN if customer in unproven and names else 0
 
 
@@ -44,7 +50,7 @@ def test_each_row_is_judged_as_one_alone_would_be(
 ) -> None:
     before, holdings._AT_ONCE = holdings._AT_ONCE, at_once  # type: ignore[misc]
     try:
-        states = states_of(keys_of(rows), held.items(), unproven)
+        states = holding_states(keys_of(rows), held.items(), unproven)
     finally:
         holdings._AT_ONCE = before  # type: ignore[misc]
     assert states.tolist() == [expected(row, rows, held, unproven) for row in rows]
@@ -53,7 +59,7 @@ def test_each_row_is_judged_as_one_alone_would_be(
 def test_absence_is_no_proof_where_the_api_spells_devices_in_a_form_of_its_own() -> None:
     rows = [(0, "SN-1"), (0, "SN-2"), (1, "SN-1"), (2, "SN-1")]
     held = [(0, frozenset({"SN-2", "dev 77"})), (1, frozenset({"X"})), (2, frozenset[str]())]
-    assert states_of(keys_of(rows), held, {0, 2}).tolist() == [ABSENCE_UNPROVEN, 1, 0, 0]
+    assert holding_states(keys_of(rows), held, {0, 2}).tolist() == [ABSENCE_UNPROVEN, 1, 0, 0]
 
 
 def test_of_one_customer_it_is_held_not_held_or_not_known() -> None:

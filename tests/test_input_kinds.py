@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from telemetron_batch.cli.commands import main
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import BatchError
-from telemetron_batch.planning.plan_summary import Digest
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run import pipeline
 from tests.object_store import memory_store
 from tests.readme import README, part
@@ -44,10 +44,10 @@ class Desk:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return str(path)
 
-    def plan(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> Digest:
+    def plan(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> PlanSummary:
         return pipeline.make_plan(resolve([self.path(content, name)], flags, {}))
 
-    def plan_of(self, path: Path, **flags: Any) -> Digest:
+    def plan_of(self, path: Path, **flags: Any) -> PlanSummary:
         return pipeline.make_plan(resolve([str(path)], flags, {}))
 
     def counts(self, content: str | bytes, **flags: Any) -> tuple[int, int]:

@@ -2,21 +2,21 @@
 
 import pytest
 
-from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import LockedError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode
-from telemetron_batch.journal.layout import LOCK
-from telemetron_batch.sending.observer import Face
-from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.journal.layout import LOCK_NAME
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import Desk
 
 
-class Held(Face):
+class Held(RunObserver):
     """A door that holds an interrupt."""
 
     def __init__(self) -> None:
-        self.interrupt = Interrupt()
+        self.interrupt = CancelToken()
 
 
 def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
@@ -28,7 +28,7 @@ def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
     first = desk.run(rows, allow_suspect=True)
     assert (first.summary.exit_code, first.json["stop"]["reason"]) == (ExitCode.STOPPED, "enough")
     assert 3 <= len(desk.server.seen) < 30
-    desk.face = Face()
+    desk.face = RunObserver()
     assert desk.run(rows, allow_suspect=True).outcomes.count(Outcome.NOT_SENT) == 0
     assert len(desk.server.seen) == 30
 
@@ -46,7 +46,7 @@ def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
     assert desk.face.interrupt is not None
     desk.face.interrupt.now("never mind")
     folder = desk.folder / "reports" / "r1"
-    other = Lock.take(folder / LOCK, Owner(1, "now", "r1"), "run r1")
+    other = Lock.take(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
     try:
         before = desk.clock.wall()
         with pytest.raises(LockedError):
@@ -58,17 +58,17 @@ def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
 
 def test_who_is_refused_leaves_the_lock_of_another_where_it_is(desk: Desk) -> None:
     folder = desk.folder / "reports" / "r1"
-    other = Lock.take(folder / LOCK, Owner(1, "now", "r1"), "run r1")
+    other = Lock.take(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
     try:
         with pytest.raises(LockedError):
             desk.run([("a@x.com", "d1", "assign")])
-        assert (folder / LOCK).exists()
+        assert (folder / LOCK_NAME).exists()
     finally:
         other.release()
 
 
 def test_the_first_reason_stands_and_is_heard_once() -> None:
-    interrupt, heard = Interrupt(), []
+    interrupt, heard = CancelToken(), []
     with interrupt.heard_by(lambda: heard.append(1)):
         interrupt.now("first")
         interrupt.now("second")

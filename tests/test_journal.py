@@ -26,15 +26,15 @@ from telemetron_batch.domain.errors import DiskError, JournalError
 from telemetron_batch.domain.model import Answer, DeviceResult
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
-from telemetron_batch.journal.codec import unpacked
+from telemetron_batch.journal.codec import decode_batch
 from telemetron_batch.journal.connection import APPLICATION_ID, SCHEMA_VERSION, migrate
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Ending, Journal
-from telemetron_batch.journal.reader import AttemptEnding, Settlement
+from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.reader import AttemptEnding, RecordedAnswer
 from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock
 
-ANSWERED = Ending(AttemptEnding.ANSWERED, "answered", 200)
+ANSWERED = AttemptEnd(AttemptEnding.ANSWERED, "answered", 200)
 
 
 def block(file: int, *lines: int) -> RowBlock:
@@ -105,7 +105,7 @@ def test_blocks_that_were_packed_otherwise_are_unpacked_all_the_same(codec: str 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, BLOCKS[0].keys.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as stream:
         stream.write_batch(BLOCKS[0].keys)
-    assert unpacked(sink.getvalue().to_pybytes()) == BLOCKS[0].keys
+    assert decode_batch(sink.getvalue().to_pybytes()) == BLOCKS[0].keys
 
 
 def test_a_published_journal_is_one_file_of_its_owner(path: Path) -> None:
@@ -268,7 +268,7 @@ def test_an_ended_attempt_says_whether_it_may_have_acted(
 ) -> None:
     number = run(journal.started(3, None, 11.5))
     why = "" if ending == "answered" else "why"
-    run(journal.ended(number, Ending(ending, "verdict", 418, Reason.DEVICE_REFUSED, why), 12.0))
+    run(journal.ended(number, AttemptEnd(ending, "verdict", 418, Reason.DEVICE_REFUSED, why), 12.0))
     (attempt,) = journal.attempts_of(3)
     assert (attempt.positions, attempt.ending, attempt.verdict, attempt.text) == (None, ending, "verdict", why)
     assert attempt.may_have_acted is may_have_acted
@@ -293,8 +293,8 @@ def test_attempts_are_counted_and_dated(journal: Journal) -> None:
 
     async def main() -> None:
         endings = [
-            Ending(AttemptEnding.REFUSED, "throttled", 429),
-            Ending(AttemptEnding.UNCLEAR, "throttled", 503),
+            AttemptEnd(AttemptEnding.REFUSED, "throttled", 429),
+            AttemptEnd(AttemptEnding.UNCLEAR, "throttled", 503),
             ANSWERED,
         ]
         for at, ending in enumerate(endings):
@@ -308,7 +308,7 @@ def test_attempts_are_counted_and_dated(journal: Journal) -> None:
 def test_an_ending_that_there_is_none_of_is_refused(journal: Journal) -> None:
     number = run(journal.started(1, None, 1.0))
     with pytest.raises(DiskError):
-        run(journal.ended(number, Ending("perhaps", "answered"), 2.0))
+        run(journal.ended(number, AttemptEnd("perhaps", "answered"), 2.0))
 
 
 # Answers
@@ -340,7 +340,7 @@ def test_answers_come_back_as_they_were_in_the_order_in_which_they_came(
     tmp_path_factory: pytest.TempPathFactory, answers: list[tuple[int, Answer]]
 ) -> None:
     journal = Journal(made(tmp_path_factory.mktemp("run") / "journal.sqlite3"))
-    settlements = [Settlement(call, answer, by_attempt=False) for call, answer in answers]
+    settlements = [RecordedAnswer(call, answer, by_attempt=False) for call, answer in answers]
 
     async def main() -> None:
         for settlement in settlements:
@@ -377,9 +377,9 @@ def answer(*positions: int) -> Answer:
 def test_an_answer_is_recorded_with_the_attempt_that_brought_it(journal: Journal) -> None:
     async def main() -> None:
         number = await journal.started(3, None, 1.0)
-        await journal.ended(number, ANSWERED, 2.0, Settlement(3, answer(0, 2), by_attempt=True))
-        await journal.ended(number, ANSWERED, 2.0, Settlement(3, answer(1), by_attempt=False))
-        await journal.settled(Settlement(4, answer(5), by_attempt=False))
+        await journal.ended(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0, 2), by_attempt=True))
+        await journal.ended(number, ANSWERED, 2.0, RecordedAnswer(3, answer(1), by_attempt=False))
+        await journal.settled(RecordedAnswer(4, answer(5), by_attempt=False))
 
     run(main())
     assert journal.settled_positions(3) == [(1, (0, 2)), (None, (1,))]
@@ -394,7 +394,7 @@ def test_an_ending_and_what_it_settles_are_recorded_together_or_not_at_all(journ
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError, match="disk full"):
-        run(journal.ended(number, ANSWERED, 2.0, Settlement(3, answer(0), by_attempt=True)))
+        run(journal.ended(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0), by_attempt=True)))
     assert journal.attempts_of(3)[0].ending is None
     assert [*journal.settlements()] == []
 
@@ -403,7 +403,7 @@ def test_after_a_write_that_failed_no_attempt_can_leave(journal: Journal, path: 
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError):
-        run(journal.settled(Settlement(3, answer(0), by_attempt=False)))
+        run(journal.settled(RecordedAnswer(3, answer(0), by_attempt=False)))
     with pytest.raises(DiskError, match="disk full"):
         run(journal.started(4, None, 1.0))
     assert journal.attempts_of(4) == []
@@ -454,7 +454,7 @@ def test_who_writes_takes_away_the_reserve_that_a_killed_process_left(path: Path
 def test_what_a_run_came_to_is_noted_when_its_reserve_is_gone(
     path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(journal.settled(Settlement(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     there: list[bool] = []
     monkeypatch.setattr(Journal, "note", lambda *_, **__: there.append(path.with_name("reserve").exists()))
     journal.conclude(summary={})
@@ -462,7 +462,7 @@ def test_what_a_run_came_to_is_noted_when_its_reserve_is_gone(
 
 
 def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path: Path, journal: Journal) -> None:
-    run(journal.settled(Settlement(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     log = path.with_name(path.name + "-wal").stat().st_size
     with closing(Journal(path)) as reader:
         assert len([*reader.settlements()]) == 1
@@ -493,11 +493,11 @@ def journal_of(folder: Path, first_call: int) -> Path:
 
     async def fill(journal: Journal) -> None:
         number = await journal.started(first_call, (0,), 10.0)
-        done = Settlement(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), by_attempt=True)
+        done = RecordedAnswer(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), by_attempt=True)
         await journal.ended(number, ANSWERED, 11.0, done)
         await journal.started(first_call + 1, None, 12.0 - first_call)
         held = Answer({0: DeviceResult(Outcome.HELD)})
-        await journal.settled(Settlement(first_call + 2, held, by_attempt=False))
+        await journal.settled(RecordedAnswer(first_call + 2, held, by_attempt=False))
         await journal.held(f"{first_call}@x.com", ["SN-1"])
 
     with closing(Journal(path)) as journal:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from telemetron_batch.domain.errors import DiskError, LockedError
 from telemetron_batch.storage import lease as leases
-from telemetron_batch.storage.lease import TERM, WATCHED_FOR, Lease, Newcomer
-from telemetron_batch.storage.lease_files import Claim, Claims, Holder, is_elsewhere, is_in_use, this_boot
-from telemetron_batch.storage.lock import Owner
+from telemetron_batch.storage.lease import LEASE_S, TAKEOVER_AFTER_S, Lease, LeaseAcquirer
+from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseHolder, boot_id, is_in_use, remote_holder
+from telemetron_batch.storage.lock import LockOwner
 
-HERE = Holder(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
-THERE = Holder(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")
+HERE = LeaseHolder(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
+THERE = LeaseHolder(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")
 
 
 class Time:
@@ -41,18 +41,18 @@ def names(lock: Path) -> list[str]:
     return sorted(path.name for path in lock.parent.iterdir())
 
 
-def taken(lock: Path, holder: Holder = HERE, now: Callable[[], float] | None = None) -> Lease:
-    lease = Newcomer(lock, holder, "run night", now or Time()).ask()
+def taken(lock: Path, holder: LeaseHolder = HERE, now: Callable[[], float] | None = None) -> Lease:
+    lease = LeaseAcquirer(lock, holder, "run night", now or Time()).ask()
     assert lease is not None
     return lease
 
 
-def won_from(lock: Path, holder: Holder = THERE) -> Lease:
+def won_from(lock: Path, holder: LeaseHolder = THERE) -> Lease:
     """Taken over by another host, to whose eyes the owner did nothing for long enough."""
     now = Time(5_000.0)
-    newcomer = Newcomer(lock, holder, "run night", now)
+    newcomer = LeaseAcquirer(lock, holder, "run night", now)
     assert newcomer.ask() is None
-    now.at += WATCHED_FOR
+    now.at += TAKEOVER_AFTER_S
     lease = newcomer.ask()
     assert lease is not None
     return lease
@@ -78,10 +78,10 @@ def test_on_the_owners_host_a_newcomer_with_the_kernels_lock_takes_over_at_once(
 def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
     taken(lock, HERE, Time(1_000_000.0))
     now = Time(7.0)
-    newcomer = Newcomer(lock, THERE, "run night", now)
+    newcomer = LeaseAcquirer(lock, THERE, "run night", now)
     assert newcomer.ask() is None
     assert newcomer.waits_for == "process 11 on host host-a (run night, since 2025-01-02T03:04:05Z)"
-    now.at += WATCHED_FOR - 0.1
+    now.at += TAKEOVER_AFTER_S - 0.1
     assert newcomer.ask() is None
     now.at += 0.1
     lease = newcomer.ask()
@@ -91,14 +91,14 @@ def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
 
 
 def test_the_term_is_shorter_than_the_watching_by_more_than_clocks_go_wrong() -> None:
-    assert WATCHED_FOR > 1.3 * TERM
-    assert TERM > 5 * leases.RENEWED_EVERY
+    assert TAKEOVER_AFTER_S > 1.3 * LEASE_S
+    assert LEASE_S > 5 * leases.RENEWED_EVERY
 
 
 def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(lock: Path) -> None:
     now = Time()
     owner = taken(lock, THERE, now)
-    newcomer = Newcomer(lock, HERE, "run night", now)
+    newcomer = LeaseAcquirer(lock, HERE, "run night", now)
     assert newcomer.ask() is None
     now.at += 3
     owner.renew()
@@ -113,7 +113,7 @@ def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(loc
 def test_a_newcomer_who_waits_gets_it_when_the_owner_has_ended(lock: Path) -> None:
     now = Time()
     owner = taken(lock, THERE, now)
-    newcomer = Newcomer(lock, HERE, "run night", now)
+    newcomer = LeaseAcquirer(lock, HERE, "run night", now)
     assert newcomer.ask() is None
     owner.release()
     lease = newcomer.ask()
@@ -127,7 +127,7 @@ def test_a_renewed_lease_is_sure_for_a_term_from_when_the_renewal_began(lock: Pa
     for _ in range(50):
         now.at += 3
         lease.renew()
-    now.at += TERM - 0.1
+    now.at += LEASE_S - 0.1
     assert lease.is_sure
     now.at += 0.1
     assert not lease.is_sure
@@ -147,7 +147,7 @@ def test_who_was_held_up_while_another_host_took_over_has_lost_and_is_told_to_wh
     now, heard = Time(), []
     lease = taken(lock, HERE, now)
     other = won_from(lock)
-    now.at += WATCHED_FOR
+    now.at += TAKEOVER_AFTER_S
     assert not lease.is_sure
     with lease.watched_by(lambda: heard.append(1)), pytest.raises(LockedError, match="process 22 on host host-b"):
         lease.confirm()
@@ -174,7 +174,7 @@ def test_a_renewal_counts_from_when_it_began(lock: Path, monkeypatch: pytest.Mon
     slowly(monkeypatch, now, 10.0)
     now.at = 15.0
     lease.renew()
-    now.at = 15.0 + TERM - 0.1
+    now.at = 15.0 + LEASE_S - 0.1
     assert lease.is_sure
     now.at += 0.1
     assert not lease.is_sure
@@ -184,16 +184,16 @@ def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkey
     now = Time()
     lease = taken(lock, HERE, now)
     slowly(monkeypatch, now, 15.0)
-    now.at = TERM - 10
+    now.at = LEASE_S - 10
     lease.renew()
     assert not lease.is_sure
 
 
 def test_a_claim_below_another_does_not_count(lock: Path) -> None:
-    newcomer = Newcomer(lock, HERE, "run night", Time())
+    newcomer = LeaseAcquirer(lock, HERE, "run night", Time())
     look = newcomer._claims.highest
 
-    def asleep_after_the_first_look() -> Claim | None:
+    def asleep_after_the_first_look() -> LeaseFile | None:
         seen = look()
         newcomer._claims.highest = look  # type: ignore[method-assign]
         newcomer._claims.make(2, b"{}")
@@ -207,7 +207,7 @@ def test_a_claim_below_another_does_not_count(lock: Path) -> None:
 def test_a_renewal_that_finds_a_higher_claim_loses_the_run_at_once(lock: Path) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
-    Claims(lock).make(2, b"{}")
+    LeaseFiles(lock).make(2, b"{}")
     lease.renew()
     assert not lease.is_sure
     with pytest.raises(LockedError, match="a process on another host"):
@@ -217,9 +217,9 @@ def test_a_renewal_that_finds_a_higher_claim_loses_the_run_at_once(lock: Path) -
 def test_a_newcomer_who_comes_while_the_late_owner_wins_the_next_number_watches_anew(lock: Path) -> None:
     now = Time()
     owner = taken(lock, HERE, now)
-    newcomer = Newcomer(lock, THERE, "run night", now)
+    newcomer = LeaseAcquirer(lock, THERE, "run night", now)
     assert newcomer.ask() is None
-    now.at += WATCHED_FOR
+    now.at += TAKEOVER_AFTER_S
     owner.confirm()
     with pytest.raises(LockedError, match="process 11 on host host-a"):
         newcomer.ask()
@@ -227,7 +227,7 @@ def test_a_newcomer_who_comes_while_the_late_owner_wins_the_next_number_watches_
 
 def test_a_lost_lease_leaves_its_claim_for_a_write_of_the_loser_may_be_under_way(lock: Path) -> None:
     lease = taken(lock, HERE)
-    Claims(lock).make(2, b"{}")
+    LeaseFiles(lock).make(2, b"{}")
     lease.renew()
     lease.release()
     assert names(lock) == ["run.lease.1", "run.lease.2"]
@@ -258,7 +258,7 @@ def test_storage_that_fails_now_and_then_is_passed_over_and_for_a_term_is_the_en
         assert lease.is_sure
     now.at += 10
     lease.renew()
-    now.at += TERM
+    now.at += LEASE_S
     monkeypatch.setattr(os, "pwrite", broken)
     with pytest.raises(LockedError, match=r"could not be renewed for 30 s \(Input/output error\)"):
         lease.confirm()
@@ -272,19 +272,19 @@ def test_a_disk_too_full_for_a_claim_is_said_in_words_and_leaves_none(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskError, match="make room"):
-        Newcomer(lock, HERE, "run night", Time()).ask()
+        LeaseAcquirer(lock, HERE, "run night", Time()).ask()
     assert names(lock) == []
 
 
 def test_a_claim_of_this_boot_is_no_sign_of_life_and_one_of_another_host_may_be(lock: Path) -> None:
-    mine = Holder.of(Owner(1, "now", "night"))
-    assert mine.boot == this_boot()
+    mine = LeaseHolder.of(LockOwner(1, "now", "night"))
+    assert mine.boot == boot_id()
     lease = taken(lock, mine)
-    assert is_elsewhere(lock) is None
+    assert remote_holder(lock) is None
     assert not is_in_use(lock)
     lease.release()
     taken(lock, THERE)
-    assert is_elsewhere(lock) is not None
+    assert remote_holder(lock) is not None
     assert is_in_use(lock)
 
 
@@ -313,7 +313,7 @@ class World:
         self.files: dict[int, bytes] = {}
 
 
-class SteppedClaims(Claims):
+class SteppedClaims(LeaseFiles):
     """Claims whose every step, before it is done and before its answer arrives, waits to be told."""
 
     def __init__(self, world: World, wait: Callable[[], None]) -> None:
@@ -352,8 +352,8 @@ class Process:
         self._killed = self._wants_to_end = False
         self.is_over = False
         self.lease: Lease | None = None
-        holder = Holder(pid, "now", "night", f"host-{host}", f"boot-{host}")
-        self._newcomer = Newcomer(Path("run.lock"), holder, "run night", self._now)
+        holder = LeaseHolder(pid, "now", "night", f"host-{host}", f"boot-{host}")
+        self._newcomer = LeaseAcquirer(Path("run.lock"), holder, "run night", self._now)
         self._newcomer._claims = SteppedClaims(world, self._wait)
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()

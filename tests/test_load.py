@@ -162,7 +162,7 @@ def test_the_bytes_windows_1252_leaves_undefined_do_not_stop_the_file(tmp_path: 
 def test_a_letter_far_down_settles_the_encoding_of_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_file, "PIECE", 64)
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", 64)
     reading = read(tmp_path, (HEADER + ROW * 20 + "é@b.cc,S2,assign\n").encode("cp1252"))
     assert reading.file.encoding == "windows-1252"
     assert f"byte {len(HEADER + ROW * 20)}" in reading.file.warnings[0]
@@ -281,7 +281,7 @@ def test_the_number_of_a_trailer_may_be_grouped(tmp_path: Path, number: str) -> 
 
 
 def test_a_trailer_alone_in_its_block_is_no_row_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_file, "PIECE", len(ROW))
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", len(ROW))
     reading = read(tmp_path, HEADER + ROW * 3 + "T1,3\n" + "\n" * 40, COUNTED)
     assert (len(reading.loaded.rows), reading.file.trailer_count) == (3, 3)
     assert read(tmp_path, HEADER + "T1,0\n", COUNTED).file.rows == 0
@@ -301,7 +301,7 @@ def test_without_a_pattern_no_trailer_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_date_far_down_is_held_against_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_file, "PIECE", 60)
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", 60)
     reading = read(tmp_path, HEADER + ROW * 9 + "a@b.cc,Mar-12,assign\n" * 9)
     assert reading.problems == [0] * 9 + [Problem.DAMAGED] * 9
     reading = read(tmp_path, HEADER + "a@b.cc,Mar-12,assign\n" * 9 + ROW * 20)
@@ -403,13 +403,13 @@ def test_a_quote_never_closed_is_refused_with_its_line(tmp_path: Path, text: str
 
 
 def test_a_quote_that_swallows_a_large_file_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_file, "PIECE", 100)
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", 100)
     text = refusal(tmp_path, HEADER + ROW + 'a@b.cc,"S2,assign\n' + ROW * 50)
     assert "line 3 has swallowed" in text
 
 
 def test_a_record_without_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_file, "PIECE", 100)
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", 100)
     monkeypatch.setattr(text_reader, "MAX_RECORD", 500)
     options = InputOptions(multiline_cells=True)
     assert "line 3 is never closed" in refusal(tmp_path, HEADER + ROW + 'a@b.cc,"' + "x" * 1000, options)
@@ -468,7 +468,7 @@ def test_a_file_that_is_not_what_it_seems_is_refused(tmp_path: Path, content: by
 def test_a_broken_end_of_a_gzip_file_is_refused_in_mid_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_file, "_first_bad_byte", lambda _: None)
     monkeypatch.setattr(loading, "_HEAD", 60)
-    monkeypatch.setattr(source_file, "PIECE", 500)
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", 500)
     lines = "".join(f"a@b.cc,{os.urandom(8).hex()},assign\n" for _ in range(2000))
     assert "broken gzip" in refusal(tmp_path, gzip.compress((HEADER + lines).encode())[:-500], name="erp.csv.gz")
 
@@ -579,7 +579,7 @@ def test_a_pipe_is_kept_like_standard_input(tmp_path: Path) -> None:
 
 
 def test_a_record_larger_than_a_block_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_file, "PIECE", 1000)
+    monkeypatch.setattr(source_file, "CHUNK_BYTES", 1000)
     big = "x, \n" * 3000
     reading = read(tmp_path, "Note,Email,Serial,action\n" + f'"{big}",a@b.cc,S1,assign\ny,a@b.cc,S2,add\n')
     assert reading.devices == ["S1", "S2"]
@@ -640,7 +640,7 @@ def test_what_was_written_is_what_is_read(
     text = written(full, delimiter, end, quote_all=quote_all) + (end if final else "")
     folder = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_file, "PIECE", piece * 7)
+        patch.setattr(source_file, "CHUNK_BYTES", piece * 7)
         reading = read(folder, encoding[1] + text.encode(encoding[0]), InputOptions(multiline_cells=True))
     assert reading.cells == [list(row) for row in full[1:]]
     assert reading.devices == [row[2] for row in full[1:]]
@@ -671,7 +671,7 @@ def test_no_bytes_fail_otherwise_than_with_words_and_cuts_change_nothing(
     results: list[object] = []
     for size in (piece, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(source_file, "PIECE", size)
+            patch.setattr(source_file, "CHUNK_BYTES", size)
             try:
                 reading = read(folder, content, options)
             except UnbalancedError:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.domain.errors import ConfigError, DiskError, LockedError
-from telemetron_batch.storage.lock import Lock, Owner, client_name, is_held, state_folder
+from telemetron_batch.storage.lock import Lock, LockOwner, is_held, key_fingerprint, state_dir
 
 HOLD = """
 import os, sys, time
@@ -22,7 +22,7 @@ Lock.take(Path(sys.argv[1]), Owner(os.getpid(), "2025-01-02T03:04:05Z", "night-r
 print("held", flush=True)
 sys.stdin.read()
 """
-ME = Owner(1, "now", "mine")
+ME = LockOwner(1, "now", "mine")
 
 Holder = Callable[[Path], subprocess.Popen[str]]
 
@@ -93,7 +93,7 @@ def test_a_refused_taker_leaves_the_owners_name_in_place(held: Holder, tmp_path:
 
 
 def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
-    Lock.take(tmp_path / "lock", Owner(1, "x" * 500, "a long name"), "this").release()
+    Lock.take(tmp_path / "lock", LockOwner(1, "x" * 500, "a long name"), "this").release()
     again = Lock.take(tmp_path / "lock", ME, "this")
     with pytest.raises(LockedError, match="run mine"):
         Lock.take(tmp_path / "lock", ME, "this")
@@ -103,7 +103,7 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
 def test_a_shared_lock_is_had_by_all_of_one_run_and_by_nobody_else(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     mine = [Lock.take(path, ME, "the key", shared=True) for _ in range(3)]
-    other = Owner(2, "later", "theirs")
+    other = LockOwner(2, "later", "theirs")
     for shared in (True, False):
         with pytest.raises(LockedError, match=r"the key is in use by process 1 \(run mine, since now\)"):
             Lock.take(path, other, "the key", shared=shared)
@@ -175,14 +175,14 @@ def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
 
 def test_state_is_kept_where_the_desktop_standard_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert state_folder() == tmp_path / "telemetron-batch"
-    assert stat.S_IMODE(state_folder().stat().st_mode) == 0o700
+    assert state_dir() == tmp_path / "telemetron-batch"
+    assert stat.S_IMODE(state_dir().stat().st_mode) == 0o700
 
 
 def test_state_is_kept_in_the_home_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert state_folder() == tmp_path / ".local" / "state" / "telemetron-batch"
+    assert state_dir() == tmp_path / ".local" / "state" / "telemetron-batch"
 
 
 @pytest.fixture
@@ -197,8 +197,8 @@ def test_without_a_home_to_write_to_state_is_kept_with_temporary_files(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/dev/null")
-    assert state_folder() == temporary / f"telemetron-batch-{os.getuid()}"
-    assert stat.S_IMODE(state_folder().stat().st_mode) == 0o700
+    assert state_dir() == temporary / f"telemetron-batch-{os.getuid()}"
+    assert stat.S_IMODE(state_dir().stat().st_mode) == 0o700
 
 
 def test_a_user_whom_the_system_does_not_know_has_a_state_folder(
@@ -209,27 +209,34 @@ def test_a_user_whom_the_system_does_not_know_has_a_state_folder(
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    assert state_folder().parent == temporary
+    assert state_dir().parent == temporary
 
 
 # Names
 
 
 def test_a_client_name_is_stable_and_differs_with_url_and_key() -> None:
-    name = client_name("https://a", "key")
-    assert name == client_name("https://a", "key")
+    name = key_fingerprint("https://a", "key")
+    assert name == key_fingerprint("https://a", "key")
     assert (
-        len({name, client_name("https://a", "kez"), client_name("https://b", "key"), client_name("https://ak", "ey")})
+        len(
+            {
+                name,
+                key_fingerprint("https://a", "kez"),
+                key_fingerprint("https://b", "key"),
+                key_fingerprint("https://ak", "ey"),
+            }
+        )
         == 4
     )
 
 
 def test_a_client_name_is_the_same_for_all_spellings_of_one_api() -> None:
     spellings = ["http://localhost:8765/v1", "HTTP://127.0.0.1:8765//v1/", "http://[::1]:8765/x/../v1"]
-    assert len({client_name(url, "key") for url in spellings}) == 1
+    assert len({key_fingerprint(url, "key") for url in spellings}) == 1
 
 
 def test_a_client_name_gives_neither_url_nor_key_away() -> None:
-    name = client_name("https://example.com", "sk-live-1")
+    name = key_fingerprint("https://example.com", "sk-live-1")
     assert set(name) <= set("0123456789abcdef")
     assert len(name) == 24

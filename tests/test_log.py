@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
-from telemetron_batch.storage.log import LOGGER, Redaction, logged_to
+from telemetron_batch.storage.log import LOGGER, Redaction, log_to_file
 
 KEY = Secret("sk/live+1 =")
 """A key that looks different in a URL."""
@@ -29,7 +29,7 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 
 def test_each_line_is_an_object_with_time_level_text_and_kind(tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log"):
+    with log_to_file(tmp_path / "run.log"):
         LOGGER.info("waiting %d s\nfor Zoë", 3, extra={"kind": "hold"})
         LOGGER.warning("careful")
     first, second = logged(tmp_path / "run.log")
@@ -40,7 +40,7 @@ def test_each_line_is_an_object_with_time_level_text_and_kind(tmp_path: Path) ->
 
 @pytest.mark.parametrize("text", ["the key is sk/live+1 =", "?key=sk%2Flive%2B1%20%3D&x", "sk/live+1 =sk/live+1 ="])
 def test_the_key_is_struck_out_in_each_spelling(text: str, tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log", KEY):
+    with log_to_file(tmp_path / "run.log", KEY):
         LOGGER.info(text)
         LOGGER.info("with arguments: %s", text)
     written = (tmp_path / "run.log").read_text()
@@ -69,22 +69,22 @@ def test_a_message_is_logged_as_it_is_where_there_is_no_key() -> None:
 
 
 def test_the_log_is_the_owners_only(tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log"):
+    with log_to_file(tmp_path / "run.log"):
         pass
     assert stat.S_IMODE((tmp_path / "run.log").stat().st_mode) == 0o600
 
 
 def test_a_second_run_appends(tmp_path: Path) -> None:
-    with logged_to(tmp_path / "run.log"):
+    with log_to_file(tmp_path / "run.log"):
         LOGGER.warning("first")
-    with logged_to(tmp_path / "run.log"):
+    with log_to_file(tmp_path / "run.log"):
         LOGGER.warning("second")
     assert [line["text"] for line in logged(tmp_path / "run.log")] == ["first", "second"]
 
 
 def test_after_the_run_nothing_is_logged_and_the_logger_is_as_before(tmp_path: Path) -> None:
     before = (LOGGER.level, list(LOGGER.handlers))
-    with logged_to(tmp_path / "run.log"):
+    with log_to_file(tmp_path / "run.log"):
         pass
     LOGGER.info("too late")
     assert (LOGGER.level, LOGGER.handlers) == before
@@ -92,12 +92,12 @@ def test_after_the_run_nothing_is_logged_and_the_logger_is_as_before(tmp_path: P
 
 
 def test_a_log_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot write .*run\.log"), logged_to(tmp_path / "no" / "run.log"):
+    with pytest.raises(ConfigError, match=r"cannot write .*run\.log"), log_to_file(tmp_path / "no" / "run.log"):
         pass
 
 
 def test_what_was_logged_before_the_run_does_not_silence_it(tmp_path: Path) -> None:
     LOGGER.info("nobody listens yet")
-    with logged_to(tmp_path / "run.log"):
+    with log_to_file(tmp_path / "run.log"):
         LOGGER.info("hello")
     assert [line["text"] for line in logged(tmp_path / "run.log")] == ["hello"]

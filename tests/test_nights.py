@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import BrakeError
-from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.run import pipeline
-from telemetron_batch.sandbox.server import serving
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.server import serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.report import report_run
-from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
 
@@ -363,7 +363,7 @@ def test_of_a_run_under_way_everything_that_it_sets_out_to_send_is_unsure(nights
     nights.desk.server.script = lambda _: REFUSED
     nights.manual(export(A))
     nights.desk.server.script = lambda _: None
-    lock = Lock.take(nights.desk.folder / "reports" / "n2" / LOCK, Owner(1, "now", "n2"), "run n2")
+    lock = Lock.take(nights.desk.folder / "reports" / "n2" / LOCK_NAME, LockOwner(1, "now", "n2"), "run n2")
     try:
         assert nights.run(export(A, B)).outcomes == ["alreadyAssigned"] * 2 + ["unchanged"] * 2
     finally:
@@ -558,7 +558,7 @@ def test_a_second_night_in_real_time_makes_few_of_the_calls(tmp_path: Path) -> N
     ]
     desk = Desk(tmp_path)
     calls = []
-    with Fleet(tmp_path / "fleet.sqlite3") as fleet, serving(fleet) as base_url:
+    with SandboxState(tmp_path / "fleet.sqlite3") as fleet, serve_in_thread(fleet) as base_url:
         for night, file in enumerate((rows, later), 1):
             flags = {
                 "base_url": base_url,

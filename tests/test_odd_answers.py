@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from telemetron_batch.api import customer_query, httpcore_transport, protocol
 from telemetron_batch.api.asyncio_stream import Stream, opened
-from telemetron_batch.api.classify import Broken, NoAnswer, Refusal, Settled, StopRun
-from telemetron_batch.api.http_client import Exchange, Exchanger, connected
+from telemetron_batch.api.classify import CallRejected, ErrorResponse, FailureKind, NoResponse, StopRun
+from telemetron_batch.api.http_client import HttpClient, HttpResult, open_http
 from telemetron_batch.api.protocol import Reply, UnusableError, read_error, read_holdings, read_reply
-from telemetron_batch.api.transport import LARGEST_ERROR, BrokeOffError, Trip, unpacked, whole
+from telemetron_batch.api.transport import LARGEST_ERROR, RequestTrace, TransportError, decompress, read_limited
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Call, Look, Secret
+from telemetron_batch.domain.model import Call, CustomerHoldings, Secret
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.reasons import Reason
@@ -93,12 +93,12 @@ class Chatterbox:
 STRAY = [sized("stray"), chunked("stray"), b"HTTP/1.1 200 OK\r\n", b"\r\n", b"\x00no HTTP at all"]
 
 
-def numbers(server: Chatterbox, between: Callable[[], Any]) -> list[str | NoAnswer | Refusal]:
+def numbers(server: Chatterbox, between: Callable[[], Any]) -> list[str | NoResponse | ErrorResponse]:
     """What two requests bring, and what is done between them."""
 
-    async def main() -> list[str | NoAnswer | Refusal]:
-        async with connected(server.url, seconds=5) as carrier:
-            exchanger = Exchanger(carrier, Secret(KEY), timeout=5, wall=lambda: 0.0)
+    async def main() -> list[str | NoResponse | ErrorResponse]:
+        async with open_http(server.url, seconds=5) as carrier:
+            exchanger = HttpClient(carrier, Secret(KEY), timeout=5, wall=lambda: 0.0)
             first = await exchanger.post("/path", b"{}")
             if (wait := between()) is not None:
                 await wait
@@ -117,7 +117,7 @@ def test_what_comes_in_the_packet_of_an_answer_is_not_the_next_answer(
 ) -> None:
     first, second = numbers(Chatterbox(answer, stray, at_once=True), lambda: None)
     # aiohttp takes an answer for broken that is followed by what is no HTTP.
-    assert first == "0" or (isinstance(first, NoAnswer) and first.sent)
+    assert first == "0" or (isinstance(first, NoResponse) and first.sent)
     assert second == "1"
 
 
@@ -165,11 +165,11 @@ def test_a_connection_with_nothing_behind_its_answers_is_used_again_however_they
                     writer.write(text[at : at + size])
                     await asyncio.sleep(0)
 
-    async def main() -> list[Exchange]:
+    async def main() -> list[HttpResult]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with server, connected(url, seconds=5) as carrier:
-            exchanger = Exchanger(carrier, Secret(KEY), timeout=5, wall=lambda: 0.0)
+        async with server, open_http(url, seconds=5) as carrier:
+            exchanger = HttpClient(carrier, Secret(KEY), timeout=5, wall=lambda: 0.0)
             return [await exchanger.post("/path", b"{}") for _ in range(3)]
 
     assert [exchange.ending for exchange in asyncio.run(main())] == [None] * 3
@@ -177,10 +177,10 @@ def test_a_connection_with_nothing_behind_its_answers_is_used_again_however_they
 
 
 def test_a_new_connection_that_speaks_first_is_not_used_and_nothing_was_sent() -> None:
-    way, stream, trip = httpcore_transport._Way(None, 1.0), Stream(), Trip(lambda: None, lambda: 0.0)
+    way, stream, trip = httpcore_transport._Backend(None, 1.0), Stream(), RequestTrace(lambda: None, lambda: 0.0)
     way.prepare(trip)
     stream.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
-    with pytest.raises(BrokeOffError, match="before it was asked"):
+    with pytest.raises(TransportError, match="before it was asked"):
         way._leaves(stream)
     assert not trip.sent
 
@@ -205,8 +205,8 @@ async def in_pieces(body: bytes) -> Any:
         yield body[at : at + 65536]
 
 
-def trip_of(status: int, **headers: str) -> Trip:
-    trip = Trip(lambda: None, lambda: 0.0)
+def trip_of(status: int, **headers: str) -> RequestTrace:
+    trip = RequestTrace(lambda: None, lambda: 0.0)
     trip.answered(status, ((name.replace("_", "-"), text) for name, text in headers.items()))
     return trip
 
@@ -214,15 +214,15 @@ def trip_of(status: int, **headers: str) -> Trip:
 @pytest.mark.parametrize("status", [404, 429, 500, 302])
 def test_of_an_errors_body_one_mebibyte_is_read(status: int) -> None:
     body = random.Random(7).randbytes(2 << 20)
-    assert asyncio.run(whole(in_pieces(body), trip_of(status))) == body[:LARGEST_ERROR]
+    assert asyncio.run(read_limited(in_pieces(body), trip_of(status))) == body[:LARGEST_ERROR]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_of_a_compressed_errors_body_one_mebibyte_is_decoded(encoding: str) -> None:
     body = random.Random(7).randbytes(2 << 20)
     packed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
-    assert unpacked(packed, trip_of(500, content_encoding=encoding)) == body[:LARGEST_ERROR]
-    assert unpacked(packed, trip_of(200, content_encoding=encoding)) == body
+    assert decompress(packed, trip_of(500, content_encoding=encoding)) == body[:LARGEST_ERROR]
+    assert decompress(packed, trip_of(200, content_encoding=encoding)) == body
 
 
 def test_the_rest_of_a_long_error_is_not_waited_for() -> None:
@@ -230,7 +230,7 @@ def test_the_rest_of_a_long_error_is_not_waited_for() -> None:
         while True:
             yield b" " * 65536
 
-    assert len(asyncio.run(whole(endless(), trip_of(503)))) == LARGEST_ERROR
+    assert len(asyncio.run(read_limited(endless(), trip_of(503)))) == LARGEST_ERROR
 
 
 # Texts
@@ -272,9 +272,9 @@ class Says:
     broken: str | None = None
     name: str = "a fake"
 
-    async def post(self, _: str, __: bytes, ___: Secret, trip: Trip) -> bytes:
+    async def post(self, _: str, __: bytes, ___: Secret, trip: RequestTrace) -> bytes:
         if self.broken is not None:
-            raise BrokeOffError(Broken.CUT, self.broken)
+            raise TransportError(FailureKind.CUT, self.broken)
         trip.leaves()
         trip.answered(self.status, [])
         return self.body
@@ -283,12 +283,12 @@ class Says:
         """Nothing is open."""
 
 
-def exchanged(says: Says, key: str = KEY, secrets: Sequence[Secret] | None = None) -> Exchange:
-    exchanger = Exchanger(says, Secret(key), timeout=5, wall=lambda: 0.0, secrets=secrets)
+def exchanged(says: Says, key: str = KEY, secrets: Sequence[Secret] | None = None) -> HttpResult:
+    exchanger = HttpClient(says, Secret(key), timeout=5, wall=lambda: 0.0, secrets=secrets)
     return asyncio.run(exchanger.post("/path", b"{}"))
 
 
-def replied(exchange: Exchange, call: Call = CALL) -> Any:
+def replied(exchange: HttpResult, call: Call = CALL) -> Any:
     asked = range(len(call.devices))
     return exchange.read(lambda body: read_reply(body, call, asked, exchange.show), call.action)
 
@@ -301,9 +301,9 @@ def texts_of(result: Any) -> Iterator[str]:
             yield from (device.device_id, device.text)
     elif isinstance(result, StopRun):
         yield from (result.stop.sentence, result.stop.advice.words())
-    elif isinstance(result, Exchange):
+    elif isinstance(result, HttpResult):
         yield from [result.ending.text] if result.ending else []
-    elif isinstance(result, Look):
+    elif isinstance(result, CustomerHoldings):
         yield result.why
     else:
         yield result.text
@@ -323,10 +323,10 @@ def test_every_text_of_an_exchange_is_printable_and_can_be_stored(
     assert_fit(texts_of(exchange))
     assert_fit(texts_of(replied(exchange, replace(CALL, action=action))))
     held = customer_query._read(exchange, "a@x.com", 0.0)
-    if isinstance(held, Look):
+    if isinstance(held, CustomerHoldings):
         _ = [device.encode() for device in held.devices or ()]
     else:
-        assert_fit(texts_of(Look("a@x.com", 0.0, None, next(texts_of(held)))))
+        assert_fit(texts_of(CustomerHoldings("a@x.com", 0.0, None, next(texts_of(held)))))
 
 
 def reason(read: Callable[[], object]) -> str:
@@ -484,10 +484,12 @@ def test_a_short_key_is_struck_out_as_a_word_only(text: str, shown: str) -> None
 
 def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
     exchange = exchanged(Says(400, b'{"error": "No valid devices found"}'), "devices")
-    assert exchange.ending == Refusal(400, "No valid *** found")
-    assert replied(exchange) == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid *** found")
+    assert exchange.ending == ErrorResponse(400, "No valid *** found")
+    assert replied(exchange) == CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid *** found")
     exchange = exchanged(Says(404, b'{"error": "customer not found"}'), "customer")
-    assert customer_query._read(exchange, "a@x.com", 0.0) == Look("a@x.com", 0.0, frozenset(), is_known=False)
+    assert customer_query._read(exchange, "a@x.com", 0.0) == CustomerHoldings(
+        "a@x.com", 0.0, frozenset(), is_known=False
+    )
 
 
 def test_what_is_no_secret_is_not_struck_out() -> None:

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.domain.cancellation import Interrupt
-from telemetron_batch.journal.layout import JOURNAL
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.domain.cancellation import CancelToken
+from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, FakeClock, Ran
 from tests.scripted import Hangs, Loses, Says, ScriptedServer, Seen
@@ -366,11 +366,11 @@ def must_be_off(rows: Sequence[Row]) -> dict[tuple[str, str], set[str]]:
     return off
 
 
-class Interruptible(Face):
+class Interruptible(RunObserver):
     """A door that can interrupt the run."""
 
     def __init__(self) -> None:
-        self.interrupt = Interrupt()  # type: ignore[misc]
+        self.interrupt = CancelToken()  # type: ignore[misc]
 
 
 # The laws
@@ -410,7 +410,7 @@ class Story:
         finally:
             self.server.fate.steps, self.server.fate.dead = None, False
         folder = self.desk.folder / "reports" / "r1"
-        if ran is None and (folder / JOURNAL).exists():
+        if ran is None and (folder / JOURNAL_NAME).exists():
             ran = Ran(report_run(folder), folder, self.server)
         self._check_repeats()
         if ran is not None:

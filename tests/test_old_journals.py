@@ -22,10 +22,10 @@ from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal import connection as opening
 from telemetron_batch.journal.connection import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import AttemptEnding
-from telemetron_batch.planning.delta import Standing, unpacked
-from telemetron_batch.sending.call_executor import Stubborn
+from telemetron_batch.planning.delta import RowDeltaState, decode_column
+from telemetron_batch.sending.call_executor import PersistentServerError
 from telemetron_batch.sending.call_state import ANSWERED
 from tests.journal_fixtures import (
     JOURNALS,
@@ -133,7 +133,7 @@ def columns_and_version(path: Path) -> tuple[list[str], int]:
 @every
 def test_a_migrated_journal_gives_the_same_report(fixture: Fixture, next_schema: int) -> None:
     test_report_writes_the_same_files(fixture)
-    for path in Path("reports", fixture.run_id).rglob(JOURNAL):
+    for path in Path("reports", fixture.run_id).rglob(JOURNAL_NAME):
         columns, version = columns_and_version(path)
         assert ("bytes_sent" in columns, version) == (True, next_schema)
 
@@ -171,7 +171,7 @@ def current_journals() -> Iterator[Path]:
     """The journals of the current schema, copied, for opening one may change it."""
     for fixture in FIXTURES:
         if fixture.folder.parent.name == f"schema-{SCHEMA_VERSION}":
-            yield from fixture.place().rglob(JOURNAL)
+            yield from fixture.place().rglob(JOURNAL_NAME)
 
 
 def stored_in(query: str) -> set[Any]:
@@ -210,7 +210,7 @@ def test_every_ending_of_an_attempt_has_a_fixture() -> None:
 
 
 def test_every_verdict_has_a_fixture() -> None:
-    codes = {ANSWERED, Stubborn.code, *(verdict.code for verdict in get_args(Verdict))}
+    codes = {ANSWERED, PersistentServerError.code, *(verdict.code for verdict in get_args(Verdict))}
     require_all(codes, stored_in("SELECT verdict FROM attempts"))
 
 
@@ -223,7 +223,7 @@ def test_every_stop_that_a_journal_can_hold_has_a_fixture() -> None:
 
 def test_every_standing_of_a_row_has_a_fixture() -> None:
     texts = map(json.loads, stored_in("SELECT value FROM meta WHERE name = 'standing'"))
-    require_all(Standing, {code for text in texts if text is not None for code in unpacked(text).tolist()})
+    require_all(RowDeltaState, {code for text in texts if text is not None for code in decode_column(text).tolist()})
 
 
 def test_every_question_that_a_result_leaves_open_has_a_fixture() -> None:
@@ -237,6 +237,6 @@ def test_every_question_that_a_result_leaves_open_has_a_fixture() -> None:
 def test_each_table_and_kind_of_file_has_a_fixture() -> None:
     for table in ("blocks", "attempts", "results", "holdings", "looks", "events"):
         assert stored_in(f"SELECT 1 FROM {table} LIMIT 1") == {1}, WHAT_TO_DO.format(f"a row in {table}")
-    for name in (f"{JOURNAL}-wal", f"{JOURNAL}-witness", "shards/*/calls.arrow", "shards/*/left.arrow"):
+    for name in (f"{JOURNAL_NAME}-wal", f"{JOURNAL_NAME}-witness", "shards/*/calls.arrow", "shards/*/left.arrow"):
         assert [*JOURNALS.glob(f"schema-{SCHEMA_VERSION}/*/{name}")], WHAT_TO_DO.format(name)
     assert not [*JOURNALS.rglob("*-shm")]

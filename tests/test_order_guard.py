@@ -21,11 +21,11 @@ from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import BrakeError, JournalError
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import plan_shards
-from telemetron_batch.storage.lock import Lock, Owner, client_name, state_folder
+from telemetron_batch.storage.lock import Lock, LockOwner, key_fingerprint, state_dir
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Says, Seen
 from tests.test_config import refused, resolved
@@ -41,7 +41,7 @@ A_HAS, A_LOST, B_HAS, C_HAS = (
 )
 
 
-class Listener(Face):
+class Listener(RunObserver):
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -288,7 +288,7 @@ def test_a_night_that_has_sent_all_may_be_brought_to_its_end(job: Job, monkeypat
         raise Death
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "concluded", full)
+        patch.setattr(pipeline, "finish_run", full)
         with pytest.raises(Death):
             job.night(1, [A_HAS])
     job.night(2, [C_HAS])
@@ -338,8 +338,8 @@ def test_a_shard_of_an_older_night_is_refused(job: Job) -> None:
 
 def test_a_shard_that_waited_for_the_key_while_a_newer_night_sent_is_refused(job: Job) -> None:
     run, pause, newer = shards_of(job, 1), job.desk.clock.pause, shards_of(job, 2)
-    name = client_name(BASE_URL, KEY)
-    lock = Lock.take(state_folder() / f"{name}.lock", Owner(1, "now", "n2"), "the key")
+    name = key_fingerprint(BASE_URL, KEY)
+    lock = Lock.take(state_dir() / f"{name}.lock", LockOwner(1, "now", "n2"), "the key")
 
     def work_of_the_other(seconds: float) -> None:
         pause(seconds)

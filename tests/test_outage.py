@@ -2,18 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.rate_limit.outage import DownDetector
+from telemetron_batch.rate_limit.outage import OutageDetector
 
 
-def down_at(now: float, *, calls: int = 3) -> DownDetector:
-    detector = DownDetector()
+def down_at(now: float, *, calls: int = 3) -> OutageDetector:
+    detector = OutageDetector()
     for attempt in range(10):
         detector.failed(attempt % calls, now)
     return detector
 
 
 def test_ten_failures_over_three_calls_in_a_row_mean_down():
-    detector = DownDetector()
+    detector = OutageDetector()
     for attempt in range(9):
         detector.failed(attempt % 3, float(attempt))
         assert not detector.is_down
@@ -22,7 +22,7 @@ def test_ten_failures_over_three_calls_in_a_row_mean_down():
 
 
 def test_one_call_or_two_that_fail_alone_do_not_mean_down():
-    detector = DownDetector()
+    detector = OutageDetector()
     for attempt in range(100):
         detector.failed(attempt % 2, float(attempt))
     assert not detector.is_down
@@ -31,7 +31,7 @@ def test_one_call_or_two_that_fail_alone_do_not_mean_down():
 
 
 def test_an_answer_between_the_failures_starts_the_count_again():
-    detector = DownDetector()
+    detector = OutageDetector()
     for attempt in range(90):
         detector.failed(attempt % 9, float(attempt))
         if attempt % 9 == 8:
@@ -40,7 +40,7 @@ def test_an_answer_between_the_failures_starts_the_count_again():
 
 
 def test_down_counts_from_the_first_failure_after_the_last_answer():
-    detector = DownDetector()
+    detector = OutageDetector()
     detector.answered(1, 5.0)
     for attempt in range(10):
         detector.failed(attempt, 10.0 + attempt)
@@ -49,7 +49,7 @@ def test_down_counts_from_the_first_failure_after_the_last_answer():
 
 
 def test_while_up_every_call_may_leave():
-    detector = DownDetector()
+    detector = OutageDetector()
     assert [detector.take(call, 0.0, 0.5) for call in range(5)] == [0] * 5
 
 
@@ -113,7 +113,7 @@ REPORTS = st.tuples(st.sampled_from(["answered", "failed", "abandoned", "take"])
 
 @given(st.lists(REPORTS, max_size=60))
 def test_whatever_happens_a_probe_leaves_some_time(events):
-    detector, now = DownDetector(), 0.0
+    detector, now = OutageDetector(), 0.0
     for event, call, passed in events:
         now += passed
         if event == "take":

@@ -14,8 +14,8 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.planning import plan as plans
 from telemetron_batch.planning import staging
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.radix import lexsort
-from telemetron_batch.storage.spill import Room, Scratch
+from telemetron_batch.planning.radix import radix_lexsort
+from telemetron_batch.storage.spill import Scratch, SpillLimits
 from tests.builders import A, B, C, Row, planned, repeated_rows, sent_rows
 
 SN = "SN-1"
@@ -387,7 +387,7 @@ def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
     tmp_path: Path, file: list[Row], chunk: int, parts: int, auto_create: bool
 ) -> None:
     whole = planned(file, chunk_size=chunk, auto_create=auto_create)
-    with Scratch(tmp_path / "scratch", Room(memory=0, parts=parts)) as scratch:
+    with Scratch(tmp_path / "scratch", SpillLimits(memory=0, parts=parts)) as scratch:
         spread = planned(file[:7], file[7:], chunk_size=chunk, auto_create=auto_create, scratch=scratch)
         assert everything(spread) == everything(whole)
         assert_told_at_once_as_one_by_one(spread)
@@ -396,13 +396,13 @@ def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
 
 @given(st.lists(st.sampled_from([0, 1, 1 << 15, 1 << 16, (1 << 16) + 1, 1 << 32, (1 << 48) - 1, 1 << 62]), max_size=30))
 def test_rows_are_ordered_by_keys_of_any_size_and_else_stay_as_they_came(keys: list[int]) -> None:
-    assert lexsort([np.array(keys, np.int64)]).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+    assert radix_lexsort([np.array(keys, np.int64)]).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1 << 20), st.integers(0, 1)), min_size=1, max_size=30))
 def test_by_several_keys_the_last_one_counts_most(keys: list[tuple[int, int, int]]) -> None:
     columns = np.array(keys, np.int64).T
-    assert lexsort([*columns]).tolist() == np.lexsort(columns).tolist()
+    assert radix_lexsort([*columns]).tolist() == np.lexsort(columns).tolist()
 
 
 HASHES = st.lists(st.sampled_from([0, 1, 2, 1 << 31, (1 << 32) + 1, 1 << 62, 1 << 63, (1 << 63) + 1]), max_size=30)
@@ -415,9 +415,9 @@ def test_of_all_devices_those_with_several_rows_are_looked_at_however_they_are_s
     valid = data.draw(st.lists(st.booleans(), min_size=len(hashes), max_size=len(hashes)))
     device, flags = np.array(hashes, np.uint64), np.array(valid, np.bool_)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staging, "_SORTED", sorted_together)
-        patch.setattr(staging, "_READ", 4)
-        likely = staging.likely_several(device, flags, Scratch())
+        patch.setattr(staging, "_SORT_BATCH", sorted_together)
+        patch.setattr(staging, "_SCAN_ROWS", 4)
+        likely = staging.maybe_multi_row(device, flags, Scratch())
     assert not likely[~flags].any()
     there = Counter(device[flags].tolist())
     assert all(likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] > 1)
@@ -436,7 +436,7 @@ def test_a_device_may_go_to_and_fro_as_often_as_it_likes() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())
 def test_marked_rows_are_told_in_any_order(flags: list[bool], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.integers(0, len(flags) - 1)))
-    marked = staging.Marked(np.array(flags))
+    marked = staging.Bitmap(np.array(flags))
     assert marked.at(np.array(rows, np.int64)).tolist() == [flags[row] for row in rows]
     assert marked.any == any(flags)
 
@@ -447,10 +447,10 @@ def test_each_row_sent_knows_its_call(file: list[Row], chunk: int) -> None:
     assert_knows_calls_of_rows(whole)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Scratch(Path(folder) / "scratch", Room(memory=0, parts=3)) as scratch,
+        Scratch(Path(folder) / "scratch", SpillLimits(memory=0, parts=3)) as scratch,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(plans, "_MILLIONS", 4)
+        patch.setattr(plans, "_BATCH_ROWS", 4)
         assert_knows_calls_of_rows(planned(file, chunk_size=chunk, scratch=scratch))
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.sandbox.server import Limit, serving
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.server import Limit, serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ class Program:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
-    with Fleet() as fleet, serving(fleet, api_key=KEY) as base_url:
+    with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY) as base_url:
         fleet.history = []
         program = Program(tmp_path, base_url)
         program.fleet = fleet
@@ -151,7 +151,7 @@ def test_a_wrong_key_stops_at_once(program: Program) -> None:
 
 
 def test_a_strict_limit_told_is_used_and_not_overrun(tmp_path: Path) -> None:
-    with Fleet() as fleet, serving(fleet, api_key=KEY, limit=Limit(40, 1.0)) as base_url:
+    with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY, limit=Limit(40, 1.0)) as base_url:
         fleet.history = []
         program = Program(tmp_path, base_url)
         program.write(400)
@@ -174,5 +174,5 @@ def test_the_sandbox_command_serves_until_it_is_interrupted(tmp_path: Path) -> N
         assert program.finish("--rate", "100/s").returncode == 0
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 0
-    with Fleet(tmp_path / "s.db") as fleet:
+    with SandboxState(tmp_path / "s.db") as fleet:
         assert fleet.owners("SN-3-1") == {"user3@x.com"}

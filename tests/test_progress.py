@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.api.attempt_gate import Condition
+from telemetron_batch.api.attempt_gate import GateStatus
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import Stop, StopReason
-from telemetron_batch.sending.progress import Tone, View, line, plain
+from telemetron_batch.sending.progress import ProgressSnapshot, Style, format_line, format_log
 from tests.conftest import Desk
 from tests.scripted import Refuses, Says, Seen
 
-GOING = Condition(departures=40, rate=10.0, held_for=0.0, down_for=None, next_probe=None, stop=None)
+GOING = GateStatus(departures=40, rate=10.0, held_for=0.0, down_for=None, next_probe=None, stop=None)
 SIX_PAST_TWO = time.mktime((2026, 11, 21, 2, 13, 0, 0, 0, -1))
 
 
-def view(**differing: Any) -> View:
-    told = {name: differing.pop(name) for name in tuple(differing) if name in Condition.__slots__}
-    condition = Condition(**({name: getattr(GOING, name) for name in Condition.__slots__} | told))
+def view(**differing: Any) -> ProgressSnapshot:
+    told = {name: differing.pop(name) for name in tuple(differing) if name in GateStatus.__slots__}
+    condition = GateStatus(**({name: getattr(GOING, name) for name in GateStatus.__slots__} | told))
     usual = {
         "calls": 1234,
         "done": 123,
@@ -34,11 +34,11 @@ def view(**differing: Any) -> View:
         "down_at": None,
         "condition": condition,
     }
-    return View(**(usual | differing))
+    return ProgressSnapshot(**(usual | differing))
 
 
-def text(view: View, width: int = 79) -> str:
-    return "".join(piece for piece, _ in line(view, width))
+def text(view: ProgressSnapshot, width: int = 79) -> str:
+    return "".join(piece for piece, _ in format_line(view, width))
 
 
 DOWN = {"down_for": 40.0, "next_probe": 7.2, "down_at": SIX_PAST_TWO, "seconds_left": None}
@@ -98,8 +98,8 @@ def test_what_matters_stays_where_it_is_narrow(state: dict[str, Any], kept: str,
 
 def test_where_not_all_outcomes_have_room_trouble_comes_first() -> None:
     outcomes = {Outcome.ASSIGNED: 123_456, Outcome.ALREADY_ASSIGNED: 99_999, Outcome.FAILED: 7}
-    pieces = line(view(outcomes=outcomes), 64)
-    assert ("7 failed", Tone.TROUBLE) in pieces
+    pieces = format_line(view(outcomes=outcomes), 64)
+    assert ("7 failed", Style.TROUBLE) in pieces
     assert "alreadyAssigned" not in "".join(text for text, _ in pieces)
 
 
@@ -120,20 +120,20 @@ VIEWS = st.builds(
 
 
 @given(VIEWS, st.integers(39, 200))
-def test_no_line_is_wider_than_it_may_be(view: View, width: int) -> None:
+def test_no_line_is_wider_than_it_may_be(view: ProgressSnapshot, width: int) -> None:
     assert len(text(view, width)) <= width
 
 
 @given(VIEWS)
-def test_in_words_it_is_one_line_without_a_bar(view: View) -> None:
-    told = plain(view)
+def test_in_words_it_is_one_line_without_a_bar(view: ProgressSnapshot) -> None:
+    told = format_log(view)
     assert "\n" not in told
     assert "━" not in told
     assert "calls, " in told
 
 
 def test_in_words_nothing_is_left_out() -> None:
-    told = plain(view(held_for=11.3))
+    told = format_log(view(held_for=11.3))
     assert told == (
         "123 of 1,234 calls, 9.8 of 10/s, waiting 12 s: the API asked for it, 1:55 left; 1,204 assigned, 3 failed"
     )
@@ -146,7 +146,7 @@ class Watcher:
     """What a face sees in a run."""
 
     def __init__(self, desk: Desk, calls: int, **flags: Any) -> None:
-        self.views: list[View] = []
+        self.views: list[ProgressSnapshot] = []
         self.told: list[tuple[str, str]] = []
         desk.face.watches = lambda: True  # type: ignore[method-assign]
         desk.face.saw = self.views.append  # type: ignore[method-assign]

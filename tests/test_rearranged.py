@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Split
-from telemetron_batch.input.block import Piece
+from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.expansion import Groups, with_split_cells, with_values_above
 from telemetron_batch.input.number_formats import CellKind
 from telemetron_batch.input.text_reader import cells_of
@@ -21,9 +21,9 @@ from tests.conftest import Desk
 from tests.test_round_trip import read
 
 
-def piece(*rows: list[str], first: int = 2, faults: dict[int, str] | None = None) -> Piece:
+def piece(*rows: list[str], first: int = 2, faults: dict[int, str] | None = None) -> CellBlock:
     faults = faults or {}
-    return Piece(
+    return CellBlock(
         np.arange(first, first + len(rows)),
         cells_of([*rows], len(rows[0])),
         faults,
@@ -31,7 +31,7 @@ def piece(*rows: list[str], first: int = 2, faults: dict[int, str] | None = None
     )
 
 
-def rows_of(*pieces: Piece) -> list[list[str]]:
+def rows_of(*pieces: CellBlock) -> list[list[str]]:
     return [[*row.values()] for one in pieces for row in one.cells.to_pylist()]
 
 

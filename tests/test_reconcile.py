@@ -11,7 +11,7 @@ from telemetron_batch.domain.model import Answer, DeviceResult, Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation, inverse
 from tests.builders import A, B, C, Row, block_of, keys_of, planned, settle
 
@@ -34,7 +34,7 @@ def answer(*outcomes: Outcome, **told: object) -> Answer:
 
 
 def closed(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came") -> Reconciliation:
-    books = Books(plan)
+    books = Ledger(plan)
     for call, one in answers:
         settle(books, (call, one))
     return books.close(why)
@@ -54,7 +54,7 @@ def test_every_row_has_exactly_one_outcome_whatever_answers_came(
     file: list[Row], chunk: int, data: st.DataObject
 ) -> None:
     plan = planned(file, chunk_size=chunk)
-    books, answered, doubtful = Books(plan), {}, []
+    books, answered, doubtful = Ledger(plan), {}, []
     for call in range(1, plan.calls + 1):
         rows = plan.rows_of(call).tolist()
         positions = st.sets(st.integers(0, len(rows) - 1))
@@ -95,7 +95,7 @@ def test_an_empty_input_balances() -> None:
 
 @pytest.mark.parametrize("second", [Outcome.ASSIGNED, Outcome.FAILED])
 def test_a_row_settled_twice_unbalances_the_books(second: Outcome) -> None:
-    books = Books(planned(GIVEN))
+    books = Ledger(planned(GIVEN))
     settle(books, (1, answer(Outcome.ASSIGNED)))
     settle(books, (1, answer(second, Outcome.ASSIGNED)))
     with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice") as caught:
@@ -197,13 +197,13 @@ def test_a_duplicate_finds_its_original_in_an_earlier_block() -> None:
 @pytest.mark.parametrize("names", [(), ("a.csv",)])
 def test_a_duplicate_names_no_file_where_there_is_but_one(names: tuple[str, ...]) -> None:
     rows = [GIVEN[0], GIVEN[0]]
-    books = Books(planned(rows), names).close("a signal came")
+    books = Ledger(planned(rows), names).close("a signal came")
     assert told(books, rows)["detail"][1] == "same as line 2: notSent"
 
 
 def test_a_duplicate_names_the_file_of_its_original_where_there_are_several() -> None:
     first, second = [GIVEN[0], GIVEN[1]], [GIVEN[2], GIVEN[1], GIVEN[2]]
-    books = Books(planned(first, second), ["a.csv", "b.csv"]).close("a signal came")
+    books = Ledger(planned(first, second), ["a.csv", "b.csv"]).close("a signal came")
     details = ["same as line 3 of a.csv: notSent", "same as line 2 of b.csv: notSent"]
     assert told(books, second, first=2)["detail"][1:] == details
 
@@ -225,7 +225,7 @@ def test_rows_never_sent_say_why_the_run_ended() -> None:
 
 
 def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() -> None:
-    books = Books(planned(GIVEN))
+    books = Ledger(planned(GIVEN))
     settle(books, (1, answer(Outcome.ASSIGNED)))
     columns = told(books.close("a signal came", doubtful=[(1, None), (1, (1,))]), GIVEN)
     assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
@@ -235,7 +235,7 @@ def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() 
 
 
 def test_a_doubtful_attempt_says_nothing_of_the_positions_that_it_did_not_ask_for() -> None:
-    columns = told(Books(planned(GIVEN)).close("a signal came", doubtful=[(1, iter([2]))]), GIVEN)
+    columns = told(Ledger(planned(GIVEN)).close("a signal came", doubtful=[(1, iter([2]))]), GIVEN)
     assert columns["outcome"] == ["notSent", "notSent", "unconfirmed"]
 
 

@@ -13,15 +13,21 @@ from hypothesis import strategies as st
 from telemetron_batch.domain.errors import ConfigError, DiskError
 from telemetron_batch.domain.model import Answer, DeviceResult, InputFile, InputOptions
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.input.dialect import trimmed
+from telemetron_batch.input.dialect import clean_header
 from telemetron_batch.input.load import load
-from telemetron_batch.input.normalize import normalised, unguarded
+from telemetron_batch.input.normalize import normalize, unguarded
 from telemetron_batch.input.own_reports import OF_ATTENTION
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.ledger import Books
-from telemetron_batch.reports.csv_files import Report, own_columns, write_attention, write_reconciliation, write_undo
+from telemetron_batch.reconciliation.ledger import Ledger
+from telemetron_batch.reports.csv_files import (
+    ReportInput,
+    extra_columns,
+    write_attention,
+    write_reconciliation,
+    write_undo,
+)
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.storage.atomic_file import owners_folder, written_whole
+from telemetron_batch.storage.atomic_file import atomic_write, make_private_dir
 from tests.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, settle
 
 TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]
@@ -31,13 +37,13 @@ HOSTILE = st.text(alphabet="ab1,;\"'\n\r\t =+-@|\\é\u2028😀", max_size=12)
 OF_A_CELL = st.text(alphabet="'=+-@\t\n\u00a0\u061c\u200b\uff1d\uff20a1 \"", max_size=8) | HOSTILE
 
 
-def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[Outcome] = ()) -> Report:
+def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[Outcome] = ()) -> ReportInput:
     """The report of a run in which rows ended so, in the order of the plan; the rest were not sent."""
-    books, left = Books(plan), iter(outcomes)
+    books, left = Ledger(plan), iter(outcomes)
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
         settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return Report(files, books.close("a signal came"), raw)
+    return ReportInput(files, books.close("a signal came"), raw)
 
 
 def read(path: Path) -> list[list[str]]:
@@ -242,10 +248,10 @@ def test_keys_and_headers_are_guarded_too(tmp_path: Path) -> None:
 def test_what_the_api_says_is_guarded_too(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-2", "=HYPERLINK", "ACTION")]
     plan = planned(rows)
-    books = Books(plan)
+    books = Ledger(plan)
     told = {0: DeviceResult(Outcome.FAILED, "=dev", text="@no"), 1: DeviceResult(Outcome.FAILED)}
     settle(books, (1, Answer(told, "+cust", None, 200, 1, 0, 1e9)))
-    one = Report([file_of(KEYS, len(rows))], books.close("a signal came"))
+    one = ReportInput([file_of(KEYS, len(rows))], books.close("a signal came"))
     write_reconciliation(tmp_path / "r.csv", one, [block_of(keys_of(rows), [row[:3] for row in rows])])
     said = [(row["action"], row["deviceId"], row["detail"], row["customerId"]) for row in records(tmp_path / "r.csv")]
     assert said == [
@@ -272,8 +278,8 @@ def test_a_formula_among_empty_cells_is_found(tmp_path: Path, cells: list[str]) 
 
 def test_only_columns_that_are_told_as_they_are_count_as_a_files_own() -> None:
     one = file_of(["Note", *KEYS, "note"])
-    assert own_columns([one]) == {0: [0, 4]}
-    assert own_columns([file_of(), file_of(["E-Mail", *KEYS[1:], "x"], customerEmail="E-Mail")]) == {0: [], 1: [3]}
+    assert extra_columns([one]) == {0: [0, 4]}
+    assert extra_columns([file_of(), file_of(["E-Mail", *KEYS[1:], "x"], customerEmail="E-Mail")]) == {0: [], 1: [3]}
 
 
 # What wants attention
@@ -328,7 +334,7 @@ def read_back(path: Path) -> tuple[tuple[str, ...], list[RowBlock]]:
     return file.header, seen
 
 
-OF_A_HEADER = st.text(alphabet="'=+-@ \t\u200b\u061c\uff1d", max_size=6).map(lambda text: trimmed(f"{text}n"))
+OF_A_HEADER = st.text(alphabet="'=+-@ \t\u200b\u061c\uff1d", max_size=6).map(lambda text: clean_header(f"{text}n"))
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -379,7 +385,7 @@ def test_undo_fed_back_names_the_same_devices_also_of_a_raw_report(
     tmp_path_factory: pytest.TempPathFactory, cells: list[str], *, raw: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("undo")
-    devices = normalised(pa.array([f"{cell}9" for cell in cells])).to_pylist()  # as they were sent
+    devices = normalize(pa.array([f"{cell}9" for cell in cells])).to_pylist()  # as they were sent
     rows = [(A, device, "assign") for device in dict.fromkeys(devices)]
     one = report(planned(rows), file_of(), raw=raw, outcomes=[Outcome.ASSIGNED] * len(rows))
     write_undo(folder / "undo.csv", one, [block_of(keys_of(rows), rows)])
@@ -399,7 +405,7 @@ def test_where_nothing_is_sure_to_have_changed_there_is_nothing_to_undo(tmp_path
 
 
 @pytest.fixture
-def two_files() -> tuple[Report, list[RowBlock]]:
+def two_files() -> tuple[ReportInput, list[RowBlock]]:
     """One file with a note and our headers, one with a place and headers of its own."""
     first, second = [(A, "SN-1", "assign")], [(B, "SN-2", "unassign")]
     own = {"customerEmail": "Mail", "deviceIdentifier": "Serial", "action": "Move"}
@@ -413,7 +419,7 @@ def two_files() -> tuple[Report, list[RowBlock]]:
 
 
 def test_the_reconciliation_of_several_files_names_the_file_and_joins_their_columns(
-    tmp_path: Path, two_files: tuple[Report, list[RowBlock]]
+    tmp_path: Path, two_files: tuple[ReportInput, list[RowBlock]]
 ) -> None:
     path = tmp_path / "reconciliation.csv"
     write_reconciliation(path, *two_files)
@@ -426,7 +432,7 @@ def test_the_reconciliation_of_several_files_names_the_file_and_joins_their_colu
 
 
 def test_the_attention_of_several_files_can_be_fed_back_as_one(
-    tmp_path: Path, two_files: tuple[Report, list[RowBlock]]
+    tmp_path: Path, two_files: tuple[ReportInput, list[RowBlock]]
 ) -> None:
     path = tmp_path / "attention.csv"
     with path.open("wb") as file:
@@ -482,7 +488,7 @@ def test_a_bug_while_writing_leaves_the_old_file_as_it_was(tmp_path: Path) -> No
 
 def test_nothing_stands_under_the_name_before_all_of_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"half")
         file.flush()
         assert not path.exists()
@@ -493,7 +499,7 @@ def test_nothing_stands_under_the_name_before_all_of_it_is_written(tmp_path: Pat
 def test_what_a_killed_process_left_of_a_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     (tmp_path / ".new.csv.new").write_bytes(b"of a process that died, and longer")
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"whole")
     assert path.read_bytes() == b"whole"
     assert [*tmp_path.iterdir()] == [path]
@@ -502,18 +508,18 @@ def test_what_a_killed_process_left_of_a_file_is_replaced(tmp_path: Path) -> Non
 def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     with (
         pytest.raises(DiskError, match=r"cannot write .* \(No such file or directory\)"),
-        written_whole(tmp_path / "a" / "b"),
+        atomic_write(tmp_path / "a" / "b"),
     ):
         pass
 
 
 def test_a_runs_folder_is_its_owners_and_may_be_there_already(tmp_path: Path) -> None:
-    folder = owners_folder(tmp_path / "reports" / "r1")
-    assert owners_folder(folder) == folder
+    folder = make_private_dir(tmp_path / "reports" / "r1")
+    assert make_private_dir(folder) == folder
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_that_cannot_be_made_is_told_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"name a folder that can be written to"):
-        owners_folder(tmp_path / "file" / "r1")
+        make_private_dir(tmp_path / "file" / "r1")

@@ -19,11 +19,11 @@ from telemetron_batch.domain.model import Answer, DeviceResult, InputFile
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.journal.journal import Ending, Journal
+from telemetron_batch.journal.journal import AttemptEnd, Journal
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import digest
-from telemetron_batch.reconciliation.effect import holders
-from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.planning.plan_summary import summarize
+from telemetron_batch.reconciliation.effect import count_holders
+from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.findings import created_customers, find_causes, find_transfers
 from telemetron_batch.reports.page import Page, Timeline, slice_seconds, slices, write_html
@@ -38,7 +38,7 @@ RLO = "\u202e"
 
 def closed(plan: Plan, ends: Ends, *, created: Sequence[str] = (), names: Sequence[str] = ()) -> Reconciliation:
     """Books in which rows ended so, by customer, device and action; any other valid row was done."""
-    books = Books(plan, names)
+    books = Ledger(plan, names)
     for number in range(1, plan.calls + 1):
         call = plan.call(number)
         done = DeviceResult(Outcome.ASSIGNED if call.action == "assign" else Outcome.UNASSIGNED)
@@ -71,8 +71,8 @@ def page_of(books: Reconciliation, *files: InputFile, timeline: Timeline | None 
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
         "customersCreated": books.customers_created,
         "unassignsWithoutEffect": int(books.without_effect().sum()),
-        "customersWithoutDevices": holders(books).without_devices,
-        "customersStillHolding": holders(books).still_holding,
+        "customersWithoutDevices": count_holders(books).without_devices,
+        "customersStillHolding": count_holders(books).still_holding,
         "calls": books.plan.calls,
         "attempts": 2,
         "refusals": 0,
@@ -84,7 +84,7 @@ def page_of(books: Reconciliation, *files: InputFile, timeline: Timeline | None 
         "seconds": 2.0,
         "rateReached": 1.0,
     }
-    plan = digest(books.plan, files or (file_of(rows=len(books.outcome)),), Rate.parse("10/s"))
+    plan = summarize(books.plan, files or (file_of(rows=len(books.outcome)),), Rate.parse("10/s"))
     return Page(fields=fields | said, books=books, plan=plan, timeline=timeline)
 
 
@@ -317,7 +317,7 @@ def test_an_outage_that_nobody_saw_end_ends_at_the_first_answer() -> None:
 async def _attempts(journal: Journal) -> None:
     for at, ending in ((100.0, "answered"), (100.9, "refused"), (101.0, "unclear"), (109.0, "unsent")):
         attempt = await journal.started(1, None, at)
-        await journal.ended(attempt, Ending(ending, "throttled" if ending == "refused" else "x"), at)
+        await journal.ended(attempt, AttemptEnd(ending, "throttled" if ending == "refused" else "x"), at)
     await journal.started(1, None, 109.5)
 
 

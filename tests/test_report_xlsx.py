@@ -20,10 +20,10 @@ from python_calamine import CalamineWorkbook
 from telemetron_batch.domain.errors import DiskError
 from telemetron_batch.domain.model import Answer, DeviceResult
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.reconciliation.effect import holders
-from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.effect import count_holders
+from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reports import workbook, write_all
-from telemetron_batch.reports.csv_files import Report, write_reconciliation
+from telemetron_batch.reports.csv_files import ReportInput, write_reconciliation
 from telemetron_batch.reports.workbook import LONGEST, write_xlsx
 from telemetron_batch.sharding.report import report_run
 from tests.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
@@ -40,7 +40,7 @@ HOSTILE = st.text(
 )
 
 
-def fields_of(report: Report, **said: Any) -> dict[str, Any]:
+def fields_of(report: ReportInput, **said: Any) -> dict[str, Any]:
     """What summary.json would hold of such a run, as far as the workbook tells it."""
     books = report.books
     return {
@@ -58,20 +58,20 @@ def fields_of(report: Report, **said: Any) -> dict[str, Any]:
         "attention": int(books.attention().sum()),
         "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
         "unassignsWithoutEffect": int(books.without_effect().sum()),
-        "customersWithoutDevices": holders(books).without_devices,
-        "customersStillHolding": holders(books).still_holding,
+        "customersWithoutDevices": count_holders(books).without_devices,
+        "customersStillHolding": count_holders(books).still_holding,
         **said,
     }
 
 
-def report_of(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Sequence[Outcome] = ()) -> Report:
+def report_of(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Sequence[Outcome] = ()) -> ReportInput:
     """The report of a run in which rows ended so, in the order of the plan; the rest were not sent."""
     plan = planned(rows)
-    books, left = Books(plan), iter(outcomes)
+    books, left = Ledger(plan), iter(outcomes)
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
         settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return Report([file_of(header, len(rows))], books.close("a signal came"), raw=True)
+    return ReportInput([file_of(header, len(rows))], books.close("a signal came"), raw=True)
 
 
 def written(path: Path, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:
@@ -146,7 +146,7 @@ def test_an_outcome_has_its_colour(tmp_path: Path, outcome: Outcome, tone: str) 
     rows = [(A, "SN-1", "unassign")]
     path = written(tmp_path / "r.xlsx", rows, rows, outcomes=[Outcome(outcome)])
     cell = openpyxl.load_workbook(path).worksheets[0]["E2"]
-    assert cell.fill.fgColor.rgb[2:] == workbook._TONES[tone]["bg_color"][1:]
+    assert cell.fill.fgColor.rgb[2:] == workbook._STYLES[tone]["bg_color"][1:]
 
 
 def test_a_skipped_assign_stands_out_and_a_skipped_unassign_does_not(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_skipped_assign_stands_out_and_a_skipped_unassign_does_not(tmp_path: P
     assert [sheet[place].font.bold for place in ("E2", "E3")] == [False, True]
 
 
-@pytest.mark.parametrize("tone", [tone for tone in workbook._TONES.values() if "bg_color" in tone])
+@pytest.mark.parametrize("tone", [tone for tone in workbook._STYLES.values() if "bg_color" in tone])
 def test_coloured_words_can_be_read(tone: dict[str, Any]) -> None:
     light, dark = sorted((luminance(tone["bg_color"]), luminance(tone["font_color"])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 7
@@ -253,7 +253,7 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(
             raise error
         return text
 
-    monkeypatch.setattr(workbook, "_fitting", failing)
+    monkeypatch.setattr(workbook, "_truncate", failing)
     with pytest.raises(DiskError if isinstance(error, OSError) else ZeroDivisionError):
         written(path, some(1), some(1))
     assert path.read_text() == "old"

@@ -13,7 +13,7 @@ from telemetron_batch.domain.errors import BrakeError
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.run.history import RecordedRun, former_run, recorded_runs
+from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
 from tests.builders import file_of
 from tests.conftest import Desk, Ran
 
@@ -35,7 +35,7 @@ def found(folder: Path, *files: InputFile, url: str = URL) -> str | None:
     warnings: list[str] = []
     runs = recorded_runs(folder, folder / "this", warnings.append)
     assert warnings == []
-    return former_run(files or (file_of(),), url, runs)
+    return previous_run_of_same_content(files or (file_of(),), url, runs)
 
 
 def hashes(*names: str) -> list[dict[str, Any]]:

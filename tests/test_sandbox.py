@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from telemetron_batch.domain.errors import ConfigError
-from telemetron_batch.sandbox.server import PATH, Limit, Window, serve_forever, serving, stand_in
-from telemetron_batch.sandbox.state import SHARES, Arrival, Fleet
+from telemetron_batch.sandbox.server import PATH, Limit, SlidingWindow, serve_forever, serve_in_thread, stand_in
+from telemetron_batch.sandbox.state import FRACTIONS, RequestLog, SandboxState
 
 ASSIGN = f"{PATH}/deviceAssignment/assignDevicesToOwner"
 UNASSIGN = f"{PATH}/deviceAssignment/unassignDevicesFromOwner"
@@ -39,18 +39,18 @@ def ascii_json(body: object) -> bytes:
     return json.dumps(body).encode()
 
 
-def client(fleet: Fleet, **terms: object) -> TestClient:
+def client(fleet: SandboxState, **terms: object) -> TestClient:
     return TestClient(stand_in(fleet, **terms), headers=KEY, raise_server_exceptions=False)
 
 
 @pytest.fixture
-def fleet() -> Iterator[Fleet]:
-    with Fleet() as fleet:
+def fleet() -> Iterator[SandboxState]:
+    with SandboxState() as fleet:
         yield fleet
 
 
 @pytest.fixture
-def api(fleet: Fleet) -> TestClient:
+def api(fleet: SandboxState) -> TestClient:
     return client(fleet)
 
 
@@ -84,14 +84,14 @@ def test_an_assign_creates_an_unknown_customer_once(api: TestClient) -> None:
     assert first["customerId"] == second["customerId"]
 
 
-def test_an_assign_leaves_other_owners_alone(api: TestClient, fleet: Fleet) -> None:
+def test_an_assign_leaves_other_owners_alone(api: TestClient, fleet: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", email="one@example.com"))
     api.post(ASSIGN, json=bulk("A", email="two@example.com"))
 
     assert fleet.owners("A") == {"one@example.com", "two@example.com"}
 
 
-def test_an_assign_of_only_unknown_devices_is_refused_and_changes_nothing(api: TestClient, fleet: Fleet) -> None:
+def test_an_assign_of_only_unknown_devices_is_refused_and_changes_nothing(api: TestClient, fleet: SandboxState) -> None:
     answer = api.post(ASSIGN, json=bulk("UNKNOWN-1", "unknown-2"))
 
     assert (answer.status_code, answer.json()) == (400, {"error": "No valid devices provided"})
@@ -114,7 +114,7 @@ def test_unknown_devices_are_created_when_asked_and_known_from_then_on(api: Test
     ]
 
 
-def test_a_repeated_assign_converges(api: TestClient, fleet: Fleet) -> None:
+def test_a_repeated_assign_converges(api: TestClient, fleet: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", "B"))
     again = api.post(ASSIGN, json=bulk("A", "B")).json()
 
@@ -123,14 +123,14 @@ def test_a_repeated_assign_converges(api: TestClient, fleet: Fleet) -> None:
     assert fleet.devices_of(EMAIL) == ["A", "B"]
 
 
-def test_emails_are_trimmed_and_lowercased(api: TestClient, fleet: Fleet) -> None:
+def test_emails_are_trimmed_and_lowercased(api: TestClient, fleet: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", email="  John.DOE@Example.com "))
 
     assert fleet.owners("A") == {EMAIL}
     assert fleet.devices_of(" JOHN.doe@example.com") == ["A"]
 
 
-def test_identifiers_are_trimmed_and_keep_their_case(api: TestClient, fleet: Fleet) -> None:
+def test_identifiers_are_trimmed_and_keep_their_case(api: TestClient, fleet: SandboxState) -> None:
     api.post(ASSIGN, json=bulk(" sn-1\t", "SN-1"))
 
     assert fleet.devices_of(EMAIL) == ["SN-1", "sn-1"]
@@ -170,7 +170,7 @@ def test_a_repeated_unassign_converges(api: TestClient) -> None:
     assert (again["unassignedDevices"], again["skipped"], again["devicesRemaining"]) == ([], ["A"], [])
 
 
-def test_an_unassign_takes_a_device_from_the_named_customer_only(api: TestClient, fleet: Fleet) -> None:
+def test_an_unassign_takes_a_device_from_the_named_customer_only(api: TestClient, fleet: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", email="one@example.com"))
     api.post(ASSIGN, json=bulk("A", email="two@example.com"))
     api.post(UNASSIGN, json=bulk("A", email="one@example.com"))
@@ -271,7 +271,7 @@ def test_devices_that_are_no_filled_array_are_refused(api: TestClient, path: str
 @pytest.mark.parametrize("path", [ASSIGN, UNASSIGN])
 @pytest.mark.parametrize("device", [7, None, ["B"], "", " \t", "\ud800"])
 def test_one_device_that_is_no_filled_string_refuses_the_call(
-    api: TestClient, fleet: Fleet, path: str, device: object
+    api: TestClient, fleet: SandboxState, path: str, device: object
 ) -> None:
     answer = api.post(path, content=ascii_json(bulk("A", device)))
 
@@ -295,14 +295,14 @@ def test_a_word_for_auto_create_is_refused(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", [ASSIGN, UNASSIGN])
-def test_more_devices_than_the_maximum_are_refused(fleet: Fleet, path: str) -> None:
+def test_more_devices_than_the_maximum_are_refused(fleet: SandboxState, path: str) -> None:
     answer = client(fleet, max_devices=2).post(path, json=bulk("A", "B", "A"))
 
     assert answer.status_code == 400
     assert answer.json() == {"error": "Too many devices: 3 in one request, at most 2 are allowed"}
 
 
-def test_a_thousand_devices_are_taken_in_one_call_and_no_more(api: TestClient, fleet: Fleet) -> None:
+def test_a_thousand_devices_are_taken_in_one_call_and_no_more(api: TestClient, fleet: SandboxState) -> None:
     devices = [f"SN-{number:04}" for number in range(1001)]
 
     assert api.post(ASSIGN, json=bulk(*devices)).status_code == 400
@@ -315,7 +315,9 @@ def test_a_thousand_devices_are_taken_in_one_call_and_no_more(api: TestClient, f
     ("api_key", "sent"),
     [(None, {}), (None, {"x-api-key": ""}), ("right", {}), ("right", {"x-api-key": "wrong"}), ("", {})],
 )
-def test_a_missing_or_wrong_key_is_refused(fleet: Fleet, path: str, api_key: str | None, sent: dict[str, str]) -> None:
+def test_a_missing_or_wrong_key_is_refused(
+    fleet: SandboxState, path: str, api_key: str | None, sent: dict[str, str]
+) -> None:
     keyless = TestClient(stand_in(fleet, api_key=api_key), headers=sent)
 
     answer = keyless.post(path, json=bulk("A"))
@@ -323,7 +325,7 @@ def test_a_missing_or_wrong_key_is_refused(fleet: Fleet, path: str, api_key: str
     assert (answer.status_code, answer.json()) == (401, {"error": "Invalid or missing API key"})
 
 
-def test_the_right_key_is_let_in(fleet: Fleet) -> None:
+def test_the_right_key_is_let_in(fleet: SandboxState) -> None:
     keyed = client(fleet, api_key="right")
 
     assert keyed.post(ASSIGN, json=bulk("A"), headers={"x-api-key": "right"}).status_code == 200
@@ -344,7 +346,7 @@ def test_another_path_is_not_found(api: TestClient, path: str) -> None:
 
 
 def test_a_bug_answers_500_in_the_vendors_shape() -> None:
-    fleet = Fleet()
+    fleet = SandboxState()
     fleet.close()
 
     answer = client(fleet).post(ASSIGN, json=bulk("A"))
@@ -352,7 +354,7 @@ def test_a_bug_answers_500_in_the_vendors_shape() -> None:
     assert (answer.status_code, answer.json()) == (500, {"error": "Internal server error"})
 
 
-def statuses_when_the_body_does_not_come(fleet: Fleet, receive: Callable[[], Awaitable[Message]]) -> list[int]:
+def statuses_when_the_body_does_not_come(fleet: SandboxState, receive: Callable[[], Awaitable[Message]]) -> list[int]:
     headers = [(b"x-api-key", b"any")]
     scope = {"type": "http", "method": "POST", "path": ASSIGN, "headers": headers, "query_string": b""}
 
@@ -363,14 +365,14 @@ def statuses_when_the_body_does_not_come(fleet: Fleet, receive: Callable[[], Awa
     return [arrival.status for arrival in fleet.history]
 
 
-def test_a_client_that_hangs_up_before_its_body_is_no_bug(fleet: Fleet) -> None:
+def test_a_client_that_hangs_up_before_its_body_is_no_bug(fleet: SandboxState) -> None:
     async def hang_up() -> Message:
         return {"type": "http.disconnect"}
 
     assert statuses_when_the_body_does_not_come(fleet, hang_up) == [400]
 
 
-def test_a_body_still_on_its_way_when_the_server_stops_is_no_bug(fleet: Fleet) -> None:
+def test_a_body_still_on_its_way_when_the_server_stops_is_no_bug(fleet: SandboxState) -> None:
     async def stop() -> Message:
         raise asyncio.CancelledError
 
@@ -381,7 +383,7 @@ def test_a_body_still_on_its_way_when_the_server_stops_is_no_bug(fleet: Fleet) -
 
 
 def test_a_full_window_says_how_long_until_the_oldest_arrival_leaves_it() -> None:
-    window = Window(Limit(2, 10.0))
+    window = SlidingWindow(Limit(2, 10.0))
 
     assert [window.take(now) for now in (0.0, 4.0, 9.5, 10.0, 10.0, 14.0)] == [0.0, 0.0, 0.5, 0.0, 4.0, 0.0]
 
@@ -392,7 +394,7 @@ def test_a_limit_that_lets_nobody_in_is_refused(calls: int, seconds: float) -> N
         Limit(calls, seconds)
 
 
-def test_one_call_too_many_is_told_in_whole_seconds_when_to_come_back(fleet: Fleet) -> None:
+def test_one_call_too_many_is_told_in_whole_seconds_when_to_come_back(fleet: SandboxState) -> None:
     limited = client(fleet, limit=Limit(1, 3600.0))
     limited.post(ASSIGN, json=bulk("A"))
 
@@ -403,7 +405,7 @@ def test_one_call_too_many_is_told_in_whole_seconds_when_to_come_back(fleet: Fle
     assert fleet.owners("B") == set()
 
 
-def test_the_history_notes_every_arrival_with_its_status(fleet: Fleet) -> None:
+def test_the_history_notes_every_arrival_with_its_status(fleet: SandboxState) -> None:
     fleet.history = []
     limited = client(fleet, limit=Limit(2, 3600.0))
     limited.post(ASSIGN, json=bulk("A"))
@@ -412,14 +414,14 @@ def test_the_history_notes_every_arrival_with_its_status(fleet: Fleet) -> None:
 
     assert [arrival[1:] for arrival in fleet.history] == [(ASSIGN, 200), (QUERY, 400), ("/elsewhere", 429)]
     assert fleet.history == sorted(fleet.history, key=lambda arrival: arrival.at)
-    assert isinstance(fleet.history[0], Arrival)
+    assert isinstance(fleet.history[0], RequestLog)
 
 
 # The server
 
 
-def test_the_server_serves_at_the_base_url_it_gives(fleet: Fleet) -> None:
-    with serving(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
+def test_the_server_serves_at_the_base_url_it_gives(fleet: SandboxState) -> None:
+    with serve_in_thread(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
         answer = http.post("deviceAssignment/assignDevicesToOwner", json=bulk("A"))
 
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/ext-v1", base_url)
@@ -442,8 +444,8 @@ def test_the_server_serves_at_the_base_url_it_gives(fleet: Fleet) -> None:
         ("", 403),
     ],
 )
-def test_the_server_answers_only_who_calls_it_by_a_loopback_host(fleet: Fleet, host: str, status: int) -> None:
-    with serving(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
+def test_the_server_answers_only_who_calls_it_by_a_loopback_host(fleet: SandboxState, host: str, status: int) -> None:
+    with serve_in_thread(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
         named = {"host": host.replace("{port}", base_url.split(":")[2].split("/")[0])}
         answer = http.post("deviceAssignment/assignDevicesToOwner", json=bulk("A"), headers=named)
 
@@ -451,9 +453,9 @@ def test_the_server_answers_only_who_calls_it_by_a_loopback_host(fleet: Fleet, h
     assert fleet.owners("A") == ({EMAIL} if status == 200 else set())
 
 
-def test_the_server_stops_with_connections_open(fleet: Fleet) -> None:
+def test_the_server_stops_with_connections_open(fleet: SandboxState) -> None:
     with httpx2.Client(headers=KEY) as http:
-        with serving(fleet) as base_url:
+        with serve_in_thread(fleet) as base_url:
             http.post(f"{base_url}/customer/queryCustomer", json={"email": EMAIL})
         with pytest.raises(httpx2.TransportError):
             http.post(f"{base_url}/customer/queryCustomer", json={"email": EMAIL})
@@ -461,41 +463,41 @@ def test_the_server_stops_with_connections_open(fleet: Fleet) -> None:
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_server_stops_also_when_its_user_fails(fleet: Fleet) -> None:
-    with pytest.raises(ZeroDivisionError), serving(fleet):
+def test_the_server_stops_also_when_its_user_fails(fleet: SandboxState) -> None:
+    with pytest.raises(ZeroDivisionError), serve_in_thread(fleet):
         raise ZeroDivisionError
 
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_server_leaves_the_root_logger_alone(fleet: Fleet) -> None:
+def test_the_server_leaves_the_root_logger_alone(fleet: SandboxState) -> None:
     root = logging.getLogger()
     before = (root.level, list(root.handlers))
 
-    with serving(fleet):
+    with serve_in_thread(fleet):
         assert (root.level, root.handlers) == before
 
 
-def test_a_port_in_use_is_said_clearly(fleet: Fleet) -> None:
+def test_a_port_in_use_is_said_clearly(fleet: SandboxState) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"),
-            serving(fleet, port=port),
+            serve_in_thread(fleet, port=port),
         ):
             pass
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
-def test_a_number_that_is_no_port_is_said_clearly(fleet: Fleet, port: int) -> None:
-    with pytest.raises(ConfigError, match=f"{port} is no port"), serving(fleet, port=port):
+def test_a_number_that_is_no_port_is_said_clearly(fleet: SandboxState, port: int) -> None:
+    with pytest.raises(ConfigError, match=f"{port} is no port"), serve_in_thread(fleet, port=port):
         pass
 
 
-def test_a_port_can_be_served_again_at_once(fleet: Fleet) -> None:
-    with serving(fleet) as first:
+def test_a_port_can_be_served_again_at_once(fleet: SandboxState) -> None:
+    with serve_in_thread(fleet) as first:
         httpx2.post(f"{first}/customer/queryCustomer")
-    with serving(fleet, port=int(first.split(":")[2].split("/")[0])) as second:
+    with serve_in_thread(fleet, port=int(first.split(":")[2].split("/")[0])) as second:
         answer = httpx2.post(f"{second}/customer/queryCustomer")
 
     assert second == first
@@ -503,7 +505,9 @@ def test_a_port_can_be_served_again_at_once(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(fleet: Fleet, number: signal.Signals) -> None:
+def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(
+    fleet: SandboxState, number: signal.Signals
+) -> None:
     before = signal.getsignal(number)
     announced: list[str] = []
 
@@ -511,7 +515,7 @@ def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(fleet: Flee
         announced.append(base_url)
         threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
 
-    serve_forever(serving(fleet), announce)
+    serve_forever(serve_in_thread(fleet), announce)
 
     assert len(announced) == 1
     assert signal.getsignal(number) is before
@@ -524,17 +528,17 @@ def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(fleet: Flee
 
 def test_a_file_keeps_the_state_over_a_restart(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.sqlite3"
-    with Fleet(db) as fleet:
+    with SandboxState(db) as fleet:
         fleet.assign(EMAIL, ["A", "UNKNOWN-1"], create=True)
         before = fleet.customer(EMAIL)
 
-    with Fleet(db) as fleet:
+    with SandboxState(db) as fleet:
         assert fleet.customer(EMAIL) == before
         assert fleet.owners("UNKNOWN-1") == {EMAIL}
         assert fleet.assign("b@example.com", ["UNKNOWN-1"]) is not None
 
 
-def test_a_call_that_breaks_halfway_changes_nothing(fleet: Fleet) -> None:
+def test_a_call_that_breaks_halfway_changes_nothing(fleet: SandboxState) -> None:
     with pytest.raises(sqlite3.Error):
         fleet.assign(EMAIL, ["A", object()])  # type: ignore[list-item]
 
@@ -548,7 +552,7 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
         other.execute("CREATE TABLE theirs (x)")
 
     with pytest.raises(ConfigError, match="another program"):
-        Fleet(db)
+        SandboxState(db)
 
     with closing(sqlite3.connect(db)) as other:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
@@ -559,12 +563,12 @@ def test_a_file_that_is_no_database_is_said_clearly(tmp_path: Path) -> None:
     db.write_text("customerEmail,deviceIdentifier\n" * 99)
 
     with pytest.raises(ConfigError, match=r"text\.csv: file is not a database"):
-        Fleet(db)
+        SandboxState(db)
 
 
 def test_a_folder_that_is_not_there_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unable to open"):
-        Fleet(tmp_path / "nowhere" / "sandbox.sqlite3")
+        SandboxState(tmp_path / "nowhere" / "sandbox.sqlite3")
 
 
 # The seeded world
@@ -575,53 +579,53 @@ MOVERS = [(f"joiner{n}@example.com", f"M-{n}", "unassign") for n in range(4000)]
 
 
 @pytest.fixture(scope="module")
-def seeded() -> Iterator[Fleet]:
-    with Fleet() as fleet:
+def seeded() -> Iterator[SandboxState]:
+    with SandboxState() as fleet:
         fleet.seed([*LEAVERS, *JOINERS, *MOVERS])
         yield fleet
 
 
-def owned(fleet: Fleet, rows: list[tuple[str, str, str]]) -> float:
+def owned(fleet: SandboxState, rows: list[tuple[str, str, str]]) -> float:
     return sum(email in fleet.owners(device) for email, device, _ in rows) / len(rows)
 
 
-def known(fleet: Fleet, rows: list[tuple[str, str, str]]) -> float:
+def known(fleet: SandboxState, rows: list[tuple[str, str, str]]) -> float:
     return sum(fleet.customer(email) is not None for email, _, _ in rows) / len(rows)
 
 
-def unknown_devices(fleet: Fleet, devices: list[str]) -> list[str]:
+def unknown_devices(fleet: SandboxState, devices: list[str]) -> list[str]:
     result = fleet.assign("probe@example.com", devices)
     return list(result.skipped) if result else devices
 
 
-def test_most_unassign_pairs_are_owned_at_the_start(seeded: Fleet) -> None:
-    smooth = (1 - SHARES["unknown_devices"]) * (1 - SHARES["not_owned"])
+def test_most_unassign_pairs_are_owned_at_the_start(seeded: SandboxState) -> None:
+    smooth = (1 - FRACTIONS["unknown_devices"]) * (1 - FRACTIONS["not_owned"])
 
     assert owned(seeded, MOVERS) == pytest.approx(smooth, abs=0.01)
-    assert owned(seeded, LEAVERS) == pytest.approx(smooth * (1 - SHARES["unknown_customers"]), abs=0.01)
+    assert owned(seeded, LEAVERS) == pytest.approx(smooth * (1 - FRACTIONS["unknown_customers"]), abs=0.01)
 
 
-def test_some_assign_pairs_are_owned_already(seeded: Fleet) -> None:
-    expected = SHARES["already_owned"] * (1 - SHARES["unknown_devices"])
+def test_some_assign_pairs_are_owned_already(seeded: SandboxState) -> None:
+    expected = FRACTIONS["already_owned"] * (1 - FRACTIONS["unknown_devices"])
 
     assert owned(seeded, JOINERS) == pytest.approx(expected, abs=0.01)
 
 
-def test_only_customers_with_nothing_but_unassign_rows_are_unknown(seeded: Fleet) -> None:
-    assert known(seeded, LEAVERS) == pytest.approx(1 - SHARES["unknown_customers"], abs=0.005)
+def test_only_customers_with_nothing_but_unassign_rows_are_unknown(seeded: SandboxState) -> None:
+    assert known(seeded, LEAVERS) == pytest.approx(1 - FRACTIONS["unknown_customers"], abs=0.005)
     assert known(seeded, MOVERS) == 1.0
 
 
 def test_a_few_devices_are_unknown_and_owned_by_nobody() -> None:
-    with Fleet() as fleet:
+    with SandboxState() as fleet:
         fleet.seed([*LEAVERS, *JOINERS])
         unknown = unknown_devices(fleet, [device for _, device, _ in [*LEAVERS, *JOINERS]])
 
-        assert len(unknown) / 24_000 == pytest.approx(SHARES["unknown_devices"], abs=0.005)
+        assert len(unknown) / 24_000 == pytest.approx(FRACTIONS["unknown_devices"], abs=0.005)
         assert {owner for device in unknown for owner in fleet.owners(device)} == set()
 
 
-def test_devices_named_unknown_are_owned_by_nobody(fleet: Fleet) -> None:
+def test_devices_named_unknown_are_owned_by_nobody(fleet: SandboxState) -> None:
     fleet.seed((f"c{n}@example.com", f"Unknown-{n}", "unassign") for n in range(100))
 
     assert [fleet.owners(f"Unknown-{n}") for n in range(100)] == [set()] * 100
@@ -630,11 +634,11 @@ def test_devices_named_unknown_are_owned_by_nobody(fleet: Fleet) -> None:
 def test_seeding_again_changes_nothing_that_happened_since(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.sqlite3"
     rows = LEAVERS[:500]
-    with Fleet(db) as fleet:
+    with SandboxState(db) as fleet:
         fleet.seed(rows)
         before = owned(fleet, rows)
         removed = [fleet.unassign(email, [device]) for email, device, _ in rows]
-    with Fleet(db) as fleet:
+    with SandboxState(db) as fleet:
         fleet.seed(rows)
 
         assert before > 0.8
@@ -642,7 +646,7 @@ def test_seeding_again_changes_nothing_that_happened_since(tmp_path: Path) -> No
         assert known(fleet, rows) == sum(result is not None for result in removed) / len(rows)
 
 
-def test_the_order_of_pairs_makes_no_difference(fleet: Fleet, seeded: Fleet) -> None:
+def test_the_order_of_pairs_makes_no_difference(fleet: SandboxState, seeded: SandboxState) -> None:
     fleet.seed([*MOVERS, *reversed(JOINERS), *reversed(LEAVERS)])
     emails = [f"leaver{n}@example.com" for n in range(4000)] + [f"joiner{n}@example.com" for n in range(4000)]
 
@@ -656,20 +660,20 @@ def test_a_pair_with_both_actions_is_seeded_as_the_first_of_them(
     first: str, then: str, least: float, most: float
 ) -> None:
     rows = [(f"c{n}@example.com", f"B-{n}", action) for n in range(500) for action in (first, then)]
-    with Fleet() as fleet:
+    with SandboxState() as fleet:
         fleet.seed(rows)
 
         assert least < owned(fleet, rows) < most
 
 
-def test_pairs_are_seeded_as_the_server_spells_them(fleet: Fleet) -> None:
+def test_pairs_are_seeded_as_the_server_spells_them(fleet: SandboxState) -> None:
     fleet.seed((f" C{n}@Example.com", f" S-{n} ", "unassign") for n in range(100))
     spelt = [(f"c{n}@example.com", f"S-{n}", "unassign") for n in range(100)]
 
     assert owned(fleet, spelt) > 0.8
 
 
-def test_a_device_that_somebody_owns_is_never_seeded_as_unknown(fleet: Fleet) -> None:
+def test_a_device_that_somebody_owns_is_never_seeded_as_unknown(fleet: SandboxState) -> None:
     devices = [device for _, device, _ in LEAVERS]
     fleet.assign("first@example.com", devices)
     fleet.seed(LEAVERS)

@@ -11,11 +11,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.reconciliation.answer_table import RowTexts
-from telemetron_batch.storage.spill import PARTS, Column, Room, Runs, Scratch, Spread, forget, kept
+from telemetron_batch.reconciliation.answer_table import SparseTextColumn
+from telemetron_batch.storage.spill import (
+    PARTS,
+    PartitionedTable,
+    RunLengthColumn,
+    Scratch,
+    SpillColumn,
+    SpillLimits,
+    drop_pages,
+    spill_batch,
+)
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-ROOM = st.builds(Room, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))
+ROOM = st.builds(SpillLimits, memory=st.sampled_from([0, 40, 200, 1 << 20]), parts=st.integers(1, 5))
 NUMBERS = st.lists(st.lists(st.integers(0, 1000), max_size=8), max_size=6)
 
 
@@ -25,9 +34,9 @@ def table_of(numbers: list[int]) -> pa.RecordBatch:
 
 @given(ROOM, NUMBERS)
 @SETTINGS
-def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: Room, blocks: list[list[int]]) -> None:
+def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: SpillLimits, blocks: list[list[int]]) -> None:
     with Scratch(tmp_path / "s", room) as scratch:
-        column = Column(scratch, np.int32)
+        column = SpillColumn(scratch, np.int32)
         for block in blocks:
             column.add(np.array(block, np.int64))
         assert column.array().tolist() == [number for block in blocks for number in block]
@@ -36,12 +45,12 @@ def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: Room, 
 @given(ROOM, st.lists(st.lists(st.integers(0, 5), max_size=8), max_size=6), st.data())
 @SETTINGS
 def test_numbers_that_mostly_follow_one_another_are_what_was_added(
-    tmp_path: Path, room: Room, blocks: list[list[int]], data: st.DataObject
+    tmp_path: Path, room: SpillLimits, blocks: list[list[int]], data: st.DataObject
 ) -> None:
     numbers = [number for block in blocks for number in block]
     places = data.draw(st.lists(st.integers(0, len(numbers) - 1))) if numbers else []
     with Scratch(tmp_path / "s", room) as scratch:
-        runs = Runs(scratch)
+        runs = RunLengthColumn(scratch)
         for block in blocks:
             runs.add(np.array(block, np.int64))
         assert runs.at(np.array(places, np.int64)).tolist() == [numbers[place] for place in places]
@@ -50,11 +59,11 @@ def test_numbers_that_mostly_follow_one_another_are_what_was_added(
 @given(ROOM, NUMBERS, st.booleans(), st.sampled_from([1, 24 << 20]))
 @SETTINGS
 def test_equal_numbers_go_into_one_part_and_keep_their_order(
-    tmp_path: Path, room: Room, blocks: list[list[int]], only_even: bool, at_once: int
+    tmp_path: Path, room: SpillLimits, blocks: list[list[int]], only_even: bool, at_once: int
 ) -> None:
-    together = patch("telemetron_batch.storage.spill._AT_ONCE", range(at_once, at_once + 1))
+    together = patch("telemetron_batch.storage.spill._FLUSH_BYTES", range(at_once, at_once + 1))
     with Scratch(tmp_path / "s", room) as scratch, together:
-        spread = Spread(scratch)
+        spread = PartitionedTable(scratch)
         for block in blocks:
             numbers = np.array(block, np.uint64)
             spread.add(table_of(block), numbers, numbers % 2 == 0 if only_even else None)
@@ -71,10 +80,10 @@ def test_equal_numbers_go_into_one_part_and_keep_their_order(
 @given(ROOM, st.integers(1, 30), st.dictionaries(st.integers(0, 29), st.text(max_size=5)), st.data())
 @SETTINGS
 def test_texts_of_rows_are_read_as_they_were_said(
-    tmp_path: Path, room: Room, rows: int, said: dict[int, str], data: st.DataObject
+    tmp_path: Path, room: SpillLimits, rows: int, said: dict[int, str], data: st.DataObject
 ) -> None:
     with Scratch(tmp_path / "s", room) as scratch:
-        texts = RowTexts(scratch, rows)
+        texts = SparseTextColumn(scratch, rows)
         told = {row: text for row, text in said.items() if row < rows}
         for row, text in told.items():
             texts.add(np.array([row]), pa.array([text]))
@@ -97,18 +106,18 @@ def test_the_more_is_expected_the_more_parts_there_are_within_bounds(tmp_path: P
 
 @pytest.mark.parametrize("memory", [0, 1 << 20])
 def test_an_array_begins_with_zeros_and_keeps_what_is_put_in(tmp_path: Path, memory: int) -> None:
-    with Scratch(tmp_path / "s", Room(memory=memory)) as scratch:
+    with Scratch(tmp_path / "s", SpillLimits(memory=memory)) as scratch:
         array = scratch.array(1000, np.int32)
         array[[3, 999]] = 7
-        forget(array)
+        drop_pages(array)
         assert np.flatnonzero(array).tolist() == [3, 999]
         assert (tmp_path / "s").exists() == (memory == 0)
     assert not (tmp_path / "s").exists()
 
 
 def test_what_is_kept_in_a_file_reads_as_before(tmp_path: Path) -> None:
-    with Scratch(tmp_path / "s", Room(memory=0)) as scratch:
-        assert kept(scratch, table_of([1, 2])).equals(table_of([1, 2]))
+    with Scratch(tmp_path / "s", SpillLimits(memory=0)) as scratch:
+        assert spill_batch(scratch, table_of([1, 2])).equals(table_of([1, 2]))
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
@@ -120,10 +129,10 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path) -> None:
     with (
-        Scratch(tmp_path / "s", Room(memory=0)) as scratch,
-        patch("telemetron_batch.storage.spill._AT_ONCE", range(1, 2)),
+        Scratch(tmp_path / "s", SpillLimits(memory=0)) as scratch,
+        patch("telemetron_batch.storage.spill._FLUSH_BYTES", range(1, 2)),
     ):
-        spread = Spread(scratch)
+        spread = PartitionedTable(scratch)
         spread.add(table_of([1]), np.array([1], np.uint64))
         scratch.behind.submit(shutil.rmtree, tmp_path / "s").result()
         spread.add(table_of([2]), np.array([2], np.uint64))
@@ -132,7 +141,7 @@ def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path
 
 
 def test_nothing_is_written_any_more_once_it_is_removed(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "s", Room(memory=0))
+    scratch = Scratch(tmp_path / "s", SpillLimits(memory=0))
     path, gate = scratch.path(), threading.Event()
     scratch.behind.submit(lambda: gate.wait() and path.touch())
     removing = threading.Thread(target=scratch.remove)
@@ -143,8 +152,8 @@ def test_nothing_is_written_any_more_once_it_is_removed(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_everything_stays_in_memory() -> None:
-    scratch = Scratch(room=Room(memory=0))
-    spread = Spread(scratch)
+    scratch = Scratch(room=SpillLimits(memory=0))
+    spread = PartitionedTable(scratch)
     spread.add(table_of([1, 2, 3]), np.array([1, 2, 3], np.uint64))
     assert [table.num_rows for table in spread.parts()] == [3]
     assert scratch.array(3, np.int8).tolist() == [0, 0, 0]

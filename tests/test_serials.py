@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours, damage_of
+from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, LongNumbers, SerialProfile, damage_kind
 
 DATES = [
     "12.03.2025",
@@ -32,7 +32,7 @@ DATES = [
 
 
 def strange(serials: list[str], others: list[str]) -> list[str]:
-    flags = Neighbours(pa.array([*others, *serials])).strange(pa.array(serials))
+    flags = SerialProfile(pa.array([*others, *serials])).strange(pa.array(serials))
     return [serial for serial, flag in zip(serials, flags, strict=True) if flag]
 
 
@@ -70,9 +70,9 @@ def test_the_only_serial_of_a_file_has_nothing_against_it() -> None:
 
 
 def test_the_example_is_of_the_most_frequent_shape_and_sound() -> None:
-    assert Neighbours(pa.array(["X1Y", "", "SN-1", "SN-02", "Mar-12", "1.2E+5"])).example == "SN-1"
-    assert Neighbours(pa.array(["", "#N/A"])).example == ""
-    assert Neighbours(pa.array([], pa.string())).example == ""
+    assert SerialProfile(pa.array(["X1Y", "", "SN-1", "SN-02", "Mar-12", "1.2E+5"])).example == "SN-1"
+    assert SerialProfile(pa.array(["", "#N/A"])).example == ""
+    assert SerialProfile(pa.array([], pa.string())).example == ""
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_the_example_is_of_the_most_frequent_shape_and_sound() -> None:
     ],
 )
 def test_each_damage_has_a_name(serial: str, kind: str) -> None:
-    assert damage_of(serial) == kind
+    assert damage_kind(serial) == kind
 
 
-def counted(*blocks: list[str]) -> LostZeros:
-    zeros, line = LostZeros(), 2
+def counted(*blocks: list[str]) -> LeadingZeroCheck:
+    zeros, line = LeadingZeroCheck(), 2
     for block in blocks:
         zeros.add(pa.array(block, pa.string()), np.arange(line, line + len(block)), np.ones(len(block), np.bool_))
         line += len(block)

@@ -14,7 +14,7 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import ConfigError, InputError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.init import interview as spoken
-from telemetron_batch.init.init_profile import Interview, Wanted, default_profile, make_profile, profile_keys
+from telemetron_batch.init.init_profile import InitRequest, Prompter, default_profile, make_profile, profile_keys
 from tests.test_workbook import save
 
 TEXT = """Rückläufer;;;;
@@ -168,7 +168,7 @@ def test_a_word_that_no_option_can_name_is_told() -> None:
 # On a terminal
 
 
-class Answers(Interview):
+class Answers(Prompter):
     """Says what it is told to say."""
 
     def __init__(self, *answers: object) -> None:
@@ -188,8 +188,8 @@ class Answers(Interview):
         return self.answers.pop(0)  # type: ignore[return-value]
 
 
-def wanted() -> Wanted:
-    return Wanted("desk.csv", InputOptions(), "p", Path("p.toml"), force=False)
+def wanted() -> InitRequest:
+    return InitRequest("desk.csv", InputOptions(), "p", Path("p.toml"), force=False)
 
 
 def test_each_column_and_each_unknown_word_is_asked_for_once() -> None:
@@ -224,7 +224,7 @@ def test_the_terminal_takes_a_header_a_number_or_enter(monkeypatch: pytest.Monke
     class OnTerminal(spoken.TerminalInterview):
         pass
 
-    monkeypatch.setattr(spoken, "SpokenInterview", OnTerminal)  # under the runner there is no terminal
+    monkeypatch.setattr(spoken, "NonInteractivePrompter", OnTerminal)  # under the runner there is no terminal
     answers = f"9\n2\n{SERIAL}\n\nassign\nnone\n"
     made = call("init", "desk.csv", answers=answers)
     assert made.exit_code == 0
@@ -240,7 +240,7 @@ def test_an_action_is_an_answer_to_which_column_says_it(monkeypatch: pytest.Monk
     class OnTerminal(spoken.TerminalInterview):
         pass
 
-    monkeypatch.setattr(spoken, "SpokenInterview", OnTerminal)
+    monkeypatch.setattr(spoken, "NonInteractivePrompter", OnTerminal)
     made = call("init", "desk.csv", answers=f"\n\n{word}\n")
     assert made.exit_code == 0
     assert "What is to be done with every row?" not in made.stderr
@@ -250,8 +250,8 @@ def test_an_action_is_an_answer_to_which_column_says_it(monkeypatch: pytest.Monk
 def test_a_sheet_is_written_only_where_it_was_named(tmp_path: Path) -> None:
     sheet = [["Kontakt", "Gerät", "action"], *([f"a{at}@b.cc", f"SN-{at}", "assign"] for at in range(9))]
     save(tmp_path / "desk.xlsx", {"Notes": [["x", "y"], ["1", "2"]], "Retouren KW47": sheet})
-    make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="any"), Interview())
+    make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="any"), Prompter())
     asked = InputOptions(sheet="Retouren KW47")
-    make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="named", input=asked), Interview())
+    make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="named", input=asked), Prompter())
     written = tomllib.loads(Path("p.toml").read_text())
     assert {name: told.get("sheet") for name, told in written.items()} == {"any": None, "named": "Retouren KW47"}

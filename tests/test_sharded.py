@@ -19,7 +19,7 @@ from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import ConfigError, InputError, JournalError, LockedError
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL, LOCK
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
@@ -28,7 +28,7 @@ from telemetron_batch.sharding.partition import CALLS
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import ShardedPlan, plan_shards
-from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL, Event, Loses, Rewrites, Says, ScriptedServer, Seen
 
@@ -215,7 +215,7 @@ def test_a_baseline_is_known_to_the_run(tmp_path: Path) -> None:
     ran = many.report()
     one = desk_with(tmp_path / "one", rows).run(rows, baseline=True)
     assert timeless(ran) == timeless(one)
-    record = Journal(ran.folder / JOURNAL)
+    record = Journal(ran.folder / JOURNAL_NAME)
     assert len([*record.all_holdings()]) == 4
     record.close()
 
@@ -554,7 +554,7 @@ def test_a_shard_that_there_is_not_is_refused(tmp_path: Path) -> None:
 def test_shards_of_a_run_whose_journal_is_gone_are_not_taken_for_those_of_another(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
     many.run(1, UNASSIGN)
-    (many.plan.folder / JOURNAL).unlink()
+    (many.plan.folder / JOURNAL_NAME).unlink()
     with pytest.raises(JournalError, match="is of a run whose journal is gone"):
         many.planned()
 
@@ -562,12 +562,12 @@ def test_shards_of_a_run_whose_journal_is_gone_are_not_taken_for_those_of_anothe
 # One at a time, and all together
 
 
-ME = Owner(1, "now", "r1")
+ME = LockOwner(1, "now", "r1")
 
 
 def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
-    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK, ME, "it")
+    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
         many.run(2, UNASSIGN)
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
@@ -581,7 +581,7 @@ def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
 def test_what_a_shard_has_told_is_known_while_it_goes_on(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
     many.run_all(UNASSIGN)
-    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK, ME, "it")
+    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     assert barrier(many.plan.folder, clock=many.desk.clock).complete
     assert many.run(1, ASSIGN).exit_code == 0
     lock.release()
@@ -651,7 +651,7 @@ def test_the_list_of_runs_tells_how_far_a_run_in_shards_is(tmp_path: Path) -> No
     assert line() == ("planned", command)
     many.run_all(UNASSIGN)
     assert line() == ("in shards", "telemetron-batch report reports/r1")
-    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK, ME, "it")
+    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     assert line() == ("running", "wait for its shards")
     lock.release()
     many.report()
@@ -707,11 +707,11 @@ def test_what_shards_send_without_a_report_is_not_taken_for_settled(tmp_path: Pa
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """The files of a run, without those of its shards and its lock."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != LOCK}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != LOCK_NAME}
 
 
 def gone(folder: Path) -> None:
-    (folder / JOURNAL).unlink()
+    (folder / JOURNAL_NAME).unlink()
 
 
 def all_gone(folder: Path) -> None:
@@ -719,15 +719,15 @@ def all_gone(folder: Path) -> None:
 
 
 def of_another_plan(folder: Path) -> None:
-    with closing(Journal(folder / JOURNAL)) as journal:
+    with closing(Journal(folder / JOURNAL_NAME)) as journal:
         journal.note(calls="others")
 
 
 def begun_anew(folder: Path) -> None:
-    with closing(Journal(folder / JOURNAL)) as journal:
+    with closing(Journal(folder / JOURNAL_NAME)) as journal:
         facts = {name: journal.meta(name) for name in ("runId", "shard", "calls")}
     gone(folder)
-    JournalDraft(folder / JOURNAL).publish(facts)
+    JournalDraft(folder / JOURNAL_NAME).publish(facts)
 
 
 def without_calls(folder: Path) -> None:
@@ -762,7 +762,7 @@ def test_what_was_gathered_from_a_shard_is_not_forgotten(
     if put_together_by_an_earlier_version:
         if lose is begun_anew:
             return  # cannot be told from a shard that was never begun
-        with closing(Journal(folder / JOURNAL)) as journal:
+        with closing(Journal(folder / JOURNAL_NAME)) as journal:
             journal.note(gathered=None)
     lose(folder / "shards" / "2")
     before = files_of(folder)
@@ -819,7 +819,7 @@ def test_shards_that_go_on_after_a_report_are_gathered_again(tmp_path: Path) -> 
 def test_a_shard_whose_journal_has_lost_records_is_not_gone_on_with(tmp_path: Path) -> None:
     many = six(tmp_path)
     many.run_all(UNASSIGN)
-    path = many.plan.folder / "shards" / "2" / JOURNAL
+    path = many.plan.folder / "shards" / "2" / JOURNAL_NAME
     older = path.read_bytes()
     many.run(2, ASSIGN)
     path.write_bytes(older)

@@ -19,12 +19,12 @@ from telemetron_batch.sharding.partition import (
     CALLS,
     Shard,
     ShardCalls,
+    assign_shards,
     check_calls,
-    divide,
     shard_folder,
     write_shards,
 )
-from telemetron_batch.storage.spill import Room, Scratch
+from telemetron_batch.storage.spill import Scratch, SpillLimits
 from tests import simulate
 from tests.builders import A, B, C, Row, planned
 from tests.test_plan import CHUNK, FILE, TYPED
@@ -35,7 +35,7 @@ in_a_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixtur
 
 def shard_of_customers(plan: Plan, shards: int) -> dict[str, set[int]]:
     found = defaultdict(set)
-    for number, shard in enumerate(divide(plan, shards).tolist(), 1):
+    for number, shard in enumerate(assign_shards(plan, shards).tolist(), 1):
         found[plan.call(number).customer].add(shard)
     return found
 
@@ -57,7 +57,7 @@ def written(
 @given(FILE, CHUNK, SHARDS)
 def test_all_calls_of_a_customer_are_in_one_shard(file: list[Row], chunk: int, shards: int) -> None:
     plan = planned(file, chunk_size=chunk)
-    shard_of = divide(plan, shards)
+    shard_of = assign_shards(plan, shards)
     assert len(shard_of) == plan.calls
     assert set(shard_of.tolist()) <= {*range(1, shards + 1)}
     assert all(len(found) == 1 for found in shard_of_customers(plan, shards).values())
@@ -69,7 +69,7 @@ def test_a_device_that_is_taken_back_is_in_one_shard(file: list[Row], chunk: int
     plan = planned(file, chunk_size=chunk)
     calls = [plan.call(number) for number in range(1, plan.calls + 1)]
     again = {device for call in calls if call.stage >= 3 for device in call.devices}
-    shard_of = divide(plan, shards)
+    shard_of = assign_shards(plan, shards)
     for device in again:
         assert len({int(shard_of[call.number - 1]) for call in calls if device in call.devices}) == 1
 
@@ -77,7 +77,7 @@ def test_a_device_that_is_taken_back_is_in_one_shard(file: list[Row], chunk: int
 @given(TYPED, CHUNK, SHARDS)
 def test_customers_who_share_a_lane_share_a_shard(file: list[Row], chunk: int, shards: int) -> None:
     plan = planned(file, chunk_size=chunk, auto_create=True)
-    shard_of = divide(plan, shards)
+    shard_of = assign_shards(plan, shards)
     for stage in plan.stages():
         for lane in stage.lanes:
             assert len(set(shard_of[lane.start - 1 : lane.stop - 1].tolist())) == 1
@@ -86,7 +86,7 @@ def test_customers_who_share_a_lane_share_a_shard(file: list[Row], chunk: int, s
 @given(FILE, SHARDS)
 def test_no_shard_is_ahead_of_another_by_more_than_one_lot(file: list[Row], shards: int) -> None:
     plan = planned(file, chunk_size=2)
-    loads = np.bincount(divide(plan, shards), minlength=shards + 1)[1:]
+    loads = np.bincount(assign_shards(plan, shards), minlength=shards + 1)[1:]
     # Who is given a lot has least by then, so no other is behind by more than that lot.
     of_customers = [len(calls) for calls in by_customer(plan).values()]
     together = sum(of_customers) if any(stage.number >= 3 for stage in plan.stages()) else max(of_customers, default=0)
@@ -105,9 +105,9 @@ def by_customer(plan: Plan) -> dict[str, list[int]]:
 def test_into_how_many_parts_rows_were_spread_makes_no_difference(
     tmp_path_factory: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> None:
-    with Scratch(tmp_path_factory.mktemp("s") / "scratch", Room(memory=0, parts=3)) as scratch:
-        spread = divide(planned(file, chunk_size=chunk, scratch=scratch), shards).tolist()
-    assert spread == divide(planned(file, chunk_size=chunk), shards).tolist()
+    with Scratch(tmp_path_factory.mktemp("s") / "scratch", SpillLimits(memory=0, parts=3)) as scratch:
+        spread = assign_shards(planned(file, chunk_size=chunk, scratch=scratch), shards).tolist()
+    assert spread == assign_shards(planned(file, chunk_size=chunk), shards).tolist()
 
 
 @given(FILE, CHUNK, SHARDS)

@@ -14,9 +14,9 @@ from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.rate_limit.pacer import Ceiling, Permit
-from telemetron_batch.rate_limit.redis_backend import RedisLine
-from telemetron_batch.rate_limit.script_backend import NoLineError
-from telemetron_batch.rate_limit.shared import SharedPace, Terms
+from telemetron_batch.rate_limit.redis_backend import RedisBackend
+from telemetron_batch.rate_limit.script_backend import LimitBackendError
+from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimiter
 from telemetron_batch.rate_limit.shared_answer import lesson_of, read_answer
 from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
@@ -51,7 +51,9 @@ class Ran:
         self.line = Liar(answers)
         self.told: list[str] = []
         self.left: list[float] = []
-        self.pace = SharedPace(self.line, Terms(rate, rate, 35.0), lambda kind, _, **__: self.told.append(kind))
+        self.pace = SharedRateLimiter(
+            self.line, LimiterSettings(rate, rate, 35.0), lambda kind, _, **__: self.told.append(kind)
+        )
         FakeClock().run(self._run(seconds))
 
     async def _run(self, seconds: float) -> None:
@@ -172,7 +174,7 @@ def test_however_long_it_says_to_wait_it_is_asked_again() -> None:
 
 
 def test_who_makes_no_sense_from_the_start_is_an_error_of_one_line() -> None:
-    pace = SharedPace(Liar(lambda _: ""), Terms(Rate(10), Rate(10), 35.0), lambda *_, **__: None)
+    pace = SharedRateLimiter(Liar(lambda _: ""), LimiterSettings(Rate(10), Rate(10), 35.0), lambda *_, **__: None)
     pace._line.asked = 1  # type: ignore[attr-defined]
 
     async def join() -> None:
@@ -200,20 +202,20 @@ FACTS = st.fixed_dictionaries(
 
 @given(st.dictionaries(st.sampled_from([*FINE, "wait", "permit", "held", "found", "stale", "facts"]), JSON) | JSON)
 def test_whatever_is_answered_it_is_read_or_refused(answer: object) -> None:
-    with suppress(NoLineError):
+    with suppress(LimitBackendError):
         read_answer(json.dumps(answer))
 
 
 @given(FACTS | st.dictionaries(st.text(max_size=3), JSON))
 def test_whatever_the_facts_are_they_teach_something_or_are_refused(facts: dict[str, Any]) -> None:
-    with suppress(NoLineError):
+    with suppress(LimitBackendError):
         lesson_of(facts)
 
 
 @pytest.mark.parametrize(("scheme", "checked"), [("rediss", True), ("redis", None)])
 def test_over_tls_the_certificate_has_to_be_that_of_the_host(scheme: str, checked: bool | None) -> None:
     pytest.importorskip("redis.asyncio")
-    line = RedisLine(Secret(f"{scheme}://example.com:6379/0"), "name")
+    line = RedisBackend(Secret(f"{scheme}://example.com:6379/0"), "name")
     line._connect()
     assert line._redis is not None
     assert line._redis.connection_pool.connection_kwargs.get("ssl_check_hostname") is checked

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.sandbox.server import Limit, serving
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.server import Limit, serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
 from tests.redis_server import PROGRAM, RedisServer
 from tests.simulate import most_in_a_window
 
@@ -68,7 +68,7 @@ class Hosts:
 
     @contextmanager
     def running(self) -> Iterator["Hosts"]:
-        with Fleet() as fleet, serving(fleet, api_key=KEY, limit=Limit(LIMIT, 1.0)) as base_url:
+        with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY, limit=Limit(LIMIT, 1.0)) as base_url:
             fleet.history = []
             self.fleet = fleet
             names = (f"host{at}" for at in range(self.number))
@@ -149,7 +149,7 @@ def test_a_redis_that_is_not_there_is_refused_before_anything_is_sent(tmp_path: 
 
 def test_the_password_of_redis_is_written_nowhere(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path, "--requirepass", "hunter2hunter2")
-    with Fleet() as fleet, serving(fleet, api_key=KEY) as base_url:
+    with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY) as base_url:
         url = f"redis://:hunter2hunter2@127.0.0.1:{redis.port}/0"
         host = Host(tmp_path / "host", base_url, url, 200, "-v")
         process = host.start()

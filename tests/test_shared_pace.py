@@ -15,9 +15,9 @@ from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.rate_limit.pacer import Pacer, Permit
-from telemetron_batch.rate_limit.redis_backend import RedisLine
-from telemetron_batch.rate_limit.script_backend import SCRIPT, NoLineError
-from telemetron_batch.rate_limit.shared import SharedPace, Terms
+from telemetron_batch.rate_limit.redis_backend import RedisBackend
+from telemetron_batch.rate_limit.script_backend import SCRIPT, LimitBackendError
+from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimiter
 from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
 from tests.redis_server import PROGRAM, Member, RedisServer
@@ -254,7 +254,7 @@ class Way:
         if self.cut:
             self.held_up.append((clock.now(), request))
             await clock.sleep(1.0)
-            raise NoLineError("Connection refused")
+            raise LimitBackendError("Connection refused")
         await clock.sleep(0.001)
         return self.arrive(request)
 
@@ -272,8 +272,8 @@ class Party:
     def __init__(self, client: redis.Redis, rate: Rate, number: int, share: Rate | None = None) -> None:
         self.ways = [Way(client) for _ in range(number)]
         self.told: list[tuple[float, int, str, str]] = []
-        terms = Terms(rate, share or rate, 35.0)
-        self.paces = [SharedPace(way, terms, self.teller(at)) for at, way in enumerate(self.ways)]
+        terms = LimiterSettings(rate, share or rate, 35.0)
+        self.paces = [SharedRateLimiter(way, terms, self.teller(at)) for at, way in enumerate(self.ways)]
         self.left: list[tuple[float, int]] = []
         self.refuse: Callable[[float], float | None] = lambda _: None
 
@@ -414,4 +414,4 @@ def test_who_cannot_ask_at_the_start_does_not_begin(client: redis.Redis) -> None
 def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(ConfigError, match=r"--limit-url needs redis; pip install 'telemetron-batch\[redis\]'"):
-        RedisLine(Secret("redis://127.0.0.1:6379/0"), "name")
+        RedisBackend(Secret("redis://127.0.0.1:6379/0"), "name")

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.planning.delta import Known, Origin, Standing, left_out, packed, standing, unpacked
-from telemetron_batch.rows.rows import VALID
-from telemetron_batch.storage.spill import Room, Scratch
+from telemetron_batch.planning.delta import (
+    ConfirmedBy,
+    ConfirmedPairs,
+    RowDeltaState,
+    decode_column,
+    encode_column,
+    find_unchanged,
+    standing,
+)
+from telemetron_batch.rows.rows import PLAN_COLUMNS
+from telemetron_batch.storage.spill import Scratch, SpillLimits
 from tests.builders import A, B, C, Row, keys_of, planned, repeated_rows, rows_of, sent_rows
 
 SN, OTHER = "SN-1", "SN-2"
@@ -27,20 +35,23 @@ ROW = st.tuples(
 )
 
 
-def known(pairs: Sequence[Row], touched: Sequence[str] = ()) -> Known:
+def known(pairs: Sequence[Row], touched: Sequence[str] = ()) -> ConfirmedPairs:
     """Knowledge that these pairs are surely so."""
     origin = np.ones(len(pairs), dtype=np.int64)
-    return Known(
-        keys_of(pairs).select(VALID), origin, (Origin("r1", "2026-01-01T02:00:00Z"),), pa.array(touched, pa.string())
+    return ConfirmedPairs(
+        keys_of(pairs).select(PLAN_COLUMNS),
+        origin,
+        (ConfirmedBy("r1", "2026-01-01T02:00:00Z"),),
+        pa.array(touched, pa.string()),
     )
 
 
 def stays_out(file: Sequence[Row], pairs: Sequence[Row], touched: Sequence[str] = ()) -> list[bool]:
     """Which rows are left out, into however many parts they are spread."""
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Scratch(Path(folder) / "scratch", Room(memory=0, parts=3))
-        spread = left_out(rows_of(file, scratch=scratch), known(pairs, touched)).tolist()
-    numbers = left_out(rows_of(file), known(pairs, touched)).tolist()
+        scratch = Scratch(Path(folder) / "scratch", SpillLimits(memory=0, parts=3))
+        spread = find_unchanged(rows_of(file, scratch=scratch), known(pairs, touched)).tolist()
+    numbers = find_unchanged(rows_of(file), known(pairs, touched)).tolist()
     assert spread == numbers
     return [bool(number) for number in numbers]
 
@@ -103,7 +114,7 @@ def test_an_unassign_has_no_type_to_differ_in() -> None:
 
 
 def test_a_repeated_row_goes_with_its_original() -> None:
-    numbers = left_out(rows_of([A_HAS, A_HAS]), known([A_HAS]))
+    numbers = find_unchanged(rows_of([A_HAS, A_HAS]), known([A_HAS]))
     plan = planned([A_HAS, A_HAS])
     assert (numbers > 0).all()
     assert repeated_rows(plan) == [-1, 0]
@@ -131,30 +142,30 @@ def test_left_out_are_the_devices_all_of_whose_rows_are_so_and_that_nobody_touch
 # What is settled surely
 
 
-def stood(file: Sequence[Row], outcomes: Sequence[Outcome], doubted: Sequence[int] = ()) -> list[Standing]:
+def stood(file: Sequence[Row], outcomes: Sequence[Outcome], doubted: Sequence[int] = ()) -> list[RowDeltaState]:
     """How the rows of a run stand that ended so; `doubted` are rows with an attempt that nobody heard of."""
     codes = np.array([outcome.code for outcome in outcomes], dtype=np.int8)
     in_doubt = np.isin(np.arange(len(file)), doubted)
-    return [Standing(said) for said in standing(planned(file), codes, in_doubt).tolist()]
+    return [RowDeltaState(said) for said in standing(planned(file), codes, in_doubt).tolist()]
 
 
 @pytest.mark.parametrize(
     ("action", "outcome", "said"),
     [
-        ("assign", Outcome.ASSIGNED, Standing.SETTLED),
-        ("assign", Outcome.ALREADY_ASSIGNED, Standing.SETTLED),
-        ("unassign", Outcome.UNASSIGNED, Standing.TAKEN),
-        ("unassign", Outcome.SKIPPED, Standing.SETTLED),
-        ("assign", Outcome.UNCHANGED, Standing.CARRIED),
-        ("assign", Outcome.SKIPPED, Standing.TOUCHED),
-        ("assign", Outcome.FAILED, Standing.TOUCHED),
-        ("unassign", Outcome.FAILED, Standing.TOUCHED),
-        ("assign", Outcome.UNCONFIRMED, Standing.TOUCHED),
-        ("assign", Outcome.HELD, Standing.UNTOUCHED),
-        ("assign", Outcome.NOT_SENT, Standing.UNTOUCHED),
+        ("assign", Outcome.ASSIGNED, RowDeltaState.SETTLED),
+        ("assign", Outcome.ALREADY_ASSIGNED, RowDeltaState.SETTLED),
+        ("unassign", Outcome.UNASSIGNED, RowDeltaState.TAKEN),
+        ("unassign", Outcome.SKIPPED, RowDeltaState.SETTLED),
+        ("assign", Outcome.UNCHANGED, RowDeltaState.CARRIED),
+        ("assign", Outcome.SKIPPED, RowDeltaState.TOUCHED),
+        ("assign", Outcome.FAILED, RowDeltaState.TOUCHED),
+        ("unassign", Outcome.FAILED, RowDeltaState.TOUCHED),
+        ("assign", Outcome.UNCONFIRMED, RowDeltaState.TOUCHED),
+        ("assign", Outcome.HELD, RowDeltaState.UNTOUCHED),
+        ("assign", Outcome.NOT_SENT, RowDeltaState.UNTOUCHED),
     ],
 )
-def test_a_row_stands_as_its_outcome_has_it(action: str, outcome: Outcome, said: Standing) -> None:
+def test_a_row_stands_as_its_outcome_has_it(action: str, outcome: Outcome, said: RowDeltaState) -> None:
     assert stood([(A, SN, action)], [outcome]) == [said]
 
 
@@ -166,29 +177,32 @@ def test_every_outcome_of_a_row_has_been_thought_of() -> None:
 def test_invalid_rows_and_duplicates_have_nothing_to_say() -> None:
     rows = [A_HAS, A_HAS, (A, OTHER, "assign", "EMAIL")]
     outcomes = [Outcome.ASSIGNED, Outcome.DUPLICATE, Outcome.INVALID]
-    assert stood(rows, outcomes) == [Standing.SETTLED, Standing.UNTOUCHED, Standing.UNTOUCHED]
+    assert stood(rows, outcomes) == [RowDeltaState.SETTLED, RowDeltaState.UNTOUCHED, RowDeltaState.UNTOUCHED]
 
 
 def test_the_last_row_of_a_pair_decides() -> None:
-    assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.UNASSIGNED]) == [Standing.TOUCHED, Standing.TAKEN]
-    assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.FAILED]) == [Standing.TOUCHED, Standing.TOUCHED]
-    assert stood([A_HAS, A_LOST], [Outcome.FAILED, Outcome.SKIPPED]) == [Standing.TOUCHED, Standing.SETTLED]
+    assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.UNASSIGNED]) == [
+        RowDeltaState.TOUCHED,
+        RowDeltaState.TAKEN,
+    ]
+    assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.FAILED]) == [RowDeltaState.TOUCHED, RowDeltaState.TOUCHED]
+    assert stood([A_HAS, A_LOST], [Outcome.FAILED, Outcome.SKIPPED]) == [RowDeltaState.TOUCHED, RowDeltaState.SETTLED]
 
 
 def test_the_same_asked_twice_does_no_harm() -> None:
-    assert stood([A_HAS], [Outcome.ALREADY_ASSIGNED], doubted=[0]) == [Standing.SETTLED]
+    assert stood([A_HAS], [Outcome.ALREADY_ASSIGNED], doubted=[0]) == [RowDeltaState.SETTLED]
 
 
 def test_the_opposite_that_may_still_be_carried_out_makes_a_pair_unsure() -> None:
-    assert stood([A_HAS, A_LOST], [Outcome.UNCONFIRMED, Outcome.UNASSIGNED], [0])[1] is Standing.TOUCHED
-    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [0])[2] is Standing.SETTLED
-    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [1])[2] is Standing.TOUCHED
+    assert stood([A_HAS, A_LOST], [Outcome.UNCONFIRMED, Outcome.UNASSIGNED], [0])[1] is RowDeltaState.TOUCHED
+    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [0])[2] is RowDeltaState.SETTLED
+    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [1])[2] is RowDeltaState.TOUCHED
 
 
 def test_a_doubt_about_one_pair_is_none_about_another() -> None:
     rows = [A_HAS, A_LOST, B_HAS, (C, OTHER, "assign")]
     outcomes = [Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ASSIGNED, Outcome.ASSIGNED]
-    assert [said >= Standing.SETTLED for said in stood(rows, outcomes, doubted=[0])] == [False, False, True, True]
+    assert [said >= RowDeltaState.SETTLED for said in stood(rows, outcomes, doubted=[0])] == [False, False, True, True]
 
 
 @given(st.lists(ROW, max_size=25), st.data())
@@ -210,7 +224,7 @@ def test_settled_is_the_last_sent_row_of_a_pair_without_a_doubt_about_the_opposi
         if sure and not opposed:
             expected.add(last)
     said = stood(file, outcomes, sorted(doubted))
-    assert {row for row, one in enumerate(said) if one in (Standing.SETTLED, Standing.TAKEN)} == expected
+    assert {row for row, one in enumerate(said) if one in (RowDeltaState.SETTLED, RowDeltaState.TAKEN)} == expected
 
 
 # Columns as text
@@ -218,14 +232,14 @@ def test_settled_is_the_last_sent_row_of_a_pair_without_a_doubt_about_the_opposi
 
 @given(st.lists(st.integers(0, 2**20), max_size=50))
 def test_a_packed_column_comes_back(numbers: list[int]) -> None:
-    assert unpacked(packed(np.array(numbers, dtype=np.int64))).tolist() == numbers
+    assert decode_column(encode_column(np.array(numbers, dtype=np.int64))).tolist() == numbers
 
 
 def test_a_column_of_few_words_is_short() -> None:
-    assert len(packed(np.full(1_000_000, 2, dtype=np.int64))) < 10_000
+    assert len(encode_column(np.full(1_000_000, 2, dtype=np.int64))) < 10_000
 
 
 @pytest.mark.parametrize("text", ["", "x", "|u1:", "|u1:!!!!", "|u1:AAAA", "quux:eJwDAAAAAAE="])
 def test_a_damaged_column_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        unpacked(text)
+        decode_column(text)

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.sandbox.state import Assigned, Fleet, Unassigned
+from telemetron_batch.sandbox.state import Assigned, SandboxState, Unassigned
 from tests.conftest import Desk, Ran
 from tests.scripted import Hangs, Loses, Says, ScriptedServer
 
@@ -52,7 +52,7 @@ LOOSE = st.builds(
 )
 
 
-class SpellingFleet(Fleet):
+class SpellingFleet(SandboxState):
     """A fleet that compares and spells identifiers in its own way."""
 
     def __init__(self, dialect: Dialect) -> None:

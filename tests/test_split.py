@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from telemetron_batch.sending.rejected_search import HOPELESS_AFTER, Condemned, Positions, Split
+from telemetron_batch.sending.rejected_search import STOP_AFTER_SAME_ERROR, Positions, Rejected, RejectedDeviceSearch
 
 
 def each_its_own(position: int) -> str:
@@ -22,14 +22,14 @@ def all_alike(_: int) -> str:
 class Search:
     """A split driven against a server that refuses every request with a bad position in it."""
 
-    split: Split
+    split: RejectedDeviceSearch
     bad: Collection[int]
     text: Callable[[int], str] = each_its_own
     names: bool = False
     requests: list[Positions] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
     condemned: list[int] = field(default_factory=list)
-    reasons: dict[int, Condemned] = field(default_factory=dict)
+    reasons: dict[int, Rejected] = field(default_factory=dict)
 
     @property
     def extra(self) -> int:
@@ -55,7 +55,7 @@ class Search:
 def searched(
     size: int, bad: Collection[int], text: Callable[[int], str] = each_its_own, *, names: bool = False
 ) -> Search:
-    search = Search(Split(tuple(range(size)), size), frozenset(bad), text, names)
+    search = Search(RejectedDeviceSearch(tuple(range(size)), size), frozenset(bad), text, names)
     while search.ask():
         pass
     return search
@@ -143,7 +143,7 @@ def test_a_refusal_that_names_its_device_costs_that_device_and_the_rest(bad: int
 
 
 def test_a_named_device_that_goes_through_alone_is_not_to_blame() -> None:
-    split = Split((0, 1, 2, 3), 4)
+    split = RejectedDeviceSearch((0, 1, 2, 3), 4)
     split.refused((0, 1, 2, 3), "device 0", [0])
     split.settled((0,))
     assert split.condemned() == {}
@@ -151,7 +151,7 @@ def test_a_named_device_that_goes_through_alone_is_not_to_blame() -> None:
 
 
 def test_a_search_lasts_from_the_first_refusal_until_nothing_is_open() -> None:
-    split = Split((0, 1), 2)
+    split = RejectedDeviceSearch((0, 1), 2)
     assert not split.searching
     split.refused((0, 1), "refused")
     assert split.searching
@@ -162,7 +162,7 @@ def test_a_search_lasts_from_the_first_refusal_until_nothing_is_open() -> None:
 
 def test_a_call_whose_first_16_devices_are_refused_alike_is_asked_once_more_and_refused_as_a_whole() -> None:
     search = searched(500, range(500), all_alike)
-    assert HOPELESS_AFTER == 16
+    assert STOP_AFTER_SAME_ERROR == 16
     assert search.extra == 16 + 1
     assert sorted(search.condemned) == list(range(500))
 
@@ -178,7 +178,7 @@ def test_16_bad_devices_that_stand_together_condemn_nobody_else() -> None:
 
 
 def test_a_device_that_is_found_by_elimination_is_told_with_the_words_of_its_refusal() -> None:
-    split: Split[str] = Split((0, 1), 2)
+    split: RejectedDeviceSearch[str] = RejectedDeviceSearch((0, 1), 2)
     split.refused((0, 1), "device 1")
     split.settled((0,))
     split.refused((1,), "device 1")
@@ -210,21 +210,21 @@ def test_a_whole_call_refused_for_one_device_is_refused_for_that_device() -> Non
 
 
 def test_a_device_that_the_answer_leaves_out_is_asked_for_once_more() -> None:
-    split = Split((0, 1, 2, 3), 500)
+    split = RejectedDeviceSearch((0, 1, 2, 3), 500)
     assert split.settled((0, 1, 2, 3), [1, 3]) == ()
     assert split.next() == (1, 3)
     assert split.open() == (1, 3)
 
 
 def test_a_device_left_out_twice_is_given_back() -> None:
-    split = Split((0, 1, 2, 3), 500)
+    split = RejectedDeviceSearch((0, 1, 2, 3), 500)
     split.settled((0, 1, 2, 3), [1, 3])
     assert split.settled((1, 3), [3]) == (3,)
     assert split.next() is None
 
 
 def test_devices_left_out_during_a_search_are_asked_for_after_it() -> None:
-    split = Split((0, 1, 2, 3), 500)
+    split = RejectedDeviceSearch((0, 1, 2, 3), 500)
     split.refused((0, 1, 2, 3), "device 3", [3])
     assert split.next() == (3,)
     split.refused((3,), "device 3")
@@ -238,7 +238,7 @@ def test_devices_left_out_during_a_search_are_asked_for_after_it() -> None:
 def test_whatever_answers_leave_out_every_position_is_settled_or_given_back_once(
     size: int, data: st.DataObject
 ) -> None:
-    split, settled = Split(tuple(range(size)), size), []
+    split, settled = RejectedDeviceSearch(tuple(range(size)), size), []
     bad = data.draw(st.sets(st.integers(0, size - 1)))
     while (asked := split.next()) is not None:
         if bad & set(asked):
@@ -255,7 +255,7 @@ def test_whatever_answers_leave_out_every_position_is_settled_or_given_back_once
 
 
 def test_a_call_longer_than_the_known_maximum_is_cut_before_it_is_sent() -> None:
-    split = Split(tuple(range(7)), 3)
+    split = RejectedDeviceSearch(tuple(range(7)), 3)
     assert split.open() == tuple(range(7))
     asked = []
     while (piece := split.next()) is not None:
@@ -265,14 +265,14 @@ def test_a_call_longer_than_the_known_maximum_is_cut_before_it_is_sent() -> None
 
 
 def test_too_many_devices_are_cut_and_go_before_what_waits() -> None:
-    split = Split(tuple(range(6)), 4)
+    split = RejectedDeviceSearch(tuple(range(6)), 4)
     split.too_many((0, 1, 2, 3), 2, "too many")
     assert split.next() == (0, 1)
     assert split.open() == (0, 1, 2, 3, 4, 5)
 
 
 def test_one_device_that_is_too_many_is_condemned() -> None:
-    split = Split((0, 1), 1)
+    split = RejectedDeviceSearch((0, 1), 1)
     split.too_many((0,), 1, "too many")
     assert [*split.condemned()] == [0]
     assert split.next() == (1,)
@@ -282,7 +282,7 @@ def test_one_device_that_is_too_many_is_condemned() -> None:
 def test_with_refused_devices_and_a_maximum_every_position_is_settled_once(
     size: int, maximum: int, bad: set[int]
 ) -> None:
-    split, settled = Split(tuple(range(size)), size), []
+    split, settled = RejectedDeviceSearch(tuple(range(size)), size), []
     while (asked := split.next()) is not None:
         if len(asked) > maximum:
             split.too_many(asked, len(asked) // 2, "too many")
@@ -299,7 +299,7 @@ def test_with_refused_devices_and_a_maximum_every_position_is_settled_once(
 
 
 def test_giving_up_before_the_first_request_gives_all_positions() -> None:
-    split = Split((0, 1, 2), 2)
+    split = RejectedDeviceSearch((0, 1, 2), 2)
     assert split.give_up() == (0, 1, 2)
     assert (split.next(), split.open()) == (None, ())
 
@@ -307,7 +307,7 @@ def test_giving_up_before_the_first_request_gives_all_positions() -> None:
 @given(CALL, st.integers(0, 30))
 def test_giving_up_gives_exactly_the_positions_that_are_not_settled(call: tuple[int, set[int]], after: int) -> None:
     size, bad = call
-    search = Search(Split(tuple(range(size)), size), bad)
+    search = Search(RejectedDeviceSearch(tuple(range(size)), size), bad)
     for _ in range(after):
         search.ask()
     settled = search.accepted + search.condemned
@@ -317,7 +317,7 @@ def test_giving_up_gives_exactly_the_positions_that_are_not_settled(call: tuple[
 
 
 def test_what_is_condemned_is_told_once() -> None:
-    split = Split((0,), 1)
+    split = RejectedDeviceSearch((0,), 1)
     split.refused((0,), "refused")
     assert [*split.condemned()] == [0]
     assert split.condemned() == {}
@@ -326,7 +326,7 @@ def test_what_is_condemned_is_told_once() -> None:
 @given(CALL, st.sampled_from([each_its_own, all_alike]), st.booleans())
 def test_the_same_history_gives_the_same_next_request(call: tuple[int, set[int]], text: Callable, names: bool) -> None:
     size, bad = call
-    first, second = (Search(Split(tuple(range(size)), size), bad, text, names) for _ in range(2))
+    first, second = (Search(RejectedDeviceSearch(tuple(range(size)), size), bad, text, names) for _ in range(2))
     while first.ask():
         assert second.ask()
         assert second.split.next() == first.split.next()

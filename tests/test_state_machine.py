@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.writer import Writer, tell
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
 from tests.crashing import Acts
@@ -80,7 +80,7 @@ class Fate:
 class Judge:
     """What the server really did on behalf of the run, and what it saw on the way."""
 
-    fleet: Fleet
+    fleet: SandboxState
     done: Counter[Key] = field(default_factory=Counter)
     touched: set[str] = field(default_factory=set)
     """Devices that somebody else has changed."""
@@ -204,7 +204,7 @@ class AnyHistory(RuleBasedStateMachine):
     def begin(self, rows: list[Key], owned: list[tuple[str, str]], flags: dict[str, int]) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.rows, self.flags = rows, flags
-        self.fate, self.judge = Fate(), Judge(Fleet())
+        self.fate, self.judge = Fate(), Judge(SandboxState())
         self.judge.expect(rows)
         for customer, device in owned:
             self.judge.fleet.assign(customer, [device])
@@ -266,7 +266,7 @@ class AnyHistory(RuleBasedStateMachine):
     def _report(self) -> None:
         """What a dead process leaves is true as well."""
         folder = self.folder / "reports" / "r1"
-        if (folder / JOURNAL).exists():
+        if (folder / JOURNAL_NAME).exists():
             self._look(Ran(report_run(folder), folder, self.server))
 
     def _look(self, ran: Ran) -> None:
@@ -317,7 +317,7 @@ A = CUSTOMERS[0]
 class Late:
     """Requests that break here, and are carried out at the server so many seconds later all the same."""
 
-    def __init__(self, fleet: Fleet, seconds: float, *devices: str) -> None:
+    def __init__(self, fleet: SandboxState, seconds: float, *devices: str) -> None:
         self._fleet, self._seconds = fleet, seconds
         self._first = set(devices)
         self._on_the_way: list[tuple[float, Seen]] = []

@@ -6,15 +6,15 @@ A test that fails here means that stored journals would be read wrongly. To add 
 from typing import get_args
 
 from telemetron_batch.api.classify import Verdict
-from telemetron_batch.domain.actions import ACTIONS, NO_ACTION, Action, Phase
+from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action, Phase
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.journal.reader import AttemptEnding
-from telemetron_batch.planning.delta import Standing
+from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.planning.held_rows import HoldReason
-from telemetron_batch.sending.call_executor import Stubborn
+from telemetron_batch.sending.call_executor import PersistentServerError
 from telemetron_batch.sending.call_state import ANSWERED
 
 
@@ -37,7 +37,7 @@ def test_outcomes() -> None:
 
 def test_actions() -> None:
     assert {action.value: action.code for action in Action} == {"assign": 0, "unassign": 1}
-    assert ([action.code for action in ACTIONS], NO_ACTION) == ([0, 1], -1)
+    assert ([action.code for action in ACTIONS], UNKNOWN_ACTION) == ([0, 1], -1)
 
 
 def test_phases() -> None:
@@ -119,7 +119,7 @@ def test_problems_of_rows() -> None:
 
 
 def test_standings_of_rows() -> None:
-    assert {one.name: one.value for one in Standing} == {
+    assert {one.name: one.value for one in RowDeltaState} == {
         "UNTOUCHED": 0,
         "TOUCHED": 1,
         "SETTLED": 2,
@@ -179,7 +179,7 @@ def test_stops() -> None:
 
 
 def test_verdicts() -> None:
-    assert {ANSWERED, Stubborn.code, *(verdict.code for verdict in get_args(Verdict))} == {
+    assert {ANSWERED, PersistentServerError.code, *(verdict.code for verdict in get_args(Verdict))} == {
         "answered",
         "stubborn",
         "tryAgain",

@@ -7,13 +7,13 @@ import pytest
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.init.column_inference import Survey, propose, read_words, survey_file, table_of
+from telemetron_batch.init.column_inference import ColumnGuess, count_action_words, propose, survey_file, table_of
 from tests.test_workbook import save
 
 PLAIN = InputOptions()
 
 
-def seen(*records: tuple[str, ...], options: InputOptions = PLAIN) -> Survey:
+def seen(*records: tuple[str, ...], options: InputOptions = PLAIN) -> ColumnGuess:
     table = table_of(records)
     assert table is not None
     return propose(table, options)
@@ -126,6 +126,6 @@ def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path, content: byte
 
 def test_the_words_of_all_rows_are_counted(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("Email,Serial,Action\n" + "a@b.cc,S1,Add\n" * 3 + "a@b.cc,S2,scrap\na@b.cc\n")
-    words = read_words(str(tmp_path / "r.csv"), PLAIN)
+    words = count_action_words(str(tmp_path / "r.csv"), PLAIN)
     assert words.counts == {"Add": 3, "scrap": 1}
     assert len(words.loaded.rows) == 5

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.cli import terminal
-from telemetron_batch.cli.console import ErrorConsole, Voice
-from telemetron_batch.cli.terminal import TerminalFace
-from telemetron_batch.config.config import Talk
+from telemetron_batch.cli.console import ConsoleThread, ErrorConsole
+from telemetron_batch.cli.terminal import TerminalObserver
+from telemetron_batch.config.config import OutputOptions
 from tests.conftest import Desk
 from tests.ptys import OnTerminal
 from tests.scripted import Says
@@ -22,16 +22,16 @@ from tests.scripted import Says
 A = "a@x.com"
 
 
-class Screen(TerminalFace):
+class Screen(TerminalObserver):
     """A face whose terminal is a text."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, *, answer: bool, file: io.StringIO | None = None, **talk: bool
     ) -> None:
-        super().__init__(Talk(**talk))
+        super().__init__(OutputOptions(**talk))
         self.text = file or io.StringIO()
         self._console = ErrorConsole(quiet=talk.get("quiet", False), file=self.text)
-        self._voice = Voice(self._console, progress=self._talk.progress)
+        self._voice = ConsoleThread(self._console, progress=self._talk.progress)
         self.asked: list[str] = []
         monkeypatch.setattr(terminal.sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)

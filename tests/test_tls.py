@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.sandbox.server import serving
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.server import serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
 from tests.conftest import PROGRAM
 from tests.listening import Background, Wire
 
@@ -154,7 +154,7 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture
 def program(tmp_path: Path, background: Background, carrier: str) -> Iterator[Program]:
-    with Fleet() as fleet, serving(fleet, api_key=KEY) as base_url:
+    with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY) as base_url:
         fleet.assign("stock@x.com", [f"SN-{n}" for n in range(ROWS)], create=True)
         program = Program(tmp_path, TlsProxy(int(base_url.split(":")[2].split("/")[0])))
         program.start = PROGRAM[carrier]

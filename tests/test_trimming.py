@@ -12,8 +12,8 @@ from telemetron_batch.input.normalize import (
     escaped,
     guarded,
     is_blank,
-    normalised,
-    trimmed,
+    normalize,
+    normalize_fast,
     unguarded,
 )
 
@@ -23,17 +23,17 @@ AROUND = st.text(alphabet="aÉ=@-'\" \u00a0\u200b\0\t", max_size=12)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
 def test_normalising_twice_changes_nothing_but_what_was_wrapped(texts: list[str]) -> None:
     plain = pa.array([text for text in texts if not text.strip().startswith(("=", "'"))], pa.string())
-    once = normalised(plain)
+    once = normalize(plain)
     again = pa.array([text for text in once.to_pylist() if not text.startswith(("=", "'"))], pa.string())
-    assert normalised(again).equals(again)
+    assert normalize(again).equals(again)
 
 
 @given(st.lists(AROUND, max_size=8))
 @example(["plain", " padded ", "\u200bÉ ", '="00""12"', "'=1", "'\t x", "' x"])
 def test_the_quick_way_trims_as_the_long_one_does(texts: list[str]) -> None:
     cells = pa.array(texts, pa.string())
-    quick, _ = trimmed(cells)
-    assert quick.equals(normalised(cells))
+    quick, _ = normalize_fast(cells)
+    assert quick.equals(normalize(cells))
 
 
 HOSTILE = st.text(alphabet="aÉ15=@-+'\" \u00a0\u200b\0\t\n\v\uff1d\uff20", max_size=12) | st.text(max_size=6)
@@ -49,8 +49,8 @@ def test_a_guard_is_taken_off_exactly(texts: list[str]) -> None:
 @given(st.lists(HOSTILE, max_size=8))
 @example(["'=x", "''=x", '="\'-SN2"', "-5", "'-5", "=x'", "\uff1dx", "\0x", "''5", "'-5'", '="=""x"""'])
 def test_a_value_that_was_read_comes_back_from_a_guarded_cell_as_it_was(texts: list[str]) -> None:
-    read = normalised(pa.array(texts, pa.string()))
-    assert normalised(guarded(read)).equals(read)
+    read = normalize(pa.array(texts, pa.string()))
+    assert normalize(guarded(read)).equals(read)
 
 
 @pytest.mark.parametrize("white", ["", " ", "\u00a0", "\v", "\u200b", "\ufeff"])
@@ -81,7 +81,7 @@ def test_escaped_formulas_stay_and_all_cells_are_unguarded_to_what_they_were(tex
 @pytest.mark.parametrize("pairs", [1, 99, 101, 127, 250])
 def test_a_short_cell_is_unwrapped_to_its_end(pairs: int) -> None:
     cell = "'" * pairs + "x" + "'" * pairs
-    assert normalised(pa.array([cell])).to_pylist() == ["x"]
+    assert normalize(pa.array([cell])).to_pylist() == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_a_short_cell_is_unwrapped_to_its_end(pairs: int) -> None:
 )
 def test_a_cell_is_blank_if_trimming_leaves_nothing(cell: str, blank: bool) -> None:
     assert is_blank(cell) is blank
-    assert (normalised(pa.array([cell]))[0].as_py() == "") is blank
+    assert (normalize(pa.array([cell]))[0].as_py() == "") is blank

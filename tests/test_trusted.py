@@ -18,17 +18,17 @@ from telemetron_batch.domain.ownership import NotOursError
 from telemetron_batch.journal.codec import require_sound
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.takeover import set_apart
+from telemetron_batch.journal.takeover import replace_with_copy
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.barrier import barrier
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import plan_shards
 from telemetron_batch.storage import trusted_folders
-from telemetron_batch.storage.log import LOGGER, logged_to
+from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.trusted_folders import shared_with_group
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.scripted import BASE_URL
@@ -437,7 +437,7 @@ def test_a_copy_of_a_journal_is_not_written_through_a_link(desk: Desk) -> None:
     (desk.folder / "precious").write_text("as it was")
     folder = desk.run(ROWS).folder
     (folder / "journal.sqlite3.apart").symlink_to(desk.folder / "precious")
-    set_apart(folder / "journal.sqlite3")
+    replace_with_copy(folder / "journal.sqlite3")
     assert (desk.folder / "precious").read_text() == "as it was"
     with closing(Journal(folder / "journal.sqlite3")) as journal:
         assert journal.meta("runId") == "r1"
@@ -446,14 +446,14 @@ def test_a_copy_of_a_journal_is_not_written_through_a_link(desk: Desk) -> None:
 def test_the_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("as it was")
     (tmp_path / "run.log").symlink_to(tmp_path / "precious")
-    with pytest.raises(ForeignRunError, match="symbolic link"), logged_to(tmp_path / "run.log"):
+    with pytest.raises(ForeignRunError, match="symbolic link"), log_to_file(tmp_path / "run.log"):
         LOGGER.info("a line")
     assert (tmp_path / "precious").read_text() == "as it was"
 
 
 @pytest.mark.usefixtures("no_umask")
 def test_a_sandbox_keeps_its_state_for_its_owner(tmp_path: Path) -> None:
-    with Fleet(tmp_path / "db") as fleet:
+    with SandboxState(tmp_path / "db") as fleet:
         fleet.seed([(A, "SN-1", "assign")])
         modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {0o600}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.sandbox.state import Assigned, Fleet
-from telemetron_batch.sending.scheduler import _Turns
+from telemetron_batch.sandbox.state import Assigned, SandboxState
+from telemetron_batch.sending.scheduler import _LaneQueue
 from tests.conftest import Desk
 from tests.scripted import Event, Loses, Says, ScriptedServer, Seen
 
@@ -24,12 +24,12 @@ EARLY = 0.1
 
 
 def test_lanes_are_taken_in_their_order() -> None:
-    turns = _Turns([range(1, 3), range(3, 4)])
+    turns = _LaneQueue([range(1, 3), range(3, 4)])
     assert [turns.take(0.0) for _ in range(3)] == [range(1, 3), range(3, 4), None]
 
 
 def test_a_lane_put_off_comes_back_when_it_is_due_or_when_no_other_is_left() -> None:
-    turns = _Turns([range(1, 3), range(3, 5), range(5, 7), range(7, 9)])
+    turns = _LaneQueue([range(1, 3), range(3, 5), range(5, 7), range(7, 9)])
     turns.take(0.0)
     turns.take(0.0)
     turns.later(20.0, range(2, 3))
@@ -61,7 +61,7 @@ def test_while_some_wait_for_an_unanswered_attempt_to_run_out_all_others_go_on(d
     assert ran.server.most_for_one_customer == 1
 
 
-class LateFleet(Fleet):
+class LateFleet(SandboxState):
     """Some of what is asked of it is done later, unheard; it notes who is given what another is still to lose."""
 
     def __init__(self, leavers: set[tuple[str, str]]) -> None:
@@ -80,7 +80,7 @@ class LateFleet(Fleet):
 class Lateness:
     """Loses some requests, and carries out some of these as late as a deadline and its margin allow."""
 
-    def __init__(self, fleet: Fleet, seed: int) -> None:
+    def __init__(self, fleet: SandboxState, seed: int) -> None:
         self._fleet = fleet
         self._chance = random.Random(seed)
         self.lost: list[Seen] = []

@@ -5,18 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.api.classify import (
-    Broken,
-    Doubt,
-    NoAnswer,
-    Refusal,
-    Settled,
+    CallRejected,
+    DeviceRejected,
+    ErrorResponse,
+    FailureKind,
+    NoResponse,
+    PayloadTooLarge,
+    SideEffects,
     StopRun,
-    Suspect,
     Throttled,
-    TooMany,
-    TryAgain,
+    Transient,
     backoff,
-    judge,
+    classify,
 )
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.outcomes import Outcome
@@ -30,24 +30,24 @@ BOTH = pytest.mark.parametrize("action", Action)
 
 
 @BOTH
-@pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT, Broken.UNUSABLE])
-def test_an_attempt_of_which_something_was_sent_may_have_acted(how: Broken, action: Action) -> None:
-    verdict = judge(NoAnswer(how, sent=True, text="why"), action)
-    reason = Reason.UNUSABLE_ANSWER if how is Broken.UNUSABLE else Reason.NO_ANSWER
-    assert verdict == TryAgain(Doubt.UNCLEAR, reason, "why", counts_as_down=how is not Broken.UNUSABLE)
+@pytest.mark.parametrize("how", [FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.CUT, FailureKind.UNUSABLE])
+def test_an_attempt_of_which_something_was_sent_may_have_acted(how: FailureKind, action: Action) -> None:
+    verdict = classify(NoResponse(how, sent=True, text="why"), action)
+    reason = Reason.UNUSABLE_ANSWER if how is FailureKind.UNUSABLE else Reason.NO_ANSWER
+    assert verdict == Transient(SideEffects.UNCLEAR, reason, "why", counts_as_down=how is not FailureKind.UNUSABLE)
 
 
 @BOTH
-@pytest.mark.parametrize("how", [Broken.CONNECTION, Broken.TIMEOUT, Broken.CUT])
-def test_an_attempt_of_which_nothing_was_sent_did_nothing(how: Broken, action: Action) -> None:
-    verdict = judge(NoAnswer(how, sent=False, text="why"), action)
-    assert verdict == TryAgain(Doubt.NOT_DONE, Reason.NO_CONNECTION, "why", counts_as_down=True)
+@pytest.mark.parametrize("how", [FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.CUT])
+def test_an_attempt_of_which_nothing_was_sent_did_nothing(how: FailureKind, action: Action) -> None:
+    verdict = classify(NoResponse(how, sent=False, text="why"), action)
+    assert verdict == Transient(SideEffects.NOT_DONE, Reason.NO_CONNECTION, "why", counts_as_down=True)
 
 
 @BOTH
 def test_an_attempt_that_we_withdrew_did_nothing_and_says_nothing_of_the_api(action: Action) -> None:
-    verdict = judge(NoAnswer(Broken.WITHDRAWN, sent=False, text="why"), action)
-    assert verdict == TryAgain(Doubt.NOT_DONE, Reason.WITHDRAWN, "why", counts_as_down=False)
+    verdict = classify(NoResponse(FailureKind.WITHDRAWN, sent=False, text="why"), action)
+    assert verdict == Transient(SideEffects.NOT_DONE, Reason.WITHDRAWN, "why", counts_as_down=False)
 
 
 # Statuses that say the same whatever the text
@@ -56,61 +56,63 @@ def test_an_attempt_that_we_withdrew_did_nothing_and_says_nothing_of_the_api(act
 @BOTH
 @pytest.mark.parametrize("asks_to_wait", [True, False])
 def test_429_is_throttling_and_nothing_was_done(asks_to_wait: bool, action: Action) -> None:
-    assert judge(Refusal(429, "slow down", asks_to_wait), action) == Throttled(Doubt.NOT_DONE, "429: slow down")
+    assert classify(ErrorResponse(429, "slow down", asks_to_wait), action) == Throttled(
+        SideEffects.NOT_DONE, "429: slow down"
+    )
 
 
 @BOTH
 def test_503_that_asks_to_wait_is_throttling_but_may_have_acted(action: Action) -> None:
-    assert judge(Refusal(503, "", asks_to_wait=True), action) == Throttled(Doubt.UNCLEAR, "HTTP 503")
+    assert classify(ErrorResponse(503, "", asks_to_wait=True), action) == Throttled(SideEffects.UNCLEAR, "HTTP 503")
 
 
 @BOTH
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 520, 599])
 def test_a_server_error_may_have_acted_and_speaks_of_an_outage(status: int, action: Action) -> None:
     text = "no valid devices, email, too many devices"
-    verdict = judge(Refusal(status, text), action)
+    verdict = classify(ErrorResponse(status, text), action)
     assert (verdict.reason, verdict.text, verdict.counts_as_down) == (Reason.SERVER_ERROR, f"{status}: {text}", True)
-    assert verdict.doubt is not Doubt.NOT_DONE
+    assert verdict.doubt is not SideEffects.NOT_DONE
 
 
 @BOTH
 @pytest.mark.parametrize(
     ("status", "is_api_error", "doubt"),
     [
-        (500, True, Doubt.UNCLEAR_BUT_OVER),
-        (500, False, Doubt.UNCLEAR),
-        (502, True, Doubt.UNCLEAR),
-        (503, True, Doubt.UNCLEAR),
-        (504, True, Doubt.UNCLEAR),
-        (408, True, Doubt.UNCLEAR),
-        (409, True, Doubt.NOT_DONE),
+        (500, True, SideEffects.UNCLEAR_BUT_OVER),
+        (500, False, SideEffects.UNCLEAR),
+        (502, True, SideEffects.UNCLEAR),
+        (503, True, SideEffects.UNCLEAR),
+        (504, True, SideEffects.UNCLEAR),
+        (408, True, SideEffects.UNCLEAR),
+        (409, True, SideEffects.NOT_DONE),
     ],
 )
 def test_only_an_answer_of_the_api_itself_ends_what_an_attempt_may_still_do(
-    status: int, is_api_error: bool, doubt: Doubt, action: Action
+    status: int, is_api_error: bool, doubt: SideEffects, action: Action
 ) -> None:
-    assert judge(Refusal(status, "sorry", is_api_error=is_api_error), action).doubt is doubt
+    assert classify(ErrorResponse(status, "sorry", is_api_error=is_api_error), action).doubt is doubt
 
 
 @BOTH
 @pytest.mark.parametrize("status", [500, 502, 504])
 def test_only_a_503_is_throttling_because_it_asks_to_wait(status: int, action: Action) -> None:
-    assert isinstance(judge(Refusal(status, "", asks_to_wait=True), action), TryAgain)
+    assert isinstance(classify(ErrorResponse(status, "", asks_to_wait=True), action), Transient)
 
 
 @BOTH
 @pytest.mark.parametrize("status", [409, 425])
 def test_a_passing_refusal_did_nothing_and_is_no_outage(status: int, action: Action) -> None:
-    verdict = judge(Refusal(status, "customer email conflict"), action)
-    assert verdict == TryAgain(
-        Doubt.NOT_DONE, Reason.TEMPORARY_REFUSAL, f"{status}: customer email conflict", counts_as_down=False
+    verdict = classify(ErrorResponse(status, "customer email conflict"), action)
+    assert verdict == Transient(
+        SideEffects.NOT_DONE, Reason.TEMPORARY_REFUSAL, f"{status}: customer email conflict", counts_as_down=False
     )
 
 
 @BOTH
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_stops_the_run_and_says_where_the_key_comes_from(status: int, action: Action) -> None:
-    verdict = judge(Refusal(status, "Invalid API key"), action)
+    verdict = classify(ErrorResponse(status, "Invalid API key"), action)
     assert verdict == StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, f"{status}: Invalid API key"))
     assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
     assert verdict.text == f"the API refuses this key ({status}: Invalid API key)"
@@ -121,7 +123,7 @@ def test_a_refused_key_stops_the_run_and_says_where_the_key_comes_from(status: i
 @BOTH
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_a_redirect_stops_the_run_and_names_the_base_url(status: int, action: Action) -> None:
-    verdict = judge(Refusal(status, ""), action)
+    verdict = classify(ErrorResponse(status, ""), action)
     assert verdict == StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
     assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
     assert "--base-url" in verdict.stop.advice.words()
@@ -141,7 +143,9 @@ def test_a_redirect_stops_the_run_and_names_the_base_url(status: int, action: Ac
     ],
 )
 def test_404_on_unassign_is_an_unknown_customer_if_the_api_says_so(text: str) -> None:
-    assert judge(Refusal(404, text), Action.UNASSIGN) == Settled(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
+    assert classify(ErrorResponse(404, text), Action.UNASSIGN) == CallRejected(
+        Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_404_on_unassign_is_an_unknown_customer_if_the_api_says_so(text: str) ->
     ["Device D2 not found", "Not Found", "/customers/a@x.com/unassign: no route", "the customer-service is gone"],
 )
 def test_404_on_unassign_that_speaks_of_something_else_is_no_unknown_customer(text: str) -> None:
-    assert judge(Refusal(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
+    assert classify(ErrorResponse(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -164,30 +168,30 @@ def test_404_on_unassign_that_speaks_of_something_else_is_no_unknown_customer(te
     ],
 )
 def test_words_around_a_customer_who_is_not_found_speak_of_something_else(text: str) -> None:
-    assert judge(Refusal(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
+    assert classify(ErrorResponse(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
 @pytest.mark.parametrize("status", [400, 410, 422])
 def test_a_refusal_that_is_not_the_apis_own_may_have_acted(status: int) -> None:
-    verdict = judge(Refusal(status, "customer", is_api_error=False), Action.ASSIGN)
-    assert verdict == Suspect(f"{status}: customer", Doubt.UNCLEAR)
+    verdict = classify(ErrorResponse(status, "customer", is_api_error=False), Action.ASSIGN)
+    assert verdict == DeviceRejected(f"{status}: customer", SideEffects.UNCLEAR)
 
 
 @BOTH
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("text", ["", "404 Not Found nginx", "Customer not found"])
 def test_what_has_nothing_of_the_api_is_tried_again_and_settles_nothing(status: int, text: str, action: Action) -> None:
-    verdict = judge(Refusal(status, text, is_api_error=False), action)
-    assert isinstance(verdict, TryAgain)
+    verdict = classify(ErrorResponse(status, text, is_api_error=False), action)
+    assert isinstance(verdict, Transient)
     assert verdict.is_from_elsewhere
-    assert (verdict.doubt, verdict.counts_as_down) == (Doubt.UNCLEAR, False)
+    assert (verdict.doubt, verdict.counts_as_down) == (SideEffects.UNCLEAR, False)
 
 
 def test_404_on_assign_is_read_like_any_other_refusal() -> None:
-    assert judge(Refusal(404, "Customer not found"), Action.ASSIGN) == Settled(
+    assert classify(ErrorResponse(404, "Customer not found"), Action.ASSIGN) == CallRejected(
         Outcome.FAILED, Reason.CUSTOMER_REFUSED, "404: Customer not found"
     )
-    assert judge(Refusal(404, "Not Found"), Action.ASSIGN) == Suspect("404: Not Found")
+    assert classify(ErrorResponse(404, "Not Found"), Action.ASSIGN) == DeviceRejected("404: Not Found")
 
 
 @BOTH
@@ -201,7 +205,9 @@ def test_404_on_assign_is_read_like_any_other_refusal() -> None:
     ],
 )
 def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
-    assert judge(Refusal(400, text), action) == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == CallRejected(
+        Outcome.SKIPPED, Reason.NO_VALID_DEVICES, f"400: {text}"
+    )
 
 
 @BOTH
@@ -225,14 +231,14 @@ def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
     ],
 )
 def test_too_many_devices_is_said_in_many_ways(text: str, action: Action) -> None:
-    assert judge(Refusal(400, text), action) == TooMany(f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == PayloadTooLarge(f"400: {text}")
 
 
 @BOTH
 @pytest.mark.parametrize("per", ["a request", "a call", "a payload", "a body", "an array", "a batch", "at once"])
 def test_a_limit_of_the_request_is_too_many_even_where_it_names_the_customer(per: str, action: Action) -> None:
     text = f"customer: at most 100 devices {per}"
-    assert judge(Refusal(400, text), action) == TooMany(f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == PayloadTooLarge(f"400: {text}")
 
 
 @BOTH
@@ -242,13 +248,15 @@ def test_a_limit_of_the_request_is_too_many_even_where_it_names_the_customer(per
 def test_a_customers_own_quota_is_not_called_too_many_for_no_smaller_request_would_help(
     text: str, action: Action
 ) -> None:
-    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == CallRejected(
+        Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}"
+    )
 
 
 @BOTH
 @pytest.mark.parametrize("text", ["", "Payload Too Large", "email"])
 def test_413_is_too_many_devices_whatever_it_says(text: str, action: Action) -> None:
-    assert isinstance(judge(Refusal(413, text), action), TooMany)
+    assert isinstance(classify(ErrorResponse(413, text), action), PayloadTooLarge)
 
 
 @BOTH
@@ -256,7 +264,9 @@ def test_413_is_too_many_devices_whatever_it_says(text: str, action: Action) -> 
     "text", ["Invalid email format", "No valid customer emails provided", "Invalid e-mail", "Customer is blocked"]
 )
 def test_a_refusal_that_speaks_of_the_customer_fails_all_its_rows(text: str, action: Action) -> None:
-    assert judge(Refusal(400, text), action) == Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == CallRejected(
+        Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}"
+    )
 
 
 @BOTH
@@ -264,29 +274,29 @@ def test_a_refusal_that_speaks_of_the_customer_fails_all_its_rows(text: str, act
     ("status", "text"), [(400, "SN-1 is malformed"), (400, ""), (422, "bad device"), (409 + 1, "gone")]
 )
 def test_any_other_refusal_suspects_the_devices(status: int, text: str, action: Action) -> None:
-    assert isinstance(judge(Refusal(status, text), action), Suspect)
+    assert isinstance(classify(ErrorResponse(status, text), action), DeviceRejected)
 
 
 @BOTH
 @pytest.mark.parametrize(("text", "words"), [("why", "400: why"), ("", "HTTP 400")])
 def test_a_verdict_says_status_and_text(text: str, words: str, action: Action) -> None:
-    assert judge(Refusal(400, text), action) == Suspect(words)
+    assert classify(ErrorResponse(400, text), action) == DeviceRejected(words)
 
 
 def test_no_valid_devices_is_understood_by_the_name_of_the_field() -> None:
-    verdict = judge(Refusal(400, "No valid deviceIdentifiers provided"), Action.ASSIGN)
-    assert verdict == Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid deviceIdentifiers provided")
+    verdict = classify(ErrorResponse(400, "No valid deviceIdentifiers provided"), Action.ASSIGN)
+    assert verdict == CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid deviceIdentifiers provided")
 
 
 @pytest.mark.parametrize("text", ["No valid deviceType given", "no valid device_types", "no valid deviceship"])
 def test_another_field_without_a_valid_value_skips_nothing(text: str) -> None:
-    assert judge(Refusal(400, text), Action.ASSIGN) == Suspect(f"400: {text}")
+    assert classify(ErrorResponse(400, text), Action.ASSIGN) == DeviceRejected(f"400: {text}")
 
 
 # Laws
 
 REFUSALS = st.builds(
-    Refusal,
+    ErrorResponse,
     st.integers(300, 599),
     st.sampled_from(["", "no valid devices", "too many devices", "bad email", "SN-1"]),
     st.booleans(),
@@ -294,20 +304,20 @@ REFUSALS = st.builds(
 
 
 @given(REFUSALS, st.sampled_from(Action))
-def test_what_may_have_acted_is_never_called_done_with(ending: Refusal, action: Action) -> None:
-    verdict = judge(ending, action)
-    assert (verdict.doubt is not Doubt.NOT_DONE) == (ending.status >= 500 or ending.status == 408)
+def test_what_may_have_acted_is_never_called_done_with(ending: ErrorResponse, action: Action) -> None:
+    verdict = classify(ending, action)
+    assert (verdict.doubt is not SideEffects.NOT_DONE) == (ending.status >= 500 or ending.status == 408)
 
 
 @given(REFUSALS, st.sampled_from(Action))
-def test_only_5xx_and_broken_connections_speak_of_an_outage(ending: Refusal, action: Action) -> None:
-    verdict = judge(ending, action)
+def test_only_5xx_and_broken_connections_speak_of_an_outage(ending: ErrorResponse, action: Action) -> None:
+    verdict = classify(ending, action)
     assert not getattr(verdict, "counts_as_down", False) or ending.status >= 500
 
 
 @given(REFUSALS)
-def test_only_an_unassign_learns_that_a_customer_is_unknown(ending: Refusal) -> None:
-    assert judge(ending, Action.ASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
+def test_only_an_unassign_learns_that_a_customer_is_unknown(ending: ErrorResponse) -> None:
+    assert classify(ending, Action.ASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

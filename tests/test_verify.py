@@ -13,7 +13,7 @@ from telemetron_batch.domain.errors import ConfigError, JournalError, LockedErro
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.run import pipeline
 from telemetron_batch.sharding.report import report_run
-from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import KEY, Desk, Ran
 from tests.scripted import BASE_URL, Hangs, Loses, Refuses, Rewrites, Says, Seen
 
@@ -481,7 +481,7 @@ def test_a_run_without_calls_has_nothing_to_ask(desk: Desk) -> None:
 
 def test_a_run_that_is_under_way_is_not_verified(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
-    lock = Lock.take(ran.folder / "run.lock", Owner(1, "now", "r1"), "run r1")
+    lock = Lock.take(ran.folder / "run.lock", LockOwner(1, "now", "r1"), "run r1")
     with pytest.raises(LockedError):
         desk.verify(ran)
     lock.release()

@@ -394,8 +394,8 @@ def test_rubbish_is_unusable_and_as_an_error_text_it_is_one_short_line(body: byt
 def both_ways(body: bytes, call: Call, asked: Sequence[int], patch: pytest.MonkeyPatch) -> list[Reply | str]:
     """What is read, and what is read where no answer is taken for a usual one."""
     read: list[Reply | str] = []
-    for at_once in (protocol._read_at_once, lambda *_: None):
-        patch.setattr(protocol, "_read_at_once", at_once)
+    for at_once in (protocol._read_fast, lambda *_: None):
+        patch.setattr(protocol, "_read_fast", at_once)
         try:
             read.append(read_reply(body, call, asked))
         except UnusableError as refusal:
@@ -465,7 +465,7 @@ def test_a_plausible_answer_is_read_alike_with_and_without_the_short_way(
 @pytest.mark.parametrize("answer", [ASSIGN_ANSWER, UNASSIGN_ANSWER])
 def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> None:
     call = assign("SN-001", "SN-002", "SN-003") if answer is ASSIGN_ANSWER else unassign("SN-001", "SN-002", "SN-003")
-    assert protocol._read_at_once(json.dumps(answer).encode(), call, (0, 1, 2), printable) is not None
+    assert protocol._read_fast(json.dumps(answer).encode(), call, (0, 1, 2), printable) is not None
 
 
 # Error texts

@@ -18,12 +18,12 @@ from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.journal import journal as journal_module
 from telemetron_batch.journal.connection import connect
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.journal.journal import Ending, Journal
-from telemetron_batch.journal.layout import JOURNAL
-from telemetron_batch.journal.reader import Settlement
-from telemetron_batch.journal.takeover import set_apart
+from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.journal.takeover import replace_with_copy
 from telemetron_batch.journal.witness import witness_of
-from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
 from telemetron_batch.sharding.report import report_run
@@ -44,10 +44,10 @@ def copied(journal: Path, folder: Path, tails: tuple[str, ...] = FILES) -> Path:
     """The files of a journal as they are now, which is as a kill would leave them, in another folder."""
     folder.mkdir(exist_ok=True)
     for tail in tails:
-        beside(folder / JOURNAL, tail).unlink(missing_ok=True)
+        beside(folder / JOURNAL_NAME, tail).unlink(missing_ok=True)
         if beside(journal, tail).exists():
-            shutil.copyfile(beside(journal, tail), beside(folder / JOURNAL, tail))
-    return folder / JOURNAL
+            shutil.copyfile(beside(journal, tail), beside(folder / JOURNAL_NAME, tail))
+    return folder / JOURNAL_NAME
 
 
 def content(journal: Journal) -> list[Any]:
@@ -67,7 +67,7 @@ def seen_in(journal: Path) -> tuple[list[Any], int]:
 def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
     """A journal after each of its commits, copied; with checkpoints on the way."""
     folder = tmp_path_factory.mktemp("states")
-    path = folder / JOURNAL
+    path = folder / JOURNAL_NAME
     JournalDraft(path).publish({"runId": "r1", "count": 0})
     found: list[Path] = []
 
@@ -86,14 +86,16 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
             attempt = await journal.started(call, tuple(range(300)), float(call))
             keep()
             if call % 3 == 0:
-                await journal.ended(attempt, Ending("refused", "Throttled", 429), call + 0.5)
+                await journal.ended(attempt, AttemptEnd("refused", "Throttled", 429), call + 0.5)
             else:
                 done = Answer({0: DeviceResult(Outcome.ASSIGNED, text="x" * 50)})
-                await journal.ended(attempt, Ending("answered", "Reply", 200), 9.0, Settlement(call, done, True))
+                await journal.ended(
+                    attempt, AttemptEnd("answered", "Reply", 200), 9.0, RecordedAnswer(call, done, True)
+                )
             keep()
             if call % 4 == 0:
                 held = Answer({0: DeviceResult(Outcome.HELD)})
-                await journal.settled(Settlement(call, held, by_attempt=False))
+                await journal.settled(RecordedAnswer(call, held, by_attempt=False))
                 keep()
             if call % 5 == 0:
                 journal.take_back([number for number, _ in journal.unasked()])
@@ -210,7 +212,7 @@ def test_a_file_into_which_a_lost_log_was_folded_in_part_is_not_believed(states:
 
 
 def test_after_a_kill_the_log_may_not_get_lost(tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
+    path = tmp_path / JOURNAL_NAME
     JournalDraft(path).publish({})
     killed("j = Journal(path)\nasync def fill():\n for n in range(9): await j.started(n, None, 1.0)\n"
            "asyncio.run(fill())", path)  # fmt: skip
@@ -257,11 +259,11 @@ def test_to_read_leaves_the_witness_alone(states: list[Path], tmp_path: Path) ->
 
 
 def test_a_late_write_of_a_former_owner_does_not_reach_the_new_witness(tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
+    path = tmp_path / JOURNAL_NAME
     JournalDraft(path).publish({"count": 0})
     former = Journal(path)
     former.note(count=1)
-    set_apart(path)
+    replace_with_copy(path)
     for at in range(5):
         former.note(count=at)
     assert seen_in(path)[1] == 0
@@ -274,7 +276,7 @@ def test_a_late_write_of_a_former_owner_does_not_reach_the_new_witness(tmp_path:
 def test_a_journal_that_was_set_apart_still_lacks_what_it_had_lost(states: list[Path], tmp_path: Path) -> None:
     path = copied(states[5], tmp_path / "one")
     shutil.copyfile(witness_of(states[-1]), witness_of(path))
-    set_apart(path)
+    replace_with_copy(path)
     assert seen_in(path)[1] > 0
 
 
@@ -288,9 +290,9 @@ ROWS = [(f"u{number}@x.com", f"SN-{number}", "assign") for number in range(12)]
 def damaged(desk: Desk) -> Ran:
     """A stopped run whose journal is an older copy of itself."""
     ran = desk.run(ROWS, rate="1/s", deadline="3s")
-    older = (ran.folder / JOURNAL).read_bytes()
+    older = (ran.folder / JOURNAL_NAME).read_bytes()
     desk.run(ROWS, rate="1/s", deadline="3s")
-    (ran.folder / JOURNAL).write_bytes(older)
+    (ran.folder / JOURNAL_NAME).write_bytes(older)
     return ran
 
 
@@ -320,8 +322,8 @@ def test_of_a_run_with_lost_records_no_row_is_surely_not_sent(desk: Desk, damage
 
 
 def test_what_may_have_been_sent_without_a_record_is_unconfirmed() -> None:
-    def books() -> Books:
-        books = Books(planned([(A, "SN-1", "assign"), ("b@x.com", "SN-2", "assign"), ("c@x.com", "SN-3", "assign")]))
+    def books() -> Ledger:
+        books = Ledger(planned([(A, "SN-1", "assign"), ("b@x.com", "SN-2", "assign"), ("c@x.com", "SN-3", "assign")]))
         settle(books, (1, Answer({0: DeviceResult(Outcome.HELD)})), (2, Answer({0: DeviceResult(Outcome.FAILED)})))
         return books
 
@@ -337,9 +339,9 @@ def test_what_may_have_been_sent_without_a_record_is_unconfirmed() -> None:
 def test_to_publish_a_run_with_lost_records_does_not_hide_that(desk: Desk, tmp_path: Path) -> None:
     flags = {"rate": "1/s", "publish": str(tmp_path / "shown")}
     folder = desk.run(ROWS, deadline="3s", **flags).folder
-    older = (folder / JOURNAL).read_bytes()
+    older = (folder / JOURNAL_NAME).read_bytes()
     desk.run(ROWS, deadline="3s", **flags)
-    (folder / JOURNAL).write_bytes(older)
+    (folder / JOURNAL_NAME).write_bytes(older)
     for _ in range(15):
         report_run(folder)
     with pytest.raises(JournalError, match="rows may have been sent"):
@@ -350,10 +352,10 @@ def test_a_run_with_lost_records_makes_everything_unsure(desk: Desk) -> None:
     desk.run(ROWS, run_id="n1")
     desk.clock.monotonic += 3600
     folder = desk.run(ROWS, run_id="n2", since_last=True, again=True).folder
-    older = (folder / JOURNAL).read_bytes()
-    with closing(Journal(folder / JOURNAL)) as journal:
+    older = (folder / JOURNAL_NAME).read_bytes()
+    with closing(Journal(folder / JOURNAL_NAME)) as journal:
         asyncio.run(journal.started(1, None, 1.0))
-    (folder / JOURNAL).write_bytes(older)
+    (folder / JOURNAL_NAME).write_bytes(older)
     desk.clock.monotonic += 3600
     ran = desk.run(ROWS, run_id="n3", since_last=True, again=True)
     assert ran.json["since"]["told"].startswith("everything is sent: ")

@@ -11,20 +11,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.api.attempt_gate import Halt, Leave
-from telemetron_batch.api.classify import Broken, Doubt, NoAnswer, Refusal, Settled, Suspect, TooMany, TryAgain
-from telemetron_batch.api.http_client import Exchange
+from telemetron_batch.api.attempt_gate import AttemptSlot, StopSignal
+from telemetron_batch.api.classify import (
+    CallRejected,
+    DeviceRejected,
+    ErrorResponse,
+    FailureKind,
+    NoResponse,
+    PayloadTooLarge,
+    SideEffects,
+    Transient,
+)
+from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Answer, Call, DeviceResult
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.journal.journal import Ending, Journal
-from telemetron_batch.journal.reader import AttemptEnding, Settlement
+from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.reader import AttemptEnding, RecordedAnswer
 from telemetron_batch.rate_limit.pacer import Permit
-from telemetron_batch.sending.call_executor import Client
-from telemetron_batch.sending.call_state import ANSWERED, Try, Work, halved, named, take_up, tries_of
-from telemetron_batch.sending.rejected_search import Split
+from telemetron_batch.sending.call_executor import CallExecutor
+from telemetron_batch.sending.call_state import (
+    ANSWERED,
+    AttemptRecord,
+    CallState,
+    attempt_records,
+    devices_named_in,
+    halved,
+    restore,
+)
+from telemetron_batch.sending.rejected_search import RejectedDeviceSearch
 from telemetron_batch.storage import clock
 
 NO_MAXIMUM = 1 << 30
@@ -52,16 +69,24 @@ def answer(*positions: int, outcome: Outcome = Outcome.ASSIGNED) -> Answer:
 
 
 def test_only_attempts_that_held_all_devices_count_for_them() -> None:
-    tries = [Try(frozenset({0, 1, 2}), True), Try(frozenset({0}), True), Try(frozenset({0, 1}), False)]
-    work = Work(call_of("A", "B", "C"), Split((0, 1, 2), 9), tries)
+    tries = [
+        AttemptRecord(frozenset({0, 1, 2}), True),
+        AttemptRecord(frozenset({0}), True),
+        AttemptRecord(frozenset({0, 1}), False),
+    ]
+    work = CallState(call_of("A", "B", "C"), RejectedDeviceSearch((0, 1, 2), 9), tries)
     assert [work.asked_before(asked) for asked in ([0], [0, 1], [2], [])] == [(3, 2), (2, 1), (1, 1), (3, 2)]
 
 
 def test_a_call_may_act_late_as_long_as_the_last_attempt_that_still_can() -> None:
-    work = Work(call_of("A"), Split((0,), 9))
+    work = CallState(call_of("A"), RejectedDeviceSearch((0,), 9))
     assert (work.pending_since(), work.has_doubts()) == (None, False)
-    work.tries += tries_of((0,), (), Doubt.UNCLEAR, 1.0) + tries_of((0,), (), Doubt.UNCLEAR, 2.0)
-    work.tries += tries_of((0,), (), Doubt.UNCLEAR_BUT_OVER, 3.0) + tries_of((0,), (), Doubt.NOT_DONE, 4.0)
+    work.tries += attempt_records((0,), (), SideEffects.UNCLEAR, 1.0) + attempt_records(
+        (0,), (), SideEffects.UNCLEAR, 2.0
+    )
+    work.tries += attempt_records((0,), (), SideEffects.UNCLEAR_BUT_OVER, 3.0) + attempt_records(
+        (0,), (), SideEffects.NOT_DONE, 4.0
+    )
     assert (work.pending_since(), work.has_doubts()) == (2.0, True)
 
 
@@ -84,11 +109,11 @@ def test_too_many_are_halved_down_to_one(size: int, half: int) -> None:
     ],
 )
 def test_a_device_is_named_by_a_text_that_has_its_identifier_as_a_word(text: str, positions: tuple[int, ...]) -> None:
-    assert named(call_of("SN-1", "SN-12", "A+B(c)", "X"), (0, 1, 2, 3), text) == positions
+    assert devices_named_in(call_of("SN-1", "SN-12", "A+B(c)", "X"), (0, 1, 2, 3), text) == positions
 
 
 def test_only_devices_that_were_asked_for_can_be_named() -> None:
-    assert named(call_of("SN-1", "SN-2"), (1,), "SN-1 and SN-2") == (1,)
+    assert devices_named_in(call_of("SN-1", "SN-2"), (1,), "SN-1 and SN-2") == (1,)
 
 
 # Taking up
@@ -101,33 +126,33 @@ def journal(tmp_path: Path) -> Any:
     journal.close()
 
 
-def recorded(journal: Journal, *steps: tuple[tuple[int, ...] | None, Ending | None, tuple[int, ...]]) -> None:
+def recorded(journal: Journal, *steps: tuple[tuple[int, ...] | None, AttemptEnd | None, tuple[int, ...]]) -> None:
     """Attempts at call 1: what they asked for, how they ended, what that settled."""
 
     async def main() -> None:
         for at, (asked, ending, settled) in enumerate(steps):
             number = await journal.started(1, asked, float(at))
-            settlement = Settlement(1, answer(*settled), by_attempt=True) if settled else None
+            settlement = RecordedAnswer(1, answer(*settled), by_attempt=True) if settled else None
             if ending is not None:
                 await journal.ended(number, ending, at + 0.5, settlement)
 
     asyncio.run(main())
 
 
-REPLY = Ending(AttemptEnding.ANSWERED, ANSWERED, 200)
-UNCLEAR = Ending(AttemptEnding.UNCLEAR, TryAgain.code, None, Reason.NO_ANSWER, "no answer")
-SUSPECT = Ending(AttemptEnding.REFUSED, Suspect.code, 400, Reason.DEVICE_REFUSED, "400: bad")
-TOO_MANY = Ending(AttemptEnding.REFUSED, TooMany.code, 413)
+REPLY = AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, 200)
+UNCLEAR = AttemptEnd(AttemptEnding.UNCLEAR, Transient.code, None, Reason.NO_ANSWER, "no answer")
+SUSPECT = AttemptEnd(AttemptEnding.REFUSED, DeviceRejected.code, 400, Reason.DEVICE_REFUSED, "400: bad")
+TOO_MANY = AttemptEnd(AttemptEnding.REFUSED, PayloadTooLarge.code, 413)
 
 
 def test_a_call_that_the_journal_does_not_know_is_all_open(journal: Journal) -> None:
-    work = take_up(call_of("A", "B", "C"), later(journal), 2)
+    work = restore(call_of("A", "B", "C"), later(journal), 2)
     assert (work.split.next(), set(work.split.open()), work.tries) == ((0, 1), {0, 1, 2}, [])
 
 
 def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acted(journal: Journal) -> None:
     recorded(journal, (None, UNCLEAR, ()), (None, None, ()))
-    work = take_up(call_of("A", "B"), later(journal), NO_MAXIMUM)
+    work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.split.next() == (0, 1)
     assert work.asked_before([0, 1]) == (2, 2)
     assert work.has_doubts()
@@ -135,55 +160,60 @@ def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acte
 
 def test_a_settled_call_has_nothing_left_to_ask(journal: Journal) -> None:
     recorded(journal, (None, REPLY, (0, 1)))
-    assert take_up(call_of("A", "B"), later(journal), NO_MAXIMUM).split.next() is None
+    assert restore(call_of("A", "B"), later(journal), NO_MAXIMUM).split.next() is None
 
 
 def test_a_device_left_out_is_asked_for_once_more_but_not_twice(journal: Journal) -> None:
     recorded(journal, (None, REPLY, (0,)))
-    work = take_up(call_of("A", "B"), later(journal), NO_MAXIMUM)
+    work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.split.next() == (1,)
     assert work.split.settled((1,), (1,)) == (1,)
 
 
 def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journal) -> None:
     recorded(journal, (None, SUSPECT, ()))
-    split = Split((0, 1, 2, 3), NO_MAXIMUM)
+    split = RejectedDeviceSearch((0, 1, 2, 3), NO_MAXIMUM)
     split.refused((0, 1, 2, 3), SUSPECT.text)
-    assert take_up(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == split.next()
+    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == split.next()
 
 
 def test_a_part_that_was_refused_whole_stays_closed_and_the_other_part_is_asked(journal: Journal) -> None:
-    skipped = Ending(AttemptEnding.REFUSED, Settled.code, 400, Reason.NO_VALID_DEVICES, "400: No valid devices")
+    skipped = AttemptEnd(
+        AttemptEnding.REFUSED, CallRejected.code, 400, Reason.NO_VALID_DEVICES, "400: No valid devices"
+    )
     recorded(journal, (None, TOO_MANY, ()), ((0, 1), skipped, (0, 1)))
-    assert take_up(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == (2, 3)
+    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == (2, 3)
 
 
 def test_a_refused_customer_leaves_nothing_of_the_call_open(journal: Journal) -> None:
-    refused = Ending(AttemptEnding.REFUSED, Settled.code, 400, Reason.CUSTOMER_REFUSED, "400: Customer is blocked")
+    refused = AttemptEnd(
+        AttemptEnding.REFUSED, CallRejected.code, 400, Reason.CUSTOMER_REFUSED, "400: Customer is blocked"
+    )
     recorded(journal, (None, TOO_MANY, ()), ((0, 1), refused, (0, 1, 2, 3)))
-    assert take_up(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.open() == ()
+    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.open() == ()
 
 
 def test_what_was_given_up_stays_closed_and_the_rest_is_asked(journal: Journal) -> None:
     recorded(journal, ((0, 1), UNCLEAR, ()))
-    asyncio.run(journal.settled(Settlement(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
-    work = take_up(call_of("A", "B", "C"), later(journal), NO_MAXIMUM)
+    asyncio.run(journal.settled(RecordedAnswer(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
+    work = restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM)
     assert set(work.split.open()) == {2}
 
 
 @pytest.mark.parametrize(
-    ("asked", "verdict"), [((1,), Suspect.code), ((0, 2), TooMany.code), ((2,), Settled.code), ((1, 2), ANSWERED)]
+    ("asked", "verdict"),
+    [((1,), DeviceRejected.code), ((0, 2), PayloadTooLarge.code), ((2,), CallRejected.code), ((1, 2), ANSWERED)],
 )
 def test_a_history_that_does_not_fit_together_costs_no_device(
     asked: tuple[int, ...], verdict: str, journal: Journal
 ) -> None:
-    recorded(journal, (None, SUSPECT, ()), (asked, Ending(AttemptEnding.REFUSED, verdict, 400, text="?"), ()))
-    assert set(take_up(call_of("A", "B", "C"), later(journal), NO_MAXIMUM).split.open()) == {0, 1, 2}
+    recorded(journal, (None, SUSPECT, ()), (asked, AttemptEnd(AttemptEnding.REFUSED, verdict, 400, text="?"), ()))
+    assert set(restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM).split.open()) == {0, 1, 2}
 
 
 def test_a_result_without_an_attempt_keeps_its_devices_closed(journal: Journal) -> None:
-    asyncio.run(journal.settled(Settlement(1, answer(1), by_attempt=False)))
-    assert set(take_up(call_of("A", "B"), later(journal), NO_MAXIMUM).split.open()) == {0}
+    asyncio.run(journal.settled(RecordedAnswer(1, answer(1), by_attempt=False)))
+    assert set(restore(call_of("A", "B"), later(journal), NO_MAXIMUM).split.open()) == {0}
 
 
 # Interrupted and resumed equals uninterrupted
@@ -197,10 +227,10 @@ class OpenGate:
     """Traffic that lets everything through at once."""
 
     def __init__(self) -> None:
-        self.halt, self.successes, self.heard, self.is_down = Halt(), 0, True, True
+        self.halt, self.successes, self.heard, self.is_down = StopSignal(), 0, True, True
 
-    async def leave(self, call: int) -> Leave:
-        return Leave(call, Permit(0, 0.0, probe=False), while_down=False)
+    async def leave(self, call: int) -> AttemptSlot:
+        return AttemptSlot(call, Permit(0, 0.0, probe=False), while_down=False)
 
     async def depart(self, *_: object) -> None:
         return
@@ -220,12 +250,12 @@ class Api:
     maximum: int = 99
     forgotten: frozenset[tuple[int, str]] = frozenset()
     """Devices that the answer to the request of this number leaves out."""
-    trouble: dict[int, Exchange] = field(default_factory=dict)
+    trouble: dict[int, HttpResult] = field(default_factory=dict)
     """What becomes of the request of this number instead of an answer."""
     killed_at: int | None = None
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
-    async def post(self, _: str, body: bytes, *__: object) -> Exchange:
+    async def post(self, _: str, body: bytes, *__: object) -> HttpResult:
         devices = tuple(json.loads(body)["deviceIdentifiers"])
         number = len(self.asked)
         if number == self.killed_at:
@@ -233,25 +263,25 @@ class Api:
         self.asked.append(devices)
         return self.trouble.get(number) or self._answer(number, devices)
 
-    def _answer(self, number: int, devices: Iterable[str]) -> Exchange:
+    def _answer(self, number: int, devices: Iterable[str]) -> HttpResult:
         guilty = sorted(self.guilty.intersection(devices))
         if len([*devices]) > self.maximum:
-            return Exchange(Refusal(413, ""), status=413)
+            return HttpResult(ErrorResponse(413, ""), status=413)
         if guilty:
-            return Exchange(Refusal(400, self.text.format(guilty[0])), status=400)
+            return HttpResult(ErrorResponse(400, self.text.format(guilty[0])), status=400)
         assigned = [device for device in devices if (number, device) not in self.forgotten]
-        return Exchange(None, json.dumps({"success": True, "assignedDevices": assigned}).encode(), 200)
+        return HttpResult(None, json.dumps({"success": True, "assignedDevices": assigned}).encode(), 200)
 
 
 TROUBLE = st.sampled_from(
     [
-        Exchange(NoAnswer(Broken.TIMEOUT, sent=True, text="no answer")),
-        Exchange(NoAnswer(Broken.CONNECTION, sent=False, text="refused")),
-        Exchange(Refusal(500, "oh"), status=500),
-        Exchange(Refusal(429, "slow"), status=429),
-        Exchange(None, b"<html>", 200),
-        Exchange(Refusal(400, "Customer is blocked"), status=400),
-        Exchange(Refusal(400, "No valid devices"), status=400),
+        HttpResult(NoResponse(FailureKind.TIMEOUT, sent=True, text="no answer")),
+        HttpResult(NoResponse(FailureKind.CONNECTION, sent=False, text="refused")),
+        HttpResult(ErrorResponse(500, "oh"), status=500),
+        HttpResult(ErrorResponse(429, "slow"), status=429),
+        HttpResult(None, b"<html>", 200),
+        HttpResult(ErrorResponse(400, "Customer is blocked"), status=400),
+        HttpResult(ErrorResponse(400, "No valid devices"), status=400),
     ]
 )
 DEVICES = tuple(f"SN-{number:02}" for number in range(20))
@@ -269,7 +299,7 @@ def apis(draw: st.DrawFn) -> dict[str, Any]:
 
 
 async def settle(api: Api, call: Call, journal: Journal) -> None:
-    client = Client(api.post, journal, OpenGate(), attempts=1000, wall=lambda: 1.0)  # type: ignore[arg-type]
+    client = CallExecutor(api.post, journal, OpenGate(), attempts=1000, wall=lambda: 1.0)  # type: ignore[arg-type]
     await client.settle(call)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from tests.crashing import KEY, ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -100,7 +100,7 @@ def test_a_zombie_sends_and_writes_nothing_more(number: int, server: Server, tmp
     assert (second.returncode, also) == (0, "")
     assert place.outcomes.total() == place.outcomes["assigned"] + place.outcomes["alreadyAssigned"] == 2 * CUSTOMERS
     assert sent_from(server, "host-b") <= CUSTOMERS - stopped_after + 8  # those under way are asked again
-    with closing(sqlite3.connect(place.folder / "reports" / "r" / JOURNAL)) as journal:
+    with closing(sqlite3.connect(place.folder / "reports" / "r" / JOURNAL_NAME)) as journal:
         assert journal.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     left = {path.name for path in (place.folder / "reports" / "r").iterdir()}
     assert not [name for name in left if "lease" in name or "apart" in name]

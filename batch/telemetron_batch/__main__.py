@@ -15,18 +15,18 @@ _STOPPED: Final = 3
 
 def main() -> None:
     """Run a command and end the process with its exit code."""
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _exit_on_early_signal)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
-        signal.signal(signal.SIGINT, _end)
-    from telemetron_batch.storage.gc_tuning import rarely_searched
+        signal.signal(signal.SIGINT, _exit_on_early_signal)
+    from telemetron_batch.storage.gc_tuning import relaxed_gc
 
-    with rarely_searched():
+    with relaxed_gc():
         from telemetron_batch.cli.commands import main as commands
 
         commands(prog_name="telemetron-batch")
 
 
-def _end(*_: object) -> None:
+def _exit_on_early_signal(*_: object) -> None:
     """End at once: an exception raised into an import may be lost in it, and there is nothing to clear away yet."""
     with suppress(OSError):
         os.write(2, b"Stopped.\n")

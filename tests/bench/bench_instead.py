@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from telemetron_batch.sandbox.state import Assigned, Fleet, Unassigned
+from telemetron_batch.sandbox.state import Assigned, SandboxState, Unassigned
 from tests.bench.instead.common import KEY
 from tests.faulty import Arrived, Fault, FaultyServer, Loses, Says, SlidingWindow
 
@@ -86,7 +86,7 @@ class Task:
         return [row for row in self.rows if not row.wrong]
 
 
-class WatchedFleet(Fleet):
+class WatchedFleet(SandboxState):
     """Notes what changes, and which device is given while one whom it is to be taken from still has it."""
 
     def __init__(self, leavers: Mapping[str, set[str]]) -> None:

@@ -17,9 +17,9 @@ from statistics import median
 import numpy as np
 
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.input.load import _row_blocks, _Seen, _serials, _source, load
+from telemetron_batch.input.load import _FileStats, _row_blocks, _serials, _source, load
 from telemetron_batch.input.serials import LongNumbers
-from telemetron_batch.input.source_file import find_stored
+from telemetron_batch.input.source_file import open_source
 
 PLAIN = InputOptions()
 LENGTHS = (1_000_000, 10_000_000)
@@ -54,17 +54,17 @@ def write_wide(path: Path, size: int) -> None:
 
 
 def read_only(path: Path) -> None:
-    stored = find_stored(str(path), path.parent)
+    stored = open_source(str(path), path.parent)
     stored.sha256()
     for _ in _source(stored, PLAIN).pieces():
         pass
 
 
 def read_and_check(path: Path) -> None:
-    stored = find_stored(str(path), path.parent)
+    stored = open_source(str(path), path.parent)
     stored.sha256()
     source = _source(stored, PLAIN)
-    for _ in _row_blocks(0, source, _Seen(LongNumbers(lambda: _serials(source)))):
+    for _ in _row_blocks(0, source, _FileStats(LongNumbers(lambda: _serials(source)))):
         pass
 
 

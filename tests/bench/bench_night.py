@@ -26,22 +26,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from telemetron_batch.api.attempt_gate import Patience, Traffic
-from telemetron_batch.api.classify import Broken, NoAnswer, Refusal
-from telemetron_batch.api.http_client import Exchange
+from telemetron_batch.api.attempt_gate import AttemptGate, Patience
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
+from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.model import Answer, PlanOptions
-from telemetron_batch.journal.journal import Ending, Journal
-from telemetron_batch.journal.reader import Settlement
+from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.reader import RecordedAnswer
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.rate_limit.headers import Hint
-from telemetron_batch.rate_limit.limiter import OwnPace
-from telemetron_batch.rate_limit.outage import DownDetector
+from telemetron_batch.rate_limit.headers import ServerHint
+from telemetron_batch.rate_limit.limiter import LocalRateLimiter
+from telemetron_batch.rate_limit.outage import OutageDetector
 from telemetron_batch.rate_limit.pacer import Pacer
-from telemetron_batch.reconciliation.ledger import Books
-from telemetron_batch.sending.call_executor import Client
-from telemetron_batch.sending.scheduler import RunLimits, Runner
+from telemetron_batch.reconciliation.ledger import Ledger
+from telemetron_batch.sending.call_executor import CallExecutor
+from telemetron_batch.sending.scheduler import RunLimits, Scheduler
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.spill import Scratch
 from tests.bench.bench_load import own_peak
@@ -70,24 +70,24 @@ class ModelledApi:
         self._let_in: deque[float] = deque(maxlen=LIMIT)
         self.accepted = self.refused = 0
 
-    async def post(self, path: str, body: bytes, left: Callable[[], None]) -> Exchange:
+    async def post(self, path: str, body: bytes, left: Callable[[], None]) -> HttpResult:
         left()
         await clock.sleep(self._random.uniform(0.02, 0.03))
         now = clock.now()
         if len(self._let_in) == LIMIT and now < self._let_in[0] + 1.0:
             self.refused += 1
-            wait = Hint(wait=1.0, retry_after=True)
-            return Exchange(Refusal(429, "Too many requests", asks_to_wait=True), status=429, hint=wait)
+            wait = ServerHint(wait=1.0, retry_after=True)
+            return HttpResult(ErrorResponse(429, "Too many requests", asks_to_wait=True), status=429, hint=wait)
         self._let_in.append(now)
         self.accepted += 1
         chance = self._random.random()
         if chance < LOST:
             await clock.sleep(_TIMEOUT)
-            return Exchange(NoAnswer(Broken.TIMEOUT, sent=True, text="no answer within 30 s"))
+            return HttpResult(NoResponse(FailureKind.TIMEOUT, sent=True, text="no answer within 30 s"))
         await clock.sleep(self._random.lognormvariate(-2.1, 0.5))
         if chance < LOST + FAILS:
-            return Exchange(Refusal(503, "Service unavailable"), status=503)
-        return Exchange(None, _granted(path, body), 200)
+            return HttpResult(ErrorResponse(503, "Service unavailable"), status=503)
+        return HttpResult(None, _granted(path, body), 200)
 
 
 def _granted(path: str, body: bytes) -> bytes:
@@ -106,7 +106,7 @@ class ModelledJournal:
 
     settlements = unclear_attempts = tuple
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Ledger) -> None:
         self._books = books
         self._settled: list[tuple[int, Answer]] = []
         self._attempts = 0
@@ -119,13 +119,13 @@ class ModelledJournal:
         self._attempts += 1
         return self._attempts
 
-    async def ended(self, _: int, __: Ending, ___: float, settled: Settlement | None = None) -> None:
+    async def ended(self, _: int, __: AttemptEnd, ___: float, settled: RecordedAnswer | None = None) -> None:
         if settled is None:
             await clock.sleep(COMMIT)
         else:
             await self.settled(settled)
 
-    async def settled(self, settlement: Settlement) -> None:
+    async def settled(self, settlement: RecordedAnswer) -> None:
         await clock.sleep(COMMIT)
         self._settled.append((settlement.call, settlement.answer))
         if len(self._settled) >= AT_ONCE:
@@ -140,13 +140,13 @@ def silent(kind: str, text: str, *, aloud: bool = True) -> None:
     """Nobody listens at night."""
 
 
-async def _sent(plan: Plan, books: Books, api: ModelledApi, fake: FakeClock) -> None:
+async def _sent(plan: Plan, books: Ledger, api: ModelledApi, fake: FakeClock) -> None:
     patience = Patience(900, 900)
-    traffic = Traffic(OwnPace(Pacer(Rate(LIMIT))), DownDetector(), patience, tell=silent, wall=fake.wall)
+    traffic = AttemptGate(LocalRateLimiter(Pacer(Rate(LIMIT))), OutageDetector(), patience, tell=silent, wall=fake.wall)
     modelled = ModelledJournal(books)
     journal = cast(Journal, modelled)
-    client = Client(api.post, journal, traffic, attempts=6, wall=fake.wall)
-    await Runner(plan, journal, client, RunLimits(concurrency=WORKERS)).run(fake.wall)
+    client = CallExecutor(api.post, journal, traffic, attempts=6, wall=fake.wall)
+    await Scheduler(plan, journal, client, RunLimits(concurrency=WORKERS)).run(fake.wall)
     modelled.book()
 
 
@@ -157,7 +157,7 @@ def play(rows: int, rows_a_customer: int) -> None:
         customers = rows // rows_a_customer
         made = zipf_rows(rows, customers=customers, skew=1.0, seed=1, moving=True, scratch=scratch)
         plan = plan_calls(made, PlanOptions())
-        books, api, fake = Books(plan), ModelledApi(), FakeClock()
+        books, api, fake = Ledger(plan), ModelledApi(), FakeClock()
         before = fake.monotonic
         fake.run(_sent(plan, books, api, fake))
         seconds = fake.monotonic - before

@@ -27,9 +27,9 @@ from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.reconciliation.answered import answered_books
+from telemetron_batch.reconciliation.answered import ledger_from_answers
 from telemetron_batch.reconciliation.reconcile import Reconciliation
-from telemetron_batch.reports.csv_files import Report, own_columns, reconciled, write_reconciliation
+from telemetron_batch.reports.csv_files import ReportInput, extra_columns, reconciliation_columns, write_reconciliation
 from telemetron_batch.storage.spill import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.bench_plan import write_rows
@@ -51,9 +51,9 @@ def compare(folder: Path, rows: int) -> None:
         answer_all(folder / "journal.sqlite3", plan)
         with closing(Journal(folder / "journal.sqlite3")) as journal:
             books: list[Reconciliation] = []
-            took = seconds(lambda: books.append(answered_books(journal, plan, None)))
+            took = seconds(lambda: books.append(ledger_from_answers(journal, plan, None)))
             print(f"{plan.calls:,} answers: books closed in {shown([took])}")
-            measure(folder, Report(loaded.files, books[0]), journal)
+            measure(folder, ReportInput(loaded.files, books[0]), journal)
 
 
 def answer_all(path: Path, plan: Plan) -> None:
@@ -63,11 +63,11 @@ def answer_all(path: Path, plan: Plan) -> None:
         connection.executemany("INSERT INTO results (call, answer) VALUES (?, ?)", rows)
 
 
-def measure(folder: Path, report: Report, journal: Journal) -> None:
-    blocks = journal.blocks(cells=own_columns(report.files))
+def measure(folder: Path, report: ReportInput, journal: Journal) -> None:
+    blocks = journal.blocks(cells=extra_columns(report.files))
     write_reconciliation(folder / "ours.csv", report, blocks)
     peak, ours, theirs = own_peak(), list[Took](), list[Took]()
-    names, columns = reconciled(report, blocks)
+    names, columns = reconciliation_columns(report, blocks)
     table = pa.Table.from_batches([pa.record_batch(some, names=names) for some in columns])
     turns = TURNS if table.num_rows <= 10**6 else FEW
     for _ in range(turns):

@@ -16,14 +16,14 @@ from typing import cast
 
 import numpy as np
 
-from telemetron_batch.api.attempt_gate import Halt
+from telemetron_batch.api.attempt_gate import StopSignal
 from telemetron_batch.domain.model import Answer, Call, DeviceResult, PlanOptions
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.sending.call_executor import CallEnd, Client
-from telemetron_batch.sending.scheduler import RunLimits, Runner
+from telemetron_batch.sending.call_executor import CallExecutor, CallResult
+from telemetron_batch.sending.scheduler import RunLimits, Scheduler
 from telemetron_batch.storage import clock
 from tests.bench.modelled import Floats, answer_seconds, zipf_rows
 from tests.conftest import FakeClock
@@ -39,21 +39,21 @@ class ModelledClient:
     """Settles every call, after as long as its answer takes."""
 
     def __init__(self, seconds: Floats) -> None:
-        self.halt = Halt()
+        self.halt = StopSignal()
         self._seconds = seconds
 
-    async def settle(self, call: Call, _: Mapping[str, bool] | None = None) -> CallEnd:
+    async def settle(self, call: Call, _: Mapping[str, bool] | None = None) -> CallResult:
         await clock.sleep(self._seconds[call.number - 1])
-        return CallEnd((Answer(dict.fromkeys(range(len(call.devices)), _DONE)),), None)
+        return CallResult((Answer(dict.fromkeys(range(len(call.devices)), _DONE)),), None)
 
 
 def carried_out(plan: Plan, seconds: Floats, workers: int) -> float:
     """Seconds on the clock that the real runner takes for the plan."""
     nothing_before = SimpleNamespace(settlements=tuple, unclear_attempts=tuple)
-    client = cast(Client, ModelledClient(seconds))
+    client = cast(CallExecutor, ModelledClient(seconds))
     fake, limits = FakeClock(), RunLimits(concurrency=workers)
     began = fake.monotonic
-    runner = Runner(plan, cast(Journal, nothing_before), client, limits)
+    runner = Scheduler(plan, cast(Journal, nothing_before), client, limits)
     fake.run(runner.run(fake.wall))
     assert runner.tally.calls_done == plan.calls
     return fake.monotonic - began

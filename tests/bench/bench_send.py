@@ -42,7 +42,7 @@ from telemetron_batch.domain.model import Call, InputOptions, PlanOptions
 from telemetron_batch.input.load import load
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.run.pipeline import run
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.sending.observer import RunObserver
 from tests.bench.swift import served
 
 CALLS = 3000
@@ -145,7 +145,7 @@ async def bare(opened: AbstractAsyncContextManager[Post], calls: list[Call]) -> 
             workers.create_task(work(post))
 
 
-class Stopwatch(Face):
+class Stopwatch(RunObserver):
     """Seconds on the clock, and of this process's processors, between the first call and the last."""
 
     def __init__(self) -> None:

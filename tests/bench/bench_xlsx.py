@@ -16,9 +16,9 @@ from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.reconciliation.ledger import Books
+from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation
-from telemetron_batch.reports.csv_files import Report, write_reconciliation
+from telemetron_batch.reports.csv_files import ReportInput, write_reconciliation
 from telemetron_batch.reports.workbook import write_xlsx
 from telemetron_batch.rows.rows import RowBlock
 from tests.bench.bench_load import own_peak, write_rows
@@ -32,7 +32,7 @@ AT_ONCE = 500
 
 def settled(plan: Plan) -> Reconciliation:
     """Books of a run in which everything was done."""
-    books = Books(plan)
+    books = Ledger(plan)
     for first in range(1, plan.calls + 1, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, plan.calls + 1))
         settle(books, *((number, answer_to(plan.call(number))) for number in numbers))
@@ -56,7 +56,7 @@ def figure(name: str, path: Path, write: Callable[[Path], object]) -> None:
 def write_all(
     folder: Path, books: Reconciliation, files: tuple[InputFile, ...], blocks: Callable[[], Iterable[RowBlock]]
 ) -> None:
-    report = Report(files, books)
+    report = ReportInput(files, books)
     fields = fields_of(report)
     figure("reconciliation.csv", folder / "r.csv", lambda path: write_reconciliation(path, report, blocks()))
     figure("reconciliation.xlsx", folder / "r.xlsx", lambda path: write_xlsx(path, report, fields, blocks()))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.journal.layout import LOCK_NAME
 from tests.faulty import FaultyServer
 from tests.redis_server import PROGRAM, RedisServer
 from tests.under_airflow.conftest import connection
@@ -105,7 +105,7 @@ def worker(cluster: Airflow) -> Iterator[StartWorker]:
 def makers(reports: Path) -> dict[int, int]:
     """The processes that hold a shard, by its number."""
     found = {}
-    for lock in reports.glob(f"*/shards/*/{LOCK}"):
+    for lock in reports.glob(f"*/shards/*/{LOCK_NAME}"):
         with suppress(ValueError, OSError):
             found[int(lock.parent.name)] = int(json.loads(lock.read_text())[0])
     return found

@@ -13,13 +13,13 @@ import pytest
 
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
 from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
-from telemetron_batch.airflow_provider.running import TaskFace, in_thread
-from telemetron_batch.airflow_provider.waiting import MomentTrigger
-from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.airflow_provider.running import TaskObserver, in_thread
+from telemetron_batch.airflow_provider.waiting import DateTimeTrigger
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.run import pipeline
-from telemetron_batch.storage.lock import Lock, Owner
+from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.log import LOGGER
 from tests.conftest import HEADER
 from tests.faulty import Arrived, FaultyServer
@@ -173,7 +173,7 @@ def test_what_a_person_must_mend_is_not_tried_again(
 
 def test_a_journal_in_use_is_tried_again(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
     folder = Path(places["reports_dir"]) / "night-1"
-    other = Lock.take(folder / LOCK, Owner(1, "now", "night-1"), "run night-1")
+    other = Lock.take(folder / LOCK_NAME, LockOwner(1, "now", "night-1"), "run night-1")
     try:
         task = run_dag("named", **places, name="night-1").task("send")
     finally:
@@ -224,11 +224,11 @@ def test_a_wait_that_is_not_deferred_is_sat_out(run_dag: RunDag, server: FaultyS
 
 
 def test_the_moment_waited_for_survives_its_way_to_the_triggerer() -> None:
-    path, told = MomentTrigger("2026-01-01T00:00:00+00:00").serialize()
-    assert path == "telemetron_batch.airflow_provider.waiting.MomentTrigger"
+    path, told = DateTimeTrigger("2026-01-01T00:00:00+00:00").serialize()
+    assert path == "telemetron_batch.airflow_provider.waiting.DateTimeTrigger"
 
     async def fired() -> Any:
-        return [event.payload async for event in MomentTrigger(**told).run()]
+        return [event.payload async for event in DateTimeTrigger(**told).run()]
 
     assert asyncio.run(fired()) == ["2026-01-01T00:00:00+00:00"]
 
@@ -269,10 +269,10 @@ def test_the_key_is_in_nothing_that_is_kept(
 
 def test_a_killed_task_ends_its_run(server: FaultyServer, places: dict[str, str], tmp_path: Path) -> None:
     write(Path(places["file"]), 60)
-    interrupt = Interrupt()
+    interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
     server.script = lambda seen: interrupt.now("stopped by Airflow") if seen.number == 5 else None
-    summary = in_thread(lambda: pipeline.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, face=TaskObserver(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "stopped by Airflow")
     assert summary.counts[Outcome.NOT_SENT] == 60 - len(server.seen) > 0
 
@@ -283,9 +283,9 @@ def test_a_run_whose_supervisor_is_gone_ends(
     write(Path(places["file"]), 60)
     parents = iter([1, 1, 1])
     monkeypatch.setattr("os.getppid", lambda: next(parents, 2))
-    interrupt = Interrupt()
+    interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
-    summary = in_thread(lambda: pipeline.run(config, face=TaskFace(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, face=TaskObserver(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "the supervisor of its task is gone")
     assert len(server.seen) < 60
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.journal.layout import LOCK_NAME
 from tests.faulty import FaultyServer
 from tests.scripted import Says
 from tests.under_airflow.conftest import KEY
@@ -33,7 +33,7 @@ def places(tmp_path: Path, api: FaultyServer) -> dict[str, str]:
 def owner_when(places: dict[str, str], api: FaultyServer, calls: int) -> int:
     """The process that holds the run, once so many calls have arrived."""
     until(lambda: len(api.seen) >= calls)
-    (lock,) = Path(places["reports_dir"]).glob(f"*/{LOCK}")
+    (lock,) = Path(places["reports_dir"]).glob(f"*/{LOCK_NAME}")
     return owner_of(lock)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.journal.layout import LOCK
+from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.storage.lock import is_held
 from tests.faulty import FaultyServer
 from tests.scripted import Says
@@ -36,7 +36,7 @@ def owner_when(places: dict[str, str], watch: Watch, action: str) -> int:
 
     def at_work() -> list[Path]:
         calls = sum(sent == action for sent, _ in watch.sent)
-        locks = [*Path(places["reports_dir"]).glob(f"*/shards/*/{LOCK}")] if calls >= 4 else []
+        locks = [*Path(places["reports_dir"]).glob(f"*/shards/*/{LOCK_NAME}")] if calls >= 4 else []
         return sorted((lock for lock in locks if is_held(lock)), key=lambda lock: lock.stat().st_mtime)
 
     return owner_of(until(at_work)[-1])

@@ -31,18 +31,18 @@ from airflow.providers.common.compat.sdk import (
 from telemetron_batch.airflow_provider.hooks import TelemetronHook, named_options
 from telemetron_batch.airflow_provider.lineage import lineage
 from telemetron_batch.airflow_provider.rendered import files_in, options_in, time_in
-from telemetron_batch.airflow_provider.running import TaskFace, in_thread
-from telemetron_batch.airflow_provider.waiting import MomentTrigger
+from telemetron_batch.airflow_provider.running import TaskObserver, in_thread
+from telemetron_batch.airflow_provider.waiting import DateTimeTrigger
 from telemetron_batch.config.airflow_context import MAP_INDEX
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.options import BY_KEY
-from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.config.options import OPTIONS_BY_KEY
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import ExitCode
-from telemetron_batch.journal.layout import JOURNAL
-from telemetron_batch.reports.summary import InNumbers
+from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.reports.summary import BaseSummary
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class FolderOperator(BaseOperator):
         super().__init__(**kwargs)
         self.reports_dir = reports_dir
         self.run_id = run_id
-        self._interrupt: Interrupt | None = None
+        self._interrupt: CancelToken | None = None
 
     @property
     def folder(self) -> Path:
@@ -102,7 +102,7 @@ class FolderOperator(BaseOperator):
 
     def get_openlineage_facets_on_start(self) -> Any:
         """The files read and written, for OpenLineage."""
-        return lineage(self._files(), self._leaves())
+        return lineage(self._files(), self._output_folder())
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """The same when the task has ended well."""
@@ -116,18 +116,18 @@ class FolderOperator(BaseOperator):
         """The inputs that the task reads."""
         return []
 
-    def _leaves(self) -> Path | None:
+    def _output_folder(self) -> Path | None:
         """The folder in which the task leaves the files of a run."""
         return None
 
-    def _carried_out(self, work: Callable[..., T]) -> T:
+    def _run_in_thread(self, work: Callable[..., T]) -> T:
         """Do the work, which takes a `face`, in a thread that ends when the task is no longer wanted.
 
         Raises as Airflow wants it.
         """
-        self._interrupt = Interrupt()
-        face = TaskFace(self._interrupt, logging.getLogger("telemetron_batch"))
-        with as_airflow_wants_it():
+        self._interrupt = CancelToken()
+        face = TaskObserver(self._interrupt, logging.getLogger("telemetron_batch"))
+        with translate_errors():
             return in_thread(partial(work, face=face), self._interrupt)
 
 
@@ -167,13 +167,13 @@ class TelemetronOperator(FolderOperator):
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
         options = {**self._own_options(), **self._own_as_of(), **besides, **place}
         variables = {MAP_INDEX: str(index)} if index >= 0 else {}
-        with as_airflow_wants_it():
+        with translate_errors():
             return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
 
     def _own_as_of(self) -> dict[str, Any]:
         """Return the option `as_of`. A run that was begun before keeps its own, unless the DAG names another."""
         with suppress(OSError):  # the run itself says what is wrong with its folder
-            if self._as_of_is_default and (self.folder / JOURNAL).exists():
+            if self._as_of_is_default and (self.folder / JOURNAL_NAME).exists():
                 return {}
         return {"as_of": time_in(self.as_of)}
 
@@ -181,7 +181,7 @@ class TelemetronOperator(FolderOperator):
         """Return the options of the task after rendering. Raises as Airflow wants it."""
         options = options_in(self.options)
         try:
-            with as_airflow_wants_it():
+            with translate_errors():
                 _check_options(options)
         except ValueError as exc:
             raise AirflowFailException(str(exc)) from exc
@@ -206,7 +206,7 @@ class InputOperator(TelemetronOperator):
         self.file = file
         self.skip_if_empty = skip_if_empty
 
-    def _skipped(self, rows: int) -> Exception | None:
+    def _skip_exception(self, rows: int) -> Exception | None:
         """What skips the task where there is nothing to do, and that is wanted."""
         if rows or not self.skip_if_empty:
             return None
@@ -249,7 +249,7 @@ class SendingOperator(TelemetronOperator):
         moment = min(datetime.fromisoformat(fields["resumeAt"]), datetime.now(UTC) + _LONGEST_DEFERRAL)
         reason = printable(fields["stop"]["reason"])
         self.log.info("%s: deferred until then, outside of the worker's slot", reason)
-        self.defer(trigger=MomentTrigger(moment.isoformat()), method_name="execute_again")
+        self.defer(trigger=DateTimeTrigger(moment.isoformat()), method_name="execute_again")
 
 
 class ReportingOperator(FolderOperator):
@@ -270,7 +270,7 @@ class ReportingOperator(FolderOperator):
         if fail_on not in FAIL_ON:
             raise ValueError(f"fail_on: {fail_on!r} is none of {', '.join(FAIL_ON)}")
 
-    def _leaves(self) -> Path:
+    def _output_folder(self) -> Path:
         return self.folder
 
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
@@ -279,11 +279,11 @@ class ReportingOperator(FolderOperator):
             return stopped(fields)
         return stopped(fields) or _nothing_succeeded(fields) or _wants_attention(fields, self.fail_on)
 
-    def _report_told(self, context: Mapping[str, Any]) -> None:
+    def _push_report_url(self, context: Mapping[str, Any]) -> None:
         """Say where the report will be, for the link. Said first: a task that fails has a report too."""
         context["ti"].xcom_push(key=REPORT_URL, value=_report_url(self.folder, self.reports_url))
 
-    def _told(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
+    def _finish(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
         """The summary of a run for those who come after; raises the problem if there is one."""
         if fields["attention"]:
             where = Path(fields["folder"]) / "attention.csv"
@@ -297,7 +297,7 @@ class ReportingOperator(FolderOperator):
         return fields
 
 
-def fields_of(summary: InNumbers) -> dict[str, Any]:
+def summary_dict(summary: BaseSummary) -> dict[str, Any]:
     """A summary as in summary.json, and the folder of what it tells of."""
     return {**json.loads(summary.as_json()), "folder": str(summary.folder)}
 
@@ -338,7 +338,7 @@ def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
 
 def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
     tolerated = fields["options"].get("tolerate", ())
-    return Outcome.SKIPPED in (BY_KEY["tolerate"].read(text) for text in tolerated)
+    return Outcome.SKIPPED in (OPTIONS_BY_KEY["tolerate"].read(text) for text in tolerated)
 
 
 def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
@@ -350,7 +350,7 @@ def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | Non
 
 
 @contextmanager
-def as_airflow_wants_it() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """What keeps work from starting: tried again where time may heal it, else failed at once."""
     try:
         yield

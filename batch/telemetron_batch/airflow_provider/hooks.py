@@ -13,13 +13,13 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.sources import KEY_VARIABLE
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.run.check import check
 from telemetron_batch.run.feed_back import configure
 
-_BESIDES: Final = ("profile", "config")
+_META_KEYS: Final = ("profile", "config")
 """Keys that are no options but say where options stand."""
 _OF_THE_KEY: Final = ("base_url", "api_key_file")
 _SCHEMES: Final = ("https", "http")
@@ -53,14 +53,16 @@ class TelemetronHook(BaseHook):
         `options` go by the names of the options of `run`, and so do `defaults`, which hold
         where nobody says anything. Raises ConfigError that names everything that is wrong.
         """
-        told, key = self._connected()
+        told, key = self._connection_options()
         environ = {**os.environ, **(context or {})}
         if key:
             environ[KEY_VARIABLE] = key
         said = named_options(options or {}, "options")
         if key or told.get("api_key_file"):
             told |= self._where_the_key_goes(told, said, environ)
-        unsaid = {name: value for name, value in (defaults or {}).items() if not environ.get(BY_KEY[name].variable)}
+        unsaid = {
+            name: value for name, value in (defaults or {}).items() if not environ.get(OPTIONS_BY_KEY[name].variable)
+        }
         config = configure(files, {**unsaid, **told, **said}, environ)
         for secret in config.secrets:
             mask_secret(secret.reveal())
@@ -88,15 +90,15 @@ class TelemetronHook(BaseHook):
         for name in _OF_THE_KEY:
             if name in said:
                 raise ConfigError(
-                    f"options: {BY_KEY[name].name} is not taken from a task whose connection gives the API key",
+                    f"options: {OPTIONS_BY_KEY[name].name} is not taken from a task whose connection gives the API key",
                     f"put it into connection {self.telemetron_conn_id}",
                 )
-        if not any(name in said for name in _BESIDES):
+        if not any(name in said for name in _META_KEYS):
             return {}
-        base_url = BY_KEY["base_url"]
+        base_url = OPTIONS_BY_KEY["base_url"]
         return {"base_url": told.get("base_url") or environ.get(base_url.variable) or base_url.default}
 
-    def _connected(self) -> tuple[dict[str, Any], str]:
+    def _connection_options(self) -> tuple[dict[str, Any], str]:
         """What the connection says, as options; and its API key."""
         if self.telemetron_conn_id is None:
             return {}, ""
@@ -114,7 +116,7 @@ class TelemetronHook(BaseHook):
 def named_options(told: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Options by their keys, without those left empty. Raises ConfigError for a name that is none."""
     options = {name.replace("-", "_"): value for name, value in told.items()}
-    unknown = sorted(name for name in options if name not in BY_KEY and name not in _BESIDES)
+    unknown = sorted(name for name in options if name not in OPTIONS_BY_KEY and name not in _META_KEYS)
     if unknown:
         raise ConfigError(f"{where}: unknown option {', '.join(unknown)}", "see telemetron-batch run --help")
     return {name: value for name, value in options.items() if value not in (None, "")}

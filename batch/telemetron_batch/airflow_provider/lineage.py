@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from telemetron_batch.domain.urls import is_url, without_scheme
+from telemetron_batch.domain.urls import is_url, strip_file_scheme
 
 _WRITTEN: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 
@@ -24,7 +24,7 @@ def lineage(files: Sequence[str], folder: Path | None) -> Any:
 
 def _named(file: str) -> tuple[str, str]:
     """A file's namespace and name: of an object its bucket and key."""
-    path = without_scheme(file)
+    path = strip_file_scheme(file)
     if not is_url(path):
         return "file", str(Path(path).absolute())
     parts = urlsplit(path)

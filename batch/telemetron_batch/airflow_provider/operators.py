@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from telemetron_batch.airflow_provider.base import InputOperator, ReportingOperator, SendingOperator, fields_of
+from telemetron_batch.airflow_provider.base import InputOperator, ReportingOperator, SendingOperator, summary_dict
 from telemetron_batch.run import pipeline
 
 RUN_ID: Final = (
@@ -40,10 +40,10 @@ class TelemetronBatchOperator(SendingOperator, InputOperator, ReportingOperator)
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Run, or go on with the run of an earlier try."""
         config = self._config(context)
-        self._report_told(context)
-        fields = fields_of(self._carried_out(partial(pipeline.run, config)))
+        self._push_report_url(context)
+        fields = summary_dict(self._run_in_thread(partial(pipeline.run, config)))
         self._deferred(context, fields)
-        return self._told(context, fields, self._problem(fields))
+        return self._finish(context, fields, self._problem(fields))
 
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
-        return super()._problem(fields) or self._skipped(fields["rows"])
+        return super()._problem(fields) or self._skip_exception(fields["rows"])

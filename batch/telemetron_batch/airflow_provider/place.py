@@ -6,16 +6,16 @@ from typing import Final
 
 from airflow.providers.common.compat.sdk import conf
 
-_OF_ONE_HOST: Final = frozenset({"btrfs", "ext2", "ext3", "ext4", "overlay", "ramfs", "tmpfs", "xfs", "zfs"})
-_ON_ONE_HOST: Final = frozenset({"LocalExecutor", "SequentialExecutor"})
+_LOCAL_FILESYSTEMS: Final = frozenset({"btrfs", "ext2", "ext3", "ext4", "overlay", "ramfs", "tmpfs", "xfs", "zfs"})
+_LOCAL_EXECUTORS: Final = frozenset({"LocalExecutor", "SequentialExecutor"})
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
-def doubt_about(folder: Path) -> str | None:
+def sharing_warning(folder: Path) -> str | None:
     """Why workers on other hosts may not see this folder; None where there may be none, or it seems they do."""
     executors = re.findall(r"\w+Executor", conf.get("core", "executor", fallback=""))
     kind = file_system(folder.absolute(), _MOUNTS.read_text() if _MOUNTS.exists() else "")
-    if kind not in _OF_ONE_HOST or {*executors} <= _ON_ONE_HOST:
+    if kind not in _LOCAL_FILESYSTEMS or {*executors} <= _LOCAL_EXECUTORS:
         return None
     return f"reports_dir {folder} is on {kind}, which workers on other hosts do not see: all must share this folder"
 

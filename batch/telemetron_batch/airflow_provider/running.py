@@ -15,22 +15,22 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Final, TypeVar
 
-from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.planning.plan_summary import Digest
-from telemetron_batch.sending.observer import Face
-from telemetron_batch.sending.progress import View, plain
+from telemetron_batch.planning.plan_summary import PlanSummary
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.sending.progress import ProgressSnapshot, format_log
 
 T = TypeVar("T")
 
 _LOOK_EVERY: Final = 0.5
-_LAST_WORDS: Final = 60.0
+_REPORT_GRACE_S: Final = 60.0
 """Seconds that the files of a run ended by a timeout may take; nothing is sent in them."""
 _TOLD_EVERY: Final = 30.0
-_CHATTY: Final = ("httpx2", "httpcore2")
+_NOISY_LOGGERS: Final = ("httpx2", "httpcore2")
 
 
-def in_thread(work: Callable[[], T], interrupt: Interrupt) -> T:
+def in_thread(work: Callable[[], T], interrupt: CancelToken) -> T:
     """Do the work in a thread of its own and give what it gives; the interrupt ends it early.
 
     Also a supervisor that is gone does, within a second. What is raised into this thread
@@ -48,7 +48,7 @@ def in_thread(work: Callable[[], T], interrupt: Interrupt) -> T:
         return future.result()
     except BaseException:
         interrupt.now("stopped by Airflow")
-        wait([future], _LAST_WORDS)
+        wait([future], _REPORT_GRACE_S)
         raise
 
 
@@ -59,17 +59,17 @@ def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
         future.set_exception(exc)
 
 
-class TaskFace(Face):
+class TaskObserver(RunObserver):
     """Tells the task's log how a run goes: its plan, then a line every half minute."""
 
-    def __init__(self, interrupt: Interrupt, log: logging.Logger) -> None:
+    def __init__(self, interrupt: CancelToken, log: logging.Logger) -> None:
         self.interrupt = interrupt
         self._log = log
         self._told_at = 0.0
-        for name in _CHATTY:
+        for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every request
 
-    def planned(self, plan: Digest) -> bool:
+    def planned(self, plan: PlanSummary) -> bool:
         """Say what is to come, and go on."""
         told = "%d rows: %d devices of %d customers in %d calls at %s; %d duplicates, %d invalid"
         numbers = (plan.rows, plan.devices, plan.customers, plan.calls, plan.rate, plan.duplicates, plan.invalid)
@@ -87,8 +87,8 @@ class TaskFace(Face):
         """For the lines between."""
         return True
 
-    def saw(self, view: View) -> None:
+    def saw(self, view: ProgressSnapshot) -> None:
         """Say how far it is, now and then."""
         if view.elapsed >= self._told_at + _TOLD_EVERY:
             self._told_at = view.elapsed
-            self._log.info("progress: %s", plain(view))
+            self._log.info("progress: %s", format_log(view))

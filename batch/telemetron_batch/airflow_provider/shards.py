@@ -23,14 +23,14 @@ from telemetron_batch.airflow_provider.base import (
     ReportingOperator,
     SendingOperator,
     TelemetronOperator,
-    fields_of,
     stopped,
+    summary_dict,
 )
-from telemetron_batch.airflow_provider.place import doubt_about
-from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.airflow_provider.place import sharing_warning
+from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.actions import Phase
-from telemetron_batch.run.locking import Waiting
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.run.locking import LockWaiter
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.barrier import barrier
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
@@ -78,21 +78,21 @@ class TelemetronPlanOperator(InputOperator):
 
     def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Plan; the same again changes nothing."""
-        self._look_at_place()
+        self._check_shared_storage()
         config = self._config(context, shards=self.shards, shards_at_once=self.shards_at_once)
-        planned = self._carried_out(partial(plan_shards, config))
+        planned = self._run_in_thread(partial(plan_shards, config))
         context["ti"].xcom_push(key=PLAN, value=planned.as_json())
-        if skipped := self._skipped(planned.digest.rows):
+        if skipped := self._skip_exception(planned.digest.rows):
             raise skipped
         busy = [shard for shard in planned.shards if any(shard.calls.values())]
         # Airflow skips what follows an empty list, and what is reconciled may be rows of which none is sent.
         return [shard.as_json() for shard in busy or planned.shards[:1]]
 
-    def _look_at_place(self) -> None:
+    def _check_shared_storage(self) -> None:
         """Can other workers see the folder?"""
         if not Path(self.reports_dir).is_absolute():
             raise AirflowFailException(f"reports_dir {self.reports_dir} is relative; name one that all workers share")
-        if doubt := doubt_about(Path(self.reports_dir)):
+        if doubt := sharing_warning(Path(self.reports_dir)):
             self.log.warning("%s", doubt)
 
 
@@ -132,7 +132,7 @@ class TelemetronShardOperator(SendingOperator):
             raise AirflowException(f"{what}: is reports_dir on storage that all workers share?")
         number = self.shard["shard"] if isinstance(self.shard, Mapping) else self.shard
         config = self._config(context, shard=number, phase=self.phase)
-        fields = fields_of(self._carried_out(partial(run_shard, config)))
+        fields = summary_dict(self._run_in_thread(partial(run_shard, config)))
         self._deferred(context, fields)
         if problem := stopped(fields):
             context["ti"].xcom_push(key=SUMMARY, value=fields)
@@ -158,7 +158,7 @@ class TelemetronBarrierOperator(FolderOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Look."""
-        left = self._carried_out(partial(_patiently, barrier, self.folder)).as_json()
+        left = self._run_in_thread(partial(_retry_while_locked, barrier, self.folder)).as_json()
         if not left["complete"]:
             self.log.warning("shards %s have not made all of their unassigns", left["unfinishedShards"])
         return left
@@ -182,17 +182,17 @@ class TelemetronReconcileOperator(ReportingOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files, then say how the run ended."""
-        self._report_told(context)
-        fields = fields_of(self._carried_out(partial(_patiently, report_run, self.folder)))
+        self._push_report_url(context)
+        fields = summary_dict(self._run_in_thread(partial(_retry_while_locked, report_run, self.folder)))
         problem = self._problem(fields)
         if fields["state"] == "stopped":  # what the shards have left to do is not done by trying this again
             problem = AirflowFailException(str(problem))
-        return self._told(context, fields, problem)
+        return self._finish(context, fields, problem)
 
 
-def _patiently(work: Callable[[Path], T], folder: Path, *, face: Face) -> T:
+def _retry_while_locked(work: Callable[[Path], T], folder: Path, *, face: RunObserver) -> T:
     """Do what a shard that is about to end stands in the way of."""
     # These tasks take no options of a run; where all workers share folders, their environment says so.
-    option = BY_KEY["shared_reports_dir"]
+    option = OPTIONS_BY_KEY["shared_reports_dir"]
     with shared_with_group(option.read(os.environ.get(option.variable, ""))):
-        return Waiting.a_while(folder.name, _PATIENCE, face=face).patiently(partial(work, folder))
+        return LockWaiter.a_while(folder.name, _PATIENCE, face=face).patiently(partial(work, folder))

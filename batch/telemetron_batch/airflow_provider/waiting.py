@@ -11,7 +11,7 @@ _LOOK_EVERY: Final = 60.0
 """Seconds: a machine that slept, or whose clock was set, shall not add its own wait."""
 
 
-class MomentTrigger(BaseTrigger):
+class DateTimeTrigger(BaseTrigger):
     """Fires at a moment, given as ISO text with its zone; at once if it has passed. Says nothing meanwhile."""
 
     def __init__(self, moment: str) -> None:

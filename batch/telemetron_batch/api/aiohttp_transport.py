@@ -17,32 +17,32 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from telemetron_batch.api.asyncio_stream import has_news
-from telemetron_batch.api.classify import Broken
+from telemetron_batch.api.classify import FailureKind
 from telemetron_batch.api.transport import (
     HEADERS,
     IDLE_SECONDS,
     KEY_HEADER,
-    BrokeOffError,
+    RequestTrace,
     SpokenError,
-    Trip,
-    broke_off,
+    TransportError,
+    decompress,
+    read_limited,
     spoke_first,
-    trusted,
-    unpacked,
-    whole,
+    tls_context,
+    transport_error,
 )
 from telemetron_batch.domain.model import Secret
 
-ENDINGS: Final[Mapping[type[Exception], Broken]] = {
-    aiohttp.ClientConnectorError: Broken.CONNECTION,
-    aiohttp.ConnectionTimeoutError: Broken.CONNECTION,
-    aiohttp.ClientPayloadError: Broken.CUT,
-    aiohttp.ClientResponseError: Broken.CUT,
-    aiohttp.ClientConnectionError: Broken.CUT,
+ENDINGS: Final[Mapping[type[Exception], FailureKind]] = {
+    aiohttp.ClientConnectorError: FailureKind.CONNECTION,
+    aiohttp.ConnectionTimeoutError: FailureKind.CONNECTION,
+    aiohttp.ClientPayloadError: FailureKind.CUT,
+    aiohttp.ClientResponseError: FailureKind.CUT,
+    aiohttp.ClientConnectionError: FailureKind.CUT,
 }
 """How each way to fail ends an attempt; the first that fits. What is not here is a bug of ours and is raised."""
 
-_LONGEST_HEAD: Final = 100 * 1024
+_MAX_HEADER_BYTES: Final = 100 * 1024
 """Bytes of a header; no head of any honest answer is as long."""
 
 _LARGE: Final = 1 << 20
@@ -108,7 +108,7 @@ class _Meter:
 class _Way:
     """A trip, and what measures its answer."""
 
-    trip: Trip
+    trip: RequestTrace
     meter: _Meter | None = None
 
 
@@ -139,7 +139,7 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
-class Fast:
+class AiohttpTransport:
     """Connections of aiohttp to one host."""
 
     name = f"aiohttp {aiohttp.__version__}"
@@ -152,7 +152,7 @@ class Fast:
             connector=aiohttp.TCPConnector(
                 limit=0,  # as many as there are requests under way
                 keepalive_timeout=IDLE_SECONDS,
-                ssl=trusted(base_url) or True,
+                ssl=tls_context(base_url) or True,
                 use_dns_cache=False,
                 resolver=aiohttp.ThreadedResolver(),
             ),
@@ -161,29 +161,29 @@ class Fast:
             timeout=aiohttp.ClientTimeout(total=None, connect=connect),
             trust_env=False,
             auto_decompress=False,  # or what unpacks to too much would be known too late
-            max_line_size=_LONGEST_HEAD,
-            max_field_size=_LONGEST_HEAD,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
             request_class=_Request,
         )
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
+    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
         if path not in self._urls:
             self._urls[path] = URL(self._base_url + path)
         _WAY.set(way := _Way(trip))
         try:
-            async with await self._asked(path, body, key) as response:
+            async with await self._send(path, body, key) as response:
                 if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                    raise BrokeOffError(Broken.CUT, "another protocol than we asked in")
+                    raise TransportError(FailureKind.CUT, "another protocol than we asked in")
                 trip.answered(response.status, response.headers.items())
-                packed = await whole(response.content.iter_any(), trip)
+                packed = await read_limited(response.content.iter_any(), trip)
                 if way.meter is not None:
                     way.meter.end(trip.headers)
         except tuple(ENDINGS) as exc:
-            raise broke_off(exc, ENDINGS, _words(exc)) from exc
-        return unpacked(packed, trip)
+            raise transport_error(exc, ENDINGS, _words(exc)) from exc
+        return decompress(packed, trip)
 
-    async def _asked(self, path: str, body: bytes, key: Secret) -> aiohttp.ClientResponse:
+    async def _send(self, path: str, body: bytes, key: Secret) -> aiohttp.ClientResponse:
         """The head of an answer."""
         while True:
             with suppress(SpokenError):  # then over another connection

@@ -17,7 +17,7 @@ _NEXT_ADDRESS: Final = 0.25
 """Seconds after which another address of a host is tried beside the one that does not answer."""
 _NO_BYTES: Final = bytes(4)
 """Zero as a C int."""
-_PLENTY: Final = 1 << 19
+_HIGH_WATER: Final = 1 << 19
 """Bytes that have come and wait to be read, from which on no more are taken in."""
 
 
@@ -46,12 +46,12 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     def __init__(self) -> None:
         self.leaves: Callable[[], None] = lambda: None
         """Called before bytes are written; what it raises keeps them from it."""
-        self._came = bytearray()
+        self._buffer = bytearray()
         self._ended = False
         self._fault: Exception | None = None
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands, also as far as TLS goes."""
@@ -60,10 +60,10 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
-        self._came += data
-        if len(self._came) > _PLENTY:
+        self._buffer += data
+        if len(self._buffer) > _HIGH_WATER:
             self._transport.pause_reading()
-        self._news.set()
+        self._readable.set()
 
     def eof_received(self) -> None:
         """The other side says no more."""
@@ -75,21 +75,21 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
 
     def pause_writing(self) -> None:
         """Much is written that has not left."""
-        self._room.clear()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
         """It has left."""
-        self._room.set()
+        self._writable.set()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore2's
         """What came, as soon as something does; nothing once all was read. Raises ReadError."""
-        while not (self._came or self._ended):
-            self._news.clear()
-            await self._news.wait()
-        if self._fault is not None and not self._came:
+        while not (self._buffer or self._ended):
+            self._readable.clear()
+            await self._readable.wait()
+        if self._fault is not None and not self._buffer:
             raise httpcore2.ReadError(str(self._fault)) from self._fault
-        piece = bytes(self._came[:max_bytes])
-        del self._came[:max_bytes]
+        piece = bytes(self._buffer[:max_bytes])
+        del self._buffer[:max_bytes]
         self._transport.resume_reading()
         return piece
 
@@ -101,7 +101,7 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         if self._transport.is_closing():
             raise httpcore2.WriteError("the connection is closed")
         self._transport.write(buffer)
-        await self._room.wait()
+        await self._writable.wait()
 
     async def start_tls(self, *_: Any, **__: Any) -> "Stream":
         """It has been opened with TLS."""
@@ -113,20 +113,20 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         """`is_readable`: has something come that no request asked for, or has the other side closed it?"""
-        return bool(self._came) or self._transport.is_closing() if info == "is_readable" else None
+        return bool(self._buffer) or self._transport.is_closing() if info == "is_readable" else None
 
     @property
     def has_unread(self) -> bool:
         """Whether bytes have come that nobody has read."""
-        return bool(self._came)
+        return bool(self._buffer)
 
     @property
     def has_news(self) -> bool:
         """Whether bytes have come that nobody has read, or the other side has closed the connection."""
-        return bool(self._came) or self._ended or has_news(self._transport)
+        return bool(self._buffer) or self._ended or has_news(self._transport)
 
     def _end(self, fault: Exception | None) -> None:
         self._ended = True
         self._fault = self._fault or fault
-        self._news.set()
-        self._room.set()
+        self._readable.set()
+        self._writable.set()

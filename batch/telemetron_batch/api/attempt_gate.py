@@ -10,28 +10,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from telemetron_batch.api.classify import Refusal, StopRun, Throttled, TryAgain, Verdict, WithdrawnError
-from telemetron_batch.api.http_client import Exchange
-from telemetron_batch.domain.event_sink import Tell
+from telemetron_batch.api.classify import ErrorResponse, StopRun, Throttled, Transient, Verdict, WithdrawnError
+from telemetron_batch.api.http_client import HttpResult
+from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.stops import Stop, StopReason
-from telemetron_batch.rate_limit.headers import Hint
-from telemetron_batch.rate_limit.limiter import Pace
-from telemetron_batch.rate_limit.outage import DownDetector
+from telemetron_batch.rate_limit.headers import ServerHint
+from telemetron_batch.rate_limit.limiter import RateLimiter
+from telemetron_batch.rate_limit.outage import OutageDetector
 from telemetron_batch.rate_limit.pacer import Permit
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.clock import iso
 
-_RETRIES: Final = 50
+_RETRY_BUDGET: Final = 50
 """Retries that may go out, on top of one for each answer, before all of them slow down."""
 
 RECOGNITION: Final = 0
 """The number of the call by which it is found out whether the API is there at all."""
 
-_UNSURE: Final = 0.25
+_LEASE_POLL_S: Final = 0.25
 """Seconds between two looks whether the run is surely ours again."""
-_LONGER: Final = 0.2
+_RENOTIFY_RATIO: Final = 0.2
 """Part of a pause by which another one has to outlast it to be told as well."""
-_ALOUD: Final = 5.0
+_NOTIFY_PAUSE_S: Final = 5.0
 """Seconds of a pause from which on it is said, and not only put on record."""
 _DAY: Final = 86_400.0
 _YEAR: Final = 365 * _DAY
@@ -48,7 +48,7 @@ class Patience:
     """How long it may ask to be left alone."""
 
 
-class Halt:
+class StopSignal:
     """The end of a run before its last call; the first reason given is the one that stands."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class AttemptSlot:
     """Leave for one attempt; given back exactly once, through one of the gate's methods."""
 
     call: int
@@ -76,7 +76,7 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class GateStatus:
     """What lets attempts leave, or keeps them from it, at one moment. Times are seconds from then."""
 
     departures: int
@@ -93,17 +93,23 @@ class Condition:
     """Why nothing more leaves, if so."""
 
 
-class Traffic:
+class AttemptGate:
     """Says when an attempt may leave, and learns from what became of it."""
 
     def __init__(
-        self, pace: Pace, detector: DownDetector, patience: Patience, *, tell: Tell, wall: Callable[[], float]
+        self,
+        pace: RateLimiter,
+        detector: OutageDetector,
+        patience: Patience,
+        *,
+        tell: EventSink,
+        wall: Callable[[], float],
     ) -> None:
         self._pace = pace
         self._detector = detector
         self._patience = patience
         self._wall = wall
-        self.halt = Halt()
+        self.halt = StopSignal()
         self.tell = tell
         self._told_hold = 0.0
         self.successes = 0
@@ -111,8 +117,8 @@ class Traffic:
         """Can another attempt be put on record? Asked before each."""
         self.is_ours: Callable[[], bool] = lambda: True
         """Is it sure that nobody else carries this run out? Asked before each attempt, and as its first byte leaves."""
-        self._retries = _RETRIES
-        self._deaf_since: float | None = None
+        self._retries = _RETRY_BUDGET
+        self._unreachable_since: float | None = None
         self.heard = False
         """Has the API given any sign of life?"""
         self.is_recognised = False
@@ -131,10 +137,10 @@ class Traffic:
         until = self._pace.held_until(now)
         return 0.0 if until is None else until - now
 
-    def condition(self) -> Condition:
+    def condition(self) -> GateStatus:
         """How things stand, for whoever shows it."""
         now = clock.now()
-        return Condition(
+        return GateStatus(
             departures=self._pace.departures,
             rate=self._pace.rate(now),
             held_for=self.held_for(),
@@ -143,11 +149,11 @@ class Traffic:
             stop=self.halt.stop,
         )
 
-    async def leave(self, call: int) -> Leave | None:
+    async def leave(self, call: int) -> AttemptSlot | None:
         """Wait until an attempt may leave; None when the run ends first."""
         while not self.halt:
             if not self.is_ours() or (self.is_recognising and call != RECOGNITION):
-                await clock.sleep_unless(self.halt.event, _UNSURE)
+                await clock.wait_for_event(self.halt.event, _LEASE_POLL_S)
                 continue
             now = clock.now()
             self._look_at_limits(now)
@@ -157,18 +163,18 @@ class Traffic:
                 if isinstance(permit, Permit):
                     return self._leave(call, permit)
                 wait = permit
-                if self.held_for() >= _ALOUD:  # another process may have been asked to wait
+                if self.held_for() >= _NOTIFY_PAUSE_S:  # another process may have been asked to wait
                     self._tell_hold()
-            await clock.sleep_unless(self.halt.event, wait)
+            await clock.wait_for_event(self.halt.event, wait)
         return None
 
-    def _leave(self, call: int, permit: Permit) -> Leave | None:
+    def _leave(self, call: int, permit: Permit) -> AttemptSlot | None:
         if self.halt:  # the run ended while the permit was asked for
             self._pace.abandoned(permit, clock.now())
             return None
-        return Leave(call, permit, self._detector.is_down)
+        return AttemptSlot(call, permit, self._detector.is_down)
 
-    async def depart(self, leave: Leave) -> Callable[[], None]:
+    async def depart(self, leave: AttemptSlot) -> Callable[[], None]:
         """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
 
         Gives what is to be called when the request really begins to be written. It raises
@@ -193,14 +199,14 @@ class Traffic:
         finally:
             self.is_recognising = False
 
-    def learn(self, leave: Leave, verdict: Verdict | None, exchange: Exchange) -> None:
+    def learn(self, leave: AttemptSlot, verdict: Verdict | None, exchange: HttpResult) -> None:
         """Hear what became of an attempt; a verdict of None is a usable answer."""
         hint = exchange.hint
         self.heard |= exchange.status is not None
         self.is_recognised |= verdict is None or _is_api_error(exchange)
         if isinstance(verdict, Throttled):
             self._throttled(leave, hint)
-        elif isinstance(verdict, TryAgain) and verdict.counts_as_down:
+        elif isinstance(verdict, Transient) and verdict.counts_as_down:
             self._failed(leave, verdict.text)
         else:
             self._answered(leave, hint)
@@ -218,40 +224,40 @@ class Traffic:
         self._retries = max(0, self._retries - 1)
         return self._retries > 0
 
-    def _answered(self, leave: Leave, hint: Hint) -> None:
-        self._retries = min(_RETRIES, self._retries + 1)
+    def _answered(self, leave: AttemptSlot, hint: ServerHint) -> None:
+        self._retries = min(_RETRY_BUDGET, self._retries + 1)
         now = clock.now()
         self.successes += 1
         self._pace.succeeded(leave.permit, now)
         self._pace.heed(hint.quotas, now)
-        if self.held_for() >= _ALOUD:  # a quota that is spent each second is no event
+        if self.held_for() >= _NOTIFY_PAUSE_S:  # a quota that is spent each second is no event
             self._tell_hold()
-        self._back_up(leave, now)
+        self._mark_up(leave, now)
 
-    def _throttled(self, leave: Leave, hint: Hint) -> None:
+    def _throttled(self, leave: AttemptSlot, hint: ServerHint) -> None:
         now = clock.now()
         self._pace.throttled(leave.permit, now, hint.wait, clock.jitter())
-        self._back_up(leave, now)
+        self._mark_up(leave, now)
         self._tell_hold()
 
     def _tell_hold(self) -> None:
         """Tell of a pause once; again only if the refusals of attempts under way make it notably longer."""
         held = self.held_for()
         until = clock.now() + held
-        if held > 0 and until > self._told_hold + _LONGER * held:
+        if held > 0 and until > self._told_hold + _RENOTIFY_RATIO * held:
             self._told_hold = until
-            self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _ALOUD)
+            self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _NOTIFY_PAUSE_S)
 
-    def _failed(self, leave: Leave, text: str) -> None:
+    def _failed(self, leave: AttemptSlot, text: str) -> None:
         now = clock.now()
         was_down = self._detector.is_down
-        self._deaf_since = self._deaf_since or now
+        self._unreachable_since = self._unreachable_since or now
         self._pace.abandoned(leave.permit, now)
         self._detector.failed(leave.call, now)
         if self._detector.is_down and not was_down:
             self.tell("down", f"the API seems to be down ({text}); probing until it answers")
 
-    def _back_up(self, leave: Leave, now: float) -> None:
+    def _mark_up(self, leave: AttemptSlot, now: float) -> None:
         was_down = self._detector.is_down
         self._detector.answered(leave.call, now)
         if was_down:
@@ -259,7 +265,11 @@ class Traffic:
 
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""
-        if not self.heard and self._deaf_since is not None and now - self._deaf_since >= self._patience.down:
+        if (
+            not self.heard
+            and self._unreachable_since is not None
+            and now - self._unreachable_since >= self._patience.down
+        ):
             self.halt.now(Stop(StopReason.API_UNREACHABLE))
         if not self.may_start():
             self.halt.now(Stop(StopReason.DISK_FULL))
@@ -271,8 +281,8 @@ class Traffic:
             self.halt.now(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
 
 
-def _is_api_error(exchange: Exchange) -> bool:
-    return isinstance(exchange.ending, Refusal) and exchange.ending.is_api_error
+def _is_api_error(exchange: HttpResult) -> bool:
+    return isinstance(exchange.ending, ErrorResponse) and exchange.ending.is_api_error
 
 
 def _moment(at: float, now: float) -> str:

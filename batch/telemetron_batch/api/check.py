@@ -1,18 +1,18 @@
 """Is the API there, and does it take our key? One harmless queryCustomer, and clear words for each failure."""
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.classify import Broken, NoAnswer, customer_not_found
-from telemetron_batch.api.customer_query import NOBODY
-from telemetron_batch.api.http_client import Exchange, Post
+from telemetron_batch.api.classify import FailureKind, NoResponse, customer_not_found
+from telemetron_batch.api.customer_query import PROBE_EMAIL
+from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 
 
 async def check_api(post: Post, base_url: str) -> Stop | None:
     """None when all is well, else what is wrong and what to do about it."""
-    exchange = await post(protocol.QUERY_PATH, protocol.query_body(NOBODY), lambda: None)
+    exchange = await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
     if exchange.ending is None:
-        return _strange(base_url, "its answer is none of the API's") if not _is_ours(exchange) else None
-    if isinstance(exchange.ending, NoAnswer):
+        return _not_the_api(base_url, "its answer is none of the API's") if not _is_api_response(exchange) else None
+    if isinstance(exchange.ending, NoResponse):
         return _unreachable(exchange.ending)
     status, text = exchange.ending.status, exchange.ending.text
     if customer_not_found(exchange.ending):
@@ -24,26 +24,26 @@ async def check_api(post: Post, base_url: str) -> Stop | None:
         return Stop(StopReason.REDIRECTED, str(status), advice=Advice("correct --base-url"))
     if status == 429 or status >= 500:
         return Stop(StopReason.API_IN_TROUBLE, f"HTTP {status} ({text})")
-    return _strange(base_url, f"HTTP {status}: {text}")
+    return _not_the_api(base_url, f"HTTP {status}: {text}")
 
 
-def _is_ours(exchange: Exchange) -> bool:
+def _is_api_response(exchange: HttpResult) -> bool:
     try:
-        protocol.read_holdings(exchange.body, NOBODY)
+        protocol.read_holdings(exchange.body, PROBE_EMAIL)
     except protocol.UnusableError:
         return False
     return True
 
 
-def _strange(base_url: str, why: str) -> Stop:
+def _not_the_api(base_url: str, why: str) -> Stop:
     advice = Advice("correct --base-url: it ends in /api/ext-v1")
     return Stop(StopReason.NOT_THE_API, f"{base_url} ({why})", advice=advice)
 
 
-def _unreachable(ending: NoAnswer) -> Stop:
-    if ending.how is Broken.TLS:
+def _unreachable(ending: NoResponse) -> Stop:
+    if ending.how is FailureKind.TLS:
         advice = "check --base-url, the clock of this machine and its trusted certificates"
-    elif ending.how is Broken.TIMEOUT:
+    elif ending.how is FailureKind.TIMEOUT:
         advice = "check the network, or allow more with --timeout"
     else:
         advice = "check --base-url, the network and any firewall"

@@ -15,7 +15,7 @@ from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.domain.stops import Stop, StopReason
 
 
-class Broken(Enum):
+class FailureKind(Enum):
     """How an attempt ended without a usable answer."""
 
     CONNECTION = "no connection"
@@ -32,17 +32,17 @@ class WithdrawnError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoResponse:
     """An attempt that brought no HTTP answer, or a 200 that says nothing usable."""
 
-    how: Broken
+    how: FailureKind
     sent: bool
     """Did a byte of the request leave? If not, the server cannot have acted."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorResponse:
     """An HTTP answer other than 2xx."""
 
     status: int
@@ -60,7 +60,7 @@ class Refusal:
         return self.raw_text or self.text
 
 
-class Doubt(Enum):
+class SideEffects(Enum):
     """May the attempt have acted although we cannot know it?"""
 
     NOT_DONE = auto()
@@ -72,11 +72,11 @@ class Doubt(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class TryAgain:
+class Transient:
     """A passing fault of this attempt."""
 
     code: ClassVar = "tryAgain"
-    doubt: Doubt
+    doubt: SideEffects
     reason: Reason
     text: str
     counts_as_down: bool
@@ -94,42 +94,42 @@ class Throttled:
 
     code: ClassVar = "throttled"
     reason: ClassVar = Reason.THROTTLED
-    doubt: Doubt
+    doubt: SideEffects
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class TooMany:
+class PayloadTooLarge:
     """The call holds more devices than the API takes."""
 
     code: ClassVar = "tooMany"
     reason: ClassVar = Reason.TOO_MANY_DEVICES
-    doubt: ClassVar = Doubt.NOT_DONE
+    doubt: ClassVar = SideEffects.NOT_DONE
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class DeviceRejected:
     """Some device of the call is refused, and we must find out which."""
 
     code: ClassVar = "suspect"
     reason: ClassVar = Reason.DEVICE_REFUSED
     text: str
-    doubt: Doubt = Doubt.NOT_DONE
+    doubt: SideEffects = SideEffects.NOT_DONE
     """Unclear where not the API itself has refused the call, but something before it."""
 
     @property
     def is_from_elsewhere(self) -> bool:
         """Has the answer nothing of the API's shape?"""
-        return self.doubt is not Doubt.NOT_DONE
+        return self.doubt is not SideEffects.NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class CallRejected:
     """Every device of the call is refused alike."""
 
     code: ClassVar = "settled"
-    doubt: ClassVar = Doubt.NOT_DONE
+    doubt: ClassVar = SideEffects.NOT_DONE
     outcome: Outcome
     reason: Reason
     text: str = ""
@@ -140,7 +140,7 @@ class StopRun:
     """The API refuses this client: no further call can do better."""
 
     code: ClassVar = "stopRun"
-    doubt: ClassVar = Doubt.NOT_DONE
+    doubt: ClassVar = SideEffects.NOT_DONE
     reason: Reason
     stop: Stop
 
@@ -150,7 +150,7 @@ class StopRun:
         return self.stop.sentence
 
 
-Verdict = TryAgain | Throttled | TooMany | Suspect | Settled | StopRun
+Verdict = Transient | Throttled | PayloadTooLarge | DeviceRejected | CallRejected | StopRun
 
 LONGEST_BACKOFF: Final = 30.0
 
@@ -177,71 +177,71 @@ _ANSWERED_BY_THE_API: Final = frozenset({500})
 
 
 _SAYS_NOTHING: Final = {
-    Broken.UNUSABLE: Reason.UNUSABLE_ANSWER,
-    Broken.NOT_THE_API: Reason.NOT_THE_API,
-    Broken.WITHDRAWN: Reason.WITHDRAWN,
+    FailureKind.UNUSABLE: Reason.UNUSABLE_ANSWER,
+    FailureKind.NOT_THE_API: Reason.NOT_THE_API,
+    FailureKind.WITHDRAWN: Reason.WITHDRAWN,
 }
 """Endings that do not tell whether the API is down: something answered, or nothing was asked."""
 
 
-def customer_not_found(refusal: Refusal) -> bool:
+def customer_not_found(refusal: ErrorResponse) -> bool:
     """Return whether the API itself says that it does not know the customer."""
     return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.fullmatch(refusal.words.strip()))
 
 
-def judge(ending: NoAnswer | Refusal, action: Action) -> Verdict:
+def classify(ending: NoResponse | ErrorResponse, action: Action) -> Verdict:
     """Return the verdict on an ending that is not a usable answer."""
-    return _judge_silence(ending) if isinstance(ending, NoAnswer) else _judge_status(ending, action)
+    return _judge_silence(ending) if isinstance(ending, NoResponse) else _judge_status(ending, action)
 
 
-def _judge_silence(ending: NoAnswer) -> TryAgain:
-    doubt = Doubt.UNCLEAR if ending.sent else Doubt.NOT_DONE
+def _judge_silence(ending: NoResponse) -> Transient:
+    doubt = SideEffects.UNCLEAR if ending.sent else SideEffects.NOT_DONE
     reason = Reason.NO_ANSWER if ending.sent else Reason.NO_CONNECTION
-    return TryAgain(doubt, _SAYS_NOTHING.get(ending.how, reason), ending.text, ending.how not in _SAYS_NOTHING)
+    return Transient(doubt, _SAYS_NOTHING.get(ending.how, reason), ending.text, ending.how not in _SAYS_NOTHING)
 
 
-def _judge_status(ending: Refusal, action: Action) -> Verdict:
-    status, words = ending.status, _words(ending)
+def _judge_status(ending: ErrorResponse, action: Action) -> Verdict:
+    status, words = ending.status, _error_text(ending)
     if status == 429:
-        return Throttled(Doubt.NOT_DONE, words)
+        return Throttled(SideEffects.NOT_DONE, words)
     if status == 503 and ending.asks_to_wait:
-        return Throttled(Doubt.UNCLEAR, words)
+        return Throttled(SideEffects.UNCLEAR, words)
     if status >= 500:
         over = ending.is_api_error and status in _ANSWERED_BY_THE_API
-        doubt = Doubt.UNCLEAR_BUT_OVER if over else Doubt.UNCLEAR
-        return TryAgain(doubt, Reason.SERVER_ERROR, words, counts_as_down=True)
+        doubt = SideEffects.UNCLEAR_BUT_OVER if over else SideEffects.UNCLEAR
+        return Transient(doubt, Reason.SERVER_ERROR, words, counts_as_down=True)
     if status == 408:  # a gateway may say so of a request that it has handed on
-        return TryAgain(Doubt.UNCLEAR, Reason.NO_ANSWER, words, counts_as_down=False)
+        return Transient(SideEffects.UNCLEAR, Reason.NO_ANSWER, words, counts_as_down=False)
     if status in _TEMPORARY_REFUSALS:
-        doubt = Doubt.NOT_DONE if ending.is_api_error else Doubt.UNCLEAR
-        return TryAgain(doubt, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
+        doubt = SideEffects.NOT_DONE if ending.is_api_error else SideEffects.UNCLEAR
+        return Transient(doubt, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
     if status < 300:  # no status of HTTP/1.1 that could end an exchange
-        return TryAgain(Doubt.UNCLEAR, Reason.UNUSABLE_ANSWER, words, counts_as_down=False)
+        return Transient(SideEffects.UNCLEAR, Reason.UNUSABLE_ANSWER, words, counts_as_down=False)
     if status < 400:
         return StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
     if status in (401, 403):
         return StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, words))
     if status in _NO_ROUTE and not ending.is_api_error:
-        return TryAgain(Doubt.UNCLEAR, Reason.NOT_THE_API, words, counts_as_down=False)
+        return Transient(SideEffects.UNCLEAR, Reason.NOT_THE_API, words, counts_as_down=False)
     return _judge_refused(ending, action)
 
 
-def _judge_refused(ending: Refusal, action: Action) -> Verdict:
+def _judge_refused(ending: ErrorResponse, action: Action) -> Verdict:
     """Return the verdict on any other 4xx: the API did not accept the request, and changed nothing."""
-    text, words = ending.words, _words(ending)
+    text, words = ending.words, _error_text(ending)
     if ending.status == 413:
-        return TooMany(words)
+        return PayloadTooLarge(words)
     if not ending.is_api_error:
-        return Suspect(words, Doubt.UNCLEAR)
+        return DeviceRejected(words, SideEffects.UNCLEAR)
     if action is Action.UNASSIGN and customer_not_found(ending):
-        return Settled(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
+        return CallRejected(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(text):
-        return Settled(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, words)
+        return CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, words)
     if _speaks_of_size(text):
-        return TooMany(words)
+        return PayloadTooLarge(words)
     if _OF_CUSTOMER.search(text):
-        return Settled(Outcome.FAILED, Reason.CUSTOMER_REFUSED, words)
-    return Suspect(words)
+        return CallRejected(Outcome.FAILED, Reason.CUSTOMER_REFUSED, words)
+    return DeviceRejected(words)
 
 
 def _speaks_of_size(text: str) -> bool:
@@ -252,7 +252,7 @@ def _speaks_of_size(text: str) -> bool:
     return bool(_TOO_MANY.search(text) or (_AT_MOST.search(text) and not quota))
 
 
-def _words(ending: Refusal) -> str:
+def _error_text(ending: ErrorResponse) -> str:
     return f"{ending.status}: {ending.text}" if ending.text else f"HTTP {ending.status}"
 
 

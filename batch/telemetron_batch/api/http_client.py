@@ -16,13 +16,13 @@ from typing import Final, TypeVar
 import httpx2
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.classify import Broken, NoAnswer, Refusal, Verdict, WithdrawnError, judge
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse, Verdict, WithdrawnError, classify
 from telemetron_batch.api.httpx_transport import Given
-from telemetron_batch.api.transport import BrokeOffError, Carrier, Left, Trip
+from telemetron_batch.api.transport import OnSend, RequestTrace, Transport, TransportError
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.rate_limit.headers import Hint, read_hints
+from telemetron_batch.rate_limit.headers import ServerHint, read_hints
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.redaction import Redactor
@@ -36,26 +36,26 @@ _NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class HttpResult:
     """What one request brought: a body to read, or an ending to judge."""
 
-    ending: NoAnswer | Refusal | None
+    ending: NoResponse | ErrorResponse | None
     """None: a 2xx, whose `body` is whole."""
     body: bytes = b""
     status: int | None = None
-    hint: Hint = Hint()  # noqa: RUF009 - frozen
+    hint: ServerHint = ServerHint()  # noqa: RUF009 - frozen
     show: protocol.Show = printable
     """Makes texts of the body fit to be stored and shown."""
 
     @property
     def seems_throttled(self) -> bool:
         """Is it a refusal that says nothing of waiting, and is taken for throttling by its haste alone?"""
-        hasty = isinstance(self.ending, Refusal) and self.ending.status == 503 and self.ending.asks_to_wait
+        hasty = isinstance(self.ending, ErrorResponse) and self.ending.status == 503 and self.ending.asks_to_wait
         return hasty and not self.hint.retry_after
 
-    def at_its_word(self) -> "Exchange":
+    def at_its_word(self) -> "HttpResult":
         """The same, where it seems throttled taken for the server error that its status says."""
-        if self.seems_throttled and isinstance(self.ending, Refusal):
+        if self.seems_throttled and isinstance(self.ending, ErrorResponse):
             return replace(self, ending=replace(self.ending, asks_to_wait=False))
         return self
 
@@ -65,25 +65,25 @@ class Exchange:
         `reader` raises `wire.UnusableError` where an answer says nothing usable.
         """
         if self.ending is not None:
-            return judge(self.ending, action)
+            return classify(self.ending, action)
         try:
             return reader(self.body)
         except protocol.UnusableError as exc:
-            how = Broken.NOT_THE_API if isinstance(exc, protocol.NotTheApiError) else Broken.UNUSABLE
+            how = FailureKind.NOT_THE_API if isinstance(exc, protocol.NotTheApiError) else FailureKind.UNUSABLE
             text = f"the answer cannot be used: {exc}"
-            return judge(NoAnswer(how, sent=True, text=text), action)
+            return classify(NoResponse(how, sent=True, text=text), action)
 
 
-Post = Callable[[str, bytes, Left], Awaitable[Exchange]]
+Post = Callable[[str, bytes, OnSend], Awaitable[HttpResult]]
 """Takes path, body and what is to be called when the request begins to be written; it may raise WithdrawnError."""
 
 
-class Exchanger:
+class HttpClient:
     """Posts JSON to one host, with one key, each request under one total deadline."""
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: Transport,
         key: Secret,
         *,
         timeout: float,
@@ -100,9 +100,9 @@ class Exchanger:
         self._deadlines: set[asyncio.Timeout] = set()
         self._brusque = 0
 
-    async def post(self, path: str, body: bytes, left: Left = lambda: None) -> Exchange:
+    async def post(self, path: str, body: bytes, left: OnSend = lambda: None) -> HttpResult:
         """Make one request; whatever happens to it comes back as a value."""
-        trip = Trip(left, clock.now)
+        trip = RequestTrace(left, clock.now)
         try:
             async with clock.deadline(self._timeout) as limit:
                 self._deadlines.add(limit)
@@ -110,12 +110,12 @@ class Exchanger:
                     received = await self._carrier.post(path, body, self._key, trip)
                 finally:
                     self._deadlines.discard(limit)
-        except BrokeOffError as exc:
+        except TransportError as exc:
             return self._broken_off(trip, exc)
         except TimeoutError as exc:
-            return self._broken_off(trip, BrokeOffError(Broken.TIMEOUT, str(exc)))
+            return self._broken_off(trip, TransportError(FailureKind.TIMEOUT, str(exc)))
         except WithdrawnError as exc:
-            return self._broken_off(trip, BrokeOffError(Broken.WITHDRAWN, str(exc)))
+            return self._broken_off(trip, TransportError(FailureKind.WITHDRAWN, str(exc)))
         return self._answered(trip, received)
 
     def hurry(self, seconds: float) -> None:
@@ -125,7 +125,7 @@ class Exchanger:
             when = limit.when()
             limit.reschedule(latest if when is None else min(when, latest))
 
-    def _answered(self, trip: Trip, body: bytes) -> Exchange:
+    def _answered(self, trip: RequestTrace, body: bytes) -> HttpResult:
         """What an answer comes to, given its head and as much of its body as came."""
         status = trip.status or 0
         hint = read_hints(trip.headers, self._wall())
@@ -133,22 +133,22 @@ class Exchanger:
             self._latencies.append(trip.seconds)
             self._brusque = 0
             show = self._redactor.show if self._redactor.may_be_in(body) else printable
-            return Exchange(None, body, status, hint, show)
+            return HttpResult(None, body, status, hint, show)
         waits = hint.retry_after or (status == 503 and self._is_brusque(trip.seconds))
         raw, shown = protocol.read_error(body), protocol.read_error(body, self._redactor.show)
         unredacted = "" if raw == shown else raw.text
         is_api_error = shown.is_api_error and not (status in _NO_ROUTE and _is_phrase(status, raw.text))
-        return Exchange(Refusal(status, shown.text, waits, is_api_error, unredacted), b"", status, hint)
+        return HttpResult(ErrorResponse(status, shown.text, waits, is_api_error, unredacted), b"", status, hint)
 
-    def _broken_off(self, trip: Trip, exc: BrokeOffError) -> Exchange:
+    def _broken_off(self, trip: RequestTrace, exc: TransportError) -> HttpResult:
         """What comes of a request that broke off, and whether that was before it had its answer."""
         if trip.is_refused:
             return self._answered(trip, b"")  # a refusal stands, whatever becomes of its text
         how = exc.how
-        if trip.status is not None and how in (Broken.CUT, Broken.TLS):
-            how = Broken.UNUSABLE  # somebody is there, and his answer was cut short
+        if trip.status is not None and how in (FailureKind.CUT, FailureKind.TLS):
+            how = FailureKind.UNUSABLE  # somebody is there, and his answer was cut short
         text = protocol.one_line(_told(how, exc, clock.now() - trip.began), self._redactor.show)
-        return Exchange(NoAnswer(how, trip.sent, text), status=trip.status)
+        return HttpResult(NoResponse(how, trip.sent, text), status=trip.status)
 
     def _is_brusque(self, seconds: float) -> bool:
         """Came a 503 faster than the API ever works? Then a proxy in front of it throttles.
@@ -161,16 +161,16 @@ class Exchanger:
 
 
 @asynccontextmanager
-async def connected(
+async def open_http(
     base_url: str, *, seconds: float, transport: httpx2.AsyncBaseTransport | None = None
-) -> AsyncIterator[Carrier]:
+) -> AsyncIterator[Transport]:
     """Connections to one host, closed in the end.
 
     `seconds` is the deadline of an attempt. To connect must take less: a connection that is
     cancelled in its TLS handshake leaks its socket.
     """
     connect = min(_CONNECT_SECONDS, 0.8 * seconds)
-    carrier = best(base_url, connect) if transport is None else Given(base_url, transport, connect=connect)
+    carrier = default_transport(base_url, connect) if transport is None else Given(base_url, transport, connect=connect)
     LOGGER.info("requests travel over %s", carrier.name)
     try:
         yield carrier
@@ -178,19 +178,19 @@ async def connected(
         await carrier.close()
 
 
-def best(base_url: str, connect: float) -> Carrier:
+def default_transport(base_url: str, connect: float) -> Transport:
     """The fastest carrier of those that are installed."""
     try:
-        from telemetron_batch.api.aiohttp_transport import Fast
+        from telemetron_batch.api.aiohttp_transport import AiohttpTransport
     except ImportError:
         from telemetron_batch.api.httpcore_transport import Plain
 
         return Plain(base_url, connect=connect)
-    return Fast(base_url, connect=connect)
+    return AiohttpTransport(base_url, connect=connect)
 
 
-def _told(how: Broken, exc: BrokeOffError, seconds: float) -> str:
-    if how is Broken.TIMEOUT:
+def _told(how: FailureKind, exc: TransportError, seconds: float) -> str:
+    if how is FailureKind.TIMEOUT:
         return f"no answer within {seconds:.0f} s"
     return f"{how.value} ({str(exc).strip() or type(exc.__cause__).__name__})"
 

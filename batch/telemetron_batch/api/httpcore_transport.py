@@ -13,33 +13,33 @@ import httpcore2
 import httpx2
 
 from telemetron_batch.api.asyncio_stream import Stream, opened
-from telemetron_batch.api.classify import Broken
+from telemetron_batch.api.classify import FailureKind
 from telemetron_batch.api.transport import (
     HEADERS,
     IDLE_SECONDS,
     KEY_HEADER,
+    RequestTrace,
     SpokenError,
-    Trip,
-    broke_off,
+    decompress,
+    read_limited,
     spoke_first,
-    trusted,
-    unpacked,
-    whole,
+    tls_context,
+    transport_error,
 )
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.storage import clock
 
-ENDINGS: Final[Mapping[type[Exception], Broken]] = {
-    httpcore2.ConnectError: Broken.CONNECTION,
-    httpcore2.ConnectTimeout: Broken.CONNECTION,
-    httpcore2.ReadError: Broken.CUT,
-    httpcore2.WriteError: Broken.CUT,
-    httpcore2.RemoteProtocolError: Broken.CUT,
+ENDINGS: Final[Mapping[type[Exception], FailureKind]] = {
+    httpcore2.ConnectError: FailureKind.CONNECTION,
+    httpcore2.ConnectTimeout: FailureKind.CONNECTION,
+    httpcore2.ReadError: FailureKind.CUT,
+    httpcore2.WriteError: FailureKind.CUT,
+    httpcore2.RemoteProtocolError: FailureKind.CUT,
 }
 """How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
 
 
-class _Way(httpcore2.AsyncNetworkBackend):
+class _Backend(httpcore2.AsyncNetworkBackend):
     """How one connection is made: by asyncio, TLS and all."""
 
     def __init__(self, tls: ssl.SSLContext | None, seconds: float) -> None:
@@ -47,7 +47,7 @@ class _Way(httpcore2.AsyncNetworkBackend):
         self._seconds = seconds
         self._is_used = False
 
-    def prepare(self, trip: Trip) -> None:
+    def prepare(self, trip: RequestTrace) -> None:
         """Have the next request written on behalf of this trip."""
         self._trip = trip
 
@@ -75,11 +75,11 @@ class _Way(httpcore2.AsyncNetworkBackend):
         self._trip.leaves()
 
 
-class _Line(NamedTuple):
+class _PooledConnection(NamedTuple):
     """A connection, and how it is made."""
 
     connection: httpcore2.AsyncHTTPConnection
-    way: _Way
+    way: _Backend
 
 
 class Plain:
@@ -99,32 +99,32 @@ class Plain:
         self._headers = [
             (name.encode(), text.encode()) for name, text in {"host": url.netloc.decode(), **HEADERS}.items()
         ]
-        self._trusted = trusted(base_url)
+        self._trusted = tls_context(base_url)
         if self._trusted is not None:
             self._trusted.set_alpn_protocols(["http/1.1"])
         self._connect_seconds = connect
-        self._idle: list[_Line] = []
+        self._idle: list[_PooledConnection] = []
         # Loads what the first request would; then the first attempt leaves when it may, and not close to the second.
         anyio.current_time()
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
+    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
         request = self._request(path, body, key)
         try:
             packed = await self._asked(request, trip)
         except tuple(ENDINGS) as exc:
-            raise broke_off(exc, ENDINGS) from exc
-        return unpacked(packed, trip)
+            raise transport_error(exc, ENDINGS) from exc
+        return decompress(packed, trip)
 
     async def close(self) -> None:
         """Close all that is idle, and that is all when nothing is under way."""
         while self._idle:
             await self._idle.pop().connection.aclose()
 
-    async def _asked(self, request: httpcore2.Request, trip: Trip) -> bytes:
+    async def _asked(self, request: httpcore2.Request, trip: RequestTrace) -> bytes:
         """Return the body of the answer, over the first connection that is fit for the request."""
         while True:
-            connection, way = line = await self._line()
+            connection, way = line = await self._checkout()
             way.prepare(trip)
             try:
                 return await _answer(connection, request, trip)
@@ -146,15 +146,15 @@ class Plain:
         url = httpcore2.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=self._path + path.encode())
         return httpcore2.Request("POST", url, headers=headers, content=body)
 
-    async def _line(self) -> _Line:
+    async def _checkout(self) -> _PooledConnection:
         """A connection that was kept and still stands, or a new one, not yet connected."""
         while self._idle:
             line = self._idle.pop()
             if not line.connection.has_expired():
                 return line
             await line.connection.aclose()
-        way = _Way(self._trusted, self._connect_seconds)
-        return _Line(
+        way = _Backend(self._trusted, self._connect_seconds)
+        return _PooledConnection(
             httpcore2.AsyncHTTPConnection(
                 self._origin, self._trusted, keepalive_expiry=IDLE_SECONDS, network_backend=way
             ),
@@ -171,11 +171,11 @@ def _is_followed(connection: httpcore2.AsyncHTTPConnection) -> bool:
     return h11_state is None or h11_state.trailing_data != (b"", False)
 
 
-async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request, trip: Trip) -> bytes:
+async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request, trip: RequestTrace) -> bytes:
     """The body of the answer as it came; its head goes to the trip."""
     response = await connection.handle_async_request(request)
     try:
         trip.answered(response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers))
-        return await whole(response.aiter_stream(), trip)
+        return await read_limited(response.aiter_stream(), trip)
     finally:
         await response.aclose()

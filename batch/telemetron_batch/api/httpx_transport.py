@@ -5,22 +5,22 @@ from typing import Any, Final
 
 import httpx2
 
-from telemetron_batch.api.classify import Broken
-from telemetron_batch.api.transport import HEADERS, KEY_HEADER, Trip, broke_off, whole
+from telemetron_batch.api.classify import FailureKind
+from telemetron_batch.api.transport import HEADERS, KEY_HEADER, RequestTrace, read_limited, transport_error
 from telemetron_batch.domain.model import Secret
 
-ENDINGS: Final[Mapping[type[Exception], Broken]] = {
-    httpx2.ConnectError: Broken.CONNECTION,
-    httpx2.ConnectTimeout: Broken.CONNECTION,
-    httpx2.PoolTimeout: Broken.CONNECTION,
-    httpx2.ProxyError: Broken.CONNECTION,
-    httpx2.ReadTimeout: Broken.TIMEOUT,
-    httpx2.WriteTimeout: Broken.TIMEOUT,
-    httpx2.ReadError: Broken.CUT,
-    httpx2.WriteError: Broken.CUT,
-    httpx2.CloseError: Broken.CUT,
-    httpx2.RemoteProtocolError: Broken.CUT,
-    httpx2.DecodingError: Broken.UNUSABLE,
+ENDINGS: Final[Mapping[type[Exception], FailureKind]] = {
+    httpx2.ConnectError: FailureKind.CONNECTION,
+    httpx2.ConnectTimeout: FailureKind.CONNECTION,
+    httpx2.PoolTimeout: FailureKind.CONNECTION,
+    httpx2.ProxyError: FailureKind.CONNECTION,
+    httpx2.ReadTimeout: FailureKind.TIMEOUT,
+    httpx2.WriteTimeout: FailureKind.TIMEOUT,
+    httpx2.ReadError: FailureKind.CUT,
+    httpx2.WriteError: FailureKind.CUT,
+    httpx2.CloseError: FailureKind.CUT,
+    httpx2.RemoteProtocolError: FailureKind.CUT,
+    httpx2.DecodingError: FailureKind.UNUSABLE,
 }
 """How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
 
@@ -37,7 +37,7 @@ class Given:
         self._transport = transport
         self._timeout = {"connect": connect, "read": None, "write": None, "pool": None}
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
+    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
         """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
         trace = _Trace(trip)
         request = httpx2.Request(
@@ -51,12 +51,12 @@ class Given:
             response = await self._transport.handle_async_request(request)
             try:
                 trip.answered(response.status_code, response.headers.multi_items())
-                return await whole(response.aiter_bytes(), trip)
+                return await read_limited(response.aiter_bytes(), trip)
             finally:
                 await response.aclose()
         except tuple(ENDINGS) as exc:
             trip.sent |= not (trace.heard or isinstance(exc, _NEVER_SENT))
-            raise broke_off(exc, ENDINGS) from exc
+            raise transport_error(exc, ENDINGS) from exc
         except BaseException:
             trip.sent |= not trace.heard
             raise
@@ -69,7 +69,7 @@ class Given:
 class _Trace:
     """Listens to the transport: has it begun to write the request?"""
 
-    def __init__(self, trip: Trip) -> None:
+    def __init__(self, trip: RequestTrace) -> None:
         self._trip = trip
         self.heard = False
 

@@ -10,15 +10,15 @@ from typing import TypeVar
 
 import tenacity
 
-from telemetron_batch.api.attempt_gate import Traffic
-from telemetron_batch.api.classify import LONGEST_BACKOFF, Throttled, TryAgain, backoff
+from telemetron_batch.api.attempt_gate import AttemptGate
+from telemetron_batch.api.classify import LONGEST_BACKOFF, Throttled, Transient, backoff
 from telemetron_batch.storage import clock
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Spent:
+class AttemptBudget:
     """What a request has cost so far."""
 
     failures: int = 0
@@ -26,10 +26,12 @@ class Spent:
     server_errors: int = 0
 
 
-async def until_settled(attempt: Callable[[], Awaitable[T]], spent: Spent, attempts: int, traffic: Traffic) -> T:
+async def retry_until_final(
+    attempt: Callable[[], Awaitable[T]], spent: AttemptBudget, attempts: int, traffic: AttemptGate
+) -> T:
     """Make attempts until a result is no passing fault; gives the last result when attempts are spent."""
     first = await attempt()
-    if not _is_passing(first):
+    if not _is_transient(first):
         return first  # as most are: what goes on below costs as much as to read an answer
     results = [first]
 
@@ -38,22 +40,22 @@ async def until_settled(attempt: Callable[[], Awaitable[T]], spent: Spent, attem
 
     # A fresh one for each request: shared by several tasks it would mix up their attempts.
     again = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_result(_is_passing),
+        retry=tenacity.retry_if_result(_is_transient),
         stop=lambda _: spent.failures >= attempts,
-        wait=lambda state: _pause(state, spent, traffic),
-        sleep=lambda seconds: clock.sleep_unless(traffic.halt.event, seconds),
+        wait=lambda state: _delay(state, spent, traffic),
+        sleep=lambda seconds: clock.wait_for_event(traffic.halt.event, seconds),
         retry_error_callback=_last_result,
     )
     result: T = await again(next_one)
     return result
 
 
-def _is_passing(result: object) -> bool:
-    return isinstance(result, TryAgain | Throttled)
+def _is_transient(result: object) -> bool:
+    return isinstance(result, Transient | Throttled)
 
 
-def _pause(state: tenacity.RetryCallState, spent: Spent, traffic: Traffic) -> float:
-    if not isinstance(_last_result(state), TryAgain):
+def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, traffic: AttemptGate) -> float:
+    if not isinstance(_last_result(state), Transient):
         return 0.0
     if traffic.is_down or traffic.spend_retry():
         return backoff(max(1, spent.failures), clock.jitter())

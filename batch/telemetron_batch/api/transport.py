@@ -2,8 +2,8 @@
 
 A carrier keeps connections to one host and makes one POST after another, nothing more:
 no redirects, no cookies, no proxies or credentials from the environment, no retries. What
-its library raises ends in it, as a `BrokeOffError`; whether the request has begun to
-leave is read off the wire and told by the `Trip`, never guessed from an exception: the
+its library raises ends in it, as a `TransportError`; whether the request has begun to
+leave is read off the wire and told by the `RequestTrace`, never guessed from an exception: the
 same broken connection comes when the server never saw the request and when it has long
 acted on it.
 """
@@ -16,10 +16,10 @@ from typing import Final, Protocol
 import httpx2
 
 from telemetron_batch import __version__
-from telemetron_batch.api.classify import Broken
+from telemetron_batch.api.classify import FailureKind
 from telemetron_batch.domain.model import Secret
 
-LARGEST_BODY: Final = 64 * 1024 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Bytes: more than any honest answer needs."""
 LARGEST_ERROR: Final = 1024 * 1024
 """Bytes of an error's body; what comes after them is not read."""
@@ -41,13 +41,13 @@ _RATIO: Final = 100
 """How many times as large as it came an answer of more than `_UNPACKED_ANYWAY` bytes is unpacked."""
 _PIECE: Final = 1 << 20
 
-Left = Callable[[], None]
+OnSend = Callable[[], None]
 
 
-class BrokeOffError(Exception):
+class TransportError(Exception):
     """The request came to no whole answer; `how` it ended, and what the library said of it."""
 
-    def __init__(self, how: Broken, words: str) -> None:
+    def __init__(self, how: FailureKind, words: str) -> None:
         super().__init__(words)
         self.how = how
 
@@ -56,17 +56,19 @@ class SpokenError(Exception):
     """A used connection brought bytes before the next request left; they would pass for that request's answer."""
 
 
-def spoke_first() -> BrokeOffError:
+def spoke_first() -> TransportError:
     """Return the end of a request whose new connection brought bytes before it: another would be no better."""
-    return BrokeOffError(Broken.CUT, "the server answered or hung up before it was asked")
+    return TransportError(FailureKind.CUT, "the server answered or hung up before it was asked")
 
 
-def broke_off(exc: Exception, endings: Mapping[type[Exception], Broken], words: str | None = None) -> BrokeOffError:
+def transport_error(
+    exc: Exception, endings: Mapping[type[Exception], FailureKind], words: str | None = None
+) -> TransportError:
     """What a library has raised, by the first of the carrier's endings that fits; in its words, or in others."""
     how = next(ending for kind, ending in endings.items() if isinstance(exc, kind))
-    if how in (Broken.CONNECTION, Broken.CUT) and _is_of_tls(exc):
-        how = Broken.TLS
-    return BrokeOffError(how, str(exc) if words is None else words)
+    if how in (FailureKind.CONNECTION, FailureKind.CUT) and _is_of_tls(exc):
+        how = FailureKind.TLS
+    return TransportError(how, str(exc) if words is None else words)
 
 
 def _is_of_tls(exc: BaseException | None) -> bool:
@@ -78,12 +80,12 @@ def _is_of_tls(exc: BaseException | None) -> bool:
     return False
 
 
-class Trip:
+class RequestTrace:
     """One request on its way, as its carrier sees it: has it begun to leave, has an answer begun to come?"""
 
     __slots__ = ("_left", "_now", "began", "headers", "seconds", "sent", "status")
 
-    def __init__(self, left: Left, now: Callable[[], float]) -> None:
+    def __init__(self, left: OnSend, now: Callable[[], float]) -> None:
         self._left = left
         self._now = now
         self.began = now()
@@ -110,7 +112,7 @@ class Trip:
     @property
     def largest_body(self) -> int:
         """Bytes of the answer's body that are read at most."""
-        return LARGEST_ERROR if self.is_refused else LARGEST_BODY
+        return LARGEST_ERROR if self.is_refused else MAX_BODY_BYTES
 
     def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer has come."""
@@ -123,20 +125,20 @@ class Trip:
         self.headers = fields
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """Connections to one host, one for each request under way; kept, and used again."""
 
     name: str
     """The library, as it is told to the user."""
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: Trip) -> bytes:
+    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
         """Make one request; gives the decoded body of the answer, whose head `trip` has. Raises BrokeOffError."""
 
     async def close(self) -> None:
         """Close all that is idle, and that is all when nothing is under way."""
 
 
-async def whole(pieces: AsyncIterable[bytes], trip: Trip) -> bytes:
+async def read_limited(pieces: AsyncIterable[bytes], trip: RequestTrace) -> bytes:
     """Return the body of the trip's answer; of an error only as much as is read. Raises BrokeOffError if too large."""
     body, most = bytearray(), trip.largest_body
     async for piece in pieces:
@@ -146,22 +148,22 @@ async def whole(pieces: AsyncIterable[bytes], trip: Trip) -> bytes:
     return bytes(body)
 
 
-def _cut(body: bytearray, trip: Trip) -> bytes:
+def _cut(body: bytearray, trip: RequestTrace) -> bytes:
     """Return as much of a body as is read of an error. Raises BrokeOffError if it is no error's."""
     if trip.is_refused:
         return bytes(body[:LARGEST_ERROR])
     size = len(body) >> 20
     body.clear()  # or the exception would keep it alive while the connection is closed
-    raise BrokeOffError(Broken.UNUSABLE, f"an answer of over {size} MiB")
+    raise TransportError(FailureKind.UNUSABLE, f"an answer of over {size} MiB")
 
 
-def unpacked(body: bytes, trip: Trip) -> bytes:
+def decompress(body: bytes, trip: RequestTrace) -> bytes:
     """Return a body decompressed if the answer's head says that it is compressed. Raises BrokeOffError."""
     encoding = trip.headers.get("content-encoding", "")
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise BrokeOffError(Broken.UNUSABLE, f"content-encoding {encoding}")
+        raise TransportError(FailureKind.UNUSABLE, f"content-encoding {encoding}")
     most = min(trip.largest_body, max(_UNPACKED_ANYWAY, _RATIO * len(body)))
     unpacker, text = zlib.decompressobj(_ZLIB_OR_GZIP), bytearray()
     try:
@@ -171,13 +173,13 @@ def unpacked(body: bytes, trip: Trip) -> bytes:
             if len(text) > most:
                 return _cut(text, trip)
     except zlib.error as exc:
-        raise BrokeOffError(Broken.UNUSABLE, str(exc)) from exc
+        raise TransportError(FailureKind.UNUSABLE, str(exc)) from exc
     if not unpacker.eof:
-        raise BrokeOffError(Broken.UNUSABLE, f"{encoding} that breaks off")
+        raise TransportError(FailureKind.UNUSABLE, f"{encoding} that breaks off")
     return bytes(text)
 
 
-def trusted(base_url: str) -> ssl.SSLContext | None:
+def tls_context(base_url: str) -> ssl.SSLContext | None:
     """What the system trusts, or SSL_CERT_FILE where that is set; None for a base URL without TLS."""
     if httpx2.URL(base_url).scheme != "https":
         return None

@@ -15,8 +15,8 @@ import click
 
 from telemetron_batch import __version__
 from telemetron_batch.cli import completion
-from telemetron_batch.cli.errors import OneLine, complain, errors_in_words, if_anyone_listens
-from telemetron_batch.config.options import BY_KEY, OPTIONS, Option
+from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
+from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.storage.trusted_folders import shared_with_group
 
@@ -36,7 +36,7 @@ def _click_option(option: Option) -> Callable[[F], F]:
         metavar=option.metavar,
         multiple=option.repeatable,
         help=option.help + shown,
-        shell_complete=completion.for_values(option.metavar),
+        shell_complete=completion.completer_for(option.metavar),
     )
 
 
@@ -56,15 +56,15 @@ _REPORTS_DIR = click.option(
     default="reports",
     metavar="DIR",
     help="Folder under which each run has its folder.",
-    shell_complete=completion.for_values("DIR"),
+    shell_complete=completion.completer_for("DIR"),
 )
 
 
 _SHARED = click.option(
     "--shared-reports-dir",
     is_flag=True,
-    envvar=BY_KEY["shared_reports_dir"].variable,
-    help=BY_KEY["shared_reports_dir"].help,
+    envvar=OPTIONS_BY_KEY["shared_reports_dir"].variable,
+    help=OPTIONS_BY_KEY["shared_reports_dir"].help,
 )
 _BASE_URL = click.option("--base-url", metavar="URL", help="Where the API is: that of the run.")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
@@ -72,7 +72,7 @@ _VERBOSE = click.option("--verbose", "-v", is_flag=True, help="More detail, and 
 _QUIET = click.option("--quiet", "-q", is_flag=True, help="Errors only.")
 
 
-@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="telemetron-batch")
 def main() -> None:
     """Carry out device assignments from CSV files against the Telemetron API, and account for every row."""
@@ -86,7 +86,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
     With --shard no FILE: that part of a run is made which `plan --shards` has planned.
     """
-    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+    with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
         _check_shard(config)
         _warn_of_airflow(config)
@@ -96,8 +96,8 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
         make: Any = pipeline.run if config.shard is None else run_shard
         show: Any = terminal.show_end if config.shard is None else terminal.show_shard
-        summary = make(config, face=terminal.TerminalFace(config.talk))
-        with if_anyone_listens():
+        summary = make(config, face=terminal.TerminalObserver(config.talk))
+        with tolerate_closed_stdout():
             show(summary, config.talk)
     raise SystemExit(summary.exit_code)
 
@@ -129,33 +129,35 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     from telemetron_batch.run import pipeline
     from telemetron_batch.sharding.shard_plan import plan_shards
 
-    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+    with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
         if config.shards is None:
             planned = pipeline.make_plan(config)
-            with if_anyone_listens():
+            with tolerate_closed_stdout():
                 terminal.show_planned(planned, config.talk)
         else:
             sharded = plan_shards(config)
             planned = sharded.digest
-            with if_anyone_listens():
+            with tolerate_closed_stdout():
                 terminal.show_sharded(sharded, config.talk)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
-def _work_on(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:
+def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:
     """Do something more with a run that was begun, and show how it ended."""
     from telemetron_batch.cli import terminal
-    from telemetron_batch.config.config import Talk
+    from telemetron_batch.config.config import OutputOptions
 
-    talk = Talk(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
+    talk = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
     said = {
-        BY_KEY[key].variable: more[key] for key in ("base_url", "organisation", "lock_dir") if more[key] is not None
+        OPTIONS_BY_KEY[key].variable: more[key]
+        for key in ("base_url", "organisation", "lock_dir")
+        if more[key] is not None
     }
     environ = {**os.environ, **said}
-    with errors_in_words(verbose=talk.verbose, as_json=talk.json), shared_with_group(shared_reports_dir):
-        summary = work(folder, environ, face=terminal.TerminalFace(talk))
-        with if_anyone_listens():
+    with exit_on_error(verbose=talk.verbose, as_json=talk.json), shared_with_group(shared_reports_dir):
+        summary = work(folder, environ, face=terminal.TerminalObserver(talk))
+        with tolerate_closed_stdout():
             terminal.show_end(summary, talk)
     raise SystemExit(summary.exit_code)
 
@@ -165,9 +167,9 @@ def _work_on(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool
 @_REPORTS_DIR
 @_SHARED
 @_BASE_URL
-@_click_option(BY_KEY["organisation"])
-@_click_option(BY_KEY["lock_dir"])
-@click.option("--out-of-order", is_flag=True, help=BY_KEY["out_of_order"].help)
+@_click_option(OPTIONS_BY_KEY["organisation"])
+@_click_option(OPTIONS_BY_KEY["lock_dir"])
+@click.option("--out-of-order", is_flag=True, help=OPTIONS_BY_KEY["out_of_order"].help)
 @_AS_JSON
 @_VERBOSE
 @_QUIET
@@ -175,7 +177,7 @@ def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: An
     """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
     from telemetron_batch.run import pipeline
 
-    _work_on(partial(pipeline.resume, out_of_order=out_of_order), _folder(run, reports_dir), **more)
+    _resume_or_verify(partial(pipeline.resume, out_of_order=out_of_order), _run_folder(run, reports_dir), **more)
 
 
 @main.command("undo")
@@ -183,16 +185,16 @@ def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: An
 @_options(lambda option: option.undoes)
 def undo_command(run: str, **flags: Any) -> None:
     """Take back what RUN (its id, or its folder) is sure to have changed: a run of its undo.csv."""
-    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
-        folder = _folder(run, str(_resolve((), flags).reports_dir))
+    with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+        folder = _run_folder(run, str(_resolve((), flags).reports_dir))
         from telemetron_batch.cli import terminal
         from telemetron_batch.run import pipeline
         from telemetron_batch.run.undo import configure_undo
 
         with shared_with_group(bool(flags["shared_reports_dir"])):
             config = configure_undo(folder, flags, os.environ)
-        summary = pipeline.run(config, face=terminal.TerminalFace(config.talk))
-        with if_anyone_listens():
+        summary = pipeline.run(config, face=terminal.TerminalObserver(config.talk))
+        with tolerate_closed_stdout():
             terminal.show_end(summary, config.talk)
     raise SystemExit(summary.exit_code)
 
@@ -202,8 +204,8 @@ def undo_command(run: str, **flags: Any) -> None:
 @_REPORTS_DIR
 @_SHARED
 @_BASE_URL
-@_click_option(BY_KEY["organisation"])
-@_click_option(BY_KEY["lock_dir"])
+@_click_option(OPTIONS_BY_KEY["organisation"])
+@_click_option(OPTIONS_BY_KEY["lock_dir"])
 @_AS_JSON
 @_VERBOSE
 @_QUIET
@@ -211,7 +213,7 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
     """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
     from telemetron_batch.run import pipeline
 
-    _work_on(pipeline.verify, _folder(run, reports_dir), **more)
+    _resume_or_verify(pipeline.verify, _run_folder(run, reports_dir), **more)
 
 
 @main.command("report")
@@ -224,13 +226,13 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
 def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, **shown: bool) -> None:
     """Write the files of RUN (its id, or its folder) again, from its journal alone."""
     from telemetron_batch.cli import terminal
-    from telemetron_batch.config.config import Talk
+    from telemetron_batch.config.config import OutputOptions
     from telemetron_batch.sharding.report import report_run
 
-    with errors_in_words(verbose=shown["verbose"], as_json=shown["as_json"]), shared_with_group(shared_reports_dir):
-        summary = report_run(_folder(run, reports_dir), xlsx=xlsx)
-        with if_anyone_listens():
-            terminal.show_end(summary, Talk(json=shown["as_json"]))
+    with exit_on_error(verbose=shown["verbose"], as_json=shown["as_json"]), shared_with_group(shared_reports_dir):
+        summary = report_run(_run_folder(run, reports_dir), xlsx=xlsx)
+        with tolerate_closed_stdout():
+            terminal.show_end(summary, OutputOptions(json=shown["as_json"]))
     raise SystemExit(summary.exit_code)
 
 
@@ -244,11 +246,11 @@ def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -
     from telemetron_batch.run import listing
 
     passed_over: list[str] = []
-    with errors_in_words(verbose=False), shared_with_group(shared_reports_dir):
+    with exit_on_error(verbose=False), shared_with_group(shared_reports_dir):
         lines = listing.list_runs(Path(reports_dir), passed_over.append)
     for text in passed_over:
-        complain(f"warning: {text}")
-    with if_anyone_listens():
+        print_error(f"warning: {text}")
+    with tolerate_closed_stdout():
         terminal.show_runs(lines, as_json=as_json, passed_over=len(passed_over))
 
 
@@ -259,10 +261,10 @@ def check_command(**flags: Any) -> None:
     from telemetron_batch.cli import terminal
     from telemetron_batch.run.check import check
 
-    with errors_in_words(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+    with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve((), flags)
         stop = check(config)
-        with if_anyone_listens():
+        with tolerate_closed_stdout():
             terminal.show_check(stop, config)
     raise SystemExit(0 if stop is None else stop.exit_code)
 
@@ -277,7 +279,7 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
     """Serve the embedded stand-in API on this machine, until it is interrupted."""
     from telemetron_batch.sandbox.serve import SandboxOptions, serve_sandbox
 
-    with errors_in_words(verbose=verbose):
+    with exit_on_error(verbose=verbose):
         serve_sandbox(SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
 
 
@@ -289,14 +291,14 @@ def init_command(file: str, **flags: Any) -> None:
     """Look at FILE, ask what its columns and words mean, and write a profile under which it can be planned."""
     from telemetron_batch.init import init_profile, interview
 
-    with errors_in_words(verbose=bool(flags["verbose"])):
+    with exit_on_error(verbose=bool(flags["verbose"])):
         force, profile = flags.pop("force"), flags.pop("profile")
         config = Path(flags.pop("config") or os.environ.get("TELEMETRON_CONFIG") or "telemetron-batch.toml")
         environ = {name: text for name, text in os.environ.items() if name not in _PROFILE_VARIABLES}
         options = _resolve((file,), flags, environ).input
-        with if_anyone_listens():
-            interview.hold(
-                init_profile.Wanted(file, options, profile or init_profile.default_profile(file), config, force)
+        with tolerate_closed_stdout():
+            interview.run_init(
+                init_profile.InitRequest(file, options, profile or init_profile.default_profile(file), config, force)
             )
 
 
@@ -304,7 +306,7 @@ def init_command(file: str, **flags: Any) -> None:
 @click.argument("shell", metavar="SHELL", type=click.Choice(completion.SHELLS))
 def completion_command(shell: str) -> None:
     """Print what SHELL reads in to complete commands, options and files at the Tab key."""
-    with if_anyone_listens():
+    with tolerate_closed_stdout():
         click.echo(completion.script(shell, main))
 
 
@@ -317,7 +319,7 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
     _warn_of_variables()
     config = configure(files, flags, os.environ)
     if config.mapping_of is not None and not config.talk.quiet:
-        complain(f"read with the options of run {config.mapping_of}{_options_in_words(config)}")
+        print_error(f"read with the options of run {config.mapping_of}{_options_in_words(config)}")
     return config
 
 
@@ -335,7 +337,7 @@ def _warn_of_variables() -> None:
     from telemetron_batch.config.sources import unknown_variables
 
     for name in unknown_variables(os.environ):
-        complain(f"warning: {name} is no variable of ours and is passed over")
+        print_error(f"warning: {name} is no variable of ours and is passed over")
 
 
 def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
@@ -349,10 +351,10 @@ def _warn_of_airflow(config: Any) -> None:
     """Airflow runs a command in a folder that it deletes afterwards, with all that a retry could go on with."""
     if config.airflow and not config.reports_dir.is_absolute():
         told = f"warning: --reports-dir {config.reports_dir} is relative, and Airflow deletes the folder of a task"
-        complain(f"{told}; give an absolute path that all workers share, or a retry starts anew")
+        print_error(f"{told}; give an absolute path that all workers share, or a retry starts anew")
 
 
-def _folder(run: str, reports_dir: str) -> Path:
+def _run_folder(run: str, reports_dir: str) -> Path:
     """The folder of a run that is named by its id or its path."""
     is_path = os.sep in run or os.path.lexists(Path(run) / "journal.sqlite3")
     return Path(run) if is_path else Path(reports_dir) / run

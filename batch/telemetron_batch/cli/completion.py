@@ -21,7 +21,7 @@ VARIABLE: Final = "_TELEMETRON_BATCH_COMPLETE"
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def _one_of(words: Iterable[str]) -> Completer:
+def _choices(words: Iterable[str]) -> Completer:
     told = [*words]
 
     def complete(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -51,14 +51,14 @@ files: Final = _path("file")
 _BY_METAVAR: Final = {
     "FILE": files,
     "DIR": _path("dir"),
-    "ACTION": _one_of(Action),
-    "OUTCOME": _one_of(Outcome),
-    "CHAR": _one_of(("comma", "semicolon", "tab", "pipe")),
-    "RATE": _one_of(("auto", "5/s", "10/s", "20/s", "600/min")),
+    "ACTION": _choices(Action),
+    "OUTCOME": _choices(Outcome),
+    "CHAR": _choices(("comma", "semicolon", "tab", "pipe")),
+    "RATE": _choices(("auto", "5/s", "10/s", "20/s", "600/min")),
 }
 
 
-def for_values(metavar: str) -> Completer | None:
+def completer_for(metavar: str) -> Completer | None:
     """What completes a value that the help calls so; None where nobody can know."""
     return _BY_METAVAR.get(metavar)
 

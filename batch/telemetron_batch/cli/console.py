@@ -18,23 +18,23 @@ from rich.segment import Segment
 from rich.text import Text
 
 from telemetron_batch.domain.printable import is_printable, printable
-from telemetron_batch.sending.progress import Piece, Tone, View, line, plain
+from telemetron_batch.sending.progress import Piece, ProgressSnapshot, Style, format_line, format_log
 
 PLAIN_EVERY: Final = 30.0
 """Seconds between two progress lines where there is no terminal."""
 _PATIENCE: Final = 1.0
 """Seconds that the end of a run waits for a terminal that takes nothing."""
 _STYLES: Final = {
-    Tone.PLAIN: "",
-    Tone.DONE: "green",
-    Tone.OPEN: "dim",
-    Tone.SOFT: "dim",
-    Tone.WAITING: "yellow",
-    Tone.TROUBLE: "bold red",
+    Style.PLAIN: "",
+    Style.DONE: "green",
+    Style.OPEN: "dim",
+    Style.SOFT: "dim",
+    Style.WAITING: "yellow",
+    Style.TROUBLE: "bold red",
 }
 
 
-class Speaker(Console):
+class PlainConsole(Console):
     """A console for texts in which nothing is markup and, wherever they come from, nothing controls the terminal."""
 
     def __init__(self, **how: Any) -> None:
@@ -63,11 +63,11 @@ class Speaker(Console):
         self.print(text, soft_wrap=not self.file.isatty())
 
 
-class ErrorConsole(Speaker):
+class ErrorConsole(PlainConsole):
     """Standard error; when nobody listens there any more, it falls silent."""
 
     def __init__(self, *, quiet: bool = False, file: IO[str] | None = None) -> None:
-        super().__init__(stderr=True, quiet=quiet, file=file or _apart())
+        super().__init__(stderr=True, quiet=quiet, file=file or _own_stderr())
 
     def on_broken_pipe(self) -> None:
         """Be quiet from now on: the log has it all."""
@@ -79,7 +79,7 @@ class ErrorConsole(Speaker):
             super().tell(text)
 
 
-def _apart() -> IO[str] | None:
+def _own_stderr() -> IO[str] | None:
     """Standard error as a stream of our own: a thread stuck in it must not hold what Python flushes at its end."""
     try:
         opened: IO[str] = os.fdopen(
@@ -90,13 +90,13 @@ def _apart() -> IO[str] | None:
     return opened
 
 
-class Voice:
+class ConsoleThread:
     """Says lines and shows views, in the order in which it is told to, without ever keeping the teller waiting."""
 
     def __init__(self, console: ErrorConsole, *, progress: bool) -> None:
         self._console = console
         self._progress = progress
-        self._orders: queue.SimpleQueue[str | View | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[str | ProgressSnapshot | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._live: Live | None = None
         self._shown: Sequence[Piece] | str = ""
@@ -119,7 +119,7 @@ class Voice:
         self._thread = threading.Thread(target=self._work, name="voice", daemon=True)
         self._thread.start()
 
-    def show(self, view: View) -> None:
+    def show(self, view: ProgressSnapshot) -> None:
         """Progress: drawn over the last one on a screen, elsewhere a line now and then."""
         self._orders.put(view)
 
@@ -143,8 +143,8 @@ class Voice:
             if self._live is not None:
                 self._live.stop()
 
-    def _draw(self, view: View) -> None:
-        pieces = line(view, self._console.width - 1)
+    def _draw(self, view: ProgressSnapshot) -> None:
+        pieces = format_line(view, self._console.width - 1)
         if pieces == self._shown:
             return
         self._shown = pieces
@@ -162,8 +162,8 @@ class Voice:
     def _ascii(self, text: str) -> str:
         return text if self._console.encoding.startswith("utf") else text.replace("━", "#").replace("─", "-")
 
-    def _note(self, view: View) -> None:
-        text = plain(view)
+    def _note(self, view: ProgressSnapshot) -> None:
+        text = format_log(view)
         if text != self._shown and (view.elapsed >= self._plain_at + PLAIN_EVERY or (view.over and self._plain_at)):
             self._shown, self._plain_at = text, view.elapsed
             self._console.tell(f"progress: {text}")

@@ -19,11 +19,11 @@ from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.storage.open_files import require_open_files
 
-_STANDARD_ERROR = 2
+STDERR_FILENO = 2
 
 
 @contextmanager
-def if_anyone_listens() -> Iterator[None]:
+def tolerate_closed_stdout() -> Iterator[None]:
     """What is said into a closed pipe is lost, and that is no error: the files have it all."""
     try:
         yield
@@ -31,11 +31,11 @@ def if_anyone_listens() -> Iterator[None]:
     except OSError as exc:
         _discard_output()
         if not isinstance(exc, BrokenPipeError):
-            complain(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
+            print_error(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
 
 
 @contextmanager
-def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
+def exit_on_error(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
     """The one place where an error becomes a line on standard error and an exit code."""
     try:
         yield
@@ -43,27 +43,27 @@ def errors_in_words(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
         error = system_error(exc) if isinstance(exc, OSError) else exc
         if verbose:
             _show_traceback()
-        complain(f"Error: {error}")
+        print_error(f"Error: {error}")
         if as_json:
-            with if_anyone_listens():
+            with tolerate_closed_stdout():
                 click.echo(json_text({"exitCode": int(error.exit_code), "error": str(error)}, ensure_ascii=True))
         raise SystemExit(error.exit_code) from None
     except click.Abort:
-        complain("Error: not confirmed; nothing was sent")
+        print_error("Error: not confirmed; nothing was sent")
         raise SystemExit(ExitCode.NOT_STARTED) from None
     except KeyboardInterrupt as exc:
         again = str(exc) or "run the same command again"
-        complain(f"Stopped. {again[:1].upper()}{again[1:]}.")
+        print_error(f"Stopped. {again[:1].upper()}{again[1:]}.")
         raise SystemExit(ExitCode.STOPPED) from None
     except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
         if verbose:
             _show_traceback()
         told = f"Error: a bug: {type(exc).__name__}: {exc}; please report it with what -v prints, and keep the folder"
-        complain(told)
+        print_error(told)
         raise SystemExit(ExitCode.UNBALANCED) from None
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """One line on standard error; what a file brought into it does nothing to the terminal.
 
     Only a terminal gets it folded between words.
@@ -81,13 +81,13 @@ def _show_traceback() -> None:
         click.echo("\n".join(map(printable, traceback.format_exc().splitlines())), err=True)
 
 
-def _open_what_is_closed() -> None:
+def _ensure_std_streams() -> None:
     """Give closed standard streams an end in nothing; else their numbers would go to the journal."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR_FILENO:
         pass
     os.close(number)
     sys.stdin, sys.stdout = sys.stdin or os.fdopen(0), sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w")
+    sys.stderr = sys.stderr or os.fdopen(STDERR_FILENO, "w")
 
 
 def _write_any_character() -> None:
@@ -103,7 +103,7 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _end_by_exception() -> None:
+def _install_signal_handlers() -> None:
     """But while calls are made, SIGTERM does what Ctrl-C does."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupted)
@@ -119,7 +119,7 @@ def _interrupted(*_: object) -> None:
     raise _InterruptedError
 
 
-class OneLine(click.Group):
+class OneLineErrorGroup(click.Group):
     """A group of commands whose usage errors are one line, as all our messages are."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -128,16 +128,16 @@ class OneLine(click.Group):
         if not extra.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **extra)
         try:
-            _open_what_is_closed()
+            _ensure_std_streams()
             _write_any_character()
             require_open_files()
-            _end_by_exception()
+            _install_signal_handlers()
             code = run(*args, standalone_mode=False, **extra)
         except BatchError as exc:
-            complain(f"Error: {exc}")
+            print_error(f"Error: {exc}")
             sys.exit(exc.exit_code)
         except OSError as exc:  # the commands themselves put theirs into words: this is what `--help` meets
-            complain(f"Error: standard output cannot be written ({exc.strerror}); name another place for it")
+            print_error(f"Error: standard output cannot be written ({exc.strerror}); name another place for it")
             _discard_output()
             sys.exit(ExitCode.NOT_STARTED)
         except click.exceptions.NoArgsIsHelpError as exc:
@@ -146,12 +146,12 @@ class OneLine(click.Group):
         except click.UsageError as exc:
             command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
             told = " ".join(exc.format_message().split())
-            complain(f"Error: {told.removesuffix('.')}. See {command} --help.")
+            print_error(f"Error: {told.removesuffix('.')}. See {command} --help.")
             sys.exit(ExitCode.NOT_STARTED)
         except click.ClickException as exc:
-            complain(f"Error: {exc.format_message()}")
+            print_error(f"Error: {exc.format_message()}")
             sys.exit(exc.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            complain("Stopped.")
+            print_error("Stopped.")
             sys.exit(ExitCode.STOPPED)
         sys.exit(code if isinstance(code, int) else 0)

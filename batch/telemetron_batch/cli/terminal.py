@@ -12,18 +12,18 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from telemetron_batch.cli.console import ErrorConsole, Speaker, Voice
-from telemetron_batch.config.config import RunConfig, Talk
+from telemetron_batch.cli.console import ConsoleThread, ErrorConsole, PlainConsole
+from telemetron_batch.config.config import OutputOptions, RunConfig
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
-from telemetron_batch.planning.plan_summary import Digest
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.reports.findings import told_without_effect
 from telemetron_batch.reports.summary import ShardSummary, Summary
-from telemetron_batch.run.listing import RunLine
-from telemetron_batch.sending.observer import Face
-from telemetron_batch.sending.progress import View, duration
+from telemetron_batch.run.listing import RunInfo
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.sending.progress import ProgressSnapshot, duration
 from telemetron_batch.sharding.shard_plan import ShardedPlan
 from telemetron_batch.storage.commands import command, feed_command, shard_command
 
@@ -39,22 +39,22 @@ _LONG_ENOUGH: Final = 10
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
-class _Out(Speaker):
+class _Stdout(PlainConsole):
     """Standard output; a closed pipe is for the command to deal with, not a reason to exit with 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-class TerminalFace(Face):
+class TerminalObserver(RunObserver):
     """Shows a run as it goes on standard error, and asks there where that is wanted."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: OutputOptions) -> None:
         self._talk = talk
         self._console = ErrorConsole(quiet=talk.quiet)
-        self._voice = Voice(self._console, progress=talk.progress)
+        self._voice = ConsoleThread(self._console, progress=talk.progress)
 
-    def planned(self, plan: Digest) -> bool:
+    def planned(self, plan: PlanSummary) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
             lines = (*map(_reading, plan.files), *_since(plan), f"{_size(plan)}; {_left_out(plan)}", *plan.held)
@@ -84,7 +84,7 @@ class TerminalFace(Face):
         """From now on a thread does the talking."""
         self._voice.start()
 
-    def saw(self, view: View) -> None:
+    def saw(self, view: ProgressSnapshot) -> None:
         """Have it shown."""
         self._voice.show(view)
 
@@ -108,7 +108,7 @@ def agree(question: str) -> bool:
     return bool(click.prompt(f"{question} [y/N]", default="n", show_default=False, value_proc=answer, err=True))
 
 
-def _question(plan: Digest) -> str:
+def _question(plan: PlanSummary) -> str:
     """What is about to be done, in the words of the people who do it."""
     taken, given = (plan.reach[action] for action in (Action.UNASSIGN, Action.ASSIGN))
     parts = []
@@ -120,7 +120,7 @@ def _question(plan: Digest) -> str:
     return f"{question[:1].upper()}{question[1:]}?"
 
 
-def show_plan(plan: Digest, console: Speaker, *, warnings: bool = True) -> None:
+def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True) -> None:
     """The plan as tables for people."""
     for file in plan.files:
         console.tell(_reading(file))
@@ -141,7 +141,7 @@ def show_plan(plan: Digest, console: Speaker, *, warnings: bool = True) -> None:
         console.print(problems)
 
 
-def show_end(summary: Summary, talk: Talk) -> None:
+def show_end(summary: Summary, talk: OutputOptions) -> None:
     """The end of a run: on standard output the counts and what to open next, or with --json one line."""
     fields = summary.fields
     for line in _trouble(summary, quiet=talk.quiet):
@@ -151,7 +151,7 @@ def show_end(summary: Summary, talk: Talk) -> None:
         return
     if talk.quiet:
         return
-    console = _Out()
+    console = _Stdout()
     if console.is_screen:
         console.tell("")
     console.print(_outcomes(summary))
@@ -206,20 +206,20 @@ def _echo_json(value: Any) -> None:
     click.echo(json_text(value, ensure_ascii=not is_unicode))
 
 
-def show_planned(plan: Digest, talk: Talk) -> None:
+def show_planned(plan: PlanSummary, talk: OutputOptions) -> None:
     """What `plan` came to, on standard output."""
     if talk.json:
         _echo_json(plan.as_json())
     else:
-        show_plan(plan, _Out(quiet=talk.quiet))
+        show_plan(plan, _Stdout(quiet=talk.quiet))
 
 
-def show_sharded(planned: ShardedPlan, talk: Talk) -> None:
+def show_sharded(planned: ShardedPlan, talk: OutputOptions) -> None:
     """What a plan in shards came to, on standard output, and how to go on."""
     if talk.json:
         _echo_json(planned.as_json())
         return
-    console = _Out(quiet=talk.quiet)
+    console = _Stdout(quiet=talk.quiet)
     show_plan(planned.digest, console)
     shards = _table("shard", "unassign calls", "assign calls", "devices", title="Shards", right=(0, 1, 2, 3))
     for shard in planned.shards:
@@ -230,7 +230,7 @@ def show_sharded(planned: ShardedPlan, talk: Talk) -> None:
     console.tell(f"  {shard_command(planned.folder)}")
 
 
-def show_shard(summary: ShardSummary, talk: Talk) -> None:
+def show_shard(summary: ShardSummary, talk: OutputOptions) -> None:
     """How the work on a shard ended: on standard output what it came to, or with --json one line."""
     fields = summary.fields
     if fields["stop"]:
@@ -238,18 +238,18 @@ def show_shard(summary: ShardSummary, talk: Talk) -> None:
     if talk.json:
         _echo_json(summary.fields)
     elif not talk.quiet:
-        console = _Out()
+        console = _Stdout()
         settled = f"{fields['callsSettled']:,} of {_counted(fields['calls'], 'call')}"
         outcomes = "".join(f", {count:,} {outcome}" for outcome, count in fields["counts"].items())
         console.tell(f"Shard {fields['shard']} of {fields['shards']}: {settled} settled{outcomes}")
 
 
-def show_runs(lines: Sequence[RunLine], *, as_json: bool, passed_over: int = 0) -> None:
+def show_runs(lines: Sequence[RunInfo], *, as_json: bool, passed_over: int = 0) -> None:
     """A list of runs, on standard output; so many others could not be read."""
     if as_json:
         _echo_json([line.as_json() for line in lines])
         return
-    console = _Out()
+    console = _Stdout()
     if not lines:
         others = f" but {_counted(passed_over, 'other')} that could not be read" if passed_over else ""
         console.tell(f"No runs here{others}.")
@@ -261,7 +261,7 @@ def show_runs(lines: Sequence[RunLine], *, as_json: bool, passed_over: int = 0) 
         console.print(_runs_table(lines))
 
 
-def _show_run(line: RunLine, console: Speaker) -> None:
+def _show_run(line: RunInfo, console: PlainConsole) -> None:
     """Two lines, for a terminal is too narrow for all of it beside one another."""
     attention = f", {line.attention:,} want attention" if line.attention else ""
     head = ((printable(line.run_id), "bold"), f"  {printable(_minute(line.started_at))}")
@@ -271,7 +271,7 @@ def _show_run(line: RunLine, console: Speaker) -> None:
         console.print(Text(f"  {printable(line.next_step)}", "yellow"), soft_wrap=True)
 
 
-def _runs_table(lines: Sequence[RunLine]) -> Table:
+def _runs_table(lines: Sequence[RunInfo]) -> Table:
     """A line for each run, however long, to be searched and cut."""
     table = _table("started", "run", "input", "rows", "state", "attention", "next", right=(3, 5))
     for line in lines:
@@ -370,12 +370,12 @@ def _reading(file: InputFile) -> str:
     return f"{file.name} ({written}): {columns}"
 
 
-def _since(plan: Digest) -> Sequence[str]:
+def _since(plan: PlanSummary) -> Sequence[str]:
     """What --since-last came to, in a line or none."""
     return () if plan.since is None else (f"since last: {plan.since['told']}",)
 
 
-def _size(plan: Digest) -> str:
+def _size(plan: PlanSummary) -> str:
     shortest = plan.shortest_seconds
     time = "" if shortest is None else f", {duration(shortest)} or more at {plan.rate}"
     return (
@@ -384,7 +384,7 @@ def _size(plan: Digest) -> str:
     )
 
 
-def _left_out(plan: Digest) -> str:
+def _left_out(plan: PlanSummary) -> str:
     unchanged = f"{plan.unchanged:,} unchanged, " if plan.since is not None else ""
     return f"{unchanged}{_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
 

@@ -30,7 +30,7 @@ def context_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {variable: environ[variable] for variable in _NAMES.values() if variable in environ}
 
 
-def in_words(context: Mapping[str, str]) -> str:
+def describe(context: Mapping[str, str]) -> str:
     """A context as one line for people."""
     words = {"dagId": "DAG", "taskId": "task", "dagRunId": "run", "tryNumber": "try", "mapIndex": "map index"}
     return ", ".join(f"{words[name]} {text}" for name, text in context.items())

@@ -14,13 +14,13 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from telemetron_batch.config.airflow_context import airflow_context
-from telemetron_batch.config.options import OPTIONS, Option, Share, struck_out
+from telemetron_batch.config.options import OPTIONS, CountOrPercent, Option, redacted
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import (
     KEY_VARIABLE,
     Recorded,
-    chosen_profile,
-    texts_of,
+    load_profile,
+    raw_value,
     unknown_keys,
     with_recorded,
 )
@@ -30,7 +30,7 @@ from telemetron_batch.domain.model import InputOptions, PlanOptions, Secret
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.ownership import NotOursError
 from telemetron_batch.domain.printable import encodable
-from telemetron_batch.domain.urls import checked, is_url, without_scheme, without_secrets
+from telemetron_batch.domain.urls import is_url, redact_url, strip_file_scheme, validate_object_url
 from telemetron_batch.storage.trusted_folders import open_private
 
 
@@ -38,9 +38,9 @@ from telemetron_batch.storage.trusted_folders import open_private
 class Brakes:
     """What must hold, before sending where that is possible."""
 
-    max_failed: Share | None = None
-    max_skipped: Share | None = None
-    max_unassign: Share | None = None
+    max_failed: CountOrPercent | None = None
+    max_skipped: CountOrPercent | None = None
+    max_unassign: CountOrPercent | None = None
     max_new_customers: int | None = None
     min_rows: int | None = None
     max_age: float | None = None
@@ -75,7 +75,7 @@ class Sending:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Talk:
+class OutputOptions:
     """What is said, and how."""
 
     yes: bool = False
@@ -101,7 +101,7 @@ class RunConfig:
     plan: PlanOptions
     sending: Sending
     brakes: Brakes
-    talk: Talk
+    talk: OutputOptions
     base_url_flag: str | None = None
     """The base URL if the command line named it."""
     shared_reports_dir: bool = False
@@ -155,7 +155,7 @@ class RunConfig:
         return "sandbox" if self.sandbox else self.sending.base_url
 
 
-class _Problems:
+class _ErrorCollector:
     """Collects what is wrong, so that it can be said at once."""
 
     def __init__(self) -> None:
@@ -193,26 +193,26 @@ def resolve(
     `profile` and `config`; `recorded` holds where they say nothing. Raises ConfigError that names everything
     that is wrong.
     """
-    problems = _Problems()
-    profile, where = chosen_profile(flags, environ)
+    problems = _ErrorCollector()
+    profile, where = load_profile(flags, environ)
     flags = with_recorded(flags, profile, recorded or Recorded())
     problems.found += unknown_keys(profile, where)
     values: dict[str, Any] = {}
     told: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for option in OPTIONS:
-        source, texts = texts_of(option, flags, environ, profile, where)
+        source, texts = raw_value(option, flags, environ, profile, where)
         sources[option.key] = source
         if texts is None:
             values[option.key] = () if option.repeatable else option.default
         else:
             values[option.key] = problems.read(option, source, texts)
-            told[option.key] = _as_told(option, texts, values[option.key])
+            told[option.key] = _for_record(option, texts, values[option.key])
     if values["lock_dir"] is not None:
         told["lock_dir"] = values["lock_dir"]
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
-    problems.found += _unusable(files)
+    problems.found += _invalid_urls(files)
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
@@ -222,20 +222,20 @@ def resolve(
     return replace(_config(files, values, environ, told), profile=name, profile_file=where, base_url_flag=flag)
 
 
-def _unusable(files: Sequence[str]) -> Iterator[str]:
+def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
     """What is wrong with input files of which the name alone tells it."""
     for file in files:
-        if is_url(without_scheme(file)):
+        if is_url(strip_file_scheme(file)):
             try:
-                checked(file)
+                validate_object_url(file)
             except ValueError as exc:
-                yield f"{without_secrets(file)}: {exc}"
+                yield f"{redact_url(file)}: {exc}"
 
 
-def _as_told(option: Option, texts: Sequence[str], value: Any) -> Any:
+def _for_record(option: Option, texts: Sequence[str], value: Any) -> Any:
     """What was said of an option, for the records: so that reading it again gives the same value, but for secrets."""
     if isinstance(value, Secret):
-        return struck_out(value)
+        return redacted(value)
     if not option.metavar or not texts:
         return value
     return list(texts) if option.repeatable else texts[-1]
@@ -265,7 +265,7 @@ def _config(
         ),
         sending=Sending(hold=not values["no_hold"], share=values["rate"], **{name: values[name] for name in _SENDING}),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
-        talk=Talk(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        talk=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
         organisation=values["organisation"],
         lock_dir=None if values["lock_dir"] is None else Path(values["lock_dir"]),
         job=values["job"],
@@ -316,7 +316,7 @@ _TALK: Final = ("yes", "json", "verbose", "quiet")
 def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     """The key from a file or the environment; None if neither has one. Raises ConfigError."""
     if file is not None:
-        text, where = _key_in(Path(file)), file
+        text, where = _read_key_file(Path(file)), file
     else:
         text, where = environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
     if not text:
@@ -326,7 +326,7 @@ def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     return Secret(text)
 
 
-def _key_in(file: Path) -> str:
+def _read_key_file(file: Path) -> str:
     try:
         with os.fdopen(open_private(file), encoding="utf-8") as opened:
             if _is_readable_by_others(os.fstat(opened.fileno())):

@@ -18,11 +18,11 @@ from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.base_url import is_loopback, normalised
 from telemetron_batch.domain.model import HiddenRows, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.domain.urls import checked, is_url, without_scheme
+from telemetron_batch.domain.urls import is_url, strip_file_scheme, validate_object_url
 
 DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
-_DESCRIBING: Final = frozenset(
+_INIT_OPTIONS: Final = frozenset(
     {
         "action",
         "column",
@@ -62,7 +62,7 @@ _OF_NEW_INPUT: Final = frozenset(
     }
 )
 """Options that mean nothing for an undo.csv, or are taken from its run."""
-STRUCK_OUT: Final = "***"
+REDACTED: Final = "***"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 _DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}"
@@ -73,7 +73,7 @@ _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class CountOrPercent:
     """A number of rows, or a share of them."""
 
     number: float
@@ -114,7 +114,7 @@ class Option:
     @property
     def describes(self) -> bool:
         """Does it describe the input, so that `init` takes it too?"""
-        return self.name in _DESCRIBING
+        return self.name in _INIT_OPTIONS
 
     @property
     def undoes(self) -> bool:
@@ -165,7 +165,7 @@ def _flag(text: str) -> bool:
     raise ValueError(f"{text!r} is neither yes nor no")
 
 
-def _whole(least: int, most: int = 10**12) -> Callable[[str], int]:
+def _integer(least: int, most: int = 10**12) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,13}", text.strip()) or not least <= int(text) <= most:
             bounds = f"of at least {least}" if most == 10**12 else f"from {least} to {most}"
@@ -175,7 +175,7 @@ def _whole(least: int, most: int = 10**12) -> Callable[[str], int]:
     return read
 
 
-def _seconds(text: str) -> float:
+def _duration(text: str) -> float:
     """Read 90, 90s, 15m, 1h30m or 2d as seconds."""
     word = text.strip().lower()
     if not _DURATION.fullmatch(word):
@@ -184,8 +184,8 @@ def _seconds(text: str) -> float:
     return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
-def _some_seconds(text: str) -> float:
-    seconds = _seconds(text)
+def _positive_duration(text: str) -> float:
+    seconds = _duration(text)
     if seconds <= 0:
         raise ValueError(f"{text!r} is no time at all")
     return seconds
@@ -205,11 +205,11 @@ def _moment(text: str) -> datetime:
     raise ValueError(f"{text!r} is neither a time with its zone nor a date: {example}")
 
 
-def _share(text: str) -> Share:
+def _share(text: str) -> CountOrPercent:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     if match is None or (match[2] and float(match[1]) > 100) or (not match[2] and "." in match[1]):
         raise ValueError(f"{text!r} is neither a number of rows nor a share such as 5%")
-    return Share(float(match[1]), percent=bool(match[2]))
+    return CountOrPercent(float(match[1]), percent=bool(match[2]))
 
 
 def _base_url(text: str) -> str:
@@ -241,18 +241,18 @@ def _limit_url(text: str) -> Secret:
     return Secret(text.strip())
 
 
-def _place(text: str) -> str:
+def _dir_or_url(text: str) -> str:
     """A folder, or a URL of an object store."""
-    return checked(_text(text)) if is_url(without_scheme(_text(text))) else _text(text)
+    return validate_object_url(_text(text)) if is_url(strip_file_scheme(_text(text))) else _text(text)
 
 
-def struck_out(url: Secret) -> str:
+def redacted(url: Secret) -> str:
     """A URL for the records: without its password, of which a sign remains."""
     parts = urlsplit(url.reveal())
     user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
     if not colon:
         return url.reveal()
-    return parts._replace(netloc=f"{user}:{STRUCK_OUT}@{parts.netloc.rpartition('@')[2]}").geturl()
+    return parts._replace(netloc=f"{user}:{REDACTED}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def _run_id(text: str) -> str:
@@ -261,7 +261,7 @@ def _run_id(text: str) -> str:
     return text.strip()
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _key_value(text: str) -> tuple[str, str]:
     left, equals, right = text.partition("=")
     if not (equals and left.strip() and right.strip()):
         raise ValueError(f"{text!r} is not of the form NAME=VALUE")
@@ -269,7 +269,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _column(text: str) -> tuple[str, str]:
-    name, header = _pair(text)
+    name, header = _key_value(text)
     return _field(name), header
 
 
@@ -295,7 +295,7 @@ def _hidden(text: str) -> HiddenRows:
 
 
 def _action_word(text: str) -> tuple[str, Action]:
-    word, action = _pair(text)
+    word, action = _key_value(text)
     return word.lower(), _action(action)
 
 
@@ -349,7 +349,7 @@ def _encoding(text: str) -> str:
     return text.strip()
 
 
-def _pattern(text: str) -> str | None:
+def _trailer_regex(text: str) -> str | None:
     """Read a pattern with one group; an empty text takes back what a profile says."""
     if not text:
         return None
@@ -362,7 +362,7 @@ def _pattern(text: str) -> str | None:
     return text
 
 
-_N1, _N0 = _whole(1), _whole(0)
+_N1, _N0 = _integer(1), _integer(0)
 
 OPTIONS: Final = (
     Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, checks=True),
@@ -377,14 +377,14 @@ OPTIONS: Final = (
     Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),
     Option("concurrency", _N1, "Calls in flight.", "N", 8),
     Option("chunk-size", _N1, "Devices a call.", "N", 500),
-    Option("timeout", _some_seconds, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),
+    Option("timeout", _positive_duration, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),
     Option("attempts", _N1, "Attempts a call.", "N", 6),
-    Option("give-up-after", _seconds, "How long the API may be down before the run stops.", "DURATION", 900.0),
-    Option("longest-wait", _some_seconds, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
-    Option("wait", _seconds, "How long to wait for another run with this id or key.", "DURATION", 0.0),
+    Option("give-up-after", _duration, "How long the API may be down before the run stops.", "DURATION", 900.0),
+    Option("longest-wait", _positive_duration, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
+    Option("wait", _duration, "How long to wait for another run with this id or key.", "DURATION", 0.0),
     Option("lock-dir", _absolute, "Folder of a group: users who name it take turns with one key on this host.", "DIR",
            resumes=True),
-    Option("deadline", _some_seconds, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
+    Option("deadline", _positive_duration, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
     Option("action", _action, "Action of every row, for files without such a column.", "ACTION"),
     Option(
         "column", _column, "Which header is which column, e.g. customerEmail=Kunde.", "NAME=HEADER",
@@ -413,9 +413,9 @@ OPTIONS: Final = (
     Option("max-unassign", _share, "Send nothing if more rows than this are unassigns.", "N or P%"),
     Option("max-new-customers", _N0, "Stop when more customers than this were created.", "N"),
     Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N"),
-    Option("max-age", _some_seconds, "Send nothing if an input file is older.", "DURATION"),
+    Option("max-age", _positive_duration, "Send nothing if an input file is older.", "DURATION"),
     Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
-    Option("trailer-count", _pattern, "Pattern for the last line; its group: the rows.", "REGEX"),
+    Option("trailer-count", _trailer_regex, "Pattern for the last line; its group: the rows.", "REGEX"),
     Option("last-line", _last_line, "What to do when the last line has no end: the file may be cut. warn or refuse.",
            "WORD", default="warn"),
     Option("as-of", _moment, "Time of which the input is the state: keeps the nights of a job in order.", "TIME"),
@@ -423,22 +423,22 @@ OPTIONS: Final = (
     Option("job", _text, "Name of the job; by default the profile, else the files' names but for digits.", "NAME"),
     Option("again", _flag, "Process content that a finished run has already processed.", default=False),
     Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False),
-    Option("full-every", _some_seconds, "With --since-last: leave nothing out when the last full run is older.",
+    Option("full-every", _positive_duration, "With --since-last: leave nothing out when the last full run is older.",
            "DURATION", default=604_800.0),
     Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False),
     Option("allow-empty", _flag, "An input without rows is no error.", default=False),
-    Option("empty-exit-code", _whole(0, 255), "Exit code for an input without rows.", "N"),
+    Option("empty-exit-code", _integer(0, 255), "Exit code for an input without rows.", "N"),
     Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False),
     Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
     Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
     Option("verify", _flag, "Ask at the end what the customers hold, as the command verify does.", default=False),
     Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
-    Option("publish", _place, "Copy the run's files to a folder of this when it ends.", "DIR or URL"),
+    Option("publish", _dir_or_url, "Copy the run's files to a folder of this when it ends.", "DIR or URL"),
     Option("xlsx", _flag, "Write reconciliation and attention as workbooks too.", default=False),
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
-    Option("shards", _whole(1, 1000), "Divide the run, to be made past one machine.", "N"),
-    Option("shards-at-once", _whole(1, 1000), "So many shards share the rate; by default all.", "N"),
-    Option("shard", _whole(1, 1000), "Make this shard of the run --run-id, planned in shards.", "I", plans=False),
+    Option("shards", _integer(1, 1000), "Divide the run, to be made past one machine.", "N"),
+    Option("shards-at-once", _integer(1, 1000), "So many shards share the rate; by default all.", "N"),
+    Option("shard", _integer(1, 1000), "Make this shard of the run --run-id, planned in shards.", "I", plans=False),
     Option("phase", _phase, "Of a shard: unassign, or assign and what follows.", "PHASE", plans=False),
     Option("yes", _flag, "Do not ask before sending.", default=False, short="y", plans=False),
     Option("no-progress", _flag, "No progress display.", default=False, plans=False),
@@ -446,4 +446,4 @@ OPTIONS: Final = (
     Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", checks=True),
     Option("quiet", _flag, "Errors only.", default=False, short="q", checks=True),
 )  # fmt: skip
-BY_KEY: Final = {option.key: option for option in OPTIONS}
+OPTIONS_BY_KEY: Final = {option.key: option for option in OPTIONS}

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 _UNITS: Final = {"s": 1.0, "sec": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
 _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([a-z]+)", re.ASCII)
 _DAY: Final = 86_400.0
-_TOP: Final = 10_000.0
+_MAX_PER_SECOND: Final = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Rate:
         if match is None or match[2] not in _UNITS:
             raise ValueError(f"{text!r} is not a rate: write it as 10/s, 600/min, 36000/h or auto")
         rate = cls(float(match[1]), _UNITS[match[2]])
-        if not 1 / _DAY <= rate.per_second <= _TOP:
-            raise ValueError(f"{text!r} is out of range: from one attempt a day to {_TOP:.0f}/s")
+        if not 1 / _DAY <= rate.per_second <= _MAX_PER_SECOND:
+            raise ValueError(f"{text!r} is out of range: from one attempt a day to {_MAX_PER_SECOND:.0f}/s")
         return rate
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from telemetron_batch.config.options import BY_KEY, OPTIONS, Option
+from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
@@ -25,7 +25,7 @@ class Recorded:
     """By their keys, as flags."""
 
 
-def texts_of(
+def raw_value(
     option: Option,
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
@@ -35,12 +35,12 @@ def texts_of(
     """Where an option's text comes from, and the text or texts; None if nobody says anything."""
     flag = flags.get(option.key)
     if flag is not None and flag != ():
-        return f"--{option.name}", _listed(flag)
+        return f"--{option.name}", _as_list(flag)
     variable = environ.get(option.variable)
     if variable is not None and variable != "":
         return option.variable, variable.split(",") if option.repeatable else [variable]
     if option.key in profile:
-        return f"{where}: {option.name}", _listed(profile[option.key])
+        return f"{where}: {option.name}", _as_list(profile[option.key])
     return "", None
 
 
@@ -54,11 +54,11 @@ def with_recorded(flags: Mapping[str, Any], profile: Mapping[str, Any], recorded
     added = {key: value for key, value in recorded.options.items() if key not in {*said, *known}}
     for key in ("column", "action_word"):
         if key in recorded.options and key in said:
-            added[key] = [*_listed(recorded.options[key]), *_listed(said[key])]
+            added[key] = [*_as_list(recorded.options[key]), *_as_list(said[key])]
     return {**flags, **added}
 
 
-def _listed(value: Any) -> list[str]:
+def _as_list(value: Any) -> list[str]:
     """A flag's or a profile's value as texts: a table is read as NAME=VALUE pairs."""
     if isinstance(value, Mapping):
         return [f"{name}={text}" for name, text in value.items()]
@@ -67,7 +67,7 @@ def _listed(value: Any) -> list[str]:
     return [str(value)]
 
 
-def chosen_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+def load_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """The keys of the chosen profile (spelled with _), and where they stand.
 
     Keys at the top of the file hold for all profiles; a profile is a table [NAME] or
@@ -79,7 +79,7 @@ def chosen_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tupl
         return {}, ""
     file = Path(config or PROFILE_FILE)
     tables = _toml(file)
-    keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _takes_a_table(key)}
+    keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _is_table_option(key)}
     if name:
         inner = [tables[key] for key in ("profiles", "profile") if isinstance(tables.get(key), dict)]
         profiles = {name: table for one in (tables, *inner) for name, table in one.items()}
@@ -87,7 +87,7 @@ def chosen_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tupl
             known = [key for key, value in profiles.items() if isinstance(value, dict)]
             raise ConfigError(f"{file} has no profile {name!r}", f"it has: {', '.join(known) or 'none'}")
         keys |= profiles[name]
-    return {_plain(key): value for key, value in keys.items()}, f"{file} [{name}]" if name else str(file)
+    return {_normalize_key(key): value for key, value in keys.items()}, f"{file} [{name}]" if name else str(file)
 
 
 def _toml(file: Path) -> dict[str, Any]:
@@ -100,21 +100,21 @@ def _toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML ({exc})", "correct it there") from exc
 
 
-def _takes_a_table(key: str) -> bool:
-    option = BY_KEY.get(_plain(key))
+def _is_table_option(key: str) -> bool:
+    option = OPTIONS_BY_KEY.get(_normalize_key(key))
     return option is not None and option.repeatable
 
 
-def _plain(key: str) -> str:
+def _normalize_key(key: str) -> str:
     return key.replace("-", "_")
 
 
 def unknown_keys(profile: Mapping[str, Any], where: str) -> Iterator[str]:
     """What is wrong with the keys of a profile."""
     for key in profile:
-        if key not in BY_KEY:
-            close = difflib.get_close_matches(key, BY_KEY, n=1)
-            hint = f"; did you mean {BY_KEY[close[0]].name}?" if close else ""
+        if key not in OPTIONS_BY_KEY:
+            close = difflib.get_close_matches(key, OPTIONS_BY_KEY, n=1)
+            hint = f"; did you mean {OPTIONS_BY_KEY[close[0]].name}?" if close else ""
             yield f"{where}: unknown key {key.replace('_', '-')!r}{hint}"
 
 

@@ -11,7 +11,7 @@ from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import ConfigError
 
 
-def as_recorded(
+def load_stored_config(
     folder: Path, options: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, with_key: bool = True
 ) -> RunConfig:
     """The options of the run in this folder. Raises ConfigError.

@@ -21,7 +21,7 @@ class Action(StrEnum):
 _CODES: Final = {Action.ASSIGN: 0, Action.UNASSIGN: 1}
 ACTIONS: Final = (Action.ASSIGN, Action.UNASSIGN)
 """Actions by their codes."""
-NO_ACTION: Final = -1
+UNKNOWN_ACTION: Final = -1
 """The code in an action column for a word that means no known action."""
 
 

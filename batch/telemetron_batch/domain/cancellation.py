@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Interrupt:
+class CancelToken:
     """Asks a run to end, at most once. Takes no lock, so a signal handler may call it at any moment."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
         """Why the run is to end; None while it may go on."""
-        self._hearers: tuple[Callable[[], None], ...] = ()
+        self._callbacks: tuple[Callable[[], None], ...] = ()
 
     def __bool__(self) -> bool:
         return self.reason is not None
@@ -23,16 +23,16 @@ class Interrupt:
         """Ask the run to end. The first reason stands."""
         if self.reason is None:
             self.reason = reason
-            for hear in self._hearers:
+            for hear in self._callbacks:
                 hear()
 
     @contextmanager
     def heard_by(self, hear: Callable[[], None]) -> Iterator[None]:
         """Call `hear` when the run is asked to end, at once if it already was. It must not take long."""
-        self._hearers = (*self._hearers, hear)
+        self._callbacks = (*self._callbacks, hear)
         try:
             if self:
                 hear()
             yield
         finally:
-            self._hearers = tuple(one for one in self._hearers if one is not hear)
+            self._callbacks = tuple(one for one in self._callbacks if one is not hear)

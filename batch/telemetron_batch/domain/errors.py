@@ -31,7 +31,7 @@ from telemetron_batch.domain.stops import Advice, ExitCode, Stop, WayOn
 MAKE_ROOM: Final = Advice("make room", repeat=True)
 """What to do about a full disk."""
 
-_NO_PLACE_TO_WRITE = frozenset(
+_PERMANENT_ERRNOS = frozenset(
     {
         errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP,
         errno.ENAMETOOLONG, errno.ENOTEMPTY, errno.EMFILE, errno.ENFILE, errno.ENXIO,
@@ -114,7 +114,7 @@ def remedy(exc: Exception) -> Advice:
     return MAKE_ROOM if told is None else Advice(told, repeat=True)
 
 
-def unwritable(what: str, exc: OSError) -> BatchError:
+def write_error(what: str, exc: OSError) -> BatchError:
     """Return the error for a place that cannot be written to: its own fault, or the disk's."""
     if isinstance(exc, NotOursError):
         return not_ours(exc)
@@ -122,7 +122,7 @@ def unwritable(what: str, exc: OSError) -> BatchError:
     if exc.errno in (errno.EACCES, errno.EPERM) and isinstance(exc.filename, str | bytes):
         why.append(belonging_to_another(os.fsdecode(exc.filename)))
     told = f"cannot write {what} ({'; '.join(filter(None, why))})"
-    if exc.errno in _NO_PLACE_TO_WRITE:
+    if exc.errno in _PERMANENT_ERRNOS:
         is_limit = exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
         return PlaceError(told, remedy(exc) if is_limit else "name a folder that can be written to")
     return DiskError(told, MAKE_ROOM)

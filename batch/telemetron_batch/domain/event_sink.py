@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Tell(Protocol):
+class EventSink(Protocol):
     """Takes something worth telling."""
 
     def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:

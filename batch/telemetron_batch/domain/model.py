@@ -267,7 +267,7 @@ class Results(Mapping[int, DeviceResult]):
     reasons: Sequence[int] | None = None
     texts: Sequence[str] | None = None
     unheard: Sequence[int] | None = None
-    _places: dict[int, int] | None = None
+    _index: dict[int, int] | None = None
 
     @classmethod
     def of(cls, results: Mapping[int, DeviceResult]) -> "Results":
@@ -305,9 +305,9 @@ class Results(Mapping[int, DeviceResult]):
         return self.reasons is not None and reason in self.reasons
 
     def __getitem__(self, position: int) -> DeviceResult:
-        if self._places is None:
-            self._places = {position: place for place, position in enumerate(self.positions)}
-        at = self._places[position]
+        if self._index is None:
+            self._index = {position: place for place, position in enumerate(self.positions)}
+        at = self._index[position]
         return DeviceResult(
             OUTCOMES[self.codes[at]],
             self.device_ids[at],
@@ -349,7 +349,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CustomerHoldings:
     """What the API said when it was asked what a customer holds."""
 
     customer: str

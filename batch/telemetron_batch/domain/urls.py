@@ -18,18 +18,18 @@ def is_url(path: str) -> bool:
     return bool(_URL.match(path))
 
 
-def without_scheme(path: str) -> str:
+def strip_file_scheme(path: str) -> str:
     """A `file://` URL as the path that it is; anything else as it is."""
     return unquote(urlsplit(path).path) if path.lower().startswith("file://") else path
 
 
-def without_secrets(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL that was refused, without what may be a secret: user, password, query and other URLs inside it."""
     outer = url.partition("::")[0]
     return re.sub("[?#].*", "", re.sub("//.*@", "//", outer, flags=re.DOTALL), flags=re.DOTALL)
 
 
-def checked(url: str) -> str:
+def validate_object_url(url: str) -> str:
     """Return the URL of an object. Raises ValueError for another kind of URL, and for one that holds credentials."""
     scheme = url.partition("://")[0].lower()
     if scheme not in _SCHEMES:

@@ -20,23 +20,23 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.input.dialect import DELIMITERS, HEADER_LINES, column_hits
+from telemetron_batch.input.dialect import DELIMITERS, HEADER_LINES, match_columns
 from telemetron_batch.input.load import Loaded, load
-from telemetron_batch.input.normalize import normalised
+from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.serials import DATE
-from telemetron_batch.input.source_file import Kind, find_stored, find_text, reading
+from telemetron_batch.input.source_file import FileKind, detect_encoding, input_errors, open_source
 from telemetron_batch.input.validation import action_words, are_emails
 from telemetron_batch.input.workbook import first_rows
 from telemetron_batch.rows.rows import RowBlock
 
 _HEAD: Final = 4 << 20
 _RECORDS: Final = 2_000
-_ENOUGH: Final = 0.5
+_MIN_SCORE: Final = 0.5
 """The share of a column's cells that have to look like what the column is taken for."""
-_MARGIN: Final = 0.15
+_MIN_LEAD: Final = 0.15
 """By how much a column must look more like it than any other does."""
 _MOST_WORDS: Final = 12
-_STEMS: Final = re.compile(
+_ACTION_STEMS: Final = re.compile(
     "assign|zuweis|zuord|ausgabe|abgang|zugang|einbau|ausbau|install|issue|return|retour|rück|rueck"
     "|deliver|liefer|bind|attach|detach|activ|aktiv|remove|entf|add|neu|new|^(?:in|out|ret|on|off)$"
 )
@@ -58,7 +58,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ColumnGuess:
     """What a file's columns are taken for.
 
     columns    field name to the header of its column, for fields that are plain to see
@@ -73,43 +73,43 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class ActionWordCounts:
     """What the rows of a file say: the action words as written, with the number of rows."""
 
     loaded: Loaded
     counts: Counter[str]
 
 
-def survey_file(path: str, options: InputOptions) -> Survey:
+def survey_file(path: str, options: InputOptions) -> ColumnGuess:
     """Look at the first rows of a file. Raises InputError where they are no table."""
-    with reading(path), TemporaryDirectory() as spool:
+    with input_errors(path), TemporaryDirectory() as spool:
         tables = [*_tables(path, options, Path(spool))]
         if not tables:
             raise InputError("no header with rows below it is found", "add a line that names the columns")
         best = max((propose(table, options) for table in tables), key=lambda one: len(one.columns))
         several = len({table.sheet for table in tables}) > 1
-    return Survey(best.header, best.columns, best.doubts, best.sheet if several else options.sheet)
+    return ColumnGuess(best.header, best.columns, best.doubts, best.sheet if several else options.sheet)
 
 
-def propose(table: Table, options: InputOptions) -> Survey:
+def propose(table: Table, options: InputOptions) -> ColumnGuess:
     """Which column of a table is which field; pure."""
-    hits = column_hits(table.header, options)
+    hits = match_columns(table.header, options)
     columns = {field: table.header[hits[field][0]] for field in options.columns if hits.get(field)}
     doubts: dict[str, tuple[str, ...]] = {}
     fields = ["customerEmail", "deviceIdentifier", *(["action"] if options.action is None else [])]
     for field in fields:
         if field not in columns:
             free = [at for at, header in enumerate(table.header) if header and header not in columns.values()]
-            likeness = {at: _likeness(field, table.columns[at], options) for at in free}
-            found = _plainest(likeness, [at for at in hits[field] if at in free])
+            likeness = {at: _score(field, table.columns[at], options) for at in free}
+            found = _best_match(likeness, [at for at in hits[field] if at in free])
             if len(found) == 1:
                 columns[field] = table.header[found[0]]
             elif found:
                 doubts[field] = tuple(table.header[at] for at in found)
-    return Survey(table.header, columns, doubts, table.sheet)
+    return ColumnGuess(table.header, columns, doubts, table.sheet)
 
 
-def read_words(path: str, options: InputOptions) -> Words:
+def count_action_words(path: str, options: InputOptions) -> ActionWordCounts:
     """Load the whole file and count its action words. Raises as `load` does."""
     counts: Counter[str] = Counter()
 
@@ -119,7 +119,7 @@ def read_words(path: str, options: InputOptions) -> Words:
                 counts[one["values"]] += one["counts"]
 
     with TemporaryDirectory() as spool:
-        return Words(load([path], options, spool=Path(spool), sink=count), counts)
+        return ActionWordCounts(load([path], options, spool=Path(spool), sink=count), counts)
 
 
 def table_of(records: Iterable[Sequence[str]], sheet: str | None = None) -> Table | None:
@@ -135,22 +135,22 @@ def table_of(records: Iterable[Sequence[str]], sheet: str | None = None) -> Tabl
     fullness = np.median([sum(map(bool, record)) for record in filled])
     for at, record in enumerate(filled[:HEADER_LINES]):
         if len(record) == width and sum(map(bool, record)) > fullness / 2 and len(filled) > at + 1:
-            if are_emails(normalised(pa.array(record))).any():
+            if are_emails(normalize(pa.array(record))).any():
                 return None
             rows = [(row + [""] * width)[:width] for row in filled[at + 1 :]]
-            columns = tuple(normalised(pa.array(column, pa.string())) for column in zip(*rows, strict=True))
+            columns = tuple(normalize(pa.array(column, pa.string())) for column in zip(*rows, strict=True))
             return Table(tuple(record), columns, sheet)
     return None
 
 
 def _tables(path: str, options: InputOptions, spool: Path) -> Iterator[Table]:
     """The file as a table under each delimiter, or each sheet of the workbook."""
-    stored = find_stored(path, spool)
-    if stored.kind is Kind.WORKBOOK:
+    stored = open_source(path, spool)
+    if stored.kind is FileKind.WORKBOOK:
         sheets = first_rows(stored.path, options.sheet, _RECORDS)
         yield from filter(None, (table_of(rows, name) for name, rows in sheets.items()))
         return
-    lines = find_text(stored, options.encoding).head(_HEAD).decode(errors="replace").splitlines(keepends=True)
+    lines = detect_encoding(stored, options.encoding).head(_HEAD).decode(errors="replace").splitlines(keepends=True)
     for delimiter in DELIMITERS if options.delimiter is None else (options.delimiter,):
         table = table_of(_records(lines[:_RECORDS], delimiter))
         if table is not None:
@@ -164,22 +164,22 @@ def _records(lines: Iterable[str], delimiter: str) -> list[list[str]]:
         return []
 
 
-def _plainest(likeness: Mapping[int, float], named: Sequence[int]) -> list[int]:
+def _best_match(likeness: Mapping[int, float], named: Sequence[int]) -> list[int]:
     """The one column that is it; several if they cannot be told apart; none if no one is like it.
 
     A column of the right name needs no likeness, unless another has it and this has none.
     """
     by_name = {at: likeness[at] for at in named}
-    if len(by_name) == 1 and (likeness[named[0]] > 0 or max(likeness.values()) < _ENOUGH):
+    if len(by_name) == 1 and (likeness[named[0]] > 0 or max(likeness.values()) < _MIN_SCORE):
         return [*by_name]
-    likely = {at: share for at, share in (by_name or likeness).items() if share >= _ENOUGH}
+    likely = {at: share for at, share in (by_name or likeness).items() if share >= _MIN_SCORE}
     if by_name and not likely:
-        likely = {at: share for at, share in likeness.items() if share >= _ENOUGH} or by_name
+        likely = {at: share for at, share in likeness.items() if share >= _MIN_SCORE} or by_name
     best = max(likely.values(), default=0)
-    return [at for at, share in likely.items() if share > best - _MARGIN]
+    return [at for at, share in likely.items() if share > best - _MIN_LEAD]
 
 
-def _likeness(field: str, column: pa.Array, options: InputOptions) -> float:
+def _score(field: str, column: pa.Array, options: InputOptions) -> float:
     """How much a column looks like that field, from 0 to 1 and a little more."""
     filled = column.filter(pc.not_equal(column, ""))
     if not len(filled):
@@ -193,7 +193,9 @@ def _likeness(field: str, column: pa.Array, options: InputOptions) -> float:
     likely &= ~pc.match_substring_regex(filled, _NO_SERIAL).to_numpy(zero_copy_only=False)
     likely &= pc.match_substring_regex(filled, "[0-9]").to_numpy(zero_copy_only=False)
     mixed = pc.match_substring_regex(filled, "[A-Za-z]").to_numpy(zero_copy_only=False)
-    return 0 if _counts_up(filled) else float(likely.mean()) * len(distinct) / len(filled) + 0.2 * float(mixed.mean())
+    return (
+        0 if _is_row_number(filled) else float(likely.mean()) * len(distinct) / len(filled) + 0.2 * float(mixed.mean())
+    )
 
 
 def _action_likeness(filled: pa.Array, distinct: pa.Array, options: InputOptions) -> float:
@@ -203,11 +205,11 @@ def _action_likeness(filled: pa.Array, distinct: pa.Array, options: InputOptions
     known = action_words(options)
     words = [word.lower() for word in filled.to_pylist()]
     certain = sum(word in known for word in words) / len(words)
-    sounding = sum(bool(_STEMS.search(word)) for word in words) / len(words)
-    return max(certain, _ENOUGH if certain > 0 else 0, 0.8 * sounding)
+    sounding = sum(bool(_ACTION_STEMS.search(word)) for word in words) / len(words)
+    return max(certain, _MIN_SCORE if certain > 0 else 0, 0.8 * sounding)
 
 
-def _counts_up(filled: pa.Array) -> bool:
+def _is_row_number(filled: pa.Array) -> bool:
     """Are these the numbers 1, 2, 3 ... of a list?"""
     if not pc.all(pc.match_substring_regex(filled, "^[0-9]{1,9}$")).as_py():
         return False

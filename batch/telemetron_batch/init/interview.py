@@ -10,13 +10,13 @@ from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.init.init_profile import Interview, Made, Wanted, make_profile, say
-from telemetron_batch.input.validation import action_words, shown
+from telemetron_batch.init.init_profile import InitRequest, InitResult, Prompter, describe_word, make_profile
+from telemetron_batch.input.validation import action_words, printable_excerpt
 
 _NONE = "none"
 
 
-class SpokenInterview(Interview):
+class NonInteractivePrompter(Prompter):
     """Says on standard error what was found, and takes it."""
 
     def told(self, text: str) -> None:
@@ -24,7 +24,7 @@ class SpokenInterview(Interview):
         click.echo(printable(text), err=True)
 
 
-class TerminalInterview(SpokenInterview):
+class TerminalInterview(NonInteractivePrompter):
     """Asks a person, with what was found as the answer that Enter gives."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class TerminalInterview(SpokenInterview):
     def column(self, field: str, means: str, proposed: str | None, headers: Sequence[str]) -> str | None:
         """Ask for the header of a field's column, by its text or its number."""
         for number, header in enumerate(headers if not self._listed else (), start=1):
-            click.echo(f"  {number}  {shown(header)}", err=True)
+            click.echo(f"  {number}  {printable_excerpt(header)}", err=True)
         self._listed = True
 
         def chosen(text: str) -> str | None:
@@ -56,28 +56,28 @@ class TerminalInterview(SpokenInterview):
 
     def action(self) -> Action | None:
         """Ask what every row is to do, unless that was said."""
-        return self._said or _asked("No column says it. What is to be done with every row?")
+        return self._said or _ask_action("No column says it. What is to be done with every row?")
 
     def word(self, word: str, rows: int) -> Action | None:
         """Ask what a word means."""
-        return _asked(f"{say(word, rows)}. What does it mean?")
+        return _ask_action(f"{describe_word(word, rows)}. What does it mean?")
 
 
-def hold(wanted: Wanted) -> None:
+def run_init(wanted: InitRequest) -> None:
     """Make the profile, with a person's help on a terminal, and say what comes next. Raises BatchError."""
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    made = make_profile(wanted, TerminalInterview() if on_terminal else SpokenInterview())
+    made = make_profile(wanted, TerminalInterview() if on_terminal else NonInteractivePrompter())
     where = printable(f"Profile {made.profile} is in {made.config}")
     click.echo(f"{where}: {made.rows:,} rows read, {made.invalid:,} of them invalid.")
     click.echo(printable(f"Next: {_next(wanted, made)}"))
 
 
-def _next(wanted: Wanted, made: Made) -> str:
+def _next(wanted: InitRequest, made: InitResult) -> str:
     where = [] if str(made.config) == PROFILE_FILE else ["--config", str(made.config)]
     return shlex.join(["telemetron-batch", "plan", wanted.file, "--profile", made.profile, *where])
 
 
-def _asked(question: str) -> Action | None:
+def _ask_action(question: str) -> Action | None:
     words = [*(action.value for action in Action), _NONE]
     answer = click.prompt(printable(question), type=click.Choice(words), default=_NONE, err=True)
     return None if answer == _NONE else Action(answer)

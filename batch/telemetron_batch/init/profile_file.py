@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from telemetron_batch.domain.errors import ConfigError, DiskError, unwritable
-from telemetron_batch.storage.atomic_file import written_whole
+from telemetron_batch.domain.errors import ConfigError, DiskError, write_error
+from telemetron_batch.storage.atomic_file import atomic_write
 
 Value: TypeAlias = str | bool | list[str] | Mapping[str, str]
 """What a key of ours may hold."""
@@ -34,9 +34,9 @@ def with_profile(text: str, name: str, keys: Mapping[str, Value], *, force: bool
     holders = [table for table in (before, *map(before.get, _PARENTS)) if isinstance(table, dict) and name in table]
     if name in _PARENTS or (holders and not force):
         raise ConfigError(f"there is a profile {name!r} already", "name another with --profile, or say --force")
-    kept = _without(text, name) if holders else text
+    kept = _remove_profile(text, name) if holders else text
     after = f"{kept.rstrip()}\n\n{_table(name, keys)}".lstrip("\n")
-    if not _is_meant(after, before, name, keys):
+    if not _changes_only(after, before, name, keys):
         raise ConfigError(f"profile {name!r} cannot be replaced without harm to the rest", "edit the file by hand")
     return after
 
@@ -56,11 +56,11 @@ def write_profiles(file: Path, text: str) -> None:
     target = file.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
     try:
-        with written_whole(target) as opened:
+        with atomic_write(target) as opened:
             opened.write(text.encode())
     except DiskError as exc:
         cause = exc.__cause__
-        raise unwritable(str(file), cause) if isinstance(cause, OSError) else exc from exc
+        raise write_error(str(file), cause) if isinstance(cause, OSError) else exc from exc
     target.chmod(mode)
 
 
@@ -71,13 +71,13 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ConfigError(f"the file of profiles is not valid TOML ({exc})", "correct it there") from exc
 
 
-def _is_meant(after: str, before: Mapping[str, Any], name: str, keys: Mapping[str, Value]) -> bool:
+def _changes_only(after: str, before: Mapping[str, Any], name: str, keys: Mapping[str, Value]) -> bool:
     """Does the new text say just what the old one said, but for this profile?"""
     try:
         tables = tomllib.loads(after)
     except tomllib.TOMLDecodeError:
         return False
-    return tables.get(name) == keys and _others(tables, name) == _others(before, name)
+    return tables.get(name) == keys and _other_profiles(tables, name) == _other_profiles(before, name)
 
 
 def _table(name: str, keys: Mapping[str, Value]) -> str:
@@ -105,7 +105,7 @@ def _string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-def _without(text: str, name: str) -> str:
+def _remove_profile(text: str, name: str) -> str:
     """The text without the tables of this profile; a comment that stands above the next table stays."""
     headers = [*_TABLE.finditer(text)]
     stops = [*(header.start() for header in headers[1:]), len(text)]
@@ -130,7 +130,7 @@ def _path(dotted: str) -> list[str]:
     return names[1:] if names[0] in _PARENTS else names
 
 
-def _others(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _other_profiles(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
     """All that is not this profile."""
     others = {key: value for key, value in tables.items() if key != name}
     for parent in _PARENTS:

@@ -14,7 +14,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class CellBlock:
     """Some consecutive records as cells.
 
     lines   the line on which each begins

@@ -16,7 +16,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
-class Octets:
+class CellBytes:
     """The UTF-8 bytes of a string column without nulls, one cell after another."""
 
     def __init__(self, texts: pa.Array) -> None:
@@ -81,7 +81,7 @@ class Octets:
         return found
 
 
-def one_of(octets: Bytes, signs: bytes) -> Flags:
+def byte_in(octets: Bytes, signs: bytes) -> Flags:
     """Which bytes are one of these signs?"""
     table = np.zeros(256, np.bool_)
     table[list(signs)] = True

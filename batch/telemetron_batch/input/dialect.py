@@ -23,10 +23,10 @@ HEADER_LINES: Final = 50
 DELIMITERS: Final = (",", ";", "\t", "|")
 INIT: Final = "telemetron-batch init FILE"
 """The command that asks which columns are which; `FILE` stands for the file's name, which is not known here."""
-GUESS: Final = "windows-1252"
+FALLBACK_ENCODING: Final = "windows-1252"
 """The encoding of a file that has no byte order mark and is not UTF-8."""
 
-_MARKS: Final = (
+_BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -65,7 +65,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sighting:
+class _HeaderCandidate:
     """A record that may be the header, and where each wanted field was seen in it."""
 
     cells: tuple[str, ...]
@@ -87,9 +87,9 @@ def said_encoding(name: str) -> str:
     return codec.name
 
 
-def marked_encoding(head: bytes) -> str | None:
+def encoding_from_bom(head: bytes) -> str | None:
     """The encoding that the first bytes give away, by a byte order mark or as UTF-16; else None."""
-    for mark, name in _MARKS:
+    for mark, name in _BOMS:
         if head.startswith(mark):
             return name
     pairs = len(head) // 2
@@ -116,9 +116,10 @@ def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
 
 def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:
     """As `find_dialect`, for rows of a workbook's sheet that are already cells."""
-    headers = (tuple(map(trimmed, row)) for row in rows[:HEADER_LINES])
+    headers = (tuple(map(clean_header, row)) for row in rows[:HEADER_LINES])
     sightings = (
-        _Sighting(cells, line, 1, "", column_hits(cells, options)) for line, cells in enumerate(headers, start=1)
+        _HeaderCandidate(cells, line, 1, "", match_columns(cells, options))
+        for line, cells in enumerate(headers, start=1)
     )
     return _dialect(_header(sightings, "xlsx", options), 0, options)
 
@@ -142,7 +143,7 @@ def _said_delimiter(word: str) -> str:
     return delimiter
 
 
-def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_Sighting]:
+def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_HeaderCandidate]:
     """Each of the first lines under each delimiter, as if the header began there.
 
     Each line is tried by itself: a quote left open in a title must not hide the header.
@@ -152,14 +153,14 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
         for delimiter in delimiters:
             reader = csv.reader(texts[at:], delimiter=delimiter)
             try:
-                cells = tuple(trimmed(cell) for cell in next(reader))
+                cells = tuple(clean_header(cell) for cell in next(reader))
             except csv.Error:  # a cell beyond the reader's limit is no header
                 continue
-            hits = column_hits(cells if len(cells) <= MAX_COLUMNS else (), options)
-            yield _Sighting(cells, at + 1, reader.line_num, delimiter, hits)
+            hits = match_columns(cells if len(cells) <= MAX_COLUMNS else (), options)
+            yield _HeaderCandidate(cells, at + 1, reader.line_num, delimiter, hits)
 
 
-def trimmed(header: str) -> str:
+def clean_header(header: str) -> str:
     """A header without outer white space, and without the sign by which we keep spreadsheets from running it."""
     text = header.strip(_AROUND)
     return of_text(unguarded, text).strip(_AROUND) if text.startswith("'") else text
@@ -170,26 +171,26 @@ def _shown(header: str) -> str:
     return printable(header[:40])
 
 
-def column_hits(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
+def match_columns(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
     """The columns at which each field is found, by the user's word or by name; raises ConfigError."""
     unknown = set(options.columns) - set(ALIASES)
     if unknown:
         raise ConfigError(f"--column {min(unknown)}=... names no column of ours", f"the names are {', '.join(ALIASES)}")
     wanted = [*required_fields(options), "action", "deviceType"]
-    said = {field: said_hits(cells, header) for field, header in options.columns.items()}
+    said = {field: match_requested(cells, header) for field, header in options.columns.items()}
     taken = {at for hits in said.values() for at in hits}
     return {
-        field: said[field] if field in said else _named_hits(cells, field, taken) for field in dict.fromkeys(wanted)
+        field: said[field] if field in said else match_alias(cells, field, taken) for field in dict.fromkeys(wanted)
     }
 
 
-def said_hits(cells: Sequence[str], header: str) -> list[int]:
+def match_requested(cells: Sequence[str], header: str) -> list[int]:
     """The columns that a header named by the user stands over."""
-    exact = [at for at, cell in enumerate(cells) if cell == trimmed(header)]
+    exact = [at for at, cell in enumerate(cells) if cell == clean_header(header)]
     return exact or [at for at, cell in enumerate(cells) if cell and folded(cell) == folded(header)]
 
 
-def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
+def match_alias(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
     """Columns that mean the field; else those that may mean it. More than one is for the user to decide."""
     free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
     return [at for at, cell in free if folded(cell) in {folded(field), *FOLDED_ALIASES[field]} - VAGUE] or [
@@ -197,16 +198,16 @@ def _named_hits(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
     ]
 
 
-def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions) -> _Sighting:
+def _header(sightings: Iterator[_HeaderCandidate], encoding: str, options: InputOptions) -> _HeaderCandidate:
     """The first sighting that has all required fields, or the last of others close below; InputError when none has."""
     required = required_fields(options)
-    best: _Sighting | None = None
+    best: _HeaderCandidate | None = None
     best_rank = (-1, -1)
     for sighting in sightings:
         found = sum(bool(sighting.hits[field]) for field in required)
         if found == len(required):
             chosen = _last_near(sighting, sightings, options)
-            _refuse_twice(chosen, encoding, options)
+            _reject_ambiguous(chosen, encoding, options)
             return chosen
         rank = (found, sum(map(bool, sighting.cells)))
         if rank > best_rank:
@@ -220,12 +221,14 @@ def _header(sightings: Iterator[_Sighting], encoding: str, options: InputOptions
         )
     missing = [field for field in required if not best.hits[field]]
     raise InputError(
-        f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_seen(best, encoding)}",
+        f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_describe_candidate(best, encoding)}",
         _advice(missing, is_text=bool(best.delimiter)),
     )
 
 
-def _last_near(first: _Sighting, sightings: Iterator[_Sighting], options: InputOptions) -> _Sighting:
+def _last_near(
+    first: _HeaderCandidate, sightings: Iterator[_HeaderCandidate], options: InputOptions
+) -> _HeaderCandidate:
     """The last header of those that stand close below one another, completed by the cells above its empty ones."""
     required = required_fields(options)
     chosen = first
@@ -238,7 +241,7 @@ def _last_near(first: _Sighting, sightings: Iterator[_Sighting], options: InputO
             break  # a row, or the same header again: what stands above is no title
         if sum(bool(sighting.hits[field]) for field in required) > 1:
             cells = tuple(map(_either, zip_longest(sighting.cells, chosen.cells, fillvalue="")))
-            hits = column_hits(cells, options)
+            hits = match_columns(cells, options)
             if all(hits[field] for field in required):
                 chosen = replace(sighting, cells=cells, hits=hits)
     return chosen
@@ -268,7 +271,7 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _seen(sighting: _Sighting, encoding: str) -> str:
+def _describe_candidate(sighting: _HeaderCandidate, encoding: str) -> str:
     shown = ", ".join(f'"{_shown(cell)}"' for cell in sighting.cells[:20])
     more = f" and {len(sighting.cells) - 20} more" if len(sighting.cells) > 20 else ""
     seen = f"headers seen on line {sighting.line}: {shown}{more}"
@@ -278,14 +281,14 @@ def _seen(sighting: _Sighting, encoding: str) -> str:
     return f"{seen} (delimiter {delimiter}, encoding {encoding})"
 
 
-def _refuse_twice(sighting: _Sighting, encoding: str, options: InputOptions) -> None:
+def _reject_ambiguous(sighting: _HeaderCandidate, encoding: str, options: InputOptions) -> None:
     used: dict[int, str] = {}
     for field in _used_fields(sighting, options):
         hits = sighting.hits[field]
         if len(hits) > 1:
             spelled = " and ".join(f'"{_shown(sighting.cells[at])}"' for at in hits)
             raise InputError(
-                f"{field} is found {len(hits)} times, as {spelled}; {_seen(sighting, encoding)}",
+                f"{field} is found {len(hits)} times, as {spelled}; {_describe_candidate(sighting, encoding)}",
                 f'say which column it is, as in --column {field}="{_shown(sighting.cells[hits[-1]])}"; '
                 "two headers spelled the same must be told apart in the file",
             )
@@ -296,14 +299,14 @@ def _refuse_twice(sighting: _Sighting, encoding: str, options: InputOptions) -> 
             )
 
 
-def _used_fields(sighting: _Sighting, options: InputOptions) -> list[str]:
+def _used_fields(sighting: _HeaderCandidate, options: InputOptions) -> list[str]:
     fields = list(required_fields(options))
     if options.auto_create_devices and "deviceType" not in fields and sighting.hits["deviceType"]:
         fields.append("deviceType")
     return fields
 
 
-def _dialect(sighting: _Sighting, start: int, options: InputOptions) -> Dialect:
+def _dialect(sighting: _HeaderCandidate, start: int, options: InputOptions) -> Dialect:
     warnings: tuple[str, ...] = ()
     if options.action is not None and sighting.hits["action"]:
         spelled = _shown(sighting.cells[sighting.hits["action"][0]])

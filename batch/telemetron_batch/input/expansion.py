@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.input.block import Ints, Piece
-from telemetron_batch.input.cell_bytes import Octets, one_of
-from telemetron_batch.input.normalize import trimmed
+from telemetron_batch.input.block import CellBlock, Ints
+from telemetron_batch.input.cell_bytes import CellBytes, byte_in
+from telemetron_batch.input.normalize import normalize_fast
 from telemetron_batch.input.number_formats import CellKind
 
 _NAMES: Final = ("customerEmail", "deviceIdentifier", "action")
 
 
-def with_values_above(pieces: Iterable[Piece], columns: Mapping[str, int]) -> Iterator[Piece]:
+def with_values_above(pieces: Iterable[CellBlock], columns: Mapping[str, int]) -> Iterator[CellBlock]:
     """Give empty cells of these columns the value above, where anything else stands in the record.
 
     Nothing is taken from a record of the wrong width, nor from one above it. A value is
@@ -40,7 +40,7 @@ def with_values_above(pieces: Iterable[Piece], columns: Mapping[str, int]) -> It
         yield replace(piece, cells=cells, kinds={name: of for name, of in kinds.items() if of})
 
 
-def with_split_cells(pieces: Iterable[Piece], column: int, separators: str) -> Iterator[Piece]:
+def with_split_cells(pieces: Iterable[CellBlock], column: int, separators: str) -> Iterator[CellBlock]:
     """Make each part of a column's cells, between any of the separators, a row of its own."""
     for piece in pieces:
         yield _split(piece, column, separators)
@@ -54,9 +54,9 @@ class _Above:
     kind: CellKind = CellKind.PLAIN
 
 
-def _taken(column: pa.Array, blank: pa.Array, piece: Piece, name: str) -> pa.Array:
+def _taken(column: pa.Array, blank: pa.Array, piece: CellBlock, name: str) -> pa.Array:
     """Return the cells of which those below take the value; null for those that take one."""
-    empty = pc.equal(trimmed(column)[0], "")
+    empty = pc.equal(normalize_fast(column)[0], "")
     faulty, of_kind = np.zeros(len(column), np.bool_), np.zeros(len(column), np.bool_)
     faulty[list(piece.faults)] = True
     of_kind[list(piece.kinds.get(name, ()))] = True  # a formula without a value is none to fill
@@ -92,25 +92,25 @@ def _are_blank(cells: pa.RecordBatch) -> pa.Array:
     blank = pa.repeat(pa.scalar(True), cells.num_rows)
     for column in cells.columns:
         if pc.any(blank).as_py():
-            blank = pc.and_(blank, pc.equal(trimmed(column)[0], ""))
+            blank = pc.and_(blank, pc.equal(normalize_fast(column)[0], ""))
     return blank
 
 
-def _split(piece: Piece, column: int, separators: str) -> Piece:
-    texts = trimmed(piece.cells.column(column))[0]
-    octets = Octets(texts)
-    wanted = octets.having(one_of(octets.all, separators.encode()))
+def _split(piece: CellBlock, column: int, separators: str) -> CellBlock:
+    texts = normalize_fast(piece.cells.column(column))[0]
+    octets = CellBytes(texts)
+    wanted = octets.having(byte_in(octets.all, separators.encode()))
     wanted[list(piece.faults)] = False
     if not wanted.any():
         return piece
     rows = np.flatnonzero(wanted)
     parts = pc.split_pattern_regex(texts.take(pa.array(rows)), f"[{re.escape(separators)}]")
-    owner, found = rows[pc.list_parent_indices(parts).to_numpy()], trimmed(pc.list_flatten(parts))[0]
+    owner, found = rows[pc.list_parent_indices(parts).to_numpy()], normalize_fast(pc.list_flatten(parts))[0]
     filled = pc.not_equal(found, "").to_numpy(zero_copy_only=False)
     return _taken_apart(piece, column, owner[filled], found.filter(pa.array(filled)))
 
 
-def _taken_apart(piece: Piece, column: int, owner: Ints, parts: pa.Array) -> Piece:
+def _taken_apart(piece: CellBlock, column: int, owner: Ints, parts: pa.Array) -> CellBlock:
     """The piece with a row for each of some parts, in place of the records that own them."""
     counts = np.bincount(owner, minlength=len(piece.lines))
     rows = np.repeat(np.arange(len(counts)), np.maximum(counts, 1))

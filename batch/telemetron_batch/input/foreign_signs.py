@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.input.cell_bytes import Octets, one_of
+from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.flags import Flags, flags_of, matching
-from telemetron_batch.input.serials import Neighbours, shapes_of
+from telemetron_batch.input.serials import SerialProfile, shapes_of
 
 FOREIGN_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 """White space that looks like a blank and is none, or cannot be seen."""
@@ -44,7 +44,7 @@ _ASCII_LETTER: Final = "[A-Za-z]"
 _USUAL: Final = 0.5
 
 
-def misplaced(texts: pa.Array, neighbours: Neighbours) -> Flags:
+def misplaced(texts: pa.Array, neighbours: SerialProfile) -> Flags:
     """Return which identifiers hold signs that do not belong into one."""
     flags = np.zeros(len(texts), np.bool_)
     for pattern in _ALWAYS.values():
@@ -64,20 +64,20 @@ def reason_of(text: str) -> str:
     return next(always, "thousands separators" if text.isascii() else "characters that only look like the usual ones")
 
 
-def may_be_misplaced(octets: Octets) -> Flags:
+def may_be_misplaced(octets: CellBytes) -> Flags:
     """Return which identifiers of printable ASCII without spaces could be misplaced, by single bytes."""
     first = octets.first
-    likely: Flags = one_of(first, b'"`]*(') | (one_of(first, b"=+-@") & (octets.last == ord("'")))
-    labelled = one_of(first, b"sSiImM")
+    likely: Flags = byte_in(first, b'"`]*(') | (byte_in(first, b"=+-@") & (octets.last == ord("'")))
+    labelled = byte_in(first, b"sSiImM")
     if labelled.any():
-        likely |= labelled & one_of(octets.at(2), b":#= nNrReEcC")
+        likely |= labelled & byte_in(octets.at(2), b":#= nNrReEcC")
     number = (first >= ord("0")) & (first <= ord("9")) & (octets.lengths > len("1.23"))
     if number.any():
-        likely |= number & one_of(octets.from_end(4), b".,'")
+        likely |= number & byte_in(octets.from_end(4), b".,'")
     return likely
 
 
-def _foreign(texts: pa.Array, neighbours: Neighbours) -> Flags:
+def _foreign(texts: pa.Array, neighbours: SerialProfile) -> Flags:
     """Return which of these, none of them ASCII, hold look-alikes that the neighbours do not have."""
     flags = np.zeros(len(texts), np.bool_)
     mixed = matching(texts, _ASCII_LETTER)
@@ -102,7 +102,7 @@ _SHORTEST: Final = 3
 _MAC: Final = "^[0-9a-fA-F]{2,4}(?:[ .:-][0-9a-fA-F]{2,4}){2,7}$"
 
 
-def several(texts: pa.Array, neighbours: Neighbours) -> Flags:
+def several(texts: pa.Array, neighbours: SerialProfile) -> Flags:
     """Return which cells hold several identifiers, all of one shape.
 
     A sign that may as well stand within an identifier separates only parts that look like
@@ -120,20 +120,20 @@ def several(texts: pa.Array, neighbours: Neighbours) -> Flags:
     return flags
 
 
-def may_be_several(octets: Octets) -> Flags:
+def may_be_several(octets: CellBytes) -> Flags:
     """Return which cells without white space could hold several identifiers."""
     content = octets.all.tobytes()
     found = [sign for sign in SEPARATORS.encode() if sign in content]
-    return octets.having(one_of(octets.all, bytes(found)) if found else np.zeros(len(octets.all), np.bool_))
+    return octets.having(byte_in(octets.all, bytes(found)) if found else np.zeros(len(octets.all), np.bool_))
 
 
-def _separates(sign: str, pattern: str, neighbours: Neighbours) -> bool:
+def _separates(sign: str, pattern: str, neighbours: SerialProfile) -> bool:
     """Return whether a sign stands between identifiers, rather than in each of them."""
     standing = _BLANK_BETWEEN if sign == " " else pattern
     return sign in _ALWAYS_SEPARATE or neighbours.share(standing) <= _USUAL
 
 
-def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: Neighbours | None) -> Flags:
+def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: SerialProfile | None) -> Flags:
     """Return which texts fall into several parts of one shape, with `neighbours` of a shape known among these.
 
     Parts that differ by their digits alone (`SR3 SR4`) are alike whatever the neighbours look like.
@@ -162,7 +162,7 @@ def _are_one(shapes: pa.Array, owner: npt.NDArray[np.int64], good: Flags, count:
     return flags
 
 
-def _are_as_long(pieces: pa.Array, shapes: pa.Array, neighbours: Neighbours) -> Flags:
+def _are_as_long(pieces: pa.Array, shapes: pa.Array, neighbours: SerialProfile) -> Flags:
     """Return which pieces are as long as some serial of their shape, or longer."""
     known = neighbours.shortest
     shortest = known["length_min"].combine_chunks().take(pc.index_in(shapes, known["shape"]))
@@ -189,7 +189,7 @@ _SMALL[ord("A") : ord("Z") + 1] += 32
 
 def placeholders(texts: pa.Array) -> Flags:
     """Return which identifiers are names that many devices share, such as `Default string` or `0000000`."""
-    octets = Octets(texts)
+    octets = CellBytes(texts)
     flags: Flags = _ENDS[_SMALL[octets.first] << 8 | _SMALL[octets.last]]
     rows = np.flatnonzero(flags)
     if len(rows):

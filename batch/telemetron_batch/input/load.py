@@ -20,29 +20,37 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputFile, InputOptions, Problem
 from telemetron_batch.domain.printable import encodable
-from telemetron_batch.input.block import Piece
+from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect, find_dialect
 from telemetron_batch.input.expansion import Groups, with_split_cells, with_values_above
 from telemetron_batch.input.foreign_signs import Placeholders
-from telemetron_batch.input.normalize import is_blank, normalised, trimmed
+from telemetron_batch.input.normalize import is_blank, normalize, normalize_fast
 from telemetron_batch.input.own_reports import (
-    as_written,
     find_own_header,
     find_own_row,
     is_attention,
-    refuse_contradiction,
+    options_for_own_report,
+    reject_conflicting_action,
     unguarded_cells,
 )
-from telemetron_batch.input.serials import EndingInZeros, LongNumbers, LostZeros, Neighbours
-from telemetron_batch.input.skipped_lines import passed_over, told
-from telemetron_batch.input.source_file import Kind, Stored, Text, find_stored, find_text, reading, size_in_place
-from telemetron_batch.input.text_reader import cells_of, closing_text, parsed
-from telemetron_batch.input.trailer import Trailer, without_plain_trailer, without_trailer
-from telemetron_batch.input.validation import KeyCells, check
+from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, LongNumbers, SerialProfile
+from telemetron_batch.input.skipped_lines import describe_skipped, passed_over
+from telemetron_batch.input.source_file import (
+    DecodedText,
+    FileKind,
+    SourceFile,
+    detect_encoding,
+    estimate_text_size,
+    input_errors,
+    open_source,
+)
+from telemetron_batch.input.text_reader import cells_of, closing_text, read_cells
+from telemetron_batch.input.trailer import Trailer, split_trailer, without_plain_trailer
+from telemetron_batch.input.validation import KeyCells, validate_keys
 from telemetron_batch.input.workbook import Sheet, find_sheet
 from telemetron_batch.rows.rows import RowBlock, Rows, RowsBuilder
-from telemetron_batch.storage.concurrency import ahead, behind, in_order
-from telemetron_batch.storage.malloc_tuning import give_back_freed_memory, keep_freed_memory
+from telemetron_batch.storage.concurrency import background_worker, map_ordered, prefetch
+from telemetron_batch.storage.malloc_tuning import trim_malloc, tune_malloc
 from telemetron_batch.storage.spill import Scratch
 
 _HEAD: Final = 4 << 20
@@ -60,12 +68,12 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _OpenedFile:
     """One file as it is before it is read."""
 
     name: str
     """For people."""
-    stored: Stored
+    stored: SourceFile
     fingerprint: tuple[int, int]
 
 
@@ -88,13 +96,13 @@ class _LastLine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _ParsedSource:
     """One file made ready: what is known of it, and its records to come."""
 
     dialect: Dialect | None
     encoding: str
     warnings: tuple[str, ...]
-    pieces: Callable[[], Iterable[Piece]]
+    pieces: Callable[[], Iterable[CellBlock]]
     """Reads the records from the first on, as often as it is called."""
     last_line: "_LastLine"
     options: InputOptions
@@ -110,13 +118,13 @@ class _Source:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _FileStats:
     """What is learnt of a file on the way through its blocks."""
 
     numbers: LongNumbers
-    zeros: LostZeros = field(default_factory=LostZeros)
+    zeros: LeadingZeroCheck = field(default_factory=LeadingZeroCheck)
     ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
-    neighbours: Neighbours | None = None
+    neighbours: SerialProfile | None = None
     """What its serials look like; None before the first block."""
     passed_over: list[int] = field(default_factory=list)
     """Lines of records that are no rows."""
@@ -139,7 +147,7 @@ class _Seen:
         """What there is to say of the file's end and of its serials."""
         trailer = None if self.trailer is None else self.trailer.told
         of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
-        others = (*self.placeholders.told(), *self.groups.told(), *told(self.passed_over, self.closing))
+        others = (*self.placeholders.told(), *self.groups.told(), *describe_skipped(self.passed_over, self.closing))
         return tuple(filter(None, (trailer, *of_numbers, *others)))
 
 
@@ -162,16 +170,16 @@ def load(
     """
     if list(paths).count("-") > 1:
         raise InputError("standard input is named twice", "name - once")
-    keep_freed_memory()
+    tune_malloc()
     scratch = scratch or Scratch()
-    sizes = [*map(size_in_place, paths)]
+    sizes = [*map(estimate_text_size, paths)]
     scratch.expect(sum(sizes))
     builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
     def built(block: RowBlock) -> None:
         builder.add(block.file, block.keys)
 
-    with behind(built) as add:
+    with background_worker(built) as add:
 
         def take(block: RowBlock) -> None:
             add(block)
@@ -185,39 +193,39 @@ def load(
                 scratch.expect(found.stored.text_size)
             files.append(_load_file(number, found, options, take))
     rows = builder.rows()
-    give_back_freed_memory()
-    return Loaded(_told_apart(files), rows)
+    trim_malloc()
+    return Loaded(_disambiguate_names(files), rows)
 
 
-def _told_apart(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
+def _disambiguate_names(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
     """The files; those of one name under their whole paths."""
     names = Counter(file.name for file in files)
     return tuple(file if names[file.name] == 1 else replace(file, name=file.path) for file in files)
 
 
-def _found(path: str, spool: Path) -> _Found:
+def _found(path: str, spool: Path) -> _OpenedFile:
     name = "standard input" if path == "-" else path
-    with reading(name):
-        stored = find_stored(path, spool)
-        return _Found(name, stored, stored.fingerprint())
+    with input_errors(name):
+        stored = open_source(path, spool)
+        return _OpenedFile(name, stored, stored.fingerprint())
 
 
-def _load_file(number: int, found: _Found, options: InputOptions, take: Callable[[RowBlock], None]) -> InputFile:
+def _load_file(number: int, found: _OpenedFile, options: InputOptions, take: Callable[[RowBlock], None]) -> InputFile:
     name, stored = found.name, found.stored
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(stored.sha256)
-        with reading(name):
+        with input_errors(name):
             source = _prepared(_source(stored, options))
-        seen = _Seen(LongNumbers(lambda: _serials(source)))
-        rows, records = _handed_over(name, _row_blocks(number, source, seen), take)
-        with reading(name):
+        seen = _FileStats(LongNumbers(lambda: _serials(source)))
+        rows, records = _emit_blocks(name, _row_blocks(number, source, seen), take)
+        with input_errors(name):
             file = replace(_input_file(stored, digest.result(), source, rows), records=records)
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
     says = None if seen.trailer is None else seen.trailer.rows
     sheet = source.sheet
     of_sheet = () if sheet is None else sheet.warnings()
-    with reading(name):
+    with input_errors(name):
         cut = _told_of_last_line(source, says)
     return replace(
         file,
@@ -227,7 +235,7 @@ def _load_file(number: int, found: _Found, options: InputOptions, take: Callable
     )
 
 
-def _told_of_last_line(source: _Source, trailer_count: int | None) -> tuple[str, ...]:
+def _told_of_last_line(source: _ParsedSource, trailer_count: int | None) -> tuple[str, ...]:
     """What is said of a last line without an end; InputError where it is to be refused."""
     says = source.options.last_line
     if not says or trailer_count is not None or not source.last_line.is_open:
@@ -238,11 +246,11 @@ def _told_of_last_line(source: _Source, trailer_count: int | None) -> tuple[str,
     return (what,)
 
 
-def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> tuple[int, int]:
+def _emit_blocks(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock], None]) -> tuple[int, int]:
     """Number of rows that were taken, and of the records they come from."""
     rows = records = 0
     while True:
-        with reading(name):  # what `take` raises is not the file's fault
+        with input_errors(name):  # what `take` raises is not the file's fault
             block = next(blocks, None)
         if block is None:
             return rows, records
@@ -251,7 +259,7 @@ def _handed_over(name: str, blocks: Iterator[RowBlock], take: Callable[[RowBlock
         take(block)
 
 
-def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> InputFile:
+def _input_file(stored: SourceFile, digest: str, source: _ParsedSource, rows: int) -> InputFile:
     dialect = source.dialect
     header = () if dialect is None else dialect.header
     return InputFile(
@@ -269,22 +277,22 @@ def _input_file(stored: Stored, digest: str, source: _Source, rows: int) -> Inpu
     )
 
 
-def _source(stored: Stored, options: InputOptions) -> _Source:
-    if stored.kind is Kind.WORKBOOK:
+def _source(stored: SourceFile, options: InputOptions) -> _ParsedSource:
+    if stored.kind is FileKind.WORKBOOK:
         sheet = _find_sheet(stored, options)
-        return _Source(
+        return _ParsedSource(
             sheet.dialect,
             "xlsx",
             sheet.notes,
             _readings(sheet),
             _LastLine(),
-            as_written(stored.name, sheet.dialect.header, options),
+            options_for_own_report(stored.name, sheet.dialect.header, options),
             sheet=sheet,
         )
     text, options, is_ours = _text(stored, options)
     head = text.head(_HEAD)
     if not head.strip(b" \t\r\n\0\x1a"):
-        return _Source(
+        return _ParsedSource(
             None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), _LastLine(), options
         )
     with _advising_to_feed_back(lambda: is_ours):
@@ -292,14 +300,14 @@ def _source(stored: Stored, options: InputOptions) -> _Source:
 
     last_line = _LastLine()
 
-    def pieces() -> Iterator[Piece]:
-        return parsed(last_line.watching(_after(text.pieces(), dialect.start)), dialect, options)
+    def pieces() -> Iterator[CellBlock]:
+        return read_cells(last_line.watching(_skip_bytes(text.pieces(), dialect.start)), dialect, options)
 
     warnings = (*text.warnings, *dialect.warnings)
-    return _Source(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
+    return _ParsedSource(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
 
 
-def _prepared(source: _Source) -> _Source:
+def _prepared(source: _ParsedSource) -> _ParsedSource:
     """The source with its cells as the rules of the input want them."""
     if source.dialect is None:
         return source
@@ -307,7 +315,7 @@ def _prepared(source: _Source) -> _Source:
     filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
     split = source.options.split
 
-    def pieces() -> Iterator[Piece]:
+    def pieces() -> Iterator[CellBlock]:
         pieces = iter(source.pieces())
         if is_attention(header):
             pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
@@ -320,14 +328,14 @@ def _prepared(source: _Source) -> _Source:
     return replace(source, pieces=pieces)
 
 
-def _serials(source: _Source) -> Iterator[pa.Array]:
+def _serials(source: _ParsedSource) -> Iterator[pa.Array]:
     """The serials of all records of the right width, some at a time; of a workbook those that are text."""
-    for piece in ahead(iter(source.pieces())):
+    for piece in prefetch(iter(source.pieces())):
         fitting = np.ones(len(piece.lines), np.bool_)
         fitting[list(piece.faults)] = False
         fitting[list(piece.kinds.get("deviceIdentifier", ()))] = False
         serials = piece.cells.column(source.columns["deviceIdentifier"])
-        yield trimmed(serials.filter(pa.array(fitting)))[0]
+        yield normalize_fast(serials.filter(pa.array(fitting)))[0]
 
 
 @contextmanager
@@ -342,54 +350,54 @@ def _advising_to_feed_back(is_ours: Callable[[], bool]) -> Iterator[None]:
         raise InputError(error.what, f"{advice}; or {error.advice}") from error
 
 
-def _text(stored: Stored, options: InputOptions) -> tuple[Text, InputOptions, bool]:
+def _text(stored: SourceFile, options: InputOptions) -> tuple[DecodedText, InputOptions, bool]:
     """The text of a file, the options that hold for it, and whether this program wrote it."""
     with stored.open() as file:
         ours = find_own_header(stored.name, file.read(_FIRST), options.delimiter)
     if ours is None:
-        return find_text(stored, options.encoding), options, False
-    text = find_text(stored, None)
+        return detect_encoding(stored, options.encoding), options, False
+    text = detect_encoding(stored, None)
     if text.guessed:  # saved again by a person's spreadsheet
-        text = find_text(stored, options.encoding)
-    return text, as_written(stored.name, ours.cells, options, ours.delimiter), True
+        text = detect_encoding(stored, options.encoding)
+    return text, options_for_own_report(stored.name, ours.cells, options, ours.delimiter), True
 
 
-def _find_sheet(stored: Stored, options: InputOptions) -> Sheet:
+def _find_sheet(stored: SourceFile, options: InputOptions) -> Sheet:
     """Return the sheet of a workbook that holds the rows, which this program may have written."""
     ours: list[bool] = []
 
     def adapt(rows: Sequence[Sequence[str]]) -> InputOptions:
         header = find_own_row(stored.name, rows)
         ours.append(bool(header))
-        return as_written(stored.name, header, options)
+        return options_for_own_report(stored.name, header, options)
 
     with _advising_to_feed_back(lambda: any(ours)):
         return find_sheet(stored.path, options, adapt)
 
 
-def _after(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
+def _skip_bytes(texts: Iterator[bytes], start: int) -> Iterator[bytes]:
     """The text from the byte `start` on."""
     for text in texts:
         yield text[start:]
         start = max(0, start - len(text))
 
 
-def _readings(sheet: Sheet) -> Callable[[], Iterator[Piece]]:
+def _readings(sheet: Sheet) -> Callable[[], Iterator[CellBlock]]:
     """Return what reads the rows of a sheet: for the first time with `sheet`, later with copies, which count apart."""
     unread = sheet.copied()
     sheets = chain([sheet], iter(unread.copied, None))
     return lambda: _sheet_pieces(next(sheets))
 
 
-def _sheet_pieces(sheet: Sheet) -> Iterator[Piece]:
+def _sheet_pieces(sheet: Sheet) -> Iterator[CellBlock]:
     width = len(sheet.dialect.header)
     for piece in sheet.pieces():
         last = next((cells for cells in reversed(piece.cells) if not all(map(is_blank, cells))), [])
         closing = (closing_text(last, ";"),)
-        yield Piece(np.array(piece.lines, np.int64), cells_of(piece.cells, width), {}, closing, kinds=piece.kinds)
+        yield CellBlock(np.array(piece.lines, np.int64), cells_of(piece.cells, width), {}, closing, kinds=piece.kinds)
 
 
-def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
+def _row_blocks(file: int, source: _ParsedSource, seen: _FileStats) -> Iterator[RowBlock]:
     """The pieces judged, without empty records; the last row may turn out to be a trailer."""
     held: RowBlock | None = None
     closing: tuple[str, ...] = ()
@@ -400,7 +408,7 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
                 yield held
             held, closing = block, said
     if source.options.trailer_count is not None:
-        held, seen.trailer = without_trailer(held, closing, source.options.trailer_count)
+        held, seen.trailer = split_trailer(held, closing, source.options.trailer_count)
     elif held is not None:
         line = held.keys["line"][-1].as_py()
         held, seen.closing = without_plain_trailer(held)
@@ -410,11 +418,11 @@ def _row_blocks(file: int, source: _Source, seen: _Seen) -> Iterator[RowBlock]:
         yield held
 
 
-def _judged_pieces(file: int, source: _Source, seen: _Seen) -> Iterator[tuple[RowBlock, tuple[str, ...]]]:
+def _judged_pieces(file: int, source: _ParsedSource, seen: _FileStats) -> Iterator[tuple[RowBlock, tuple[str, ...]]]:
     """Each piece as rows, and the record that may close the file after them."""
-    pieces = ahead(iter(source.pieces()))
+    pieces = prefetch(iter(source.pieces()))
 
-    def judged(piece: Piece) -> tuple[RowBlock, tuple[str, ...]]:
+    def judged(piece: CellBlock) -> tuple[RowBlock, tuple[str, ...]]:
         return _judged(file, piece, source, seen), piece.closing
 
     while seen.neighbours is None:  # all others are held against the serials of the first rows
@@ -422,18 +430,18 @@ def _judged_pieces(file: int, source: _Source, seen: _Seen) -> Iterator[tuple[Ro
         if piece is None:
             return
         yield judged(piece)
-    yield from in_order(judged, pieces)
+    yield from map_ordered(judged, pieces)
 
 
-def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
+def _judged(file: int, piece: CellBlock, source: _ParsedSource, seen: _FileStats) -> RowBlock:
     if source.dialect is not None:
-        refuse_contradiction(source.dialect.header, piece.cells, source.options)
+        reject_conflicting_action(source.dialect.header, piece.cells, source.options)
 
     def column(field: str) -> pa.Array | None:
         at = source.columns.get(field)
         return None if at is None else piece.cells.column(at)
 
-    keys = check(
+    keys = validate_keys(
         KeyCells(
             lines=piece.lines,
             email=column("customerEmail"),
@@ -451,18 +459,18 @@ def _judged(file: int, piece: Piece, source: _Source, seen: _Seen) -> RowBlock:
         numbers=seen.numbers,
     )
     piece, keys = _without_passed_over(piece, keys, source, seen)
-    filled = _filled(keys, piece.cells)
+    filled = _non_blank(keys, piece.cells)
     block = RowBlock(file, keys, piece.cells)
     if filled is not None:
         block = RowBlock(file, keys.filter(filled), piece.cells.filter(filled))
     if seen.neighbours is None and block.keys.num_rows:
-        seen.neighbours = Neighbours(block.keys["deviceIdentifier"])
+        seen.neighbours = SerialProfile(block.keys["deviceIdentifier"])
     return block
 
 
 def _without_passed_over(
-    piece: Piece, keys: pa.RecordBatch, source: _Source, seen: _Seen
-) -> tuple[Piece, pa.RecordBatch]:
+    piece: CellBlock, keys: pa.RecordBatch, source: _ParsedSource, seen: _FileStats
+) -> tuple[CellBlock, pa.RecordBatch]:
     """The records that are rows, and their keys."""
     if source.dialect is None or not keys["problem"].to_numpy().any():
         return piece, keys
@@ -476,7 +484,7 @@ def _without_passed_over(
     return replace(piece, lines=piece.lines[kept], cells=piece.cells.filter(mask)), keys.filter(mask)
 
 
-def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
+def _non_blank(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
     """Which records hold anything at all; None if all of them do."""
     # A record of a wrong width may hold something in its surplus, and was looked at there.
     keyless = pc.and_(pc.equal(keys["customerEmail"], ""), pc.equal(keys["problem"], Problem.EMPTY_KEY))
@@ -484,7 +492,7 @@ def _filled(keys: pa.RecordBatch, cells: pa.RecordBatch) -> pa.Array | None:
     for column in cells.columns:
         if not len(rows):
             return None
-        blank = pc.equal(normalised(column.take(pa.array(rows))), "")
+        blank = pc.equal(normalize(column.take(pa.array(rows))), "")
         rows = rows[blank.to_numpy(zero_copy_only=False)]
     filled = np.ones(len(keyless), np.bool_)
     filled[rows] = False

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.printable import IGNORABLE
-from telemetron_batch.input.cell_bytes import Flags, Octets, one_of
+from telemetron_batch.input.cell_bytes import CellBytes, Flags, byte_in
 
 # Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
 INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
@@ -25,7 +25,7 @@ _BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")
 _SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20\\x00\t\r\n"
 FORMULA: Final = f"^'*[{SPACE}{UNSEEN}]*[{_SIGNS}]"
 """How a cell begins that a spreadsheet might run, or a cell that begins with apostrophes before such a sign."""
-_GUARDED: Final = f"^'({FORMULA.removeprefix('^')})"
+_ESCAPED_PREFIXES: Final = f"^'({FORMULA.removeprefix('^')})"
 FORMULA_BYTES: Final = b"=+-@' \t\n\v\f\r\0\xc2\xcd\xd8\xdb\xdc\xe0\xe1\xe2\xe3\xef\xf0\xf3"
 """The bytes with which such a cell can begin."""
 _WRAPPED: Final = '^="((?:[^"]|"")*)"$'
@@ -36,27 +36,27 @@ _LONGEST_WRAPPED: Final = 512
 """Characters of a cell from which wrappings are taken off; a longer one is twice as long as any identifier."""
 
 
-def trimmed(texts: pa.Array) -> tuple[pa.Array, Flags]:
-    """What `normalised` gives, and which cells were written in other than printable ASCII, padded at most.
+def normalize_fast(texts: pa.Array) -> tuple[pa.Array, Flags]:
+    """What `normalize` gives, and which cells were written in other than printable ASCII, padded at most.
 
     For a column of which nearly all cells are plain: it costs a fraction then.
     """
-    odd = _odd(texts)
+    odd = _needs_normalizing(texts)
     if odd.any():
         texts = pc.ascii_trim_whitespace(texts)  # that, and nothing more, is what nearly all of them need
-        odd = _odd(texts)
+        odd = _needs_normalizing(texts)
     if odd.any():
         mask = pa.array(odd)
-        texts = pc.replace_with_mask(texts, mask, normalised(texts.filter(mask)))
+        texts = pc.replace_with_mask(texts, mask, normalize(texts.filter(mask)))
     return texts, odd
 
 
-def lowered(texts: pa.Array) -> pa.Array:
+def to_lower(texts: pa.Array) -> pa.Array:
     """Cells with the letters of ASCII made small."""
     return pc.ascii_lower(texts)
 
 
-def normalised(texts: pa.Array) -> pa.Array:
+def normalize(texts: pa.Array) -> pa.Array:
     """Cells without outer white space and invisible signs, `="..."` and apostrophes around unwrapped.
 
     One `'` before what a spreadsheet would run is our own output's guard, and goes. What is
@@ -74,7 +74,7 @@ def normalised(texts: pa.Array) -> pa.Array:
 
 def unguarded(texts: pa.Array) -> pa.Array:
     """Cells as they were before `guarded`."""
-    return pc.replace_substring_regex(texts, _GUARDED, r"\1")
+    return pc.replace_substring_regex(texts, _ESCAPED_PREFIXES, r"\1")
 
 
 def guarded(texts: pa.Array) -> pa.Array:
@@ -89,7 +89,7 @@ def escaped(texts: pa.Array) -> pa.Array:
 
     `unguarded` gives these back as they were, too.
     """
-    return pc.replace_substring_regex(texts, _GUARDED, r"'\0")
+    return pc.replace_substring_regex(texts, _ESCAPED_PREFIXES, r"'\0")
 
 
 def _unwrapped(texts: pa.Array) -> pa.Array:
@@ -114,10 +114,10 @@ def is_blank(cell: str) -> bool:
     return _BLANK.fullmatch(cell) is not None
 
 
-def _odd(texts: pa.Array) -> Flags:
+def _needs_normalizing(texts: pa.Array) -> Flags:
     """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
-    octets = Octets(texts)
-    odd = one_of(octets.first, b"'=")
+    octets = CellBytes(texts)
+    odd = byte_in(octets.first, b"'=")
     if octets.all.min(initial=0x7E) < 0x21 or octets.all.max(initial=0x21) > 0x7E:
         odd |= octets.having(octets.all - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
     return odd

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.input.cell_bytes import Octets, one_of
-from telemetron_batch.input.dialect import DELIMITERS, marked_encoding, said_hits, trimmed
+from telemetron_batch.input.cell_bytes import CellBytes, byte_in
+from telemetron_batch.input.dialect import DELIMITERS, clean_header, encoding_from_bom, match_requested
 from telemetron_batch.input.header_names import ALIASES
-from telemetron_batch.input.normalize import normalised, unguarded
-from telemetron_batch.input.validation import action_words, shown
+from telemetron_batch.input.normalize import normalize, unguarded
+from telemetron_batch.input.validation import action_words, printable_excerpt
 
 OF_ATTENTION: Final = ("outcome", "detail", "sourceLine")
 """The headers that are ours, side by side."""
@@ -40,11 +40,11 @@ class OwnHeader:
 
 def find_own_header(name: str, head: bytes, said_delimiter: str | None = None) -> OwnHeader | None:
     """Return the header of a file that this program wrote, by its name and the beginning of its text; else None."""
-    text = head.decode(marked_encoding(head) or "utf-8", errors="replace").removeprefix("\ufeff")
+    text = head.decode(encoding_from_bom(head) or "utf-8", errors="replace").removeprefix("\ufeff")
     for delimiter in dict.fromkeys((*DELIMITERS, *filter(None, (said_delimiter,)))):
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         try:
-            header = tuple(trimmed(cell) for cell in next(reader, ()))
+            header = tuple(clean_header(cell) for cell in next(reader, ()))
         except csv.Error:  # a cell beyond the reader's limit is no header
             continue
         if is_own_report(name, header):
@@ -54,7 +54,7 @@ def find_own_header(name: str, head: bytes, said_delimiter: str | None = None) -
 
 def find_own_row(name: str, rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Return the header of a sheet that holds what this program wrote, among its first rows; else none."""
-    headers = (tuple(map(trimmed, row)) for row in rows)
+    headers = (tuple(map(clean_header, row)) for row in rows)
     return next((header for header in headers if is_own_report(name, header)), ())
 
 
@@ -63,7 +63,9 @@ def unguarded_cells(cells: pa.RecordBatch) -> pa.RecordBatch:
 
     What reading takes off a cell besides is the input's own.
     """
-    columns = [unguarded(column) if one_of(Octets(column).first, b"'").any() else column for column in cells.columns]
+    columns = [
+        unguarded(column) if byte_in(CellBytes(column).first, b"'").any() else column for column in cells.columns
+    ]
     return pa.record_batch(columns, schema=cells.schema)
 
 
@@ -72,7 +74,9 @@ def is_own_report(name: str, header: Sequence[str]) -> bool:
     return _is_undo(name, header) or is_attention(header)
 
 
-def as_written(name: str, header: Sequence[str], options: InputOptions, delimiter: str | None = None) -> InputOptions:
+def options_for_own_report(
+    name: str, header: Sequence[str], options: InputOptions, delimiter: str | None = None
+) -> InputOptions:
     """Return the options under which a file of this name and header is to be read: other ones only if it is ours.
 
     Its columns are found by its headers, its delimiter is the one under which they were found, and its sheet is
@@ -83,12 +87,12 @@ def as_written(name: str, header: Sequence[str], options: InputOptions, delimite
     options = replace(options, delimiter=delimiter, sheet=None, trailer_count=None, fill_down=())
     if _is_undo(name, header):
         return replace(options, columns={}, action=None)
-    said = {field: spelled for field, spelled in options.columns.items() if said_hits(header, spelled)}
+    said = {field: spelled for field, spelled in options.columns.items() if match_requested(header, spelled)}
     ours = {field: field for field in ALIASES if field in header}
     return replace(options, columns=ours | said)
 
 
-def refuse_contradiction(header: Sequence[str], cells: pa.RecordBatch, options: InputOptions) -> None:
+def reject_conflicting_action(header: Sequence[str], cells: pa.RecordBatch, options: InputOptions) -> None:
     """InputError where a file in our own format says otherwise than --action.
 
     It may be an undo.csv under another name: that would do again what it is to take back.
@@ -96,10 +100,10 @@ def refuse_contradiction(header: Sequence[str], cells: pa.RecordBatch, options: 
     if options.action is None or tuple(header) != _OF_UNDO:
         return
     others = [word for word, action in action_words(options).items() if action is not options.action]
-    words = normalised(cells.column(_OF_UNDO.index("action")))
+    words = normalize(cells.column(_OF_UNDO.index("action")))
     other = pc.index(pc.is_in(pc.utf8_lower(words), pa.array(others)), True).as_py()
     if other >= 0:
-        word = shown(words[other].as_py())
+        word = printable_excerpt(words[other].as_py())
         raise InputError(
             f'its column action says "{word}", and --action that every row is to {options.action}',
             "leave out one of them, or give the action that is meant",

@@ -121,7 +121,7 @@ def scan(block: bytes, delimiter: bytes, *, final: bool) -> Records:
         last = np.flatnonzero(ends[marks])
         lines = np.arange(len(last), dtype=np.int64)
         return Records(block, marks, last, lines, len(last), open_quote=-1)
-    toggles, open_quote = _toggles(octets, ord(delimiter))
+    toggles, open_quote = _quote_toggles(octets, ord(delimiter))
     outside = ~np.logical_xor.accumulate(toggles)[marks]
     is_end = ends[marks]
     lines_after = np.cumsum(is_end)[outside & is_end]
@@ -143,7 +143,7 @@ def _line_ends(block: bytes, octets: Octets, *, final: bool) -> Flags:
     return alone
 
 
-def _toggles(octets: Octets, delimiter: int) -> tuple[Flags, int]:
+def _quote_toggles(octets: Octets, delimiter: int) -> tuple[Flags, int]:
     """Flags the quotes between which text is quoted; the quote left open or -1.
 
     In tidy text, where every quote opens at a cell's start or closes at a cell's end,
@@ -162,14 +162,14 @@ def _toggles(octets: Octets, delimiter: int) -> tuple[Flags, int]:
     edge[QUOTE] = True
     at_end = edge[octets[np.minimum(closing + 1, len(octets) - 1)]]
     if np.all(at_start[0::2] | doubled) and at_end.all():
-        return is_quote, _still_open(quotes)
-    pairs, open_quote = _pairs(quotes.tolist(), at_start.tolist())
+        return is_quote, _open_quote(quotes)
+    pairs, open_quote = _match_quotes(quotes.tolist(), at_start.tolist())
     toggles = np.zeros_like(is_quote)
     toggles[pairs] = True
     return toggles, open_quote
 
 
-def _still_open(quotes: Ints) -> int:
+def _open_quote(quotes: Ints) -> int:
     if len(quotes) % 2 == 0:
         return -1
     at = len(quotes) - 1
@@ -178,7 +178,7 @@ def _still_open(quotes: Ints) -> int:
     return int(quotes[at])
 
 
-def _pairs(quotes: list[int], at_start: list[bool]) -> tuple[list[int], int]:
+def _match_quotes(quotes: list[int], at_start: list[bool]) -> tuple[list[int], int]:
     """The exact machine, one quote at a time: opening and closing quotes, the one left open."""
     pairs: list[int] = []
     at, count = 0, len(quotes)
@@ -238,13 +238,13 @@ def inner_lines(record: bytes, delimiter: bytes) -> Iterator[tuple[int, bytes]]:
             close = _closing(record, at + 1)
             torn = record[close + 1 : close + 2] not in (b"", delimiter)
             before = len(record[:at].splitlines()) - (at > 0)
-            for line in _lines_from(record, at + 1, close, torn=torn):
+            for line in embedded_lines(record, at + 1, close, torn=torn):
                 yield before, line
             at = close + 1
         at = record.find(delimiter, at) + 1 or -1
 
 
-def _lines_from(record: bytes, start: int, close: int, *, torn: bool) -> Iterator[bytes]:
+def embedded_lines(record: bytes, start: int, close: int, *, torn: bool) -> Iterator[bytes]:
     """The whole lines after the first between `start` and `close`, and the one torn at `close`."""
     inside = record[start:close].splitlines(keepends=True)
     torn_at = close

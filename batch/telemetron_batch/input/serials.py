@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.input.cell_bytes import Octets
+from telemetron_batch.input.cell_bytes import CellBytes
 from telemetron_batch.input.flags import Flags, flags_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ _DATES: Final = (
 DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
 """A serial that a spreadsheet may have taken for a date: `12.03.2025`, `2025-03-12`, `Mar-12` ..."""
 
-DAMAGE: Final[Mapping[str, str]] = {
+DAMAGE_PATTERNS: Final[Mapping[str, str]] = {
     "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
     "decimal point of a number column": "^[0-9]+[.]0$",
     "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
@@ -59,17 +59,17 @@ _KEPT_DIGITS: Final = 15
 _UNLIKELY: Final = 1e-3
 _SHAPES: Final = (("[0-9]+", "0"), (r"\p{Lu}+", "A"), (r"[^\P{L}A]+", "a"))
 _LONGEST: Final = 64
-_MOST_USUAL: Final = 0.8
-_FEWEST: Final = 10
+_MIN_MAJORITY: Final = 0.8
+_MIN_SAMPLE: Final = 10
 
 
-def damage_of(serial: str) -> str:
+def damage_kind(serial: str) -> str:
     """The kind of damage that a serial shows; "date" where it shows no other."""
-    kinds = {**DAMAGE, "digits replaced by zeros": _ROUNDED}
+    kinds = {**DAMAGE_PATTERNS, "digits replaced by zeros": _ROUNDED}
     return next((kind for kind, pattern in kinds.items() if re.search(pattern, serial)), "date")
 
 
-class Neighbours:
+class SerialProfile:
     """What the serials of a file look like, judged by those of its first block.
 
     A serial's shape is its signs with each run of digits, capitals and small letters
@@ -121,7 +121,7 @@ class Neighbours:
 
     @cached_property
     def _damaged(self) -> Flags:
-        damaged = flags_of(pc.match_substring_regex(self._serials, "|".join(DAMAGE.values())))
+        damaged = flags_of(pc.match_substring_regex(self._serials, "|".join(DAMAGE_PATTERNS.values())))
         return damaged | self.strange(self._serials) | flags_of(pc.equal(self._serials, ""))
 
     @cached_property
@@ -177,7 +177,7 @@ class EndingInZeros:
 
     def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
         """Count those among some serials, and note the line of the first."""
-        rows = np.flatnonzero(may_be_rounded(Octets(serials)) & valid)
+        rows = np.flatnonzero(may_be_rounded(CellBytes(serials)) & valid)
         if len(rows):
             rows = rows[flags_of(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
         if len(rows) and not self._count:
@@ -195,7 +195,7 @@ class EndingInZeros:
         )
 
 
-def may_be_rounded(octets: Octets) -> Flags:
+def may_be_rounded(octets: CellBytes) -> Flags:
     """Return which serials could be numbers ending in zeros, by their length, first byte and last two."""
     first = octets.first
     likely: Flags = octets.lengths > _KEPT_DIGITS
@@ -209,12 +209,12 @@ def _rounded_lengths(columns: Iterable[pa.Array]) -> pa.Array:
     numbers: Counter[int] = Counter()
     rounded: Counter[int] = Counter()
     for serials in columns:
-        octets = Octets(serials)
+        octets = CellBytes(serials)
         long = (octets.lengths > _KEPT_DIGITS) & (octets.first != ord("0"))
         some = serials.filter(pa.array(long))
         some = some.filter(pc.ascii_is_decimal(some))
         numbers.update(_lengths_of(some))
-        some = some.filter(pa.array(may_be_rounded(Octets(some))))
+        some = some.filter(pa.array(may_be_rounded(CellBytes(some))))
         rounded.update(_lengths_of(some.filter(pc.match_substring_regex(some, _ROUNDED))))
     found = [length for length, count in rounded.items() if _is_unlikely(count, numbers[length], length)]
     return pa.array(found, pa.int32())
@@ -242,7 +242,7 @@ def _is_unlikely(count: int, numbers: int, length: int) -> bool:
 
 
 @dataclass(slots=True)
-class LostZeros:
+class LeadingZeroCheck:
     """Counts serials of digits by their length, to tell those that may have lost zeros in front."""
 
     _counts: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
@@ -269,7 +269,7 @@ class LostZeros:
         """
         usual, total = int(self._counts.argmax()), int(self._counts.sum())
         short = [length for length in range(usual) if self._counts[length] and not self._padded[length]]
-        if total < _FEWEST or self._counts[usual] < _MOST_USUAL * total or not short:
+        if total < _MIN_SAMPLE or self._counts[usual] < _MIN_MAJORITY * total or not short:
             return None
         count = int(self._counts[short].sum())
         line = min(self._first[length] for length in short)

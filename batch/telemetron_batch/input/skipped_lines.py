@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions, Problem
-from telemetron_batch.input.block import Piece
-from telemetron_batch.input.dialect import Dialect, column_hits, required_fields
+from telemetron_batch.input.block import CellBlock
+from telemetron_batch.input.dialect import Dialect, match_columns, required_fields
 from telemetron_batch.input.header_names import ALIASES, folded
 
 _RULE: Final = r"^[-=_+| ]*[-=_]{2,}[-=_+| ]*$"
@@ -27,7 +27,9 @@ _FOOTER: Final = (
 _NAMES: Final = frozenset(folded(name) for field, aliases in ALIASES.items() for name in (field, *aliases))
 
 
-def passed_over(keys: pa.RecordBatch, piece: Piece, dialect: Dialect, options: InputOptions) -> npt.NDArray[np.int64]:
+def passed_over(
+    keys: pa.RecordBatch, piece: CellBlock, dialect: Dialect, options: InputOptions
+) -> npt.NDArray[np.int64]:
     """Return which records of a block are no rows. Raises InputError for a header whose columns stand otherwise."""
     found = []
     for row in _candidates(keys, dialect, options):
@@ -37,7 +39,7 @@ def passed_over(keys: pa.RecordBatch, piece: Piece, dialect: Dialect, options: I
     return np.array(found, np.int64)
 
 
-def told(lines: Sequence[int], closing: str) -> Iterator[str]:
+def describe_skipped(lines: Sequence[int], closing: str) -> Iterator[str]:
     """Return one sentence on the lines that were passed over; `closing` is the text of the trailer among them."""
     if lines:
         are = "line is no row and is" if len(lines) == 1 else "lines are no rows and are"
@@ -72,7 +74,7 @@ def _is_footer(cells: Sequence[str]) -> bool:
 
 
 def _is_header_again(cells: Sequence[str], line: int, dialect: Dialect, options: InputOptions) -> bool:
-    hits = column_hits(cells, options)
+    hits = match_columns(cells, options)
     if not all(hits[field] for field in required_fields(options)):
         return False
     if any(hits[field][0] != at or len(hits[field]) > 1 for field, at in dialect.columns.items() if field in hits):

@@ -24,16 +24,16 @@ from shlex import quote
 from typing import BinaryIO, Final, cast
 
 from telemetron_batch.domain.errors import DiskError, InputError
-from telemetron_batch.domain.urls import is_url, without_scheme
-from telemetron_batch.input.dialect import GUESS, INIT, marked_encoding, said_encoding
+from telemetron_batch.domain.urls import is_url, strip_file_scheme
+from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT, encoding_from_bom, said_encoding
 from telemetron_batch.input.foreign_formats import refuse_compound_file, refuse_foreign_text, refuse_packed_twice
-from telemetron_batch.storage.atomic_file import require_room
+from telemetron_batch.storage.atomic_file import require_free_space
 from telemetron_batch.storage.object_store import fetch
 
-PIECE: Final = 4 << 20
+CHUNK_BYTES: Final = 4 << 20
 """Bytes read at a time; with more of them, what is worked out for a piece outgrows a processor's cache."""
 _HEAD: Final = 4096
-_UNPACKED: Final = 8
+_GZIP_RATIO: Final = 8
 """Times the bytes of a compressed file its text has, about."""
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
@@ -50,7 +50,7 @@ _UTF8: Final = ("utf-8", "utf-8-sig")
 _WINDOWS: Final = "".join(bytes([octet]).decode("cp1252", errors="ignore") or chr(octet) for octet in range(256))
 
 
-class Kind(Enum):
+class FileKind(Enum):
     """How the bytes are to be opened."""
 
     TEXT = "text"
@@ -60,12 +60,12 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class SourceFile:
     """A regular file that can be read as often as needed."""
 
     path: Path
     name: str
-    kind: Kind
+    kind: FileKind
     origin: str
     """Its path as it was given, or the URL of which it is a copy; empty for a copy of what can be read only once."""
 
@@ -77,7 +77,7 @@ class Stored:
     @property
     def text_size(self) -> int:
         """Bytes of its text, about."""
-        return self.path.stat().st_size * (1 if self.kind is Kind.TEXT else _UNPACKED)
+        return self.path.stat().st_size * (1 if self.kind is FileKind.TEXT else _GZIP_RATIO)
 
     def fingerprint(self) -> tuple[int, int]:
         """Size and time of change: a file must keep them while it is read."""
@@ -91,25 +91,25 @@ class Stored:
 
     def open(self) -> BinaryIO:
         """The bytes, decompressed where the file is compressed."""
-        if self.kind is Kind.GZIP:
+        if self.kind is FileKind.GZIP:
             return cast(BinaryIO, gzip.open(self.path, "rb"))
-        if self.kind is Kind.ZIP:
+        if self.kind is FileKind.ZIP:
             with zipfile.ZipFile(self.path) as package:  # stays open as long as the file in it
                 return cast(BinaryIO, package.open(_table_in(package)))
         return self.path.open("rb")
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class DecodedText:
     """A stored file together with the encoding in which it is to be read."""
 
-    stored: Stored
+    stored: SourceFile
     encoding: str
     guessed: bool
     warnings: tuple[str, ...]
 
     def pieces(self) -> Iterator[bytes]:
-        """The text as UTF-8, about `PIECE` bytes at a time, without a byte order mark."""
+        """The text as UTF-8, about `CHUNK_BYTES` bytes at a time, without a byte order mark."""
         pieces = self._decoded()
         head = b""
         for piece in pieces:
@@ -131,13 +131,13 @@ class Text:
     def _decoded(self) -> Iterator[bytes]:
         if self.encoding in _UTF8:
             return _bytes_of(self.stored)
-        if self.encoding in ("cp1252", GUESS):
+        if self.encoding in ("cp1252", FALLBACK_ENCODING):
             return (codecs.charmap_decode(piece, "strict", _WINDOWS)[0].encode() for piece in _bytes_of(self.stored))
         return _transcoded(self.stored, self.encoding)
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
+def input_errors(name: str) -> Iterator[None]:
     """Turns what can go wrong in reading into InputError, and puts the file's name before it."""
     try:
         yield
@@ -157,17 +157,17 @@ def reading(name: str) -> Iterator[None]:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})", "check the file") from error
 
 
-def find_stored(path: str, spool: Path) -> Stored:
+def open_source(path: str, spool: Path) -> SourceFile:
     """The file behind a path or URL; what is elsewhere or can be read only once (`-`, a pipe) is copied to `spool`.
 
     Raises InputError for a folder and for kinds that cannot be read, DiskError when the
-    copy cannot be written; any OSError in opening the file is left to `reading`.
+    copy cannot be written; any OSError in opening the file is left to `input_errors`.
     """
     if path == "-":
-        return _identified(_copied(sys.stdin.buffer, spool, "stdin"), "stdin")
-    path = without_scheme(path)
+        return _sniff(_spool_to_disk(sys.stdin.buffer, spool, "stdin"), "stdin")
+    path = strip_file_scheme(path)
     if is_url(path):
-        return _identified(fetch(path, spool, require_room), path, path)
+        return _sniff(fetch(path, spool, require_free_space), path, path)
     place = Path(path)
     mode = place.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -176,8 +176,8 @@ def find_stored(path: str, spool: Path) -> Stored:
         raise InputError("is a device or a socket, not a file", "name a file, or a pipe")
     if not stat.S_ISREG(mode):
         with place.open("rb") as pipe:
-            return _identified(_copied(pipe, spool, place.name), place.name)
-    return _identified(place, place.name, str(place))
+            return _sniff(_spool_to_disk(pipe, spool, place.name), place.name)
+    return _sniff(place, place.name, str(place))
 
 
 def _is_device(found: os.stat_result) -> bool:
@@ -186,22 +186,22 @@ def _is_device(found: os.stat_result) -> bool:
     return not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or is_null)
 
 
-def size_in_place(path: str) -> int:
+def estimate_text_size(path: str) -> int:
     """Bytes of text in a file that need not be copied first, about; 0 of any other, and of one that cannot be read."""
-    place = Path(without_scheme(path))
+    place = Path(strip_file_scheme(path))
     with suppress(InputError, OSError):
-        return _identified(place, place.name).text_size if place.is_file() else 0
+        return _sniff(place, place.name).text_size if place.is_file() else 0
     return 0
 
 
-def find_text(stored: Stored, said: str | None) -> Text:
+def detect_encoding(stored: SourceFile, said: str | None) -> DecodedText:
     """Settle the encoding: the one said, else a byte order mark, else UTF-8, else a guess."""
     with stored.open() as file:
         head = file.read(_HEAD)
-    if stored.kind is not Kind.TEXT:
+    if stored.kind is not FileKind.TEXT:
         refuse_packed_twice(head)
     refuse_foreign_text(head)
-    marked = marked_encoding(head)
+    marked = encoding_from_bom(head)
     encoding = said_encoding(said) if said is not None else marked or "utf-8"
     bad = _first_bad_byte(stored) if encoding in _UTF8 else None
     if bad is not None and encoding == "utf-8" and said is None:
@@ -209,16 +209,16 @@ def find_text(stored: Stored, said: str | None) -> Text:
             f"not UTF-8 (byte {bad}), so read as Windows-1252 on a guess; rows whose key cells hold "
             "other letters than ASCII are invalid; say the encoding with --encoding"
         )
-        return Text(stored, GUESS, guessed=True, warnings=(warning,))
+        return DecodedText(stored, FALLBACK_ENCODING, guessed=True, warnings=(warning,))
     if bad is not None:
         raise InputError(f"is not {encoding} (byte {bad})", "say the encoding with --encoding, such as cp1252")
     warnings: tuple[str, ...] = ()
     if marked is not None and encoding.removesuffix("-sig") not in marked:
         warnings = (f"read as {encoding} because --encoding says so, though its first bytes say {marked}",)
-    return Text(stored, encoding, guessed=False, warnings=warnings)
+    return DecodedText(stored, encoding, guessed=False, warnings=warnings)
 
 
-def _identified(path: Path, name: str, origin: str = "") -> Stored:
+def _sniff(path: Path, name: str, origin: str = "") -> SourceFile:
     with path.open("rb") as file:
         first = file.read(_HEAD)
         head = first[:4]
@@ -233,13 +233,13 @@ def _identified(path: Path, name: str, origin: str = "") -> Stored:
         raise InputError("is not a zip archive, whatever its name says", "take .zip off its name if it is text")
     if head in (_WORKBOOK, _EMPTY_ZIP):
         if ending == ".zip" or (ending != ".xlsx" and not _is_workbook(path)):
-            return Stored(path, name, Kind.ZIP, origin)
-        return Stored(path, name, Kind.WORKBOOK, origin)
+            return SourceFile(path, name, FileKind.ZIP, origin)
+        return SourceFile(path, name, FileKind.WORKBOOK, origin)
     if head.startswith(_GZIP):
-        return Stored(path, name, Kind.GZIP, origin)
+        return SourceFile(path, name, FileKind.GZIP, origin)
     if ending == ".gz" and head:
         raise InputError("is not gzip, whatever its name says", "take .gz off its name if it is text")
-    return Stored(path, name, Kind.TEXT, origin)
+    return SourceFile(path, name, FileKind.TEXT, origin)
 
 
 def _is_workbook(path: Path) -> bool:
@@ -277,25 +277,25 @@ def _table_in(package: zipfile.ZipFile) -> zipfile.ZipInfo:
     return table
 
 
-def _copied(source: BinaryIO, spool: Path, name: str) -> Path:
+def _spool_to_disk(source: BinaryIO, spool: Path, name: str) -> Path:
     """A copy that can be read again, readable by its owner only."""
     copy = spool / name
     try:
         spool.mkdir(parents=True, exist_ok=True)
         with open(copy, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            shutil.copyfileobj(source, file, PIECE)
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
     except OSError as error:
         raise DiskError(f"{name} cannot be kept in {spool} ({error.strerror})", "free or name another disk") from error
     return copy
 
 
-def _bytes_of(stored: Stored) -> Iterator[bytes]:
+def _bytes_of(stored: SourceFile) -> Iterator[bytes]:
     with stored.open() as file:
-        while piece := file.read(PIECE):
+        while piece := file.read(CHUNK_BYTES):
             yield piece
 
 
-def _transcoded(stored: Stored, encoding: str) -> Iterator[bytes]:
+def _transcoded(stored: SourceFile, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for piece in _bytes_of(stored):
@@ -305,7 +305,7 @@ def _transcoded(stored: Stored, encoding: str) -> Iterator[bytes]:
         raise InputError(f"is not {encoding} ({error})", "say the encoding with --encoding") from error
 
 
-def _first_bad_byte(stored: Stored) -> int | None:
+def _first_bad_byte(stored: SourceFile) -> int | None:
     """Where, counted from 0, the file stops being UTF-8; None if it is UTF-8 to its end."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     read = 0

@@ -14,34 +14,34 @@ import pyarrow.csv
 
 from telemetron_batch.domain.errors import InputError, UnbalancedError
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.input.block import Piece
+from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect
 from telemetron_batch.input.normalize import is_blank
 from telemetron_batch.input.record_scanner import Records, inner_lines, scan, split
-from telemetron_batch.input.validation import action_words, plausible, shown
+from telemetron_batch.input.validation import action_words, looks_like_row, printable_excerpt
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 MAX_RECORD: Final = 64 << 20
 """A record of more bytes is taken for a quote that is never closed."""
-_END_MARK: Final = b"\x1a"
+_CTRL_Z: Final = b"\x1a"
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_ROW_SHOWN: Final = 1000
 
 
-def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> Iterator[Piece]:
+def read_cells(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> Iterator[CellBlock]:
     """The records of UTF-8 text that begins right after the header.
 
     Blank lines and records of blank cells only that are not as wide as the header are
     left out. Raises InputError for a quote that is never closed or has swallowed rows,
     UnbalancedError when parser and scanner disagree.
     """
-    reader = _Reader(dialect, options)
+    reader = _BlockReader(dialect, options)
     rest = b""
     line = dialect.first_line
-    for text, final in _and_last(_without_end_mark(texts)):
-        block = _finished(rest + text) if final else rest + text
+    for text, final in _flag_last(_without_end_mark(texts)):
+        block = _terminated(rest + text) if final else rest + text
         if not block:
             continue
         records = scan(block, reader.delimiter, final=final)
@@ -54,7 +54,7 @@ def parsed(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) -> I
 
 
 def cells_of(rows: list[list[str]], width: int) -> pa.RecordBatch:
-    """Rows of `width` cells each as columns of a `Piece`."""
+    """Rows of `width` cells each as columns of a `CellBlock`."""
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     return pa.record_batch(columns or [pa.array([], pa.string())] * width, schema=_schema(width))
 
@@ -69,7 +69,7 @@ def _schema(width: int) -> pa.Schema:
     return pa.schema([pa.field(str(at), pa.string()) for at in range(width)])
 
 
-def _and_last(texts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+def _flag_last(texts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     """Each text, and whether it is the last; at the least one, empty if need be."""
     held = b""
     for text in texts:
@@ -85,27 +85,27 @@ def _without_end_mark(texts: Iterable[bytes]) -> Iterator[bytes]:
     for text in texts:
         text = held + text
         held = b""
-        if _END_MARK in text:
-            body = len(text.rstrip(b"\r\n" + _END_MARK))
-            mark = text.find(_END_MARK, body)
+        if _CTRL_Z in text:
+            body = len(text.rstrip(b"\r\n" + _CTRL_Z))
+            mark = text.find(_CTRL_Z, body)
             if mark >= 0:
                 text, held = text[:mark], text[mark:]
         yield text
 
 
-def _finished(block: bytes) -> bytes:
+def _terminated(block: bytes) -> bytes:
     """The last block, its last record ended."""
     return block if not block or block.endswith((b"\n", b"\r")) else block + b"\n"
 
 
-class _Reader:
+class _BlockReader:
     """What the reading of one file's blocks has in common."""
 
     def __init__(self, dialect: Dialect, options: InputOptions) -> None:
         self.delimiter = dialect.delimiter.encode()
         self._dialect = dialect
         self._width = len(dialect.header)
-        self._may_swallow = options.multiline_cells
+        self._multiline_allowed = options.multiline_cells
         self._has_trailer = options.trailer_count is not None
         self._words = action_words(options)
         self._parse_options = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
@@ -139,7 +139,7 @@ class _Reader:
             f"the quote that opens on line {opened} is never closed", "close it, or double it if it is text"
         )
 
-    def piece(self, records: Records, line: int) -> Piece:
+    def piece(self, records: Records, line: int) -> CellBlock:
         """The whole records of one block as cells."""
         stops = records.kept_stops(self._width)
         widths = np.where(stops == records.stops, records.cells, self._width)
@@ -154,7 +154,7 @@ class _Reader:
             places, cells, faults = self._split(records, odd)
             parts.append((places, cells))
         if not parts:
-            return Piece(np.empty(0, np.int64), cells_of([], self._width), {})
+            return CellBlock(np.empty(0, np.int64), cells_of([], self._width), {})
         if len(parts) == 1:
             numbers, cells = parts[0]
         else:
@@ -162,7 +162,7 @@ class _Reader:
         at = np.searchsorted(numbers, np.array(list(faults), np.int64)).tolist()
         sentences = {place: sentence for place, (sentence, _) in zip(at, faults.values(), strict=True)}
         odd_cells = {place: texts for place, (_, texts) in zip(at, faults.values(), strict=True)}
-        return Piece(line + records.lines[numbers], cells, sentences, self._closing(records), odd_cells)
+        return CellBlock(line + records.lines[numbers], cells, sentences, self._closing(records), odd_cells)
 
     def _closing(self, records: Records) -> tuple[str, ...]:
         for record in range(len(records) - 1, -1, -1) if self._has_trailer else ():
@@ -172,7 +172,7 @@ class _Reader:
         return ()
 
     def _refuse(self, record: bytes, line: int) -> None:
-        if self._may_swallow:
+        if self._multiline_allowed:
             return
         suspects = [(before, inner) for before, inner in inner_lines(record, self.delimiter) if self._is_a_row(inner)]
         lines = record.splitlines()
@@ -183,21 +183,21 @@ class _Reader:
             before, inner = suspects[0]
             raise InputError(
                 f"the quote that opens on line {line + before} has swallowed whole rows, "
-                f'such as "{shown(inner.decode())}"',
+                f'such as "{printable_excerpt(inner.decode())}"',
                 "close the quote, or give --multiline-cells if these lines belong to one cell",
             )
 
     def _is_a_row(self, line: bytes) -> bool:
         cells = split(line, self.delimiter)
-        return self._fault(cells) is None and self._looks_like_a_row(cells)
+        return self._width_error(cells) is None and self._looks_like_a_row(cells)
 
     def _looks_like_a_row(self, cells: list[str]) -> bool:
         at = self._dialect.columns
         padded = cells + [""] * self._width
         action = padded[at["action"]] if "action" in at else None
-        return plausible(padded[at["customerEmail"]], action, self._words)
+        return looks_like_row(padded[at["customerEmail"]], action, self._words)
 
-    def _fault(self, cells: list[str]) -> str | None:
+    def _width_error(self, cells: list[str]) -> str | None:
         """What is wrong with the number of cells; surplus empty ones at the end are fine."""
         too_many = not all(map(is_blank, cells[self._width :]))
         if not too_many and len(cells) >= self._dialect.named_width:
@@ -241,7 +241,7 @@ class _Reader:
             cells = split(records.text(record), self.delimiter)
             if all(map(is_blank, cells)):
                 continue
-            fault = self._fault(cells)
+            fault = self._width_error(cells)
             if fault is not None:
                 faults[record] = fault, cells
             rows[record] = (cells + [""] * self._width)[: self._width]

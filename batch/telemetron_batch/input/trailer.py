@@ -11,7 +11,7 @@ from typing import Final
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.input.validation import shown
+from telemetron_batch.input.validation import printable_excerpt
 from telemetron_batch.rows.rows import RowBlock
 
 _WORD: Final = re.compile(
@@ -34,7 +34,7 @@ class Trailer:
     """What is said of it to people."""
 
 
-def without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str) -> tuple[RowBlock | None, Trailer]:
+def split_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str) -> tuple[RowBlock | None, Trailer]:
     """The last rows of a file without the very last, which must be the trailer; None where it was their only one.
 
     `closing` is the text of that row, in each form that the pattern may describe.
@@ -42,7 +42,7 @@ def without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str
     """
     found = next(filter(None, (re.search(pattern, text) for text in closing)), None)
     if block is None or found is None:
-        last = f'"{shown(closing[0])}"' if closing else "nothing"
+        last = f'"{printable_excerpt(closing[0])}"' if closing else "nothing"
         raise InputError(
             f"no trailer as --trailer-count describes it: the last line is {last}",
             "look whether the export is complete; a file that has no trailer is read with --trailer-count ''",
@@ -50,12 +50,13 @@ def without_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str
     number = re.sub(r"[\s.,']", "", found[1] or "")
     if not re.fullmatch("[0-9]{1,18}", number):
         raise InputError(
-            f'the trailer "{shown(closing[0])}" has "{shown(found[1] or "")}" for the number of rows',
+            f'the trailer "{printable_excerpt(closing[0])}" has "{printable_excerpt(found[1] or "")}" '
+            "for the number of rows",
             "correct the pattern of --trailer-count",
         )
     rows = block.keys.num_rows - 1
     line = block.keys["line"][rows].as_py()
-    told = f'"{shown(closing[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
+    told = f'"{printable_excerpt(closing[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
     rest = RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
     return rest, Trailer(int(number), told)
 
@@ -71,7 +72,7 @@ def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
     if block.keys["problem"][rows].as_py() not in _PROBLEMS or not is_trailer(cells):
         return block, ""
     rest = RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
-    return rest, shown(" ".join(cell for cell in cells if cell.strip()))
+    return rest, printable_excerpt(" ".join(cell for cell in cells if cell.strip()))
 
 
 def is_trailer(cells: Sequence[str]) -> bool:

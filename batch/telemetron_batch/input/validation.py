@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.domain.actions import NO_ACTION, Action
+from telemetron_batch.domain.actions import UNKNOWN_ACTION, Action
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.input.cell_bytes import Octets, one_of
+from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.flags import Flags, flags_of, matching
 from telemetron_batch.input.foreign_signs import (
     DECODED_TWICE,
@@ -30,9 +30,16 @@ from telemetron_batch.input.foreign_signs import (
     reason_of,
     several,
 )
-from telemetron_batch.input.normalize import UNSEEN, lowered, normalised, trimmed
+from telemetron_batch.input.normalize import UNSEEN, normalize, normalize_fast, to_lower
 from telemetron_batch.input.number_formats import CellKind
-from telemetron_batch.input.serials import DAMAGE, MONTHS, LongNumbers, Neighbours, damage_of, may_be_rounded
+from telemetron_batch.input.serials import (
+    DAMAGE_PATTERNS,
+    MONTHS,
+    LongNumbers,
+    SerialProfile,
+    damage_kind,
+    may_be_rounded,
+)
 from telemetron_batch.rows.rows import KEY_SCHEMA
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -62,13 +69,13 @@ _LOCAL: Final = rf"[{_LETTER}\p{{Nd}}!#$%&*+/=?^_`{{|}}~-]"
 _EMAIL: Final = rf"^{_LOCAL}(?:[.']?{_LOCAL})*@(?:{_LABEL}\.)+{_LAST_LABEL}$"
 _ASCII_EMAIL: Final = _EMAIL.replace(r"\p{L}\p{M}", "A-Za-z").replace(r"\p{Nd}", "0-9")
 """The same for addresses of ASCII: for these it is far faster than `_EMAIL`, which is slow even to begin with."""
-_MONTH_PAIRS: Final = np.zeros(1 << 16, np.bool_)
+_MONTH_PREFIXES: Final = np.zeros(1 << 16, np.bool_)
 """First and second byte of the months that a date may begin with. Other than ASCII is looked at anyway."""
 for _name in MONTHS.split("|"):
     for _first in {_name[0], _name[0].upper()}:
         for _second in {_name[1], _name[1].upper()}:
             if _first.isascii() and _second.isascii():
-                _MONTH_PAIRS[ord(_first) << 8 | ord(_second)] = True
+                _MONTH_PREFIXES[ord(_first) << 8 | ord(_second)] = True
 _LONGEST_DATE: Final = 14
 _LONGEST_TIME: Final = 9
 _SAMPLE: Final = 1000
@@ -76,7 +83,7 @@ _SAMPLE: Final = 1000
 _FEW_DISTINCT: Final = 0.25
 """Share of distinct addresses up to which to find them costs less than to match all against a pattern."""
 
-_SENTENCES: Final[Mapping[Problem, str]] = {
+_MESSAGES: Final[Mapping[Problem, str]] = {
     Problem.EMPTY_KEY: "{name} is empty; every row needs one",
     Problem.ENCODING: '{name} "{cell}" holds letters of unsure encoding; say with --encoding which it is',
     Problem.CONTROL: '{name} "{cell}" holds a control or invisible character; remove it in the source',
@@ -168,19 +175,19 @@ class _Keys:
 class _Others:
     """What serials are held against."""
 
-    neighbours: Neighbours
+    neighbours: SerialProfile
     numbers: LongNumbers
 
 
 _Finding: TypeAlias = tuple[Problem, _Column, Flags]
 
 
-def check(
+def validate_keys(
     cells: KeyCells,
     options: InputOptions,
     *,
     guessed: bool,
-    neighbours: Neighbours | None = None,
+    neighbours: SerialProfile | None = None,
     numbers: LongNumbers | None = None,
 ) -> pa.RecordBatch:
     """Normalise and judge rows; gives their `KEY_SCHEMA`.
@@ -197,24 +204,24 @@ def check(
         action=None if action is None else _distinct("action", action),
         device_type=None if device_type is None else _distinct("deviceType", device_type),
     )
-    fitting = _of_fitting_rows(keys.device.full, cells.faults)
-    neighbours = neighbours or Neighbours(fitting)
+    fitting = _without_misaligned(keys.device.full, cells.faults)
+    neighbours = neighbours or SerialProfile(fitting)
     others = _Others(neighbours, numbers or LongNumbers(lambda: [fitting]))
     findings = _findings(keys, options, others, guessed=guessed)
     known = dict(_wrong_kinds(cells, keys.device, options))
     known |= {row: (Problem.CELLS, fault) for row, fault in cells.faults.items()}
-    problems, details = _judged(count, known, findings, neighbours)
+    problems, details = _first_problem_per_row(count, known, findings, neighbours)
     codes = _action_codes(keys.action, count, options)
     if keys.action is not None:
-        codes[problems == Problem.CELLS] = NO_ACTION
+        codes[problems == Problem.CELLS] = UNKNOWN_ACTION
     words = pa.repeat("", count) if keys.action is None else keys.action.full
     columns = {
         "line": pa.array(cells.lines, pa.int64()),
-        "customerEmail": _unless_shifted(keys.email.full, problems),
-        "deviceIdentifier": _unless_shifted(keys.device.full, problems),
+        "customerEmail": _blank_misaligned(keys.email.full, problems),
+        "deviceIdentifier": _blank_misaligned(keys.device.full, problems),
         "action": pa.array(codes),
-        "actionWord": _unless_shifted(words, problems),
-        "deviceType": _unless_shifted(_device_types(keys.device_type, count, options), problems),
+        "actionWord": _blank_misaligned(words, problems),
+        "deviceType": _blank_misaligned(_device_types(keys.device_type, count, options), problems),
         "problem": pa.array(problems),
         "detail": details,
         "possibleIdentifiers": _possible_identifiers(count, cells.odd),
@@ -233,14 +240,14 @@ def are_emails(texts: pa.Array) -> Flags:
     return ~_not_emails(texts)
 
 
-def plausible(email: str, action: str | None, words: Mapping[str, Action]) -> bool:
+def looks_like_row(email: str, action: str | None, words: Mapping[str, Action]) -> bool:
     """Could these cells be the keys of a row?"""
     if action is not None and action.strip().lower() in words:
         return True
-    return bool(pc.match_substring_regex(normalised(pa.array([email])), _EMAIL)[0].as_py())
+    return bool(pc.match_substring_regex(normalize(pa.array([email])), _EMAIL)[0].as_py())
 
 
-def shown(cell: str) -> str:
+def printable_excerpt(cell: str) -> str:
     """A cell as a sentence can quote it: short, and nothing in it invisible."""
     short = cell if len(cell) <= SHOWN_LENGTH else cell[: SHOWN_LENGTH - 1] + "…"
     return printable(short)
@@ -249,14 +256,14 @@ def shown(cell: str) -> str:
 def _distinct(name: str, raw: pa.Array, *, as_emails: bool = False) -> _Column:
     """A column of few words: each of them is looked at, once."""
     encoded = raw.dictionary_encode()
-    texts, odd = trimmed(encoded.dictionary)
-    texts = lowered(texts) if as_emails else texts
+    texts, odd = normalize_fast(encoded.dictionary)
+    texts = to_lower(texts) if as_emails else texts
     codes = encoded.indices.to_numpy()
     full = raw if texts.equals(encoded.dictionary) else texts.take(encoded.indices)
     return _Column(name, full, encoded.dictionary, texts, odd, lambda flags: np.flatnonzero(flags[codes]))
 
 
-def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at: Flags) -> _Column:
+def _suspicious_subset(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at: Flags) -> _Column:
     """A column of mostly distinct cells: only those are looked at that could have a problem."""
     rows = np.flatnonzero(looked_at)
     mask = pa.array(looked_at)
@@ -266,41 +273,41 @@ def _remarkable(name: str, raw: pa.Array, full: pa.Array, odd: Flags, looked_at:
 def _emails(name: str, raw: pa.Array) -> _Column:
     if len(raw.slice(0, _SAMPLE).unique()) <= _FEW_DISTINCT * min(len(raw), _SAMPLE):
         return _distinct(name, raw, as_emails=True)
-    full, odd = trimmed(raw)
-    full = lowered(full)
-    return _remarkable(name, raw, full, odd, odd | _not_emails(full))
+    full, odd = normalize_fast(raw)
+    full = to_lower(full)
+    return _suspicious_subset(name, raw, full, odd, odd | _not_emails(full))
 
 
 def _identifiers(name: str, raw: pa.Array, *, for_creation: bool = False) -> _Column:
-    full, odd = trimmed(raw)
-    octets = Octets(full)
+    full, odd = normalize_fast(raw)
+    octets = CellBytes(full)
     first, last, lengths = octets.first, octets.last, octets.lengths
-    number = one_of(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
+    number = byte_in(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
     exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
     decimal = octets.from_end(2) == ord(".") if number.any() else number
-    looked_at = odd | one_of(first, b"\0=@#") | (lengths > MAX_LENGTH)
+    looked_at = odd | byte_in(first, b"\0=@#") | (lengths > MAX_LENGTH)
     looked_at |= number & (exponent | decimal)
     looked_at |= may_be_rounded(octets) | _like_dates(octets) | may_be_misplaced(octets) | may_be_several(octets)
     if for_creation:
         looked_at |= placeholders(full)
-    return _remarkable(name, raw, full, odd, looked_at)
+    return _suspicious_subset(name, raw, full, odd, looked_at)
 
 
-def _like_dates(octets: Octets) -> Flags:
+def _like_dates(octets: CellBytes) -> Flags:
     """Which cells could be a date, by their length, first and second byte and separators?"""
     first, lengths = octets.first, octets.lengths
-    named = _MONTH_PAIRS[first.astype(np.uint16) << 8 | octets.second]
+    named = _MONTH_PREFIXES[first.astype(np.uint16) << 8 | octets.second]
     numbered = (first >= ord("0")) & (first <= ord("9"))
     likely: Flags = (lengths >= 4) & (lengths <= _LONGEST_DATE + _LONGEST_TIME) & (named | numbered)
     if likely.any():
-        likely &= octets.having(one_of(octets.all, b"./- "))
+        likely &= octets.having(byte_in(octets.all, b"./- "))
     timed = likely & (lengths > _LONGEST_DATE)
     if timed.any():
         likely &= ~timed | octets.having(octets.all == ord(":"))
     return likely
 
 
-def _matching_some(texts: pa.Array, pattern: str, some: Flags) -> Flags:
+def _match_where(texts: pa.Array, pattern: str, some: Flags) -> Flags:
     """The flagged texts that match; no other can."""
     found = some.copy()
     if some.any():
@@ -308,7 +315,7 @@ def _matching_some(texts: pa.Array, pattern: str, some: Flags) -> Flags:
     return found
 
 
-def _of_fitting_rows(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
+def _without_misaligned(column: pa.Array, faults: Mapping[int, str]) -> pa.Array:
     """The cells of rows that have as many as they should."""
     fitting = np.ones(len(column), np.bool_)
     fitting[list(faults)] = False
@@ -324,10 +331,10 @@ def _findings(keys: _Keys, options: InputOptions, others: _Others, *, guessed: b
     for column in columns if guessed else ():
         yield Problem.ENCODING, column, ~flags_of(pc.string_is_ascii(column.raw))
     for column in columns:
-        yield Problem.CONTROL, column, _matching_some(column.texts, _CONTROL, column.odd)
-    yield Problem.SIGNS, keys.device, _matching_some(keys.device.texts, FOREIGN_SPACE, keys.device.odd)
+        yield Problem.CONTROL, column, _match_where(column.texts, _CONTROL, column.odd)
+    yield Problem.SIGNS, keys.device, _match_where(keys.device.texts, FOREIGN_SPACE, keys.device.odd)
     for column in (keys.email, keys.device):
-        yield Problem.DECODED_TWICE, column, _matching_some(column.texts, DECODED_TWICE, column.odd)
+        yield Problem.DECODED_TWICE, column, _match_where(column.texts, DECODED_TWICE, column.odd)
     for column in columns:
         yield Problem.TOO_LONG, column, flags_of(pc.greater(pc.utf8_length(column.texts), MAX_LENGTH))
     if not options.allow_suspect:
@@ -343,7 +350,7 @@ def _findings(keys: _Keys, options: InputOptions, others: _Others, *, guessed: b
 def _suspicions(device: _Column, options: InputOptions, others: _Others) -> Iterator[_Finding]:
     """What --allow-suspect lets pass, the gravest first."""
     yield Problem.FORMULA, device, matching(device.texts, "^[=@]")
-    yield Problem.DAMAGED, device, matching(device.texts, "|".join(DAMAGE.values()))
+    yield Problem.DAMAGED, device, matching(device.texts, "|".join(DAMAGE_PATTERNS.values()))
     yield Problem.DAMAGED, device, others.neighbours.strange(device.texts)
     yield Problem.DAMAGED, device, others.numbers.rounded(device.texts)
     yield Problem.SIGNS, device, misplaced(device.texts, others.neighbours)
@@ -352,7 +359,7 @@ def _suspicions(device: _Column, options: InputOptions, others: _Others) -> Iter
         yield Problem.PLACEHOLDER, device, placeholders(device.texts)
 
 
-def _unless_shifted(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
+def _blank_misaligned(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
     """The column, empty where a row has the wrong number of cells: what stands there may be another column's."""
     shifted = problems == Problem.CELLS
     return pc.if_else(pa.array(shifted), "", column) if shifted.any() else column
@@ -371,7 +378,7 @@ def _possible_identifiers(count: int, odd: Mapping[int, Sequence[str]]) -> pa.Ar
 
 
 def _normalised_identifiers(cells: Sequence[str]) -> list[str]:
-    texts = normalised(pa.array([cell for cell in cells if len(cell) <= 2 * MAX_LENGTH], pa.string())).to_pylist()
+    texts = normalize(pa.array([cell for cell in cells if len(cell) <= 2 * MAX_LENGTH], pa.string())).to_pylist()
     return [text for text in texts if 0 < len(text) <= MAX_LENGTH]
 
 
@@ -391,16 +398,16 @@ def _wrong_kinds(cells: KeyCells, device: _Column, options: InputOptions) -> Ite
     for row, kind in cells.kinds.get("deviceIdentifier", {}).items():
         problem = _PROBLEM_OF.get(kind, Problem.CELL_VALUE)
         if problem and not (problem is Problem.CELL_VALUE and options.allow_suspect):
-            cell = shown(device.full[row].as_py())
-            yield row, (problem, _SENTENCES[problem].format(name=device.name, cell=cell, kind=kind.words))
+            cell = printable_excerpt(device.full[row].as_py())
+            yield row, (problem, _MESSAGES[problem].format(name=device.name, cell=cell, kind=kind.words))
     for name, kinds in cells.kinds.items():
         for row, kind in kinds.items():
             if kind is CellKind.NO_VALUE:
-                yield row, (Problem.NO_VALUE, _SENTENCES[Problem.NO_VALUE].format(name=name))
+                yield row, (Problem.NO_VALUE, _MESSAGES[Problem.NO_VALUE].format(name=name))
 
 
-def _judged(
-    count: int, known: Mapping[int, tuple[Problem, str]], findings: Iterator[_Finding], neighbours: Neighbours
+def _first_problem_per_row(
+    count: int, known: Mapping[int, tuple[Problem, str]], findings: Iterator[_Finding], neighbours: SerialProfile
 ) -> tuple[npt.NDArray[np.int8], pa.Array]:
     """The first problem of each row, and the sentence about it; of some rows both are `known`."""
     problems = np.zeros(count, np.int8)
@@ -420,23 +427,25 @@ def _judged(
     return problems, details
 
 
-def _sentence(problem: Problem, name: str, cell: str, neighbours: Neighbours) -> str:
-    damage = damage_of(cell) if problem is Problem.DAMAGED else ""
+def _sentence(problem: Problem, name: str, cell: str, neighbours: SerialProfile) -> str:
+    damage = damage_kind(cell) if problem is Problem.DAMAGED else ""
     others = ""
     if damage == "date" and neighbours.example:
-        others = f'; other serials here look like "{shown(neighbours.example)}"'
+        others = f'; other serials here look like "{printable_excerpt(neighbours.example)}"'
     signs, way = "", ""
     if problem is Problem.SIGNS:
         is_space = re.search(FOREIGN_SPACE, cell) is not None
         signs = "white space other than a blank inside" if is_space else reason_of(cell)
         way = "" if is_space else ", or send it as it is with --allow-suspect"
-    return _SENTENCES[problem].format(name=name, cell=shown(cell), damage=damage, others=others, signs=signs, way=way)
+    return _MESSAGES[problem].format(
+        name=name, cell=printable_excerpt(cell), damage=damage, others=others, signs=signs, way=way
+    )
 
 
 def _action_codes(action: _Column | None, count: int, options: InputOptions) -> npt.NDArray[np.int8]:
     if action is None:
-        return np.full(count, NO_ACTION if options.action is None else options.action.code, np.int8)
-    codes = np.full(count, NO_ACTION, np.int8)
+        return np.full(count, UNKNOWN_ACTION if options.action is None else options.action.code, np.int8)
+    codes = np.full(count, UNKNOWN_ACTION, np.int8)
     words = action_words(options)
     lowered = pc.utf8_lower(action.texts)
     for kind in Action:

@@ -38,7 +38,7 @@ _ANSWER: Final = pa.schema(
 )
 
 
-def packed(batch: pa.RecordBatch) -> bytes:
+def encode_batch(batch: pa.RecordBatch) -> bytes:
     """A part of a block, compressed: not as well as could be, but fast to unpack. It says itself how."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -47,7 +47,7 @@ def packed(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def unpacked(blob: bytes, columns: Sequence[int] | None = None) -> pa.RecordBatch:
+def decode_batch(blob: bytes, columns: Sequence[int] | None = None) -> pa.RecordBatch:
     """What was packed; of several columns only these, by their positions."""
     if columns is not None and not columns:
         return pa.record_batch([], pa.schema([]))

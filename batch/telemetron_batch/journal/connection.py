@@ -26,10 +26,10 @@ APPLICATION_ID: Final = 0x7E1E_BA7C
 _TAILS: Final = ("-wal", "-shm", "-journal", "-witness")
 """Of the names of the files beside a journal."""
 _ADVICE: Final = "name another --run-id, or move that file away"
-_OF_THE_DISK: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_DISK_ERROR_CODES: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
-def opened(path: Path) -> sqlite3.Connection:
+def open_connection(path: Path) -> sqlite3.Connection:
     """A connection to a journal of ours; whatever else it may be is refused, untouched."""
     advice = _ADVICE
     require_ours(path)
@@ -52,7 +52,7 @@ def opened(path: Path) -> sqlite3.Connection:
         connection.execute("SELECT count(*) FROM results").fetchone()
         connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.DatabaseError as exc:
-        raise unreadable(path, exc) from exc
+        raise read_error(path, exc) from exc
     except OSError as exc:
         raise JournalError(f"{path} cannot be read ({exc.strerror})", advice) from exc
     return connection
@@ -120,13 +120,13 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def untouched(path: Path) -> sqlite3.Connection:
+def open_immutable(path: Path) -> sqlite3.Connection:
     """A connection that takes no lock, leaves no trace and sees nothing that is in the log alone."""
     require_ours(path)
     try:
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except sqlite3.DatabaseError as exc:
-        raise unreadable(path, exc) from exc
+        raise read_error(path, exc) from exc
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -153,9 +153,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DiskError(f"cannot write {path} ({exc})", remedy(exc)) from exc
 
 
-def unreadable(path: Path, exc: Exception) -> BatchError:
+def read_error(path: Path, exc: Exception) -> BatchError:
     """The error for a journal that cannot be read: the disk's fault, for to read it takes room as well, or its own."""
-    if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
+    if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _DISK_ERROR_CODES:
         return DiskError(f"{path} cannot be opened ({exc})", remedy(exc))
     return JournalError(f"{path} is damaged ({exc})", _ADVICE)
 

@@ -12,11 +12,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from telemetron_batch.journal.codec import packed, unpacked
+from telemetron_batch.journal.codec import decode_batch, encode_batch
 from telemetron_batch.journal.connection import APPLICATION_ID, SCHEMA_VERSION, connect, disk_errors, write_meta
 from telemetron_batch.journal.witness import JOURNAL_ID, witness_of
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.storage.atomic_file import confirm, sync_folder
+from telemetron_batch.storage.atomic_file import check_rename_allowed, sync_folder
 
 _TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -81,14 +81,14 @@ class JournalDraft:
 
     def add(self, block: RowBlock) -> None:
         """Append a block of the input."""
-        row = (block.file, packed(block.keys), packed(block.cells))
+        row = (block.file, encode_batch(block.keys), encode_batch(block.cells))
         with disk_errors(self._path):
             self._connection.execute("INSERT INTO blocks (file, keys, cells) VALUES (?, ?, ?)", row)
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """File number and key columns of each block of the input, in order."""
         for file, keys in self._connection.execute("SELECT file, keys FROM blocks ORDER BY number"):
-            yield file, unpacked(keys)
+            yield file, decode_batch(keys)
 
     def publish(self, meta: Mapping[str, object]) -> None:
         """Make it the run's journal, on disk to the last byte."""
@@ -100,7 +100,7 @@ class JournalDraft:
             self._connection.close()
             with self._aside.open("rb") as file:
                 os.fsync(file.fileno())
-            confirm()
+            check_rename_allowed()
             witness_of(self._path).unlink(missing_ok=True)  # that of a former journal of this name
             self._aside.replace(self._path)
             sync_folder(self._path.parent)

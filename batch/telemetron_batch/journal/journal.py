@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Final
 
 from telemetron_batch.domain.errors import LockedError
-from telemetron_batch.domain.model import Answer, Look
+from telemetron_batch.domain.model import Answer, CustomerHoldings
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.codec import Positions, answer_text, devices_blob, positions_blob, text_blob
 from telemetron_batch.journal.connection import connect, disk_errors, transaction, write_meta
-from telemetron_batch.journal.reader import AttemptEnding, JournalReader, Settlement
+from telemetron_batch.journal.reader import AttemptEnding, JournalReader, RecordedAnswer
 from telemetron_batch.journal.writer import Row, Statement, Writer
-from telemetron_batch.storage.atomic_file import Reserve
+from telemetron_batch.storage.atomic_file import DiskReserve
 from telemetron_batch.storage.clock import boot_number
 
 # What was learnt once stands until it is learnt anew.
@@ -80,7 +80,7 @@ _COPIED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AttemptEnd:
     """How an attempt ended."""
 
     ending: AttemptEnding
@@ -125,7 +125,7 @@ class Journal(JournalReader):
         self._confirm = confirm or (lambda: None)
         self._writer: Writer | None = None
         self._has_written = False
-        self._reserve = Reserve(path.with_name("reserve"))
+        self._reserve = DiskReserve(path.with_name("reserve"))
         with self._reading("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM results)") as cursor:
             self._was_begun = bool(cursor.fetchone()[0])
         self._settled_unasked: set[int] = set()
@@ -252,7 +252,7 @@ class Journal(JournalReader):
         await writer.submit((Row(_STARTED, row),))
         return attempt
 
-    async def ended(self, attempt: int, ending: Ending, at: float, settled: Settlement | None = None) -> None:
+    async def ended(self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None) -> None:
         """Record what became of an attempt together with all that it settles; on disk when this returns."""
         row = (
             Row(_ANSWERED, (attempt, at, ending.status)) if ending.is_plain else Row(_ENDED, ending.values(attempt, at))
@@ -265,13 +265,13 @@ class Journal(JournalReader):
         row = (customer, is_known, devices_blob(devices))
         await self._writing().submit(lambda connection: connection.execute(_INSERT_HELD, row))
 
-    async def looked(self, look: Look, round_number: int) -> None:
+    async def looked(self, look: CustomerHoldings, round_number: int) -> None:
         """Record what a customer was seen to hold after the run; on disk when this returns."""
         devices = None if look.devices is None else devices_blob(look.devices)
         row = (look.customer, round_number, look.at, look.after_attempt, devices, look.why)
         await self._writing().submit(lambda connection: connection.execute(_INSERT_LOOK, row))
 
-    async def settled(self, settlement: Settlement) -> None:
+    async def settled(self, settlement: RecordedAnswer) -> None:
         """Record results that no answer of their own brought; on disk when this returns."""
         self._settled_unasked.add(settlement.call)
         await self._writing().submit((_result(settlement, None),))
@@ -303,7 +303,7 @@ def _hold(_: sqlite3.Connection) -> None:
     threading.Event().wait()
 
 
-def _result(settlement: Settlement, attempt: int | None) -> Row:
+def _result(settlement: RecordedAnswer, attempt: int | None) -> Row:
     # Made into text here, where its parts were just made: the other thread would have to fetch each of them.
     text = answer_text(settlement.answer)
     return Row(_SETTLED, lambda: (settlement.call, attempt, text_blob(text)))

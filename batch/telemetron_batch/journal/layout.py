@@ -9,8 +9,8 @@ from telemetron_batch.domain.errors import ConfigError, ForeignRunError, refusin
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.storage.trusted_folders import require_folder
 
-JOURNAL: Final = "journal.sqlite3"
-LOCK: Final = "run.lock"
+JOURNAL_NAME: Final = "journal.sqlite3"
+LOCK_NAME: Final = "run.lock"
 SHARDS: Final = "shards"
 """The folder in which the shards of a run have their folders."""
 
@@ -24,7 +24,7 @@ def shard_folders(run: Path) -> list[Path]:
     """Return the folders of the shards in which a run was begun, sorted. Raises ForeignRunError."""
     with refusing_foreign_files():
         require_folder(run / SHARDS)
-        begun = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL}"))
+        begun = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL_NAME}"))
         for folder in begun:
             require_folder(folder)
     return begun
@@ -44,13 +44,13 @@ def _folders(reports_dir: Path) -> list[Path]:
 def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
     """Whether this is a run's folder of ours; warn of one that is not ours, or may be such a one."""
     try:
-        if not (folder / JOURNAL).exists():
+        if not (folder / JOURNAL_NAME).exists():
             return False
     except OSError:
         pass  # nobody can tell what is in it
     try:
-        require_ours(folder / JOURNAL)
-        return (folder / JOURNAL).exists()
+        require_ours(folder / JOURNAL_NAME)
+        return (folder / JOURNAL_NAME).exists()
     except (ForeignRunError, OSError) as exc:
         told = exc.what if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
         warn(f"run {folder.name} is passed over: {told}")

@@ -17,22 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.model import Answer, InputFile, Look
+from telemetron_batch.domain.model import Answer, CustomerHoldings, InputFile
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason
-from telemetron_batch.journal.codec import Positions, answer_of, answers_of, devices_of, positions_of, unpacked
-from telemetron_batch.journal.connection import opened, require_ours, unreadable, untouched
+from telemetron_batch.journal.codec import Positions, answer_of, answers_of, decode_batch, devices_of, positions_of
+from telemetron_batch.journal.connection import open_connection, open_immutable, read_error, require_ours
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.clock import boot_number
 
-_UNCLEAR: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
+_MAY_HAVE_ACTED_SQL: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
 """May have acted without our hearing of it: no answer, or one that left devices out."""
 LOST_IN_SHARDS: Final = Fact.RECORDS_LOST_IN_SHARDS
 """The fact in the journal of a run that counts the records lost in those of its shards."""
 AFTER_LOSS: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
-_AT_ONCE: Final = 4 << 20
+_BATCH_BYTES: Final = 4 << 20
 """Bytes of answers' JSON that are read together."""
 _TIMELINE: Final = """
 SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
@@ -89,7 +89,7 @@ class PendingAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class RecordedAnswer:
     """An answer in the journal, and the call whose devices it settles."""
 
     call: int
@@ -108,7 +108,7 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class BlockIterable:
     """The input in the journal, which can be gone through as often as needed."""
 
     _read: Callable[[], Iterator[RowBlock]]
@@ -124,7 +124,7 @@ class JournalReader:
         self._path = path
         require_ours(path)
         self._witness = Witness(path)
-        self._connection = opened(path)
+        self._connection = open_connection(path)
         # Rows first: a process at work on it may raise the notes in between, which is further and no loss.
         with self._reading(ROWS) as cursor:
             extent = Extent(self.meta(NOTES, 0), cursor.fetchone()[0])
@@ -192,15 +192,15 @@ class JournalReader:
         """File number and key columns of each block of the input, in order."""
         with self._reading("SELECT file, keys FROM blocks ORDER BY number") as cursor:
             for file, keys in cursor:
-                yield file, unpacked(keys)
+                yield file, decode_batch(keys)
 
-    def blocks(self, *, backwards: bool = False, cells: Mapping[int, Sequence[int]] | None = None) -> Blocks:
+    def blocks(self, *, backwards: bool = False, cells: Mapping[int, Sequence[int]] | None = None) -> BlockIterable:
         """The input, block by block, in order or last to first.
 
         `cells` names the columns of cells that are wanted of each file, by their positions: to
         unpack the others takes time. None: all of them.
         """
-        return Blocks(partial(self._blocks, cells, "DESC" if backwards else "ASC"))
+        return BlockIterable(partial(self._blocks, cells, "DESC" if backwards else "ASC"))
 
     def attempts_of(self, call: int) -> list[Attempt]:
         """The attempts at one call, oldest first."""
@@ -208,18 +208,18 @@ class JournalReader:
 
     def unclear_attempts(self) -> Iterator[Attempt]:
         """All attempts that may have acted without our hearing of it, also where an answer left devices out."""
-        return self._attempts(f"WHERE {_UNCLEAR}", ())
+        return self._attempts(f"WHERE {_MAY_HAVE_ACTED_SQL}", ())
 
-    def settlements(self) -> Iterator[Settlement]:
+    def settlements(self) -> Iterator[RecordedAnswer]:
         """Every answer, in the order in which they were recorded."""
         return (settlement for _, settlement in self.numbered_settlements())
 
-    def numbered_settlements(self) -> Iterator[tuple[int, Settlement]]:
+    def numbered_settlements(self) -> Iterator[tuple[int, RecordedAnswer]]:
         """Yield every answer with the number under which `take_back` knows it."""
         query = "SELECT id, call, answer, attempt IS NOT NULL FROM results ORDER BY id"
         with self._reading(query) as cursor:
             for number, call, answer, by_attempt in cursor:
-                yield number, Settlement(call, answer_of(answer), bool(by_attempt))
+                yield number, RecordedAnswer(call, answer_of(answer), bool(by_attempt))
 
     def settled_of(self, calls: int) -> Settled:
         """How many devices of so many calls, from number 1, are settled, and what they came to."""
@@ -241,17 +241,17 @@ class JournalReader:
                 calls.append(call)
                 texts.append(zlib.decompress(answer))
                 size += len(texts[-1])
-                if size >= _AT_ONCE:
+                if size >= _BATCH_BYTES:
                     yield np.array(calls), answers_of(texts)
                     calls, texts, size = [], [], 0
             if calls:
                 yield np.array(calls), answers_of(texts)
 
-    def unasked(self) -> Iterator[tuple[int, Settlement]]:
+    def unasked(self) -> Iterator[tuple[int, RecordedAnswer]]:
         """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
         with self._reading("SELECT id, call, answer FROM results WHERE attempt IS NULL ORDER BY id") as cursor:
             for number, call, answer in cursor:
-                yield number, Settlement(call, answer_of(answer), by_attempt=False)
+                yield number, RecordedAnswer(call, answer_of(answer), by_attempt=False)
 
     def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
         """Attempt id (None: settled without an answer) and positions of each result of one call."""
@@ -284,13 +284,15 @@ class JournalReader:
             for customer, devices in cursor:
                 yield customer, devices_of(devices)
 
-    def looks(self, round_number: int | None = None) -> Iterator[Look]:
+    def looks(self, round_number: int | None = None) -> Iterator[CustomerHoldings]:
         """What customers were seen to hold after the run, one look each; of one verify, or of all."""
         query = """SELECT customer, at, devices, why, after_attempt FROM looks
                    WHERE round = coalesce(?, round) ORDER BY customer"""
         with self._reading(query, (round_number,)) as cursor:
             for customer, at, devices, why, after in cursor:
-                yield Look(customer, at, None if devices is None else devices_of(devices), why, after_attempt=after)
+                yield CustomerHoldings(
+                    customer, at, None if devices is None else devices_of(devices), why, after_attempt=after
+                )
 
     def looks_taken(self, round_number: int) -> tuple[int, int]:
         """Customers who were asked in one verify, and those of them of whom nothing could be learnt."""
@@ -313,7 +315,7 @@ class JournalReader:
     def pending_attempts(self) -> Iterator[PendingAttempt]:
         """Yield the attempts that may have acted unheard, and have not been answered since by the API itself."""
         query = f"""SELECT call, positions, CASE WHEN boot = ? THEN uptime END FROM attempts
-                    WHERE may_act_later AND ({_UNCLEAR}) ORDER BY id"""  # noqa: S608 - a constant
+                    WHERE may_act_later AND ({_MAY_HAVE_ACTED_SQL}) ORDER BY id"""  # noqa: S608 - a constant
         with self._reading(query, (boot_number(),)) as cursor:
             for call, positions, uptime in cursor:
                 yield PendingAttempt(call, positions_of(positions), uptime)
@@ -352,7 +354,7 @@ class JournalReader:
         `late` is how many seconds after it left such an attempt may still be carried out.
         """
         query = f"""SELECT EXISTS (SELECT 1 FROM attempts WHERE coalesce(ended, started) > :moment
-                    OR (started > :moment - :late AND ({_UNCLEAR})))"""  # noqa: S608 - a constant
+                    OR (started > :moment - :late AND ({_MAY_HAVE_ACTED_SQL})))"""  # noqa: S608 - a constant
         with self._reading(query, {"moment": moment, "late": late}) as cursor:
             return bool(cursor.fetchone()[0])
 
@@ -376,7 +378,7 @@ class JournalReader:
         with self._reading(query) as cursor:
             for file, keys, cells in cursor:
                 columns = None if wanted is None else wanted.get(file, ())
-                yield RowBlock(file, unpacked(keys), unpacked(cells, columns))
+                yield RowBlock(file, decode_batch(keys), decode_batch(cells, columns))
 
     @contextmanager
     def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:
@@ -390,7 +392,7 @@ class JournalReader:
                 with suppress(sqlite3.ProgrammingError):
                     cursor.close()
         except (sqlite3.DatabaseError, zlib.error, ValueError, OSError) as exc:
-            raise unreadable(self._path, exc) from exc
+            raise read_error(self._path, exc) from exc
 
     def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
         columns = "id, call, positions, started, ending, verdict, coalesce(reason, 0), coalesce(text, '')"
@@ -401,7 +403,7 @@ class JournalReader:
                 yield Attempt(number, call, positions_of(positions), started, how, verdict, Reason(reason), text)
 
 
-class PublishedJournal(JournalReader):
+class ImmutableJournal(JournalReader):
     """What a journal began with, read without a trace: it may be open in another process, also on another host.
 
     Its input, and the facts that `publish` put down; of all that came later nothing is sure to be there.
@@ -411,7 +413,7 @@ class PublishedJournal(JournalReader):
         self._path = path
         require_ours(path)
         self._witness = Witness(path)  # compared with nothing: what is in the log alone is not seen
-        self._connection = untouched(path)
+        self._connection = open_immutable(path)
 
     def close(self) -> None:
         """Let go of it."""

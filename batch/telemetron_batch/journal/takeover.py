@@ -15,14 +15,14 @@ from typing import Final
 from telemetron_batch.domain.errors import DiskError, LockedError, remedy
 from telemetron_batch.journal.witness import Record, witness_of
 from telemetron_batch.storage import trusted_folders
-from telemetron_batch.storage.atomic_file import require_room, sync_folder, written_in, written_whole
+from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, require_free_space, sync_folder
 
 _TRIES: Final = 5
 _PIECE: Final = 1 << 20
-_BESIDE: Final = ("-wal", "-shm")
+_SIDECARS: Final = ("-wal", "-shm")
 
 
-def set_apart(path: Path) -> None:
+def replace_with_copy(path: Path) -> None:
     """Put a copy, with all that its write-ahead log holds, in the place of a journal.
 
     To be called by the owner of the run before anybody opens the journal. Killed on the way it can be
@@ -31,17 +31,17 @@ def set_apart(path: Path) -> None:
     """
     aside = path.with_name(f"{path.name}.apart")
     record = Record.read(path)  # before the journal is copied, which may only be further then
-    with written_in(path.parent):
-        require_room(path.parent, 2 * sum(_state(path)[::2]))
+    with disk_errors_in(path.parent):
+        require_free_space(path.parent, 2 * sum(_file_stamps(path)[::2]))
         _copy(path, aside)
         try:
-            _fold(aside)
+            _checkpoint(aside)
         except sqlite3.Error as exc:
             raise DiskError(f"cannot copy {path} ({exc})", remedy(exc)) from exc
         _replace_witness(path, record)
         aside.replace(path)
-        for tail in _BESIDE:
-            _beside(path, tail).unlink(missing_ok=True)
+        for tail in _SIDECARS:
+            _sidecar(path, tail).unlink(missing_ok=True)
         sync_folder(path.parent)
 
 
@@ -50,20 +50,20 @@ def _replace_witness(path: Path, record: Record | None) -> None:
     if record is None:
         witness_of(path).unlink(missing_ok=True)
         return
-    with written_whole(witness_of(path)) as file:
+    with atomic_write(witness_of(path)) as file:
         file.write(record.packed())
 
 
 def _copy(path: Path, aside: Path) -> None:
     """Copy the file and its log as they are at one moment."""
     for _ in range(_TRIES):
-        before = _state(path)
-        for tail in _BESIDE:
-            _beside(aside, tail).unlink(missing_ok=True)
+        before = _file_stamps(path)
+        for tail in _SIDECARS:
+            _sidecar(aside, tail).unlink(missing_ok=True)
         _copy_file(path, aside)
         with suppress(FileNotFoundError):
-            _copy_file(_beside(path, "-wal"), _beside(aside, "-wal"))
-        if _state(path) == before:
+            _copy_file(_sidecar(path, "-wal"), _sidecar(aside, "-wal"))
+        if _file_stamps(path) == before:
             return
     raise LockedError(f"{path} is being written by another process", "wait for it, or give run --wait 10m")
 
@@ -76,7 +76,7 @@ def _copy_file(source: Path, target: Path) -> None:
             shutil.copyfileobj(read, written, _PIECE)
 
 
-def _fold(path: Path) -> None:
+def _checkpoint(path: Path) -> None:
     """Take the log into the file, all of it on disk."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=FULL")
@@ -85,15 +85,15 @@ def _fold(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _state(path: Path) -> tuple[int, int, int, int]:
+def _file_stamps(path: Path) -> tuple[int, int, int, int]:
     """Size and time of the last write, of the file and of its log."""
     file = path.stat()
     try:
-        log = _beside(path, "-wal").stat()
+        log = _sidecar(path, "-wal").stat()
     except FileNotFoundError:
         return file.st_size, file.st_mtime_ns, 0, 0
     return file.st_size, file.st_mtime_ns, log.st_size, log.st_mtime_ns
 
 
-def _beside(path: Path, tail: str) -> Path:
+def _sidecar(path: Path, tail: str) -> Path:
     return path.with_name(path.name + tail)

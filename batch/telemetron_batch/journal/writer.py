@@ -26,7 +26,7 @@ from telemetron_batch.journal.witness import Witness
 
 Write = Callable[[sqlite3.Connection], Any]
 
-_TOGETHER: Final = 32
+_ROWS_PER_STATEMENT: Final = 32
 """Rows in one statement at most; each number of them is a statement of its own, which SQLite keeps ready."""
 
 
@@ -103,7 +103,7 @@ class Writer:
         self._failure: Exception | None = None
         self._closed = False
         self._open_orders = 0
-        self._counting = threading.Lock()
+        self._mutex = threading.Lock()
         self._thread = threading.Thread(target=self._work, args=(connect,), name="journal", daemon=True)
         self._thread.start()
         Writer.live.add(self)
@@ -119,7 +119,7 @@ class Writer:
         done: asyncio.Future[Any] = loop.create_future()
         self._admit()
         if not self._gathered:
-            loop.call_soon(self._hand_over)
+            loop.call_soon(self._flush)
         self._gathered.append(_Order(write, done))
         return done
 
@@ -136,7 +136,7 @@ class Writer:
     def close(self) -> None:
         """Finish what is queued and end the thread."""
         self._closed = True
-        self._hand_over()
+        self._flush()
         self._orders.put(None)
         self._thread.join()
 
@@ -148,7 +148,7 @@ class Writer:
         self._admit()
         self._orders.put([order])
 
-    def _hand_over(self) -> None:
+    def _flush(self) -> None:
         """What the event loop has ordered."""
         orders, self._gathered = self._gathered, []
         self._orders.put(orders)
@@ -157,7 +157,7 @@ class Writer:
         """An order more is open."""
         if self._closed:
             raise RuntimeError("the journal's writer has ended")
-        with self._counting:
+        with self._mutex:
             self._open_orders += 1
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
@@ -175,7 +175,7 @@ class Writer:
             orders, more = self._drain()
             if orders:
                 self._commit(connection, orders)
-                with self._counting:
+                with self._mutex:
                     self._open_orders -= len(orders)
 
     def _drain(self) -> tuple[list[_Order], bool]:
@@ -249,8 +249,8 @@ def _write(connection: sqlite3.Connection, orders: list[_Order]) -> int | None:
 
 def _insert(connection: sqlite3.Connection, rows: dict[Statement, list[Sequence[Any]]]) -> None:
     for statement, of_it in rows.items():
-        for at in range(0, len(of_it), _TOGETHER):
-            some = of_it[at : at + _TOGETHER]
+        for at in range(0, len(of_it), _ROWS_PER_STATEMENT):
+            some = of_it[at : at + _ROWS_PER_STATEMENT]
             connection.execute(statement.of(len(some)), [*chain.from_iterable(some)])
 
 

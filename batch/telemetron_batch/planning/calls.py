@@ -24,7 +24,7 @@ class Stage:
     devices: int
 
 
-class Calls(Protocol):
+class CallPlan(Protocol):
     """What sending needs of a plan, or of the part of one that a process has to make."""
 
     @property

@@ -34,18 +34,18 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import Rows
-from telemetron_batch.storage.spill import in_one
+from telemetron_batch.storage.spill import to_batch
 from telemetron_batch.storage.text_hash import hash_texts
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _ABSENT: Final = -1
-_SURE: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNASSIGNED.code]
-_NEVER_LEFT: Final = [Outcome.INVALID.code, Outcome.DUPLICATE.code, Outcome.HELD.code, Outcome.NOT_SENT.code]
+_CONFIRMED_OUTCOMES: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNASSIGNED.code]
+_UNSENT_OUTCOMES: Final = [Outcome.INVALID.code, Outcome.DUPLICATE.code, Outcome.HELD.code, Outcome.NOT_SENT.code]
 
 
-class Standing(IntEnum):
+class RowDeltaState(IntEnum):
     """What a run has to say of a row to the runs that come after it."""
 
     UNTOUCHED = 0
@@ -61,7 +61,7 @@ class Standing(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ConfirmedBy:
     """The run that settled a row which a later one leaves out."""
 
     run_id: str
@@ -75,7 +75,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ConfirmedPairs:
     """What is surely so, and what others may have changed since.
 
     pairs    one row a pair: the columns of `VALID`, with the action that holds
@@ -85,18 +85,18 @@ class Known:
 
     pairs: pa.RecordBatch
     origin: IntArray
-    origins: tuple[Origin, ...]
+    origins: tuple[ConfirmedBy, ...]
     touched: pa.Array
 
 
-def left_out(rows: Rows, known: Known) -> IntArray:
+def find_unchanged(rows: Rows, known: ConfirmedPairs) -> IntArray:
     """For each row the number of the origin that settled it, or 0 for a row that takes part in the run."""
     numbers = np.zeros(len(rows), np.int64)
     pairs = rows.keys.share_of(hash_texts(known.pairs["customerEmail"]))
     for part, table in rows.keys.seen():
         those = np.flatnonzero(pairs == part)
         some = replace(known, pairs=known.pairs.take(pa.array(those)), origin=known.origin[those])
-        keys = in_one(table)
+        keys = to_batch(table)
         numbers[keys["row"].to_numpy()] = _settled(keys, some)
     # Devices go by their hashes: should two have the same, both are sent where one would do.
     takes_part = (numbers == 0) & (rows.problem == 0)
@@ -105,7 +105,7 @@ def left_out(rows: Rows, known: Known) -> IntArray:
     return numbers
 
 
-def _settled(keys: pa.RecordBatch, known: Known) -> IntArray:
+def _settled(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
     """The origin of each valid row that asks for what is surely so of its pair; 0 for others."""
     pair = _found(keys, known)
     so = pair != _ABSENT
@@ -114,7 +114,7 @@ def _settled(keys: pa.RecordBatch, known: Known) -> IntArray:
     return np.where(so, np.append(known.origin, 0)[pair], 0)
 
 
-def _found(keys: pa.RecordBatch, known: Known) -> IntArray:
+def _found(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
     """For each row the number of the known pair that it is about, or _ABSENT."""
     customer, their_customer = _codes(keys["customerEmail"], known.pairs["customerEmail"])
     device, their_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
@@ -131,7 +131,7 @@ def _found(keys: pa.RecordBatch, known: Known) -> IntArray:
     return np.where(known_keys[at] == wanted, here[by_key[at]], _ABSENT)
 
 
-def _same_type(keys: pa.RecordBatch, known: Known, pair: IntArray) -> BoolArray:
+def _same_type(keys: pa.RecordBatch, known: ConfirmedPairs, pair: IntArray) -> BoolArray:
     """Which rows say the device type of their known pair? Rows without a pair do not."""
     said, theirs = (_types(batch) for batch in (keys, known.pairs))
     found = theirs.take(pa.array(pair, mask=pair == _ABSENT))
@@ -152,37 +152,37 @@ def _codes(ours: pa.Array, theirs: pa.Array) -> tuple[IntArray, IntArray]:
 
 
 def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> npt.NDArray[np.int8]:
-    """What a run has to say of each row to the runs after it, as `Standing`.
+    """What a run has to say of each row to the runs after it, as `RowDeltaState`.
 
     `outcome` and `in_doubt` are by row: how it ended, and whether an attempt at it may
     have acted without our hearing of it.
     """
-    said = np.where(np.isin(outcome, _NEVER_LEFT), Standing.UNTOUCHED, Standing.TOUCHED).astype(np.int8)
-    surely = _last_sent_surely(plan, outcome, in_doubt)
-    said[surely] = Standing.SETTLED
-    said[surely & (outcome == Outcome.UNASSIGNED.code)] = Standing.TAKEN
-    said[outcome == Outcome.UNCHANGED.code] = Standing.CARRIED
+    said = np.where(np.isin(outcome, _UNSENT_OUTCOMES), RowDeltaState.UNTOUCHED, RowDeltaState.TOUCHED).astype(np.int8)
+    surely = _confirmed_last_rows(plan, outcome, in_doubt)
+    said[surely] = RowDeltaState.SETTLED
+    said[surely & (outcome == Outcome.UNASSIGNED.code)] = RowDeltaState.TAKEN
+    said[outcome == Outcome.UNCHANGED.code] = RowDeltaState.CARRIED
     return said
 
 
-def _last_sent_surely(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> BoolArray:
+def _confirmed_last_rows(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> BoolArray:
     """Which rows were the last of their pair to be sent, and have a pair that is surely so now?"""
     unassign = plan.rows.action == Action.UNASSIGN.code
-    surely: BoolArray = np.isin(outcome, _SURE) | ((outcome == Outcome.SKIPPED.code) & unassign)
+    surely: BoolArray = np.isin(outcome, _CONFIRMED_OUTCOMES) | ((outcome == Outcome.SKIPPED.code) & unassign)
     surely[plan.told_again] = False
     opposed = in_doubt[plan.told_again] & (unassign[plan.told_again] != unassign[plan.last])
     surely[plan.last[opposed]] = False
     return surely
 
 
-def packed(column: npt.NDArray[np.integer]) -> str:
+def encode_column(column: npt.NDArray[np.integer]) -> str:
     """A column of small whole numbers from 0 as a short text."""
     small = column.astype(np.min_scalar_type(int(column.max(initial=0))))
     return f"{small.dtype.str}:{base64.b64encode(zlib.compress(small.tobytes(), 1)).decode()}"
 
 
-def unpacked(text: str) -> IntArray:
-    """The column that `packed` made the text from. Raises ValueError."""
+def decode_column(text: str) -> IntArray:
+    """The column that `encode_column` made the text from. Raises ValueError."""
     kind, _, body = text.partition(":")
     try:
         small = np.frombuffer(zlib.decompress(base64.b64decode(body)), dtype=np.dtype(kind))

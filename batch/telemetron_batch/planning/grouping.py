@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from telemetron_batch.planning.radix import lexsort
+from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.storage.text_hash import Hashes, hash_texts, mixed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -41,11 +41,11 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     An unassign (an odd stage) needs no type; no row does unless `typed`.
     """
     number = rows["row"].to_numpy()
-    customer, customers = _coded(rows["customerEmail"])
-    kind, types = _coded(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
+    customer, customers = _dictionary_encode(rows["customerEmail"])
+    kind, types = _dictionary_encode(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
     kind[stage % 2 == 1] = 0
     key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + kind
-    order = lexsort([key])
+    order = radix_lexsort([key])
     number, key = number[order], key[order]
     start = np.flatnonzero(np.diff(key, prepend=-1))
     first = order[start]
@@ -63,7 +63,7 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     return Grouped(pa.record_batch({"row": number, "deviceIdentifier": devices}), customers, types, groups)
 
 
-def _coded(texts: pa.Array) -> tuple[Ints, pa.Array]:
+def _dictionary_encode(texts: pa.Array) -> tuple[Ints, pa.Array]:
     encoded = texts.dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 

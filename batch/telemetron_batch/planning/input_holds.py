@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.planning.held_rows import HeldRows, HoldReason, Respelling, Respellings
-from telemetron_batch.planning.staging import Marked
+from telemetron_batch.planning.staging import Bitmap
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.rows.spellings import respelt
-from telemetron_batch.storage.concurrency import in_order
-from telemetron_batch.storage.spill import Column, forget, in_one
+from telemetron_batch.storage.concurrency import map_ordered
+from telemetron_batch.storage.spill import SpillColumn, drop_pages, to_batch
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -121,7 +121,7 @@ def _rows_having(device: Hashes, wanted: Hashes) -> Ints:
         likely = np.flatnonzero(marks[(some & last).view(np.int64)])
         at = np.minimum(np.searchsorted(wanted, some[likely]), len(wanted) - 1)
         found.append(first + likely[wanted[at] == some[likely]])
-        forget(device)
+        drop_pages(device)
     return np.concatenate(found)
 
 
@@ -130,14 +130,14 @@ def _rows_having(device: Hashes, wanted: Hashes) -> Ints:
 
 def _spelt(rows: Rows) -> _Spelt:
     """The valid rows whose identifiers could have other spellings."""
-    row, spelling, is_mac = (Column(rows.scratch, dtype) for dtype in (np.int64, np.uint64, np.bool_))
+    row, spelling, is_mac = (SpillColumn(rows.scratch, dtype) for dtype in (np.int64, np.uint64, np.bool_))
 
     def found(part: tuple[int, pa.Table]) -> _Spelt:
-        keys = in_one(part[1])
+        keys = to_batch(part[1])
         some = respelt(keys["deviceIdentifier"])
         return _Spelt(keys["row"].to_numpy()[some.places], hash_texts(some.spelling), some.is_mac)
 
-    for some in in_order(found, rows.keys.seen()):
+    for some in map_ordered(found, rows.keys.seen()):
         row.add(some.row)
         spelling.add(some.spelling)
         is_mac.add(some.is_mac)
@@ -214,7 +214,7 @@ def _customers_of(rows: Rows, some: Ints) -> Ints:
     """For each of these rows a number that stands for its customer."""
     flags = np.zeros(len(rows), np.bool_)
     flags[some] = True
-    marked = Marked(flags)
+    marked = Bitmap(flags)
     numbers, texts = [_NO_ROWS], [pa.array([], pa.large_string())]
     for _, table in rows.keys.seen():
         chosen = table.filter(pa.array(marked.at(table["row"].to_numpy())))

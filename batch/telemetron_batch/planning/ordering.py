@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from telemetron_batch.planning.radix import lexsort
-from telemetron_batch.storage.spill import Column, Scratch, kept_column
+from telemetron_batch.planning.radix import radix_lexsort
+from telemetron_batch.storage.spill import Scratch, SpillColumn, spill_column
 from telemetron_batch.storage.text_hash import Hashes
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ class GroupsBuilder:
     """Takes the groups part by part."""
 
     def __init__(self, scratch: Scratch) -> None:
-        self._columns = {name: Column(scratch, dtype) for name, dtype in _COLUMNS.items()}
+        self._columns = {name: SpillColumn(scratch, dtype) for name, dtype in _COLUMNS.items()}
         self._parts = 0
 
     def add(self, groups: GroupColumns, first_customer: int) -> None:
@@ -114,16 +114,16 @@ def in_sending_order(
     if linked is not None:
         lane_calls, lane_first = _shared_lanes(groups, calls, linked)
         keys.append(lane_first)
-    order = lexsort([*keys, lane_calls.max(initial=0) - lane_calls, groups["stage"]])
+    order = radix_lexsort([*keys, lane_calls.max(initial=0) - lane_calls, groups["stage"]])
     stage, lane_first = groups["stage"][order], lane_first[order]
     first_call = np.concatenate([[1], 1 + np.cumsum(calls[order])])
     columns = {}
     for name in ("part", "start", "size", "customer", "type", "checksum"):
-        columns[name] = kept_column(scratch, groups.pop(name)[order])
+        columns[name] = spill_column(scratch, groups.pop(name)[order])
     begins = (np.diff(stage, prepend=-1) != 0) | (np.diff(lane_first, prepend=-1) != 0)
     lanes = np.append(first_call[:-1][begins], first_call[-1])
-    columns |= {"stage": kept_column(scratch, stage), "first_call": kept_column(scratch, first_call)}
-    return Groups(**columns), kept_column(scratch, lanes)
+    columns |= {"stage": spill_column(scratch, stage), "first_call": spill_column(scratch, first_call)}
+    return Groups(**columns), spill_column(scratch, lanes)
 
 
 def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[Ints, Ints]:
@@ -135,7 +135,7 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[In
     have the same, they share a lane for nothing.
     """
     hashes, customer = np.unique(groups["hash"], return_inverse=True)
-    root = roots(len(hashes), np.searchsorted(hashes, linked))
+    root = union_find(len(hashes), np.searchsorted(hashes, linked))
     is_assign = groups["stage"] % 2 == 0
     lane = np.where(is_assign, root[customer], customer)
     frame = pd.DataFrame({"stage": groups["stage"], "lane": lane, "calls": calls, "first": groups["first"]})
@@ -143,7 +143,7 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[In
     return lanes["calls"].transform("sum").to_numpy(), lanes["first"].transform("min").to_numpy()
 
 
-def roots(size: int, pairs: Ints) -> Ints:
+def union_find(size: int, pairs: Ints) -> Ints:
     """For each of so many customers one who stands for all that are linked with it, in pairs."""
     root = list(range(size))
 

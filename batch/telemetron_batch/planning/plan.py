@@ -21,17 +21,17 @@ from telemetron_batch.domain.model import Call, PlanOptions
 from telemetron_batch.planning.calls import Stage, action_of
 from telemetron_batch.planning.held_rows import HeldRows, Respellings
 from telemetron_batch.planning.ordering import Groups, Lanes
-from telemetron_batch.planning.radix import lexsort
+from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 Ints = npt.NDArray[np.int64]
 _NO_ROWS: Final = np.empty(0, np.int64)
-_MILLIONS: Final = 4_000_000
+_BATCH_ROWS: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlanPartition:
     """The rows of some customers in calls: `row` and `deviceIdentifier`, group after group."""
 
     rows: pa.RecordBatch
@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class SentKeys:
+class SentRows:
     """Customer and device of every row sent as numbers, in input order.
 
     customer   as `Plan.customer_of` gives it
@@ -60,9 +60,9 @@ class SentKeys:
     device: Ints
     devices: pa.Array
 
-    def only(self, chosen: npt.NDArray[np.bool_] | Ints) -> "SentKeys":
+    def only(self, chosen: npt.NDArray[np.bool_] | Ints) -> "SentRows":
         """Those of some rows, flagged or by their places."""
-        return SentKeys(self.rows[chosen], self.customer[chosen], self.device[chosen], self.devices)
+        return SentRows(self.rows[chosen], self.customer[chosen], self.device[chosen], self.devices)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +71,7 @@ class Plan:
 
     rows: Rows
     options: PlanOptions
-    parts: Sequence[Part]
+    parts: Sequence[PlanPartition]
     groups: Groups
     left_out: Ints
     """By row: 0, or why it is not sent: the number of the run that settled it."""
@@ -131,7 +131,7 @@ class Plan:
         """The customers by their numbers."""
         return pa.concat_arrays([pa.array([], pa.string()), *(part.customers.cast(pa.string()) for part in self.parts)])
 
-    def sent_keys(self) -> "SentKeys":
+    def sent_keys(self) -> "SentRows":
         """The keys of all rows sent, in memory; takes as much as the devices' texts and some 50 bytes a row."""
         customers = (
             np.repeat(self.groups.customer[groups], self.groups.size[groups]) for groups in self.groups_by_part()
@@ -142,7 +142,7 @@ class Plan:
         order = np.argsort(rows)
         codes = devices.indices.to_numpy().astype(np.int64)
         customer = np.concatenate([_NO_ROWS, *customers])
-        return SentKeys(rows[order], customer[order], codes[order], devices.dictionary)
+        return SentRows(rows[order], customer[order], codes[order], devices.dictionary)
 
     def repeated(self, first: int, end: int) -> Ints:
         """For each row of a range the row that it repeats, or -1."""
@@ -243,7 +243,7 @@ class Plan:
             place = np.arange(len(part.numbers)) - np.repeat(self.groups.start[groups], size)
             rows.append(part.numbers)
             calls.append(np.repeat(self.groups.first_call[groups], size) + place // self.options.chunk_size)
-            if sum(map(len, rows)) >= _MILLIONS:
+            if sum(map(len, rows)) >= _BATCH_ROWS:
                 yield np.concatenate(rows), np.concatenate(calls)
                 rows, calls = [_NO_ROWS], [_NO_ROWS]
         yield np.concatenate(rows), np.concatenate(calls)
@@ -278,7 +278,7 @@ class Plan:
 
     def groups_by_part(self) -> Iterator[Ints]:
         """The groups of each part, as their rows stand in it."""
-        groups = lexsort([self.groups.start, self.groups.part])
+        groups = radix_lexsort([self.groups.start, self.groups.part])
         cuts = np.searchsorted(self.groups.part[groups], np.arange(len(self.parts) + 1))
         return (groups[first:end] for first, end in pairwise(cuts.tolist()))
 

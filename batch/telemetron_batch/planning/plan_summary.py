@@ -30,7 +30,7 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
+class PlanSummary:
     """What a plan comes to."""
 
     files: Sequence[InputFile]
@@ -111,10 +111,12 @@ class Digest:
         }
 
 
-def digest(plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[str, Any] | None = None) -> Digest:
+def summarize(
+    plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[str, Any] | None = None
+) -> PlanSummary:
     """Sum up a plan."""
     by_invalid, by_spelling = (plan.held.because_of(reason) for reason in HoldReason)
-    return Digest(
+    return PlanSummary(
         files=files,
         rows=len(plan.rows),
         calls=plan.calls,

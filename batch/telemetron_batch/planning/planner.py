@@ -16,12 +16,12 @@ from telemetron_batch.planning.grouping import Grouped, group_rows
 from telemetron_batch.planning.held_rows import HeldRows
 from telemetron_batch.planning.input_holds import find_held
 from telemetron_batch.planning.ordering import GroupsBuilder, in_sending_order
-from telemetron_batch.planning.plan import Part, Plan
-from telemetron_batch.planning.staging import NOT_SENT, Marked, Staged, alone, likely_several, stage_rows
+from telemetron_batch.planning.plan import Plan, PlanPartition
+from telemetron_batch.planning.staging import NOT_SENT, Bitmap, Staged, default_stage, maybe_multi_row, stage_rows
 from telemetron_batch.rows.rows import Rows
-from telemetron_batch.storage.concurrency import in_order
-from telemetron_batch.storage.malloc_tuning import give_back_freed_memory
-from telemetron_batch.storage.spill import Column, Scratch, Spread, in_one, kept
+from telemetron_batch.storage.concurrency import map_ordered
+from telemetron_batch.storage.malloc_tuning import trim_malloc
+from telemetron_batch.storage.spill import PartitionedTable, Scratch, SpillColumn, spill_batch, to_batch
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 Ints = npt.NDArray[np.int64]
@@ -35,11 +35,11 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
     Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
     """
     found, respellings = find_held(rows, hold=options.hold)
-    staged = _staged(rows, left_out)
-    give_back_freed_memory()
+    staged = _assign_stages(rows, left_out)
+    trim_malloc()
     staged.hold(found)
-    parts, groups = _laid_together(rows, staged, left_out, typed=options.auto_create_devices)
-    give_back_freed_memory()
+    parts, groups = _group_rows(rows, staged, left_out, typed=options.auto_create_devices)
+    trim_malloc()
     linked = staged.links() if options.auto_create_devices else None
     ordered, lanes = in_sending_order(rows.scratch, groups.columns(), linked, options.chunk_size)
     given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()
@@ -69,33 +69,33 @@ def _held(found: HeldRows, left_out: Ints | None, repeats: Ints) -> HeldRows:
     return held if left_out is None else held.only(left_out[held.rows] == 0)
 
 
-def _staged(rows: Rows, left_out: Ints | None) -> "_StagedRows":
+def _assign_stages(rows: Rows, left_out: Ints | None) -> "_StageAssignments":
     """What is asked of the order by devices that have several rows."""
-    several = Marked(likely_several(rows.device, rows.problem == 0, rows.scratch))
-    staged = _StagedRows(rows.scratch, several, np.zeros(len(rows), np.int8))
+    several = Bitmap(maybe_multi_row(rows.device, rows.problem == 0, rows.scratch))
+    staged = _StageAssignments(rows.scratch, several, np.zeros(len(rows), np.int8))
     spread = _by_device(rows, several)
-    for some in in_order(lambda table: stage_rows(in_one(table.sort_by("row")), left_out), spread.parts()):
+    for some in map_ordered(lambda table: stage_rows(to_batch(table.sort_by("row")), left_out), spread.parts()):
         staged.add(some)
     return staged
 
 
-def _laid_together(
-    rows: Rows, staged: "_StagedRows", left_out: Ints | None, *, typed: bool
-) -> tuple[list[Part], GroupsBuilder]:
+def _group_rows(
+    rows: Rows, staged: "_StageAssignments", left_out: Ints | None, *, typed: bool
+) -> tuple[list[PlanPartition], GroupsBuilder]:
     """The rows that are sent, by what they may share a call with."""
 
     def grouped(table: pa.Table) -> Grouped:
-        keys = in_one(table)
+        keys = to_batch(table)
         stage = staged.stages(keys, left_out)
         sent = stage != NOT_SENT
         return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
 
-    parts: list[Part] = []
+    parts: list[PlanPartition] = []
     groups = GroupsBuilder(rows.scratch)
     first_customer = 0
-    for found in in_order(grouped, rows.keys.parts()):
-        customers = kept(rows.scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
-        parts.append(Part(kept(rows.scratch, found.rows), customers, found.types, first_customer))
+    for found in map_ordered(grouped, rows.keys.parts()):
+        customers = spill_batch(rows.scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
+        parts.append(PlanPartition(spill_batch(rows.scratch, found.rows), customers, found.types, first_customer))
         groups.add(found.groups, first_customer)
         first_customer += len(found.customers)
     return parts, groups
@@ -110,44 +110,44 @@ def _left_out(numbers: Ints | None, repeats: Ints, rows: int) -> Ints:
     return numbers
 
 
-def _by_device(rows: Rows, chosen: Marked) -> Spread:
+def _by_device(rows: Rows, chosen: Bitmap) -> PartitionedTable:
     """The keys of some rows, spread by device."""
-    spread = Spread(rows.scratch)
+    spread = PartitionedTable(rows.scratch)
 
     def those(part: tuple[int, pa.Table]) -> pa.Table:
         _, table = part
         return table.filter(pa.array(chosen.at(table["row"].to_numpy()))).combine_chunks()
 
-    for some in in_order(those, rows.keys.seen() if chosen.any else ()):
+    for some in map_ordered(those, rows.keys.seen() if chosen.any else ()):
         for batch in some.to_batches():
             spread.add(batch, hash_texts(batch["deviceIdentifier"]))
     return spread
 
 
 @dataclass(slots=True)
-class _StagedRows:
+class _StageAssignments:
     """What the rows of devices with several come to, together."""
 
     scratch: Scratch
-    several: Marked
+    several: Bitmap
     """The rows of devices with several."""
     stage: npt.NDArray[np.signedinteger]
     """Of these, by row, or `NOT_SENT`: a byte each, unless a device goes to and fro more often than that can count."""
-    repeats: Column = field(init=False)
-    origins: Column = field(init=False)
-    told_again: Column = field(init=False)
-    last: Column = field(init=False)
-    taken: Column = field(init=False)
-    given: Column = field(init=False)
-    devices_again: Column = field(init=False)
-    _held: Marked | None = None
+    repeats: SpillColumn = field(init=False)
+    origins: SpillColumn = field(init=False)
+    told_again: SpillColumn = field(init=False)
+    last: SpillColumn = field(init=False)
+    taken: SpillColumn = field(init=False)
+    given: SpillColumn = field(init=False)
+    devices_again: SpillColumn = field(init=False)
+    _held: Bitmap | None = None
     _linked: list[Hashes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.repeats, self.origins = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
-        self.taken, self.given = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
-        self.told_again, self.last = Column(self.scratch, np.int64), Column(self.scratch, np.int64)
-        self.devices_again = Column(self.scratch, np.uint64)
+        self.repeats, self.origins = SpillColumn(self.scratch, np.int64), SpillColumn(self.scratch, np.int64)
+        self.taken, self.given = SpillColumn(self.scratch, np.int64), SpillColumn(self.scratch, np.int64)
+        self.told_again, self.last = SpillColumn(self.scratch, np.int64), SpillColumn(self.scratch, np.int64)
+        self.devices_again = SpillColumn(self.scratch, np.uint64)
 
     def add(self, staged: Staged) -> None:
         if staged.stage.max(initial=0) > np.iinfo(self.stage.dtype).max:
@@ -167,12 +167,12 @@ class _StagedRows:
         if len(held):
             flags = np.zeros(len(self.stage), np.bool_)
             flags[held.rows] = True
-            self._held = Marked(flags)
+            self._held = Bitmap(flags)
 
     def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
         """The stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
-        stage = alone(keys["action"].to_numpy()).astype(np.int64)
+        stage = default_stage(keys["action"].to_numpy()).astype(np.int64)
         several = np.flatnonzero(self.several.at(number))
         stage[several] = self.stage[number[several]]
         if left_out is not None:

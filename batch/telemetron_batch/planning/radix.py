@@ -14,7 +14,7 @@ import numpy.typing as npt
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 
-def lexsort(keys: Sequence[npt.NDArray[Any]]) -> Ints:
+def radix_lexsort(keys: Sequence[npt.NDArray[Any]]) -> Ints:
     """What `numpy.lexsort` gives, of columns of whole numbers not below 0: the order by the last key, then by
     the one before it, and as they came where all are the same."""
     order = np.arange(len(keys[0]))

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.storage.concurrency import in_order
-from telemetron_batch.storage.spill import Column, Scratch, forget
+from telemetron_batch.storage.concurrency import map_ordered
+from telemetron_batch.storage.spill import Scratch, SpillColumn, drop_pages
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -25,10 +25,10 @@ Halves: TypeAlias = npt.NDArray[np.uint32]
 _UNASSIGN = Action.UNASSIGN.code
 NOT_SENT: Final = -1
 """In the place of a stage."""
-_SORTED: Final = 1 << 22
+_SORT_BATCH: Final = 1 << 22
 """Hashes that are sorted together, about: they are in memory."""
-_READ: Final = 1 << 20
-_MARKS: Final = 25
+_SCAN_ROWS: Final = 1 << 20
+_FILTER_BITS: Final = 25
 """Bits by whose pattern a hash is remembered, at most: each pattern takes a byte."""
 
 
@@ -57,7 +57,7 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class _Some:
+class _RowSet:
     """Rows by device and then in file order; texts as codes."""
 
     at: Ints
@@ -65,36 +65,36 @@ class _Some:
     customer: Ints
     action: Ints
 
-    def only(self, flags: Flags) -> "_Some":
-        return _Some(self.at[flags], self.device[flags], self.customer[flags], self.action[flags])
+    def only(self, flags: Flags) -> "_RowSet":
+        return _RowSet(self.at[flags], self.device[flags], self.customer[flags], self.action[flags])
 
 
-def likely_several(device: Hashes, valid: Flags, scratch: Scratch) -> Flags:
+def maybe_multi_row(device: Hashes, valid: Flags, scratch: Scratch) -> Flags:
     """Flags the valid rows whose device has others, and a few more; `device` are the hashes of all rows' devices.
 
     To sort numbers is much cheaper than to compare texts, and few are left for that.
     """
-    bits = min(_MARKS, len(device).bit_length())
+    bits = min(_FILTER_BITS, len(device).bit_length())
     by_first, by_last = np.zeros((2, 1 << bits), np.bool_)
-    for several in in_order(_several, _shares(device, valid, scratch)):
-        first, last = _ends(several, bits)
+    for several in map_ordered(_repeated, _partition_hashes(device, valid, scratch)):
+        first, last = _prefix_suffix(several, bits)
         by_first[first], by_last[last] = True, True
     likely = np.zeros(len(device), np.bool_)
     for some in _blocks(device):
-        first, last = _ends(device[some].astype(np.uint32), bits)
+        first, last = _prefix_suffix(device[some].astype(np.uint32), bits)
         likely[some] = by_first[first] & by_last[last] & valid[some]
     return likely
 
 
-def _ends(halves: Halves, bits: int) -> tuple[Halves, Halves]:
+def _prefix_suffix(halves: Halves, bits: int) -> tuple[Halves, Halves]:
     """The bits with which each begins, and those with which it ends."""
     return halves >> np.uint32(32 - bits), halves & np.uint32((1 << bits) - 1)
 
 
-def _shares(device: Hashes, valid: Flags, scratch: Scratch) -> Iterator[Halves]:
+def _partition_hashes(device: Hashes, valid: Flags, scratch: Scratch) -> Iterator[Halves]:
     """The last halves of the valid rows' hashes, shared out by the bits with which they begin."""
-    bits = min(16, (len(device) // _SORTED).bit_length())
-    shares = [Column(scratch, np.uint32) for _ in range(1 << bits)]
+    bits = min(16, (len(device) // _SORT_BATCH).bit_length())
+    shares = [SpillColumn(scratch, np.uint32) for _ in range(1 << bits)]
     for some in _blocks(device):
         hashes = device[some][valid[some]]
         share = (hashes >> np.uint64(48)).astype(np.uint16) >> (16 - bits)
@@ -106,7 +106,7 @@ def _shares(device: Hashes, valid: Flags, scratch: Scratch) -> Iterator[Halves]:
     return (column.array() for column in shares)
 
 
-def _several(halves: Halves) -> Halves:
+def _repeated(halves: Halves) -> Halves:
     """Those that are there more than once."""
     ordered = np.sort(halves)
     several: Halves = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -115,12 +115,12 @@ def _several(halves: Halves) -> Halves:
 
 def _blocks(column: Hashes) -> Iterator[slice]:
     """The column in pieces, each of which is forgotten again."""
-    for first in range(0, len(column), _READ):
-        yield slice(first, first + _READ)
-        forget(column)
+    for first in range(0, len(column), _SCAN_ROWS):
+        yield slice(first, first + _SCAN_ROWS)
+        drop_pages(column)
 
 
-class Marked:
+class Bitmap:
     """Flags of rows, of a bit each: they may be looked at in any order, for even of many rows they fit into a cache."""
 
     def __init__(self, flags: Flags) -> None:
@@ -133,7 +133,7 @@ class Marked:
         return marked
 
 
-def alone(action: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+def default_stage(action: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
     """The stage of a row that is the only one of its device."""
     return np.where(action == _UNASSIGN, 1, 2).astype(np.int32)
 
@@ -149,7 +149,7 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
     have it, so the others go where they would go without.
     """
     number = rows["row"].to_numpy()
-    stage = alone(rows["action"].to_numpy())
+    stage = default_stage(rows["action"].to_numpy())
     some = _by_device(rows)
     origin, taken_back = _pairs(some)
     repeats = origin >= 0
@@ -157,10 +157,10 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
     is_sent[some.at[repeats]] = False
     sent = some.only(is_sent[some.at])
     walked = sent.only(np.isin(sent.device, taken_back))
-    stage[walked.at] = _walk(walked)
+    stage[walked.at] = _sequence_stages(walked)
     stage[~is_sent] = NOT_SENT
-    taken, given = _moves(sent)
-    told_again, last = _told_again(sent)
+    taken, given = _transfers(sent)
+    told_again, last = _superseded(sent)
     return Staged(
         rows=number,
         stage=stage,
@@ -171,14 +171,14 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
         taken=number[taken],
         given=number[given],
         linked=_linked(rows, sent),
-        devices_again=_sent_again(rows, sent),
+        devices_again=_multi_call_devices(rows, sent),
     )
 
 
-def _by_device(rows: pa.RecordBatch) -> _Some:
+def _by_device(rows: pa.RecordBatch) -> _RowSet:
     device, customer = _codes(rows["deviceIdentifier"]), _codes(rows["customerEmail"])
     at = np.argsort(device, kind="stable")
-    return _Some(at, device[at], customer[at], rows["action"].to_numpy()[at].astype(np.int64))
+    return _RowSet(at, device[at], customer[at], rows["action"].to_numpy()[at].astype(np.int64))
 
 
 def _codes(texts: pa.Array) -> Ints:
@@ -186,7 +186,7 @@ def _codes(texts: pa.Array) -> Ints:
     return codes
 
 
-def _pairs(some: _Some) -> tuple[Ints, Ints]:
+def _pairs(some: _RowSet) -> tuple[Ints, Ints]:
     """For each row the place of the row it repeats, or -1; and the devices taken back from whom the file gave them."""
     by_pair = np.lexsort((some.at, some.customer, some.device))
     device, customer, action = some.device[by_pair], some.customer[by_pair], some.action[by_pair]
@@ -198,7 +198,7 @@ def _pairs(some: _Some) -> tuple[Ints, Ints]:
     return origin, np.unique(device[same_pair & ~repeats & (action == _UNASSIGN)])
 
 
-def _walk(some: _Some) -> list[int]:
+def _sequence_stages(some: _RowSet) -> list[int]:
     """Stages of rows, each after what must come before it.
 
     No pair is told the same twice in a row, for such rows are not sent.
@@ -218,7 +218,7 @@ def _walk(some: _Some) -> list[int]:
     return stages
 
 
-def _told_again(some: _Some) -> tuple[Ints, Ints]:
+def _superseded(some: _RowSet) -> tuple[Ints, Ints]:
     """Places of the rows that are not the last of their pair, and of that one."""
     by_pair = np.lexsort((some.at, some.customer, some.device))
     device, customer = some.device[by_pair], some.customer[by_pair]
@@ -228,7 +228,7 @@ def _told_again(some: _Some) -> tuple[Ints, Ints]:
     return at[~is_last], last[~is_last]
 
 
-def _moves(some: _Some) -> tuple[Ints, Ints]:
+def _transfers(some: _RowSet) -> tuple[Ints, Ints]:
     """Places of transfers: each assign, and the unassign by which its device left another customer.
 
     That is the last one before it in the file, else the next one after it.
@@ -246,7 +246,7 @@ def _moves(some: _Some) -> tuple[Ints, Ints]:
     return some.at[taken[moved]], some.at[moved]
 
 
-def _linked(rows: pa.RecordBatch, some: _Some) -> Hashes:
+def _linked(rows: pa.RecordBatch, some: _RowSet) -> Hashes:
     """Customers who are given the same device, as pairs of neighbours in the file."""
     given = some.only(some.action != _UNASSIGN)
     customer = hash_texts(rows["customerEmail"].take(pa.array(given.at)))
@@ -254,7 +254,7 @@ def _linked(rows: pa.RecordBatch, some: _Some) -> Hashes:
     return np.column_stack((customer[again - 1], customer[again]))
 
 
-def _sent_again(rows: pa.RecordBatch, some: _Some) -> Hashes:
+def _multi_call_devices(rows: pa.RecordBatch, some: _RowSet) -> Hashes:
     """Hashes of the devices that are sent several times."""
     again = np.flatnonzero(np.diff(some.device, prepend=-1) == 0)
     return np.unique(hash_texts(rows["deviceIdentifier"].take(pa.array(some.at[again]))))

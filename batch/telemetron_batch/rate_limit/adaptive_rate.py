@@ -39,7 +39,7 @@ class _Incident(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class LearnedState:
     """What incidents have taught, as one process can tell it to another."""
 
     plateau: float | None
@@ -52,7 +52,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class IncidentHistory:
     """An incident that is over, and what went before it. Times are seconds of one clock."""
 
     since: float
@@ -67,7 +67,7 @@ class Course:
     """Until when the server is taken to have refused."""
 
 
-class Climb:
+class AdaptiveRate:
     """The rate that the server seems to grant, learnt from answers and refusals.
 
     A refusal and the hold that followed it bound the truth. From below: what was accepted,
@@ -96,7 +96,7 @@ class Climb:
         """For how long the server has been seen to refuse at a stretch, in seconds."""
         self._incidents: deque[_Incident] = deque(maxlen=_MOST_INCIDENTS)
         self._refused = 0
-        self._chance: float | None = None
+        self._random_refusal_rate: float | None = None
 
     def begin(self, now: float) -> None:
         """An attempt leaves: from the first one on, time counts."""
@@ -200,43 +200,45 @@ class Climb:
 
     def _is_chance(self) -> bool:
         """Is it chance, and not the rate, that the server refuses for?"""
-        if self._chance is None and _fell_in_vain(self._incidents):
-            self._chance = _for_one_refused(self._incidents)
+        if self._random_refusal_rate is None and _slowing_did_not_help(self._incidents):
+            self._random_refusal_rate = _accepted_per_refusal(self._incidents)
             self._settle(max(incident.rate for incident in self._incidents), _NARROW, 0.0)
             self._incidents.clear()
-        elif self._chance is not None and len(self._incidents) >= _LAST_INCIDENTS:
-            lately = _for_one_refused([*self._incidents][-_LAST_INCIDENTS:])
-            self._chance = self._chance if lately >= self._chance / _MORE_OFTEN else None
-        return self._chance is not None
+        elif self._random_refusal_rate is not None and len(self._incidents) >= _LAST_INCIDENTS:
+            lately = _accepted_per_refusal([*self._incidents][-_LAST_INCIDENTS:])
+            self._random_refusal_rate = (
+                self._random_refusal_rate if lately >= self._random_refusal_rate / _MORE_OFTEN else None
+            )
+        return self._random_refusal_rate is not None
 
 
-def learnt(known: Known, course: Course, now: float) -> Known:
-    """What is known after an incident that was over at this moment, for those who keep no `Climb` of their own."""
-    climb = Climb(math.inf)
+def learn_from(known: LearnedState, course: IncidentHistory, now: float) -> LearnedState:
+    """Return the state learned from an incident that ended at `now`, for callers without an `AdaptiveRate` of their own."""
+    climb = AdaptiveRate(math.inf)
     climb.plateau, climb.memory = known.plateau, known.memory
     climb._age, climb._period, climb._spread = known.age, known.period, known.spread
-    climb._chance = known.chance
+    climb._random_refusal_rate = known.chance
     climb._incidents.extend(known.incidents)
     climb._since, climb._onset, climb._closed = course.since, course.onset, course.closed
     climb._refused_at, climb._refused = course.refused_at, course.refused
     climb._accepted.extend(course.accepted)
     climb.resume(now)
-    return Known(
+    return LearnedState(
         plateau=climb.plateau,
         age=climb._age,
         period=climb._period,
         spread=climb._spread,
         memory=climb.memory,
-        chance=climb._chance,
+        chance=climb._random_refusal_rate,
         incidents=tuple(climb._incidents),
     )
 
 
-def _for_one_refused(incidents: Sequence[_Incident]) -> float:
+def _accepted_per_refusal(incidents: Sequence[_Incident]) -> float:
     return sum(incident.accepted for incident in incidents) / sum(incident.refused for incident in incidents)
 
 
-def _fell_in_vain(incidents: Sequence[_Incident]) -> bool:
+def _slowing_did_not_help(incidents: Sequence[_Incident]) -> bool:
     """Did the rate fall far in these small steps, and the server refuse as often all the same?
 
     A limit far below would have made a large step, one close by have been reached.
@@ -245,6 +247,6 @@ def _fell_in_vain(incidents: Sequence[_Incident]) -> bool:
         return False
     known, half = [*incidents], len(incidents) // 2
     fell = known[-1].rate <= _IN_VAIN * max(incident.rate for incident in known)
-    least, most = sorted(map(_for_one_refused, (known[:half], known[half:])))
-    worsens = _for_one_refused(known[-2:]) < _OFTEN
+    least, most = sorted(map(_accepted_per_refusal, (known[:half], known[half:])))
+    worsens = _accepted_per_refusal(known[-2:]) < _OFTEN
     return fell and not worsens and _OFTEN <= least <= most <= min(_SELDOM, _ALIKE * least)

@@ -42,7 +42,7 @@ class Quota(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class ServerHint:
     """What a response asks of us."""
 
     wait: float | None = None
@@ -53,31 +53,33 @@ class Hint:
     """The wait was asked for with a Retry-After, which makes a refusal of a 503."""
 
 
-_NOTHING: Final = Hint()
-_TELLING: Final = frozenset({"retry-after", "ratelimit", "ratelimit-policy", "ratelimit-reset", "x-ratelimit-reset"})
+_NOTHING: Final = ServerHint()
+_RELEVANT_HEADERS: Final = frozenset(
+    {"retry-after", "ratelimit", "ratelimit-policy", "ratelimit-reset", "x-ratelimit-reset"}
+)
 
 
-def read_hints(headers: Mapping[str, str], wall_now: float) -> Hint:
+def read_hints(headers: Mapping[str, str], wall_now: float) -> ServerHint:
     """The hint in a response's headers, whose names are in lower case.
 
     Retry-After wins over RateLimit, and that over the older X-RateLimit and RateLimit
     triples. Points in time are compared with the response's own `Date`, since our clock
     may be wrong; `wall_now`, in seconds since the epoch, stands in where there is none.
     """
-    if _TELLING.isdisjoint(headers):
+    if _RELEVANT_HEADERS.isdisjoint(headers):
         return _NOTHING  # as mostly
     server_now = _date(headers.get("date", ""))
     server_now = wall_now if server_now is None else server_now
     wait = _retry_after(headers.get("retry-after", ""), server_now)
     if wait is not None:
-        return Hint(wait, retry_after=True)
+        return ServerHint(wait, retry_after=True)
     quotas = _quotas(headers.get("ratelimit", ""), headers.get("ratelimit-policy", ""))
     if quotas:
         spent = [quota.renewed_in for quota in quotas if quota.left == 0]
-        return Hint(max(spent, default=None), quotas)
+        return ServerHint(max(spent, default=None), quotas)
     in_one = {f"ratelimit-{name}": number for name, number in _IN_ONE.findall(headers.get("ratelimit", "").lower())}
     for told, prefix in ((headers, "x-ratelimit-"), (headers, "ratelimit-"), (in_one, "ratelimit-")):
-        hint = _triple(told, prefix, server_now)
+        hint = _limit_remaining_reset(told, prefix, server_now)
         if hint is not None:
             return hint
     return _NOTHING
@@ -142,20 +144,20 @@ def _members(text: str) -> dict[str, dict[str, str]]:
     return members
 
 
-def _triple(headers: Mapping[str, str], prefix: str, server_now: float) -> Hint | None:
+def _limit_remaining_reset(headers: Mapping[str, str], prefix: str, server_now: float) -> ServerHint | None:
     """The older Limit, Remaining and Reset; None where they are missing or contradict each other."""
     renewed_in = _renewal(headers.get(prefix + "reset", ""), server_now)
     if renewed_in is None:
         return None
     remaining = headers.get(prefix + "remaining", "").strip()
     if not remaining:
-        return Hint(renewed_in)
+        return ServerHint(renewed_in)
     # Drafts append the policy: "100, 100;w=60".
     limit = headers.get(prefix + "limit", "").split(",")[0].split(";")[0].strip()
     if not _DIGITS.fullmatch(remaining) or (_DIGITS.fullmatch(limit) and int(remaining) > int(limit)):
         return None
     left = int(remaining)
-    return Hint(renewed_in if left == 0 else None, (Quota(left, renewed_in),))
+    return ServerHint(renewed_in if left == 0 else None, (Quota(left, renewed_in),))
 
 
 def _renewal(text: str, server_now: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from telemetron_batch.rate_limit.pacer import Pacer, Permit
 
 
-class Pace(Protocol):
+class RateLimiter(Protocol):
     """Says when attempts may leave. Times are seconds of the running loop's clock.
 
     Every permit is reported back once, by `succeeded`, `throttled` or `abandoned`. What
@@ -53,7 +53,7 @@ class Pace(Protocol):
         """Attempts a second that may leave at present, holds apart."""
 
 
-class OwnPace:
+class LocalRateLimiter:
     """The pace of a pacer in this process: free of I/O."""
 
     def __init__(self, pacer: Pacer) -> None:

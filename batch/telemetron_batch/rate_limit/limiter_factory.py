@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from telemetron_batch.config.config import Sending
-from telemetron_batch.domain.event_sink import Tell
+from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.model import Secret
-from telemetron_batch.rate_limit.limiter import OwnPace, Pace
+from telemetron_batch.rate_limit.limiter import LocalRateLimiter, RateLimiter
 from telemetron_batch.rate_limit.pacer import Pacer, PacerState
-from telemetron_batch.rate_limit.redis_backend import RedisLine
-from telemetron_batch.rate_limit.shared import SharedPace, Terms
+from telemetron_batch.rate_limit.redis_backend import RedisBackend
+from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimiter
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.group_folder import open_shared
 
@@ -25,13 +25,13 @@ _SAVED_EVERY: Final = 1.0
 class KeptPace:
     """A pace, and what keeps it up to date where it lies."""
 
-    pace: Pace
+    pace: RateLimiter
     save_now_and_then: Callable[[], None]
     """To be called often; does nothing most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
-class PaceOf:
+class LimiterHandle:
     """Whose pace it is."""
 
     name: str
@@ -41,10 +41,10 @@ class PaceOf:
     lost: float
     """Seconds after which nothing more is heard of an attempt."""
     wall: Callable[[], float]
-    tell: Tell
+    tell: EventSink
 
 
-def kept_pace(sending: Sending, whose: PaceOf) -> AbstractAsyncContextManager[KeptPace]:
+def open_rate_limiter(sending: Sending, whose: LimiterHandle) -> AbstractAsyncContextManager[KeptPace]:
     """The pace while a run sends. Raises ConfigError where it is to be shared and cannot be."""
     if sending.limit_url is None:
         return _own(sending, whose)
@@ -52,22 +52,24 @@ def kept_pace(sending: Sending, whose: PaceOf) -> AbstractAsyncContextManager[Ke
 
 
 @asynccontextmanager
-async def _own(sending: Sending, whose: PaceOf) -> AsyncIterator[KeptPace]:
+async def _own(sending: Sending, whose: LimiterHandle) -> AsyncIterator[KeptPace]:
     pacer = Pacer(sending.share)
-    memory = _PacerMemory(whose.file, pacer, whose.wall)
+    memory = _PacerStateFile(whose.file, pacer, whose.wall)
     memory.recall()
-    yield KeptPace(OwnPace(pacer), memory.save_now_and_then)
+    yield KeptPace(LocalRateLimiter(pacer), memory.save_now_and_then)
     memory.save()
 
 
 @asynccontextmanager
-async def _shared(sending: Sending, url: Secret, whose: PaceOf) -> AsyncIterator[KeptPace]:
-    pace = SharedPace(RedisLine(url, whose.name), Terms(sending.rate, sending.share, whose.lost), whose.tell)
+async def _shared(sending: Sending, url: Secret, whose: LimiterHandle) -> AsyncIterator[KeptPace]:
+    pace = SharedRateLimiter(
+        RedisBackend(url, whose.name), LimiterSettings(sending.rate, sending.share, whose.lost), whose.tell
+    )
     async with pace.joined():
         yield KeptPace(pace, lambda: None)
 
 
-class _PacerMemory:
+class _PacerStateFile:
     """The pacer's state in a file, so that a restart neither bursts nor forgets what the API asked for."""
 
     def __init__(self, path: Path, pacer: Pacer, wall: Callable[[], float]) -> None:

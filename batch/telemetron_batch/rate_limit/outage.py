@@ -9,12 +9,12 @@ from typing import Final
 
 _ATTEMPTS: Final = 10
 _CALLS: Final = 3
-_RAREST: Final = 60.0
+_MAX_PROBE_INTERVAL: Final = 60.0
 _PROBE_LOST: Final = 600.0
 """A probe of which nothing is heard for so long is taken for abandoned."""
 
 
-class DownDetector:
+class OutageDetector:
     """Down when the last ten attempts, over at least three calls, all failed; up at the first answer.
 
     Failed means a connection error, a time-out or a 5xx. Any other answer, a refusal for
@@ -63,7 +63,7 @@ class DownDetector:
             return max(self._due - now, 1e-3)
         self._probe = (call, now)
         self._probes += 1
-        self._pause = min(_RAREST, 2.0 ** min(self._probes, 6)) * (1 + jitter / 10)
+        self._pause = min(_MAX_PROBE_INTERVAL, 2.0 ** min(self._probes, 6)) * (1 + jitter / 10)
         return 0.0
 
     def answered(self, call: int, now: float) -> None:  # noqa: ARG002 - one shape for all reports

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from telemetron_batch.config.rate import Rate
-from telemetron_batch.rate_limit.adaptive_rate import Climb
+from telemetron_batch.rate_limit.adaptive_rate import AdaptiveRate
 
 _DAY: Final = 86_400.0
 _LATENESS: Final = 0.05  # how far late timers may put the schedule behind, without losing throughput
 _LOG_LENGTH: Final = 10_000
-_WORTH_MOVING: Final = 0.002  # less than this the jitter allowance takes
+_JITTER_TOLERANCE_S: Final = 0.002  # less than this the jitter allowance takes
 _FORGOTTEN: Final = 600.0  # what a server granted so long ago says little of now
 _SOONEST: Final = 1e-4  # moves any clock's floating point on, so that nobody asks for ever
 _LOOK_AGAIN: Final = 0.05  # nobody can tell when a probe that is out will be answered
@@ -110,7 +110,7 @@ class _Schedule:
 
     def move(self, planned: float, actual: float) -> None:
         """Correct when an attempt left, as far as it is still remembered."""
-        if actual - planned > _WORTH_MOVING and planned in self._left:
+        if actual - planned > _JITTER_TOLERANCE_S and planned in self._left:
             self._left.remove(planned)
             self._left.append(actual)
 
@@ -145,9 +145,9 @@ class Pacer:
         self.departures = 0
         self.refusals = 0
         self._schedule = _Schedule(rate)
-        self._climb = Climb(rate.per_second)
-        self._epoch = self._streak = self._flying = 0
-        self._until: float | None = None
+        self._climb = AdaptiveRate(rate.per_second)
+        self._epoch = self._refused_probes = self._in_flight = 0
+        self._paused_until: float | None = None
         self._probe: Permit | None = None
         self._pressed = False
         self._quota, self._quota_ends = math.inf, -math.inf
@@ -164,8 +164,8 @@ class Pacer:
         self._climb.begin(now)
         self._schedule.depart(now, 1 / self.rate(now))
         self.departures += 1
-        self._flying += 1
-        permit = Permit(self._epoch, now, probe=self._until is not None)
+        self._in_flight += 1
+        permit = Permit(self._epoch, now, probe=self._paused_until is not None)
         if permit.probe:
             self._probe = permit
         return permit
@@ -184,13 +184,13 @@ class Pacer:
 
     def succeeded(self, permit: Permit, now: float) -> None:
         """The server let the attempt through, whatever it then said about the call."""
-        self._flying -= 1
+        self._in_flight -= 1
         self._climb.answered(permit.sent_at, now, pressed=self._pressed)
         if permit == self._probe:
             self._probe = None
-            if self._until is not None and self._until <= now:
-                self._until = None
-                self._streak = 0
+            if self._paused_until is not None and self._paused_until <= now:
+                self._paused_until = None
+                self._refused_probes = 0
                 self._climb.resume(now)
                 # The probe may have taken the one place that had become free.
                 self._schedule.due = max(self._schedule.due, now + min(_LONGEST_GAP, 1 / self.rate(now)))
@@ -200,12 +200,12 @@ class Pacer:
 
         `wait` is what the server asked for, in seconds; `jitter` a random number in [0, 1).
         """
-        self._flying -= 1
+        self._in_flight -= 1
         self.refusals += 1
         self._climb.refused(now, wait)
         if permit == self._probe:
             self._probe = None
-            self._streak += 1
+            self._refused_probes += 1
         elif permit.epoch == self._epoch:
             self._epoch += 1
             self._climb.cut(now)
@@ -215,7 +215,7 @@ class Pacer:
 
     def abandoned(self, permit: Permit, now: float) -> None:
         """No answer came at all: the attempt may have counted, and another one has to probe."""
-        self._flying -= 1
+        self._in_flight -= 1
         if permit == self._probe:
             self._probe = None
             self._hold(now + self._pause(None, 0.0))
@@ -228,7 +228,7 @@ class Pacer:
         """
         spread = []
         for left, renewed_in in quotas:
-            room = left - self._flying
+            room = left - self._in_flight
             if room <= 0:
                 self._renewed = max(self._renewed, now + renewed_in)
             elif 0 < renewed_in <= _EVEN:
@@ -239,9 +239,9 @@ class Pacer:
 
     def held_until(self, now: float) -> float | None:
         """When the hold of all workers ends, or None while they may leave."""
-        if self._until is None and self._renewed <= now:
+        if self._paused_until is None and self._renewed <= now:
             return None
-        return max(now, self._renewed, -math.inf if self._until is None else self._until)
+        return max(now, self._renewed, -math.inf if self._paused_until is None else self._paused_until)
 
     def rate(self, now: float) -> float:
         """Attempts a second that may leave at present, holds apart."""
@@ -274,18 +274,18 @@ class Pacer:
     def _pause(self, wait: float | None, jitter: float) -> float:
         """Seconds to hold: never less than asked for, and longer with each probe refused in a row."""
         first = max(_FIRST_PAUSE, min(_LONGEST_FIRST, self._climb.memory * _A_LOOK))
-        own = (0.5 + jitter / 2) * min(_LONGEST_PAUSE, first * 2.0 ** min(self._streak, _DOUBLINGS))
+        own = (0.5 + jitter / 2) * min(_LONGEST_PAUSE, first * 2.0 ** min(self._refused_probes, _DOUBLINGS))
         return own if wait is None else max(own, wait + jitter * min(1.0, wait / 20))
 
     def _held(self, now: float) -> float:
-        if self._until is None:
+        if self._paused_until is None:
             return 0.0
         if self._probe is not None and now - self._probe.sent_at < _PROBE_LOST:
             return _LOOK_AGAIN
-        return self._until - now
+        return self._paused_until - now
 
     def _hold(self, until: float) -> None:
-        self._until = until if self._until is None else max(self._until, until)
+        self._paused_until = until if self._paused_until is None else max(self._paused_until, until)
 
 
 def _clamped(number: float, most: float) -> float:

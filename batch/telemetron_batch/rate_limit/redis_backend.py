@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
-from telemetron_batch.rate_limit.script_backend import SCRIPT, NoLineError, unreachable
+from telemetron_batch.rate_limit.script_backend import SCRIPT, LimitBackendError, unreachable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -20,7 +20,7 @@ _PORT: Final = 6379
 _KEYS: Final = ("state", "departures", "accepted")
 
 
-class RedisLine:
+class RedisBackend:
     """Asks one Redis, over one connection at a time. Raises ConfigError where the library is missing."""
 
     def __init__(self, url: Secret, name: str) -> None:
@@ -46,7 +46,7 @@ class RedisLine:
             return str(await self._script(keys=self._keys, args=[request]))
         except (RedisError, OSError) as exc:
             await self.close()
-            raise NoLineError(_why(exc)) from exc
+            raise LimitBackendError(_error_text(exc)) from exc
 
     async def reach(self) -> None:
         """Look whether it answers and takes the script. Raises ConfigError."""
@@ -57,7 +57,7 @@ class RedisLine:
             assert self._redis is not None  # noqa: S101
             await self._redis.script_load(SCRIPT)
         except (RedisError, OSError) as exc:
-            raise unreachable(self.where, NoLineError(_why(exc))) from exc
+            raise unreachable(self.where, LimitBackendError(_error_text(exc))) from exc
         finally:
             await self.close()
 
@@ -86,7 +86,7 @@ class RedisLine:
         self._script = self._redis.register_script(SCRIPT)
 
 
-def _why(exc: Exception) -> str:
+def _error_text(exc: Exception) -> str:
     """The error in few words, on one line."""
     text = " ".join(str(exc).split())
     return text[:200] or type(exc).__name__

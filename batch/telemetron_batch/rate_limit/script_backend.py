@@ -10,12 +10,12 @@ from typing import Any, Final, Protocol
 
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.rate_limit import adaptive_rate, pacer
-from telemetron_batch.rate_limit.adaptive_rate import Course, Known, learnt
+from telemetron_batch.rate_limit.adaptive_rate import IncidentHistory, LearnedState, learn_from
 
-PULSE: Final = 1.0
+HEARTBEAT_S: Final = 1.0
 """Seconds without an exchange after which a process shows that it lives."""
 
-_NUMBERS: Final = {
+_LUA_CONSTANTS: Final = {
     "LATENESS": pacer._LATENESS,
     "SOONEST": pacer._SOONEST,
     "LOOK_AGAIN": pacer._LOOK_AGAIN,
@@ -36,22 +36,23 @@ _NUMBERS: Final = {
     "PERIOD": adaptive_rate._PERIOD,
     "DOUBLES_IN": adaptive_rate._DOUBLES_IN,
     "LOG_LENGTH": adaptive_rate._LOG_LENGTH,
-    "DEAD": 5 * PULSE,  # seconds of silence after which a process probes no more
+    "DEAD": 5 * HEARTBEAT_S,  # seconds of silence after which a process probes no more
     "LATELY": 60.0,  # seconds of silence after which a process has no share any more
     "NOTICED": 1.5,  # seconds in which whoever asks has noticed that nobody answers
     "SETTLES": 3.0,  # seconds in which whoever is alone has noticed that somebody answers
 }
-SCRIPT: Final = f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _NUMBERS.items())}}}\n" + Path(
-    __file__
-).with_name("shared_pace.lua").read_text("utf-8")
+SCRIPT: Final = (
+    f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _LUA_CONSTANTS.items())}}}\n"
+    + Path(__file__).with_name("shared_pace.lua").read_text("utf-8")
+)
 """What decides, for whatever runs Lua as Redis does: one exchange for each call."""
 
 
-class NoLineError(Exception):
+class LimitBackendError(Exception):
     """The place where the pace is kept cannot be asked. `str()` says why, in words."""
 
 
-class Line(Protocol):
+class ScriptBackend(Protocol):
     """The way to where the pace is kept."""
 
     where: str
@@ -64,15 +65,15 @@ class Line(Protocol):
         """Ask nothing any more."""
 
 
-def unreachable(where: str, why: NoLineError) -> ConfigError:
+def unreachable(where: str, why: LimitBackendError) -> ConfigError:
     """The error of a limit that cannot be shared from the start."""
     return ConfigError(f"cannot reach {where} ({why})", "nothing was sent; check --limit-url, or leave it out")
 
 
-def lesson(facts: dict[str, Any]) -> dict[str, Any]:
+def compute_update(facts: dict[str, Any]) -> dict[str, Any]:
     """What an incident teaches, worked out from facts of which times are seconds from now."""
     told = facts["known"]
-    known = Known(
+    known = LearnedState(
         plateau=told.get("plateau"),
         age=told["age"],
         period=told["period"],
@@ -81,8 +82,8 @@ def lesson(facts: dict[str, Any]) -> dict[str, Any]:
         chance=told.get("chance") or None,
         incidents=tuple(adaptive_rate._Incident(*one) for one in told["incidents"]),
     )
-    course = Course(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
-    now_known = asdict(learnt(known, course, 0.0))
+    course = IncidentHistory(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
+    now_known = asdict(learn_from(known, course, 0.0))
     # No number stands for "none": a name that is missing would leave the former one.
     now_known["chance"] = now_known["chance"] or 0
     return {name: value for name, value in now_known.items() if value is not None}

@@ -17,10 +17,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 from telemetron_batch.config.rate import Rate
-from telemetron_batch.domain.event_sink import Tell
+from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.rate_limit import pacer as pacing
 from telemetron_batch.rate_limit.pacer import Ceiling, Pacer, PacerState, Permit, spacing
-from telemetron_batch.rate_limit.script_backend import PULSE, Line, NoLineError, unreachable
+from telemetron_batch.rate_limit.script_backend import HEARTBEAT_S, LimitBackendError, ScriptBackend, unreachable
 from telemetron_batch.rate_limit.shared_answer import Answer, Granted, Timed, lesson_of, read_answer, turn_of, wait_of
 from telemetron_batch.storage import clock
 
@@ -37,7 +37,7 @@ _A_MOMENT: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LimiterSettings:
     """On what terms a process takes part."""
 
     rate: Rate
@@ -49,7 +49,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class _SharedState:
     """How things stood at an exchange."""
 
     at: float = 0.0
@@ -62,27 +62,27 @@ class _View:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given(Permit):
+class _SharedPermit(Permit):
     """A permit, by those who share the limit, or while this process is alone by a pacer of its own."""
 
     id: str = ""
     own: tuple[Pacer, Permit] | None = None
 
 
-class SharedPace:
+class SharedRateLimiter:
     """A `Pace` that holds for all processes that ask at one place."""
 
-    def __init__(self, line: Line, terms: Terms, tell: Tell) -> None:
+    def __init__(self, line: ScriptBackend, terms: LimiterSettings, tell: EventSink) -> None:
         self._line = line
         self._terms = terms
         self._tell = tell
         self._member = uuid4().hex[:12]
-        self._talking, self._asking = asyncio.Lock(), asyncio.Lock()
-        self._woken, self._over = asyncio.Event(), asyncio.Event()
+        self._exchange_lock, self._acquire_lock = asyncio.Lock(), asyncio.Lock()
+        self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self._news: list[dict[str, Any]] = []
-        self._view = _View(ceiling=terms.rate)
-        self._ask_at = self._until = self._lost_at = -math.inf
-        self._alone: Pacer | None = None
+        self._view = _SharedState(ceiling=terms.rate)
+        self._ask_at = self._paused_until = self._lost_at = -math.inf
+        self._local: Pacer | None = None
         self._permitted, self._left = Ceiling(terms.rate), Ceiling(terms.rate)
         self._clock: float | None = None
         """By how much the clock there is ahead of ours."""
@@ -93,17 +93,17 @@ class SharedPace:
         """Take part while this lasts. Raises ConfigError where nobody can be asked from the start."""
         try:
             await self._exchange()
-        except NoLineError as exc:
+        except LimitBackendError as exc:
             await self._line.close()
             raise unreachable(self._line.where, exc) from exc
         pulse = asyncio.create_task(self._keep_in_touch())
         try:
             yield
         finally:
-            self._over.set()
-            self._woken.set()
+            self._closing.set()
+            self._wake.set()
             await pulse
-            with suppress(NoLineError):
+            with suppress(LimitBackendError):
                 await self._exchange(leaves=True)
             await self._line.close()
 
@@ -115,15 +115,15 @@ class SharedPace:
     async def take(self, now: float) -> Permit | float:
         """A permit to leave now, or the seconds (more than 0) after which to ask again."""
         if self._may_ask(now):
-            async with self._asking:  # the others would only be told to wait
+            async with self._acquire_lock:  # the others would only be told to wait
                 if self._may_ask(clock.now()):
                     try:
                         return await self._ask_for_leave()
-                    except NoLineError as exc:
-                        self._go_alone(exc)
+                    except LimitBackendError as exc:
+                        self._fall_back(exc)
         now = clock.now()
-        if self._alone is not None:
-            return self._take_alone(self._alone, now)
+        if self._local is not None:
+            return self._acquire_local(self._local, now)
         return max(self._ask_at - now, pacing._SOONEST)
 
     async def depart(self, permit: Permit, now: float) -> float:
@@ -134,23 +134,23 @@ class SharedPace:
             self._left.add(clock.now())
         return wait
 
-    async def _wait_to_depart(self, given: "_Given", now: float) -> float:
-        if given.own is None and self._alone is None:
+    async def _wait_to_depart(self, given: "_SharedPermit", now: float) -> float:
+        if given.own is None and self._local is None:
             if now - given.sent_at <= _WORTH_MOVING:
                 return 0.0
             try:
                 wait = wait_of(await self._exchange(move=given.id))
                 return wait and _bounded(wait)
-            except NoLineError as exc:
-                self._go_alone(exc)
+            except LimitBackendError as exc:
+                self._fall_back(exc)
                 now = clock.now()
-        pacer = given.own[0] if given.own else self._alone
+        pacer = given.own[0] if given.own else self._local
         return 0.0 if pacer is None else pacer.depart(now)
 
     def left_late(self, permit: Permit, departed: float, now: float) -> None:
         """An attempt that departed at one time reached the wire at a later one."""
         given = _given(permit)
-        pacer = given.own[0] if given.own else self._alone
+        pacer = given.own[0] if given.own else self._local
         if pacer is not None:
             pacer.left_late(departed, now)
         elif now - departed > _WORTH_MOVING:
@@ -168,12 +168,12 @@ class SharedPace:
         """The server refused the attempt for its rate: all wait, in all processes."""
         given = _given(permit)
         asked = {} if wait is None else {"wait": wait}
-        self._until = max(self._until, now + (wait or _A_MOMENT))
+        self._paused_until = max(self._paused_until, now + (wait or _A_MOMENT))
         if given.own is not None:
             given.own[0].throttled(given.own[1], now, wait, jitter)
             self._report("throttled", id="", epoch=-1, jitter=jitter, **asked)
-        elif self._alone is not None:
-            self._alone.heed([(0, wait or _A_MOMENT)], now)
+        elif self._local is not None:
+            self._local.heed([(0, wait or _A_MOMENT)], now)
         else:
             self._report("throttled", id=given.id, epoch=given.epoch, jitter=jitter, **asked)
 
@@ -188,27 +188,27 @@ class SharedPace:
     def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         """Slow down for the quotas that an answer told: attempts left, seconds until renewed."""
         told = [*quotas]
-        if self._alone is not None:
-            self._alone.heed([(left // self._view.sharers, renewed_in) for left, renewed_in in told], now)
+        if self._local is not None:
+            self._local.heed([(left // self._view.sharers, renewed_in) for left, renewed_in in told], now)
         elif told:
             self._report("quotas", quotas=told)
 
     def held_until(self, now: float) -> float | None:
         """When the hold of all workers ends, or None while they may leave."""
-        if self._alone is not None:
-            return self._alone.held_until(now)
-        if self._view.until is None and self._until <= now:
+        if self._local is not None:
+            return self._local.held_until(now)
+        if self._view.until is None and self._paused_until <= now:
             return None
-        return max(now, self._until, self._view.until or now)
+        return max(now, self._paused_until, self._view.until or now)
 
     def rate(self, now: float) -> float:
         """Attempts a second that may leave at present, holds apart: of all together, or of this one alone."""
-        return self._view.rate if self._alone is None else self._alone.rate(now)
+        return self._view.rate if self._local is None else self._local.rate(now)
 
     # In touch
 
     def _may_ask(self, now: float) -> bool:
-        return self._alone is None and now >= self._ask_at
+        return self._local is None and now >= self._ask_at
 
     async def _ask_for_leave(self) -> Permit | float:
         asked = clock.now()
@@ -220,7 +220,7 @@ class SharedPace:
             return _bounded(told)
         self.departures += 1
         self._permitted.add(clock.now())
-        return _Given(told.epoch, asked, told.probe, id=told.id)
+        return _SharedPermit(told.epoch, asked, told.probe, id=told.id)
 
     async def _exchange(self, **besides: Any) -> Answer:
         """One exchange: the news since the last, and what is asked besides.
@@ -229,16 +229,16 @@ class SharedPace:
         only now, answered by `wait`; `alone`: back after so many seconds, answered by
         `wait`; `leaves`: for good. Raises NoLineError.
         """
-        async with self._talking:
+        async with self._exchange_lock:
             news, self._news = self._news, []
-            request = {"member": self._member, "rule": self._rule(), "lost": self._terms.lost, "news": news}
+            request = {"member": self._member, "rule": self._limit_spec(), "lost": self._terms.lost, "news": news}
             answer = await self._ask(request | besides)
             if not isinstance(answer, Answer):  # the clock there was set
                 answer = await self._ask(request | besides)
             if not isinstance(answer, Answer):
-                raise NoLineError("it answers too late")
-        if self._alone is None:
-            self._see(answer)
+                raise LimitBackendError("it answers too late")
+        if self._local is None:
+            self._update_state(answer)
         if answer.facts is not None:
             self._report("lesson", known=lesson_of(answer.facts))
         return answer
@@ -251,13 +251,13 @@ class SharedPace:
         self._clock = answer.now - clock.now()
         return answer
 
-    def _rule(self) -> dict[str, float]:
+    def _limit_spec(self) -> dict[str, float]:
         rate, told = self._terms.rate, spacing(self._terms.rate)._asdict()
         return told if rate == Rate.AUTO else told | {"attempts": rate.attempts, "seconds": rate.seconds}
 
-    def _see(self, answer: Answer) -> None:
+    def _update_state(self, answer: Answer) -> None:
         now = clock.now()
-        self._view = _View(
+        self._view = _SharedState(
             at=now,
             rate=answer.rate,
             found=answer.found,
@@ -268,42 +268,42 @@ class SharedPace:
 
     def _report(self, kind: str, **news: Any) -> None:
         """Have news told as soon as may be; while nobody can be asked they are of no use."""
-        if self._alone is None:
+        if self._local is None:
             self._news.append({"kind": kind, **news})
-            self._woken.set()
+            self._wake.set()
 
     async def _keep_in_touch(self) -> None:
-        while not self._over.is_set():
-            await clock.sleep_unless(self._woken, PULSE)
-            self._woken.clear()
-            if self._alone is not None:
-                await self._come_back()
-            elif self._news or clock.now() - self._view.at >= PULSE:
+        while not self._closing.is_set():
+            await clock.wait_for_event(self._wake, HEARTBEAT_S)
+            self._wake.clear()
+            if self._local is not None:
+                await self._reconnect()
+            elif self._news or clock.now() - self._view.at >= HEARTBEAT_S:
                 try:
                     await self._exchange()
-                except NoLineError as exc:
-                    self._go_alone(exc)
+                except LimitBackendError as exc:
+                    self._fall_back(exc)
 
     # Alone
 
-    def _take_alone(self, pacer: Pacer, now: float) -> Permit | float:
+    def _acquire_local(self, pacer: Pacer, now: float) -> Permit | float:
         answer = pacer.take(now)
         if not isinstance(answer, Permit):
             return answer
         self.departures += 1
         self._permitted.add(now)
-        return _Given(answer.epoch, answer.sent_at, answer.probe, own=(pacer, answer))
+        return _SharedPermit(answer.epoch, answer.sent_at, answer.probe, own=(pacer, answer))
 
-    def _go_alone(self, why: NoLineError) -> None:
+    def _fall_back(self, why: LimitBackendError) -> None:
         """From now on send at this process' share, a gap of it from now: together they stay within the limit."""
-        if self._alone is not None:
+        if self._local is not None:
             return
         now, view, share = clock.now(), self._view, self._share()
         held_until = self.held_until(now)
         found = None if view.found is None else view.found / view.sharers
         pacer = Pacer(share)
         pacer.restore(PacerState(math.inf, 0.0 if held_until is None else held_until - now, found), 0.0, now)
-        self._alone, self._news, self._lost_at = pacer, [], view.at
+        self._local, self._news, self._lost_at = pacer, [], view.at
         part = "" if view.sharers == 1 else f", one of {view.sharers} processes,"
         self._tell("alone", f"cannot reach {self._line.where} ({why}): this process{part} goes on alone at {share}")
 
@@ -319,17 +319,17 @@ class SharedPace:
             equal = Rate(1, whole.seconds * view.sharers / whole.attempts)
         return min(equal, self._terms.share, key=lambda rate: rate.per_second)
 
-    async def _come_back(self) -> None:
+    async def _reconnect(self) -> None:
         """Share the limit again, if somebody answers, once all had the time to notice it."""
         try:
             while (wait := wait_of(answer := await self._exchange(alone=clock.now() - self._lost_at))) > 0:
-                await clock.sleep_unless(self._over, _bounded(wait))
-                if self._over.is_set():
+                await clock.wait_for_event(self._closing, _bounded(wait))
+                if self._closing.is_set():
                     return
-        except NoLineError:
+        except LimitBackendError:
             return
-        self._alone, self._ask_at = None, -math.inf
-        self._see(answer)
+        self._local, self._ask_at = None, -math.inf
+        self._update_state(answer)
         self._tell("shared", f"{self._line.where} answers again: the limit is shared")
 
 
@@ -337,6 +337,6 @@ def _bounded(wait: float) -> float:
     return min(max(wait, _SOON), _LATE)
 
 
-def _given(permit: Permit) -> _Given:
-    assert isinstance(permit, _Given)  # noqa: S101 - whoever asks here gives back what was given here
+def _given(permit: Permit) -> _SharedPermit:
+    assert isinstance(permit, _SharedPermit)  # noqa: S101 - whoever asks here gives back what was given here
     return permit

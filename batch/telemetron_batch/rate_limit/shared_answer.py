@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from telemetron_batch.rate_limit.script_backend import NoLineError, lesson
+from telemetron_batch.rate_limit.script_backend import LimitBackendError, compute_update
 
 _LARGEST: Final = 4 * 1024 * 1024
 """Characters. The facts of a lesson, the longest of all, take far less."""
@@ -76,10 +76,10 @@ def turn_of(answer: Answer) -> Granted | float:
 def lesson_of(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what facts teach. Raises NoLineError for what are none."""
     try:
-        return lesson(facts)
+        return compute_update(facts)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
         raise _unreadable() from exc
 
 
-def _unreadable() -> NoLineError:
-    return NoLineError("it answers what cannot be read")
+def _unreadable() -> LimitBackendError:
+    return LimitBackendError("it answers what cannot be read")

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.reconciliation.format_columns import of_counts, of_flags, of_moments
-from telemetron_batch.storage.spill import Scratch, Spread
+from telemetron_batch.reconciliation.format_columns import format_bools, format_counts, format_timestamps
+from telemetron_batch.storage.spill import PartitionedTable, Scratch
 
 _COUNTS: Final = ("attempts", "unclearAttempts", "httpStatus", "devicesRemaining")
 _SCHEMA: Final = pa.schema(
@@ -34,7 +34,7 @@ Entry = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entries:
+class AnswerTable:
     """What answers say of whole requests, one entry each; entry 0 stands for no answer."""
 
     customer_id: pa.Array
@@ -49,13 +49,13 @@ class Entries:
         at = pa.array(entry)
         return {
             "customerId": pc.cast(self.customer_id.take(at), pa.string()),
-            "customerWasCreated": of_flags(self.customer_was_created[entry]),
-            **{name: of_counts(counts[entry]) for name, counts in self.counts.items()},
+            "customerWasCreated": format_bools(self.customer_was_created[entry]),
+            **{name: format_counts(counts[entry]) for name, counts in self.counts.items()},
             "answeredAt": self.answered_at.take(at),
         }
 
 
-class Answers:
+class AnswerTableBuilder:
     """Entries in the making."""
 
     def __init__(self) -> None:
@@ -78,24 +78,24 @@ class Answers:
         """Append an entry for so many attempts that were refused; gives its place."""
         return int(self.add(pa.Table.from_pylist([{"attempts": attempts, "unclearAttempts": 0}], _SCHEMA))[0])
 
-    def entries(self) -> Entries:
+    def entries(self) -> AnswerTable:
         """All of them."""
         told = pa.concat_tables(self._tables).combine_chunks().to_batches()[0]
         created = pc.add(pc.cast(told["customerWasCreated"], pa.int8()), pa.scalar(1, pa.int8()))
-        return Entries(
+        return AnswerTable(
             customer_id=pc.fill_null(told["customerId"], ""),
-            answered_at=of_moments(told["answeredAt"]),
+            answered_at=format_timestamps(told["answeredAt"]),
             customer_was_created=pc.fill_null(created, 0).to_numpy(),
             counts={name: pc.fill_null(told[name], -1).to_numpy() for name in _COUNTS},
         )
 
 
-class RowTexts:
+class SparseTextColumn:
     """A text for some of the rows, given in any order and then read in the order of the rows."""
 
     def __init__(self, scratch: Scratch, rows: int) -> None:
         self._scratch = scratch
-        self._spread = Spread(scratch)
+        self._spread = PartitionedTable(scratch)
         self._rows = rows
         self._width = max(1, -(-rows // scratch.parts))
         self._windows: dict[int, pa.RecordBatch | Path] = {}
@@ -117,7 +117,7 @@ class RowTexts:
             texts = pa.concat_arrays([pa.array([""]), *table["text"].chunks]).take(pa.array(place))
             whole = pa.record_batch({"text": texts})
             for number in range(low, high + 1):
-                self._windows[number] = self._kept(whole.slice((number - low) * self._width, self._width))
+                self._windows[number] = self._spill(whole.slice((number - low) * self._width, self._width))
 
     def texts(self, first: int, end: int) -> pa.Array:
         """The texts of a range of rows, "" for those that have none."""
@@ -141,7 +141,7 @@ class RowTexts:
                 self._seen = number, stream.read_next_batch()
         return self._seen[1]
 
-    def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch | Path:
+    def _spill(self, batch: pa.RecordBatch) -> pa.RecordBatch | Path:
         if self._scratch.fits(batch.nbytes * self._scratch.parts):
             return batch
         path = self._scratch.path()

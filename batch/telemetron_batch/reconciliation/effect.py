@@ -14,7 +14,7 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.reconciliation.details import Detail
-from telemetron_batch.reconciliation.reconcile import Reconciliation, windows
+from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
 
 _FEWEST: Final = 3
 """Fewer unassigns without effect than this say nothing about the list."""
@@ -25,13 +25,13 @@ Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-def had_no_effect_at_all(books: Reconciliation) -> bool:
+def has_only_ineffective_unassigns(books: Reconciliation) -> bool:
     """Return whether the run's unassigns, three or more, surely took nothing from anybody."""
     without = books.without_effect()
     if np.count_nonzero(without) < _FEWEST:
         return False
     doubtful = books.unclear()
-    for rows in windows(len(books.outcome)):
+    for rows in row_ranges(len(books.outcome)):
         outcome = books.outcome[rows]
         others = np.isin(outcome, _PERHAPS_TAKEN) | doubtful[rows]
         if (others & (books.plan.rows.action[rows] == Action.UNASSIGN.code)).any():
@@ -39,7 +39,7 @@ def had_no_effect_at_all(books: Reconciliation) -> bool:
     return True
 
 
-def questioned(books: Reconciliation) -> Reconciliation:
+def question_unassigns(books: Reconciliation) -> Reconciliation:
     """Return the books with every unassign without effect as a row that wants attention."""
     rows = np.flatnonzero(books.without_effect())
     codes, at = np.unique(books.detail[rows], return_inverse=True)
@@ -63,7 +63,7 @@ class Holders:
     """Customers who have some although all their rows are unassigns."""
 
 
-def holders(books: Reconciliation) -> Holders:
+def count_holders(books: Reconciliation) -> Holders:
     """Count the customers whose last unassign call tells what they have left.
 
     A customer is left out where an unassign may have acted unheard.

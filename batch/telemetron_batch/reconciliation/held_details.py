@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.planning.held_rows import HeldRows, HoldReason
-from telemetron_batch.reconciliation.format_columns import of_numbers
+from telemetron_batch.reconciliation.format_columns import format_ints
 from telemetron_batch.rows.rows import Rows
 
 REASON_OF: Final[Mapping[HoldReason, Reason]] = {
@@ -25,7 +25,7 @@ _AFTER_LINE: Final = {
 
 def held_details(held: HeldRows, rows: Rows, file_names: Sequence[str]) -> pa.Array:
     """Return for each of these rows why it is held, with the line of the other row and, of several files, its file."""
-    where = [pa.scalar(f"{_RISK}: line"), of_numbers(rows.lines_of(held.cause))]
+    where = [pa.scalar(f"{_RISK}: line"), format_ints(rows.lines_of(held.cause))]
     if len(file_names) > 1:
         where += [pa.scalar("of"), pa.array(file_names).take(pa.array(rows.files_of(held.cause)))]
     after = pa.array([_AFTER_LINE[reason] for reason in HoldReason]).take(pa.array(held.reason - 1))

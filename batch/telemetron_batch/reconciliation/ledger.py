@@ -14,12 +14,12 @@ from telemetron_batch.domain.errors import UnbalancedError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.answer_table import Answers, RowTexts
+from telemetron_batch.reconciliation.answer_table import AnswerTableBuilder, SparseTextColumn
 from telemetron_batch.reconciliation.details import Detail, DetailCodes
-from telemetron_batch.reconciliation.format_columns import of_numbers
+from telemetron_batch.reconciliation.format_columns import format_ints
 from telemetron_batch.reconciliation.held_details import REASON_OF
-from telemetron_batch.reconciliation.reconcile import Reconciliation, windows
-from telemetron_batch.storage.spill import forget
+from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
+from telemetron_batch.storage.spill import drop_pages
 
 _OPEN: Final = -1
 _OF_DEVICES: Final = ("positions", "outcomes", "deviceIds", "created")
@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.integer[Any]]
 Flags = npt.NDArray[np.bool_]
 
 
-class Books:
+class Ledger:
     """One outcome for every row of a plan: filled in answer by answer, then closed."""
 
     def __init__(self, plan: Plan, file_names: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
@@ -42,12 +42,12 @@ class Books:
         self._outcome = scratch.array(size, np.int8)
         self._call = scratch.array(size, np.int32)
         self._answer = scratch.array(size, np.int32)
-        self._answers = Answers()
+        self._answers = AnswerTableBuilder()
         self._detail = scratch.array(size, np.int32)
         self._details = DetailCodes()
         self._created = scratch.array(size, np.int8)
         self._doubts = scratch.array(size, np.int32)
-        self._device_ids = RowTexts(scratch, size)
+        self._device_ids = SparseTextColumn(scratch, size)
         self._settled_twice = 0
         self._refused = Counter[int]()
         """Rows of calls that are open, by the attempts that left and changed nothing."""
@@ -57,7 +57,7 @@ class Books:
         """Customers who are known to have existed before the run."""
         self._unanswered_customers: set[int] = set()
         words = np.array([0, *map(self._settled_by, origins)], np.int32)
-        for rows in windows(size):
+        for rows in row_ranges(size):
             unsent = np.where(plan.left_out[rows], Outcome.UNCHANGED.code, _OPEN)
             unsent[plan.repeated(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
             unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
@@ -87,10 +87,10 @@ class Books:
         entry = np.repeat(self._answers.add(answers), devices)
         told = {name: pc.list_flatten(answers[name]).combine_chunks() for name in _OF_DEVICES}
         rows = self._plan.rows_at(np.repeat(calls, devices), told["positions"].to_numpy())
-        self._book(rows, entry, told)
+        self._write_rows(rows, entry, told)
         self._explain(rows, devices, answers)
 
-    def _book(self, rows: Ints, entry: Ints, told: Mapping[str, pa.Array]) -> None:
+    def _write_rows(self, rows: Ints, entry: Ints, told: Mapping[str, pa.Array]) -> None:
         """Put down what answers say of these rows, all at once."""
         once = np.sort(rows)
         once = once[np.diff(once, prepend=-1) != 0]
@@ -132,13 +132,13 @@ class Books:
         for call, positions in refused:
             if self._settled_devices[call - 1] < self._plan.size_of(call):
                 self._refused.update(self._rows_of(call, positions).tolist())
-        missing = sum(self._close_open(window, why, unsure) for window in windows(len(self._outcome)))
+        missing = sum(self._close_open(window, why, unsure) for window in row_ranges(len(self._outcome)))
         if missing or self._settled_twice:
             raise UnbalancedError(
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
                 "this is a bug; please report it and keep the run's folder",
             )
-        return self._closed()
+        return self._result()
 
     def _rows_of(self, call: int, positions: Iterable[int] | None) -> Ints:
         rows = self._plan.rows_of(call)
@@ -174,17 +174,17 @@ class Books:
                 self._answer[row] = self._answers.add_refused(attempts)
                 self._detail[row] = self._details.code(Detail(Reason.STOPPED_AFTER_REFUSAL, why))
 
-    def _closed(self) -> Reconciliation:
+    def _result(self) -> Reconciliation:
         for rows, calls in self._plan.calls_by_row():
             self._call[rows] = calls
-            forget(self._call)
+            drop_pages(self._call)
         self._device_ids.close()
         return Reconciliation(
             plan=self._plan,
             outcome=self._outcome,
             call=self._call,
             answer=self._answer,
-            call_texts=of_numbers(np.arange(self._plan.calls + 1), unknown=0),
+            call_texts=format_ints(np.arange(self._plan.calls + 1), unknown=0),
             answers=self._answers.entries(),
             calls_settled=int((self._settled_devices == self._plan.sizes()).sum()),
             customers_created=len(self._created_customers),

@@ -17,9 +17,9 @@ from telemetron_batch.domain.actions import ACTIONS, Action
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.answer_table import Entries, RowTexts
+from telemetron_batch.reconciliation.answer_table import AnswerTable, SparseTextColumn
 from telemetron_batch.reconciliation.details import Details
-from telemetron_batch.reconciliation.format_columns import of_flags, of_numbers
+from telemetron_batch.reconciliation.format_columns import format_bools, format_ints
 from telemetron_batch.reconciliation.held_details import held_details
 from telemetron_batch.rows.rows import RowBlock
 
@@ -31,7 +31,7 @@ YES: Final = 1
 NO: Final = 0
 _VERIFIED: Final = pa.array(["no", "yes", ""])
 _NAMES: Final = pa.array([str(outcome) for outcome in OUTCOMES])
-_WANTED: Final = np.array(
+_ATTENTION: Final = np.array(
     [[outcome.wants_attention(action) for action in ACTIONS] + [True] for outcome in OUTCOMES], dtype=bool
 )
 """By outcome and action; the last column is for rows whose action is unknown, all of them invalid."""
@@ -56,7 +56,7 @@ class Reconciliation:
     call_texts: pa.Array
     """The calls' numbers, "" for 0."""
     answer: npt.NDArray[np.int32]
-    answers: Entries
+    answers: AnswerTable
     calls_settled: int
     """Calls of which every device has a result."""
     customers_created: int
@@ -67,7 +67,7 @@ class Reconciliation:
     details: Details
     doubts: npt.NDArray[np.int32]
     created: npt.NDArray[np.int8]
-    device_ids: RowTexts
+    device_ids: SparseTextColumn
     file_names: tuple[str, ...] = ()
     """Of the input files, where there are several."""
     verified: npt.NDArray[np.int8] | None = None
@@ -84,14 +84,14 @@ class Reconciliation:
 
     def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
         """For each row: does it want attention? Tolerated outcomes do not, but what differs at the API always."""
-        wanted = _WANTED.copy()
+        wanted = _ATTENTION.copy()
         without = [outcome.code for outcome in tolerated]
         wanted[without] = False
         questioned = self.details.reasons == Reason.UNASSIGN_WITHOUT_EFFECT
         if Outcome.SKIPPED.code in without:
             questioned[:] = False
         found = self.differs()
-        for rows in windows(len(found)):
+        for rows in row_ranges(len(found)):
             found[rows] |= wanted[self.outcome[rows], self.plan.rows.action[rows]]
             found[rows] |= questioned[self.detail[rows]]
         return found
@@ -172,7 +172,7 @@ class Reconciliation:
             "customerId": told["customerId"],
             "deviceId": self.device_ids.texts(rows.start, rows.stop),
             "customerWasCreated": told["customerWasCreated"],
-            "deviceWasCreated": of_flags(self.created[rows]),
+            "deviceWasCreated": format_bools(self.created[rows]),
             "call": self.call_texts.take(pa.array(self.call[rows])),
         }
         columns |= {name: told[name] for name in ANSWER_COLUMNS}
@@ -187,7 +187,7 @@ class Reconciliation:
     def _counted(self, chosen: Callable[[slice], Any]) -> dict[Outcome, int]:
         """Outcomes of the chosen rows of each window, counted."""
         found = np.zeros(len(OUTCOMES), np.int64)
-        for rows in windows(len(self.outcome)):
+        for rows in row_ranges(len(self.outcome)):
             found += np.bincount(self.outcome[rows][chosen(rows)], minlength=len(OUTCOMES))
         return dict(zip(OUTCOMES, found.tolist(), strict=True))
 
@@ -213,7 +213,7 @@ class Reconciliation:
 
     def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
         """Where the originals of duplicates stand, and what became of them."""
-        where = [pa.scalar("same as line"), of_numbers(self.plan.rows.lines_of(origin))]
+        where = [pa.scalar("same as line"), format_ints(self.plan.rows.lines_of(origin))]
         if len(self.file_names) > 1:
             where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.files_of(origin)))]
         outcome = _NAMES.take(pa.array(self.outcome[origin]))
@@ -225,6 +225,6 @@ def inverse(action: Action) -> Action:
     return Action.UNASSIGN if action is Action.ASSIGN else Action.ASSIGN
 
 
-def windows(size: int) -> Iterator[slice]:
+def row_ranges(size: int) -> Iterator[slice]:
     """All rows, some at a time: what is worked out for them must not take much memory."""
     return (slice(first, min(first + _WINDOW, size)) for first in range(0, size, _WINDOW))

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from telemetron_batch.domain.ownership import NotOursError
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.storage.atomic_file import written_whole
+from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.trusted_folders import open_file
 
 
@@ -38,7 +38,7 @@ def write(folder: Path, name: str, journal: Journal, content: Callable[[BinaryIO
     process leaves behind is known.
     """
     free = versions(folder, name, journal)[-1]
-    with written_whole(folder / free) as file:
+    with atomic_write(folder / free) as file:
         content(file)
         file.flush()
         file.seek(0)

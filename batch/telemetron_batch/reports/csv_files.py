@@ -21,18 +21,18 @@ from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.model import InputFile, Problem
 from telemetron_batch.input.normalize import FORMULA_BYTES, escaped, guarded, of_text
 from telemetron_batch.input.own_reports import OF_ATTENTION, is_attention
-from telemetron_batch.reconciliation.format_columns import of_numbers
+from telemetron_batch.reconciliation.format_columns import format_ints
 from telemetron_batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation, inverse
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.storage.atomic_file import written_whole
-from telemetron_batch.storage.concurrency import ahead
+from telemetron_batch.storage.atomic_file import atomic_write
+from telemetron_batch.storage.concurrency import prefetch
 
 Header = tuple[str, int]
 """A header's text, and how many headers of the same text stand before it in its file."""
 
 _FORMULA_BYTES: Final = np.isin(np.arange(256), [*FORMULA_BYTES])
 _KEYS: Final = ("customerEmail", "deviceIdentifier", "action")
-_TOLD: Final = (
+RESULT_COLUMNS: Final = (
     "outcome",
     "detail",
     "customerId",
@@ -51,7 +51,7 @@ _WORDS: Final = pa.array([*map(str, ACTIONS)])
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportInput:
     """All that the files of a run are written from."""
 
     files: Sequence[InputFile]
@@ -60,15 +60,15 @@ class Report:
     """Leave cells that a spreadsheet would run as formulas as they are."""
 
 
-def write_reconciliation(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
+def write_reconciliation(path: Path, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
     """Write one row for each input row, in input order; gives their number."""
-    names, tables = reconciled(report, blocks)
-    with closing(ahead(tables)) as coming, written_whole(path) as file:
+    names, tables = reconciliation_columns(report, blocks)
+    with closing(prefetch(tables)) as coming, atomic_write(path) as file:
         return _write(file, names, coming, _Style(None if report.raw else guarded, _HARMLESS))
 
 
-def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
-    """Positions of the columns of each file that `reconciled` tells of as they are: all but the keys."""
+def extra_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
+    """Positions of the columns of each file that `reconciliation_columns` tells of as they are: all but the keys."""
     keys = _key_headers(files)
     return {
         number: [at for at, header in enumerate(_headers_of(file, several=len(files) > 1)) if header not in keys]
@@ -76,18 +76,20 @@ def own_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
     }
 
 
-def reconciled(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
+def reconciliation_columns(
+    report: ReportInput, blocks: Iterable[RowBlock]
+) -> tuple[list[str], Iterator[list[pa.Array]]]:
     """The reconciliation in any format: names of columns, and the columns of texts block by block."""
     keys = _key_headers(report.files)
     extra = [header for header in _headers(report.files) if header not in keys]
     told = _told(report)
-    names = ["line", *_KEYS, *told, *(_apart(text, told) for text, _ in extra)]
+    names = ["line", *_KEYS, *told, *(_rename_clash(text, told) for text, _ in extra)]
     if len(report.files) > 1:
         names.insert(0, "file")
     return names, _reconciled(report, blocks, extra)
 
 
-def write_attention(file: BinaryIO, report: Report, blocks: Iterable[RowBlock]) -> int:
+def write_attention(file: BinaryIO, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
     """Write the rows that want attention in the input's own columns, to be corrected and fed back.
 
     With the first delimiter of the input files, and a byte order mark, by which spreadsheets know UTF-8.
@@ -102,7 +104,7 @@ def write_attention(file: BinaryIO, report: Report, blocks: Iterable[RowBlock]) 
     )
 
 
-def attention(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
+def attention(report: ReportInput, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
     """Return the rows that want attention, in any format: names of the input's own columns, and columns of texts.
 
     The columns are the input's own and then those of `OF_ATTENTION`, block by block. Those that an earlier
@@ -110,24 +112,24 @@ def attention(report: Report, blocks: Iterable[RowBlock]) -> tuple[list[str], It
     """
     keys, replaced = _key_headers(report.files), _replaced(report.files)
     own = [header for header in _headers(report.files) if header not in replaced or header in keys]
-    return [text for text, _ in own], _wanting(report, blocks, own)
+    return [text for text, _ in own], _attention_tables(report, blocks, own)
 
 
-def write_undo(path: Path, report: Report, blocks: Iterable[RowBlock]) -> int:
+def write_undo(path: Path, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
     """Write the inverse of what the run is sure to have changed, the last change first.
 
     `blocks` come last to first. Cells are guarded even in a `raw` report: the file is there
     to be fed back, and reading takes the guard off.
     """
-    with written_whole(path) as file:
-        return _write(file, list(_KEYS), _undone(report, blocks), _Style(guarded))
+    with atomic_write(path) as file:
+        return _write(file, list(_KEYS), _undo_tables(report, blocks), _Style(guarded))
 
 
-def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
+def _reconciled(report: ReportInput, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
     first = 0
     for block in blocks:
         told = report.books.columns(block, first)
-        file = [_repeated(report.files[block.file].name, block)] if len(report.files) > 1 else []
+        file = [_constant(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
         line = _lines(block.keys)
         yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
@@ -136,20 +138,22 @@ def _reconciled(report: Report, blocks: Iterable[RowBlock], extra: Sequence[Head
 
 def _lines(keys: pa.RecordBatch) -> pa.Array:
     """The line of each row as text; `7.2` for the second row that was made of the record on line 7."""
-    lines = of_numbers(keys["line"].to_numpy())
+    lines = format_ints(keys["line"].to_numpy())
     if "piece" not in keys.schema.names or not keys["piece"].to_numpy().any():  # not in journals of earlier versions
         return lines
     pieces = keys["piece"]
-    numbered = pc.binary_join_element_wise(lines, of_numbers(pieces.to_numpy()), ".")
+    numbered = pc.binary_join_element_wise(lines, format_ints(pieces.to_numpy()), ".")
     return pc.if_else(pc.greater(pieces, 0), numbered, lines)
 
 
-def _told(report: Report) -> tuple[str, ...]:
+def _told(report: ReportInput) -> tuple[str, ...]:
     """Our columns after the keys; `verified` only where somebody asked."""
-    return _TOLD if report.books.verified is None else (*_TOLD, "verified")
+    return RESULT_COLUMNS if report.books.verified is None else (*RESULT_COLUMNS, "verified")
 
 
-def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) -> Iterator[list[pa.Array]]:
+def _attention_tables(
+    report: ReportInput, blocks: Iterable[RowBlock], own: Sequence[Header]
+) -> Iterator[list[pa.Array]]:
     wanted, overtaken = report.books.attention(), report.books.overtaken()
     first = 0
     for block in blocks:
@@ -159,12 +163,12 @@ def _wanting(report: Report, blocks: Iterable[RowBlock], own: Sequence[Header]) 
             detail = report.books.details_of(block, first)
             detail = pc.if_else(late, pc.binary_join_element_wise(detail, _OVERTAKEN, "; "), detail)
             line = _source_lines(report, block)
-            columns = [*_correctable(report, block, own, late), report.books.outcomes_of(rows), detail, line]
+            columns = [*_editable_cells(report, block, own, late), report.books.outcomes_of(rows), detail, line]
             yield [column.filter(pa.array(wanted[rows])) for column in columns]
         first += block.keys.num_rows
 
 
-def _source_lines(report: Report, block: RowBlock) -> pa.Array:
+def _source_lines(report: ReportInput, block: RowBlock) -> pa.Array:
     """Return where each row stands in the list that came first, with the name of its file if there are several."""
     file = report.files[block.file]
     if OF_ATTENTION[-1] in file.header and is_attention(file.header):
@@ -185,7 +189,7 @@ def _replaced(files: Sequence[InputFile]) -> set[Header]:
     }
 
 
-def _correctable(report: Report, block: RowBlock, own: Sequence[Header], overtaken: pa.Array) -> list[pa.Array]:
+def _editable_cells(report: ReportInput, block: RowBlock, own: Sequence[Header], overtaken: pa.Array) -> list[pa.Array]:
     """The cells as written, but no keys of a row with the wrong number of cells, and no action of an overtaken one.
 
     Filled up or cut to the header's width the former might pass for a good one, with
@@ -207,7 +211,7 @@ def action_header(files: Sequence[InputFile]) -> str:
     return "action" if len(files) > 1 else files[0].columns.get("action", "")
 
 
-def _undone(report: Report, blocks: Iterable[RowBlock]) -> Iterator[list[pa.Array]]:
+def _undo_tables(report: ReportInput, blocks: Iterable[RowBlock]) -> Iterator[list[pa.Array]]:
     changed = report.books.surely_changed()
     end = len(changed)
     for block in blocks:
@@ -233,7 +237,7 @@ def _headers_of(file: InputFile, *, several: bool) -> list[Header]:
     seen: Counter[str] = Counter()
     headers = []
     for text in file.header:
-        name = fields.get(text, _apart(text) if several else text)
+        name = fields.get(text, _rename_clash(text) if several else text)
         headers.append((name, seen[name]))
         seen[name] += 1
     return headers
@@ -246,11 +250,11 @@ def _key_headers(files: Sequence[InputFile]) -> set[Header]:
     return {(files[0].columns[key], 0) for key in _KEYS if key in files[0].columns}
 
 
-def _cells(report: Report, block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
+def _cells(report: ReportInput, block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
     """The block's cells as written, for these headers; empty where its file has no such column."""
     headers = _headers_of(report.files[block.file], several=len(report.files) > 1)
     place = {header: str(at) for at, header in enumerate(headers)}
-    return [block.cells[place[header]] if header in place else _repeated("", block) for header in wanted]
+    return [block.cells[place[header]] if header in place else _constant("", block) for header in wanted]
 
 
 def _action_words(block: RowBlock) -> pa.Array:
@@ -262,12 +266,12 @@ def _action_words(block: RowBlock) -> pa.Array:
     return pa.concat_arrays([_WORDS, block.keys["actionWord"].take(pa.array(unknown))]).take(pa.array(place))
 
 
-def _apart(header: str, told: Sequence[str] = _TOLD) -> str:
+def _rename_clash(header: str, told: Sequence[str] = RESULT_COLUMNS) -> str:
     """A column of the input whose name is one of ours is told apart."""
     return f"{header} (input)" if header in (*_KEYS, *told, "line", "file") else header
 
 
-def _repeated(text: str, block: RowBlock) -> pa.Array:
+def _constant(text: str, block: RowBlock) -> pa.Array:
     return pa.repeat(pa.scalar(text, pa.string()), block.keys.num_rows)
 
 

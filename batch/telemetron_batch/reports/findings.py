@@ -127,14 +127,14 @@ class WithoutEffect:
 
 
 @dataclass(frozen=True, slots=True)
-class Undo:
+class UndoInfo:
     """What undo.csv takes back of a run, and what it cannot."""
 
     rows: int
     """Changes that it takes back."""
     left_out: int
     """Rows that changed something, or perhaps, and that it leaves as they are."""
-    first: Sequence["LeftOut"]
+    first: Sequence["NotUndoneRow"]
     customers: int
     """Customers that the run created: nothing removes them."""
     devices: int
@@ -142,7 +142,7 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class NotUndoneRow:
     """A row that undo.csv does not take back."""
 
     line: str
@@ -152,7 +152,7 @@ class LeftOut:
     outcome: str
 
 
-def in_a_sentence(rows: int, attention: int, without_effect: int = 0) -> str:
+def verdict_sentence(rows: int, attention: int, without_effect: int = 0) -> str:
     """Say what became of a run's rows, by their number, those that want attention, and unassigns without effect.
 
     Without a full stop.
@@ -208,7 +208,7 @@ def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys
         outcome=OUTCOMES[books.outcome[rows[0]]],
         words=detail if alike else words,
         rows=len(rows),
-        lines=[_place(books, int(one)) for one in rows[:_LINES]],
+        lines=[_line_label(books, int(one)) for one in rows[:_LINES]],
         customer=keys[0],
         device=keys[1],
         detail=detail,
@@ -218,7 +218,7 @@ def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys
     )
 
 
-def _place(books: Reconciliation, row: int) -> str:
+def _line_label(books: Reconciliation, row: int) -> str:
     """The line of a row, with its file's name where there are several."""
     rows, which = books.plan.rows, np.array([row])
     line = str(rows.lines_of(which)[0])
@@ -274,7 +274,7 @@ def find_differences(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[
     for row, keys in _keys_of(np.flatnonzero(books.differs())[:_DIFFERENCES], blocks).items():
         outcome = OUTCOMES[books.outcome[row]]
         is_held = outcome not in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
-        found.append(Difference(_place(books, row), *keys, outcome, is_held))
+        found.append(Difference(_line_label(books, row), *keys, outcome, is_held))
     return found
 
 
@@ -284,7 +284,7 @@ def find_differences(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[
 def find_without_effect(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[WithoutEffect]:
     """Return the first unassigns that took nothing, in input order."""
     rows = np.flatnonzero(books.without_effect())[:_WITHOUT_EFFECT]
-    return [WithoutEffect(_place(books, row), *keys) for row, keys in _keys_of(rows, blocks).items()]
+    return [WithoutEffect(_line_label(books, row), *keys) for row, keys in _keys_of(rows, blocks).items()]
 
 
 # Customers, transfers, and what can be undone
@@ -329,11 +329,11 @@ def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[l
     return found, dict(zip(_STATES, counts, strict=True))
 
 
-def find_undo(books: Reconciliation, blocks: Iterable[RowBlock]) -> Undo:
+def find_undo(books: Reconciliation, blocks: Iterable[RowBlock]) -> UndoInfo:
     """What undo.csv takes back, and the first rows that it leaves out."""
     rows = np.flatnonzero(books.not_undone())
     keys_of = _keys_of(rows[:_NOT_UNDONE], blocks)
-    return Undo(
+    return UndoInfo(
         rows=int(books.surely_changed().sum()),
         left_out=len(rows),
         first=[_left_out(books, row, keys) for row, keys in keys_of.items()],
@@ -342,9 +342,9 @@ def find_undo(books: Reconciliation, blocks: Iterable[RowBlock]) -> Undo:
     )
 
 
-def _left_out(books: Reconciliation, row: int, keys: Keys) -> LeftOut:
-    return LeftOut(
-        line=_place(books, row),
+def _left_out(books: Reconciliation, row: int, keys: Keys) -> NotUndoneRow:
+    return NotUndoneRow(
+        line=_line_label(books, row),
         customer=keys[0],
         device=keys[1],
         action=ACTIONS[books.plan.rows.action[row]],

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from telemetron_batch.domain.outcomes import OUTCOME_FACTS, OutcomeFacts
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import WayOn
-from telemetron_batch.planning.plan_summary import Digest
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.findings import (
     created_customers,
@@ -29,10 +29,10 @@ from telemetron_batch.reports.findings import (
     find_transfers,
     find_undo,
     find_without_effect,
-    in_a_sentence,
+    verdict_sentence,
 )
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.storage.atomic_file import written_whole
+from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.clock import iso
 
 _EVENTS: Final = 100
@@ -42,7 +42,7 @@ _LONGEST: Final = 160
 
 _STEPS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400)
 _FEWEST, _MOST = 24, 72
-_THINNEST: Final = 0.5
+_MIN_PERCENT: Final = 0.5
 """Per cent of the bar that even one row gets, to be seen at all."""
 
 
@@ -67,7 +67,7 @@ class Page:
     fields: Mapping[str, Any]
     """What summary.json holds."""
     books: Reconciliation
-    plan: Digest
+    plan: PlanSummary
     timeline: Timeline | None
     """None where no attempt was made."""
     attention_file: str = "attention.csv"
@@ -109,7 +109,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "attention_file": page.attention_file,
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
         "advice": {str(outcome): _advice(facts, page.again) for outcome, facts in OUTCOME_FACTS.items()},
-        "verdict": in_a_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),
+        "verdict": verdict_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),
         "without_effect": find_without_effect(page.books, blocks),
         "plan": page.plan,
         "bar": _bar(page.books),
@@ -125,7 +125,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "slices": slices(page.timeline) if page.timeline else [],
         "links": [name for name in (*page.fields["files"], *_ALWAYS_THERE) if name != path.name],
     }
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         for piece in _template().generate(view):
             file.write(piece.encode("utf-8", "backslashreplace"))
 
@@ -166,7 +166,7 @@ def slices(timeline: Timeline) -> list[Slice]:
 
 def _advice(facts: OutcomeFacts, again: str) -> Markup:
     """What to do about rows that ended so."""
-    return _whole(facts.advice.format(again=f"{again[:1].upper()}{again[1:]}"))
+    return _untruncated(facts.advice.format(again=f"{again[:1].upper()}{again[1:]}"))
 
 
 def _bar(books: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
@@ -175,7 +175,7 @@ def _bar(books: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
     parts = [(outcome, False, count - wanting[outcome]) for outcome, count in books.counts().items()]
     parts = [part for part in [*parts, *((outcome, True, count) for outcome, count in wanting.items())] if part[2]]
     rows = max(1, sum(count for *_, count in parts))
-    widths = np.array([max(_THINNEST, 100 * count / rows) for *_, count in parts])
+    widths = np.array([max(_MIN_PERCENT, 100 * count / rows) for *_, count in parts])
     widths *= 100 / max(1.0, widths.sum())
     ends = np.cumsum(widths)
     return [(*part, float(end - width), float(width)) for part, end, width in zip(parts, ends, widths, strict=True)]
@@ -191,7 +191,7 @@ def _harmless(value: object) -> object:
     return printable(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
 
 
-def _whole(value: str) -> Markup:
+def _untruncated(value: str) -> Markup:
     """A text that is of no use cut short, as a command; otherwise as harmless."""
     return escape(printable(value))
 
@@ -224,6 +224,6 @@ def _template() -> Template:
         "hash": _hash,
         "moment": iso,
         "pct": "{:.3f}%".format,
-        "whole": _whole,
+        "whole": _untruncated,
     }
     return environment.get_template("report.html.j2")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import json_text
-from telemetron_batch.storage.atomic_file import written_whole
+from telemetron_batch.storage.atomic_file import atomic_write
 
 SUMMARY: Final = "summary.json"
 ATTENTION: Final = "attention.csv"
@@ -20,7 +20,7 @@ _ATTENTION_NAME: Final = re.compile(r"attention(\.new[0-9]*)?\.(csv|xlsx)")
 
 
 @dataclass(frozen=True, slots=True)
-class InNumbers:
+class BaseSummary:
     """What work in a folder came to."""
 
     folder: Path
@@ -37,15 +37,15 @@ class InNumbers:
 
     def write(self) -> None:
         """Write summary.json. Raises DiskError."""
-        with written_whole(self.folder / SUMMARY) as file:
-            file.write(json_text(self._on_file(), indent=2).encode() + b"\n")
+        with atomic_write(self.folder / SUMMARY) as file:
+            file.write(json_text(self._file_fields(), indent=2).encode() + b"\n")
 
-    def _on_file(self) -> Mapping[str, Any]:
+    def _file_fields(self) -> Mapping[str, Any]:
         return self.fields
 
 
 @dataclass(frozen=True, slots=True)
-class Summary(InNumbers):
+class Summary(BaseSummary):
     """How a run ended."""
 
     @property
@@ -59,12 +59,12 @@ class Summary(InNumbers):
         names = self.fields.get("attentionFiles") or [ATTENTION]  # earlier versions did not name them
         return [name for name in names if _ATTENTION_NAME.fullmatch(name)]
 
-    def _on_file(self) -> Mapping[str, Any]:
+    def _file_fields(self) -> Mapping[str, Any]:
         """With those files alone that are there by now."""
         files = [name for name in self.fields["files"] if (self.folder / name).exists()]
         return {**self.fields, "files": files}
 
 
 @dataclass(frozen=True, slots=True)
-class ShardSummary(InNumbers):
+class ShardSummary(BaseSummary):
     """How the work on a shard ended: exit code 0 where all calls to be made are settled, whatever they came to."""

@@ -26,10 +26,10 @@ from telemetron_batch.domain.outcomes import OUTCOME_FACTS
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.input.normalize import escaped, of_text
 from telemetron_batch.input.own_reports import OF_ATTENTION
-from telemetron_batch.reports.csv_files import Report, action_header, attention, reconciled
-from telemetron_batch.reports.findings import in_a_sentence
+from telemetron_batch.reports.csv_files import ReportInput, action_header, attention, reconciliation_columns
+from telemetron_batch.reports.findings import verdict_sentence
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.storage.atomic_file import written_whole
+from telemetron_batch.storage.atomic_file import atomic_write
 
 LONGEST: Final = 32_767
 """What one cell of a sheet can hold, in UTF-16 units."""
@@ -49,7 +49,7 @@ _WIDTHS: Final = {
     "answeredAt": 25,
 }
 _WIDTH: Final = 21
-_DIGITS_ARE_MEANT: Final = {"number_stored_as_text": "A1:XFD1048576"}
+_IGNORE_NUMBER_WARNING: Final = {"number_stored_as_text": "A1:XFD1048576"}
 """No green triangle in every cell whose text is a number."""
 _PICK_AN_ACTION: Final[Mapping[str, Any]] = {
     "validate": "list",
@@ -60,7 +60,7 @@ _PICK_AN_ACTION: Final[Mapping[str, Any]] = {
 }
 _TEXT: Final = {"num_format": "@", "valign": "top"}
 _HEADER: Final = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#1F3A4D"}
-_TONES: Final[Mapping[str, Mapping[str, Any]]] = {
+_STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "": {},
     "title": {"bold": True, "font_size": 14},
     "header": _HEADER,
@@ -118,27 +118,27 @@ class _Sheets:
         sheet.fit_to_pages(1, 0)
         here = min(_ROWS, self.rows - (self.number - 1) * _ROWS)
         sheet.autofilter(0, 0, here, len(self.columns) - 1)
-        sheet.ignore_errors(_DIGITS_ARE_MEANT)
+        sheet.ignore_errors(_IGNORE_NUMBER_WARNING)
         self._write(sheet, 0, self.columns, "header")
         return sheet
 
     def _write(self, sheet: Worksheet, row: int, cells: Sequence[str], tone: str = "") -> None:
         for at, text in enumerate(cells):
             if text:
-                fits = _fitting(text)
+                fits = _truncate(text)
                 self.cut += fits is not text
                 sheet.write_string(row, at, fits, self.formats[tone])
 
 
-def write_xlsx(path: Path, report: Report, fields: Mapping[str, Any], blocks: Iterable[RowBlock]) -> int:
+def write_xlsx(path: Path, report: ReportInput, fields: Mapping[str, Any], blocks: Iterable[RowBlock]) -> int:
     """Write the workbook; gives the number of rows. `fields` is what summary.json holds. Raises DiskError."""
-    names, tables = reconciled(report, blocks)
-    with written_whole(path) as file, _opened(file, path.parent) as book:
+    names, tables = reconciliation_columns(report, blocks)
+    with atomic_write(path) as file, _opened(file, path.parent) as book:
         sheets = _sheets(book, fields, names, len(report.books.outcome), "Reconciliation")
         outcome, action = names.index("outcome"), names.index("action")
         tinted = (_rows(_tones(columns[outcome], columns[action]), columns) for columns in tables)
         written = sheets.fill(chain.from_iterable(tinted))
-        _sum_up(book.add_worksheet("Summary"), summary_lines(fields, _notes(sheets)), sheets.formats)
+        _write_summary(book.add_worksheet("Summary"), summary_lines(fields, _notes(sheets)), sheets.formats)
     return written
 
 
@@ -148,7 +148,7 @@ def can_hold(rows: int) -> bool:
 
 
 def write_attention_xlsx(
-    file: BinaryIO, folder: Path, report: Report, fields: Mapping[str, Any], blocks: Iterable[RowBlock]
+    file: BinaryIO, folder: Path, report: ReportInput, fields: Mapping[str, Any], blocks: Iterable[RowBlock]
 ) -> int:
     """Write the rows that want attention as a workbook; gives their number. Raises OSError.
 
@@ -171,14 +171,14 @@ def write_attention_xlsx(
 def _sheets(book: Workbook, fields: Mapping[str, Any], names: Sequence[str], rows: int, title: str) -> _Sheets:
     """Return sheets with these columns that are yet to be filled."""
     book.set_properties({"created": _moment(fields)})
-    formats = {name: book.add_format({**_TEXT, **tone}) for name, tone in _TONES.items()}
+    formats = {name: book.add_format({**_TEXT, **tone}) for name, tone in _STYLES.items()}
     return _Sheets(book, names[:_COLUMNS], rows, formats, title)
 
 
 @contextmanager
 def _opened(file: BinaryIO, folder: Path) -> Iterator[Workbook]:
     """A workbook that is written to the file in the end, if nothing fails. Its rows wait in a folder of their own."""
-    outlet = _Outlet(file)
+    outlet = _DetachableFile(file)
     with TemporaryDirectory(prefix="xlsx-", dir=folder) as spool, outlet:
         book = Workbook(outlet, {"constant_memory": True, "tmpdir": spool})
         book.use_zip64()
@@ -189,7 +189,7 @@ def _opened(file: BinaryIO, folder: Path) -> Iterator[Workbook]:
             raise exc.args[0] from exc
 
 
-class _Outlet:
+class _DetachableFile:
     """The file while this lasts, then nothing: the zip library writes an end even to what it failed in, and later."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -221,7 +221,7 @@ def _rows(tones: pa.Array, columns: Sequence[pa.Array]) -> Iterator[tuple[str, S
         yield from zip(tones, zip(*cells, strict=True), strict=True)
 
 
-def _fitting(text: str) -> str:
+def _truncate(text: str) -> str:
     """The text, cut where it is too long for a cell, which it then says."""
     if len(text) <= LONGEST // 2 or len(text.encode("utf-16-le")) <= 2 * LONGEST:
         return text
@@ -241,7 +241,7 @@ def _tones(outcome: pa.Array, action: pa.Array | None = None) -> pa.Array:
 
 def summary_lines(fields: Mapping[str, Any], notes: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Each line of the summary sheet: how it looks, and its cells."""
-    yield "title", [in_a_sentence(fields["rows"], fields["attention"], fields["unassignsWithoutEffect"]) + "."]
+    yield "title", [verdict_sentence(fields["rows"], fields["attention"], fields["unassignsWithoutEffect"]) + "."]
     if fields["stop"]:
         yield "doubt", [f"Stopped: {fields['stop']['reason']}; {fields['stop']['advice']}."]
     yield from (("", [note]) for note in notes)
@@ -296,16 +296,16 @@ def _notes(sheets: _Sheets) -> Iterator[str]:
         yield f"A sheet holds {_COLUMNS:,} columns: any further ones are in reconciliation.csv alone."
 
 
-def _sum_up(sheet: Worksheet, lines: Iterable[tuple[str, Sequence[str]]], formats: Mapping[str, Any]) -> None:
+def _write_summary(sheet: Worksheet, lines: Iterable[tuple[str, Sequence[str]]], formats: Mapping[str, Any]) -> None:
     sheet.set_column(0, 0, 26, formats[""])
     sheet.set_column(1, 2, 18, formats[""])
     sheet.hide_gridlines(2)
     sheet.fit_to_pages(1, 0)
-    sheet.ignore_errors(_DIGITS_ARE_MEANT)
+    sheet.ignore_errors(_IGNORE_NUMBER_WARNING)
     for row, (tone, cells) in enumerate(lines):
         for column, text in enumerate(cells):
             sheet.write_string(
-                row, column, _fitting(encodable(text)), formats["" if column and tone not in ("header", "") else tone]
+                row, column, _truncate(encodable(text)), formats["" if column and tone not in ("header", "") else tone]
             )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch import __version__
-from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import UnbalancedError
 from telemetron_batch.domain.model import InputFile
@@ -21,25 +21,31 @@ from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.resume_hint import way_on
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import digest
-from telemetron_batch.reconciliation.answered import answered_books
-from telemetron_batch.reconciliation.effect import had_no_effect_at_all, holders, questioned
+from telemetron_batch.planning.plan_summary import summarize
+from telemetron_batch.reconciliation.answered import ledger_from_answers
+from telemetron_batch.reconciliation.effect import count_holders, has_only_ineffective_unassigns, question_unassigns
 from telemetron_batch.reconciliation.reconcile import NO, YES, Reconciliation
 from telemetron_batch.reports import attention_files
-from telemetron_batch.reports.csv_files import Report, own_columns, write_attention, write_reconciliation, write_undo
+from telemetron_batch.reports.csv_files import (
+    ReportInput,
+    extra_columns,
+    write_attention,
+    write_reconciliation,
+    write_undo,
+)
 from telemetron_batch.reports.page import Page, Timeline, slice_seconds, write_html
 from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
 from telemetron_batch.reports.unwritten_files import Unwritten
 from telemetron_batch.reports.workbook import can_hold, write_attention_xlsx, write_xlsx
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, feed_command
-from telemetron_batch.verification.apply import Evidence, audited
+from telemetron_batch.verification.apply import VerificationData, apply_verification
 
 _EVENTS_TOLD: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class ReportOptions:
     """What is known of a run's end besides its journal."""
 
     stop: Stop | None
@@ -52,19 +58,25 @@ class Ended:
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
     books = _audited_books(journal, plan, stop)
-    return questioned(books) if journal.meta(Fact.UNASSIGNS_QUESTIONED) and had_no_effect_at_all(books) else books
+    return (
+        question_unassigns(books)
+        if journal.meta(Fact.UNASSIGNS_QUESTIONED) and has_only_ineffective_unassigns(books)
+        else books
+    )
 
 
 def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    books = answered_books(journal, plan, stop)
+    books = ledger_from_answers(journal, plan, stop)
     # What was sent without a record may have come after a look.
     if journal.meta(Fact.VERIFY) is None or journal.records_lost:
         return books
     foreign = {plan.customer_of(call) for call in journal.calls_with_foreign_answers()}
-    return audited(books, Evidence(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign))
+    return apply_verification(
+        books, VerificationData(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign)
+    )
 
 
-def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: ReportOptions) -> Summary:
     """Write all files of the run and give its summary, whose exit code is the run's.
 
     A workbook that stands there is kept up to date, asked for or not. It is the last to be
@@ -73,8 +85,8 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: En
     """
     ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
     files = journal.input_files
-    report = Report(files, books, ended.raw_csv)
-    own = own_columns(files)
+    report = ReportInput(files, books, ended.raw_csv)
+    own = extra_columns(files)
     unwritten = Unwritten()
     with unwritten.noting("reconciliation.csv"):
         written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
@@ -111,7 +123,7 @@ def _require_balance(folder: Path, read: int, written: int, planned: int) -> Non
         raise UnbalancedError(what, "this is a bug; please report it")
 
 
-def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: Ended) -> bool:
+def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: ReportOptions) -> bool:
     """Whether what wants attention is written as a workbook too: as the input is one, and the rows fit into a sheet."""
     wanted = ended.xlsx or any(file.is_workbook for file in journal.input_files)
     return wanted and can_hold(int(books.attention().sum()))
@@ -120,11 +132,11 @@ def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: En
 def _page(journal: Journal, books: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
     """What report.html is written from."""
     way, fields, folder, base_url = way_on(journal), summary.fields, summary.folder, journal.base_url_flag
-    rate = Rate.parse(fields["options"].get("rate", str(BY_KEY["rate"].default)))
+    rate = Rate.parse(fields["options"].get("rate", str(OPTIONS_BY_KEY["rate"].default)))
     return Page(
         fields=fields,
         books=books,
-        plan=digest(books.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
+        plan=summarize(books.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
         feed_back=feed_command(folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url),
@@ -161,7 +173,7 @@ def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
     }
 
 
-def _exit_code(ended: Ended, attention: int, rows: int) -> int:
+def _exit_code(ended: ReportOptions, attention: int, rows: int) -> int:
     if ended.stop is not None:
         return ended.stop.exit_code
     if rows == 0 and ended.empty_exit_code is not None:
@@ -169,7 +181,7 @@ def _exit_code(ended: Ended, attention: int, rows: int) -> int:
     return ExitCode.ATTENTION if attention else ExitCode.DONE
 
 
-def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> Summary:
+def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: ReportOptions) -> Summary:
     files = journal.input_files
     plan = books.plan
     verified = _verified(journal, books)
@@ -221,7 +233,7 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Ended
     return Summary(folder, fields)
 
 
-def _files(folder: Path, journal: Journal, books: Reconciliation, ended: Ended) -> dict[str, Any]:
+def _files(folder: Path, journal: Journal, books: Reconciliation, ended: ReportOptions) -> dict[str, Any]:
     """Return the names of the files for people, and those among them that hold what wants attention now."""
     wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, books, ended)]
     versions = [attention_files.versions(folder, name, journal) for name in wanted]
@@ -242,7 +254,7 @@ def _input(files: Sequence[InputFile]) -> dict[str, Any]:
 
 def _unassigns(books: Reconciliation) -> dict[str, int]:
     """What unassigns came to besides their outcomes."""
-    customers = holders(books)
+    customers = count_holders(books)
     return {
         "unassignsWithoutEffect": int(books.without_effect().sum()),
         "customersWithoutDevices": customers.without_devices,

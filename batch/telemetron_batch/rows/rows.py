@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.rows.spellings import Forms, forms_of, readings_of, respelt
-from telemetron_batch.storage.spill import Column, Runs, Scratch, Spread
+from telemetron_batch.storage.spill import PartitionedTable, RunLengthColumn, Scratch, SpillColumn
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 KEY_SCHEMA: Final = pa.schema(
@@ -50,12 +50,12 @@ piece             the number of the row among those that --split made of its rec
                   that is one row. Not in journals of earlier versions
 """
 
-VALID: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
+PLAN_COLUMNS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 """What planning needs of a valid row."""
 
 _NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device": np.uint64}
 _SUSPECT: Final = {"row": np.int64, "device": np.uint64, "spelling": np.uint64}
-_EXAMPLES: Final = 5
+_EXAMPLE_LINES: Final = 5
 _DISGUISING: Final = (Problem.FORMULA, Problem.CONTROL, Problem.DAMAGED)
 """Problems behind which the identifier that is meant can often be read."""
 
@@ -106,9 +106,9 @@ class Rows:
     """By kind of problem, the most frequent first."""
     scratch: Scratch
     """Where they are kept, if they are many: they can be used as long as it is there."""
-    keys: Spread
-    """Of each valid row its number as `row` and its columns of `VALID`, spread by customer; to be taken once."""
-    lines: Runs
+    keys: PartitionedTable
+    """Of each valid row its number as `row` and its columns of `PLAN_COLUMNS`, spread by customer; to be taken once."""
+    lines: RunLengthColumn
     """The file's line on which each record begins."""
     starts: npt.NDArray[np.int64]
     """The first row of each file."""
@@ -149,16 +149,16 @@ class RowsBuilder:
 
     def __init__(self, scratch: Scratch | None = None, *, typed: bool = True) -> None:
         """Without a scratch everything stays in memory; only `typed` rows have `deviceType` among their keys."""
-        self._names = VALID if typed else VALID[:-1]
+        self._names = PLAN_COLUMNS if typed else PLAN_COLUMNS[:-1]
         self._scratch = scratch = scratch or Scratch()
-        self._columns = {name: Column(scratch, dtype) for name, dtype in _NUMBERS.items()}
-        self._lines = Runs(scratch)
+        self._columns = {name: SpillColumn(scratch, dtype) for name, dtype in _NUMBERS.items()}
+        self._lines = RunLengthColumn(scratch)
         self._starts: list[int] = []
-        self._keys = Spread(scratch)
+        self._keys = PartitionedTable(scratch)
         self._size = 0
         self._counts: Counter[int] = Counter()
         self._examples: dict[int, list[int]] = {}
-        self._suspects = {name: Column(scratch, dtype) for name, dtype in _SUSPECT.items()}
+        self._suspects = {name: SpillColumn(scratch, dtype) for name, dtype in _SUSPECT.items()}
         self._forms = Forms()
 
     def add(self, file: int, keys: pa.RecordBatch) -> None:
@@ -171,7 +171,7 @@ class RowsBuilder:
         rows = pa.array(np.arange(self._size, self._size + count))
         self._suspect(keys)
         self._size += count
-        self._learn(keys)
+        self._count_invalid(keys)
         columns = pa.record_batch([rows, *(keys[name] for name in self._names)], names=["row", *self._names])
         valid = keys["problem"].to_numpy() == 0
         self._keys.add(columns, hash_texts(keys["customerEmail"]), None if valid.all() else valid)
@@ -212,14 +212,14 @@ class RowsBuilder:
         for name, column in {"row": self._size + row, "device": device, "spelling": spelling}.items():
             self._suspects[name].add(column)
 
-    def _learn(self, keys: pa.RecordBatch) -> None:
+    def _count_invalid(self, keys: pa.RecordBatch) -> None:
         """Count the invalid rows by kind, and remember where the first of them are."""
         problem, line = keys["problem"].to_numpy(), keys["line"].to_numpy()
         for code in np.unique(problem[problem != 0]).tolist():
             rows = np.flatnonzero(problem == code)
             self._counts[code] += len(rows)
             lines = self._examples.setdefault(code, [])
-            lines += line[rows[: _EXAMPLES - len(lines)]].tolist()
+            lines += line[rows[: _EXAMPLE_LINES - len(lines)]].tolist()
 
 
 def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:

@@ -3,7 +3,7 @@
 import httpx2
 
 from telemetron_batch.api.check import check_api
-from telemetron_batch.api.http_client import Exchanger, connected
+from telemetron_batch.api.http_client import HttpClient, open_http
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.stops import Stop
@@ -22,9 +22,9 @@ def check(
     key, sending = config.api_key or Secret(""), config.sending
 
     async def ask() -> Stop | None:
-        opened = connected(sending.base_url, seconds=sending.timeout, transport=transport)
+        opened = open_http(sending.base_url, seconds=sending.timeout, transport=transport)
         async with opened as http:
-            exchanger = Exchanger(http, key, timeout=sending.timeout, wall=clock.wall, secrets=config.secrets)
+            exchanger = HttpClient(http, key, timeout=sending.timeout, wall=clock.wall, secrets=config.secrets)
             return await check_api(exchanger.post, sending.base_url)
 
     return clock.run(ask())

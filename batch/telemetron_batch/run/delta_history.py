@@ -33,22 +33,29 @@ from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalEr
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL, LOCK, run_folders, shard_folders
-from telemetron_batch.journal.reader import JournalReader, PublishedJournal
-from telemetron_batch.planning.delta import IntArray, Known, Origin, Standing, left_out, unpacked
-from telemetron_batch.rows.rows import KEY_SCHEMA, VALID, Rows
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
+from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
+from telemetron_batch.planning.delta import (
+    ConfirmedBy,
+    ConfirmedPairs,
+    IntArray,
+    RowDeltaState,
+    decode_column,
+    find_unchanged,
+)
+from telemetron_batch.rows.rows import KEY_SCHEMA, PLAN_COLUMNS, Rows
 from telemetron_batch.storage.clock import iso
-from telemetron_batch.storage.lease_files import is_elsewhere, is_in_use
-from telemetron_batch.storage.lock import client_name, organisation_name
+from telemetron_batch.storage.lease_files import is_in_use, remote_holder
+from telemetron_batch.storage.lock import key_fingerprint, organisation_name
 
-_LATE: Final = 900.0
-_NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in VALID]))
-_SLACK: Final = 23 / 24
+_LATE_EFFECT_S: Final = 900.0
+_NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in PLAN_COLUMNS]))
+_FULL_RUN_TOLERANCE: Final = 23 / 24
 """Of --full-every: a job that starts some minutes early must not put its weekly full run off for a day."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class JobIdentity:
     """Who wants to know what is settled."""
 
     reports_dir: Path
@@ -75,7 +82,7 @@ class Delta:
 
     settled: IntArray
     """By row: 0, or the number of the origin that settled it, also in a full run."""
-    origins: tuple[Origin, ...]
+    origins: tuple[ConfirmedBy, ...]
     told: str
     """What is done and why, in words."""
     last: str | None = None
@@ -93,10 +100,10 @@ class Delta:
         return {"run": self.last, "full": self.full_at is None, "told": self.told}
 
 
-def asker(config: RunConfig, files: Sequence[InputFile], now: float) -> Asker:
+def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> JobIdentity:
     """The one who asks on behalf of a run of these files."""
     organisation = None if config.sandbox else config.organisation
-    return Asker(config.reports_dir, config.api, _client(config), organisation, _lineage(config, files), now)
+    return JobIdentity(config.reports_dir, config.api, _client(config), organisation, _lineage(config, files), now)
 
 
 def _client(config: RunConfig) -> str | None:
@@ -105,7 +112,7 @@ def _client(config: RunConfig) -> str | None:
         return "sandbox"
     if config.organisation is not None:
         return organisation_name(config.api, config.organisation)
-    return None if config.api_key is None else client_name(config.api, config.api_key.reveal())
+    return None if config.api_key is None else key_fingerprint(config.api, config.api_key.reveal())
 
 
 def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
@@ -117,7 +124,7 @@ def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
     return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
 
 
-def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
+def compare(asked_by: JobIdentity, rows: Rows, full_every: float) -> Delta:
     """What of these rows is settled; left out unless the last full run began longer ago (in seconds)."""
     nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
     passed_over: list[str] = []
@@ -132,15 +139,15 @@ def compare(asked_by: Asker, rows: Rows, full_every: float) -> Delta:
         known = _known(last, others)
     except (JournalError, DiskError, ForeignRunError) as exc:
         return Delta(nothing, (), f"{sent}{exc.what}; move its folder away if it is of no use")
-    settled, origins = _used(left_out(rows, known), known.origins)
-    if asked_by.now - last.full_at >= full_every * _SLACK:
+    settled, origins = _compact_sources(find_unchanged(rows, known), known.origins)
+    if asked_by.now - last.full_at >= full_every * _FULL_RUN_TOLERANCE:
         return Delta(settled, origins, f"{sent}the last full run began {iso(last.full_at)}", last.run_id)
     told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
     beside = (past.beside for past in others if past.elsewhere is not None)
     return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.full_at)
 
 
-def _why_nobody_answers(asked_by: Asker, others: Sequence["_Past"]) -> str:
+def _why_nobody_answers(asked_by: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
     """Return why no run is asked: there is none, or the last one was made with another key or for another account."""
     same = (past for past in others if past.finished and past.lineage == asked_by.lineage)
     last = max(same, key=lambda past: (past.began, past.run_id), default=None)
@@ -153,7 +160,7 @@ def _why_nobody_answers(asked_by: Asker, others: Sequence["_Past"]) -> str:
     return f"--organisation is {ours}, and {of_last} is {theirs}"
 
 
-def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple[Origin, ...]]:
+def _compact_sources(settled: IntArray, origins: Sequence[ConfirmedBy]) -> tuple[IntArray, tuple[ConfirmedBy, ...]]:
     """The same with those origins only that settled something, so that they do not heap up night by night."""
     numbers = np.unique(settled[settled > 0])
     renumbered = np.where(settled > 0, np.searchsorted(numbers, settled) + 1, 0)
@@ -164,7 +171,7 @@ def _used(settled: IntArray, origins: Sequence[Origin]) -> tuple[IntArray, tuple
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
+class _PreviousRun:
     """An earlier run, as far as it matters whether it is asked or only heeded."""
 
     folder: Path
@@ -191,7 +198,7 @@ class _Past:
         """What is to be told of it where it is in use elsewhere."""
         return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
 
-    def answers(self, asked_by: Asker) -> bool:
+    def answers(self, asked_by: JobIdentity) -> bool:
         """Is it a finished run of the same job?"""
         same_key = self.client is not None and asked_by.client in (None, self.client)
         return self.finished and same_key and self.lineage == asked_by.lineage
@@ -200,15 +207,17 @@ class _Past:
         """Can anything that it sent have been carried out after that moment?"""
         if self.goes_on:
             return True
-        journals = [path / JOURNAL for path in self.shards] or [self.folder / JOURNAL]
-        if not self.shards and self.ended is not None and self.ended < moment - _LATE:
+        journals = [path / JOURNAL_NAME for path in self.shards] or [self.folder / JOURNAL_NAME]
+        if not self.shards and self.ended is not None and self.ended < moment - _LATE_EFFECT_S:
             return False
         return any(_acted_since(journal, moment) for journal in journals)
 
     @property
     def goes_on(self) -> bool:
         """Is a process at work on it, or may one be?"""
-        return self.elsewhere is not None or any(is_in_use(folder / LOCK) for folder in (self.folder, *self.shards))
+        return self.elsewhere is not None or any(
+            is_in_use(folder / LOCK_NAME) for folder in (self.folder, *self.shards)
+        )
 
     @property
     def shards(self) -> tuple[Path, ...]:
@@ -219,15 +228,15 @@ class _Past:
 def _acted_since(path: Path, moment: float) -> bool:
     with closing(Journal(path)) as journal:
         journal.require_complete()
-        return journal.acted_since(moment, _LATE)
+        return journal.acted_since(moment, _LATE_EFFECT_S)
 
 
-def _runs(asked_by: Asker, warn: Callable[[str], None]) -> tuple[_Past | None, list[_Past]]:
+def _runs(asked_by: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun | None, list[_PreviousRun]]:
     """The run to ask, and the others that may have changed since what it knows; all, where there is none to ask.
 
     `warn` is told of runs that are not ours, which are neither asked nor heeded.
     """
-    journals = [folder / JOURNAL for folder in run_folders(asked_by.reports_dir, warn)]
+    journals = [folder / JOURNAL_NAME for folder in run_folders(asked_by.reports_dir, warn)]
     api = api_identity(asked_by.base_url)
     there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
     answering = (past for past in there if past.answers(asked_by))
@@ -237,16 +246,16 @@ def _runs(asked_by: Asker, warn: Callable[[str], None]) -> tuple[_Past | None, l
     return last, [past for past in there if past is not last and past.may_have_acted_since(last.began)]
 
 
-def _past(path: Path) -> _Past:
-    elsewhere = is_elsewhere(path.parent / LOCK)
+def _past(path: Path) -> _PreviousRun:
+    elsewhere = remote_holder(path.parent / LOCK_NAME)
     # Two hosts that have a journal open do not see one another's locks on it.
-    with closing(Journal(path) if elsewhere is None else PublishedJournal(path)) as journal:
+    with closing(Journal(path) if elsewhere is None else ImmutableJournal(path)) as journal:
         journal.require_complete()
         started, ended = journal.meta(Fact.STARTED_AT, 0.0), journal.meta(Fact.ENDED_AT)
         state = (journal.meta(Fact.SUMMARY) or {}).get("state")
         if elsewhere is not None and journal.meta(Fact.BASE_URL) is None:
             raise JournalError(f"what {path} began with cannot be read beside {elsewhere}")
-        return _Past(
+        return _PreviousRun(
             folder=path.parent,
             base_url=journal.meta(Fact.BASE_URL, ""),
             client=journal.meta(Fact.CLIENT),
@@ -260,37 +269,40 @@ def _past(path: Path) -> _Past:
         )
 
 
-def _known(last: _Past, others: Iterable[_Past]) -> Known:
+def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs:
     """What a finished run knows, and the devices that others may have touched since."""
     pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
-    with closing(Journal(last.folder / JOURNAL)) as journal:
-        origins = (Origin(last.run_id, iso(last.ended)), *(Origin(*one) for one in journal.meta(Fact.ORIGINS, ())))
+    with closing(Journal(last.folder / JOURNAL_NAME)) as journal:
+        origins = (
+            ConfirmedBy(last.run_id, iso(last.ended)),
+            *(ConfirmedBy(*one) for one in journal.meta(Fact.ORIGINS, ())),
+        )
         for keys, said, carried in standing_of_rows(journal):
-            sure = said >= Standing.SETTLED
-            pairs.append(keys.select(VALID).filter(pa.array(sure)))
-            origin.append(np.where(said == Standing.CARRIED, carried + 1, 1)[sure])
-    touched = [device for other in others for device in _touched(other)]
+            sure = said >= RowDeltaState.SETTLED
+            pairs.append(keys.select(PLAN_COLUMNS).filter(pa.array(sure)))
+            origin.append(np.where(said == RowDeltaState.CARRIED, carried + 1, 1)[sure])
+    touched = [device for other in others for device in _possibly_changed_devices(other)]
     devices = pc.unique(pa.chunked_array(touched, pa.string()))
-    return Known(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
+    return ConfirmedPairs(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
 
 
-def _touched(past: _Past) -> Iterator[pa.Array]:
+def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
     """Identifiers of the devices that a run sent, or may have sent by now."""
-    path = past.folder / JOURNAL
-    with closing(Journal(path) if past.elsewhere is None else PublishedJournal(path)) as journal:
+    path = past.folder / JOURNAL_NAME
+    with closing(Journal(path) if past.elsewhere is None else ImmutableJournal(path)) as journal:
         # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
         told = past.finished or not past.shards
         ended = told and journal.meta(Fact.STANDING) is not None and not past.goes_on
         for keys, said, carried in standing_of_rows(journal):
             if ended:
-                sent = (said != Standing.UNTOUCHED) & (said != Standing.CARRIED)
+                sent = (said != RowDeltaState.UNTOUCHED) & (said != RowDeltaState.CARRIED)
             else:
                 sent = (carried == 0) & (keys["problem"].to_numpy() == 0)
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
 def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
-    """The rows of a run block by block: keys, `Standing`, and the number of the origin they were left out for."""
+    """The rows of a run block by block: keys, `RowDeltaState`, and the number of the origin they were left out for."""
     said, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
     first = 0
     for _, keys in journal.key_columns():
@@ -303,7 +315,7 @@ def _column(journal: JournalReader, name: str) -> IntArray:
     """What a journal says of each row; nothing but 0 where it says nothing."""
     rows, text = sum(file["rows"] for file in journal.meta(Fact.INPUTS, [])), journal.meta(name)
     try:
-        column = np.zeros(rows, dtype=np.int64) if text is None else unpacked(text)
+        column = np.zeros(rows, dtype=np.int64) if text is None else decode_column(text)
     except ValueError:
         column = np.empty(0, dtype=np.int64)
     if len(column) != rows:

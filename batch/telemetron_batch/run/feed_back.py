@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.options import BY_KEY
+from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.sources import Recorded
 from telemetron_batch.domain.errors import BatchError, ConfigError
-from telemetron_batch.domain.urls import is_url, without_scheme
+from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.own_reports import find_own_header, find_own_row, is_attention
-from telemetron_batch.input.source_file import Kind, find_stored
+from telemetron_batch.input.source_file import FileKind, open_source
 from telemetron_batch.input.workbook import first_rows
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.layout import JOURNAL
-from telemetron_batch.journal.reader import PublishedJournal
+from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.journal.reader import ImmutableJournal
 
 _MAPPING: Final = (
     "action",
@@ -54,7 +54,7 @@ def configure(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[s
 
 def _recorded(files: Sequence[str]) -> Recorded:
     """Return the mapping that all these files have in common; an empty one if any is not fed back to its folder."""
-    found = [_mapping_of(Path(without_scheme(file))) for file in files if not is_url(without_scheme(file))]
+    found = [_mapping_of(Path(strip_file_scheme(file))) for file in files if not is_url(strip_file_scheme(file))]
     known = [one for one in found if one is not None]
     if not known or len(known) < len(files):
         return Recorded()
@@ -68,11 +68,11 @@ def _recorded(files: Sequence[str]) -> Recorded:
 
 def _mapping_of(path: Path) -> Recorded | None:
     """Return the mapping of the run in whose folder an attention file is; None of any other file."""
-    journal = path.parent / JOURNAL
+    journal = path.parent / JOURNAL_NAME
     if not (journal.exists() and path.is_file()):
         return None
     try:
-        with closing(PublishedJournal(journal)) as opened:
+        with closing(ImmutableJournal(journal)) as opened:
             options = opened.meta(Fact.OPTIONS) or {}
     except BatchError:
         return None  # not ours, or damaged: nothing in it is believed
@@ -88,12 +88,12 @@ def _mapping_of(path: Path) -> Recorded | None:
 def _is_attention(path: Path, delimiter: str | None) -> bool:
     """Whether a file, in whatever format, has the header of an attention file; what cannot be read has none."""
     with suppress(BatchError, OSError, zipfile.BadZipFile):
-        stored = find_stored(str(path), path.parent)
-        if stored.kind is Kind.WORKBOOK:
+        stored = open_source(str(path), path.parent)
+        if stored.kind is FileKind.WORKBOOK:
             sheets = first_rows(path, None, _FIRST_ROWS).values()
             return any(is_attention(find_own_row("", rows)) for rows in sheets)
         with stored.open() as file:
-            said = None if delimiter is None else BY_KEY["delimiter"].read(delimiter)
+            said = None if delimiter is None else OPTIONS_BY_KEY["delimiter"].read(delimiter)
             header = find_own_header("", file.read(_FIRST), said)
         return header is not None and is_attention(header.cells)
     return False

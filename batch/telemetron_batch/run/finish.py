@@ -12,29 +12,29 @@ from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import AFTER_LOSS
-from telemetron_batch.planning.delta import Standing, packed, standing
+from telemetron_batch.planning.delta import RowDeltaState, encode_column, standing
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.effect import had_no_effect_at_all
+from telemetron_batch.reconciliation.effect import has_only_ineffective_unassigns
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.summary import Summary
-from telemetron_batch.reports.write_all import Ended, close_books, write_files
+from telemetron_batch.reports.write_all import ReportOptions, close_books, write_files
 from telemetron_batch.run.history import RecordedRun, has_taken_any, joined_pairs, recorded_runs
-from telemetron_batch.run.publish import published
+from telemetron_batch.run.publish import publish
 from telemetron_batch.storage.log import LOGGER
 
 _NO_PAIRS: Final = pa.array([], pa.string())
 
 
-def concluded(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
+def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Close the books, write the files, put into the journal what it all came to, and publish."""
-    stop = stop_of(journal)
+    stop = load_stop_reason(journal)
     books = close_books(journal, plan, stop)
-    if had_no_effect_at_all(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
+    if has_only_ineffective_unassigns(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
         journal.note(unassignsQuestioned=_is_unexpected(config, journal, books))
         books = close_books(journal, plan, stop)
-    summary = write_files(config.reports_dir / str(config.run_id), journal, books, ended_as(config, stop))
-    journal.conclude(summary=summary.fields, standing=packed(_standing(books)))
-    return published(config.publish, journal, summary)
+    summary = write_files(config.reports_dir / str(config.run_id), journal, books, report_options(config, stop))
+    journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(books)))
+    return publish(config.publish, journal, summary)
 
 
 def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -> bool:
@@ -54,17 +54,17 @@ def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -
     return not has_taken_any(pa.concat_arrays(pairs), config.api, others, LOGGER.warning)
 
 
-def _standing(books: Reconciliation) -> npt.NDArray[np.int8]:
+def _delta_status(books: Reconciliation) -> npt.NDArray[np.int8]:
     """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
     said = standing(books.plan, books.outcome, books.doubts > 0)
-    said[books.differs()] = Standing.TOUCHED
+    said[books.differs()] = RowDeltaState.TOUCHED
     return said
 
 
-def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
+def report_options(config: RunConfig, stop: Stop | None) -> ReportOptions:
     """How the files of a run are to be written that ended so."""
     brakes = config.brakes
-    return Ended(
+    return ReportOptions(
         stop=stop,
         raw_csv=config.raw_csv,
         xlsx=config.xlsx,
@@ -73,20 +73,20 @@ def ended_as(config: RunConfig, stop: Stop | None) -> Ended:
     )
 
 
-def stop_of(journal: Journal) -> Stop | None:
+def load_stop_reason(journal: Journal) -> Stop | None:
     """Return why the run ended early, as its journal has it."""
     if loss := journal.loss:
         return Stop(StopReason.RECORDS_LOST, loss, advice=Advice(AFTER_LOSS))
     if journal.meta(Fact.ENDED_AT) is None:
         return Stop(StopReason.PROCESS_ENDED)
-    return stop_in(journal.meta(Fact.STOP))
+    return parse_stop(journal.meta(Fact.STOP))
 
 
-def note_of(stop: Stop | None) -> dict[str, Any] | None:
+def serialize_stop(stop: Stop | None) -> dict[str, Any] | None:
     """Return what journals note of why work ended early; None where it did not."""
     return None if stop is None else stop.as_fact()
 
 
-def stop_in(note: Mapping[str, Any] | None) -> Stop | None:
-    """Return why work ended early, from what `note_of` made of it."""
+def parse_stop(note: Mapping[str, Any] | None) -> Stop | None:
+    """Return why work ended early, from what `serialize_stop` made of it."""
     return None if note is None else Stop.of_fact(note)

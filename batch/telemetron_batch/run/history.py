@@ -23,12 +23,12 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.input.own_reports import is_own_report
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL, LOCK, run_folders, shard_folders
-from telemetron_batch.journal.reader import JournalReader, PublishedJournal
-from telemetron_batch.planning.delta import IntArray, Standing
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
+from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
+from telemetron_batch.planning.delta import IntArray, RowDeltaState
 from telemetron_batch.planning.night_order import KeyColumns, Night
 from telemetron_batch.run.delta_history import standing_of_rows
-from telemetron_batch.storage.lease_files import is_elsewhere, is_in_use
+from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class RecordedRun:
             says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
             for file, keys, said in _keys_with_standing(journal):
                 problem = keys["problem"].to_numpy()
-                yield file, keys.filter(pa.array(said != Standing.UNTOUCHED if says_how else problem == 0))
+                yield file, keys.filter(pa.array(said != RowDeltaState.UNTOUCHED if says_how else problem == 0))
 
     def taken_pairs(self) -> Iterator[pa.Array]:
         """Yield the pairs, as `joined_pairs` gives them, that it unassigned and left so. Raises as `has_sent`."""
@@ -96,7 +96,11 @@ class RecordedRun:
                 return
             rows = [(keys, said) for _, keys, said in _keys_with_standing(journal)]
         # In journals of earlier versions a row that was found done already looks the same.
-        marks = {Standing.TAKEN} if any((said == Standing.TAKEN).any() for _, said in rows) else {Standing.SETTLED}
+        marks = (
+            {RowDeltaState.TAKEN}
+            if any((said == RowDeltaState.TAKEN).any() for _, said in rows)
+            else {RowDeltaState.SETTLED}
+        )
         for keys, said in rows:
             unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
             yield joined_pairs(keys.filter(pa.array(np.isin(said, [*marks]) & unassigns)))
@@ -105,7 +109,7 @@ class RecordedRun:
         """Whether what its journal says of its rows is the last word."""
         # What a run in shards has done is told when it is put together; a stopped one may have gone on since.
         is_told = self.is_finished or not shard_folders(self.folder)
-        return is_told and not is_in_use(self.folder / LOCK)
+        return is_told and not is_in_use(self.folder / LOCK_NAME)
 
 
 def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
@@ -135,7 +139,7 @@ def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], w
     return False
 
 
-def former_run(files: Sequence[InputFile], base_url: str, runs: Iterable[RecordedRun]) -> str | None:
+def previous_run_of_same_content(files: Sequence[InputFile], base_url: str, runs: Iterable[RecordedRun]) -> str | None:
     """Return the id of a finished run of the same content against the same API; None without one."""
     wanted, api = tuple(file.sha256 for file in files), api_identity(base_url)
     same = (run for run in runs if run.hashes == wanted and run.api == api)
@@ -154,7 +158,7 @@ def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
 
 
 def _has_attempts(folder: Path) -> bool:
-    if is_elsewhere(folder / LOCK) is not None:
+    if remote_holder(folder / LOCK_NAME) is not None:
         return True
     with _reading(folder) as journal:
         return journal.has_attempts()
@@ -163,10 +167,10 @@ def _has_attempts(folder: Path) -> bool:
 @contextmanager
 def _reading(folder: Path) -> Iterator[JournalReader]:
     """Open the journal in a folder for reading. Raises JournalError, DiskError."""
-    path = folder / JOURNAL
+    path = folder / JOURNAL_NAME
     # Two hosts that have a journal open do not see one another's locks on it.
-    untouched = is_elsewhere(folder / LOCK) is not None or not path.with_name(f"{JOURNAL}-wal").exists()
-    with closing(PublishedJournal(path) if untouched else Journal(path)) as journal:
+    untouched = remote_holder(folder / LOCK_NAME) is not None or not path.with_name(f"{JOURNAL_NAME}-wal").exists()
+    with closing(ImmutableJournal(path) if untouched else Journal(path)) as journal:
         yield journal
 
 

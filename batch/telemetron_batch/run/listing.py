@@ -11,17 +11,17 @@ from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalEr
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL, LOCK, run_folders, shard_folders
-from telemetron_batch.journal.reader import AFTER_LOSS, JournalReader, PublishedJournal
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
+from telemetron_batch.journal.reader import AFTER_LOSS, ImmutableJournal, JournalReader
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, shard_command
-from telemetron_batch.storage.lease_files import is_elsewhere, is_in_use
+from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 from telemetron_batch.storage.lock import is_held
 from telemetron_batch.storage.trusted_folders import read_file
 
 
 @dataclass(frozen=True, slots=True)
-class RunLine:
+class RunInfo:
     """One run, for a list of them."""
 
     run_id: str
@@ -54,13 +54,13 @@ class RunLine:
         }
 
 
-def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -> list[RunLine]:
+def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -> list[RunInfo]:
     """All runs under the folder, the newest first; `warn` is told of those that are not ours."""
     lines = [line for folder in run_folders(reports_dir, warn) if (line := _line_of_ours(folder, warn)) is not None]
     return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
 
 
-def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunLine | None:
+def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunInfo | None:
     try:
         return _line(folder)
     except ForeignRunError as exc:
@@ -68,18 +68,18 @@ def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunLine | None:
         return None
 
 
-def _line(folder: Path) -> RunLine:
-    if is_held(folder / LOCK):
+def _line(folder: Path) -> RunInfo:
+    if is_held(folder / LOCK_NAME):
         return _from(folder, _under_way(folder), "running", "wait for it")
-    elsewhere = is_elsewhere(folder / LOCK)
+    elsewhere = remote_holder(folder / LOCK_NAME)
     if elsewhere is not None:
         # Whether that process lives is not to be told at a glance.
         resume = command("resume", folder, _published_flag(folder))
         return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
     try:
-        journal = Journal(folder / JOURNAL)
+        journal = Journal(folder / JOURNAL_NAME)
     except (JournalError, DiskError) as exc:
-        return RunLine(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
+        return RunInfo(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
     try:
         if journal.loss:
             return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
@@ -94,17 +94,17 @@ def _line(folder: Path) -> RunLine:
         journal.close()
 
 
-def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunLine:
+def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunInfo:
     """One that is made in shards, and was not put together yet."""
     begun = shard_folders(folder)
-    if any(is_in_use(shard / LOCK) for shard in begun):
+    if any(is_in_use(shard / LOCK_NAME) for shard in begun):
         return _from(folder, fields, "running", "wait for its shards")
     if not begun:
         return _from(folder, fields, "planned", shard_command(folder, base_url=fields["flag"]))
     return _from(folder, fields, "in shards", command("report", folder))
 
 
-def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunLine:
+def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunInfo:
     if fields["state"] == "stopped":
         if fields["stop"].get("code") in (StopReason.NOT_THE_API, StopReason.REDIRECTED):
             again = fields["stop"]["advice"]
@@ -114,14 +114,14 @@ def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunLine:
 
 def _published_flag(folder: Path) -> str | None:
     """The base URL flag of a run whose journal may be open on another host."""
-    with suppress(JournalError, DiskError), closing(PublishedJournal(folder / JOURNAL)) as journal:
+    with suppress(JournalError, DiskError), closing(ImmutableJournal(folder / JOURNAL_NAME)) as journal:
         return journal.base_url_flag
     return None
 
 
-def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunLine:
+def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunInfo:
     told = fields.get("input", {})
-    return RunLine(
+    return RunInfo(
         run_id=folder.name,
         started_at=fields.get("startedAt", ""),
         input=told.get("name", ""),
@@ -144,7 +144,7 @@ def _begun(journal: JournalReader) -> dict[str, Any]:
 
 def _under_way(folder: Path) -> dict[str, Any]:
     """What is known of a run whose journal is being written: what the last process left, or what it began with."""
-    with suppress(JournalError, DiskError), closing(PublishedJournal(folder / JOURNAL)) as journal:
+    with suppress(JournalError, DiskError), closing(ImmutableJournal(folder / JOURNAL_NAME)) as journal:
         return _begun(journal) | _summary(folder)
     return _summary(folder)
 

@@ -9,49 +9,49 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from telemetron_batch.config.airflow_context import in_words
+from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import ForeignRunError, JournalError, LockedError, refusing_foreign_files
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL, LOCK
-from telemetron_batch.journal.reader import PublishedJournal
-from telemetron_batch.journal.takeover import set_apart
-from telemetron_batch.sending.observer import Face
-from telemetron_batch.storage.atomic_file import confirmed_by, owners_folder
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
+from telemetron_batch.journal.reader import ImmutableJournal
+from telemetron_batch.journal.takeover import replace_with_copy
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.storage.atomic_file import make_private_dir, rename_guard
 from telemetron_batch.storage.clock import Clock, RealClock, iso
-from telemetron_batch.storage.lease import WATCHED_FOR, Lease, Newcomer
-from telemetron_batch.storage.lease_files import Holder, is_elsewhere, is_in_use
-from telemetron_batch.storage.lock import Lock, Owner, client_name, lock_folders, organisation_name
+from telemetron_batch.storage.lease import TAKEOVER_AFTER_S, Lease, LeaseAcquirer
+from telemetron_batch.storage.lease_files import LeaseHolder, is_in_use, remote_holder
+from telemetron_batch.storage.lock import Lock, LockOwner, key_fingerprint, lock_folders, organisation_name
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.trusted_folders import require_files, require_folder
 
 T = TypeVar("T")
 
 SCRATCH: Final = "scratch"
-_LOOK_AGAIN: Final = 0.5
-_TO_SHARE: Final = 2.0
+_POLL_S: Final = 0.5
+_SHARED_LOCK_WAIT_S: Final = 2.0
 
 
 def require_run(folder: Path) -> None:
     """Raise JournalError unless there is a run in this folder, ForeignRunError unless it is ours."""
-    require_ours(folder / JOURNAL)
-    if not (folder / JOURNAL).exists():
+    require_ours(folder / JOURNAL_NAME)
+    if not (folder / JOURNAL_NAME).exists():
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
 
 
 @contextmanager
-def opened(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
+def open_journal(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
     """The journal of the run in this folder; for writing with its lease alone.
 
     Raises JournalError where there is none, LockedError where another host may have it open.
     """
     require_run(folder)
-    elsewhere = is_elsewhere(folder / LOCK)
+    elsewhere = remote_holder(folder / LOCK_NAME)
     if lease is None and elsewhere is not None:
         raise LockedError(f"{folder} is, or was when it died, in use by {elsewhere}", "wait for it, or go on with it")
-    journal = Journal(folder / JOURNAL, None if lease is None else lease.confirm)
+    journal = Journal(folder / JOURNAL_NAME, None if lease is None else lease.confirm)
     try:
         yield journal
     finally:
@@ -59,7 +59,7 @@ def opened(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
 
 
 @contextmanager
-def scratch_of(folder: Path, lease: Lease) -> Iterator[Scratch]:
+def run_scratch(folder: Path, lease: Lease) -> Iterator[Scratch]:
     """Room on the run's disk: another's than that of any former owner, who may not have gone yet."""
     for left in folder.glob(f"{SCRATCH}-*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -71,9 +71,9 @@ def scratch_of(folder: Path, lease: Lease) -> Iterator[Scratch]:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
+def run_folder(folder: Path) -> Iterator[None]:
     """The run's folder, which is not left behind where no run was started in it."""
-    owners_folder(folder)
+    make_private_dir(folder)
     try:
         yield
     finally:
@@ -83,14 +83,14 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 def _remove_if_unused(folder: Path) -> None:
     # Another process may hold the lock and not have begun to write: then it is not ours to remove.
-    left = folder.exists() and not (folder / JOURNAL).exists() and not is_in_use(folder / LOCK)
-    if left and {path.name for path in folder.iterdir()} <= {LOCK}:
-        (folder / LOCK).unlink(missing_ok=True)
+    left = folder.exists() and not (folder / JOURNAL_NAME).exists() and not is_in_use(folder / LOCK_NAME)
+    if left and {path.name for path in folder.iterdir()} <= {LOCK_NAME}:
+        (folder / LOCK_NAME).unlink(missing_ok=True)
         folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LockRequest:
     """A lock that is needed, and what it stands for."""
 
     what: str
@@ -100,60 +100,64 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class LockWaiter:
     """On whose behalf locks are taken, and how long that may take."""
 
     run_id: str
     until: float
     """Moment of the wall clock."""
     clock: Clock
-    face: Face
+    face: RunObserver
     task: str = ""
     """For whom we work, in words."""
 
     @classmethod
-    def of(cls, config: RunConfig, clock: Clock, face: Face) -> "Waiting":
+    def of(cls, config: RunConfig, clock: Clock, face: RunObserver) -> "LockWaiter":
         """As long as the user said."""
-        return cls(str(config.run_id), clock.wall() + config.wait, clock, face, in_words(config.airflow))
+        return cls(str(config.run_id), clock.wall() + config.wait, clock, face, describe(config.airflow))
 
     @classmethod
-    def not_at_all(cls, run_id: str, clock: Clock | None = None) -> "Waiting":
+    def not_at_all(cls, run_id: str, clock: Clock | None = None) -> "LockWaiter":
         """For nobody, if not for a sign of life from another host."""
         return cls.a_while(run_id, 0.0, clock)
 
     @classmethod
-    def a_while(cls, run_id: str, seconds: float, clock: Clock | None = None, face: Face | None = None) -> "Waiting":
+    def a_while(
+        cls, run_id: str, seconds: float, clock: Clock | None = None, face: RunObserver | None = None
+    ) -> "LockWaiter":
         """For somebody who is about to have done."""
         clock = clock or RealClock()
-        return cls(run_id, clock.wall() + seconds, clock, face or Face())
+        return cls(run_id, clock.wall() + seconds, clock, face or RunObserver())
 
     @property
-    def owner(self) -> Owner:
+    def owner(self) -> LockOwner:
         """As who locks are taken."""
-        return Owner(os.getpid(), iso(self.clock.wall()), self.run_id)
+        return LockOwner(os.getpid(), iso(self.clock.wall()), self.run_id)
 
     @property
     def is_over(self) -> bool:
         """Has it taken so long, or is it no longer wanted?"""
         return bool(self.face.interrupt) or self.clock.wall() >= self.until
 
-    def take(self, wanted: Wanted) -> Lock:
+    def take(self, wanted: LockRequest) -> Lock:
         """Take a lock. Raises LockedError."""
         # Whoever shares a lock has it alone for a moment, to say so.
-        least = self.clock.wall() + _TO_SHARE if wanted.shared else self.until
+        least = self.clock.wall() + _SHARED_LOCK_WAIT_S if wanted.shared else self.until
         take = partial(Lock.take, wanted.file, self.owner, wanted.what, shared=wanted.shared)
         return replace(self, until=max(self.until, least)).patiently(take)
 
-    def until_clear(self, newcomer: Newcomer) -> Lease:
+    def until_clear(self, newcomer: LeaseAcquirer) -> Lease:
         """The lease, as soon as it is clear whether its owner on another host lives. Raises LockedError."""
         is_told = False
         while (lease := newcomer.ask()) is None:
             if self.face.interrupt:
                 raise LockedError(f"stopped while waiting for {newcomer.waits_for}", Advice(repeat=True))
             if not is_told:
-                self.face.told("waiting", f"looking for {WATCHED_FOR:.0f} s whether {newcomer.waits_for} still lives")
+                self.face.told(
+                    "waiting", f"looking for {TAKEOVER_AFTER_S:.0f} s whether {newcomer.waits_for} still lives"
+                )
             is_told = True
-            self.clock.pause(_LOOK_AGAIN)
+            self.clock.pause(_POLL_S)
         return lease
 
     def patiently(self, work: Callable[[], T]) -> T:
@@ -164,11 +168,11 @@ class Waiting:
             except LockedError:
                 if self.is_over:
                     raise
-            self.clock.pause(_LOOK_AGAIN)
+            self.clock.pause(_POLL_S)
 
 
 @contextmanager
-def holding(wanted: Iterable[Wanted], waiting: Waiting) -> Iterator[list[Lock]]:
+def acquire_locks(wanted: Iterable[LockRequest], waiting: LockWaiter) -> Iterator[list[Lock]]:
     """All these locks; an interrupt ends the waiting for them. Raises LockedError."""
     locks: list[Lock] = []
     try:
@@ -181,7 +185,7 @@ def holding(wanted: Iterable[Wanted], waiting: Waiting) -> Iterator[list[Lock]]:
 
 
 @contextmanager
-def owning(wanted: Wanted, waiting: Waiting) -> Iterator[Lease]:
+def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
     """The folder of a run or a shard for this process alone, among those of its host and of all others.
 
     Gives the lease. While it is sure, no former owner can write to the journal there any more.
@@ -189,33 +193,33 @@ def owning(wanted: Wanted, waiting: Waiting) -> Iterator[Lease]:
     path = wanted.file
     with refusing_foreign_files():
         require_files(path.parent, (path.name,))
-    newcomer = Newcomer(path, Holder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
-    with holding([wanted], waiting), ExitStack() as held:
+    newcomer = LeaseAcquirer(path, LeaseHolder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
+    with acquire_locks([wanted], waiting), ExitStack() as held:
         lease = waiting.patiently(partial(waiting.until_clear, newcomer))
         held.callback(lease.release)
         held.enter_context(lease.renewed())
-        held.enter_context(confirmed_by(lease.confirm))
+        held.enter_context(rename_guard(lease.confirm))
         if not lease.is_apart:
-            if (path.parent / JOURNAL).exists():
-                set_apart(path.parent / JOURNAL)
+            if (path.parent / JOURNAL_NAME).exists():
+                replace_with_copy(path.parent / JOURNAL_NAME)
             lease.set_apart()
         yield lease
 
 
 @contextmanager
-def locked(config: RunConfig, folder: Path, clock: Clock, face: Face) -> Iterator[Lease]:
+def acquire_run_and_key(config: RunConfig, folder: Path, clock: Clock, face: RunObserver) -> Iterator[Lease]:
     """This run, and this base URL and key, for this process alone."""
-    waiting = Waiting.of(config, clock, face)
-    with owning(lock_of_run(folder), waiting) as lease, holding(locks_of_key(config), waiting):
+    waiting = LockWaiter.of(config, clock, face)
+    with acquire_lease(lock_of_run(folder), waiting) as lease, acquire_locks(locks_of_key(config), waiting):
         yield lease
 
 
-def lock_of_run(folder: Path) -> Wanted:
+def lock_of_run(folder: Path) -> LockRequest:
     """The one under which a process works on a run."""
-    return Wanted(f"run {folder.name}", folder / LOCK)
+    return LockRequest(f"run {folder.name}", folder / LOCK_NAME)
 
 
-def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[Wanted]:
+def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[LockRequest]:
     """Those under which a process on this host uses a base URL and key; none in a sandbox.
 
     A named organisation is locked besides the key, so that neither another key of it nor a run that does not name
@@ -224,18 +228,18 @@ def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[Wanted]
     if config.api_key is None:
         return
     url = config.sending.base_url
-    names = {"this base URL and key": client_name(url, config.api_key.reveal())}
+    names = {"this base URL and key": key_fingerprint(url, config.api_key.reveal())}
     if config.organisation is not None:
         names["this base URL and organisation"] = organisation_name(url, config.organisation)
     for folder in lock_folders(config.lock_dir):
         for what, name in names.items():
-            yield Wanted(what, folder / f"{name}.lock", shared)
+            yield LockRequest(what, folder / f"{name}.lock", shared)
 
 
 def stored_fact(folder: Path, name: str) -> Any:
     """Return a fact that a run was started with, also of one whose journal may be open on another host."""
-    if is_elsewhere(folder / LOCK) is not None:
-        with closing(PublishedJournal(folder / JOURNAL)) as published_journal:
+    if remote_holder(folder / LOCK_NAME) is not None:
+        with closing(ImmutableJournal(folder / JOURNAL_NAME)) as published_journal:
             return published_journal.meta(name)
-    with opened(folder) as journal:
+    with open_journal(folder) as journal:
         return journal.meta(name)

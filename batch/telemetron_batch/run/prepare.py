@@ -15,38 +15,38 @@ from typing import Any, Final
 
 from telemetron_batch import __version__
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.options import BY_KEY, STRUCK_OUT
+from telemetron_batch.config.options import OPTIONS_BY_KEY, REDACTED
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
 from telemetron_batch.domain.model import PlanOptions
-from telemetron_batch.domain.urls import is_url, without_scheme
+from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.load import Loaded, load
-from telemetron_batch.input.source_file import find_stored, reading
+from telemetron_batch.input.source_file import input_errors, open_source
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
-from telemetron_batch.planning.delta import packed, unpacked
+from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
+from telemetron_batch.planning.delta import decode_column, encode_column
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import digest
+from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.planning.safety_limits import check_age, check_plan, check_rows, check_trailers
-from telemetron_batch.rate_limit.redis_backend import RedisLine
+from telemetron_batch.rate_limit.redis_backend import RedisBackend
 from telemetron_batch.rows.rows import RowBlock, RowsBuilder
-from telemetron_batch.run.delta_history import Delta, asker, compare
-from telemetron_batch.run.history import RecordedRun, former_run, recorded_runs
+from telemetron_batch.run.delta_history import Delta, compare, job_identity
+from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
 from telemetron_batch.run.order_guard import check_order
-from telemetron_batch.sending.observer import Face
-from telemetron_batch.storage.atomic_file import Reserve, require_room, written_in
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.storage.atomic_file import DiskReserve, disk_errors_in, require_free_space
 from telemetron_batch.storage.clock import Clock, iso
 from telemetron_batch.storage.commands import command
 from telemetron_batch.storage.object_store import size_of
 from telemetron_batch.storage.open_files import require_open_files
 from telemetron_batch.storage.spill import Scratch
 
-_SCRATCH_A_BYTE: Final = 4
+_SCRATCH_FACTOR: Final = 4
 """Bytes of scratch that planning may take for each byte of a large input."""
-_ROW: Final = 50
+_BYTES_PER_ROW: Final = 50
 """Bytes of text that a row has, about."""
 
 
@@ -54,7 +54,7 @@ def new_run_id(config: RunConfig, clock: Clock) -> str:
     """`<file stem>-<UTC time>`."""
     if not config.files:
         raise ConfigError("no input file", "name one, or - for standard input")
-    name = Path(without_scheme(config.files[0])).name
+    name = Path(strip_file_scheme(config.files[0])).name
     stem = "stdin" if name == "-" else name.removesuffix(".gz").rpartition(".")[0] or name
     safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in stem).lstrip(".")[:100]
     at = datetime.fromtimestamp(clock.wall(), UTC)
@@ -75,26 +75,26 @@ def require_connections(config: RunConfig) -> None:
     require_open_files(config.sending.concurrency * (2 if config.sandbox else 1))
 
 
-def is_struck_out(url: str) -> bool:
+def is_redacted(url: str) -> bool:
     """Is it a URL for the records, whose password nobody knows any more?"""
-    return f":{STRUCK_OUT}@" in url
+    return f":{REDACTED}@" in url
 
 
-def reach_limit(config: RunConfig, clock: Clock) -> None:
+def check_rate_limit_backend(config: RunConfig, clock: Clock) -> None:
     """Raise ConfigError where the limit is to be shared and nobody can be asked for it."""
     url = config.sending.limit_url
     if url is None:
         return
-    if is_struck_out(url.reveal()):
+    if is_redacted(url.reveal()):
         what = "the run was started with --limit-url, whose password is kept nowhere"
-        raise ConfigError(what, f"set {BY_KEY['limit_url'].variable}")
-    clock.run(RedisLine(url, "").reach())
+        raise ConfigError(what, f"set {OPTIONS_BY_KEY['limit_url'].variable}")
+    clock.run(RedisBackend(url, "").reach())
 
 
-def start(
+def create_run(
     config: RunConfig,
     scratch: Scratch,
-    face: Face,
+    face: RunObserver,
     clock: Clock,
     prepare: Callable[[Plan], Mapping[str, object]] = lambda _: {},
 ) -> Plan:
@@ -105,21 +105,21 @@ def start(
     folder = config.reports_dir / str(config.run_id)
     if not config.files:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
-    draft = JournalDraft(folder / JOURNAL)
+    draft = JournalDraft(folder / JOURNAL_NAME)
     try:
         with _spool_in(folder) as spool:
             size = size_of_input(config)
-            loaded = loaded_input(config, size, spool, scratch, draft.add)
+            loaded = load_input(config, size, spool, scratch, draft.add)
         looked_at = clock.wall()
         delta = since_last(config, loaded, clock)
-        plan = checked_plan(config, loaded, delta, clock)
+        plan = plan_and_check_limits(config, loaded, delta, clock)
         for file in loaded.files:
             for warning in file.warnings:
                 face.told("warning", f"{file.name}: {warning}")
         identity = _identity(config, loaded, clock)
         _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, face)
-        require_room(folder, _room_for(plan, size, xlsx=config.xlsx))
-        told = digest(plan, loaded.files, config.sending.rate, told_of(delta))
+        require_free_space(folder, _required_bytes(plan, size, xlsx=config.xlsx))
+        told = summarize(plan, loaded.files, config.sending.rate, delta_json(delta))
         for warning in told.warnings:
             face.told("warning", warning)
         if not face.planned(told):
@@ -128,18 +128,18 @@ def start(
     except BaseException:
         draft.discard()
         raise
-    facts = {**_facts(config, plan, clock), **identity, **_facts_since(delta, plan, looked_at), **prepared}
+    facts = {**_run_metadata(config, plan, clock), **identity, **_delta_metadata(delta, plan, looked_at), **prepared}
     draft.publish(facts)
     return plan
 
 
-def loaded_input(
+def load_input(
     config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: Callable[[RowBlock], None] | None = None
 ) -> Loaded:
     """The input files, of so many bytes, as rows; raises DiskError before where many rows will find no room."""
     if size > scratch.room.memory:
-        require_room(spool, _SCRATCH_A_BYTE * size)
-    with written_in(spool):
+        require_free_space(spool, _SCRATCH_FACTOR * size)
+    with disk_errors_in(spool):
         return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch)
 
 
@@ -149,9 +149,9 @@ def size_of_input(config: RunConfig) -> int:
 
 
 def _size(path: str) -> int:
-    path = without_scheme(path)
+    path = strip_file_scheme(path)
     if is_url(path):
-        with reading(path):
+        with input_errors(path):
             return size_of(path)
     with suppress(OSError):
         return os.path.getsize(path)  # noqa: PTH202 - standard input is no path
@@ -162,15 +162,15 @@ def since_last(config: RunConfig, loaded: Loaded, clock: Clock) -> Delta | None:
     """What of the input earlier runs have settled; None unless asked for."""
     if not config.since_last:
         return None
-    return compare(asker(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
+    return compare(job_identity(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
 
 
-def told_of(delta: Delta | None) -> dict[str, Any] | None:
+def delta_json(delta: Delta | None) -> dict[str, Any] | None:
     """What was left out, by its names in the JSON documents; None unless asked for."""
     return None if delta is None else delta.as_json()
 
 
-def checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: Clock) -> Plan:
+def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: Clock) -> Plan:
     """The plan, if no brake holds it."""
     brakes = config.brakes
     check_trailers(loaded.files)
@@ -179,13 +179,13 @@ def checked_plan(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: 
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
-    with written_in(config.reports_dir):
+    with disk_errors_in(config.reports_dir):
         plan = plan_calls(loaded.rows, config.plan, None if delta is None else delta.left_out)
     check_plan(plan, brakes, None if delta is None else delta.settled)
     return plan
 
 
-def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, face: Face) -> None:
+def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, face: RunObserver) -> None:
     """Raise BrakeError where earlier runs, by their journals, are a reason not to send this input."""
     if config.sandbox:
         return
@@ -193,16 +193,18 @@ def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: J
     others = recorded_runs(config.reports_dir, run.folder, passed_over.append)
     for warning in passed_over:
         face.told("warning", f"{warning}; whether it processed this content already (--again) cannot be checked")
-    _check_again(config, loaded, others, face)
+    _refuse_repeated_content(config, loaded, others, face)
     if not config.brakes.out_of_order:
         check_order(run, others, draft.key_columns, _warning(face))
 
 
-def _check_again(config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], face: Face) -> None:
+def _refuse_repeated_content(
+    config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], face: RunObserver
+) -> None:
     # Under --since-last the same export again is a night on which nothing has changed.
     if config.brakes.again or config.since_last or len(loaded.rows) == 0:
         return
-    former = former_run(loaded.files, config.api, others)
+    former = previous_run_of_same_content(loaded.files, config.api, others)
     if former is not None and not face.again(former):
         raise BrakeError(
             f"run {former} has already processed exactly this content",
@@ -210,21 +212,21 @@ def _check_again(config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun
         )
 
 
-def _warning(face: Face) -> Callable[[str], None]:
+def _warning(face: RunObserver) -> Callable[[str], None]:
     return partial(face.told, "warning")
 
 
-def _room_for(plan: Plan, cells: int, *, xlsx: bool) -> int:
+def _required_bytes(plan: Plan, cells: int, *, xlsx: bool) -> int:
     """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air.
 
     `cells` is how many bytes the input has.
     """
     # Its sheets lie there unpacked, and once more while they are put together.
     workbook = 2_000 * len(plan.rows) + 4 * cells if xlsx else 0
-    return 2 * Reserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
+    return 2 * DiskReserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook
 
 
-def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
+def _run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
     """What the journal records of a run at its start."""
     return {
         Fact.RUN_ID: config.run_id,
@@ -233,7 +235,7 @@ def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         Fact.STARTED_AT: clock.wall(),
         Fact.OPTIONS: dict(config.told),
         Fact.BASE_URL_FLAG: config.base_url_flag,
-        Fact.SHAPE: _shape(config),
+        Fact.SHAPE: _immutable_options(config),
         Fact.HOLDS_BY_INPUT: config.plan.hold,
         Fact.PLAN: plan.fingerprint(),
     }
@@ -241,7 +243,7 @@ def _facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
 
 def _identity(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, object]:
     """Return what the journal records of the job, of its input, and of the input's place in the order of nights."""
-    asked_by = asker(config, loaded.files, clock.wall())
+    asked_by = job_identity(config, loaded.files, clock.wall())
     return {
         Fact.INPUTS: [asdict(file) for file in loaded.files],
         Fact.BASE_URL: asked_by.base_url,
@@ -256,20 +258,20 @@ def _as_of_text(config: RunConfig) -> str | None:
     return None if config.as_of is None else iso(config.as_of.timestamp())
 
 
-def _facts_since(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
+def _delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
     """What the journal records of what was left out, so that the plan can be made again from it alone."""
     if delta is None:
         return {}
     return {
-        Fact.SINCE: told_of(delta),
+        Fact.SINCE: delta_json(delta),
         Fact.LOOKED_AT: looked_at,
         Fact.FULL_AT: delta.full_at,
         Fact.ORIGINS: [astuple(one) for one in delta.origins],
-        Fact.LEFT_OUT: packed(plan.left_out),
+        Fact.LEFT_OUT: encode_column(plan.left_out),
     }
 
 
-def _shape(config: RunConfig) -> dict[str, Any]:
+def _immutable_options(config: RunConfig) -> dict[str, Any]:
     """The options that decide what is sent: under one run id they cannot change."""
     plan = asdict(config.plan)
     del plan["hold"]  # journals of earlier versions do not have it; `no_hold` says the same
@@ -291,10 +293,10 @@ def _shape(config: RunConfig) -> dict[str, Any]:
 # Going on
 
 
-def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
+def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Refuse another input or other deciding options under the id of this run."""
     advice = "name another --run-id"
-    was, shape = journal.meta(Fact.SHAPE), _shape(config)
+    was, shape = journal.meta(Fact.SHAPE), _immutable_options(config)
     was = {"hidden": shape["hidden"], **was}  # journals of earlier versions do not have it
     differing = [name for name, value in shape.items() if was.get(name) != value]
     if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
@@ -302,8 +304,8 @@ def check_same(config: RunConfig, journal: Journal, folder: Path) -> None:
     if config.as_of is not None and _as_of_text(config) != journal.meta(Fact.AS_OF):
         differing.append("as_of")
     if differing:
-        keys = (name if name in BY_KEY else name.removesuffix("s") for name in sorted(differing))
-        names = ", ".join(f"--{BY_KEY[key].name}" for key in keys)
+        keys = (name if name in OPTIONS_BY_KEY else name.removesuffix("s") for name in sorted(differing))
+        names = ", ".join(f"--{OPTIONS_BY_KEY[key].name}" for key in keys)
         raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
     if not config.files:
         return
@@ -323,7 +325,7 @@ def _advice_on_another_input(folder: Path, journal: Journal) -> str:
     return f"to go on with it, which needs no input file, run {resume}; for this input name another --run-id"
 
 
-def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: Face) -> None:
+def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: RunObserver) -> None:
     """Refuse to go on with a run when a newer night of its job has sent something since. Raises BrakeError."""
     run = RecordedRun.of(folder, journal.meta)
     if not config.brakes.out_of_order and run.has_order:
@@ -334,21 +336,21 @@ def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: F
 @contextmanager
 def _spool_in(folder: Path) -> Iterator[Path]:
     """Give a place for copies of inputs that can be read but once. Raises DiskError."""
-    with written_in(folder):
+    with disk_errors_in(folder):
         place = tempfile.TemporaryDirectory(dir=folder)
     with place as name:
         yield Path(name)
 
 
 def _sha256(path: str, spool: Path) -> str:
-    with reading(path):
-        return find_stored(path, spool).sha256()
+    with input_errors(path):
+        return open_source(path, spool).sha256()
 
 
-def plan_of(journal: Journal, scratch: Scratch) -> Plan:
+def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
     """The plan that the run was started with, made again from the journal's rows."""
     shape = journal.meta(Fact.SHAPE)
-    scratch.expect(_ROW * sum(file.rows for file in journal.input_files))
+    scratch.expect(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)
@@ -358,7 +360,7 @@ def plan_of(journal: Journal, scratch: Scratch) -> Plan:
         hold=journal.meta(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
     )
     left_out = journal.meta(Fact.LEFT_OUT)
-    plan = plan_calls(builder.rows(), options, None if left_out is None else unpacked(left_out))
+    plan = plan_calls(builder.rows(), options, None if left_out is None else decode_column(left_out))
     if plan.fingerprint() != journal.meta(Fact.PLAN):
         version = journal.meta(Fact.VERSION)
         raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from telemetron_batch.domain.errors import PublishError
 from telemetron_batch.domain.stops import Advice, Stop, StopReason, WayOn
-from telemetron_batch.domain.urls import is_url, without_scheme
+from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.resume_hint import way_on
 from telemetron_batch.reports.summary import ATTENTION, FILES, SUMMARY, WORKBOOK, Summary
-from telemetron_batch.storage.atomic_file import confirm
+from telemetron_batch.storage.atomic_file import check_rename_allowed
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.object_store import upload
 from telemetron_batch.storage.trusted_folders import FolderAt, folder_at, open_file, require_files
@@ -30,21 +30,21 @@ from telemetron_batch.storage.trusted_folders import FolderAt, folder_at, open_f
 _PIECE: Final = 1 << 20
 
 
-def place_of(target: str, folder: Path) -> str:
+def publish_target(target: str, folder: Path) -> str:
     """Where the files of the run in this folder are published."""
-    return f"{without_scheme(target).rstrip('/')}/{folder.name}"
+    return f"{strip_file_scheme(target).rstrip('/')}/{folder.name}"
 
 
 def is_published(target: str | None, folder: Path, journal: Journal) -> bool:
     """Are the files of a run where they shall be?"""
-    return target is None or journal.meta(Fact.PUBLISHED) == place_of(target, folder)
+    return target is None or journal.meta(Fact.PUBLISHED) == publish_target(target, folder)
 
 
-def published(target: str | None, journal: Journal, summary: Summary) -> Summary:
+def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
     """Copy all files of a run, the summary last, and have it say where they are; what could not be done it says too."""
     if target is None:
         return summary
-    place = place_of(target, summary.folder)
+    place = publish_target(target, summary.folder)
     # Never by names that a journal tells: they may lead elsewhere.
     ours = dict.fromkeys((*FILES, WORKBOOK, *summary.attention_files))
     ours.pop(SUMMARY)
@@ -53,25 +53,25 @@ def published(target: str | None, journal: Journal, summary: Summary) -> Summary
     names = [name for name in ours if (summary.folder / name).exists()]
     journal.note(published=None)
     try:
-        _copied(summary.folder, names, place)
-        told = _told(summary, {"published": place})
-        _copied(summary.folder, [SUMMARY], place)
+        _copy_files(summary.folder, names, place)
+        told = _update_summary(summary, {"published": place})
+        _copy_files(summary.folder, [SUMMARY], place)
     except PublishError as exc:
         LOGGER.info("not published to %s: %s", place, exc.what)
-        return _told(summary, _failed(summary, place, exc, way_on(journal)))
+        return _update_summary(summary, _failure_fields(summary, place, exc, way_on(journal)))
     journal.note(published=place)
     LOGGER.info("published to %s", place)
     return told
 
 
-def _told(summary: Summary, more: Mapping[str, Any]) -> Summary:
+def _update_summary(summary: Summary, more: Mapping[str, Any]) -> Summary:
     """The summary with more in it, also in its file."""
     told = replace(summary, fields={**summary.fields, **more})
     told.write()
     return told
 
 
-def _failed(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
+def _failure_fields(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
     """What the summary says of a copy that could not be made."""
     told = {"unpublished": f"{place} ({exc.what})"}
     if summary.fields["stop"]:
@@ -81,9 +81,9 @@ def _failed(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict
     return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
 
 
-def _copied(folder: Path, names: Sequence[str], place: str) -> None:
+def _copy_files(folder: Path, names: Sequence[str], place: str) -> None:
     """Copy files of a run, each there whole or not at all. Raises PublishError."""
-    confirm()
+    check_rename_allowed()
     files = [folder / name for name in names]
     try:
         if is_url(place):

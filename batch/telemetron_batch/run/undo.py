@@ -6,11 +6,11 @@ from typing import Any
 
 from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.options import OPTIONS
-from telemetron_batch.config.stored import as_recorded, with_base_url
+from telemetron_batch.config.stored import load_stored_config, with_base_url
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.run.locking import opened, require_run
+from telemetron_batch.run.locking import open_journal, require_run
 from telemetron_batch.storage.commands import command, feed_command
 
 _UNDO = "undo.csv"
@@ -22,13 +22,13 @@ def configure_undo(folder: Path, flags: Mapping[str, Any], environ: Mapping[str,
     The caller's base URL must mean the API of the run. Raises BatchError, also where there is nothing to undo.
     """
     require_run(folder)
-    with opened(folder) as journal:
+    with open_journal(folder) as journal:
         _require_finished(folder, journal)
         sandbox, options = bool(journal.meta(Fact.SANDBOX)), journal.meta(Fact.OPTIONS)
         _require_changes(folder, journal.meta(Fact.SUMMARY))
     taken = {"reports_dir": str(folder.parent), "sandbox": sandbox, "since_last": False}
     config = resolve([str(folder / _UNDO)], {**flags, **_kept(options, flags, environ), **taken}, environ)
-    with_base_url(as_recorded(folder, options, with_key=False), config.sending.base_url, command("undo", folder))
+    with_base_url(load_stored_config(folder, options, with_key=False), config.sending.base_url, command("undo", folder))
     return config
 
 

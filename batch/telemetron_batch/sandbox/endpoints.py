@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from telemetron_batch.sandbox.state import Assigned, Customer, Device, Fleet, Unassigned, normal_email
+from telemetron_batch.sandbox.state import Assigned, Customer, Device, SandboxState, Unassigned, normal_email
 
 _EMAIL: Final = re.compile(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+")
 
@@ -30,7 +30,7 @@ class _Bulk:
     """Are unknown devices to be created?"""
 
 
-def endpoints(path: str, fleet: Fleet, api_key: str | None, max_devices: int) -> ASGIApp:
+def endpoints(path: str, fleet: SandboxState, api_key: str | None, max_devices: int) -> ASGIApp:
     """The endpoints under a path. `api_key` None: any that is not empty will do."""
     api = _Api(fleet, api_key, max_devices)
     starlette = Starlette(
@@ -39,7 +39,7 @@ def endpoints(path: str, fleet: Fleet, api_key: str | None, max_devices: int) ->
             Route(f"{path}/deviceAssignment/unassignDevicesFromOwner", api.unassign, methods=["POST"]),
             Route(f"{path}/customer/queryCustomer", api.query, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _broken},
+        exception_handlers={HTTPException: _on_http_error, ClientDisconnect: _on_disconnect, Exception: _on_error},
     )
     starlette.router.redirect_slashes = False
     return starlette
@@ -48,7 +48,7 @@ def endpoints(path: str, fleet: Fleet, api_key: str | None, max_devices: int) ->
 class _Api:
     """The endpoints. They run in the event loop, so one call changes the fleet at a time."""
 
-    def __init__(self, fleet: Fleet, api_key: str | None, max_devices: int) -> None:
+    def __init__(self, fleet: SandboxState, api_key: str | None, max_devices: int) -> None:
         self._fleet = fleet
         self._api_key = api_key
         self._max_devices = max_devices
@@ -181,15 +181,15 @@ def _customer_body(customer: Customer) -> dict[str, object]:
     }
 
 
-async def _refused(_: Request, exc: Exception) -> JSONResponse:
+async def _on_http_error(_: Request, exc: Exception) -> JSONResponse:
     refusal = cast(HTTPException, exc)
     return JSONResponse({"error": refusal.detail}, refusal.status_code, refusal.headers)
 
 
-async def _gone(_: Request, __: Exception) -> JSONResponse:
+async def _on_disconnect(_: Request, __: Exception) -> JSONResponse:
     # Nobody hears it; without it a client that hangs up would leave a traceback.
     return JSONResponse({"error": "Request body was cut short"}, 400)
 
 
-async def _broken(_: Request, __: Exception) -> JSONResponse:
+async def _on_error(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"error": "Internal server error"}, 500)

@@ -7,8 +7,8 @@ from pathlib import Path
 from telemetron_batch.config.config import api_key
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import ConfigError
-from telemetron_batch.sandbox.server import Limit, serve_forever, serving
-from telemetron_batch.sandbox.state import Fleet
+from telemetron_batch.sandbox.server import Limit, serve_forever, serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> N
         raise ConfigError(f"--rate: {exc}") from None
     limit = None if rate is None or rate == Rate.AUTO else Limit(max(1, int(rate.attempts)), rate.seconds)
     key = api_key(None, options.environ)
-    with Fleet(options.db) as fleet:
-        opened = serving(
+    with SandboxState(options.db) as fleet:
+        opened = serve_in_thread(
             fleet,
             port=options.port,
             api_key=key.reveal() if key else None,

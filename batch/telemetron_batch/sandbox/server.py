@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from telemetron_batch.domain.base_url import is_loopback
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.sandbox.endpoints import endpoints
-from telemetron_batch.sandbox.state import Arrival, Fleet
+from telemetron_batch.sandbox.state import RequestLog, SandboxState
 
 HOST: Final = "127.0.0.1"
 PATH: Final = "/api/ext-v1"
@@ -43,7 +43,7 @@ class Limit:
             raise ValueError(f"a limit of {self.calls} calls per {self.seconds} s lets nobody in")
 
 
-class Window:
+class SlidingWindow:
     """A strict sliding window over arrivals; a refused one does not count."""
 
     def __init__(self, limit: Limit) -> None:
@@ -61,15 +61,15 @@ class Window:
 
 
 def stand_in(
-    fleet: Fleet, *, api_key: str | None = None, limit: Limit | None = None, max_devices: int = MAX_DEVICES
+    fleet: SandboxState, *, api_key: str | None = None, limit: Limit | None = None, max_devices: int = MAX_DEVICES
 ) -> ASGIApp:
-    """The API as an ASGI application; the arguments are those of `serving`."""
-    return _Front(endpoints(PATH, fleet, api_key, max_devices), fleet, limit)
+    """The API as an ASGI application; the arguments are those of `serve_in_thread`."""
+    return RateLimitMiddleware(endpoints(PATH, fleet, api_key, max_devices), fleet, limit)
 
 
 @contextmanager
-def serving(
-    fleet: Fleet,
+def serve_in_thread(
+    fleet: SandboxState,
     *,
     port: int = 0,
     api_key: str | None = None,
@@ -96,7 +96,7 @@ def serving(
 
 
 def serve_forever(opened: AbstractContextManager[str], announce: Callable[[str], None]) -> None:
-    """Keeps `opened` (made by `serving`) open until SIGINT or SIGTERM, then closes it and returns.
+    """Keeps `opened` (made by `serve_in_thread`) open until SIGINT or SIGTERM, then closes it and returns.
 
     `announce` is given the base URL once. Only for the main thread: only there may
     signals be caught.
@@ -150,21 +150,22 @@ def _server(api: ASGIApp) -> uvicorn.Server:
     )
 
 
-class _Front:
+class RateLimitMiddleware:
     """What stands before every endpoint: the rate limit, and the note of who came."""
 
-    def __init__(self, api: ASGIApp, fleet: Fleet, limit: Limit | None) -> None:
+    def __init__(self, api: ASGIApp, fleet: SandboxState, limit: Limit | None) -> None:
         self._api = api
         self._fleet = fleet
-        self._window = None if limit is None else Window(limit)
+        self._window = None if limit is None else SlidingWindow(limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 429 to a request beyond the limit; pass on any other."""
         now = time.monotonic()
         wait = 0.0 if self._window is None else self._window.take(now)
 
         async def noted(message: Message) -> None:
             if self._fleet.history is not None and message["type"] == "http.response.start":
-                self._fleet.history.append(Arrival(now, scope["path"], message["status"]))
+                self._fleet.history.append(RequestLog(now, scope["path"], message["status"]))
             await send(message)
 
         try:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 from telemetron_batch.domain.errors import ConfigError
 
-SHARES: Final = {
+FRACTIONS: Final = {
     "unknown_devices": 0.02,
     "unknown_customers": 0.01,
     "not_owned": 0.05,
@@ -90,7 +90,7 @@ class Device(NamedTuple):
     was_created: bool
 
 
-class Arrival(NamedTuple):
+class RequestLog(NamedTuple):
     """One request that reached the server, and what it was answered."""
 
     at: float
@@ -130,7 +130,7 @@ class Customer:
     devices: tuple[str, ...]
 
 
-class Fleet:
+class SandboxState:
     """Customers, devices and ownership; safe to look at from another thread.
 
     A device is known unless its identifier starts with `UNKNOWN` (ignoring case), or
@@ -142,7 +142,7 @@ class Fleet:
 
         Raises ConfigError for a file that cannot be opened or is not a fleet.
         """
-        self.history: list[Arrival] | None = None
+        self.history: list[RequestLog] | None = None
         """Set it to a list to have the server note every request there."""
         self._lock = threading.Lock()
         self._db = _opened(db)
@@ -222,7 +222,7 @@ class Fleet:
     def seed(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Makes a world in which running these rows meets every kind of outcome.
 
-        A row is (customerEmail, deviceIdentifier, "assign" or "unassign"). `SHARES` are
+        A row is (customerEmail, deviceIdentifier, "assign" or "unassign"). `FRACTIONS` are
         taken by hash: the same rows make the same world. Of a pair with both actions the
         first one counts. A pair seeded once is never touched again, so
         seeding before every run keeps what the runs before did.
@@ -231,7 +231,7 @@ class Fleet:
             db.execute(_ROWS)
             db.executemany("INSERT INTO row VALUES (?, ?, ?, ?)", _hashed(rows))
             for statement in _SEED:
-                db.execute(statement, SHARES)
+                db.execute(statement, FRACTIONS)
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

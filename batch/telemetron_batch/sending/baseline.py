@@ -7,11 +7,11 @@ attributed as without a baseline: marked, not guessed. So is a device if the cus
 whose identifier is spelled otherwise.
 """
 
-from telemetron_batch.api.customer_query import Looker
+from telemetron_batch.api.customer_query import CustomerQuery
 from telemetron_batch.domain.model import Answer, Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.planning.calls import Calls
+from telemetron_batch.planning.calls import CallPlan
 from telemetron_batch.sending.call_state import HeldBefore
 from telemetron_batch.sending.holdings import held_by_one
 
@@ -21,11 +21,11 @@ _HELD_AFTER = {Outcome.ASSIGNED: True, Outcome.ALREADY_ASSIGNED: True, Outcome.U
 class Baseline:
     """Knows, or finds out, who held what before a call."""
 
-    def __init__(self, looker: Looker, journal: Journal, plan: Calls) -> None:
+    def __init__(self, looker: CustomerQuery, journal: Journal, plan: CallPlan) -> None:
         self._looker = looker
         self._journal = journal
         self._plan = plan
-        self._since: dict[tuple[str, str], bool] = {}
+        self._own_changes: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
         self._written = plan.customers_of(journal.calls_that_may_have_acted())
         """Customers whom earlier processes may have changed: what they hold now is not what they held before."""
@@ -45,7 +45,7 @@ class Baseline:
         if held is None or not self._looked.get(customer, True):
             return None
         states = zip(call.devices, held_by_one(call.devices, held), strict=True)
-        devices = {device: self._since.get((customer, device), state) for device, state in states}
+        devices = {device: self._own_changes.get((customer, device), state) for device, state in states}
         return HeldBefore(devices, self._journal.was_known(customer) is True)
 
     async def _look(self, customer: str) -> bool:
@@ -61,4 +61,4 @@ class Baseline:
         for position, result in answer.results.items():
             device = call.devices[position]
             if result.outcome in _HELD_AFTER and self._plan.may_be_sent_again(device):
-                self._since[call.customer, device] = _HELD_AFTER[result.outcome]
+                self._own_changes[call.customer, device] = _HELD_AFTER[result.outcome]

@@ -11,43 +11,52 @@ from functools import partial
 from typing import ClassVar, Final
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.attempt_gate import Halt, Leave, Traffic
-from telemetron_batch.api.classify import Doubt, NoAnswer, Settled, StopRun, Suspect, TooMany, TryAgain, Verdict
-from telemetron_batch.api.http_client import Exchange, Post
-from telemetron_batch.api.retry import Spent, until_settled
+from telemetron_batch.api.attempt_gate import AttemptGate, AttemptSlot, StopSignal
+from telemetron_batch.api.classify import (
+    CallRejected,
+    DeviceRejected,
+    NoResponse,
+    PayloadTooLarge,
+    SideEffects,
+    StopRun,
+    Transient,
+    Verdict,
+)
+from telemetron_batch.api.http_client import HttpResult, Post
+from telemetron_batch.api.retry import AttemptBudget, retry_until_final
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import WITH_OTHERS, Reason, Unheard, sentence
-from telemetron_batch.journal.journal import Ending, Journal
-from telemetron_batch.journal.reader import AttemptEnding, Settlement
+from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.reader import AttemptEnding, RecordedAnswer
 from telemetron_batch.sending.call_state import (
     ANSWERED,
     NO_MAXIMUM,
     STUBBORN,
+    CallState,
     HeldBefore,
-    Work,
-    blame,
+    attempt_records,
+    devices_named_in,
     halved,
-    named,
-    take_up,
-    tries_of,
+    rejection_result,
+    restore,
 )
-from telemetron_batch.sending.rejected_search import Condemned, Positions
+from telemetron_batch.sending.rejected_search import Positions, Rejected
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.log import LOGGER
 
 _STUBBORN_AFTER: Final = 3
 """A server error that repeats so often on one call, while others succeed, is the call's."""
-_SEEMING_AT_MOST: Final = 5
+_MAX_PRESUMED_THROTTLES: Final = 5
 """So often a call's hasty 503 is taken for throttling; a limit refuses any call, and hardly one so often."""
 _FOREIGN_TOLD: Final = 5
-_USUAL: Final = Ending(AttemptEnding.ANSWERED, ANSWERED, 200)
-_LEFT_OUT: Final = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.LEFT_OUT_OF_ANSWER)
+_USUAL: Final = AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, 200)
+_OMITTED_TWICE: Final = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.LEFT_OUT_OF_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
-class CallEnd:
+class CallResult:
     """What `Client.settle` brought about."""
 
     answers: tuple[Answer, ...]
@@ -59,12 +68,12 @@ class CallEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Stubborn:
+class PersistentServerError:
     """The API fails on this very call while it answers others."""
 
     code: ClassVar = STUBBORN
     reason: ClassVar = Reason.REPEATED_SERVER_ERROR
-    doubt: Doubt
+    doubt: SideEffects
     text: str
 
 
@@ -73,11 +82,11 @@ class Halted:
     """The run ended before the attempt could leave."""
 
 
-Result = protocol.Reply | Verdict | Stubborn | Halted
+Result = protocol.Reply | Verdict | PersistentServerError | Halted
 
 
 @dataclass(slots=True, kw_only=True)
-class _Round(Spent):
+class _RequestAttempts(AttemptBudget):
     """The attempts at one request of a call."""
 
     asked: Positions
@@ -99,7 +108,7 @@ class Unanswered:
             if call.device_type is not None:
                 self.devices.update(call.devices[at] for at in positions)
 
-    def customer_was_created(self, work: Work, reply: protocol.Reply) -> bool | None:
+    def customer_was_created(self, work: CallState, reply: protocol.Reply) -> bool | None:
         """Return whether this run created the customer of an answer; None where that is not known.
 
         An answer that says no follows, perhaps, an attempt that created them and was not heard.
@@ -118,11 +127,11 @@ class Unanswered:
         }
 
 
-class Client:
+class CallExecutor:
     """Settles calls against the API, one at a time for each worker that asks."""
 
     def __init__(
-        self, post: Post, journal: Journal, traffic: Traffic, *, attempts: int, wall: Callable[[], float]
+        self, post: Post, journal: Journal, traffic: AttemptGate, *, attempts: int, wall: Callable[[], float]
     ) -> None:
         self._post = post
         self._journal = journal
@@ -137,91 +146,93 @@ class Client:
         """Seconds since this machine's boot, for the journal."""
 
     @property
-    def halt(self) -> Halt:
+    def halt(self) -> StopSignal:
         """What ends the run early."""
         return self._traffic.halt
 
-    async def settle(self, call: Call, before: HeldBefore | None = None) -> CallEnd:
+    async def settle(self, call: Call, before: HeldBefore | None = None) -> CallResult:
         """Go on with a call until each of its devices has a result in the journal, or the run halts.
 
         `before` is what the customer held before this run; None where that is not known.
         """
-        work = take_up(call, self._journal, self._maximum)
+        work = restore(call, self._journal, self._maximum)
         if before is not None:
             work.held_before, work.customer_was_known = before.devices, before.is_known
         work.successes_before = self._traffic.successes
         while (asked := work.split.next()) is not None:
-            if isinstance(await self._ask(work, asked), Halted | StopRun):
+            if isinstance(await self._request(work, asked), Halted | StopRun):
                 break
         if not work.has_doubts():
-            return CallEnd(tuple(work.answers))
-        return CallEnd(tuple(work.answers), work.pending_since(), has_doubts=True)
+            return CallResult(tuple(work.answers))
+        return CallResult(tuple(work.answers), work.pending_since(), has_doubts=True)
 
-    async def _ask(self, work: Work, asked: Positions) -> Result:
+    async def _request(self, work: CallState, asked: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
         before = work.successes_before if work.split.searching else self._traffic.successes
-        spent = _Round(asked=asked, successes_before=before)
+        spent = _RequestAttempts(asked=asked, successes_before=before)
         attempt = partial(self._attempt, work, spent)
-        result = await until_settled(attempt, spent, self._attempts, self._traffic)
-        if isinstance(result, TryAgain):
+        result = await retry_until_final(attempt, spent, self._attempts, self._traffic)
+        if isinstance(result, Transient):
             # An attempt that was cut short by the end of the run is not spent.
             return Halted() if self._traffic.halt else await self._give_up(work, asked, result)
         return result
 
-    async def _attempt(self, work: Work, spent: _Round) -> Result:
+    async def _attempt(self, work: CallState, spent: _RequestAttempts) -> Result:
         """One attempt: permit, journal, request, journal."""
         call, asked = work.call, spent.asked
         body = protocol.request_body(call, asked)
         leave = await self._traffic.leave(call.number)
         if leave is None:
             return Halted()
-        number = await self._journal.started(call.number, _stored(call, asked), self._wall(), self._uptime())
+        number = await self._journal.started(
+            call.number, _positions_for_journal(call, asked), self._wall(), self._uptime()
+        )
         left = await self._traffic.depart(leave)
         left_at = clock.now()
         exchange = await self._post(protocol.PATHS[call.action], body, left)
-        result = self._weigh(work, spent, leave, exchange)
+        result = self._classify(work, spent, leave, exchange)
         ending = _ending(result, exchange)
         omitted = result.omitted if isinstance(result, protocol.Reply) else ()
-        doubt = Doubt.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
-        work.tries += tries_of(asked, omitted, doubt, left_at)
-        if omitted or doubt is not Doubt.NOT_DONE:
+        doubt = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
+        work.tries += attempt_records(asked, omitted, doubt, left_at)
+        if omitted or doubt is not SideEffects.NOT_DONE:
             self.unanswered.add(call, omitted or asked)
         answer = self._settled_by(work, asked, result, exchange.status)
-        settlement = None if answer is None else Settlement(call.number, answer, by_attempt=True)
+        settlement = None if answer is None else RecordedAnswer(call.number, answer, by_attempt=True)
         await self._journal.ended(number, ending, self._wall(), settlement)
-        if self.recognise is not None and isinstance(result, TryAgain | Suspect) and result.is_from_elsewhere:
+        if self.recognise is not None and isinstance(result, Transient | DeviceRejected) and result.is_from_elsewhere:
             await self.recognise()
         return result
 
     def _uptime(self) -> float | None:
         return None if self.uptime is None else self.uptime()
 
-    def _weigh(
-        self, work: Work, spent: _Round, leave: Leave, exchange: Exchange
-    ) -> protocol.Reply | Verdict | Stubborn:
+    def _classify(
+        self, work: CallState, spent: _RequestAttempts, leave: AttemptSlot, exchange: HttpResult
+    ) -> protocol.Reply | Verdict | PersistentServerError:
         """The result of an exchange; the gate learns of it, and the round counts it."""
         call, asked = work.call, spent.asked
         work.seemed_throttled += exchange.seems_throttled
-        if work.seemed_throttled > _SEEMING_AT_MOST:
+        if work.seemed_throttled > _MAX_PRESUMED_THROTTLES:
             exchange = exchange.at_its_word()
         read = exchange.read(lambda body: protocol.read_reply(body, call, asked, exchange.show), call.action)
         result = _about_devices(read, call, asked)
-        if isinstance(result, Suspect) and result.is_from_elsewhere and not self._traffic.is_recognised:
-            result = TryAgain(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
+        if isinstance(result, DeviceRejected) and result.is_from_elsewhere and not self._traffic.is_recognised:
+            result = Transient(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
         self._traffic.learn(leave, None if isinstance(result, protocol.Reply) else result, exchange)
         self._log(call, result)
-        if not isinstance(result, TryAgain):
+        if not isinstance(result, Transient):
             return result
         spent.failures += not leave.while_down
         spent.server_errors += exchange.status is not None and exchange.status >= 500
-        return Stubborn(result.doubt, result.text) if self._is_stubborn(spent) else result
+        return PersistentServerError(result.doubt, result.text) if self._is_stubborn(spent) else result
 
-    def _is_stubborn(self, spent: _Round) -> bool:
+    def _is_stubborn(self, spent: _RequestAttempts) -> bool:
         """Is it this call that the API fails on, and can it be taken apart?"""
         others_succeed = self._traffic.successes > spent.successes_before
         return len(spent.asked) > 1 and spent.server_errors >= _STUBBORN_AFTER and others_succeed
 
-    def _settled_by(self, work: Work, asked: Positions, result: Result, status: int | None) -> Answer | None:
+    def _settled_by(self, work: CallState, asked: Positions, result: Result, status: int | None) -> Answer | None:
         """What a result settles of its call, as the answer for the journal; None if nothing."""
         results: Mapping[int, DeviceResult] = {}
         match result:
@@ -230,28 +241,28 @@ class Client:
                 self._maximum = min(self._maximum, work.maximum)
                 results = result.results
                 if left_out := work.split.settled(asked, result.omitted):
-                    results = {**results, **dict.fromkeys(left_out, _LEFT_OUT)}
-            case Settled(outcome, reason, text):
+                    results = {**results, **dict.fromkeys(left_out, _OMITTED_TWICE)}
+            case CallRejected(outcome, reason, text):
                 work.split.settled(asked)
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
                 results = dict.fromkeys(alike, DeviceResult(outcome, reason=reason, text=text))
-            case TooMany(text):
+            case PayloadTooLarge(text):
                 work.maximum = min(work.maximum, halved(asked))
-                work.split.too_many(asked, work.maximum, blame(result.code, text))
-            case Suspect() | Stubborn():
-                refused = named(work.call, asked, result.text)
-                work.split.refused(asked, blame(result.code, result.text), refused)
+                work.split.too_many(asked, work.maximum, rejection_result(result.code, text))
+            case DeviceRejected() | PersistentServerError():
+                refused = devices_named_in(work.call, asked, result.text)
+                work.split.refused(asked, rejection_result(result.code, result.text), refused)
             case _:
                 return None
         if condemned := work.split.condemned():
-            results = {**results, **{at: _told(one) for at, one in condemned.items()}}
+            results = {**results, **{at: _rejected_result(one) for at, one in condemned.items()}}
         if not results:
             return None
         answer = self._answer(work, results, status, result if isinstance(result, protocol.Reply) else None)
         work.answers.append(answer)
         return answer
 
-    async def _give_up(self, work: Work, asked: Positions, last: TryAgain) -> Result:
+    async def _give_up(self, work: CallState, asked: Positions, last: Transient) -> Result:
         """The attempts are spent: say of the devices what we know, which may be that we do not.
 
         An API that no request has ever reached is no fault of this call: the run stops.
@@ -265,12 +276,12 @@ class Client:
             at: DeviceResult(outcome, reason=Reason.ATTEMPTS_SPENT, text=text) for at, outcome in outcomes.items()
         }
         answer = self._answer(work, results, None)
-        await self._journal.settled(Settlement(work.call.number, answer, by_attempt=False))
+        await self._journal.settled(RecordedAnswer(work.call.number, answer, by_attempt=False))
         work.split.settled(asked)
         work.answers.append(answer)
         return last
 
-    def _log(self, call: Call, result: protocol.Reply | Verdict | Stubborn) -> None:
+    def _log(self, call: Call, result: protocol.Reply | Verdict | PersistentServerError) -> None:
         """What an operator may want to look up later: whatever did not go as it should."""
         if isinstance(result, protocol.Reply):
             if result.foreign:
@@ -280,14 +291,18 @@ class Client:
             LOGGER.info("call %d: %s: %s", call.number, result.code, sentence(result.reason, result.text))
 
     def _answer(
-        self, work: Work, results: Mapping[int, DeviceResult], status: int | None, reply: protocol.Reply | None = None
+        self,
+        work: CallState,
+        results: Mapping[int, DeviceResult],
+        status: int | None,
+        reply: protocol.Reply | None = None,
     ) -> Answer:
         if reply and len(work.tries) == 1:
             attempts, unclear = 1, 0  # as mostly
         else:
             attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
         if unclear:
-            results = _weighed(work, results)
+            results = _annotate_lost_attempts(work, results)
         if self.unanswered.devices and work.call.device_type is not None:
             results = self.unanswered.without_untrue_flags(work.call, results)
         return Answer(
@@ -304,33 +319,37 @@ class Client:
 
 def _about_devices(result: protocol.Reply | Verdict, call: Call, asked: Positions) -> protocol.Reply | Verdict:
     """Return a refusal for the customer's sake as one for a device's, where it names devices, but not all of them."""
-    if not isinstance(result, Settled) or result.reason is not Reason.CUSTOMER_REFUSED:
+    if not isinstance(result, CallRejected) or result.reason is not Reason.CUSTOMER_REFUSED:
         return result
-    return Suspect(result.text) if 0 < len(named(call, asked, result.text)) < len(call.devices) else result
+    return (
+        DeviceRejected(result.text)
+        if 0 < len(devices_named_in(call, asked, result.text)) < len(call.devices)
+        else result
+    )
 
 
-def _ending(result: protocol.Reply | Verdict | Stubborn, exchange: Exchange) -> Ending:
+def _ending(result: protocol.Reply | Verdict | PersistentServerError, exchange: HttpResult) -> AttemptEnd:
     """Return how the journal records the attempt."""
     status = exchange.status
     if isinstance(result, protocol.Reply):
         if not (result.omitted or result.foreign) and status == _USUAL.status:
             return _USUAL
         omitted, foreign = len(result.omitted), len(result.foreign)
-        return Ending(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
-    if isinstance(exchange.ending, NoAnswer) and not exchange.ending.sent:
-        return Ending(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
-    how = AttemptEnding.REFUSED if result.doubt is Doubt.NOT_DONE else AttemptEnding.UNCLEAR
-    lasts = result.doubt is Doubt.UNCLEAR
-    return Ending(how, result.code, status, result.reason, result.text, may_act_later=lasts)
+        return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
+    if isinstance(exchange.ending, NoResponse) and not exchange.ending.sent:
+        return AttemptEnd(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
+    how = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
+    lasts = result.doubt is SideEffects.UNCLEAR
+    return AttemptEnd(how, result.code, status, result.reason, result.text, may_act_later=lasts)
 
 
-def _told(condemned: Condemned[DeviceResult]) -> DeviceResult:
+def _rejected_result(condemned: Rejected[DeviceResult]) -> DeviceResult:
     """Return the result of a condemned device; where it never stood alone, that is said."""
     result = condemned.blame
     return result if condemned.alone else result._replace(reason=WITH_OTHERS.get(result.reason, result.reason))
 
 
-def _weighed(work: Work, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
+def _annotate_lost_attempts(work: CallState, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
     """The results where an earlier attempt went unanswered: what is said of each, and what that leaves open.
 
     A doubt about one is told of all in its answer of which it is not known whether they were held before: the
@@ -340,12 +359,12 @@ def _weighed(work: Work, results: Mapping[int, DeviceResult]) -> Mapping[int, De
     weighed = {}
     for at, result in results.items():
         if doubted[at] or work.held(at) is None:
-            result = _attributed(result, work.call.action, work.held(at))
-        weighed[at] = _doubting(result) if doubted[at] else result
+            result = _attribute(result, work.call.action, work.held(at))
+        weighed[at] = _append_uncertainty(result) if doubted[at] else result
     return weighed
 
 
-def _attributed(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:
+def _attribute(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:
     """The result when an earlier attempt went unanswered: whose work is what is now found done?
 
     Exactly, where it is known what the customer held before; otherwise only marked.
@@ -363,7 +382,7 @@ def _attributed(result: DeviceResult, action: Action, held_before: bool | None) 
     return result._replace(outcome=done, reason=Reason.DONE_BY_LOST_ATTEMPT, text="")
 
 
-def _doubting(result: DeviceResult) -> DeviceResult:
+def _append_uncertainty(result: DeviceResult) -> DeviceResult:
     """Return the result when an earlier attempt went unanswered: that the repeat was refused does not undo it.
 
     Of flags that say that nothing was created nothing is known then.
@@ -375,5 +394,5 @@ def _doubting(result: DeviceResult) -> DeviceResult:
     return result._replace(outcome=Outcome.UNCONFIRMED, unheard=Unheard.WHETHER_DONE)
 
 
-def _stored(call: Call, asked: Positions) -> Positions | None:
+def _positions_for_journal(call: Call, asked: Positions) -> Positions | None:
     return None if len(asked) == len(call.devices) else asked

@@ -1,6 +1,6 @@
 """A call under way: what of it is open, what was tried, and how a killed run's call goes on.
 
-The journal's attempts are played back through the same `Split` that made them, so that
+The journal's attempts are played back through the same `RejectedDeviceSearch` that made them, so that
 a resumed run asks just what the former one would have asked next.
 """
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from telemetron_batch.api.classify import Doubt, Settled, Suspect, TooMany
+from telemetron_batch.api.classify import CallRejected, DeviceRejected, PayloadTooLarge, SideEffects
 from telemetron_batch.domain.model import Answer, Call, DeviceResult
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import Attempt
-from telemetron_batch.sending.rejected_search import Positions, Split
+from telemetron_batch.sending.rejected_search import Positions, RejectedDeviceSearch
 
-_A_NAME: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
+_SPECIFIC_IDENTIFIER: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
 """Anything shorter, such as a lone number, may stand in an error text by chance."""
 
 NO_MAXIMUM: Final = 1 << 30
@@ -26,7 +26,7 @@ ANSWERED: Final = "answered"
 """The stored code of the verdict on a usable answer."""
 STUBBORN: Final = "stubborn"
 """The stored code of the verdict on a call that the API keeps failing on."""
-BLAMED: Final = (Suspect.code, STUBBORN)
+BLAMED: Final = (DeviceRejected.code, STUBBORN)
 
 
 @lru_cache(maxsize=16)
@@ -41,7 +41,7 @@ def _set_of(positions: Positions) -> frozenset[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class AttemptRecord:
     """An attempt as the bookkeeping of its call needs it."""
 
     asked: frozenset[int]
@@ -60,12 +60,12 @@ class HeldBefore(NamedTuple):
 
 
 @dataclass(slots=True)
-class Work:
+class CallState:
     """A call under way."""
 
     call: Call
-    split: Split[DeviceResult]
-    tries: list[Try] = field(default_factory=list)
+    split: RejectedDeviceSearch[DeviceResult]
+    tries: list[AttemptRecord] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Those recorded by this process."""
     held_before: Mapping[str, bool | None] | None = None
@@ -113,51 +113,55 @@ class Work:
         return any(one.may_have_acted for one in self.tries)
 
 
-def tries_of(asked: Positions, omitted: Collection[int], doubt: Doubt, left: float | None = None) -> list[Try]:
+def attempt_records(
+    asked: Positions, omitted: Collection[int], doubt: SideEffects, left: float | None = None
+) -> list[AttemptRecord]:
     """Return an attempt for bookkeeping: what its answer left out may have been done all the same.
 
     `left` is when it left on the event loop's clock; None for an attempt of an earlier process.
     """
-    may_have_acted = doubt is not Doubt.NOT_DONE
-    pending_since = left if doubt is Doubt.UNCLEAR else None
+    may_have_acted = doubt is not SideEffects.NOT_DONE
+    pending_since = left if doubt is SideEffects.UNCLEAR else None
     if not omitted:
-        return [Try(_set_of(asked), may_have_acted, pending_since)]
+        return [AttemptRecord(_set_of(asked), may_have_acted, pending_since)]
     told = frozenset(asked).difference(omitted)
-    return [Try(told, may_have_acted, pending_since), Try(frozenset(omitted), may_have_acted=True)]
+    return [AttemptRecord(told, may_have_acted, pending_since), AttemptRecord(frozenset(omitted), may_have_acted=True)]
 
 
-def take_up(call: Call, journal: Journal, maximum: int) -> Work:
+def restore(call: Call, journal: Journal, maximum: int) -> CallState:
     """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
     everything = all_of(len(call.devices))
     if not journal.may_know(call.number):
-        return Work(call, Split(everything, maximum))
+        return CallState(call, RejectedDeviceSearch(everything, maximum))
     history = journal.attempts_of(call.number)
     settled = journal.settled_positions(call.number)
     if not (history or settled):
-        return Work(call, Split(everything, maximum))
+        return CallState(call, RejectedDeviceSearch(everything, maximum))
     answered = {attempt: positions for attempt, positions in settled if attempt}
-    tries: list[Try] = []
+    tries: list[AttemptRecord] = []
     for one in history:
         asked = everything if one.positions is None else one.positions
         told = asked if one.verdict != ANSWERED else answered.get(one.number, ())
         omitted = set(asked).difference(told)
-        tries += tries_of(asked, omitted, Doubt.UNCLEAR if one.may_have_acted else Doubt.NOT_DONE)
+        tries += attempt_records(asked, omitted, SideEffects.UNCLEAR if one.may_have_acted else SideEffects.NOT_DONE)
     closed = {position for _, positions in settled for position in positions}
     still_open = tuple(position for position in everything if position not in closed)
     split = _played_back(call, history, answered)
     if split is None or set(split.open()) != set(still_open):
-        split = Split(still_open, maximum)
-    return Work(call, split, tries)
+        split = RejectedDeviceSearch(still_open, maximum)
+    return CallState(call, split, tries)
 
 
-def _played_back(call: Call, history: list[Attempt], settled: dict[int, Positions]) -> Split[DeviceResult] | None:
+def _played_back(
+    call: Call, history: list[Attempt], settled: dict[int, Positions]
+) -> RejectedDeviceSearch[DeviceResult] | None:
     """The split after these attempts; None where they do not fit together."""
     everything = all_of(len(call.devices))
     largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
-    split: Split[DeviceResult] = Split(everything, largest)
+    split: RejectedDeviceSearch[DeviceResult] = RejectedDeviceSearch(everything, largest)
     for attempt in history:
         asked = everything if attempt.positions is None else attempt.positions
-        if attempt.verdict not in (ANSWERED, *BLAMED, TooMany.code, Settled.code):
+        if attempt.verdict not in (ANSWERED, *BLAMED, PayloadTooLarge.code, CallRejected.code):
             continue
         if split.next() != asked:
             return None
@@ -166,25 +170,29 @@ def _played_back(call: Call, history: list[Attempt], settled: dict[int, Position
     return split
 
 
-def _play(split: Split[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]) -> None:
+def _play(
+    split: RejectedDeviceSearch[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]
+) -> None:
     asked, answered = positions
     if attempt.verdict == ANSWERED:
         split.settled(asked, [position for position in asked if position not in set(answered)])
-    elif attempt.verdict == TooMany.code:
-        split.too_many(asked, halved(asked), blame(attempt.verdict, attempt.text))
-    elif attempt.verdict == Settled.code:
+    elif attempt.verdict == PayloadTooLarge.code:
+        split.too_many(asked, halved(asked), rejection_result(attempt.verdict, attempt.text))
+    elif attempt.verdict == CallRejected.code:
         split.settled(asked)
         if len(answered) > len(asked):
             split.give_up()
     else:
-        split.refused(asked, blame(attempt.verdict, attempt.text), named(call, asked, attempt.text))
+        split.refused(
+            asked, rejection_result(attempt.verdict, attempt.text), devices_named_in(call, asked, attempt.text)
+        )
 
 
-def blame(verdict: str | None, text: str) -> DeviceResult:
+def rejection_result(verdict: str | None, text: str) -> DeviceResult:
     """The outcome of devices that a refusal settles. What the API failed on may be done all the same."""
     if verdict == STUBBORN:
         return DeviceResult(Outcome.UNCONFIRMED, reason=Reason.REPEATED_SERVER_ERROR, text=text)
-    reason = Reason.TOO_MANY_DEVICES if verdict == TooMany.code else Reason.DEVICE_REFUSED
+    reason = Reason.TOO_MANY_DEVICES if verdict == PayloadTooLarge.code else Reason.DEVICE_REFUSED
     return DeviceResult(Outcome.FAILED, reason=reason, text=text)
 
 
@@ -193,12 +201,12 @@ def halved(asked: Positions) -> int:
     return max(1, len(asked) // 2)
 
 
-def named(call: Call, asked: Positions, text: str) -> Positions:
+def devices_named_in(call: Call, asked: Positions, text: str) -> Positions:
     """The positions whose identifiers stand in an error text, as words of their own."""
     return tuple(
         position
         for position in asked
-        if _A_NAME.match(call.devices[position])
+        if _SPECIFIC_IDENTIFIER.match(call.devices[position])
         and call.devices[position] in text
         and re.search(rf"(?<!\w){re.escape(call.devices[position])}(?!\w)", text)
     )

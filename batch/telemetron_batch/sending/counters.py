@@ -8,7 +8,7 @@ from telemetron_batch.domain.outcomes import FAILURES, Outcome
 
 
 @dataclass(slots=True)
-class Tally:
+class RunCounters:
     """Running totals of one run, calls of earlier processes included."""
 
     calls: int

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.identifiers import as_column, letters_and_digits, trimmed
-from telemetron_batch.planning.plan import SentKeys
+from telemetron_batch.planning.plan import SentRows
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ States = npt.NDArray[np.int8]
 """Does the customer hold the device: 1 yes, 0 no, or below 0 why that is not known."""
 
 UNKNOWN: Final = -1
-SPELLED_OTHERWISE: Final = -2
+SPELLED_DIFFERENTLY: Final = -2
 """They hold one with the same letters and digits in another spelling."""
 ABSENCE_UNPROVEN: Final = -3
 """The list does not have it, but the API spells this customer's devices in a form of its own."""
@@ -38,7 +38,7 @@ _NONE: Final = -1
 _NOTHING: Final = np.empty(0, np.int64)
 
 
-def states_of(keys: SentKeys, holdings: Iterable[Holding], absence_unproven: Collection[int] = ()) -> States:
+def holding_states(keys: SentRows, holdings: Iterable[Holding], absence_unproven: Collection[int] = ()) -> States:
     """Return for each of some rows whether its customer holds its device.
 
     `absence_unproven` are codes of customers whose devices the API spells in a form of its own: their
@@ -53,15 +53,15 @@ def states_of(keys: SentKeys, holdings: Iterable[Holding], absence_unproven: Col
 def held_by_one(devices: Sequence[str], held: Collection[str]) -> list[bool | None]:
     """Return for each of one customer's distinct devices whether they hold it; None if that is not known."""
     numbers = np.arange(len(devices))
-    keys = SentKeys(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
-    states = states_of(keys, [(0, frozenset(held))]).tolist()
+    keys = SentRows(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
+    states = holding_states(keys, [(0, frozenset(held))]).tolist()
     return [None if state < 0 else state == 1 for state in states]
 
 
 class _Comparison:
     """Rows compared with lists of what their customers hold, some lists at a time."""
 
-    def __init__(self, keys: SentKeys) -> None:
+    def __init__(self, keys: SentRows) -> None:
         self._customer = keys.customer
         self._spellings = trimmed(keys.devices)
         self._device = keys.device
@@ -95,7 +95,7 @@ class _Comparison:
         alike = np.concatenate(self._alike)
         if len(alike):
             states[np.isin(customer * self._size + _codes(self._letters.indices)[self._device], alike)] = (
-                SPELLED_OTHERWISE
+                SPELLED_DIFFERENTLY
             )
         states[self._held[self._pair]] = 1
         states[~np.isin(customer, np.concatenate(self._asked))] = UNKNOWN

@@ -19,15 +19,15 @@ from telemetron_batch.domain.outcomes import FAILURES, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.codec import read_table
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.planning.calls import Calls
-from telemetron_batch.storage.atomic_file import written_whole
+from telemetron_batch.planning.calls import CallPlan
+from telemetron_batch.storage.atomic_file import atomic_write
 
 _SCHEMA = pa.schema([pa.field("customer", pa.string()), pa.field("device", pa.string()), pa.field("open", pa.bool_())])
 _COMPLETE = b"complete"
 
 
 @dataclass(slots=True)
-class Stuck:
+class UnreleasedDevices:
     """Devices that may still sit with a former owner, because their unassign did not succeed."""
 
     _owners: dict[str, set[str]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def may_still_be_held(result: DeviceResult) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftBehind:
+class UnreleasedReport:
     """What the unassigns of a shard have left behind, when nobody is at work on them."""
 
     complete: bool
@@ -100,11 +100,11 @@ class LeftBehind:
     def write(self, path: Path) -> None:
         """Put it into a file. Raises DiskError."""
         schema = _SCHEMA.with_metadata({_COMPLETE: b"1" if self.complete else b"0"})
-        with written_whole(path) as file, pa.ipc.new_file(file, schema) as writer:
+        with atomic_write(path) as file, pa.ipc.new_file(file, schema) as writer:
             writer.write_table(self.pairs.cast(schema))
 
     @classmethod
-    def read(cls, path: Path) -> "LeftBehind | None":
+    def read(cls, path: Path) -> "UnreleasedReport | None":
         """What a file holds; None without one. Raises JournalError where it is damaged."""
         advice = f"move {path} away: what it tells is then read off the shard's journal"
         try:
@@ -122,9 +122,9 @@ class LeftBehind:
         return cls(complete, table)
 
 
-def left_behind(unassigns: Calls, journal: Journal | None) -> LeftBehind:
+def collect_unreleased(unassigns: CallPlan, journal: Journal | None) -> UnreleasedReport:
     """What these calls have left behind, as the journal has it; without one, all of it."""
-    stuck, settled = Stuck(), defaultdict[int, set[int]](set)
+    stuck, settled = UnreleasedDevices(), defaultdict[int, set[int]](set)
     for settlement in journal.settlements() if journal else ():
         if unassigns.has(settlement.call):
             settled[settlement.call].update(settlement.answer.results)
@@ -136,14 +136,14 @@ def left_behind(unassigns: Calls, journal: Journal | None) -> LeftBehind:
             stuck.add(call.customer, call.devices[at], is_open=True)
     columns = [*zip(*stuck.pairs(), strict=True)] or [()] * len(_SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-    return LeftBehind(not is_open, pa.table(arrays, schema=_SCHEMA))
+    return UnreleasedReport(not is_open, pa.table(arrays, schema=_SCHEMA))
 
 
-def _numbers(calls: Calls) -> Iterator[int]:
+def _numbers(calls: CallPlan) -> Iterator[int]:
     return (number for stage in calls.stages() for lane in stage.lanes for number in lane)
 
 
-def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
+def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[UnreleasedReport]) -> None:
     """Take back what was held because of devices that are free by now: it was never sent, and is decided anew.
 
     `left` is what is known from elsewhere; what the journal itself says is added.
@@ -151,7 +151,7 @@ def lift(journal: Journal, calls: Calls, left: Sequence[LeftBehind]) -> None:
     held = [(number, calls.call(one.call), one.answer) for number, one in journal.unasked() if _is_hold(one.answer)]
     if not held:
         return
-    stuck = stuck_among(left, pa.array({call.devices[at] for _, call, answer in held for at in answer.results}))
+    stuck = unreleased_among(left, pa.array({call.devices[at] for _, call, answer in held for at in answer.results}))
     for settlement in journal.settlements():
         call = calls.call(settlement.call)
         if call.action is Action.UNASSIGN:
@@ -175,7 +175,7 @@ class StaleResult:
     """What is to stay of it, None for nothing: devices that the run has assigned to the customer since."""
 
 
-def unknown_customers(journal: Journal, calls: Calls) -> list[StaleResult]:
+def unknown_customers(journal: Journal, calls: CallPlan) -> list[StaleResult]:
     """Return the results by which earlier processes heard that the API does not know a customer.
 
     The customer may be back. Asked again, no device is given to another one on old news. But a device that
@@ -208,7 +208,7 @@ class OpenCalls:
     """Devices that are yet to be given to somebody."""
 
     @classmethod
-    def of(cls, calls: Calls, settled: Mapping[int, int]) -> "OpenCalls":
+    def of(cls, calls: CallPlan, settled: Mapping[int, int]) -> "OpenCalls":
         """Return what is open; `settled` is how many devices of a call are settled."""
         found = cls()
         for number in _numbers(calls):
@@ -225,7 +225,7 @@ class OpenCalls:
         return call.customer in self.customers or not self.devices.isdisjoint(call.devices)
 
 
-def _last_assigns(journal: Journal, calls: Calls, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+def _last_assigns(journal: Journal, calls: CallPlan, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Return the last stage in which the run has tried to assign each of some pairs of customer and device."""
     last: dict[tuple[str, str], int] = {}
     for number, _ in journal.last_attempts() if pairs else ():
@@ -246,9 +246,9 @@ def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], in
     return replace(answer, results=results) if results else None
 
 
-def stuck_among(left: Sequence[LeftBehind], devices: pa.Array) -> Stuck:
+def unreleased_among(left: Sequence[UnreleasedReport], devices: pa.Array) -> UnreleasedDevices:
     """Which of these devices are among what was left behind."""
-    stuck = Stuck()
+    stuck = UnreleasedDevices()
     for one in left:
         of_these = one.pairs.filter(pc.is_in(one.pairs["device"], devices))
         for customer, device, is_open in zip(*(column.to_pylist() for column in of_these.columns), strict=True):

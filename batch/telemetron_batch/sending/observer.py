@@ -1,17 +1,17 @@
 """What a door (command line, Airflow, ...) shows of a run, and what it is asked."""
 
-from telemetron_batch.domain.cancellation import Interrupt
-from telemetron_batch.planning.plan_summary import Digest
-from telemetron_batch.sending.progress import View
+from telemetron_batch.domain.cancellation import CancelToken
+from telemetron_batch.planning.plan_summary import PlanSummary
+from telemetron_batch.sending.progress import ProgressSnapshot
 
 
-class Face:
+class RunObserver:
     """What a door shows while a run goes on; this one shows nothing and agrees to everything."""
 
-    interrupt: Interrupt | None = None
+    interrupt: CancelToken | None = None
     """Through which the door ends the run. None: signals do, as at a terminal."""
 
-    def planned(self, plan: Digest) -> bool:  # noqa: ARG002
+    def planned(self, plan: PlanSummary) -> bool:  # noqa: ARG002
         """The plan is made. Shall it be carried out?"""
         return True
 
@@ -29,7 +29,7 @@ class Face:
     def began(self) -> None:
         """Sending begins, or asking afterwards: from now on nothing here may keep the event loop waiting."""
 
-    def saw(self, view: View) -> None:
+    def saw(self, view: ProgressSnapshot) -> None:
         """The run as it is now, some times a second; the last one is `over`."""
 
     def ended(self) -> None:

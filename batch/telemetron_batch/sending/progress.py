@@ -1,7 +1,7 @@
 """How far a run is, as one line: calls, the rate reached, the time left, and what keeps it waiting.
 
 Turns what is known of one moment into words that fit a width. Refuses to know terminals
-and threads; a `View` is frozen, so that another thread may draw it while sending goes on.
+and threads; a `ProgressSnapshot` is frozen, so that another thread may draw it while sending goes on.
 """
 
 import math
@@ -12,10 +12,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from telemetron_batch.api.attempt_gate import Condition, Traffic
+from telemetron_batch.api.attempt_gate import AttemptGate, GateStatus
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.sending.counters import Tally
+from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.storage import clock
 
 _LONG_ENOUGH: Final = 10.0
@@ -32,7 +32,7 @@ _TROUBLE: Final = (Outcome.HELD, Outcome.UNCONFIRMED, Outcome.FAILED)
 _ORDER: Final = (*_FINE, *_TROUBLE)
 
 
-class Tone(Enum):
+class Style(Enum):
     """What a piece of the line is about, for whoever gives it a colour."""
 
     PLAIN = "plain"
@@ -43,11 +43,11 @@ class Tone(Enum):
     TROUBLE = "trouble"
 
 
-Piece = tuple[str, Tone]
+Piece = tuple[str, Style]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class ProgressSnapshot:
     """A run at one moment."""
 
     what: str = "calls"
@@ -67,31 +67,31 @@ class View:
     """Seconds since this process began to send."""
     down_at: float | None
     """Since when the API has been down, in seconds of the epoch; None while it is up."""
-    condition: Condition
+    condition: GateStatus
     over: bool = False
     """Nothing more will be sent by this process."""
 
 
-class Watch:
+class ProgressTracker:
     """Looks at a run from time to time and works out how fast it gets on. Used on the event loop."""
 
-    def __init__(self, tally: Tally, traffic: Traffic, ceiling: Rate, wall: Callable[[], float]) -> None:
+    def __init__(self, tally: RunCounters, traffic: AttemptGate, ceiling: Rate, wall: Callable[[], float]) -> None:
         self._tally = tally
         self._traffic = traffic
         self._ceiling = ceiling
         self._wall = wall
         self._began = self._seen = clock.now()
-        self._awake = 0.0
+        self._active_seconds = 0.0
         self._marks = deque([self._mark(self._began, 0)])
 
-    def view(self, *, over: bool = False) -> View:
+    def view(self, *, over: bool = False) -> ProgressSnapshot:
         """The run as it is now."""
         now, condition = clock.now(), self._traffic.condition()
         if condition.down_for is None and condition.held_for <= 0:
-            self._awake += now - self._seen
+            self._active_seconds += now - self._seen
         self._seen = now
         self._remember(self._mark(now, condition.departures))
-        return View(
+        return ProgressSnapshot(
             what=self._tally.what,
             calls=self._tally.calls,
             done=self._tally.calls_done,
@@ -105,10 +105,10 @@ class Watch:
             over=over,
         )
 
-    def _mark(self, now: float, departures: int) -> "_Mark":
-        return _Mark(now, self._awake, self._tally.calls_done, departures)
+    def _mark(self, now: float, departures: int) -> "_Sample":
+        return _Sample(now, self._active_seconds, self._tally.calls_done, departures)
 
-    def _remember(self, mark: "_Mark") -> None:
+    def _remember(self, mark: "_Sample") -> None:
         """Keep as many marks as a steady figure needs; one of a moment in which nothing happened adds nothing."""
         if mark.counts == self._marks[-1].counts:
             return
@@ -116,17 +116,17 @@ class Watch:
         while len(self._marks) > 1 and self._marks[1].is_long_before(mark):
             self._marks.popleft()
 
-    def _reached(self, condition: Condition) -> float | None:
+    def _reached(self, condition: GateStatus) -> float | None:
         first, last = self._marks[0], self._marks[-1]
         return _pace_of(condition.departures - first.departures, last.at - first.at, self._seen - first.at)
 
-    def _seconds_left(self, condition: Condition) -> float | None:
+    def _seconds_left(self, condition: GateStatus) -> float | None:
         """Rest of the pause and the calls still open, at the speed of late; pauses that are over do not count."""
         if condition.down_for is not None:
             return None
         first, last = self._marks[0], self._marks[-1]
         settled = self._tally.calls_done - first.done
-        speed = _pace_of(settled, last.awake - first.awake, self._awake - first.awake)
+        speed = _pace_of(settled, last.awake - first.awake, self._active_seconds - first.awake)
         if speed is None or settled < _TOO_LITTLE:
             speed = min(condition.rate, self._ceiling.per_second)
         return condition.held_for + (self._tally.calls - self._tally.calls_done) / speed
@@ -139,7 +139,7 @@ def _pace_of(number: int, until_last: float, until_now: float) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class _Sample:
     """How much was done by a moment."""
 
     at: float
@@ -152,12 +152,12 @@ class _Mark:
     def counts(self) -> tuple[int, int]:
         return self.done, self.departures
 
-    def is_long_before(self, later: "_Mark") -> bool:
+    def is_long_before(self, later: "_Sample") -> bool:
         """Is it so long before that the marks between can be measured without an older one?"""
         return later.awake - self.awake >= _LONG_ENOUGH and later.departures - self.departures >= _LONG_ENOUGH
 
 
-def line(view: View, width: int) -> list[Piece]:
+def format_line(view: ProgressSnapshot, width: int) -> list[Piece]:
     """The line in pieces, at most so many signs together; what matters less is left out first."""
     count = _count(view)
     told = [*_state(view, width - len(count[0]) - len(_GAP))] or ([] if view.over else [_pace(view)])
@@ -165,11 +165,11 @@ def line(view: View, width: int) -> list[Piece]:
     for piece in (*told, *_left(view)):
         if _length([*pieces, piece]) <= width:
             pieces.append(piece)
-    bar, outcomes = _fill(view, width, width - _length(pieces))
+    bar, outcomes = _bar_and_outcomes(view, width, width - _length(pieces))
     return _joined(count, bar, [*pieces[1:], *outcomes])
 
 
-def _fill(view: View, width: int, room: int) -> tuple[list[Piece], list[Piece]]:
+def _bar_and_outcomes(view: ProgressSnapshot, width: int, room: int) -> tuple[list[Piece], list[Piece]]:
     """Bar and outcomes for what is left of the line; rather no bar than no outcome."""
     bar = _bar(view, width // _SHARE_OF_BAR)
     outcomes = [*_outcomes(view, room)]
@@ -179,7 +179,7 @@ def _fill(view: View, width: int, room: int) -> tuple[list[Piece], list[Piece]]:
     return bar, beside
 
 
-def plain(view: View) -> str:
+def format_log(view: ProgressSnapshot) -> str:
     """The same in words, for a log: no bar, nothing left out."""
     told = [text for text, _ in (*_state(view, 1000), *_left(view))]
     outcomes = ", ".join(f"{view.outcomes[one]:,} {one}" for one in _ORDER if view.outcomes.get(one))
@@ -198,38 +198,38 @@ def duration(seconds: float) -> str:
 # The pieces
 
 
-def _count(view: View) -> Piece:
+def _count(view: ProgressSnapshot) -> Piece:
     calls = f"{view.calls:,}"
-    return f"{view.done:,}".rjust(len(calls)) + f"/{calls} {view.what}", Tone.PLAIN
+    return f"{view.done:,}".rjust(len(calls)) + f"/{calls} {view.what}", Style.PLAIN
 
 
-def _bar(view: View, width: int) -> list[Piece]:
+def _bar(view: ProgressSnapshot, width: int) -> list[Piece]:
     if width < _SHORTEST_BAR:
         return []
     full = math.floor(width * view.done / max(1, view.calls))
-    return [("━" * full, Tone.DONE), ("─" * (width - full), Tone.OPEN)]
+    return [("━" * full, Style.DONE), ("─" * (width - full), Style.OPEN)]
 
 
-def _pace(view: View) -> Piece:
+def _pace(view: ProgressSnapshot) -> Piece:
     ceiling = "" if view.ceiling == Rate.AUTO else f"of {view.ceiling}"
     if view.reached is None:
-        return f"up {ceiling.replace('of', 'to')}" if ceiling else "feeling its way", Tone.SOFT
+        return f"up {ceiling.replace('of', 'to')}" if ceiling else "feeling its way", Style.SOFT
     if not ceiling:
-        return f"{_figure(view.reached)}/s", Tone.PLAIN
-    return f"{_figure(view.reached * view.ceiling.seconds)} {ceiling}", Tone.PLAIN
+        return f"{_figure(view.reached)}/s", Style.PLAIN
+    return f"{_figure(view.reached * view.ceiling.seconds)} {ceiling}", Style.PLAIN
 
 
 def _figure(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.1f}" if number >= 0.1 else f"{number:.2g}"
 
 
-def _state(view: View, room: int) -> Iterator[Piece]:
+def _state(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
     """What keeps the run waiting, if anything does, in words for so many signs."""
     condition = view.condition
     if view.over:
         return
     if condition.stop:
-        yield "stopping: letting calls under way finish", Tone.WAITING
+        yield "stopping: letting calls under way finish", Style.WAITING
     elif view.down_at is not None:
         since = f"{datetime.fromtimestamp(view.down_at):%H:%M}"
         long, short = (
@@ -238,36 +238,36 @@ def _state(view: View, room: int) -> Iterator[Piece]:
             else (f"next probe in {_whole(condition.next_probe)}", f"probe in {_whole(condition.next_probe)}")
         )
         told = f"API down since {since}, {long}"
-        yield told if len(told) <= room else f"down since {since}, {short}", Tone.TROUBLE
+        yield told if len(told) <= room else f"down since {since}, {short}", Style.TROUBLE
     elif condition.held_for >= _WORTH_TELLING:
-        yield f"waiting {_whole(condition.held_for)}: the API asked for it", Tone.WAITING
+        yield f"waiting {_whole(condition.held_for)}: the API asked for it", Style.WAITING
 
 
 def _whole(seconds: float) -> str:
     return duration(math.ceil(seconds))
 
 
-def _left(view: View) -> Iterator[Piece]:
+def _left(view: ProgressSnapshot) -> Iterator[Piece]:
     if view.over:
-        yield f"{'stopped after' if view.done < view.calls else 'took'} {duration(view.elapsed)}", Tone.PLAIN
+        yield f"{'stopped after' if view.done < view.calls else 'took'} {duration(view.elapsed)}", Style.PLAIN
     elif view.seconds_left is not None and view.done < view.calls and not view.condition.stop:
-        yield f"{_timer(_calm(view.seconds_left))} left", Tone.PLAIN
+        yield f"{_clock_text(_round_eta(view.seconds_left))} left", Style.PLAIN
 
 
-def _timer(seconds: float) -> str:
+def _clock_text(seconds: float) -> str:
     """So long, as clocks show it: 0:40, 3:20, 1:05:00."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _calm(seconds: float) -> float:
+def _round_eta(seconds: float) -> float:
     """As exact as it can be meant."""
     step = 1 if seconds < 60 else 5 if seconds < 300 else 30 if seconds < 1800 else 60
     return math.ceil(seconds / step) * step
 
 
-def _outcomes(view: View, room: int) -> Iterator[Piece]:
+def _outcomes(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
     """As many outcomes as there is room for: trouble is taken first, and stands last."""
     told = (one for one in _ORDER if view.outcomes.get(one))
     wanted = sorted(told, key=lambda one: (one not in _TROUBLE, -view.outcomes[one]))
@@ -278,7 +278,7 @@ def _outcomes(view: View, room: int) -> Iterator[Piece]:
             break
         taken.append(outcome)
     for outcome in sorted(taken, key=_ORDER.index):
-        yield f"{view.outcomes[outcome]:,} {outcome}", Tone.TROUBLE if outcome in _TROUBLE else Tone.SOFT
+        yield f"{view.outcomes[outcome]:,} {outcome}", Style.TROUBLE if outcome in _TROUBLE else Style.SOFT
 
 
 # Putting them together
@@ -295,7 +295,7 @@ def _length(pieces: Sequence[Piece]) -> int:
 def _joined(count: Piece, bar: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
     pieces = [count]
     if bar:
-        pieces += [(_GAP, Tone.PLAIN), *bar]
+        pieces += [(_GAP, Style.PLAIN), *bar]
     for piece in others:
-        pieces += [(_GAP, Tone.PLAIN), piece]
+        pieces += [(_GAP, Style.PLAIN), piece]
     return pieces

@@ -23,7 +23,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 Positions = tuple[int, ...]
 Blame = TypeVar("Blame")
 
-HOPELESS_AFTER: Final = 16
+STOP_AFTER_SAME_ERROR: Final = 16
 """So many devices refused alone, all alike, and the rest gets one last chance together."""
 _STREAK: Final = 8
 """So many requests accepted in a row make a small group worth its risk without slack ..."""
@@ -33,7 +33,7 @@ _DEBT: Final = 16
 """... and no more than one for so many devices of the refused group is owed."""
 
 
-class Condemned(NamedTuple, Generic[Blame]):
+class Rejected(NamedTuple, Generic[Blame]):
     """Why a position is settled as refused."""
 
     blame: Blame
@@ -70,15 +70,15 @@ class _Search(Generic[Blame]):
     """What was said to the devices that stood alone; None is an acceptance."""
 
 
-class Split(Generic[Blame]):
+class RejectedDeviceSearch(Generic[Blame]):
     """The open positions of one call. Ask `next`, send that, tell what became of it."""
 
     def __init__(self, positions: Positions, maximum: int) -> None:
         self._whole: deque[Positions] = deque()
         self._search: _Search[Blame] | None = None
         self._asked_again: set[int] = set()
-        self._condemned: dict[int, Condemned[Blame]] = {}
-        self._put(positions, maximum)
+        self._condemned: dict[int, Rejected[Blame]] = {}
+        self._enqueue(positions, maximum)
 
     def next(self) -> Positions | None:
         """The positions of the next request; None when none is left to make."""
@@ -91,7 +91,7 @@ class Split(Generic[Blame]):
         """Is a refused group being taken apart?"""
         return self._search is not None
 
-    def condemned(self) -> dict[int, Condemned[Blame]]:
+    def condemned(self) -> dict[int, Rejected[Blame]]:
         """The positions settled as refused since last asked, and why."""
         settled, self._condemned = self._condemned, {}
         return settled
@@ -104,7 +104,7 @@ class Split(Generic[Blame]):
         """
         fresh = tuple(position for position in omitted if position not in self._asked_again)
         self._asked_again.update(fresh)
-        self._let_through(asked)
+        self._accepted(asked)
         if fresh:
             self._whole.append(fresh)
         return tuple(position for position in omitted if position not in fresh)
@@ -133,13 +133,13 @@ class Split(Generic[Blame]):
 
         What still waits is cut anew as well: it would be refused for the same reason.
         """
-        self._let_through(asked)
+        self._accepted(asked)
         if len(asked) == 1:
             self._condemn(asked, blame, alone=True)
         else:
             waiting = tuple(position for group in (asked, *self._whole) for position in group)
             self._whole.clear()
-            self._put(waiting, maximum)
+            self._enqueue(waiting, maximum)
 
     def open(self) -> Positions:
         """Every position that is not settled yet, in no order that means anything."""
@@ -153,12 +153,12 @@ class Split(Generic[Blame]):
         self._search = None
         return rest
 
-    def _put(self, positions: Positions, maximum: int) -> None:
+    def _enqueue(self, positions: Positions, maximum: int) -> None:
         """Cut positions into requests of at most `maximum`, before those that already wait."""
         pieces = [positions[at : at + maximum] for at in range(0, len(positions), maximum)]
         self._whole.extendleft(reversed(pieces))
 
-    def _let_through(self, asked: Positions) -> None:
+    def _accepted(self, asked: Positions) -> None:
         if self._search is None:
             self._whole.popleft()
         else:
@@ -166,7 +166,7 @@ class Split(Generic[Blame]):
             self._close_if_done()
 
     def _condemn(self, positions: Positions, blame: Blame, *, alone: bool) -> None:
-        self._condemned.update(dict.fromkeys(positions, Condemned(blame, alone)))
+        self._condemned.update(dict.fromkeys(positions, Rejected(blame, alone)))
 
     def _refused_alone(self, asked: Positions, blame: Blame) -> None:
         self._condemn(asked, blame, alone=True)
@@ -177,8 +177,8 @@ class Split(Generic[Blame]):
         self._search.streak = 0
         self._search.stride = 1
         self._search.alone.append(blame)
-        if len(self._search.alone) == HOPELESS_AFTER and all(said == blame for said in self._search.alone):
-            _give_last_chance(self._search)
+        if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(said == blame for said in self._search.alone):
+            _retry_rest_together(self._search)
 
     def _close_if_done(self) -> None:
         """End the search when nothing is open, or when no request may be spent on what is.
@@ -203,7 +203,7 @@ def _unsettled(search: _Search[Blame]) -> list[int]:
     return [position for group in search.guilty for position in group.positions] + list(search.open)
 
 
-def _give_last_chance(search: _Search[Blame]) -> None:
+def _retry_rest_together(search: _Search[Blame]) -> None:
     """Ask for all the rest at once: perhaps the bad ones just stood together in the file."""
     search.open = deque(_unsettled(search))
     search.guilty = []

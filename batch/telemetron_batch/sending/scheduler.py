@@ -17,12 +17,12 @@ from telemetron_batch.domain.outcomes import FAILURES, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.domain.stops import Stop, StopReason
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.reader import Settlement
-from telemetron_batch.planning.calls import Calls
+from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.planning.calls import CallPlan
 from telemetron_batch.sending.baseline import Baseline
-from telemetron_batch.sending.call_executor import CallEnd, Client
-from telemetron_batch.sending.counters import Tally
-from telemetron_batch.sending.holds import OpenCalls, Stuck, ask_again, unknown_customers
+from telemetron_batch.sending.call_executor import CallExecutor, CallResult
+from telemetron_batch.sending.counters import RunCounters
+from telemetron_batch.sending.holds import OpenCalls, UnreleasedDevices, ask_again, unknown_customers
 from telemetron_batch.sending.rejected_search import Positions
 from telemetron_batch.storage import clock
 
@@ -39,7 +39,7 @@ class RunLimits:
     max_new_customers: int | None = None
     hold: bool = True
     """Hold assigns whose device may still be with its former owner."""
-    stuck: Stuck = field(default_factory=Stuck)
+    stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
     """Devices that may still be with a former owner, as others know who unassign."""
     quiet: float = 35.0
     """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
@@ -58,8 +58,8 @@ class RunLimits:
 class _Memory:
     """What the runner must remember between calls."""
 
-    tally: Tally
-    stuck: Stuck
+    tally: RunCounters
+    stuck: UnreleasedDevices
     settled: dict[int, int] = field(default_factory=dict)
     """Call number to settled devices, from earlier processes."""
     unknown: set[tuple[int, str]] = field(default_factory=set)
@@ -78,7 +78,7 @@ class _Memory:
             self.pending[pair] = (call.action, max(until, former) if action is call.action else until)
 
 
-class _Turns:
+class _LaneQueue:
     """The lanes of a stage as workers take them: in their order, except that those which have to wait let others go."""
 
     def __init__(self, lanes: Sequence[range]) -> None:
@@ -105,18 +105,23 @@ class _Turns:
         heappush(self._waiting, (due, calls[0], calls))
 
 
-class Runner:
+class Scheduler:
     """Carries out one plan."""
 
     def __init__(
-        self, plan: Calls, journal: Journal, client: Client, limits: RunLimits, baseline: Baseline | None = None
+        self,
+        plan: CallPlan,
+        journal: Journal,
+        client: CallExecutor,
+        limits: RunLimits,
+        baseline: Baseline | None = None,
     ) -> None:
         self._plan = plan
         self._journal = journal
         self._client = client
         self._halt = client.halt
         self._limits = limits
-        self._progress = _Memory(Tally(plan.calls), limits.stuck)
+        self._progress = _Memory(RunCounters(plan.calls), limits.stuck)
         self._baseline = baseline
         self._has_told_wait = False
         self.tell_wait: Callable[[float], None] = lambda _: None
@@ -125,17 +130,17 @@ class Runner:
         """Called after each call, on the event loop: must not take long."""
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RunCounters:
         """The totals so far."""
         return self._progress.tally
 
     async def run(self) -> None:
         """Settle every call, or as many as may be settled before the run is halted."""
         self._ask_unknown_customers_again()
-        self._recall()
-        self._brake()  # what stopped the process before this one holds until somebody raises it
+        self._restore()
+        self._check_limits()  # what stopped the process before this one holds until somebody raises it
         for stage in self._plan.stages():
-            turns = _Turns(stage.lanes)
+            turns = _LaneQueue(stage.lanes)
             self._has_told_wait = False
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
@@ -143,7 +148,7 @@ class Runner:
             if self._halt:
                 return
 
-    async def _work(self, turns: "_Turns") -> None:
+    async def _work(self, turns: "_LaneQueue") -> None:
         """One worker: take the lane whose turn it is, and settle its calls one after another."""
         while (lane := turns.take(clock.now())) is not None:
             late: list[tuple[float, int]] = []
@@ -170,23 +175,23 @@ class Runner:
 
     async def _settle(self, call: Call, wait: float = 0.0) -> None:
         if (call.stage, call.customer) in self._progress.unknown:
-            await self._spare(call)
+            await self._fail_unsent(call)
             return
         if wait > 0:
             if not self._has_told_wait:
                 self._has_told_wait = True
                 self.tell_wait(wait)
-            await clock.sleep_unless(self._halt.event, wait)
-        held = await self._hold_back(call)
+            await clock.wait_for_event(self._halt.event, wait)
+        held = await self._hold_unreleased(call)
         settled = self._progress.settled.get(call.number, 0)
         if held is not None and settled + len(held.results) == len(call.devices):
-            self._book(call, CallEnd((held,)))
+            self._record(call, CallResult((held,)))
             return
         before = None if self._baseline is None else await self._baseline.before(call)
         end = await self._client.settle(call, before)
-        self._book(call, end if held is None else replace(end, answers=(held, *end.answers)))
+        self._record(call, end if held is None else replace(end, answers=(held, *end.answers)))
 
-    def _book(self, call: Call, end: CallEnd) -> None:
+    def _record(self, call: Call, end: CallResult) -> None:
         """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
         for answer in end.answers:
             self._learn(call, answer)
@@ -197,7 +202,7 @@ class Runner:
             self._progress.expect_late(call, range(len(call.devices)), end.pending_since + self._limits.quiet)
         if end.has_doubts:
             self._expect_new_customer(call)
-        self._brake()
+        self._check_limits()
         for hear in self.on_call:
             hear()
 
@@ -217,7 +222,7 @@ class Runner:
         if is_new and Results.of(answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND):
             self._progress.unknown.add((call.stage, call.customer))
 
-    async def _hold_back(self, call: Call) -> Answer | None:
+    async def _hold_unreleased(self, call: Call) -> Answer | None:
         """Settle as held the devices of an assign that may still be with a former owner."""
         if call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck):
             return None
@@ -232,7 +237,7 @@ class Runner:
         if not results:
             return None
         answer = Answer(results)
-        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
+        await self._journal.settled(RecordedAnswer(call.number, answer, by_attempt=False))
         return answer
 
     def _open_positions(self, call: Call) -> Iterable[int]:
@@ -243,12 +248,12 @@ class Runner:
         settled = {at for _, positions in self._journal.settled_positions(call.number) for at in positions}
         return [at for at in everything if at not in settled]
 
-    async def _spare(self, call: Call) -> None:
+    async def _fail_unsent(self, call: Call) -> None:
         """The customer is unknown: an unassign need not be sent to learn so again."""
         result = DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)
         answer = Answer(dict.fromkeys(range(len(call.devices)), result))
-        await self._journal.settled(Settlement(call.number, answer, by_attempt=False))
-        self._book(call, CallEnd((answer,)))
+        await self._journal.settled(RecordedAnswer(call.number, answer, by_attempt=False))
+        self._record(call, CallResult((answer,)))
 
     def _quiet_at(self, call: Call) -> float:
         """Return the moment from which no unanswered attempt can undo a call, on the event loop's clock; 0 if none can.
@@ -261,7 +266,7 @@ class Runner:
         pending = (self._progress.pending.get((call.customer, device)) for device in call.devices)
         return max((until for action, until in filter(None, pending) if action is not call.action), default=0.0)
 
-    def _brake(self) -> None:
+    def _check_limits(self) -> None:
         limits, failed, created = self._limits, self.tally.failed, self.tally.customers_created_at_most
         if limits.max_failed is not None and failed > limits.max_failed:
             self._halt.now(Stop(StopReason.MAX_FAILED, "1 row has" if failed == 1 else f"{failed} rows have"))
@@ -291,7 +296,7 @@ class Runner:
         still_open = OpenCalls.of(self._plan, settled)
         ask_again(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
 
-    def _recall(self) -> None:
+    def _restore(self) -> None:
         """Learn what earlier processes of this run have settled, and what of theirs may still act."""
         for settlement in self._journal.settlements():
             number = settlement.call

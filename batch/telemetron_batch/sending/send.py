@@ -3,59 +3,59 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from telemetron_batch.domain.event_sink import Tell
+from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.sending.baseline import Baseline
-from telemetron_batch.sending.call_executor import Client
-from telemetron_batch.sending.progress import Watch
-from telemetron_batch.sending.scheduler import Runner
+from telemetron_batch.sending.call_executor import CallExecutor
+from telemetron_batch.sending.progress import ProgressTracker
+from telemetron_batch.sending.scheduler import Scheduler
 from telemetron_batch.sending.session import (
+    ApiTarget,
     Job,
     Session,
-    Target,
     open_session,
     run_limits,
-    shown_to,
-    stop_of_error,
-    until_stopped,
+    run_until_stopped,
+    show_progress,
+    stop_for_error,
 )
-from telemetron_batch.storage.gc_tuning import rarely_searched
+from telemetron_batch.storage.gc_tuning import relaxed_gc
 
-Afterwards = Callable[[Job, Session], Awaitable[None]]
+AfterSending = Callable[[Job, Session], Awaitable[None]]
 """What is done on the same way to the API once all is sent."""
 
 
-def send(job: Job, target: Target, afterwards: Afterwards | None = None) -> Stop | None:
+def send(job: Job, target: ApiTarget, afterwards: AfterSending | None = None) -> Stop | None:
     """Send what of the plan is not settled yet, and then do what comes `afterwards` on the same way.
 
     None, or why it stopped before the end.
     """
-    with rarely_searched():
+    with relaxed_gc():
         try:
             return job.clock.run(_send(job, target, afterwards))
         except OSError as exc:
             if not job.journal.has_attempts():
                 raise
-            return stop_of_error(exc)
+            return stop_for_error(exc)
 
 
-async def _send(job: Job, target: Target, afterwards: Afterwards | None) -> Stop | None:
+async def _send(job: Job, target: ApiTarget, afterwards: AfterSending | None) -> Stop | None:
     sending = job.config.sending
     async with open_session(job, target) as way:
-        client = Client(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
+        client = CallExecutor(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
         client.recognise = partial(way.looker.recognise, target.base_url)
         client.uptime = job.clock.uptime
         baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
-        runner = Runner(job.plan, job.journal, client, run_limits(job), baseline)
+        runner = Scheduler(job.plan, job.journal, client, run_limits(job), baseline)
         runner.on_call = [way.kept.save_now_and_then]
         runner.tell_wait = partial(_tell_wait, way.traffic.tell)
-        async with shown_to(job.face, Watch(runner.tally, way.traffic, sending.share, job.clock.wall)):
-            await until_stopped(runner.run(), way.traffic.halt)
+        async with show_progress(job.face, ProgressTracker(runner.tally, way.traffic, sending.share, job.clock.wall)):
+            await run_until_stopped(runner.run(), way.traffic.halt)
         if afterwards is not None and not way.traffic.halt:
             job.journal.note(allSent=True)  # what may stop it from here on is no reason to send again
             await afterwards(job, way)
     return way.traffic.halt.stop
 
 
-def _tell_wait(tell: Tell, seconds: float) -> None:
+def _tell_wait(tell: EventSink, seconds: float) -> None:
     tell("wait", f"waiting up to {seconds:.0f} s: an unanswered attempt at the opposite may still be carried out")

@@ -9,28 +9,28 @@ from typing import Final
 
 import httpx2
 
-from telemetron_batch.api.attempt_gate import Halt, Patience, Traffic
-from telemetron_batch.api.customer_query import Looker
-from telemetron_batch.api.http_client import Exchanger, Post, connected
+from telemetron_batch.api.attempt_gate import AttemptGate, Patience, StopSignal
+from telemetron_batch.api.customer_query import CustomerQuery
+from telemetron_batch.api.http_client import HttpClient, Post, open_http
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, LockedError, PlaceError, system_error
-from telemetron_batch.domain.event_sink import Tell
+from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.planning.calls import Calls
-from telemetron_batch.rate_limit.limiter_factory import KeptPace, PaceOf, kept_pace
-from telemetron_batch.rate_limit.outage import DownDetector
-from telemetron_batch.sending.holds import Stuck
-from telemetron_batch.sending.observer import Face
-from telemetron_batch.sending.progress import Watch
+from telemetron_batch.planning.calls import CallPlan
+from telemetron_batch.rate_limit.limiter_factory import KeptPace, LimiterHandle, open_rate_limiter
+from telemetron_batch.rate_limit.outage import OutageDetector
+from telemetron_batch.sending.holds import UnreleasedDevices
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.scheduler import RunLimits
-from telemetron_batch.sending.shutdown import Ending, deadline, fenced, heard
+from telemetron_batch.sending.shutdown import Shutdown, stop_at_deadline, stop_on_lease_loss, stop_on_signals
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.lease import Lease
-from telemetron_batch.storage.lock import client_name, lock_folders, organisation_name
+from telemetron_batch.storage.lock import key_fingerprint, lock_folders, organisation_name
 from telemetron_batch.storage.log import LOGGER
 
 _MARGIN: Final = 5.0
@@ -43,19 +43,19 @@ class Job:
     """What is to be sent, where, and how it is recorded and shown."""
 
     config: RunConfig
-    plan: Calls
+    plan: CallPlan
     journal: Journal
-    face: Face
+    face: RunObserver
     clock: Clock
     lease: Lease
-    stuck: Stuck = field(default_factory=Stuck)
+    stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
     """Devices that may still be with a former owner, as far as that is known from elsewhere."""
     pacer_file: Path | None = None
     """Where the pace outlives the process; None: under the name of base URL and key."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ApiTarget:
     """The API and the key to it."""
 
     base_url: str
@@ -68,7 +68,7 @@ class Target:
         """A name for what belongs to this base URL and organisation, by default the key; gives none of them away."""
         if self.organisation is not None:
             return organisation_name(self.base_url, self.organisation)
-        return client_name(self.base_url, self.key.reveal())
+        return key_fingerprint(self.base_url, self.key.reveal())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,45 +76,49 @@ class Session:
     """The way to the API, for all that one process asks of it."""
 
     post: Post
-    looker: Looker
-    traffic: Traffic
+    looker: CustomerQuery
+    traffic: AttemptGate
     kept: KeptPace
 
 
 @asynccontextmanager
-async def open_session(job: Job, target: Target) -> AsyncIterator[Session]:
+async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
     """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
     sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
     job.journal.note(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
     folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
     file = job.pacer_file or folder / f"{target.name}.json"
-    whose = PaceOf(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _teller(job))
-    connecting = connected(target.base_url, seconds=sending.timeout, transport=target.transport)
-    async with kept_pace(sending, whose) as kept, connecting as http:
-        traffic = Traffic(kept.pace, DownDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
+    whose = LimiterHandle(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _event_sink(job))
+    connecting = open_http(target.base_url, seconds=sending.timeout, transport=target.transport)
+    async with open_rate_limiter(sending, whose) as kept, connecting as http:
+        traffic = AttemptGate(kept.pace, OutageDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
         traffic.may_start = lambda: not job.journal.is_short_of_disk
         traffic.is_ours = lambda: job.lease.is_sure
-        exchanger = Exchanger(
+        exchanger = HttpClient(
             http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets
         )
-        looker = Looker(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
-        ending = Ending(traffic.halt, exchanger)
-        with deadline(traffic.halt, sending.deadline), heard(job.face, ending), fenced(job.lease, ending):
+        looker = CustomerQuery(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
+        ending = Shutdown(traffic.halt, exchanger)
+        with (
+            stop_at_deadline(traffic.halt, sending.deadline),
+            stop_on_signals(job.face, ending),
+            stop_on_lease_loss(job.lease, ending),
+        ):
             yield Session(exchanger.post, looker, traffic, kept)
     if kept.pace.found is not None:
         job.journal.note(rateFound=round(kept.pace.found, 3))
 
 
-async def until_stopped(work: Awaitable[None], halt: Halt) -> None:
+async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:
     """Work until all is done; a disk that refuses the journal is an end like any other, as is a run that was lost."""
     try:
         await work
     except* (DiskError, PlaceError, JournalError, LockedError, OSError) as group:
-        halt.now(stop_of_error(group.exceptions[0]))
+        halt.now(stop_for_error(group.exceptions[0]))
 
 
-def stop_of_error(error: Exception) -> Stop:
+def stop_for_error(error: Exception) -> Stop:
     """Return why a run stops that met an error."""
     told = system_error(error) if isinstance(error, OSError) else error
     advice = told.next_step if isinstance(told, BatchError) else Advice()
@@ -142,7 +146,7 @@ def run_limits(job: Job) -> RunLimits:
     )
 
 
-def _teller(job: Job) -> Tell:
+def _event_sink(job: Job) -> EventSink:
     def tell(kind: str, text: str, *, aloud: bool = True) -> None:
         job.journal.event(job.clock.wall(), kind, text)
         LOGGER.info(text, extra={"kind": kind})
@@ -153,10 +157,10 @@ def _teller(job: Job) -> Tell:
 
 
 @asynccontextmanager
-async def shown_to(face: Face, watch: Watch) -> AsyncIterator[None]:
+async def show_progress(face: RunObserver, watch: ProgressTracker) -> AsyncIterator[None]:
     """While this lasts the face sees how the run gets on, if it wants to."""
     face.began()
-    looking = asyncio.create_task(_look(face, watch)) if face.watches() else None
+    looking = asyncio.create_task(_poll_progress(face, watch)) if face.watches() else None
     try:
         yield
     finally:
@@ -166,7 +170,7 @@ async def shown_to(face: Face, watch: Watch) -> AsyncIterator[None]:
         face.ended()
 
 
-async def _look(face: Face, watch: Watch) -> None:
+async def _poll_progress(face: RunObserver, watch: ProgressTracker) -> None:
     while True:
         face.saw(watch.view())
         await clock.sleep(_LOOK_EVERY)

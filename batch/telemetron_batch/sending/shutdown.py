@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
-from telemetron_batch.api.attempt_gate import Halt
-from telemetron_batch.api.http_client import Exchanger
-from telemetron_batch.domain.cancellation import Interrupt
+from telemetron_batch.api.attempt_gate import StopSignal
+from telemetron_batch.api.http_client import HttpClient
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.lease import Lease
 
-_GRACE: Final = 3.5
+SHUTDOWN_GRACE_S: Final = 3.5
 """Seconds that calls in flight get after a signal: Airflow kills after five."""
 
 
-class Ending:
+class Shutdown:
     """Ends a run early: nothing more leaves, and what is under way gets a little time."""
 
-    def __init__(self, halt: Halt, exchanger: Exchanger) -> None:
+    def __init__(self, halt: StopSignal, exchanger: HttpClient) -> None:
         self._halt = halt
         self._exchanger = exchanger
         self.begun = False
@@ -34,7 +34,7 @@ class Ending:
         """End it for this reason, unless it ends already."""
         self.begun = True
         self._halt.now(Stop(StopReason.INTERRUPTED, why))
-        self._exchanger.hurry(_GRACE)
+        self._exchanger.hurry(SHUTDOWN_GRACE_S)
 
     def lost(self) -> None:
         """End it at once: what may still be answered could not be recorded."""
@@ -44,7 +44,7 @@ class Ending:
 
 
 @contextmanager
-def deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
+def stop_at_deadline(halt: StopSignal, seconds: float | None) -> Iterator[None]:
     """So many seconds from now the run ends."""
     loop = asyncio.get_running_loop()
     stop = Stop(StopReason.DEADLINE)
@@ -56,13 +56,13 @@ def deadline(halt: Halt, seconds: float | None) -> Iterator[None]:
             timer.cancel()
 
 
-def heard(face: Face, ending: Ending) -> AbstractContextManager[None]:
+def stop_on_signals(face: RunObserver, ending: Shutdown) -> AbstractContextManager[None]:
     """Whoever may end the run is heard while this lasts."""
     return _signals(face, ending) if face.interrupt is None else _interrupts(face.interrupt, ending)
 
 
 @contextmanager
-def _signals(face: Face, ending: Ending) -> Iterator[None]:
+def _signals(face: RunObserver, ending: Shutdown) -> Iterator[None]:
     """A signal ends the run while this lasts; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
@@ -88,7 +88,7 @@ def _signals(face: Face, ending: Ending) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts(interrupt: Interrupt, ending: Ending) -> Iterator[None]:
+def _interrupts(interrupt: CancelToken, ending: Shutdown) -> Iterator[None]:
     """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
     loop = asyncio.get_running_loop()
     with interrupt.heard_by(lambda: _from_outside(loop, lambda: ending.now(interrupt.reason or "stopped"))):
@@ -96,7 +96,7 @@ def _interrupts(interrupt: Interrupt, ending: Ending) -> Iterator[None]:
 
 
 @contextmanager
-def fenced(lease: Lease, ending: Ending) -> Iterator[None]:
+def stop_on_lease_loss(lease: Lease, ending: Shutdown) -> Iterator[None]:
     """The run ends while this lasts when it turns out to belong to somebody else."""
     loop = asyncio.get_running_loop()
     with lease.watched_by(lambda: _from_outside(loop, ending.lost)):

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.resume_hint import system_errors_in_words
-from telemetron_batch.run.locking import Waiting, opened, owning
-from telemetron_batch.sending.holds import LeftBehind, left_behind
+from telemetron_batch.run.locking import LockWaiter, acquire_lease, open_journal
+from telemetron_batch.sending.holds import UnreleasedReport, collect_unreleased
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_folder
-from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, Division, lock_of_shard, require_shard
+from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock
 
 _PATIENCE: Final = 5.0
@@ -24,7 +24,7 @@ _PATIENCE: Final = 5.0
 class Barrier:
     """What the unassigns of all shards have left behind, in the order of the shards."""
 
-    left: tuple[LeftBehind, ...]
+    left: tuple[UnreleasedReport, ...]
 
     @property
     def unfinished(self) -> tuple[int, ...]:
@@ -49,43 +49,43 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     Raises LockedError while a shard is at them.
     """
     clock = clock or RealClock()
-    with opened(folder) as journal:
-        division = Division.of(journal)
+    with open_journal(folder) as journal:
+        division = ShardLayout.of(journal)
     if division is None:
         raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
     # Somebody else may be looking at a shard just as we do.
-    waiting = Waiting.a_while(folder.name, _PATIENCE, clock)
+    waiting = LockWaiter.a_while(folder.name, _PATIENCE, clock)
     return Barrier(tuple(waiting.patiently(partial(_left, folder, shard, clock)) for shard in division.shards))
 
 
-def _left(run: Path, shard: Shard, clock: Clock) -> LeftBehind:
+def _left(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:
     """What one shard has told, or its journal tells where its process was killed. Raises LockedError."""
     require_shard(run, shard.number)
     if not shard.calls[Phase.UNASSIGN]:
-        return read_off(run, shard.number)
+        return read_from_journal(run, shard.number)
     path = shard_folder(run, shard.number) / LEFT_BEHIND
-    if (told := LeftBehind.read(path)) is not None:
+    if (told := UnreleasedReport.read(path)) is not None:
         return told
-    with owning(lock_of_shard(run, shard.number), Waiting.not_at_all(run.name, clock)):
+    with acquire_lease(lock_of_shard(run, shard.number), LockWaiter.not_at_all(run.name, clock)):
         if not path.exists():
-            read_off(run, shard.number).write(path)
+            read_from_journal(run, shard.number).write(path)
     return _left(run, shard, clock)
 
 
-def read_off(run: Path, shard: int) -> LeftBehind:
+def read_from_journal(run: Path, shard: int) -> UnreleasedReport:
     """What a shard has left behind, read off its journal while nobody is at work on it."""
     folder = shard_folder(run, shard)
     unassigns = ShardCalls(folder / CALLS, Phase.UNASSIGN)
-    if not (unassigns.calls and (folder / JOURNAL).exists()):
-        return left_behind(unassigns, None)
-    with opened(folder) as journal:
-        return left_behind(unassigns, journal)
+    if not (unassigns.calls and (folder / JOURNAL_NAME).exists()):
+        return collect_unreleased(unassigns, None)
+    with open_journal(folder) as journal:
+        return collect_unreleased(unassigns, journal)
 
 
-def unfinished(run: Path, division: Division) -> Iterator[int]:
+def unfinished(run: Path, division: ShardLayout) -> Iterator[int]:
     """Shards that are known to be at their unassigns, or not to have settled all of them."""
     for shard in division.shards:
         require_shard(run, shard.number)
-        told = LeftBehind.read(shard_folder(run, shard.number) / LEFT_BEHIND)
+        told = UnreleasedReport.read(shard_folder(run, shard.number) / LEFT_BEHIND)
         if shard.calls[Phase.UNASSIGN] and (told is None or not told.complete):
             yield shard.number

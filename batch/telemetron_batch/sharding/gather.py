@@ -10,7 +10,7 @@ from typing import Final
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, check_calls, shard_folder
 
@@ -29,7 +29,7 @@ def gathered_from(journal: Journal, shard: Shard) -> Extent | None:
 
 def require_journal(run: Path, shard: Shard, extent: Extent | None) -> None:
     """Raise JournalError if a shard that was gathered has no journal any more."""
-    path = shard_folder(run, shard.number) / JOURNAL
+    path = shard_folder(run, shard.number) / JOURNAL_NAME
     if extent is not None and not path.exists():
         raise JournalError(f"shard {shard.number} has lost its journal, which run {run.name} has gathered", _ADVICE)
 
@@ -58,7 +58,7 @@ def require_unknown(run: Path, journal: Journal, shard: Shard) -> None:
 
     For runs that were put together before `GATHERED` was noted.
     """
-    if journal.meta(GATHERED) is not None or (shard_folder(run, shard.number) / JOURNAL).exists():
+    if journal.meta(GATHERED) is not None or (shard_folder(run, shard.number) / JOURNAL_NAME).exists():
         return
     calls = ShardCalls(shard_folder(run, shard.number) / CALLS, phase=next(iter(shard.calls)))
     if calls.last and journal.settled_of(calls.last).devices[calls.numbers - 1].any():

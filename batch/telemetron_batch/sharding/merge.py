@@ -10,20 +10,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from telemetron_batch.config.stored import as_recorded
+from telemetron_batch.config.stored import load_stored_config
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.stops import Advice, ExitCode, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import LOST_IN_SHARDS
 from telemetron_batch.reports.summary import Summary
-from telemetron_batch.run.finish import concluded, note_of, stop_in, stop_of
-from telemetron_batch.run.locking import Waiting, lock_of_run, opened, owning, scratch_of
-from telemetron_batch.run.prepare import plan_of
-from telemetron_batch.sending.holds import LeftBehind, lift
-from telemetron_batch.sharding.barrier import read_off
+from telemetron_batch.run.finish import finish_run, load_stop_reason, parse_stop, serialize_stop
+from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_scratch
+from telemetron_batch.run.prepare import replan_from_journal
+from telemetron_batch.sending.holds import UnreleasedReport, release_resolved_holds
+from telemetron_batch.sharding.barrier import read_from_journal
 from telemetron_batch.sharding.gather import (
     GATHERED,
     Extent,
@@ -34,7 +34,7 @@ from telemetron_batch.sharding.gather import (
     require_unknown,
 )
 from telemetron_batch.sharding.partition import CALLS, Ints, ShardCalls, shard_folder
-from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, Division, listed, lock_of_shard, require_shard
+from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, describe_shards, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.commands import shard_command
 
@@ -43,11 +43,11 @@ _NOT_BEGUN: Final = Stop(StopReason.SHARD_NOT_BEGUN)
 
 
 @dataclass
-class _Shards:
+class _ShardJournals:
     """What is known of the shards besides their calls, learnt as their journals are read."""
 
     run: Path
-    division: Division
+    division: ShardLayout
     base_url: str | None = None
     """The base URL that the run was given on the command line."""
     ends: dict[int, float | None] = field(default_factory=dict)
@@ -70,8 +70,8 @@ class _Shards:
         """Raise JournalError unless they still hold what the run's journal has gathered from them."""
         for shard in self.division.shards:
             folder = shard_folder(self.run, shard.number)
-            if (folder / JOURNAL).exists():
-                with opened(folder) as one:
+            if (folder / JOURNAL_NAME).exists():
+                with open_journal(folder) as one:
                     require_same(one, shard, gathered_from(journal, shard))
 
     def facts(self) -> dict[str, object]:
@@ -82,8 +82,8 @@ class _Shards:
         """Those of the shards that were begun, one open at a time."""
         for shard in self.division.shards:
             folder = shard_folder(self.run, shard.number)
-            if (folder / JOURNAL).exists():
-                with opened(folder) as journal:
+            if (folder / JOURNAL_NAME).exists():
+                with open_journal(folder) as journal:
                     self._learn(shard.number, journal)
                     yield journal
 
@@ -93,9 +93,9 @@ class _Shards:
         self.lost += journal.records_lost
         self.quiet = max(self.quiet, journal.meta(Fact.QUIET, 0.0))
         if journal.meta(Fact.PHASE) is not None:
-            self.stops[shard] = stop_of(journal) or _left_off(journal)
+            self.stops[shard] = load_stop_reason(journal) or _reason_open(journal)
 
-    def left_behind(self) -> list[LeftBehind]:
+    def left_behind(self) -> list[UnreleasedReport]:
         """What the unassigns of each have left behind, while nobody is at work on any."""
         return [_left(self.run, shard.number) for shard in self.division.shards]
 
@@ -112,41 +112,41 @@ class _Shards:
         stops = {number: self.stops.get(number, _NOT_BEGUN) for number in numbers}
         worst = min(numbers, key=lambda number: (_WORST_FIRST.index(stops[number].exit_code), number))
         later = [stop.resume_at for stop in stops.values() if stop.resume_at is not None]
-        others = f"{listed(numbers)} not made all their calls; " if len(numbers) > 1 else ""
+        others = f"{describe_shards(numbers)} not made all their calls; " if len(numbers) > 1 else ""
         advice = Advice(f"run them again ({shard_command(self.run, base_url=self.base_url)}), then report again")
         text = f"{others}shard {worst}: {stops[worst].sentence}"
         return Stop(StopReason.SHARDS_OPEN, text, max(later, default=None), advice, exit_code=stops[worst].exit_code)
 
 
-def _left(run: Path, shard: int) -> LeftBehind:
+def _left(run: Path, shard: int) -> UnreleasedReport:
     """Return what the unassigns of a shard have left behind; a file that cannot be read is passed over."""
     try:
-        left = LeftBehind.read(shard_folder(run, shard) / LEFT_BEHIND)
+        left = UnreleasedReport.read(shard_folder(run, shard) / LEFT_BEHIND)
     except JournalError:
         left = None
-    return left or read_off(run, shard)
+    return left or read_from_journal(run, shard)
 
 
-def _left_off(journal: Journal) -> Stop:
+def _reason_open(journal: Journal) -> Stop:
     """Why a shard has open calls whose last work came to its end."""
-    if stopped := stop_in(journal.meta(Fact.UNASSIGNING)):
+    if stopped := parse_stop(journal.meta(Fact.UNASSIGNING)):
         return stopped
     assigned = journal.meta(Fact.PHASE) == Phase.ASSIGN
     return Stop(StopReason.SHARD_HOLDS_ENDED if assigned else StopReason.SHARD_ASSIGNS_OPEN)
 
 
-def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
+def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
     """Put what all shards have journalled into the journal of the run, and reconcile it as any other.
 
     Raises LockedError while a shard is at work, and JournalError before anything is changed where a shard has
     lost what was gathered from it before.
     """
     clock = clock or RealClock()
-    waiting = Waiting.not_at_all(folder.name, clock)
+    waiting = LockWaiter.not_at_all(folder.name, clock)
     with ExitStack() as stack:
-        lease = stack.enter_context(owning(lock_of_run(folder), waiting))
-        journal = stack.enter_context(opened(folder, lease))
-        division = Division.of(journal)
+        lease = stack.enter_context(acquire_lease(lock_of_run(folder), waiting))
+        journal = stack.enter_context(open_journal(folder, lease))
+        division = ShardLayout.of(journal)
         assert division is not None  # noqa: S101 - only such runs are merged
         for shard in division.shards:
             require_journal(folder, shard, gathered_from(journal, shard))
@@ -154,15 +154,15 @@ def merged(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> S
             require_calls(folder, shard)
             require_unknown(folder, journal, shard)
         for shard in division.shards:
-            stack.enter_context(owning(lock_of_shard(folder, shard.number), waiting))
-        plan = plan_of(journal, stack.enter_context(scratch_of(folder, lease)))
-        shards = _Shards(folder, division, journal.base_url_flag)
+            stack.enter_context(acquire_lease(lock_of_shard(folder, shard.number), waiting))
+        plan = replan_from_journal(journal, stack.enter_context(run_scratch(folder, lease)))
+        shards = _ShardJournals(folder, division, journal.base_url_flag)
         shards.check(journal)
         # All that the shards' files tell is read before the journal is changed.
         left, _ = shards.left_behind(), shards.numbers
         journal.gather(shards.journals(), shards.facts)
-        lift(journal, plan, left)
+        release_resolved_holds(journal, plan, left)
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
-        journal.note(endedAt=shards.ended(clock.wall()), stop=note_of(stop), quiet=shards.quiet)
-        config = as_recorded(folder, journal.meta(Fact.OPTIONS), with_key=False)
-        return concluded(replace(config, xlsx=config.xlsx or xlsx), plan, journal)
+        journal.note(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.quiet)
+        config = load_stored_config(folder, journal.meta(Fact.OPTIONS), with_key=False)
+        return finish_run(replace(config, xlsx=config.xlsx or xlsx), plan, journal)

@@ -25,9 +25,9 @@ from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import Call
 from telemetron_batch.journal.codec import read_table
 from telemetron_batch.planning.calls import Stage, action_of
-from telemetron_batch.planning.ordering import roots
+from telemetron_batch.planning.ordering import union_find
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.storage.atomic_file import owners_folder, written_whole
+from telemetron_batch.storage.atomic_file import atomic_write, make_private_dir
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,9 +43,9 @@ _SCHEMA: Final = pa.schema(
 )
 """One record a call, in sending order; `lane` is the number of the first call of its lane."""
 _AT_A_TIME: Final = 500
-FIRST_ASSIGNS: Final = 2
+FIRST_ASSIGN_STAGE: Final = 2
 """The stage with which the phase of assigns begins."""
-_GOES_BACK: Final = 3
+FIRST_TAKEBACK_STAGE: Final = 3
 """The first stage in which devices are taken back from whom this very input gave them."""
 CALLS: Final = "calls.arrow"
 
@@ -83,21 +83,21 @@ def shard_folder(run: Path, number: int) -> Path:
     return run / "shards" / str(number)
 
 
-def divide(plan: Plan, shards: int) -> Ints:
+def assign_shards(plan: Plan, shards: int) -> Ints:
     """The shard, from 1, of each call: the customers with most calls first, to the shard with fewest."""
     groups = plan.groups
     calls = np.diff(groups.first_call)
     together = np.concatenate([_sharing_a_lane(plan), _sharing_a_device(plan)])
-    stands_for = roots(plan.customers, together)[groups.customer]
+    stands_for = union_find(plan.customers, together)[groups.customer]
     _, first, unit = np.unique(stands_for, return_index=True, return_inverse=True)
     sizes = np.bincount(unit, calls, len(first)).astype(np.int64)
     order = np.lexsort((first, -sizes))
     dealt = np.empty(len(first), np.int64)
-    dealt[order] = [*_dealt(sizes[order].tolist(), shards)]
+    dealt[order] = [*_balance(sizes[order].tolist(), shards)]
     return np.repeat(dealt[unit], calls)
 
 
-def _dealt(sizes: Iterable[int], shards: int) -> Iterator[int]:
+def _balance(sizes: Iterable[int], shards: int) -> Iterator[int]:
     """For each size in turn the shard that has least by then."""
     loads = [(0, shard) for shard in range(1, shards + 1)]
     for size in sizes:
@@ -109,7 +109,7 @@ def _dealt(sizes: Iterable[int], shards: int) -> Iterator[int]:
 def _sharing_a_lane(plan: Plan) -> Ints:
     """Pairs of customers whose calls go one after another."""
     lane = np.searchsorted(plan.lanes, plan.groups.first_call[:-1], side="right")
-    return _neighbours(lane, plan.groups.customer.astype(np.int64))
+    return _adjacent_pairs(lane, plan.groups.customer.astype(np.int64))
 
 
 def _sharing_a_device(plan: Plan) -> Ints:
@@ -125,19 +125,19 @@ def _sharing_a_device(plan: Plan) -> Ints:
     ]
     customer, device = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(device, kind="stable")
-    return _neighbours(device[order], customer[order])
+    return _adjacent_pairs(device[order], customer[order])
 
 
 def _sent(plan: Plan) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], pa.Array]]:
     """Part by part, of all rows sent: customer, whether it is sent late enough to take something back, device."""
     for part, groups in zip(plan.parts, plan.groups_by_part(), strict=True):
         size = plan.groups.size[groups]
-        late = np.repeat(plan.groups.stage[groups] >= _GOES_BACK, size)
+        late = np.repeat(plan.groups.stage[groups] >= FIRST_TAKEBACK_STAGE, size)
         customer = np.repeat(plan.groups.customer[groups].astype(np.int64), size)
         yield customer, late, part.rows["deviceIdentifier"].cast(pa.large_string())
 
 
-def _neighbours(key: npt.NDArray[Any], customer: Ints) -> Ints:
+def _adjacent_pairs(key: npt.NDArray[Any], customer: Ints) -> Ints:
     """Pairs of customers who follow one another under the same key."""
     same = np.flatnonzero(key[1:] == key[:-1])
     return np.column_stack((customer[same], customer[same + 1]))
@@ -148,16 +148,16 @@ def _neighbours(key: npt.NDArray[Any], customer: Ints) -> Ints:
 
 def write_shards(plan: Plan, run: Path, shards: int) -> list[Shard]:
     """Divide the plan and write the calls of each shard beneath the run's folder. Raises DiskError."""
-    shard_of = divide(plan, shards)
-    owners_folder(run / "shards")
+    shard_of = assign_shards(plan, shards)
+    make_private_dir(run / "shards")
     return [_written(plan, run, shard, np.flatnonzero(shard_of == shard) + 1) for shard in range(1, shards + 1)]
 
 
 def _written(plan: Plan, run: Path, shard: int, numbers: Ints) -> Shard:
     """Write the calls of one shard."""
-    path = owners_folder(shard_folder(run, shard)) / CALLS
+    path = make_private_dir(shard_folder(run, shard)) / CALLS
     lanes = plan.lanes[np.searchsorted(plan.lanes, numbers, side="right") - 1]
-    with written_whole(path) as file, pa.ipc.new_file(file, _SCHEMA) as writer:
+    with atomic_write(path) as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         for first in range(0, len(numbers), _AT_A_TIME):
             some = slice(first, first + _AT_A_TIME)
             calls = [plan.call(number) for number in numbers[some].tolist()]
@@ -201,10 +201,10 @@ class ShardCalls:
         self._sizes: Ints = pc.list_value_length(self._table["devices"]).to_numpy().astype(np.int64)
         # Numbers rise with the stages.
         stages = self._table["stage"].to_numpy()
-        first = int(np.searchsorted(stages, FIRST_ASSIGNS))
+        first = int(np.searchsorted(stages, FIRST_ASSIGN_STAGE))
         end = len(stages) if last_stage is None else int(np.searchsorted(stages, last_stage, side="right"))
-        self._turn = slice(0, first) if phase is Phase.UNASSIGN else slice(first, end)
-        self._stages = stages[self._turn]
+        self._phase_slice = slice(0, first) if phase is Phase.UNASSIGN else slice(first, end)
+        self._stages = stages[self._phase_slice]
 
     @property
     def calls(self) -> int:
@@ -234,17 +234,17 @@ class ShardCalls:
 
     def open(self, settled: Ints) -> int:
         """How many calls of the phase are not settled, where so many devices are of each call from number 1."""
-        numbers, sizes = self._numbers[self._turn], self._sizes[self._turn]
+        numbers, sizes = self._numbers[self._phase_slice], self._sizes[self._phase_slice]
         return int((settled[numbers - 1] != sizes).sum())
 
     def has(self, number: int) -> bool:
         """Is the call made in this phase?"""
-        return self._turn.start <= self._place(number) < self._turn.stop
+        return self._phase_slice.start <= self._place(number) < self._phase_slice.stop
 
     def stages(self) -> Iterator[Stage]:
         """The stages of the phase that have calls, in their order."""
         for stage in np.unique(self._stages).tolist():
-            at = np.flatnonzero(self._stages == stage) + self._turn.start
+            at = np.flatnonzero(self._stages == stage) + self._phase_slice.start
             yield Stage(stage, action_of(stage), self._lanes(at), len(at), int(self._sizes[at].sum()))
 
     def _lanes(self, at: Ints) -> list[range]:
@@ -276,15 +276,15 @@ class ShardCalls:
 
     def devices(self) -> pa.Array:
         """The devices of all calls of the phase, each once."""
-        lists = self._table["devices"].slice(self._turn.start, self._turn.stop - self._turn.start)
+        lists = self._table["devices"].slice(self._phase_slice.start, self._phase_slice.stop - self._phase_slice.start)
         return pc.unique(pc.list_flatten(lists))
 
     def may_be_sent_again(self, device: str) -> bool:
         """Could more than one call to a customer hold this device? All calls to one are in the shard."""
-        return device in self._several
+        return device in self._multi_call_devices
 
     @cached_property
-    def _several(self) -> frozenset[str]:
+    def _multi_call_devices(self) -> frozenset[str]:
         """Devices that several calls of the shard hold."""
         counted = pc.value_counts(pc.list_flatten(self._table["devices"]))
         several = counted.field("values").filter(pc.greater(counted.field("counts"), 1))

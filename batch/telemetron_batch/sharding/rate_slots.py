@@ -13,12 +13,12 @@ from pathlib import Path
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import ConfigError, LockedError
-from telemetron_batch.run.locking import Waiting, Wanted, owning
-from telemetron_batch.storage.lease_files import is_elsewhere
+from telemetron_batch.run.locking import LockRequest, LockWaiter, acquire_lease
+from telemetron_batch.storage.lease_files import remote_holder
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RateSlot:
     """One of so many."""
 
     run: Path
@@ -36,7 +36,7 @@ class Place:
         return self.lock.with_suffix(".json")
 
 
-def share_of_rate(config: RunConfig, at_once: int, place: int) -> Rate:
+def slot_rate(config: RunConfig, at_once: int, place: int) -> Rate:
     """What of the rate one of so many processes may use alone. Raises ConfigError."""
     rate = config.sending.rate
     if at_once == 1 or config.sending.limit_url is not None:
@@ -53,18 +53,18 @@ def share_of_rate(config: RunConfig, at_once: int, place: int) -> Rate:
 
 
 @contextmanager
-def a_place(run: Path, shard: int, at_once: int, waiting: Waiting) -> Iterator[Place]:
+def acquire_slot(run: Path, shard: int, at_once: int, waiting: LockWaiter) -> Iterator[RateSlot]:
     """A place of so many for a shard to send from, its own where that is free. Raises LockedError."""
     with ExitStack() as held:
         yield waiting.patiently(partial(_first_free, run, shard, at_once, replace(waiting, until=0.0), held))
 
 
-def _first_free(run: Path, shard: int, at_once: int, waiting: Waiting, held: ExitStack) -> Place:
-    places = [Place(run, 1 + (shard - 1 + step) % at_once) for step in range(at_once)]
+def _first_free(run: Path, shard: int, at_once: int, waiting: LockWaiter, held: ExitStack) -> RateSlot:
+    places = [RateSlot(run, 1 + (shard - 1 + step) % at_once) for step in range(at_once)]
     # Whether a process on another host still lives takes a while to see.
-    for place in sorted(places, key=lambda place: is_elsewhere(place.lock) is not None):
+    for place in sorted(places, key=lambda place: remote_holder(place.lock) is not None):
         with suppress(LockedError):
-            held.enter_context(owning(Wanted("the place", place.lock), waiting))
+            held.enter_context(acquire_lease(LockRequest("the place", place.lock), waiting))
             return place
     what = "the one place" if at_once == 1 else f"each of the {at_once} places"
     raise LockedError(f"{what} for shards at once is in use", "wait for it, or give run --wait 10m")

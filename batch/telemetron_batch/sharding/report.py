@@ -7,7 +7,7 @@ from telemetron_batch.journal.resume_hint import system_errors_in_words
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.locking import require_run, stored_fact
-from telemetron_batch.sharding.merge import merged
+from telemetron_batch.sharding.merge import merge_and_report
 from telemetron_batch.storage.clock import Clock
 
 
@@ -19,5 +19,5 @@ def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) 
     """
     require_run(folder)
     if stored_fact(folder, Fact.DIVISION) is not None:
-        return merged(folder, xlsx=xlsx, clock=clock)
+        return merge_and_report(folder, xlsx=xlsx, clock=clock)
     return pipeline.report(folder, xlsx=xlsx)

@@ -9,9 +9,9 @@ from typing import Final
 
 import httpx2
 
-from telemetron_batch.config.airflow_context import in_words
+from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.stored import as_recorded, with_base_url
+from telemetron_batch.config.stored import load_stored_config, with_base_url
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import Secret
@@ -19,33 +19,39 @@ from telemetron_batch.domain.stops import Stop, StopReason, WayOn, listed_flags
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.resume_hint import stopping_if_sent, system_errors_in_words
 from telemetron_batch.reports.summary import ShardSummary
-from telemetron_batch.run.finish import note_of
-from telemetron_batch.run.locking import Waiting, holding, locks_of_key, opened, owning
-from telemetron_batch.run.prepare import check_order_again, check_same, reach_limit, require_connections, require_key
-from telemetron_batch.sending.holds import (
-    LeftBehind,
-    Stuck,
-    ask_again,
-    left_behind,
-    lift,
-    stuck_among,
-    unknown_customers,
+from telemetron_batch.run.finish import serialize_stop
+from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal
+from telemetron_batch.run.prepare import (
+    check_order_again,
+    check_rate_limit_backend,
+    ensure_same_run,
+    require_connections,
+    require_key,
 )
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.sending.holds import (
+    UnreleasedDevices,
+    UnreleasedReport,
+    ask_again,
+    collect_unreleased,
+    release_resolved_holds,
+    unknown_customers,
+    unreleased_among,
+)
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
-from telemetron_batch.sending.session import Job, Target
+from telemetron_batch.sending.session import ApiTarget, Job
 from telemetron_batch.sharding.barrier import barrier, unfinished
 from telemetron_batch.sharding.gather import Extent, gathered_from, require_journal, require_same
-from telemetron_batch.sharding.partition import CALLS, FIRST_ASSIGNS, Shard, ShardCalls, check_calls, shard_folder
-from telemetron_batch.sharding.rate_slots import a_place, share_of_rate
-from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, Division, listed, lock_of_shard, require_shard
+from telemetron_batch.sharding.partition import CALLS, FIRST_ASSIGN_STAGE, Shard, ShardCalls, check_calls, shard_folder
+from telemetron_batch.sharding.rate_slots import acquire_slot, slot_rate
+from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, describe_shards, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.commands import shard_command
 from telemetron_batch.storage.lease import Lease
-from telemetron_batch.storage.log import LOGGER, logged_to
+from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.trusted_folders import shared_with_group
 
 _LOOK_AGAIN: Final = 1.0
@@ -55,7 +61,7 @@ _LOOK_AGAIN: Final = 1.0
 def run_shard(
     config: RunConfig,
     *,
-    face: Face | None = None,
+    face: RunObserver | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
 ) -> ShardSummary:
@@ -66,25 +72,25 @@ def run_shard(
     failure of the shard. Raises BatchError where it cannot start.
     """
     with shared_with_group(config.shared_reports_dir):
-        return _run_shard(config, face or Face(), transport, clock or RealClock())
+        return _run_shard(config, face or RunObserver(), transport, clock or RealClock())
 
 
 def _run_shard(
-    config: RunConfig, face: Face, transport: httpx2.AsyncBaseTransport | None, clock: Clock
+    config: RunConfig, face: RunObserver, transport: httpx2.AsyncBaseTransport | None, clock: Clock
 ) -> ShardSummary:
     run = config.reports_dir / str(config.run_id)
     config, division, extent = _as_planned(config, run)
     require_connections(config)
-    reach_limit(config, clock)
+    check_rate_limit_backend(config, clock)
     one, phase = division.shard(config.shard or 0), config.phase
     folder = shard_folder(run, one.number)
     require_shard(run, one.number)
     check_calls(folder / CALLS, one)
     with (
-        owning(lock_of_shard(run, one.number), Waiting.of(config, clock, face)) as lease,
+        acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, face)) as lease,
         _own_journal(run, one, extent, lease) as journal,
         stopping_if_sent(journal),
-        logged_to(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
+        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
     ):
         work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
         work.check_order(phase)
@@ -93,17 +99,17 @@ def _run_shard(
         return work.summed_up(phase, stop)
 
 
-def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Extent | None]:
+def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, Extent | None]:
     """What the run was planned with, and over it what is said now; what it has gathered from the shard.
 
     Raises BatchError.
     """
-    with opened(run) as journal:
-        division = Division.of(journal)
+    with open_journal(run) as journal:
+        division = ShardLayout.of(journal)
         if division is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
         told = {**config.told, "base_url": journal.meta(Fact.BASE_URL)}
-        known = as_recorded(run, {**journal.meta(Fact.OPTIONS), **told}, with_key=config.api_key is None)
+        known = load_stored_config(run, {**journal.meta(Fact.OPTIONS), **told}, with_key=config.api_key is None)
         phase = f" --phase {config.phase}" if config.phase else ""
         known = with_base_url(known, config.sending.base_url, f"{shard_command(run, config.shard)}{phase}")
         sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
@@ -118,7 +124,7 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, Division, Exte
             base_url_flag=config.base_url_flag,
             airflow=config.airflow,
         )
-        check_same(known, journal, run)
+        ensure_same_run(known, journal, run)
         extent = gathered_from(journal, division.shard(known.shard or 0))
     require_key(known)
     return known, division, extent
@@ -129,10 +135,10 @@ def _own_journal(run: Path, shard: Shard, extent: Extent | None, lease: Lease) -
     """The shard's journal, made where there is none yet; refused where it holds less than was gathered from it."""
     folder = shard_folder(run, shard.number)
     require_journal(run, shard, extent)
-    if not (folder / JOURNAL).exists():
+    if not (folder / JOURNAL_NAME).exists():
         facts: dict[str, object] = {Fact.RUN_ID: run.name, Fact.SHARD: shard.number, Fact.CALLS: shard.sha256}
-        JournalDraft(folder / JOURNAL).publish(facts)
-    with opened(folder, lease) as journal:
+        JournalDraft(folder / JOURNAL_NAME).publish(facts)
+    with open_journal(folder, lease) as journal:
         require_same(journal, shard, extent)
         journal.require_complete()
         yield journal
@@ -144,10 +150,10 @@ class _ShardRun:
 
     config: RunConfig
     run: Path
-    division: Division
+    division: ShardLayout
     shard: Shard
     journal: Journal
-    face: Face
+    face: RunObserver
     clock: Clock
     lease: Lease
     transport: httpx2.AsyncBaseTransport | None
@@ -166,28 +172,28 @@ class _ShardRun:
             self._check_order()
 
     def _check_order(self) -> None:
-        with opened(self.run) as journal:
+        with open_journal(self.run) as journal:
             check_order_again(self.config, journal, self.run, self.face)
 
     def make(self, phase: Phase | None) -> Stop | None:
         """Make the calls of a phase, or of one after the other. None, or why that ended before all are settled."""
-        stop = None if phase is Phase.ASSIGN else self._noted(Phase.UNASSIGN, self._unassign)
+        stop = None if phase is Phase.ASSIGN else self._with_recorded_end(Phase.UNASSIGN, self._unassign)
         if stop is not None or phase is Phase.UNASSIGN:
             return stop
-        return self._noted(Phase.ASSIGN, partial(self._assign, first_all=phase is None))
+        return self._with_recorded_end(Phase.ASSIGN, partial(self._assign, first_all=phase is None))
 
-    def _noted(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
+    def _with_recorded_end(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
         """Do the work of a phase and put on record how it ended."""
         self._note(phase, Stop(StopReason.PROCESS_ENDED), None)
         if self.config.airflow:
-            self.journal.event(self.clock.wall(), "airflow", in_words(self.config.airflow))
+            self.journal.event(self.clock.wall(), "airflow", describe(self.config.airflow))
         stop = work()
         self._note(phase, stop, self.clock.wall())
         return stop
 
     def _note(self, phase: Phase, stop: Stop | None, ended_at: float | None) -> None:
         """Put on record how a phase ended; how the unassigns did is kept when the assigns are made."""
-        told = note_of(stop)
+        told = serialize_stop(stop)
         kept = {"unassigning": told} if phase is Phase.UNASSIGN else {}
         self.journal.note(phase=phase, stop=told, endedAt=ended_at, **kept)
 
@@ -196,17 +202,17 @@ class _ShardRun:
         # Who gives these devices to others is not known here, so all of it may matter.
         if stale := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
             ask_again(self.journal, stale)
-        told = LeftBehind.read(self.folder / LEFT_BEHIND)
+        told = UnreleasedReport.read(self.folder / LEFT_BEHIND)
         if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
         (self.folder / LEFT_BEHIND).unlink(missing_ok=True)
-        stop = self._send(self._calls(Phase.UNASSIGN), Stuck())
-        self._tell()
+        stop = self._send(self._calls(Phase.UNASSIGN), UnreleasedDevices())
+        self._publish_unreleased()
         return stop
 
-    def _tell(self) -> None:
+    def _publish_unreleased(self) -> None:
         """Write what the unassigns have left behind."""
-        left_behind(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / LEFT_BEHIND)
+        collect_unreleased(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / LEFT_BEHIND)
 
     def _assign(self, *, first_all: bool) -> Stop | None:
         """Make the other calls, but for those devices that may still be with a former owner.
@@ -215,41 +221,41 @@ class _ShardRun:
         first assigns: what is held because of that comes before what would take the same device back.
         """
         if not (self.folder / LEFT_BEHIND).exists():
-            self._tell()
-        if first_all and (missing := self._missing()):
-            return _not_yet(missing)
+            self._publish_unreleased()
+        if first_all and (missing := self._wait_for_other_shards()):
+            return _waiting_stop(missing)
         calls, taken = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
-        lift(self.journal, calls, taken.left)
-        stuck = stuck_among(taken.left, calls.devices())
+        release_resolved_holds(self.journal, calls, taken.left)
+        stuck = unreleased_among(taken.left, calls.devices())
         if not stuck.any_open:
             return self._send(calls, stuck)
-        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGNS), stuck)
-        return stop or (_not_yet(taken.unfinished) if self._open(calls) else None)
+        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGN_STAGE), stuck)
+        return stop or (_waiting_stop(taken.unfinished) if self._open(calls) else None)
 
-    def _missing(self) -> Sequence[int]:
+    def _wait_for_other_shards(self) -> Sequence[int]:
         """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
-        waiting = Waiting.of(self.config, self.clock, self.face)
+        waiting = LockWaiter.of(self.config, self.clock, self.face)
 
         while (missing := [*unfinished(self.run, self.division)]) and not waiting.is_over:
             self.clock.pause(_LOOK_AGAIN)
         return missing
 
-    def _send(self, calls: ShardCalls, stuck: Stuck) -> Stop | None:
+    def _send(self, calls: ShardCalls, stuck: UnreleasedDevices) -> Stop | None:
         """Send what of these calls is open, in one of the places that share the rate."""
         if not self._open(calls):
             return None
-        waiting, at_once = Waiting.of(self.config, self.clock, self.face), self.division.at_once
+        waiting, at_once = LockWaiter.of(self.config, self.clock, self.face), self.division.at_once
         with (
-            holding(locks_of_key(self.config, shared=True), waiting),
-            a_place(self.run, self.shard.number, at_once, waiting) as place,
+            acquire_locks(locks_of_key(self.config, shared=True), waiting),
+            acquire_slot(self.run, self.shard.number, at_once, waiting) as place,
         ):
             self._check_order()  # once more: a newer night may have sent while this one waited for the key
-            share = share_of_rate(self.config, at_once, place.number - 1)
+            share = slot_rate(self.config, at_once, place.number - 1)
             sending = replace(self.config.sending, share=share, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
             job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, place.pacer_file)
             stop = send(
-                job, Target(sending.base_url, config.api_key or Secret(""), self.transport, config.organisation)
+                job, ApiTarget(sending.base_url, config.api_key or Secret(""), self.transport, config.organisation)
             )
             self.lease.confirm()
             return stop
@@ -293,5 +299,5 @@ class _ShardRun:
         return summary
 
 
-def _not_yet(shards: Sequence[int]) -> Stop:
-    return Stop(StopReason.OTHER_SHARDS_UNASSIGN, f"{listed(shards)} not made all unassign calls yet")
+def _waiting_stop(shards: Sequence[int]) -> Stop:
+    return Stop(StopReason.OTHER_SHARDS_UNASSIGN, f"{describe_shards(shards)} not made all unassign calls yet")

@@ -11,15 +11,23 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import ConfigError, JournalError, refusing_foreign_files
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.layout import JOURNAL, LOCK, SHARDS, shard_folders
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, shard_folders
 from telemetron_batch.journal.resume_hint import system_errors_in_words
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import Digest, digest
-from telemetron_batch.run.locking import Waiting, Wanted, lock_of_run, opened, own_folder, owning, scratch_of
-from telemetron_batch.run.prepare import check_same, new_run_id, plan_of, require_key, start
-from telemetron_batch.sending.observer import Face
+from telemetron_batch.planning.plan_summary import PlanSummary, summarize
+from telemetron_batch.run.locking import (
+    LockRequest,
+    LockWaiter,
+    acquire_lease,
+    lock_of_run,
+    open_journal,
+    run_folder,
+    run_scratch,
+)
+from telemetron_batch.run.prepare import create_run, ensure_same_run, new_run_id, replan_from_journal, require_key
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.partition import CALLS, Shard, shard_folder, write_shards
-from telemetron_batch.sharding.rate_slots import share_of_rate
+from telemetron_batch.sharding.rate_slots import slot_rate
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.trusted_folders import require_files, require_folder, shared_with_group
 
@@ -28,7 +36,7 @@ LEFT_BEHIND: Final = "left.arrow"
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class ShardLayout:
     """Into which shards a run was divided."""
 
     at_once: int
@@ -42,7 +50,7 @@ class Division:
         return self.shards[number - 1]
 
     @classmethod
-    def of(cls, journal: Journal) -> "Division | None":
+    def of(cls, journal: Journal) -> "ShardLayout | None":
         """That of a run; None if it was not divided."""
         facts = journal.meta(Fact.DIVISION)
         return None if facts is None else cls(facts["atOnce"], tuple(map(Shard.from_json, facts["shards"])))
@@ -53,8 +61,8 @@ class ShardedPlan:
     """A run that was planned in shards, and is now to be made."""
 
     folder: Path
-    digest: Digest
-    division: Division
+    digest: PlanSummary
+    division: ShardLayout
 
     @property
     def run_id(self) -> str:
@@ -78,32 +86,32 @@ class ShardedPlan:
 
 
 @system_errors_in_words()
-def plan_shards(config: RunConfig, *, face: Face | None = None, clock: Clock | None = None) -> ShardedPlan:
+def plan_shards(config: RunConfig, *, face: RunObserver | None = None, clock: Clock | None = None) -> ShardedPlan:
     """Plan a run and divide it into `config.shards`; touches no network. Raises BatchError.
 
     The same again, with the same input, changes nothing.
     """
-    clock, face = clock or RealClock(), face or Face()
+    clock, face = clock or RealClock(), face or RunObserver()
     require_key(config)
     _check_division(config)
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
     folder = config.reports_dir / str(config.run_id)
-    waiting = Waiting.of(config, clock, face)
+    waiting = LockWaiter.of(config, clock, face)
     with (
         shared_with_group(config.shared_reports_dir),
-        own_folder(folder),
-        owning(lock_of_run(folder), waiting) as lease,
-        scratch_of(folder, lease) as scratch,
+        run_folder(folder),
+        acquire_lease(lock_of_run(folder), waiting) as lease,
+        run_scratch(folder, lease) as scratch,
     ):
         plan = None
-        if not (folder / JOURNAL).exists():
-            plan = start(config, scratch, face, clock, partial(_divided, config, folder))
+        if not (folder / JOURNAL_NAME).exists():
+            plan = create_run(config, scratch, face, clock, partial(_write_shard_files, config, folder))
             config = replace(config, files=())
-        with opened(folder, lease) as journal:
+        with open_journal(folder, lease) as journal:
             division = _same_division(config, journal, folder)
-            check_same(config, journal, folder)
-            plan = plan or plan_of(journal, scratch)
-            told = digest(plan, journal.input_files, config.sending.rate, journal.meta(Fact.SINCE))
+            ensure_same_run(config, journal, folder)
+            plan = plan or replan_from_journal(journal, scratch)
+            told = summarize(plan, journal.input_files, config.sending.rate, journal.meta(Fact.SINCE))
             return ShardedPlan(folder, told, division)
 
 
@@ -117,7 +125,7 @@ def _check_division(config: RunConfig) -> None:
         )
     if config.sending.verify:
         raise ConfigError("--verify cannot be done by shards", "verify the run when it has been put together")
-    share_of_rate(config, _at_once(config), 0)
+    slot_rate(config, _at_once(config), 0)
 
 
 def _at_once(config: RunConfig) -> int:
@@ -125,17 +133,17 @@ def _at_once(config: RunConfig) -> int:
     return min(shards, config.shards_at_once or shards)
 
 
-def _divided(config: RunConfig, folder: Path, plan: Plan) -> dict[str, object]:
+def _write_shard_files(config: RunConfig, folder: Path, plan: Plan) -> dict[str, object]:
     """Write the calls of each shard; gives what the journal records of it."""
     if former := next(iter(shard_folders(folder)), None):
-        raise JournalError(f"{former / JOURNAL} is of a run whose journal is gone", f"move {folder / SHARDS} away")
+        raise JournalError(f"{former / JOURNAL_NAME} is of a run whose journal is gone", f"move {folder / SHARDS} away")
     shutil.rmtree(folder / SHARDS, ignore_errors=True)  # a process that was killed may have left it
     shards = write_shards(plan, folder, config.shards or 1)
     return {"division": {"atOnce": _at_once(config), "shards": [shard.as_json() for shard in shards]}}
 
 
-def _same_division(config: RunConfig, journal: Journal, folder: Path) -> Division:
-    division = Division.of(journal)
+def _same_division(config: RunConfig, journal: Journal, folder: Path) -> ShardLayout:
+    division = ShardLayout.of(journal)
     advice = "name another --run-id"
     if division is None:
         raise JournalError(f"run {folder.name} was started without shards", advice)
@@ -145,9 +153,9 @@ def _same_division(config: RunConfig, journal: Journal, folder: Path) -> Divisio
     return division
 
 
-def lock_of_shard(run: Path, shard: int) -> Wanted:
+def lock_of_shard(run: Path, shard: int) -> LockRequest:
     """The one under which a process works on a shard."""
-    return Wanted(f"shard {shard} of run {run.name}", shard_folder(run, shard) / LOCK)
+    return LockRequest(f"shard {shard} of run {run.name}", shard_folder(run, shard) / LOCK_NAME)
 
 
 def require_shard(run: Path, shard: int) -> None:
@@ -157,7 +165,7 @@ def require_shard(run: Path, shard: int) -> None:
         require_files(shard_folder(run, shard), (CALLS, LEFT_BEHIND))
 
 
-def listed(shards: Sequence[int]) -> str:
+def describe_shards(shards: Sequence[int]) -> str:
     """Some shards, as the subject of a sentence."""
     if len(shards) == 1:
         return f"shard {shards[0]} has"

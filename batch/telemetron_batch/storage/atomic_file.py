@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from telemetron_batch.domain.errors import DiskError, remedy, unwritable
+from telemetron_batch.domain.errors import DiskError, remedy, write_error
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.storage import trusted_folders
 
@@ -16,8 +16,8 @@ _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda
 
 
 @contextmanager
-def confirmed_by(confirm: Callable[[], None]) -> Iterator[None]:
-    """While this lasts, a file takes its name only after `confirm`, which raises where it must not.
+def rename_guard(confirm: Callable[[], None]) -> Iterator[None]:
+    """While this lasts, a file takes its name only after `check_rename_allowed`, which raises where it must not.
 
     Within another such time, after both.
     """
@@ -34,13 +34,13 @@ def confirmed_by(confirm: Callable[[], None]) -> Iterator[None]:
         _confirm.reset(token)
 
 
-def confirm() -> None:
+def check_rename_allowed() -> None:
     """Raise where no file may take its name."""
     _confirm.get()()
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its name only when all of it is on disk.
 
     Raises DiskError; what stood under the name before then still stands there.
@@ -63,7 +63,7 @@ def _written_in(folder: trusted_folders.FolderAt, path: Path) -> Iterator[Binary
             yield file
             file.flush()
             os.fsync(file.fileno())
-        confirm()
+        check_rename_allowed()
         folder.rename(aside, path.name)
     except BaseException:
         folder.remove(aside)
@@ -71,12 +71,12 @@ def _written_in(folder: trusted_folders.FolderAt, path: Path) -> Iterator[Binary
 
 
 @contextmanager
-def written_in(folder: Path) -> Iterator[None]:
+def disk_errors_in(folder: Path) -> Iterator[None]:
     """Turns what the disk refuses into DiskError or PlaceError, where only files of this folder are written."""
     try:
         yield
     except OSError as exc:
-        raise unwritable(f"in {folder}", exc) from exc
+        raise write_error(f"in {folder}", exc) from exc
 
 
 def sync_folder(folder: Path) -> None:
@@ -88,7 +88,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def owners_folder(folder: Path) -> Path:
+def make_private_dir(folder: Path) -> Path:
     """Make a folder that only its owner may enter; its parents as the system's defaults have it.
 
     Raises ForeignRunError where there is one that is not ours.
@@ -97,11 +97,11 @@ def owners_folder(folder: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         trusted_folders.make_folder(folder)
     except OSError as exc:
-        raise unwritable(str(folder), exc) from exc
+        raise write_error(str(folder), exc) from exc
     return folder
 
 
-def require_room(folder: Path, needed: int) -> None:
+def require_free_space(folder: Path, needed: int) -> None:
     """Raise DiskError unless the folder's disk has so many bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -115,7 +115,7 @@ def _mebibytes(size: int) -> str:
     return f"{size / (1 << 20):,.1f}"
 
 
-class Reserve:
+class DiskReserve:
     """Disk space put by, so that a disk that fills up still takes what must be written down.
 
     Really allocated: a sparse file would keep nothing free.
@@ -129,7 +129,7 @@ class Reserve:
 
     def put_by(self) -> None:
         """Take the space. Raises DiskError."""
-        with written_whole(self._path) as file:
+        with atomic_write(self._path) as file:
             file.write(bytes(self.SIZE))
 
     def give_back(self) -> bool:

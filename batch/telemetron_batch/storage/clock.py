@@ -84,7 +84,7 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def sleep_unless(event: asyncio.Event, seconds: float) -> None:
+async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
     """Sleep so long, or until the event is set."""
     if seconds <= 0 or event.is_set():
         await asyncio.sleep(0)

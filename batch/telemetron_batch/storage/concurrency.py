@@ -12,13 +12,13 @@ from typing import Final, TypeVar
 _One = TypeVar("_One")
 _Other = TypeVar("_Other")
 
-AT_ONCE: Final = 2
+WORKERS: Final = 2
 """Pieces that are worked on at a time; each takes memory."""
-_WAITING: Final = 6
+_MAX_QUEUED: Final = 6
 """Pieces that may wait for one that takes longer than most."""
 
 
-def ahead(items: Iterator[_One]) -> Generator[_One, None, None]:
+def prefetch(items: Iterator[_One]) -> Generator[_One, None, None]:
     """The same items, none of them None, the next one being made while one is looked at.
 
     To be closed where what they are made from may be closed before all of them were taken.
@@ -30,20 +30,20 @@ def ahead(items: Iterator[_One]) -> Generator[_One, None, None]:
             yield item
 
 
-def in_order(work: Callable[[_One], _Other], items: Iterable[_One]) -> Iterator[_Other]:
-    """What the work gives for each item, `AT_ONCE` of them being worked on. What goes wrong is raised in its turn."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+def map_ordered(work: Callable[[_One], _Other], items: Iterable[_One]) -> Iterator[_Other]:
+    """What the work gives for each item, `WORKERS` of them being worked on. What goes wrong is raised in its turn."""
+    with ThreadPoolExecutor(WORKERS) as pool:
         coming: deque[Future[_Other]] = deque()
         for item in items:
             coming.append(pool.submit(work, item))
-            if len(coming) > AT_ONCE:
+            if len(coming) > WORKERS:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
 
 
 @contextmanager
-def behind(work: Callable[[_One], None]) -> Iterator[Callable[[_One], None]]:
+def background_worker(work: Callable[[_One], None]) -> Iterator[Callable[[_One], None]]:
     """Gives a function that has items worked on one after another, while others are made.
 
     A few may wait. What goes wrong is raised with a later item or at the end, and none after it is worked on.
@@ -61,7 +61,7 @@ def behind(work: Callable[[_One], None]) -> Iterator[Callable[[_One], None]]:
     with ThreadPoolExecutor(1) as pool:
 
         def take(item: _One) -> None:
-            while waiting and (len(waiting) > _WAITING or waiting[0].done()):
+            while waiting and (len(waiting) > _MAX_QUEUED or waiting[0].done()):
                 waiting.popleft().result()
             waiting.append(pool.submit(worked, item))
 

@@ -15,7 +15,7 @@ _UNSEARCHED: Final = 50_000
 
 
 @contextmanager
-def rarely_searched() -> Iterator[None]:
+def relaxed_gc() -> Iterator[None]:
     """While this lasts; not at all where somebody has turned it off."""
     usual = gc.get_threshold()
     gc.set_threshold(max(usual[0], _UNSEARCHED) if usual[0] else 0, *usual[1:])

@@ -6,10 +6,10 @@ it. The highest claim is the owner's. It writes into its claim every few seconds
 
 Two writers never, and no clocks compared:
 
-- A newcomer to whose eyes a claim has not changed for `WATCHED_FOR` seconds of its own clock takes the
+- A newcomer to whose eyes a claim has not changed for `TAKEOVER_AFTER_S` seconds of its own clock takes the
   next number. One on the owner's own host (the same boot of the same kernel) need not watch: it has the
   kernel's lock, so the owner is dead.
-- An owner trusts its claim for `TERM` seconds, which are fewer, from the moment at which its last renewal
+- An owner trusts its claim for `LEASE_S` seconds, which are fewer, from the moment at which its last renewal
   *began*; and a renewal counts only if it was also *done* within the term of the one before. So before any
   newcomer can be through with watching, the owner has either been seen or has stopped trusting itself. How
   long a process or the storage stands still, and where, does not matter.
@@ -40,14 +40,14 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from telemetron_batch.domain.errors import LockedError, RunRemovedError, unwritable
+from telemetron_batch.domain.errors import LockedError, RunRemovedError, write_error
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.storage.clock import uptime
-from telemetron_batch.storage.lease_files import Claim, Claims, Holder, content_of
+from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseHolder, content_of
 
-TERM: Final = 30.0
+LEASE_S: Final = 30.0
 """Seconds for which an owner trusts its last renewal."""
-WATCHED_FOR: Final = 45.0
+TAKEOVER_AFTER_S: Final = 45.0
 """Seconds without a change after which a newcomer takes an owner on another host for dead.
 
 The difference is room for clocks of different speed and for storage that shows a change late.
@@ -59,7 +59,7 @@ _GO_ON: Final = Advice("look at the run there", repeat=True, when="if it ends ea
 class Lease:
     """The ownership of a run, from a claim that was won until `release`; renewed by whoever calls `renew`."""
 
-    def __init__(self, claims: Claims, claim: Claim, began: float, now: Callable[[], float]) -> None:
+    def __init__(self, claims: LeaseFiles, claim: LeaseFile, began: float, now: Callable[[], float]) -> None:
         self._claims = claims
         self._number = claim.number
         self._fields = claim.fields
@@ -67,7 +67,7 @@ class Lease:
         self._renewed = began
         """When the last renewal that counts began."""
         self._lost: LockedError | None = None
-        self._at_it = threading.Lock()
+        self._mutex = threading.Lock()
         self._over = threading.Event()
         self._hearers: tuple[Callable[[], None], ...] = ()
 
@@ -79,7 +79,7 @@ class Lease:
     @property
     def is_sure(self) -> bool:
         """May the owner act on it right now? Costs next to nothing: the storage is not asked."""
-        return self._lost is None and self._now() - self._renewed < TERM
+        return self._lost is None and self._now() - self._renewed < LEASE_S
 
     @property
     def is_apart(self) -> bool:
@@ -95,19 +95,19 @@ class Lease:
 
     def renew(self) -> None:
         """Show that the owner lives. What the storage refuses is passed over until the term has run out."""
-        with self._at_it:
+        with self._mutex:
             if self._lost is not None:
                 return
             began = self._now()
-            if began - self._renewed < TERM:
+            if began - self._renewed < LEASE_S:
                 with suppress(OSError):
-                    self._show(began)
+                    self._heartbeat(began)
             else:
-                self._win_anew(began)
+                self._reacquire(began)
 
     def set_apart(self) -> None:
         """Put down that the journal is out of former owners' reach; their claims are of no use any more."""
-        with self._at_it:
+        with self._mutex:
             self._fields["apart"] = True
             self._claims.rewrite(self._number, content_of(self._fields))
             self._claims.remove_below(self._number)
@@ -115,7 +115,7 @@ class Lease:
     def release(self) -> None:
         """Give it up. Who lost it gives nothing up: a write of his may still be under way."""
         self._over.set()
-        with self._at_it, suppress(OSError):
+        with self._mutex, suppress(OSError):
             if self._lost is None:
                 self._lost = LockedError(f"run {self._fields['run']} was given up by this process", _GO_ON)
                 if self._is_mine(self._claims.read(self._number)):
@@ -146,7 +146,7 @@ class Lease:
         while not self._over.wait(RENEWED_EVERY):
             self.renew()
 
-    def _show(self, began: float) -> None:
+    def _heartbeat(self, began: float) -> None:
         highest = self._claims.highest()
         if highest is None or highest.number != self._number or not self._is_mine(highest.content):
             self._lose(highest)
@@ -154,13 +154,13 @@ class Lease:
         self._fields["renewals"] += 1
         if not self._claims.rewrite(self._number, content_of(self._fields)):
             self._lose(self._claims.highest())
-        elif self._now() - self._renewed < TERM:  # else it may have come too late to be seen
+        elif self._now() - self._renewed < LEASE_S:  # else it may have come too late to be seen
             self._renewed = began
 
-    def _win_anew(self, began: float) -> None:
+    def _reacquire(self, began: float) -> None:
         """Whoever may have been taken for dead competes for the next number like any newcomer."""
         try:
-            judged = Claim(self._number, self._claims.read(self._number) or b"")
+            judged = LeaseFile(self._number, self._claims.read(self._number) or b"")
             won = self._is_mine(judged.content) and self._claims.win(judged, self._fields)
         except OSError as exc:
             self._lose(None, f"its lease could not be renewed for {began - self._renewed:.0f} s ({exc.strerror})")
@@ -172,7 +172,7 @@ class Lease:
         self._claims.remove_below(self._number)
         self._renewed = began
 
-    def _lose(self, to: Claim | None, why: str | None = None) -> None:
+    def _lose(self, to: LeaseFile | None, why: str | None = None) -> None:
         why = why or f"it has gone to {'another process' if to is None else to.words}, as this one seemed dead"
         self._lost = LockedError(f"run {self._fields['run']} is no longer this process's: {why}", _GO_ON)
         for hear in self._hearers:
@@ -187,18 +187,18 @@ class Lease:
         return RunRemovedError(what, Advice("put it back (nothing else tells what was sent)", repeat=True))
 
     def _is_mine(self, content: bytes | None) -> bool:
-        return content is not None and Claim(0, content).fields.get("token") == self._fields["token"]
+        return content is not None and LeaseFile(0, content).fields.get("token") == self._fields["token"]
 
 
-class Newcomer:
+class LeaseAcquirer:
     """One who wants a run, has its kernel lock, and asks for its lease until it gets it or sees that it cannot."""
 
-    def __init__(self, lock: Path, holder: Holder, what: str, now: Callable[[], float] = uptime) -> None:
-        self._claims = Claims(lock)
+    def __init__(self, lock: Path, holder: LeaseHolder, what: str, now: Callable[[], float] = uptime) -> None:
+        self._claims = LeaseFiles(lock)
         self._holder = holder
         self._what = what
         self._now = now
-        self._seen: Claim | None = None
+        self._seen: LeaseFile | None = None
         self._since = 0.0
 
     @property
@@ -215,18 +215,18 @@ class Newcomer:
                 return None
             return self._take(claim, began)
         except OSError as exc:
-            raise unwritable(self._what, exc) from exc
+            raise write_error(self._what, exc) from exc
 
-    def _is_dead(self, claim: Claim, looked: float) -> bool:
+    def _is_dead(self, claim: LeaseFile, looked: float) -> bool:
         """Has it stood there unchanged for long enough? `looked` is when this look began."""
         if claim == self._seen:
-            return looked - self._since >= WATCHED_FOR
+            return looked - self._since >= TAKEOVER_AFTER_S
         is_first, self._seen, self._since = self._seen is None, claim, self._now()
         if not is_first:
             raise LockedError(f"{self._what} is in use by {claim.words}", "wait for it, or give run --wait 10m")
         return False
 
-    def _take(self, dead: Claim | None, began: float) -> Lease | None:
+    def _take(self, dead: LeaseFile | None, began: float) -> Lease | None:
         """The next claim, unless another was faster."""
         former = {} if dead is None else dead.fields
         apart = dead is None or (former.get("boot") == self._holder.boot and bool(former.get("apart")))
@@ -234,7 +234,7 @@ class Newcomer:
         if not self._claims.win(dead, fields):
             return None
         number = 1 if dead is None else dead.number + 1
-        lease = Lease(self._claims, Claim(number, content_of(fields)), began, self._now)
+        lease = Lease(self._claims, LeaseFile(number, content_of(fields)), began, self._now)
         if apart:
             self._claims.remove_below(number)
         return lease

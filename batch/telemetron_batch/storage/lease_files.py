@@ -14,12 +14,12 @@ from typing import Any, Final, Self
 
 from telemetron_batch.domain.errors import LockedError, refusing_foreign_files
 from telemetron_batch.storage import trusted_folders
-from telemetron_batch.storage.lock import Lock, Owner, is_held
+from telemetron_batch.storage.lock import Lock, LockOwner, is_held
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
-def this_boot() -> str:
+def boot_id() -> str:
     """Names this boot of this host's kernel: the reach of its locks, and of a process's life."""
     try:
         return _BOOT_ID.read_text().strip()
@@ -28,7 +28,7 @@ def this_boot() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseHolder:
     """Who claims a run, in words for others."""
 
     pid: int
@@ -39,13 +39,13 @@ class Holder:
     task: str = ""
 
     @classmethod
-    def of(cls, owner: Owner, task: str = "") -> Self:
+    def of(cls, owner: LockOwner, task: str = "") -> Self:
         """An owner on this host; `task` says for whom it works, in words."""
-        return cls(owner.pid, owner.since, owner.run, socket.gethostname(), this_boot(), task)
+        return cls(owner.pid, owner.since, owner.run, socket.gethostname(), boot_id(), task)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LeaseFile:
     """A claim as it stands in its file."""
 
     number: int
@@ -70,19 +70,19 @@ class Claim:
         return f"process {fields['pid']} on host {fields['host']} (run {fields['run']}, since {fields['since']}{task})"
 
 
-class Claims:
+class LeaseFiles:
     """The claims beside a lock: files that are made, rewritten and removed, each a step that the storage does whole."""
 
     def __init__(self, lock: Path) -> None:
         self.folder = lock.parent
         self._prefix = f"{lock.stem}.lease."
 
-    def highest(self) -> Claim | None:
+    def highest(self) -> LeaseFile | None:
         """The owner's claim; None where there is none."""
         for number in sorted(self._numbers(), reverse=True):
             content = self.read(number)
             if content is not None:  # else it went between the two looks
-                return Claim(number, content)
+                return LeaseFile(number, content)
         return None
 
     def read(self, number: int) -> bytes | None:
@@ -105,7 +105,7 @@ class Claims:
             raise
         return True
 
-    def win(self, judged: Claim | None, fields: Mapping[str, Any]) -> bool:
+    def win(self, judged: LeaseFile | None, fields: Mapping[str, Any]) -> bool:
         """Make the claim after the one that was judged dead; whether it counts."""
         number = 1 if judged is None else judged.number + 1
         if not self.make(number, content_of(fields)):
@@ -150,27 +150,27 @@ def content_of(fields: Mapping[str, Any]) -> bytes:
     return json.dumps({**fields, "apart": int(fields["apart"])}).encode() + b"\n"
 
 
-def is_elsewhere(lock: Path) -> str | None:
+def remote_holder(lock: Path) -> str | None:
     """Who on another host holds what this lock is for, or did when it died, in words; None for nobody."""
     with refusing_foreign_files():
-        claim = Claims(lock).highest()
-    return None if claim is None or claim.fields.get("boot") == this_boot() else claim.words
+        claim = LeaseFiles(lock).highest()
+    return None if claim is None or claim.fields.get("boot") == boot_id() else claim.words
 
 
 def is_in_use(lock: Path) -> bool:
     """Does a living process hold what this lock is for? Of another host's process that cannot be told at a glance."""
-    return is_held(lock) or is_elsewhere(lock) is not None
+    return is_held(lock) or remote_holder(lock) is not None
 
 
-def sweep(lock: Path, owner: Owner) -> None:
+def remove_dead_local_lease(lock: Path, owner: LockOwner) -> None:
     """Remove the claim of a dead process of this host, if there is one: nothing is left to be done that it was for."""
     with refusing_foreign_files():
-        claim = Claims(lock).highest()
-    if claim is None or claim.fields.get("boot") != this_boot():
+        claim = LeaseFiles(lock).highest()
+    if claim is None or claim.fields.get("boot") != boot_id():
         return
     with suppress(LockedError):
         held = Lock.take(lock, owner, "what is to be swept")
-        Claims(lock).remove(claim.number)
+        LeaseFiles(lock).remove(claim.number)
         held.release()
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Final, Self
 
 from telemetron_batch.domain.base_url import api_identity
-from telemetron_batch.domain.errors import LockedError, PlaceError, refusing_foreign_files, unwritable
+from telemetron_batch.domain.errors import LockedError, PlaceError, refusing_foreign_files, write_error
 from telemetron_batch.storage.group_folder import open_shared, require_group_folder
 
 _OWN_FOLDER: Final = "set XDG_STATE_HOME to a folder of your own"
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class LockOwner:
     """Who holds a lock, in words for the one who does not get it."""
 
     pid: int
@@ -37,7 +37,7 @@ class Lock:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, path: Path, owner: Owner, what: str, *, shared: bool = False) -> Self:
+    def take(cls, path: Path, owner: LockOwner, what: str, *, shared: bool = False) -> Self:
         """Take the lock or raise LockedError that says who has it.
 
         `what` names the thing that is locked. It is for this process alone, or `shared`
@@ -48,8 +48,8 @@ class Lock:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = open_shared(path)
         except OSError as exc:
-            raise unwritable(str(path), exc) from exc
-        if not _won(descriptor, owner.run if shared else None):
+            raise write_error(str(path), exc) from exc
+        if not _try_exclusive(descriptor, owner.run if shared else None):
             holder = _read_owner(descriptor)
             os.close(descriptor)
             raise LockedError(f"{what} is in use by {holder}", "wait for it, or give run --wait 10m")
@@ -58,8 +58,8 @@ class Lock:
             os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run, shared]).encode(), 0)
         except OSError as exc:
             os.close(descriptor)
-            raise unwritable(str(path), exc) from exc
-        if shared and not _locked(descriptor, fcntl.LOCK_SH):  # somebody came in between, to have it alone
+            raise write_error(str(path), exc) from exc
+        if shared and not _try_flock(descriptor, fcntl.LOCK_SH):  # somebody came in between, to have it alone
             os.close(descriptor)
             raise LockedError(f"{what} is in use by another process", "wait for it, or give run --wait 10m")
         return cls(path, descriptor)
@@ -76,19 +76,19 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _locked(descriptor, fcntl.LOCK_SH)
+        return not _try_flock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _won(descriptor: int, run: str | None) -> bool:
+def _try_exclusive(descriptor: int, run: str | None) -> bool:
     """Lock an open file for this process alone, or with others of the same run.
 
     What stands in the file is the word of whoever had it alone last; they share it from
     then on, or are gone.
     """
-    while not _locked(descriptor, fcntl.LOCK_EX):
-        if not _locked(descriptor, fcntl.LOCK_SH):
+    while not _try_flock(descriptor, fcntl.LOCK_EX):
+        if not _try_flock(descriptor, fcntl.LOCK_SH):
             return False
         _, _, owner, shared = _owner(descriptor)
         if shared:
@@ -97,7 +97,7 @@ def _won(descriptor: int, run: str | None) -> bool:
     return True
 
 
-def _locked(descriptor: int, kind: int) -> bool:
+def _try_flock(descriptor: int, kind: int) -> bool:
     """Lock an open file, alone or shared, unless somebody else's lock forbids it."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -120,7 +120,7 @@ def _owner(descriptor: int) -> tuple[int, str, str, bool]:
     return pid, since, run, bool(rest and rest[0])
 
 
-def state_folder() -> Path:
+def state_dir() -> Path:
     """Where things that outlive a run are kept, per user of this host."""
     base = os.environ.get("XDG_STATE_HOME")
     try:
@@ -148,12 +148,12 @@ def lock_folders(named: Path | None) -> tuple[Path, ...]:
     Raises PlaceError.
     """
     if named is None:
-        return (state_folder(),)
+        return (state_dir(),)
     with refusing_foreign_files():
-        return state_folder(), require_group_folder(named)
+        return state_dir(), require_group_folder(named)
 
 
-def client_name(base_url: str, key: str) -> str:
+def key_fingerprint(base_url: str, key: str) -> str:
     """A name for this base URL, however it is spelled, and key; gives neither away."""
     return _hashed(f"{api_identity(base_url)}\0{key}")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
-from telemetron_batch.domain.errors import unwritable
+from telemetron_batch.domain.errors import write_error
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import json_text
 from telemetron_batch.storage import trusted_folders
@@ -50,12 +50,12 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 @contextmanager
-def logged_to(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def log_to_file(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Append the program's log to a file, readable by its owner only, as long as `may_write`."""
     try:
         descriptor = trusted_folders.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as exc:
-        raise unwritable(str(path), exc) from exc
+        raise write_error(str(path), exc) from exc
     stream = os.fdopen(descriptor, "a", encoding="utf-8")
     handler = _Handler(stream)
     handler.setFormatter(_JsonLines())

@@ -18,7 +18,7 @@ _ARENA_MAX: Final = -8, 1
 """Names of `mallopt(3)` by their numbers in glibc, and what they are set to; threads share one heap."""
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """For this process; does nothing where the C library is not glibc."""
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -27,7 +27,7 @@ def keep_freed_memory() -> None:
         pa.set_memory_pool(pa.system_memory_pool())
 
 
-def give_back_freed_memory() -> None:
+def trim_malloc() -> None:
     """To the system, what this process has of it; does nothing where the C library is not glibc."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

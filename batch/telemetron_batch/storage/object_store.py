@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from telemetron_batch.domain.errors import ConfigError, DiskError, InputError, PublishError
-from telemetron_batch.domain.urls import checked
+from telemetron_batch.domain.urls import validate_object_url
 
 _SPARE: Final = 1 << 20
 _PATIENCE: Final[dict[str, Any]] = {
@@ -27,9 +27,9 @@ def fetch(url: str, folder: Path, require_room: Callable[[Path, int], None]) -> 
     `require_room` is asked whether the folder has room for so many bytes before they come. Raises
     InputError where it cannot be had, ConfigError where a library is missing, DiskError without room.
     """
-    system, path = _system(url)
+    system, path = _filesystem(url)
     copy = folder / f"{sum(1 for _ in folder.iterdir())}-{Path(path).name}"
-    size, changed = _looked_at(system, path)
+    size, changed = _stat(system, path)
     require_room(folder, size + _SPARE)
     os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
@@ -37,7 +37,7 @@ def fetch(url: str, folder: Path, require_room: Callable[[Path, int], None]) -> 
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskError(f"{folder} has no room for a copy", "nothing was sent; make room, then run again") from exc
-        raise _unfetched(exc) from exc
+        raise _fetch_error(exc) from exc
     if copy.stat().st_size != size:
         raise InputError("changed while it was fetched", "wait until it is complete, and run again")
     os.utime(copy, (changed, changed))
@@ -46,13 +46,13 @@ def fetch(url: str, folder: Path, require_room: Callable[[Path, int], None]) -> 
 
 def size_of(url: str) -> int:
     """Bytes of an object. Raises as `fetch` does."""
-    return _looked_at(*_system(url))[0]
+    return _stat(*_filesystem(url))[0]
 
 
 def upload(files: Iterable[Path], url: str) -> None:
     """Copy files to a place in an object store, under their names. Raises PublishError."""
     try:
-        system, path = _system(url)
+        system, path = _filesystem(url)
         for file in files:
             system.put_file(str(file), f"{path.rstrip('/')}/{file.name}")
     except (ConfigError, InputError) as exc:
@@ -61,14 +61,14 @@ def upload(files: Iterable[Path], url: str) -> None:
         raise PublishError(_words(exc)) from exc
 
 
-def _system(url: str) -> tuple[Any, str]:
+def _filesystem(url: str) -> tuple[Any, str]:
     """The library's view of a store, and the path there."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as exc:
         raise _missing(url) from exc
     try:
-        scheme, _, place = checked(url).partition("://")
+        scheme, _, place = validate_object_url(url).partition("://")
         scheme = scheme.lower()
         system, path = url_to_fs(f"{scheme}://{place}", **(_PATIENCE if scheme in ("s3", "s3a") else {}))
     except ImportError as exc:
@@ -76,7 +76,7 @@ def _system(url: str) -> tuple[Any, str]:
     except ValueError as exc:
         raise InputError(str(exc), "name a file, or an object such as s3://bucket/key") from exc
     except Exception as exc:
-        raise _unfetched(exc) from exc
+        raise _fetch_error(exc) from exc
     system.invalidate_cache()  # another process may have put it there since
     return system, path
 
@@ -89,7 +89,7 @@ def _missing(url: str) -> ConfigError:
     return ConfigError(f"{scheme}:// needs libraries that are not here", advice)
 
 
-def _looked_at(system: Any, path: str) -> tuple[int, float]:
+def _stat(system: Any, path: str) -> tuple[int, float]:
     """Size of an object and when it was written, in seconds since the epoch."""
     try:
         facts = system.info(path)
@@ -99,11 +99,11 @@ def _looked_at(system: Any, path: str) -> tuple[int, float]:
     except InputError:
         raise
     except Exception as exc:
-        raise _unfetched(exc) from exc
+        raise _fetch_error(exc) from exc
     return int(facts["size"]), written.timestamp()
 
 
-def _unfetched(exc: Exception) -> InputError:
+def _fetch_error(exc: Exception) -> InputError:
     return InputError(f"cannot be fetched ({_words(exc)})", "nothing was sent; check URL, credentials and network")
 
 

@@ -26,14 +26,14 @@ MEMORY: Final = 64 << 20
 """Bytes of one column, array or table that stay in memory."""
 PARTS: Final = 64
 """At least so many where there is one."""
-_PART: Final = 16 << 20
+_PART_BYTES: Final = 16 << 20
 """Bytes of a part, about, where more than those are needed: what is worked out for it is then as quick as ever."""
 _MOST_PARTS: Final = 4096
 _COLUMNS: Final = 8
 """There are about so many columns where there is one."""
-_AT_ONCE: Final = range(24 << 20, 48 << 20)
+_FLUSH_BYTES: Final = range(24 << 20, 48 << 20)
 """Bytes that are shared out together, at least and at most: to share out little costs much for each record."""
-_PIECE: Final = 128 << 10
+_MIN_WRITE: Final = 128 << 10
 """Bytes that a part gets then, about, where there are many: of smaller pieces it is slow to read."""
 
 Array = npt.NDArray[Any]
@@ -43,7 +43,7 @@ _Held = tuple[pa.RecordBatch, Hashes]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class SpillLimits:
     """How much of a scratch's contents may stay in memory, and into how many parts at least the rest is spread."""
 
     memory: int = MEMORY
@@ -53,9 +53,9 @@ class Room:
 class Scratch:
     """A folder for one piece of work, made when it is first needed and removed when the work is done."""
 
-    def __init__(self, folder: Path | None = None, room: Room | None = None) -> None:
+    def __init__(self, folder: Path | None = None, room: SpillLimits | None = None) -> None:
         """Without a folder everything stays in memory."""
-        self.room = room or Room()
+        self.room = room or SpillLimits()
         self.parts = self.room.parts
         """Into so many a table is spread."""
         self._expected = 0
@@ -81,7 +81,7 @@ class Scratch:
     def expect(self, size: int) -> None:
         """So many more bytes are to come, about: what is spread from now on is spread accordingly."""
         self._expected += size
-        self.parts = max(self.room.parts, min(_MOST_PARTS, self._expected // _PART))
+        self.parts = max(self.room.parts, min(_MOST_PARTS, self._expected // _PART_BYTES))
 
     def fits(self, size: int) -> bool:
         """May something of so many bytes stay in memory?"""
@@ -105,7 +105,7 @@ class Scratch:
         return np.memmap(path, dtype, "r+", shape=(size,))
 
 
-class Column:
+class SpillColumn:
     """A column of numbers that grows block by block."""
 
     def __init__(self, scratch: Scratch, dtype: npt.DTypeLike) -> None:
@@ -138,13 +138,13 @@ class Column:
         self._chunks = []
 
 
-class Runs:
+class RunLengthColumn:
     """Numbers that mostly follow one another, each one more than the last: only where they do not takes room."""
 
     def __init__(self, scratch: Scratch) -> None:
-        self._begins = Column(scratch, np.int64)
+        self._begins = SpillColumn(scratch, np.int64)
         """Places at which a number does not follow the one before it."""
-        self._numbers = Column(scratch, np.int64)
+        self._numbers = SpillColumn(scratch, np.int64)
         self._size = 0
         self._last = -2
 
@@ -170,7 +170,7 @@ class Runs:
         return self._begins.array(), self._numbers.array()
 
 
-class Spread:
+class PartitionedTable:
     """A table whose records are spread over parts by a number that each brings: equal numbers, same part.
 
     One part while it is small; then as many as the room has, in files, which are written while more comes.
@@ -193,8 +193,8 @@ class Spread:
         self._size += batch.nbytes + hashes.nbytes
         if not self._files and not self._scratch.fits(self._size):
             self._files = [_PartFile(self._scratch.path()) for _ in range(self._scratch.parts)]
-        if self._files and self._size >= min(max(_AT_ONCE.start, len(self._files) * _PIECE), _AT_ONCE.stop):
-            self._share_out()
+        if self._files and self._size >= min(max(_FLUSH_BYTES.start, len(self._files) * _MIN_WRITE), _FLUSH_BYTES.stop):
+            self._flush()
 
     def share_of(self, hashes: Hashes) -> npt.NDArray[np.int16]:
         """The part, counted from 0, to which each of these numbers belongs."""
@@ -203,8 +203,8 @@ class Spread:
     def seen(self) -> Iterator[tuple[int, pa.Table]]:
         """As `parts`, with the number of each; nothing can be added after that, but they can be gone through again."""
         if self._files:
-            self._share_out()
-            self._shared_out()
+            self._flush()
+            self._join_flush()
             for number, file in enumerate(self._files):
                 if (table := file.read()) is not None:
                     yield number, table
@@ -222,14 +222,14 @@ class Spread:
             yield table
         self._held, self._files = [], []
 
-    def _share_out(self) -> None:
+    def _flush(self) -> None:
         """Have what is held written into the parts' files, as soon as what was held before is there."""
-        self._shared_out()
+        self._join_flush()
         held, self._held, self._size = self._held, [], 0
         if held:
             self._sharing = self._scratch.behind.submit(self._write, held)
 
-    def _shared_out(self) -> None:
+    def _join_flush(self) -> None:
         """Nothing is being written any more. Raises what went wrong."""
         if self._sharing is not None:
             self._sharing.result()
@@ -269,7 +269,7 @@ class _PartFile:
         self._path.unlink()
 
 
-def in_one(table: pa.Table) -> pa.RecordBatch:
+def to_batch(table: pa.Table) -> pa.RecordBatch:
     """A part in one piece; its texts may come to more than the two gibibytes of a plain string column."""
     if table.nbytes > 1 << 30:
         large = [field.with_type(pa.large_string()) if field.type == pa.string() else field for field in table.schema]
@@ -277,7 +277,7 @@ def in_one(table: pa.Table) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
 
 
-def kept(scratch: Scratch, batch: pa.RecordBatch) -> pa.RecordBatch:
+def spill_batch(scratch: Scratch, batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same records; where they are many they are read from a file when they are looked at."""
     if scratch.fits(batch.nbytes * scratch.parts):
         return batch
@@ -288,14 +288,14 @@ def kept(scratch: Scratch, batch: pa.RecordBatch) -> pa.RecordBatch:
         return pa.ipc.open_file(file).get_batch(0)
 
 
-def kept_column(scratch: Scratch, values: Array) -> Array:
+def spill_column(scratch: Scratch, values: Array) -> Array:
     """The same numbers; where they are many they are read from a file when they are looked at."""
-    column = Column(scratch, values.dtype)
+    column = SpillColumn(scratch, values.dtype)
     column.add(values)
     return column.array()
 
 
-def forget(array: Array) -> None:
+def drop_pages(array: Array) -> None:
     """Give back the memory through which a file was looked at; the contents stay."""
     held = getattr(array, "_mmap", None)
     if held is not None:

@@ -16,13 +16,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Look
+from telemetron_batch.domain.model import CustomerHoldings
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Unheard
-from telemetron_batch.planning.plan import Plan, SentKeys
+from telemetron_batch.planning.plan import Plan, SentRows
 from telemetron_batch.reconciliation.details import Details
 from telemetron_batch.reconciliation.reconcile import Reconciliation
-from telemetron_batch.sending.holdings import ABSENCE_UNPROVEN, SPELLED_OTHERWISE, UNKNOWN, Holding, States, states_of
+from telemetron_batch.sending.holdings import (
+    ABSENCE_UNPROVEN,
+    SPELLED_DIFFERENTLY,
+    UNKNOWN,
+    Holding,
+    States,
+    holding_states,
+)
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -47,10 +54,10 @@ _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer ho
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class VerificationData:
     """What is known of holdings besides the answers."""
 
-    looks: Iterable[Look]
+    looks: Iterable[CustomerHoldings]
     """One for each customer who was asked after the run."""
     before: Iterable[tuple[str, frozenset[str]]]
     """Customers who were asked before the run wrote to them, and what they held."""
@@ -60,7 +67,7 @@ class Evidence:
     """Codes of customers of whom an answer of this run named identifiers that nobody asked for."""
 
 
-def concerned(books: Reconciliation) -> Ints:
+def customers_to_query(books: Reconciliation) -> Ints:
     """Codes of the customers of whom a look can tell anything."""
     return np.unique(_Pairs.of(books).keys.customer)
 
@@ -74,17 +81,17 @@ def last_attempts(plan: Plan, by_call: Iterable[tuple[int, int]]) -> Ints:
     return last
 
 
-def is_timely(look: Look, last_attempt: int) -> bool:
+def is_timely(look: CustomerHoldings, last_attempt: int) -> bool:
     """Return whether no attempt at the customer came after a look, or could still act when it was taken."""
     return look.after_attempt is not None and look.after_attempt >= last_attempt
 
 
-def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
+def apply_verification(books: Reconciliation, evidence: VerificationData) -> Reconciliation:
     """The books with `verified` filled in, and rows settled that a look can settle."""
     pairs = _Pairs.of(books)
     looks = _Looks(books.plan.customer_names(), last_attempts(books.plan, evidence.last_attempts))
-    held_now = states_of(pairs.keys, looks.timely(evidence.looks), evidence.absence_unproven)
-    held_first = states_of(pairs.keys, looks.coded(evidence.before), evidence.absence_unproven)
+    held_now = holding_states(pairs.keys, looks.timely(evidence.looks), evidence.absence_unproven)
+    held_first = holding_states(pairs.keys, looks.coded(evidence.before), evidence.absence_unproven)
     seen = np.where(pairs.last, held_now, UNKNOWN)
     after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.found_by_next), pairs.own_after)
     before = np.where(pairs.first, held_first, np.roll(after, 1))
@@ -93,8 +100,8 @@ def audited(books: Reconciliation, evidence: Evidence) -> Reconciliation:
     settled, known = pairs.is_open & (after >= 0), seen >= 0
     outcome[pairs.rows[settled]] = _outcomes(pairs.target, before, after)[settled]
     verified[pairs.rows[known]] = (pairs.is_open | (pairs.own_after == seen))[known]
-    words = _Words(len(outcome))
-    for some, said in _sayings(pairs, before, after, seen):
+    words = _DetailNotes(len(outcome))
+    for some, said in _messages(pairs, before, after, seen):
         words.say(pairs.rows[some], said)
     for row, said in looks.failures(pairs):
         words.say(row, said)
@@ -121,7 +128,7 @@ def _outcomes(target: States, before: States, after: States) -> States:
 class _Pairs:
     """The rows that may have changed anything, pair by pair, in the order in which they were carried out."""
 
-    keys: SentKeys
+    keys: SentRows
     first: Flags
     last: Flags
     """Is it the first, the last of its pair?"""
@@ -180,7 +187,7 @@ class _Looks:
         self._last = last
         self._why: dict[int, str] = {}
 
-    def timely(self, looks: Iterable[Look]) -> Iterator[Holding]:
+    def timely(self, looks: Iterable[CustomerHoldings]) -> Iterator[Holding]:
         """What customers were seen to hold when no attempt of the run could act any more."""
         for look in looks:
             code = self._codes[look.customer]
@@ -209,7 +216,7 @@ class _Said(NamedTuple):
     """What an unanswered attempt leaves open from now on; None: what it left open before."""
 
 
-def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Said]]:
+def _messages(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Said]]:
     """What is to be said of which of the pairs' rows."""
     done = after == pairs.target
     whose = (
@@ -226,11 +233,11 @@ def _sayings(pairs: _Pairs, before: States, after: States, seen: States) -> Iter
         differs = ~pairs.is_open & (seen == state) & (pairs.own_after != state)
         yield differs, _Said(f"but {_THE_API_HOLDS[state]}")
     yield pairs.is_open & ~pairs.last & (after < 0), _Said(_SUPERSEDED)
-    yield pairs.is_open & (seen == SPELLED_OTHERWISE), _Said(_SPELLED_OTHERWISE)
+    yield pairs.is_open & (seen == SPELLED_DIFFERENTLY), _Said(_SPELLED_OTHERWISE)
     yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _Said(_OWN_FORM)
 
 
-class _Words:
+class _DetailNotes:
     """What is said of rows besides what their details say already."""
 
     def __init__(self, rows: int) -> None:

@@ -12,22 +12,22 @@ from typing import Final
 
 import numpy as np
 
-from telemetron_batch.api.attempt_gate import Traffic
-from telemetron_batch.api.customer_query import Looker
-from telemetron_batch.domain.model import Look
+from telemetron_batch.api.attempt_gate import AttemptGate
+from telemetron_batch.api.customer_query import CustomerQuery
+from telemetron_batch.domain.model import CustomerHoldings
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.answered import answered_books
-from telemetron_batch.sending.counters import Tally
+from telemetron_batch.reconciliation.answered import ledger_from_answers
+from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.sending.scheduler import RunLimits
 from telemetron_batch.storage import clock
-from telemetron_batch.verification.apply import concerned, is_timely, last_attempts
+from telemetron_batch.verification.apply import customers_to_query, is_timely, last_attempts
 
-_TOLD: Final = 5
+_MAX_REPORTED: Final = 5
 """Customers who could not be asked that are told of one by one."""
 
-Target = tuple[float, str]
+CustomerDue = tuple[float, str]
 """The moment from which a customer may be asked, on the event loop's clock, and their email."""
 Lasts = Callable[[float | None], float]
 """How many seconds an attempt may still act that left at this uptime; None: in another boot, or on another machine."""
@@ -36,7 +36,9 @@ Lasts = Callable[[float | None], float]
 class Verifier:
     """Asks what the customers of one run hold."""
 
-    def __init__(self, plan: Plan, journal: Journal, looker: Looker, traffic: Traffic, limits: RunLimits) -> None:
+    def __init__(
+        self, plan: Plan, journal: Journal, looker: CustomerQuery, traffic: AttemptGate, limits: RunLimits
+    ) -> None:
         self._journal = journal
         self._looker = looker
         self._traffic = traffic
@@ -45,9 +47,9 @@ class Verifier:
         self._missed = 0
         self._last = journal.meta(Fact.VERIFY) or {"round": 0, "endedAt": 0.0}
         targets = self._targets(plan, limits.lasts)
-        asked = {look.customer for look in self._looks_that_stand()}
+        asked = {look.customer for look in self._reusable_queries()}
         self._open = [(moment, customer) for moment, customer in targets if customer not in asked]
-        self.tally = Tally(len(targets), calls_done=len(asked), what="customers")
+        self.tally = RunCounters(len(targets), calls_done=len(asked), what="customers")
         self.on_look: list[Callable[[], None]] = []
         """Called after each look, on the event loop: must not take long."""
 
@@ -64,32 +66,32 @@ class Verifier:
         if not self._halt:
             self._journal.note(verify={**facts, "endedAt": wall()})
 
-    async def _work(self, targets: Iterator[Target], number: int) -> None:
+    async def _work(self, targets: Iterator[CustomerDue], number: int) -> None:
         """One worker: take the next customer, and ask when their time has come."""
         for moment, customer in targets:
             while (wait := moment - clock.now()) > 0 and not self._halt:
-                await clock.sleep_unless(self._halt.event, wait)
+                await clock.wait_for_event(self._halt.event, wait)
             after = self._journal.last_attempt
             look = None if self._halt else await self._looker.look(customer)
-            if look is None or (look.devices is None and self._is_missed(look)):
+            if look is None or (look.devices is None and self._record_failure(look)):
                 return
             await self._journal.looked(replace(look, after_attempt=after), number)
             self.tally.calls_done += 1
             for hear in self.on_look:
                 hear()
 
-    def _is_missed(self, look: Look) -> bool:
+    def _record_failure(self, look: CustomerHoldings) -> bool:
         """Hear of a customer who could not be asked. Does that end it all, because nobody has ever answered?"""
         if self._traffic.end_if_unheard(look.why):
             return True
         self._missed += 1
-        if self._missed <= _TOLD:
+        if self._missed <= _MAX_REPORTED:
             self._traffic.tell("verify", f"{look.customer} could not be asked: {look.why}")
         return False
 
-    def _targets(self, plan: Plan, lasts: Lasts) -> list[Target]:
+    def _targets(self, plan: Plan, lasts: Lasts) -> list[CustomerDue]:
         """Everybody of whom a look can tell something, those first who need not be waited for."""
-        codes = concerned(answered_books(self._journal, plan, None))
+        codes = customers_to_query(ledger_from_answers(self._journal, plan, None))
         self._last_attempts = last_attempts(plan, self._journal.last_attempts())
         quiet = np.zeros(plan.customers)
         for pending in self._journal.pending_attempts():
@@ -100,7 +102,7 @@ class Verifier:
         self._codes = dict(zip(customers, codes[order].tolist(), strict=True))
         return [*zip(quiet[codes[order]].tolist(), customers, strict=True)]
 
-    def _looks_that_stand(self) -> Iterator[Look]:
+    def _reusable_queries(self) -> Iterator[CustomerHoldings]:
         """Those of a verify that was stopped, but for customers whom it missed or to whom the run went on sending."""
         if self._last["endedAt"] is None:
             for look in self._journal.looks(self._last["round"]):
