@@ -213,7 +213,7 @@ class AdaptiveRate:
 
 
 def learn_from(known: LearnedState, course: IncidentHistory, now: float) -> LearnedState:
-    """Return the state learned from an incident that ended at `now`, for callers without an `AdaptiveRate` of their own."""
+    """Return the state learned from an incident that ended at `now`, for callers that keep no `AdaptiveRate`."""
     climb = AdaptiveRate(math.inf)
     climb.plateau, climb.memory = known.plateau, known.memory
     climb._age, climb._period, climb._spread = known.age, known.period, known.spread
