@@ -115,6 +115,7 @@ def test_problems_of_rows() -> None:
         "DECODED_TWICE": 41,
         "SEVERAL": 42,
         "PLACEHOLDER": 43,
+        "DATED": 45,
     }
 
 

@@ -37,6 +37,7 @@ class Problem(IntEnum):
     DECODED_TWICE = 41
     SEVERAL = 42
     PLACEHOLDER = 43
+    DATED = 45
 
     @property
     def title(self) -> str:
@@ -84,6 +85,7 @@ _PROBLEM_TITLES: Final = {
     Problem.DECODED_TWICE: "text decoded twice",
     Problem.SEVERAL: "several identifiers in one cell",
     Problem.PLACEHOLDER: "placeholder instead of a serial",
+    Problem.DATED: "key cell that a spreadsheet may have taken for a date",
 }
 
 

@@ -23,6 +23,7 @@ class CellBlock:
     odd     position to all cells, for the same records
     numbers the number of each row among those of its record, from 1; 0 for a record that is one row. None: all 0
     kinds   field to position to the kind of its cell, for key cells of a workbook that are not plain
+    dated   field to position to the cell of the list, for key cells of which a spreadsheet may have made a date
     closing the last record that is not blank: as it is written, and its cells without quotes;
             none where no trailer is looked for
     """
@@ -34,3 +35,4 @@ class CellBlock:
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
     numbers: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
+    dated: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ Works on the cells of a block before they are judged, and keeps for each row the
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from telemetron_batch.input.normalize import normalize_fast
 from telemetron_batch.input.number_formats import CellKind
 
 _NAMES: Final = ("customerEmail", "deviceIdentifier", "action")
+_T = TypeVar("_T")
 
 
 def with_values_above(pieces: Iterable[CellBlock], columns: Mapping[str, int]) -> Iterator[CellBlock]:
@@ -126,12 +127,15 @@ def _taken_apart(piece: CellBlock, column: int, owner: Ints, parts: pa.Array) ->
         cells=cells.set_column(column, cells.schema.field(column), parts),
         faults={at[row]: sentence for row, sentence in piece.faults.items()},
         odd={at[row]: texts for row, texts in piece.odd.items()},
-        kinds={
-            name: {at[row] + part: kind for row, kind in kinds.items() for part in range(max(1, int(counts[row])))}
-            for name, kinds in piece.kinds.items()
-        },
+        kinds={name: _of_parts(kinds, at, counts) for name, kinds in piece.kinds.items()},
+        dated={name: _of_parts(dated, at, counts) for name, dated in piece.dated.items()},
         numbers=numbers,
     )
+
+
+def _of_parts(values: Mapping[int, _T], at: Mapping[int, int], counts: Ints) -> dict[int, _T]:
+    """Return what is known of records as what is known of their parts."""
+    return {at[row] + part: value for row, value in values.items() for part in range(max(1, int(counts[row])))}
 
 
 class Groups:

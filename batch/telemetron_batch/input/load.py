@@ -26,6 +26,7 @@ from telemetron_batch.input.expansion import Groups, with_split_cells, with_valu
 from telemetron_batch.input.foreign_signs import Placeholders
 from telemetron_batch.input.normalize import is_blank, normalize, normalize_fast
 from telemetron_batch.input.own_reports import (
+    OF_ATTENTION,
     find_own_header,
     find_own_row,
     is_attention,
@@ -33,6 +34,7 @@ from telemetron_batch.input.own_reports import (
     reject_conflicting_action,
     unguarded_cells,
 )
+from telemetron_batch.input.restored_cells import ReadList, Restorer
 from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, LongNumbers, SerialProfile
 from telemetron_batch.input.skipped_lines import describe_skipped, passed_over
 from telemetron_batch.input.source_file import (
@@ -77,6 +79,15 @@ class _OpenedFile:
     fingerprint: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What says how a file is to be read."""
+
+    options: InputOptions
+    read_list: ReadList | None
+    """Reads the list of the run in whose folder it is; None if it is in none."""
+
+
 @dataclass(slots=True)
 class _LastLine:
     """Whether the last line of a text has no end, once the text has been read."""
@@ -110,6 +121,8 @@ class _ParsedSource:
     guessed: bool = False
     sheet: Sheet | None = None
     """Where the rows of a workbook come from."""
+    restorer: Restorer | None = None
+    """Has taken back what a spreadsheet changed, once the pieces have been read."""
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -151,13 +164,14 @@ class _FileStats:
         return tuple(filter(None, (trailer, *of_numbers, *others)))
 
 
-def load(
+def load(  # noqa: PLR0913 - what is read, and where it goes
     paths: Sequence[str],
     options: InputOptions,
     *,
     spool: Path,
     sink: Callable[[RowBlock], None] | None = None,
     scratch: Scratch | None = None,
+    find_list: Callable[[str], ReadList | None] = lambda _: None,
 ) -> Loaded:
     """Read all files in order; gives the rows, and hands each block of them to `sink`.
 
@@ -165,6 +179,7 @@ def load(
 
     `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
     `InputFile.path` names the copy. A file without any text counts as one of no rows.
+    `find_list` gives what reads the list of the run in whose folder an attention file is.
     Raises InputError or ConfigError for what cannot be read as rows, DiskError when the
     copy cannot be written, UnbalancedError when the parser lost or made a record.
     """
@@ -191,7 +206,7 @@ def load(
             found = _found(path, spool)
             if not size:  # only now it can be told
                 scratch.expect(found.stored.text_size)
-            files.append(_load_file(number, found, options, take))
+            files.append(_load_file(number, found, _Rules(options, find_list(path)), take))
     rows = builder.rows()
     trim_malloc()
     return Loaded(_disambiguate_names(files), rows)
@@ -210,12 +225,12 @@ def _found(path: str, spool: Path) -> _OpenedFile:
         return _OpenedFile(name, stored, stored.fingerprint())
 
 
-def _load_file(number: int, found: _OpenedFile, options: InputOptions, take: Callable[[RowBlock], None]) -> InputFile:
+def _load_file(number: int, found: _OpenedFile, rules: _Rules, take: Callable[[RowBlock], None]) -> InputFile:
     name, stored = found.name, found.stored
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(stored.sha256)
         with input_errors(name):
-            source = _prepared(_source(stored, options))
+            source = _prepared(_source(stored, rules.options), rules.read_list)
         seen = _FileStats(LongNumbers(lambda: _serials(source)))
         rows, records = _emit_blocks(name, _row_blocks(number, source, seen), take)
         with input_errors(name):
@@ -227,9 +242,10 @@ def _load_file(number: int, found: _OpenedFile, options: InputOptions, take: Cal
     of_sheet = () if sheet is None else sheet.warnings()
     with input_errors(name):
         cut = _told_of_last_line(source, says)
+    restored = () if source.restorer is None else source.restorer.told()
     return replace(
         file,
-        warnings=(*file.warnings, *of_sheet, *cut, *seen.warnings()),
+        warnings=(*file.warnings, *of_sheet, *cut, *restored, *seen.warnings()),
         trailer_count=says,
         hidden_rows=0 if sheet is None else sheet.left_out,
     )
@@ -307,18 +323,18 @@ def _source(stored: SourceFile, options: InputOptions) -> _ParsedSource:
     return _ParsedSource(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
 
 
-def _prepared(source: _ParsedSource) -> _ParsedSource:
+def _prepared(source: _ParsedSource, read_list: ReadList | None) -> _ParsedSource:
     """The source with its cells as the rules of the input want them."""
     if source.dialect is None:
         return source
     header = source.dialect.header
+    if is_attention(header):
+        source = _restored(source, header, read_list)
     filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
     split = source.options.split
 
     def pieces() -> Iterator[CellBlock]:
         pieces = iter(source.pieces())
-        if is_attention(header):
-            pieces = (replace(piece, cells=unguarded_cells(piece.cells)) for piece in pieces)
         if filled:
             pieces = with_values_above(pieces, filled)
         if split is not None:
@@ -326,6 +342,22 @@ def _prepared(source: _ParsedSource) -> _ParsedSource:
         return pieces
 
     return replace(source, pieces=pieces)
+
+
+def _restored(source: _ParsedSource, header: Sequence[str], read_list: ReadList | None) -> _ParsedSource:
+    """The source of an attention file without what writing and a spreadsheet have made of its cells."""
+
+    def pieces() -> Iterator[CellBlock]:
+        return (replace(piece, cells=unguarded_cells(piece.cells)) for piece in source.pieces())
+
+    # In a workbook that the program wrote, as its header shows, every cell is text: what differs was entered.
+    is_own_workbook = source.sheet is not None and tuple(header[: len(OF_ATTENTION)]) == OF_ATTENTION
+    if read_list is None or is_own_workbook or OF_ATTENTION[-1] not in header:
+        return replace(source, pieces=pieces)
+    restorer = Restorer.of(pieces(), source.columns, header.index(OF_ATTENTION[-1]), read_list)
+    if restorer is None:
+        return replace(source, pieces=pieces)
+    return replace(source, pieces=lambda: restorer.restored(pieces()), restorer=restorer)
 
 
 def _serials(source: _ParsedSource) -> Iterator[pa.Array]:
@@ -452,6 +484,7 @@ def _judged(file: int, piece: CellBlock, source: _ParsedSource, seen: _FileStats
             odd=piece.odd,
             pieces=piece.numbers,
             kinds=piece.kinds,
+            dated=piece.dated,
         ),
         source.options,
         guessed=source.guessed,

@@ -108,6 +108,8 @@ _MESSAGES: Final[Mapping[Problem, str]] = {
     "serial in the source and format its cell as text",
     Problem.CELL_VALUE: '{name} "{cell}" is {kind} in the workbook; enter the serial as text, or send it as it is '
     "with --allow-suspect",
+    Problem.DATED: '{name} "{cell}" was "{listed}" in the list, and a spreadsheet may have made a date or number '
+    "of it; correct it in attention.xlsx (report RUN --xlsx writes it)",
     Problem.NO_VALUE: "{name} is a formula without a stored value; open the file in a spreadsheet and save it",
 }
 _PROBLEM_OF: Final[Mapping[CellKind, Problem]] = {
@@ -128,6 +130,7 @@ class KeyCells:
     odd                   row to all cells, for the same rows
     pieces                the number of each row among those of its record; None: every record is one row
     kinds                 field to row to the kind of its cell, for cells of a workbook that are not plain
+    dated                 field to row to the cell of the list, where a spreadsheet may have made a date of it
     """
 
     lines: Ints
@@ -139,6 +142,7 @@ class KeyCells:
     odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
     pieces: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
+    dated: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,7 @@ def validate_keys(
     others = _Others(neighbours, numbers or LongNumbers(lambda: [fitting]))
     findings = _findings(keys, options, others, guessed=guessed)
     known = dict(_wrong_kinds(cells, keys.device, options))
+    known |= dict(_taken_for_dates(cells.dated, keys))
     known |= {row: (Problem.CELLS, fault) for row, fault in cells.faults.items()}
     problems, details = _first_problem_per_row(count, known, findings, neighbours)
     codes = _action_codes(keys.action, count, options)
@@ -404,6 +409,15 @@ def _wrong_kinds(cells: KeyCells, device: _Column, options: InputOptions) -> Ite
         for row, kind in kinds.items():
             if kind is CellKind.NO_VALUE:
                 yield row, (Problem.NO_VALUE, _MESSAGES[Problem.NO_VALUE].format(name=name))
+
+
+def _taken_for_dates(dated: Mapping[str, Mapping[int, str]], keys: _Keys) -> Iterator[tuple[int, tuple[Problem, str]]]:
+    """Rows with a cell of which a spreadsheet may have made a date: their problem, and the sentence about it."""
+    for column in keys.columns():
+        for row, original in dated.get(column.name, {}).items():
+            cell, listed = printable_excerpt(column.full[row].as_py()), printable_excerpt(original)
+            sentence = _MESSAGES[Problem.DATED].format(name=column.name, cell=cell, listed=listed)
+            yield row, (Problem.DATED, sentence)
 
 
 def _first_problem_per_row(

@@ -162,19 +162,19 @@ def _attention_tables(
             late = pa.array(overtaken[rows])
             detail = report.books.details_of(block, first)
             detail = pc.if_else(late, pc.binary_join_element_wise(detail, _OVERTAKEN, "; "), detail)
-            line = _source_lines(report, block)
+            line = source_lines(report.files, block)
             columns = [*_editable_cells(report, block, own, late), report.books.outcomes_of(rows), detail, line]
             yield [column.filter(pa.array(wanted[rows])) for column in columns]
         first += block.keys.num_rows
 
 
-def _source_lines(report: ReportInput, block: RowBlock) -> pa.Array:
+def source_lines(files: Sequence[InputFile], block: RowBlock) -> pa.Array:
     """Return where each row stands in the list that came first, with the name of its file if there are several."""
-    file = report.files[block.file]
+    file = files[block.file]
     if OF_ATTENTION[-1] in file.header and is_attention(file.header):
         return block.cells[str(file.header.index(OF_ATTENTION[-1]))]
     lines = _lines(block.keys)
-    return pc.binary_join_element_wise(file.name, lines, ":") if len(report.files) > 1 else lines
+    return pc.binary_join_element_wise(file.name, lines, ":") if len(files) > 1 else lines
 
 
 def _replaced(files: Sequence[InputFile]) -> set[Header]:

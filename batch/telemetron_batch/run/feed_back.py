@@ -6,23 +6,30 @@ word on columns or actions. A file that was moved elsewhere does not tell which 
 
 import codecs
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.sources import Recorded
 from telemetron_batch.domain.errors import BatchError, ConfigError
+from telemetron_batch.domain.model import InputFile, Problem
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
-from telemetron_batch.input.own_reports import find_own_header, find_own_row, is_attention
+from telemetron_batch.input.own_reports import OF_ATTENTION, find_own_header, find_own_row, is_attention
+from telemetron_batch.input.restored_cells import ListedRows, ReadList
 from telemetron_batch.input.source_file import FileKind, open_source
 from telemetron_batch.input.workbook import first_rows
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import ImmutableJournal
+from telemetron_batch.reports.csv_files import source_lines
 
 _MAPPING: Final = (
     "action",
@@ -83,6 +90,33 @@ def _mapping_of(path: Path) -> Recorded | None:
         if codecs.lookup(options["encoding"]).name == _SAVED_AS:
             mapping["encoding"] = _SAVED_AS
     return Recorded(path.absolute().parent.name, mapping)
+
+
+def find_list(file: str) -> ReadList | None:
+    """Return what reads the list of the run in whose folder a file is; None where it is in none."""
+    path = strip_file_scheme(file)
+    journal = Path(path).parent / JOURNAL_NAME
+    return None if file == "-" or is_url(path) or not journal.exists() else partial(_listed_rows, journal)
+
+
+def _listed_rows(path: Path) -> Iterator[ListedRows]:
+    """Yield the rows of a run's list as its attention file gives them. Raises BatchError."""
+    with closing(ImmutableJournal(path)) as journal:
+        files = journal.input_files
+        places = [{field: file.header.index(text) for field, text in file.columns.items()} for file in files]
+        wanted = {number: _wanted(file, places[number]) for number, file in enumerate(files)}
+        for block in journal.blocks(cells=wanted):
+            shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))  # these cells are left blank
+            cells = {
+                field: pc.if_else(shifted, pa.scalar(None, pa.string()), block.cells[str(at)])
+                for field, at in places[block.file].items()
+            }
+            yield ListedRows(source_lines(files, block), cells)
+
+
+def _wanted(file: InputFile, places: Mapping[str, int]) -> list[int]:
+    """Return the positions of the key columns of a file, and of that which names the line of an earlier list."""
+    return sorted({*places.values(), *(at for at, text in enumerate(file.header) if text == OF_ATTENTION[-1])})
 
 
 def _is_attention(path: Path, delimiter: str | None) -> bool:

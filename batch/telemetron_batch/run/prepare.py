@@ -34,6 +34,7 @@ from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.rate_limit.redis_backend import RedisBackend
 from telemetron_batch.rows.rows import RowBlock, RowsBuilder
 from telemetron_batch.run.delta_history import Delta, compare, job_identity
+from telemetron_batch.run.feed_back import find_list
 from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
 from telemetron_batch.run.order_guard import check_order
 from telemetron_batch.sending.observer import RunObserver
@@ -140,7 +141,7 @@ def load_input(
     if size > scratch.room.memory:
         require_free_space(spool, _SCRATCH_FACTOR * size)
     with disk_errors_in(spool):
-        return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch)
+        return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch, find_list=find_list)
 
 
 def size_of_input(config: RunConfig) -> int:
