@@ -68,7 +68,7 @@ def settle(books: Ledger, *answers: tuple[int, Answer]) -> None:
     if not answers:
         return
     calls = np.array([call for call, _ in answers], np.int64)
-    books.settle(calls, answers_of([answer_text(answer) for _, answer in answers]))
+    books.add_answers(calls, answers_of([answer_text(answer) for _, answer in answers]))
 
 
 def sent_rows(plan: Plan) -> list[int]:
@@ -78,7 +78,7 @@ def sent_rows(plan: Plan) -> list[int]:
 
 def repeated_rows(plan: Plan) -> list[int]:
     """For each row the row that it repeats, or -1."""
-    return plan.repeated(0, len(plan.rows)).tolist()
+    return plan.original_of(0, len(plan.rows)).tolist()
 
 
 def file_of(header: Iterable[str] = KEYS, rows: int = 0, *, name: str = "rows.csv", **columns: str) -> InputFile:

@@ -48,7 +48,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
-        while any(writer.busy for writer in Writer.live):
+        while any(writer.busy for writer in Writer.instances):
             ready = super().select(0.001)
             if ready:
                 return ready

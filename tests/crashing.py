@@ -104,14 +104,14 @@ class Boundaries:
         writer.Writer.__init__ = watched  # type: ignore[method-assign]
 
     def _watch_notes(self) -> None:
-        note = Journal.note
+        note = Journal.set_facts
 
         def watched(self_: Journal, **facts: object) -> None:
             self.reach(f"before the note {[*facts]}")
             note(self_, **facts)
             self.reach(f"after the note {[*facts]}")
 
-        Journal.note = watched  # type: ignore[method-assign]
+        Journal.set_facts = watched  # type: ignore[method-assign]
 
     def _watch_renames(self) -> None:
         replace = Path.replace
@@ -125,7 +125,11 @@ class Boundaries:
         Path.replace = watched  # type: ignore[method-assign, assignment]
 
     def _watch_wire(self) -> None:
-        leaves, post, write = transport.RequestTrace.leaves, http_client.HttpClient.post, _SelectorSocketTransport.write
+        leaves, post, write = (
+            transport.RequestTrace.mark_sending,
+            http_client.HttpClient.post,
+            _SelectorSocketTransport.write,
+        )
 
         def leaving(self_: transport.RequestTrace) -> None:
             leaves(self_)
@@ -141,7 +145,7 @@ class Boundaries:
             self.reach("after an answer, not yet in the journal")
             return answer
 
-        transport.RequestTrace.leaves = leaving  # type: ignore[method-assign]
+        transport.RequestTrace.mark_sending = leaving  # type: ignore[method-assign]
         http_client.HttpClient.post = watched  # type: ignore[method-assign]
         _SelectorSocketTransport.write = written
 

@@ -343,7 +343,7 @@ def stopped_by_deadline(scene: Scene) -> None:
 @state
 def stopped_by_signal(scene: Scene) -> None:
     interrupt = scene.face.interrupt = CancelToken()
-    scene.stop(lambda seen: interrupt.now("stopped by SIGTERM") if seen.number == 5 else None)
+    scene.stop(lambda seen: interrupt.cancel("stopped by SIGTERM") if seen.number == 5 else None)
 
 
 @state
@@ -474,7 +474,7 @@ def stopped_verify(scene: Scene) -> None:
 @state
 def killed_before_the_first_attempt(scene: Scene) -> None:
     scene.resumed_by, scene.after = "run", [NIGHT_BEFORE]
-    scene.face.began = scene.die  # type: ignore[method-assign]
+    scene.face.on_start = scene.die  # type: ignore[method-assign]
     scene.run(scene.file(customers(12)))
 
 
@@ -501,7 +501,7 @@ def _die_in_flight(scene: Scene) -> None:
 @state
 def killed_before_its_files_were_written(scene: Scene) -> None:
     scene.resumed_by, scene.after = "run", [NIGHT_BEFORE]
-    scene.face.ended = scene.die  # type: ignore[method-assign]
+    scene.face.on_stop = scene.die  # type: ignore[method-assign]
     scene.run(scene.file(customers(4)))
 
 

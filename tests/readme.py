@@ -19,7 +19,7 @@ def _default(option: Option) -> str:
 
 def _option(option: Option) -> str:
     name = f"--{option.name} {option.metavar}".strip().replace("|", "\\|")
-    star = " *" if option.plans else ""
+    star = " *" if option.for_plan else ""
     return f"| `{name}`{star} | {_default(option)} | {option.help}{' Repeatable.' if option.repeatable else ''} |\n"
 
 

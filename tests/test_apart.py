@@ -30,7 +30,7 @@ def lost() -> None:
 
 def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(path: Path) -> None:
     journal = Journal(path)
-    journal.note(count=7)
+    journal.set_facts(count=7)
     replace_with_copy(path)
     with closing(Journal(path)) as again:
         assert again.meta("count") == 7
@@ -39,12 +39,12 @@ def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(
 
 def test_what_a_former_owner_still_writes_is_seen_by_nobody(path: Path) -> None:
     former = Journal(path)
-    former.note(count=1)
+    former.set_facts(count=1)
     replace_with_copy(path)
     with closing(Journal(path)) as newer:
-        newer.note(count=2)
-        former.note(count=3, more="x" * 100_000)
-        newer.note(also=1)
+        newer.set_facts(count=2)
+        former.set_facts(count=3, more="x" * 100_000)
+        newer.set_facts(also=1)
     with closing(Journal(path)) as again:
         assert (again.meta("count"), again.meta("also"), again.meta("more")) == (2, 1, None)
 
@@ -52,7 +52,7 @@ def test_what_a_former_owner_still_writes_is_seen_by_nobody(path: Path) -> None:
 @pytest.mark.parametrize("killed_at", ["replace", "unlink"])
 def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     former = Journal(path)
-    former.note(count=7)
+    former.set_facts(count=7)
 
     class Killed(BaseException):
         pass
@@ -111,7 +111,7 @@ def test_a_fact_can_be_read_without_a_trace(path: Path) -> None:
 def test_what_was_lost_is_not_written_to(path: Path) -> None:
     journal = Journal(path, lost)
     with pytest.raises(LockedError):
-        journal.note(count=1)
+        journal.set_facts(count=1)
     journal.close()
     with closing(Journal(path)) as again:
         assert again.meta("count") == 0
@@ -127,7 +127,7 @@ def confirm():
     if is_lost: raise LockedError("it is another's")
 journal = Journal(Path(sys.argv[1]), confirm)
 asyncio.run(journal.started(1, None, 1.5))
-journal.note(count=5)
+journal.set_facts(count=5)
 is_lost = True
 journal.close()
 """

@@ -1021,7 +1021,7 @@ class Told(RunObserver):
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def told(self, kind: str, text: str) -> None:
+    def on_message(self, kind: str, text: str) -> None:
         self.texts.append(f"{kind}: {text}")
 
 
@@ -1047,7 +1047,7 @@ def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     started = pipeline._stored_config(folder, ENVIRON, "telemetron-batch resume r1")
-    assert started.told["rate"] == "1/s"
+    assert started.given_options["rate"] == "1/s"
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -1065,7 +1065,7 @@ def test_a_run_that_another_host_is_at_is_refused(desk: Desk) -> None:
     renewals = iter(range(6, 1000))
 
     class Living(RunObserver):
-        def told(self, *_: object) -> None:
+        def on_message(self, *_: object) -> None:
             of_another_host(folder, renewals=next(renewals))
 
     desk.face = Living()

@@ -188,7 +188,7 @@ def with_partner(option: Option) -> dict[str, Any]:
 
 
 def told(config: RunConfig, option: Option) -> Any:
-    recorded = config.told[option.key]
+    recorded = config.given_options[option.key]
     return recorded[0] if option.repeatable else recorded
 
 
@@ -220,7 +220,7 @@ def test_a_flag_is_on_wherever_it_is_set(option: Option) -> None:
         resolved({}, {option.variable: "1"}),
         resolved(profile=f"[p]\n{option.key} = true"),
     ]
-    assert [set(config.told) for config in configs] == [{option.key}] * 3
+    assert [set(config.given_options) for config in configs] == [{option.key}] * 3
     assert len({repr(settings(config)) for config in configs}) == 1
     assert settings(configs[0]) != settings(resolved())
 
@@ -248,8 +248,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert config.sending.base_url == "https://admin.telemetron.ai/api/ext-v1"
     assert (config.sending.rate, config.sending.concurrency, config.plan.chunk_size) == (Rate(10), 8, 500)
     assert (config.sending.timeout, config.sending.attempts, config.sending.give_up_after) == (30, 6, 900)
-    assert (config.reports_dir, config.wait, config.sending.hold) == (Path("reports"), 0, True)
-    assert (config.api_key, config.told) == (None, {})
+    assert (config.reports_dir, config.wait, config.sending.hold_transfers) == (Path("reports"), 0, True)
+    assert (config.api_key, config.given_options) == (None, {})
 
 
 # What is wrong
@@ -306,7 +306,7 @@ def test_a_password_in_a_base_url_is_refused_and_not_repeated() -> None:
 def test_a_password_of_redis_is_not_repeated_and_not_recorded() -> None:
     assert "hunter2" not in refused({"limit_url": "redis://:hunter2@a.example/zero"})
     config = resolved({"limit_url": "redis://me:hunter2@a.example:6380/1"})
-    assert config.told == {"limit_url": "redis://me:***@a.example:6380/1"}
+    assert config.given_options == {"limit_url": "redis://me:***@a.example:6380/1"}
     assert "hunter2" not in repr(config)
     assert [secret.reveal() for secret in config.secrets] == ["hunter2"]
 
@@ -465,7 +465,7 @@ def test_the_spelling_of_a_key_decides_nothing() -> None:
 
 def test_numbers_and_booleans_need_no_quotes() -> None:
     config = resolved(profile="[p]\nconcurrency = 3\ntimeout = 2.5\nno-hold = true")
-    assert (config.sending.concurrency, config.sending.timeout, config.sending.hold) == (3, 2.5, False)
+    assert (config.sending.concurrency, config.sending.timeout, config.sending.hold_transfers) == (3, 2.5, False)
 
 
 def test_other_profiles_are_left_alone() -> None:
@@ -587,7 +587,7 @@ def test_the_sandbox_takes_no_key() -> None:
 
 def test_the_key_is_never_shown_and_never_stored() -> None:
     config = resolved({}, {"TELEMETRON_API_KEY": KEY})
-    assert KEY not in f"{config!r} {config} {config.api_key} {config.api_key!r} {config.told}"
+    assert KEY not in f"{config!r} {config} {config.api_key} {config.api_key!r} {config.given_options}"
     with pytest.raises(TypeError, match="not stored"):
         pickle.dumps(config)
     with pytest.raises(TypeError, match="not stored"):

@@ -52,7 +52,7 @@ def test_what_stands_above_the_header_is_passed_over(above: str, line: int) -> N
     dialect = found(above + "customerEmail;deviceIdentifier;action\na@b.cc;S1;assign\n")
     assert dialect.header_line == line
     assert dialect.first_line == line + 1
-    assert dialect.start == len(above) + len("customerEmail;deviceIdentifier;action\n")
+    assert dialect.body_offset == len(above) + len("customerEmail;deviceIdentifier;action\n")
 
 
 def test_a_header_below_line_fifty_is_not_looked_for() -> None:
@@ -193,7 +193,7 @@ def test_a_cell_too_large_for_a_header_is_passed_over() -> None:
 
 def test_a_header_may_end_with_columns_without_a_name() -> None:
     dialect = found("Email;Serial;action;;\n")
-    assert (len(dialect.header), dialect.named_width) == (5, 3)
+    assert (len(dialect.header), dialect.min_width) == (5, 3)
 
 
 def test_a_sheet_has_a_header_but_no_delimiter() -> None:

@@ -92,8 +92,8 @@ def test_shards_are_planned_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) ->
 def test_every_error_of_the_system_names_the_path_and_what_to_do(number: int) -> None:
     error = system_error(OSError(number, os.strerror(number), "/some/where"))
     assert error.exit_code in (2, 3)
-    assert "/some/where" in error.what
-    assert os.strerror(number) in error.what
+    assert "/some/where" in error.reason
+    assert os.strerror(number) in error.reason
     assert error.advice
 
 
@@ -301,7 +301,7 @@ def test_content_that_a_foreign_run_may_have_processed_is_warned_of(
 ) -> None:
     given_away(desk.run(ROWS).folder)
     warnings: list[str] = []
-    monkeypatch.setattr(desk.face, "told", lambda _, text: warnings.append(text))
+    monkeypatch.setattr(desk.face, "on_message", lambda _, text: warnings.append(text))
     desk.run(ROWS, run_id="r2")
     assert [one for one in warnings if "r1 belongs to user 12002" in one and "(--again) cannot be checked" in one]
     told = desk.run(ROWS, run_id="r3", since_last=True).json["since"]["told"]
@@ -418,4 +418,4 @@ def test_a_run_whose_folder_was_removed_says_so_and_ends_with_3(desk: Desk, monk
 def test_a_lock_that_is_no_file_is_told_as_such(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lock")
     with pytest.raises((DiskError, PlaceError), match="no regular file"):
-        Lock.take(tmp_path / "lock", LockOwner(1, "now", "mine"), "this")
+        Lock.acquire(tmp_path / "lock", LockOwner(1, "now", "mine"), "this")

@@ -28,7 +28,7 @@ def test_the_tree_in_the_docstring_has_no_error_that_does_not_exist() -> None:
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_an_error_is_its_cause_and_its_advice_in_one_line(kind: type[BatchError]) -> None:
     error = kind("the disk is full", "make room")
-    assert (str(error), error.what, error.advice) == ("the disk is full; make room", "the disk is full", "make room")
+    assert (str(error), error.reason, error.advice) == ("the disk is full; make room", "the disk is full", "make room")
 
 
 def test_an_error_without_advice_is_its_cause() -> None:

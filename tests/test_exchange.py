@@ -123,8 +123,8 @@ def met_with(behaviour: Callable[[Server], Behaviour], timeout: float = 5.0) -> 
 
 
 def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
-    assert isinstance(exchange.ending, NoResponse)
-    return exchange.ending.how, exchange.ending.sent
+    assert isinstance(exchange.failure, NoResponse)
+    return exchange.failure.how, exchange.failure.sent
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -136,7 +136,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 def test_a_2xx_comes_back_whole() -> None:
     exchange, server = met_with(answering(OK, "RateLimit: x;r=5;t=10"))
-    assert (exchange.ending, exchange.body, exchange.status) == (None, OK, 200)
+    assert (exchange.failure, exchange.body, exchange.status) == (None, OK, 200)
     assert exchange.hint.quotas == ((5, 10.0),)
     assert server.bodies == [BODY]
 
@@ -151,22 +151,22 @@ def test_a_request_is_a_json_post_under_the_base_url() -> None:
 
 def test_a_refusal_brings_its_text_and_its_hint() -> None:
     exchange, _ = met_with(answering(b'{"error": "slow down"}', "Retry-After: 7", status="429 Too Many"))
-    assert exchange.ending == ErrorResponse(429, "slow down", asks_to_wait=True)
+    assert exchange.failure == ErrorResponse(429, "slow down", asks_to_wait=True)
     assert (exchange.status, exchange.hint.wait) == (429, 7.0)
 
 
 def test_a_big_error_page_becomes_one_short_line() -> None:
     page = b"<html><h1>500 Internal Server Error</h1>" + b"<p>sorry " * 200_000
     exchange, _ = met_with(answering(page, status="500 Oh"))
-    assert isinstance(exchange.ending, ErrorResponse)
-    assert exchange.ending.status == 500
-    assert exchange.ending.text.startswith("500 Internal Server Error sorry")
-    assert len(exchange.ending.text) <= 300
+    assert isinstance(exchange.failure, ErrorResponse)
+    assert exchange.failure.status == 500
+    assert exchange.failure.text.startswith("500 Internal Server Error sorry")
+    assert len(exchange.failure.text) <= 300
 
 
 def test_an_interim_answer_is_passed_over() -> None:
     exchange, _ = met_with(saying(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"))
-    assert (exchange.ending, exchange.body) == (None, b"{}")
+    assert (exchange.failure, exchange.body) == (None, b"{}")
 
 
 def test_a_connection_is_used_again() -> None:
@@ -302,7 +302,7 @@ def test_a_change_of_protocol_is_no_answer() -> None:
 )
 def test_an_answer_is_understood_however_it_is_framed(text: bytes) -> None:
     exchange, _ = met_with(saying(text))
-    assert (exchange.ending, exchange.body) == (None, OK)
+    assert (exchange.failure, exchange.body) == (None, OK)
 
 
 def test_cookies_are_not_kept() -> None:
@@ -329,8 +329,8 @@ def test_a_connection_refused_without_tls_is_not_put_down_to_tls() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         exchange = asyncio.run(post_once(f"http://127.0.0.1:{taken.getsockname()[1]}"))
-    assert isinstance(exchange.ending, NoResponse)
-    assert "ssl" not in exchange.ending.text.lower()
+    assert isinstance(exchange.failure, NoResponse)
+    assert "ssl" not in exchange.failure.text.lower()
 
 
 def test_a_host_without_an_address_was_sent_nothing() -> None:
@@ -364,7 +364,7 @@ def test_a_request_that_is_ended_while_connecting_sent_nothing() -> None:
         async with exchanging(url) as exchanger:
             request = asyncio.create_task(exchanger.post("/path", BODY))
             await asyncio.sleep(SOON)
-            exchanger.hurry(0)
+            exchanger.shorten_deadlines(0)
             return await request
 
     with black_hole() as url:
@@ -519,7 +519,7 @@ async def hurried(behaviour: Callable[[Server], Behaviour], timeout: float, seco
         request = asyncio.create_task(exchanger.post("/path", BODY))
         await server.heard.wait()
         began = loop.time()
-        exchanger.hurry(seconds)
+        exchanger.shorten_deadlines(seconds)
         return await request, loop.time() - began
 
 
@@ -537,7 +537,7 @@ def test_hurry_never_gives_a_request_more_time() -> None:
 def test_hurry_leaves_later_requests_alone() -> None:
     async def main() -> HttpResult:
         async with listening(answering(OK)) as server, exchanging(server.url) as exchanger:
-            exchanger.hurry(0)
+            exchanger.shorten_deadlines(0)
             return await exchanger.post("/path", BODY)
 
     assert run(main()).ending is None
@@ -569,21 +569,21 @@ def test_no_secrets_of_tls_are_written_down(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
     exchange, _ = met_with(answering(gzip.compress(OK), "content-encoding: gzip"))
-    assert (exchange.ending, exchange.body) == (None, OK)
+    assert (exchange.failure, exchange.body) == (None, OK)
 
 
 def test_a_gzip_bomb_leaves_a_refusal_its_status() -> None:
     bomb = gzip.compress(bytes(MAX_BODY_BYTES + 1), compresslevel=1)
     exchange, _ = met_with(answering(bomb, "content-encoding: gzip", status="500 Oh"))
-    assert isinstance(exchange.ending, ErrorResponse)
-    assert exchange.ending.status == 500
+    assert isinstance(exchange.failure, ErrorResponse)
+    assert exchange.failure.status == 500
 
 
 def test_a_gzip_bomb_is_unusable_and_may_have_acted() -> None:
     bomb = gzip.compress(bytes(MAX_BODY_BYTES + 1), compresslevel=1)
     exchange, _ = met_with(answering(bomb, "content-encoding: gzip"))
     assert broken(exchange) == (FailureKind.UNUSABLE, True)
-    assert "MiB" in exchange.ending.text  # type: ignore[union-attr]
+    assert "MiB" in exchange.failure.text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("size", "whole"), [(1 << 20, True), (3 << 20, False)])
@@ -618,13 +618,13 @@ def test_what_nobody_could_unpack_is_unusable(encoding: str) -> None:
 
 def test_a_refusal_is_a_refusal_even_if_its_body_drips_beyond_the_deadline() -> None:
     exchange, _ = met_with(dripping_after(b"HTTP/1.1 429 No\r\nretry-after: 7\r\n"), SOON)
-    assert exchange.ending == ErrorResponse(429, "", asks_to_wait=True, is_api_error=False)
+    assert exchange.failure == ErrorResponse(429, "", asks_to_wait=True, is_api_error=False)
 
 
 @pytest.mark.parametrize("status", [401, 413, 429])
 def test_a_refusal_is_a_refusal_even_if_its_body_breaks_off(status: int) -> None:
     exchange, _ = met_with(answering(b"oh", "Retry-After: 7", status=f"{status} No", length=100))
-    assert isinstance(exchange.ending, ErrorResponse)
+    assert isinstance(exchange.failure, ErrorResponse)
 
 
 # Redirects
@@ -646,7 +646,7 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(status: int) -
 @pytest.mark.parametrize("location", ["http://[::1", "https://h:port/"])
 def test_a_redirect_to_nowhere_is_a_redirect_all_the_same(location: str) -> None:
     exchange, _ = met_with(answering(b"", f"location: {location}", status="302 Found"))
-    assert exchange.ending == ErrorResponse(302, "", is_api_error=False)
+    assert exchange.failure == ErrorResponse(302, "", is_api_error=False)
 
 
 # The key, and the environment
@@ -674,7 +674,7 @@ def test_proxies_and_credentials_of_the_environment_are_passed_over(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     exchange, server = met_with(answering(OK))
-    assert exchange.ending is None
+    assert exchange.failure is None
     assert b"authorization" not in server.heads[0].lower()
 
 

@@ -35,7 +35,7 @@ def test_a_503_that_comes_much_faster_than_answers_do_asks_to_wait() -> None:
             exchanger = HttpClient(http, Secret(KEY), timeout=1, wall=lambda: 0.0)
             return [await exchanger.post("/path", BODY) for _ in range(6)][-1]
 
-    assert asyncio.run(main()).ending == ErrorResponse(503, "{}", asks_to_wait=True, is_api_error=False)
+    assert asyncio.run(main()).failure == ErrorResponse(503, "{}", asks_to_wait=True, is_api_error=False)
 
 
 # Every exception of the library
@@ -93,8 +93,8 @@ def test_every_exception_of_a_library_is_an_ending_or_known_to_be_a_bug_of_ours(
 
 
 def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
-    assert isinstance(exchange.ending, NoResponse)
-    return exchange.ending.how, exchange.ending.sent
+    assert isinstance(exchange.failure, NoResponse)
+    return exchange.failure.how, exchange.failure.sent
 
 
 def raised(kind: type[Exception], *, traced: str | None = None) -> HttpResult:
@@ -137,7 +137,7 @@ def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type
 
 @ENDING_KINDS
 def test_an_ending_is_told_in_one_line(kind: type[Exception], how: FailureKind) -> None:
-    ending = raised(kind).ending
+    ending = raised(kind).failure
     assert isinstance(ending, NoResponse)
     assert "\n" not in ending.text
     assert ("words of the library" in ending.text) == (how is not FailureKind.TIMEOUT)

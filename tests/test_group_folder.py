@@ -131,7 +131,7 @@ def test_a_key_is_locked_for_the_user_and_in_the_folder_of_the_group(desk: Desk)
 
 
 def test_two_keys_of_one_organisation_exclude_each_other(desk: Desk) -> None:
-    waiting = LockWaiter.not_at_all("theirs")
+    waiting = LockWaiter.no_wait("theirs")
     with acquire_locks(locks_of_key(config_of(desk, "key-number-1", organisation="acme")), waiting):
         with pytest.raises(LockedError, match="this base URL and organisation is in use"):
             acquire_locks(locks_of_key(config_of(desk, "key-number-2", organisation="acme")), waiting).__enter__()

@@ -141,7 +141,7 @@ def test_a_repeated_assign_is_a_duplicate_of_the_one_that_is_held() -> None:
 
 def test_nothing_is_held_where_that_is_not_wanted() -> None:
     plan = planned([(A, SN, "retire", "ACTION"), ASSIGN, (A, MACS[0], "unassign"), (B, MACS[1], "assign")])
-    assert (held_rows(plan), plan.sent, plan.respellings.count) == ({}, 3, 1)
+    assert (held_rows(plan), plan.sent_count, plan.respellings.count) == ({}, 3, 1)
 
 
 @pytest.mark.parametrize("line", [f"{A},x,{SN},unassign", f"{A},{SN}", f"{SN},unassign", f"{A},, {SN} ,unassign,x"])
@@ -193,7 +193,7 @@ def test_a_transfer_across_spellings_is_held(spellings: tuple[str, ...]) -> None
 @pytest.mark.parametrize("others", [("SN-1", "sn-1"), ("SN-1", "SN1"), ("AABBCCDDEEG1", "aabbccddeeg1")])
 def test_plain_identifiers_that_differ_are_different_devices(others: tuple[str, str]) -> None:
     plan = planned([(A, others[0], "unassign"), (B, others[1], "assign")], hold=True)
-    assert (held_rows(plan), plan.respellings.count, plan.sent) == ({}, 0, 2)
+    assert (held_rows(plan), plan.respellings.count, plan.sent_count) == ({}, 0, 2)
 
 
 def test_a_customer_may_change_the_spelling_of_their_own_device() -> None:
@@ -269,7 +269,10 @@ def test_rows_that_are_held_change_nothing_for_the_others(file: list[Row]) -> No
     plan, other = planned(file, hold=True), planned(file)
     stages = stages_of(other)
     assert stages_of(plan) == {row: stages[row] for row in stages if row not in held_rows(plan)}
-    assert (repeated_rows(plan), plan.last.tolist()) == (repeated_rows(other), other.last.tolist())
+    assert (repeated_rows(plan), plan.superseding_rows.tolist()) == (
+        repeated_rows(other),
+        other.superseding_rows.tolist(),
+    )
 
 
 @given(FILE, st.integers(1, 5))
@@ -451,7 +454,7 @@ def test_a_run_of_an_earlier_version_goes_on_without_such_holds(desk: Desk) -> N
     stopped = desk.run(TRANSFERS, no_hold=True)
     assert stopped.outcomes[1] == "notSent"
     with closing(Journal(stopped.folder / JOURNAL_NAME)) as journal:
-        journal.note(shape={**journal.meta("shape"), "no_hold": False}, holdsByInput=None)
+        journal.set_facts(shape={**journal.meta("shape"), "no_hold": False}, holdsByInput=None)
     desk.server.script = lambda _: None
     assert desk.run(TRANSFERS).outcomes == ["invalid", "assigned", "invalid", "assigned", "duplicate"]
 

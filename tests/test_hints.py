@@ -165,7 +165,7 @@ TEXTS = st.one_of(
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS), st.floats(0, 4e9))
 def test_no_header_whatever_raises_and_every_hint_is_finite(headers, now):
     hint = read_hints(headers, now)
-    for seconds in [hint.wait or 0.0, *(quota.renewed_in for quota in hint.quotas)]:
+    for seconds in [hint.wait or 0.0, *(quota.resets_in for quota in hint.quotas)]:
         assert math.isfinite(seconds)
         assert seconds >= 0
     assert all(quota.left >= 0 for quota in hint.quotas)

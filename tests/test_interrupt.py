@@ -23,7 +23,7 @@ def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
     desk.face = Held()
     interrupt = desk.face.interrupt
     assert interrupt is not None
-    desk.server.script = lambda seen: interrupt.now("enough") if seen.number == 3 else None
+    desk.server.script = lambda seen: interrupt.cancel("enough") if seen.number == 3 else None
     rows = [(f"c{number}@x.com", f"d{number}", "assign") for number in range(30)]
     first = desk.run(rows, allow_suspect=True)
     assert (first.summary.exit_code, first.json["stop"]["reason"]) == (ExitCode.STOPPED, "enough")
@@ -36,7 +36,7 @@ def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
 def test_a_run_interrupted_before_it_sends_sends_nothing(desk: Desk) -> None:
     desk.face = Held()
     assert desk.face.interrupt is not None
-    desk.face.interrupt.now("never mind")
+    desk.face.interrupt.cancel("never mind")
     assert desk.run([("a@x.com", "d1", "assign")]).outcomes == [Outcome.NOT_SENT]
     assert desk.server.seen == []
 
@@ -44,9 +44,9 @@ def test_a_run_interrupted_before_it_sends_sends_nothing(desk: Desk) -> None:
 def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
     desk.face = Held()
     assert desk.face.interrupt is not None
-    desk.face.interrupt.now("never mind")
+    desk.face.interrupt.cancel("never mind")
     folder = desk.folder / "reports" / "r1"
-    other = Lock.take(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
+    other = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
     try:
         before = desk.clock.wall()
         with pytest.raises(LockedError):
@@ -58,7 +58,7 @@ def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
 
 def test_who_is_refused_leaves_the_lock_of_another_where_it_is(desk: Desk) -> None:
     folder = desk.folder / "reports" / "r1"
-    other = Lock.take(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
+    other = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
     try:
         with pytest.raises(LockedError):
             desk.run([("a@x.com", "d1", "assign")])
@@ -69,9 +69,9 @@ def test_who_is_refused_leaves_the_lock_of_another_where_it_is(desk: Desk) -> No
 
 def test_the_first_reason_stands_and_is_heard_once() -> None:
     interrupt, heard = CancelToken(), []
-    with interrupt.heard_by(lambda: heard.append(1)):
-        interrupt.now("first")
-        interrupt.now("second")
-    with interrupt.heard_by(lambda: heard.append(2)):
+    with interrupt.on_cancel(lambda: heard.append(1)):
+        interrupt.cancel("first")
+        interrupt.cancel("second")
+    with interrupt.on_cancel(lambda: heard.append(2)):
         pass
     assert (interrupt.reason, heard) == ("first", [1, 2])

@@ -115,7 +115,7 @@ def test_a_published_journal_is_one_file_of_its_owner(path: Path) -> None:
 
 def test_a_closed_journal_is_one_file_and_its_witness(path: Path) -> None:
     journal = Journal(path)
-    journal.note(state="ended")
+    journal.set_facts(state="ended")
     journal.close()
     assert names(path.parent) == ["journal.sqlite3", "journal.sqlite3-witness"]
     assert stat.S_IMODE(path.with_name("journal.sqlite3-witness").stat().st_mode) == 0o600
@@ -228,7 +228,7 @@ def test_a_journal_that_is_not_there_is_said_in_words_and_not_made(tmp_path: Pat
 
 
 def test_another_versions_journal_is_left_with_its_log(path: Path) -> None:
-    killed("Journal(path).note(state='cut off')", path)
+    killed("Journal(path).set_facts(state='cut off')", path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     killed("sqlite3.connect(path).execute(\"INSERT INTO meta VALUES ('theirs', '1')\").connection.commit()", path)
@@ -423,10 +423,10 @@ def test_events_are_kept_in_order_without_waiting(path: Path) -> None:
 
 
 def test_a_noted_fact_replaces_the_one_before_with_or_without_a_writer(journal: Journal) -> None:
-    journal.note(state="running", rows=5)
+    journal.set_facts(state="running", rows=5)
     assert (journal.meta("state"), journal.meta("rows")) == ("running", 5)
     journal.event(1.0, "x", "starts the writer")
-    journal.note(state="ended")
+    journal.set_facts(state="ended")
     assert journal.meta("state") == "ended"
 
 
@@ -434,7 +434,7 @@ def test_a_fact_that_cannot_be_noted_is_a_disk_error(journal: Journal, path: Pat
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError):
-        journal.note(state="ended")
+        journal.set_facts(state="ended")
 
 
 def test_a_draft_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_who_writes_takes_away_the_reserve_that_a_killed_process_left(path: Path
     reserve = path.with_name("reserve")
     reserve.write_bytes(b"0")
     journal = Journal(path)
-    journal.note(endedAt=1.0)
+    journal.set_facts(endedAt=1.0)
     journal.close()
     assert not reserve.exists()
 
@@ -456,7 +456,7 @@ def test_what_a_run_came_to_is_noted_when_its_reserve_is_gone(
 ) -> None:
     run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     there: list[bool] = []
-    monkeypatch.setattr(Journal, "note", lambda *_, **__: there.append(path.with_name("reserve").exists()))
+    monkeypatch.setattr(Journal, "set_facts", lambda *_, **__: there.append(path.with_name("reserve").exists()))
     journal.conclude(summary={})
     assert there == [False]
 
@@ -508,7 +508,7 @@ def journal_of(folder: Path, first_call: int) -> Path:
 
 def gathered(journal: Journal, paths: Sequence[Path]) -> None:
     with ExitStack() as stack:
-        journal.gather(stack.enter_context(closing(Journal(path))) for path in paths)
+        journal.import_from(stack.enter_context(closing(Journal(path))) for path in paths)
 
 
 def test_journals_of_different_calls_are_gathered_in_one(tmp_path: Path, journal: Journal) -> None:
@@ -521,7 +521,7 @@ def test_journals_of_different_calls_are_gathered_in_one(tmp_path: Path, journal
             assert journal.settled_positions(first) == [(attempt.number, (0,))]
             assert [one.ending for one in journal.attempts_of(first + 1)] == [None]
         assert [one.call for one in journal.settlements()] == [1, 3, 4, 6]
-        assert [one.call for _, one in journal.unasked()] == [3, 6]
+        assert [one.call for _, one in journal.results_without_attempt()] == [3, 6]
         assert journal.attempt_totals() == (4, 0, 2)
         assert dict(journal.all_holdings()) == {"1@x.com": {"SN-1"}, "4@x.com": {"SN-1"}}
         assert [text for _, _, text in journal.events(9)] == ["of 4", "of 1"]
@@ -539,7 +539,7 @@ def test_of_journals_all_is_gathered_or_nothing(tmp_path: Path, journal: Journal
 
 def test_a_result_that_was_taken_back_never_was(tmp_path: Path, journal: Journal) -> None:
     gathered(journal, [journal_of(tmp_path, 1)])
-    journal.take_back([number for number, _ in journal.unasked()])
+    journal.delete_results([number for number, _ in journal.results_without_attempt()])
     assert [one.call for one in journal.settlements()] == [1]
 
 
@@ -578,7 +578,7 @@ def test_a_version_that_no_migration_leads_from_is_refused(version: int, words: 
 
 
 def test_a_journal_that_cannot_be_written_is_read_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed("Journal(path).note(state='cut off')", path)
+    killed("Journal(path).set_facts(state='cut off')", path)
     before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
     monkeypatch.setattr("os.access", lambda *_: False)
     with closing(Journal(path)) as journal:

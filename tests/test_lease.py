@@ -42,7 +42,7 @@ def names(lock: Path) -> list[str]:
 
 
 def taken(lock: Path, holder: LeaseHolder = HERE, now: Callable[[], float] | None = None) -> Lease:
-    lease = LeaseAcquirer(lock, holder, "run night", now or Time()).ask()
+    lease = LeaseAcquirer(lock, holder, "run night", now or Time()).try_acquire()
     assert lease is not None
     return lease
 
@@ -51,9 +51,9 @@ def won_from(lock: Path, holder: LeaseHolder = THERE) -> Lease:
     """Taken over by another host, to whose eyes the owner did nothing for long enough."""
     now = Time(5_000.0)
     newcomer = LeaseAcquirer(lock, holder, "run night", now)
-    assert newcomer.ask() is None
+    assert newcomer.try_acquire() is None
     now.at += TAKEOVER_AFTER_S
-    lease = newcomer.ask()
+    lease = newcomer.try_acquire()
     assert lease is not None
     return lease
 
@@ -71,7 +71,7 @@ def test_on_the_owners_host_a_newcomer_with_the_kernels_lock_takes_over_at_once(
     taken(lock)
     newer = taken(lock, replace(HERE, pid=12))
     assert newer.number == 2
-    assert newer.is_apart
+    assert newer.is_copied
     assert names(lock) == ["run.lease.2"]
 
 
@@ -79,15 +79,15 @@ def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
     taken(lock, HERE, Time(1_000_000.0))
     now = Time(7.0)
     newcomer = LeaseAcquirer(lock, THERE, "run night", now)
-    assert newcomer.ask() is None
-    assert newcomer.waits_for == "process 11 on host host-a (run night, since 2025-01-02T03:04:05Z)"
+    assert newcomer.try_acquire() is None
+    assert newcomer.current_holder == "process 11 on host host-a (run night, since 2025-01-02T03:04:05Z)"
     now.at += TAKEOVER_AFTER_S - 0.1
-    assert newcomer.ask() is None
+    assert newcomer.try_acquire() is None
     now.at += 0.1
-    lease = newcomer.ask()
+    lease = newcomer.try_acquire()
     assert lease is not None
     assert lease.number == 2
-    assert not lease.is_apart  # a write of the former owner's may still be on its way
+    assert not lease.is_copied  # a write of the former owner's may still be on its way
 
 
 def test_the_term_is_shorter_than_the_watching_by_more_than_clocks_go_wrong() -> None:
@@ -99,13 +99,13 @@ def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(loc
     now = Time()
     owner = taken(lock, THERE, now)
     newcomer = LeaseAcquirer(lock, HERE, "run night", now)
-    assert newcomer.ask() is None
+    assert newcomer.try_acquire() is None
     now.at += 3
     owner.renew()
     with pytest.raises(LockedError) as refusal:
-        newcomer.ask()
+        newcomer.try_acquire()
     words = "process 22 on host host-b (run night, since 2025-01-02T03:05:06Z, DAG nightly, try 2)"
-    assert refusal.value.what == f"run night is in use by {words}"
+    assert refusal.value.reason == f"run night is in use by {words}"
     assert "--wait" in refusal.value.advice
     assert refusal.value.exit_code == 6
 
@@ -114,11 +114,11 @@ def test_a_newcomer_who_waits_gets_it_when_the_owner_has_ended(lock: Path) -> No
     now = Time()
     owner = taken(lock, THERE, now)
     newcomer = LeaseAcquirer(lock, HERE, "run night", now)
-    assert newcomer.ask() is None
+    assert newcomer.try_acquire() is None
     owner.release()
-    lease = newcomer.ask()
+    lease = newcomer.try_acquire()
     assert lease is not None
-    assert lease.is_apart
+    assert lease.is_copied
 
 
 def test_a_renewed_lease_is_sure_for_a_term_from_when_the_renewal_began(lock: Path) -> None:
@@ -128,17 +128,17 @@ def test_a_renewed_lease_is_sure_for_a_term_from_when_the_renewal_began(lock: Pa
         now.at += 3
         lease.renew()
     now.at += LEASE_S - 0.1
-    assert lease.is_sure
+    assert lease.is_valid
     now.at += 0.1
-    assert not lease.is_sure
+    assert not lease.is_valid
 
 
 def test_who_was_held_up_longer_than_the_term_goes_on_with_the_next_number_if_nobody_came(lock: Path) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
     now.at += 3600
-    lease.confirm()
-    assert lease.is_sure
+    lease.ensure_valid()
+    assert lease.is_valid
     assert lease.number == 2
     assert names(lock) == ["run.lease.2"]
 
@@ -148,13 +148,13 @@ def test_who_was_held_up_while_another_host_took_over_has_lost_and_is_told_to_wh
     lease = taken(lock, HERE, now)
     other = won_from(lock)
     now.at += TAKEOVER_AFTER_S
-    assert not lease.is_sure
-    with lease.watched_by(lambda: heard.append(1)), pytest.raises(LockedError, match="process 22 on host host-b"):
-        lease.confirm()
+    assert not lease.is_valid
+    with lease.on_lost(lambda: heard.append(1)), pytest.raises(LockedError, match="process 22 on host host-b"):
+        lease.ensure_valid()
     assert heard == [1]
     lease.release()
-    other.confirm()
-    assert other.is_sure
+    other.ensure_valid()
+    assert other.is_valid
 
 
 def slowly(monkeypatch: pytest.MonkeyPatch, now: Time, seconds: float) -> None:
@@ -175,9 +175,9 @@ def test_a_renewal_counts_from_when_it_began(lock: Path, monkeypatch: pytest.Mon
     now.at = 15.0
     lease.renew()
     now.at = 15.0 + LEASE_S - 0.1
-    assert lease.is_sure
+    assert lease.is_valid
     now.at += 0.1
-    assert not lease.is_sure
+    assert not lease.is_valid
 
 
 def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkey
     slowly(monkeypatch, now, 15.0)
     now.at = LEASE_S - 10
     lease.renew()
-    assert not lease.is_sure
+    assert not lease.is_valid
 
 
 def test_a_claim_below_another_does_not_count(lock: Path) -> None:
@@ -196,38 +196,38 @@ def test_a_claim_below_another_does_not_count(lock: Path) -> None:
     def asleep_after_the_first_look() -> LeaseFile | None:
         seen = look()
         newcomer._claims.highest = look  # type: ignore[method-assign]
-        newcomer._claims.make(2, b"{}")
+        newcomer._claims.create(2, b"{}")
         return seen
 
     newcomer._claims.highest = asleep_after_the_first_look  # type: ignore[method-assign]
-    assert newcomer.ask() is None
+    assert newcomer.try_acquire() is None
     assert names(lock) == ["run.lease.2"]
 
 
 def test_a_renewal_that_finds_a_higher_claim_loses_the_run_at_once(lock: Path) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
-    LeaseFiles(lock).make(2, b"{}")
+    LeaseFiles(lock).create(2, b"{}")
     lease.renew()
-    assert not lease.is_sure
+    assert not lease.is_valid
     with pytest.raises(LockedError, match="a process on another host"):
-        lease.confirm()
+        lease.ensure_valid()
 
 
 def test_a_newcomer_who_comes_while_the_late_owner_wins_the_next_number_watches_anew(lock: Path) -> None:
     now = Time()
     owner = taken(lock, HERE, now)
     newcomer = LeaseAcquirer(lock, THERE, "run night", now)
-    assert newcomer.ask() is None
+    assert newcomer.try_acquire() is None
     now.at += TAKEOVER_AFTER_S
-    owner.confirm()
+    owner.ensure_valid()
     with pytest.raises(LockedError, match="process 11 on host host-a"):
-        newcomer.ask()
+        newcomer.try_acquire()
 
 
 def test_a_lost_lease_leaves_its_claim_for_a_write_of_the_loser_may_be_under_way(lock: Path) -> None:
     lease = taken(lock, HERE)
-    LeaseFiles(lock).make(2, b"{}")
+    LeaseFiles(lock).create(2, b"{}")
     lease.renew()
     lease.release()
     assert names(lock) == ["run.lease.1", "run.lease.2"]
@@ -237,9 +237,9 @@ def test_what_a_former_owner_may_still_write_is_remembered_until_the_journal_is_
     taken(lock)
     won_from(lock)  # and dies before it has made the copy
     again = taken(lock, replace(THERE, pid=23))
-    assert not again.is_apart
-    again.set_apart()
-    assert taken(lock, replace(THERE, pid=24)).is_apart
+    assert not again.is_copied
+    again.mark_copied()
+    assert taken(lock, replace(THERE, pid=24)).is_copied
 
 
 def test_storage_that_fails_now_and_then_is_passed_over_and_for_a_term_is_the_end(
@@ -255,13 +255,13 @@ def test_storage_that_fails_now_and_then_is_passed_over_and_for_a_term_is_the_en
         patch.setattr(os, "pwrite", broken)
         now.at += 10
         lease.renew()
-        assert lease.is_sure
+        assert lease.is_valid
     now.at += 10
     lease.renew()
     now.at += LEASE_S
     monkeypatch.setattr(os, "pwrite", broken)
     with pytest.raises(LockedError, match=r"could not be renewed for 30 s \(Input/output error\)"):
-        lease.confirm()
+        lease.ensure_valid()
 
 
 def test_a_disk_too_full_for_a_claim_is_said_in_words_and_leaves_none(
@@ -272,7 +272,7 @@ def test_a_disk_too_full_for_a_claim_is_said_in_words_and_leaves_none(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskError, match="make room"):
-        LeaseAcquirer(lock, HERE, "run night", Time()).ask()
+        LeaseAcquirer(lock, HERE, "run night", Time()).try_acquire()
     assert names(lock) == []
 
 
@@ -292,7 +292,7 @@ def test_a_thread_renews_it(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(leases, "RENEWED_EVERY", 0.001)
     lease = taken(lock)
     before = (lock.parent / "run.lease.1").read_bytes()
-    with lease.renewed():
+    with lease.auto_renew():
         while (lock.parent / "run.lease.1").read_bytes() == before:
             pass
     lease.release()
@@ -331,7 +331,7 @@ class SteppedClaims(LeaseFiles):
     def read(self, number: int) -> bytes | None:
         return self._step(lambda files: files.get(number))  # type: ignore[return-value]
 
-    def make(self, number: int, content: bytes) -> bool:
+    def create(self, number: int, content: bytes) -> bool:
         return bool(self._step(lambda files: number not in files and (files.update({number: content}) or True)))
 
     def rewrite(self, number: int, content: bytes) -> bool:
@@ -361,7 +361,7 @@ class Process:
 
     @property
     def believes(self) -> bool:
-        return self.lease is not None and not self.is_over and self.lease.is_sure
+        return self.lease is not None and not self.is_over and self.lease.is_valid
 
     def step(self) -> None:
         """Let it go on to its next step."""
@@ -393,7 +393,7 @@ class Process:
             self._wait()
             while self.lease is None:
                 try:
-                    self.lease = self._newcomer.ask()
+                    self.lease = self._newcomer.try_acquire()
                 except LockedError:
                     self._wait()
             while not self._wants_to_end:

@@ -49,16 +49,16 @@ def held() -> Iterator[Holder]:
 def test_the_second_process_is_refused_and_told_who_has_it(held: Holder, tmp_path: Path) -> None:
     holder = held(tmp_path / "lock")
     with pytest.raises(LockedError) as refusal:
-        Lock.take(tmp_path / "lock", ME, "this run")
+        Lock.acquire(tmp_path / "lock", ME, "this run")
     owner = f"process {holder.pid} (run night-run, since 2025-01-02T03:04:05Z)"
-    assert refusal.value.what == f"this run is in use by {owner}"
+    assert refusal.value.reason == f"this run is in use by {owner}"
     assert "--wait" in refusal.value.advice
     assert refusal.value.exit_code == 6
 
 
 def test_to_look_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    Lock.take(path, ME, "this run").release()
+    Lock.acquire(path, ME, "this run").release()
     has_ended = threading.Event()
 
     def look() -> None:
@@ -70,7 +70,7 @@ def test_to_look_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Pa
         looker.start()
     try:
         for _ in range(500):
-            Lock.take(path, ME, "this run").release()
+            Lock.acquire(path, ME, "this run").release()
     finally:
         has_ended.set()
         for looker in lookers:
@@ -81,65 +81,65 @@ def test_a_lock_is_gone_with_its_killed_owner(held: Holder, tmp_path: Path) -> N
     holder = held(tmp_path / "lock")
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    Lock.take(tmp_path / "lock", ME, "this run").release()
+    Lock.acquire(tmp_path / "lock", ME, "this run").release()
 
 
 def test_a_refused_taker_leaves_the_owners_name_in_place(held: Holder, tmp_path: Path) -> None:
     held(tmp_path / "lock")
     before = (tmp_path / "lock").read_bytes()
     with pytest.raises(LockedError):
-        Lock.take(tmp_path / "lock", ME, "this run")
+        Lock.acquire(tmp_path / "lock", ME, "this run")
     assert (tmp_path / "lock").read_bytes() == before
 
 
 def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
-    Lock.take(tmp_path / "lock", LockOwner(1, "x" * 500, "a long name"), "this").release()
-    again = Lock.take(tmp_path / "lock", ME, "this")
+    Lock.acquire(tmp_path / "lock", LockOwner(1, "x" * 500, "a long name"), "this").release()
+    again = Lock.acquire(tmp_path / "lock", ME, "this")
     with pytest.raises(LockedError, match="run mine"):
-        Lock.take(tmp_path / "lock", ME, "this")
+        Lock.acquire(tmp_path / "lock", ME, "this")
     again.release()
 
 
 def test_a_shared_lock_is_had_by_all_of_one_run_and_by_nobody_else(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    mine = [Lock.take(path, ME, "the key", shared=True) for _ in range(3)]
+    mine = [Lock.acquire(path, ME, "the key", shared=True) for _ in range(3)]
     other = LockOwner(2, "later", "theirs")
     for shared in (True, False):
         with pytest.raises(LockedError, match=r"the key is in use by process 1 \(run mine, since now\)"):
-            Lock.take(path, other, "the key", shared=shared)
+            Lock.acquire(path, other, "the key", shared=shared)
     with pytest.raises(LockedError):
-        Lock.take(path, ME, "the key")
+        Lock.acquire(path, ME, "the key")
     for lock in mine[:2]:
         lock.release()
     with pytest.raises(LockedError):
-        Lock.take(path, other, "the key", shared=True)
+        Lock.acquire(path, other, "the key", shared=True)
     mine[2].release()
-    theirs = Lock.take(path, other, "the key", shared=True)
+    theirs = Lock.acquire(path, other, "the key", shared=True)
     with pytest.raises(LockedError, match="run theirs"):
-        Lock.take(path, ME, "the key", shared=True)
+        Lock.acquire(path, ME, "the key", shared=True)
     theirs.release()
-    alone = Lock.take(path, ME, "the key")
+    alone = Lock.acquire(path, ME, "the key")
     with pytest.raises(LockedError, match="run mine"):
-        Lock.take(path, ME, "the key", shared=True)
+        Lock.acquire(path, ME, "the key", shared=True)
     alone.release()
 
 
 def test_locks_of_different_names_do_not_meet(tmp_path: Path) -> None:
-    one, other = Lock.take(tmp_path / "a", ME, "a"), Lock.take(tmp_path / "b", ME, "b")
+    one, other = Lock.acquire(tmp_path / "a", ME, "a"), Lock.acquire(tmp_path / "b", ME, "b")
     one.release()
     other.release()
 
 
 def test_a_lock_whose_owner_has_not_signed_yet_is_held_all_the_same(tmp_path: Path) -> None:
-    lock = Lock.take(tmp_path / "lock", ME, "this")
+    lock = Lock.acquire(tmp_path / "lock", ME, "this")
     lock.path.write_text("")
     with pytest.raises(LockedError, match="in use by another process"):
-        Lock.take(tmp_path / "lock", ME, "this")
+        Lock.acquire(tmp_path / "lock", ME, "this")
     lock.release()
 
 
 def test_lock_and_folder_are_the_owners_only(tmp_path: Path) -> None:
-    lock = Lock.take(tmp_path / "new" / "lock", ME, "this")
+    lock = Lock.acquire(tmp_path / "new" / "lock", ME, "this")
     lock.release()
     assert stat.S_IMODE(lock.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(lock.path.parent.stat().st_mode) == 0o700
@@ -149,14 +149,14 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(ConfigError, match="cannot write"):
-        Lock.take(tmp_path / "lock", ME, "this")
+        Lock.acquire(tmp_path / "lock", ME, "this")
     assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="name a folder that can be written to"):
-        Lock.take(tmp_path / "file" / "lock", ME, "this")
+        Lock.acquire(tmp_path / "file" / "lock", ME, "this")
 
 
 def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
@@ -167,7 +167,7 @@ def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskError):
-        Lock.take(tmp_path / "lock", ME, "this")
+        Lock.acquire(tmp_path / "lock", ME, "this")
 
 
 # The folder for what outlives a run

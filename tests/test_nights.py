@@ -363,7 +363,7 @@ def test_of_a_run_under_way_everything_that_it_sets_out_to_send_is_unsure(nights
     nights.desk.server.script = lambda _: REFUSED
     nights.manual(export(A))
     nights.desk.server.script = lambda _: None
-    lock = Lock.take(nights.desk.folder / "reports" / "n2" / LOCK_NAME, LockOwner(1, "now", "n2"), "run n2")
+    lock = Lock.acquire(nights.desk.folder / "reports" / "n2" / LOCK_NAME, LockOwner(1, "now", "n2"), "run n2")
     try:
         assert nights.run(export(A, B)).outcomes == ["alreadyAssigned"] * 2 + ["unchanged"] * 2
     finally:

@@ -103,7 +103,7 @@ def numbers(server: Chatterbox, between: Callable[[], Any]) -> list[str | NoResp
             if (wait := between()) is not None:
                 await wait
             second = await exchanger.post("/path", b"{}")
-            return [one.ending or json.loads(one.body)["number"] for one in (first, second)]
+            return [one.failure or json.loads(one.body)["number"] for one in (first, second)]
 
     with server.listening():
         return asyncio.run(main())
@@ -172,7 +172,7 @@ def test_a_connection_with_nothing_behind_its_answers_is_used_again_however_they
             exchanger = HttpClient(carrier, Secret(KEY), timeout=5, wall=lambda: 0.0)
             return [await exchanger.post("/path", b"{}") for _ in range(3)]
 
-    assert [exchange.ending for exchange in asyncio.run(main())] == [None] * 3
+    assert [exchange.failure for exchange in asyncio.run(main())] == [None] * 3
     assert len(connections) == 1
 
 
@@ -207,7 +207,7 @@ async def in_pieces(body: bytes) -> Any:
 
 def trip_of(status: int, **headers: str) -> RequestTrace:
     trip = RequestTrace(lambda: None, lambda: 0.0)
-    trip.answered(status, ((name.replace("_", "-"), text) for name, text in headers.items()))
+    trip.mark_response(status, ((name.replace("_", "-"), text) for name, text in headers.items()))
     return trip
 
 
@@ -275,8 +275,8 @@ class Says:
     async def post(self, _: str, __: bytes, ___: Secret, trip: RequestTrace) -> bytes:
         if self.broken is not None:
             raise TransportError(FailureKind.CUT, self.broken)
-        trip.leaves()
-        trip.answered(self.status, [])
+        trip.mark_sending()
+        trip.mark_response(self.status, [])
         return self.body
 
     async def close(self) -> None:
@@ -296,15 +296,15 @@ def replied(exchange: HttpResult, call: Call = CALL) -> Any:
 def texts_of(result: Any) -> Iterator[str]:
     """Every text of what came of an exchange."""
     if isinstance(result, Reply):
-        yield from (result.customer_id, *result.foreign)
+        yield from (result.customer_id, *result.unexpected)
         for device in result.results.values():
             yield from (device.device_id, device.text)
     elif isinstance(result, StopRun):
         yield from (result.stop.sentence, result.stop.advice.words())
     elif isinstance(result, HttpResult):
-        yield from [result.ending.text] if result.ending else []
+        yield from [result.failure.text] if result.failure else []
     elif isinstance(result, CustomerHoldings):
-        yield result.why
+        yield result.error
     else:
         yield result.text
 
@@ -452,7 +452,7 @@ def test_a_key_that_is_echoed_goes_no_further(status: int, answer: Any, spelled:
     exchange = exchanged(Says(status, body.encode()))
     texts = [*texts_of(exchange), *texts_of(replied(exchange))]
     assert KEY[:4] not in " ".join(texts)
-    assert KEY not in repr(exchange.ending)
+    assert KEY not in repr(exchange.failure)
 
 
 def test_an_echoed_key_is_struck_out_of_ids_and_foreign_identifiers() -> None:
@@ -462,7 +462,7 @@ def test_an_echoed_key_is_struck_out_of_ids_and_foreign_identifiers() -> None:
 
 
 def test_a_library_that_tells_the_key_does_not_tell_it_on() -> None:
-    ending = exchanged(Says(200, b"", f"cannot write x-api-key: {KEY}\r\n")).ending
+    ending = exchanged(Says(200, b"", f"cannot write x-api-key: {KEY}\r\n")).failure
     assert ending is not None
     assert ending.text == "the connection broke (cannot write x-api-key: ***)"
 
@@ -484,7 +484,7 @@ def test_a_short_key_is_struck_out_as_a_word_only(text: str, shown: str) -> None
 
 def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
     exchange = exchanged(Says(400, b'{"error": "No valid devices found"}'), "devices")
-    assert exchange.ending == ErrorResponse(400, "No valid *** found")
+    assert exchange.failure == ErrorResponse(400, "No valid *** found")
     assert replied(exchange) == CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, "400: No valid *** found")
     exchange = exchanged(Says(404, b'{"error": "customer not found"}'), "customer")
     assert customer_query._read(exchange, "a@x.com", 0.0) == CustomerHoldings(
@@ -509,5 +509,5 @@ def test_the_key_of_the_embedded_sandbox_is_no_secret(tmp_path: Path) -> None:
 
 def test_one_line_is_the_only_way_out_for_long_texts() -> None:
     read = read_reply(json.dumps({"success": True, "skipped": ["x" * 5000]}).encode(), CALL, (0, 1, 2))
-    assert len(read.foreign[0]) == 300
+    assert len(read.unexpected[0]) == 300
     assert protocol.one_line("a\n b\t\u202e") == r"a b \u202e"

@@ -226,7 +226,7 @@ class OddServer(ScriptedServer):
         if number >= when and how == "refused":
             return KEY_REFUSED
         if number >= when and how == "interrupt":
-            self.face.interrupt.now("enough")
+            self.face.interrupt.cancel("enough")
         return self.process.faults[number - 1] if number <= len(self.process.faults) else None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -47,7 +47,7 @@ class Listener(RunObserver):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def told(self, kind: str, text: str) -> None:
+    def on_message(self, kind: str, text: str) -> None:
         if kind == "warning":
             self.warnings.append(text)
 
@@ -339,7 +339,7 @@ def test_a_shard_of_an_older_night_is_refused(job: Job) -> None:
 def test_a_shard_that_waited_for_the_key_while_a_newer_night_sent_is_refused(job: Job) -> None:
     run, pause, newer = shards_of(job, 1), job.desk.clock.pause, shards_of(job, 2)
     name = key_fingerprint(BASE_URL, KEY)
-    lock = Lock.take(state_dir() / f"{name}.lock", LockOwner(1, "now", "n2"), "the key")
+    lock = Lock.acquire(state_dir() / f"{name}.lock", LockOwner(1, "now", "n2"), "the key")
 
     def work_of_the_other(seconds: float) -> None:
         pause(seconds)

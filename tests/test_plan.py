@@ -92,7 +92,7 @@ def test_every_valid_row_that_repeats_nothing_is_in_exactly_one_call(file: list[
     sent = [row for number in range(1, plan.calls + 1) for row in plan.rows_of(number).tolist()]
     originals = originals_by_the_rule(file)
     assert sorted(sent) == [at for at, row in enumerate(file) if not row[3] and originals[at] < 0]
-    assert plan.sent == len(sent)
+    assert plan.sent_count == len(sent)
 
 
 @given(FILE, CHUNK)
@@ -100,11 +100,11 @@ def test_a_call_asks_for_just_what_its_rows_say(file: list[Row], chunk: int) -> 
     plan, customers = planned(file, chunk_size=chunk), {}
     for number in range(1, plan.calls + 1):
         call = plan.call(number)
-        assert customers.get(call.customer, plan.customer_of(number)) == plan.customer_of(number)
+        assert customers.get(call.customer, plan.customer_id_of_call(number)) == plan.customer_id_of_call(number)
         asked = [(call.customer, device, call.action) for device in call.devices]
         assert asked == [file[row][:3] for row in plan.rows_of(number)]
         assert call.number == number
-        customers[call.customer] = plan.customer_of(number)
+        customers[call.customer] = plan.customer_id_of_call(number)
         assert len(set(call.devices)) == len(call.devices) <= chunk
     assert sorted(customers.values()) == [*range(len(customers))]
 
@@ -141,7 +141,7 @@ def test_a_row_repeated_in_a_second_file_is_a_duplicate_of_the_first() -> None:
 @pytest.mark.parametrize("rows", [[], [("", "", "", "EMPTY_KEY")]])
 def test_a_file_without_valid_rows_needs_no_call(rows: list[Row]) -> None:
     plan = planned(rows)
-    assert (plan.calls, plan.sent, plan.customers, [*plan.stages()]) == (0, 0, 0, [])
+    assert (plan.calls, plan.sent_count, plan.customers, [*plan.stages()]) == (0, 0, 0, [])
     assert repeated_rows(plan) == [-1] * len(rows)
     assert len(plan.fingerprint()) == 64
 
@@ -225,7 +225,7 @@ def test_the_lanes_of_the_stages_hold_every_call_once_and_in_order(file: list[Ro
     calls = [(number, stage.number) for stage in stages for lane in stage.lanes for number in lane]
     assert calls == [(number, plan.call(number).stage) for number in range(1, plan.calls + 1)]
     assert sum(stage.calls for stage in stages) == plan.calls
-    assert sum(stage.devices for stage in stages) == plan.sent
+    assert sum(stage.devices for stage in stages) == plan.sent_count
 
 
 @given(FILE)
@@ -351,8 +351,8 @@ def test_customers_counts_each_once_however_many_calls_concern_it() -> None:
 def test_devices_may_be_sent_again_that_several_calls_hold() -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (B, "SN-2", "unassign"), (A, "SN-3", "assign")]
     plan = planned([*rows, (B, "SN-4", "assign"), (C, "SN-4", "assign"), (C, "SN-4", "assign"), rows[0]])
-    assert [plan.may_be_sent_again(f"SN-{number}") for number in range(1, 6)] == [False, True, False, True, False]
-    assert not planned(rows[:2]).may_be_sent_again("SN-2")
+    assert [plan.has_multiple_calls(f"SN-{number}") for number in range(1, 6)] == [False, True, False, True, False]
+    assert not planned(rows[:2]).has_multiple_calls("SN-2")
 
 
 # In how many parts
@@ -366,9 +366,9 @@ def everything(plan: Plan) -> dict[str, object]:
         "sizes": [plan.size_of(number) for number in range(1, plan.calls + 1)],
         "stages": [(stage.number, [*stage.lanes], stage.calls, stage.devices) for stage in plan.stages()],
         "duplicates": (plan.duplicates, repeated_rows(plan)),
-        "transfers": [*zip(plan.taken.tolist(), plan.given.tolist(), strict=True)],
+        "transfers": [*zip(plan.transfer_unassigns.tolist(), plan.transfer_assigns.tolist(), strict=True)],
         "customers": plan.customers,
-        "again": [plan.may_be_sent_again(device) for device in ("SN-1", "SN-2", "SN-3", "SN-4")],
+        "again": [plan.has_multiple_calls(device) for device in ("SN-1", "SN-2", "SN-3", "SN-4")],
         "fingerprint": plan.fingerprint(),
     }
 
@@ -378,7 +378,7 @@ def assert_told_at_once_as_one_by_one(plan: Plan) -> None:
     asked = [(call, place) for call in range(plan.calls, 0, -1) for place in range(plan.size_of(call))]
     calls, places = np.array(asked, np.int64).reshape(-1, 2).T
     assert plan.rows_at(calls, places).tolist() == [plan.rows_of(call)[place] for call, place in asked]
-    assert plan.customers_at(calls).tolist() == [plan.customer_of(call) for call, _ in asked]
+    assert plan.customer_ids_of_calls(calls).tolist() == [plan.customer_id_of_call(call) for call, _ in asked]
 
 
 @given(FILE | TYPED, CHUNK, st.integers(1, 5), st.booleans())

@@ -72,7 +72,7 @@ def test_every_row_has_exactly_one_outcome_whatever_answers_came(
     for row, (_, _, _, problem) in enumerate(file):
         if problem:
             expected.append(Outcome.INVALID)
-        elif plan.repeated(row, row + 1)[0] >= 0:
+        elif plan.original_of(row, row + 1)[0] >= 0:
             expected.append(Outcome.DUPLICATE)
         else:
             expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unheard else Outcome.NOT_SENT))

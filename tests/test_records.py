@@ -93,9 +93,9 @@ def test_the_parser_finds_as_many_records_as_the_scanner(tangle: str) -> None:
     text = tangle.encode() + b"\n"
     records = scan(text, b",", final=True)
     width = 2
-    stops = records.kept_stops(width)
-    regular = (records.cells == width) | (stops != records.stops)
-    kept = records.only(regular, stops)
+    stops = records.ends_without_trailing_blanks(width)
+    regular = (records.cells == width) | (stops != records.ends)
+    kept = records.select(regular, stops)
     if not regular.any():
         assert kept == b""
         return
@@ -163,9 +163,9 @@ def test_a_quote_left_open_is_found(text: bytes, where: int) -> None:
 
 def test_only_surplus_delimiters_without_text_are_cut() -> None:
     records = scan(b"a,b,,\r\na,b,,c\na,b\n,,\n", b",", final=True)
-    stops = records.kept_stops(2)
-    assert (stops != records.stops).tolist() == [True, False, False, True]
-    assert records.only(np.array([True, False, True, False]), stops) == b"a,b\r\na,b\n"
+    stops = records.ends_without_trailing_blanks(2)
+    assert (stops != records.ends).tolist() == [True, False, False, True]
+    assert records.select(np.array([True, False, True, False]), stops) == b"a,b\r\na,b\n"
 
 
 def test_a_swallowed_row_is_an_inner_line() -> None:

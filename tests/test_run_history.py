@@ -104,9 +104,9 @@ def test_what_is_no_journal_is_told_and_passed_over(tmp_path: Path, content: byt
 def test_a_journal_in_which_another_process_writes_is_read_with_its_log(tmp_path: Path) -> None:
     recorded(tmp_path)
     journal = Journal(tmp_path / "monday" / "journal.sqlite3")
-    journal.note(endedAt=None)
+    journal.set_facts(endedAt=None)
     assert found(tmp_path) is None
-    journal.note(endedAt=2.0)
+    journal.set_facts(endedAt=2.0)
     assert found(tmp_path) == "monday"
     journal.close()
 

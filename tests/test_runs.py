@@ -45,7 +45,7 @@ def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
     from telemetron_batch.journal.journal import Journal
 
     journal = Journal(folder / "journal.sqlite3")
-    journal.note(summary=None, endedAt=None)
+    journal.set_facts(summary=None, endedAt=None)
     journal.close()
     line = list_runs(desk.folder / "reports")[0]
     assert (line.state, line.input, line.rows, line.next_step) == (
@@ -55,7 +55,7 @@ def test_a_run_whose_process_died_is_interrupted(desk: Desk) -> None:
 
 def test_a_run_that_is_under_way_is_running(desk: Desk) -> None:
     folder = desk.run([(A, "SN-1", "assign")]).folder
-    lock = Lock.take(folder / "run.lock", LockOwner(1, "now", "r1"), "the run")
+    lock = Lock.acquire(folder / "run.lock", LockOwner(1, "now", "r1"), "the run")
     assert list_runs(desk.folder / "reports")[0].state == "running"
     lock.release()
 
@@ -63,7 +63,7 @@ def test_a_run_that_is_under_way_is_running(desk: Desk) -> None:
 def test_a_first_run_under_way_is_listed_with_its_input(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
     (ran.folder / "summary.json").unlink()
-    lock = Lock.take(ran.folder / "run.lock", LockOwner(1, "now", "r1"), "the run")
+    lock = Lock.acquire(ran.folder / "run.lock", LockOwner(1, "now", "r1"), "the run")
     [line] = list_runs(desk.folder / "reports")
     lock.release()
     told = {"host": "elsewhere", "boot": "another", "pid": 7, "run": "r1", "since": "then"}

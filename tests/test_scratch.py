@@ -68,9 +68,9 @@ def test_equal_numbers_go_into_one_part_and_keep_their_order(
             numbers = np.array(block, np.uint64)
             spread.add(table_of(block), numbers, numbers % 2 == 0 if only_even else None)
         wanted = [number for block in blocks for number in block if not only_even or number % 2 == 0]
-        seen = [(part, number) for part, table in spread.seen() for number in table["n"].to_pylist()]
-        assert [part for part, _ in seen] == spread.share_of(np.array([n for _, n in seen], np.uint64)).tolist()
-        parts = [table.to_pydict() for table in spread.parts()]
+        seen = [(part, number) for part, table in spread.iter_parts() for number in table["n"].to_pylist()]
+        assert [part for part, _ in seen] == spread.partition_of(np.array([n for _, n in seen], np.uint64)).tolist()
+        parts = [table.to_pydict() for table in spread.drain_parts()]
     assert sorted(number for part in parts for number in part["n"]) == sorted(wanted)
     for part in parts:
         assert part["n"] == [number for number in wanted if number in part["n"]]
@@ -98,7 +98,7 @@ def test_the_more_is_expected_the_more_parts_there_are_within_bounds(tmp_path: P
     parts = []
     with Scratch(tmp_path / "s") as scratch:
         for size in (0, 1 << 20, 3 << 30, 1 << 50):
-            scratch.expect(size)
+            scratch.reserve(size)
             parts.append(scratch.parts)
     assert parts[:2] == [PARTS, PARTS]
     assert PARTS < parts[2] < parts[3] < 1 << 15
@@ -134,16 +134,16 @@ def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path
     ):
         spread = PartitionedTable(scratch)
         spread.add(table_of([1]), np.array([1], np.uint64))
-        scratch.behind.submit(shutil.rmtree, tmp_path / "s").result()
+        scratch.writer_pool.submit(shutil.rmtree, tmp_path / "s").result()
         spread.add(table_of([2]), np.array([2], np.uint64))
         with pytest.raises(FileNotFoundError):
-            next(spread.seen())
+            next(spread.iter_parts())
 
 
 def test_nothing_is_written_any_more_once_it_is_removed(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "s", SpillLimits(memory=0))
     path, gate = scratch.path(), threading.Event()
-    scratch.behind.submit(lambda: gate.wait() and path.touch())
+    scratch.writer_pool.submit(lambda: gate.wait() and path.touch())
     removing = threading.Thread(target=scratch.remove)
     removing.start()
     gate.set()
@@ -155,5 +155,5 @@ def test_without_a_folder_everything_stays_in_memory() -> None:
     scratch = Scratch(room=SpillLimits(memory=0))
     spread = PartitionedTable(scratch)
     spread.add(table_of([1, 2, 3]), np.array([1, 2, 3], np.uint64))
-    assert [table.num_rows for table in spread.parts()] == [3]
+    assert [table.num_rows for table in spread.drain_parts()] == [3]
     assert scratch.array(3, np.int8).tolist() == [0, 0, 0]

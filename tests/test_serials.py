@@ -32,7 +32,7 @@ DATES = [
 
 
 def strange(serials: list[str], others: list[str]) -> list[str]:
-    flags = SerialProfile(pa.array([*others, *serials])).strange(pa.array(serials))
+    flags = SerialProfile(pa.array([*others, *serials])).unexpected_dates(pa.array(serials))
     return [serial for serial, flag in zip(serials, flags, strict=True) if flag]
 
 

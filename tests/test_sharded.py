@@ -515,7 +515,7 @@ def test_an_input_that_is_refused_leaves_nothing(desk: Desk) -> None:
 
 
 def test_auto_is_fine_for_one_at_a_time(desk: Desk) -> None:
-    assert Shards(desk, handed_on(3), 4, rate="auto", shards_at_once="1").plan.division.at_once == 1
+    assert Shards(desk, handed_on(3), 4, rate="auto", shards_at_once="1").plan.division.concurrent == 1
 
 
 def test_a_limit_that_is_shared_elsewhere_need_not_be_divided(desk: Desk) -> None:
@@ -567,7 +567,7 @@ ME = LockOwner(1, "now", "r1")
 
 def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
-    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
+    lock = Lock.acquire(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
         many.run(2, UNASSIGN)
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
@@ -581,7 +581,7 @@ def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
 def test_what_a_shard_has_told_is_known_while_it_goes_on(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
     many.run_all(UNASSIGN)
-    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
+    lock = Lock.acquire(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     assert barrier(many.plan.folder, clock=many.desk.clock).complete
     assert many.run(1, ASSIGN).exit_code == 0
     lock.release()
@@ -589,7 +589,7 @@ def test_what_a_shard_has_told_is_known_while_it_goes_on(tmp_path: Path) -> None
 
 def test_no_more_shards_run_at_once_than_share_the_rate(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", handed_on(4)), handed_on(4), 3, shards_at_once="2")
-    places = [Lock.take(many.plan.folder / "shards" / f"place-{number}.lock", ME, "it") for number in (1, 2)]
+    places = [Lock.acquire(many.plan.folder / "shards" / f"place-{number}.lock", ME, "it") for number in (1, 2)]
     with pytest.raises(LockedError, match="each of the 2 places for shards at once is in use"):
         many.run(1, UNASSIGN)
     places[1].release()
@@ -619,7 +619,7 @@ def test_shards_of_one_run_use_a_key_together_and_no_other_run_does(tmp_path: Pa
         try:
             beside_it.run([(D, "SN-1", "assign")], run_id="r2")
         except LockedError as exc:
-            came_to.append(exc.what)
+            came_to.append(exc.reason)
 
     def meanwhile(_: Seen) -> Event:
         if not came_to:
@@ -651,7 +651,7 @@ def test_the_list_of_runs_tells_how_far_a_run_in_shards_is(tmp_path: Path) -> No
     assert line() == ("planned", command)
     many.run_all(UNASSIGN)
     assert line() == ("in shards", "telemetron-batch report reports/r1")
-    lock = Lock.take(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
+    lock = Lock.acquire(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     assert line() == ("running", "wait for its shards")
     lock.release()
     many.report()
@@ -720,7 +720,7 @@ def all_gone(folder: Path) -> None:
 
 def of_another_plan(folder: Path) -> None:
     with closing(Journal(folder / JOURNAL_NAME)) as journal:
-        journal.note(calls="others")
+        journal.set_facts(calls="others")
 
 
 def begun_anew(folder: Path) -> None:
@@ -763,7 +763,7 @@ def test_what_was_gathered_from_a_shard_is_not_forgotten(
         if lose is begun_anew:
             return  # cannot be told from a shard that was never begun
         with closing(Journal(folder / JOURNAL_NAME)) as journal:
-            journal.note(gathered=None)
+            journal.set_facts(gathered=None)
     lose(folder / "shards" / "2")
     before = files_of(folder)
     for _ in range(2):

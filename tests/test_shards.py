@@ -125,12 +125,12 @@ def test_shards_together_read_what_was_planned(
             assert calls.calls == len(numbers) == shard.calls[phase]
             assert all((stage.number == 1) == (phase is Phase.UNASSIGN) for stage in stages)
             for number in numbers:
-                assert calls.has(number)
+                assert calls.includes(number)
                 assert calls.call(number) == plan.call(number)
                 assert calls.size_of(number) == plan.size_of(number)
                 seen[number] = seen.get(number, 0) + 1
     assert seen == dict.fromkeys(range(1, plan.calls + 1), 1)
-    assert sum(shard.devices for shard in made) == plan.sent
+    assert sum(shard.devices for shard in made) == plan.sent_count
 
 
 @given(FILE, CHUNK, SHARDS)
@@ -154,18 +154,18 @@ def test_a_call_of_the_other_phase_is_known_and_not_made(tmp_path: Path) -> None
     plan = planned([(A, "SN-1", "unassign"), (A, "SN-2", "assign")])
     write_shards(plan, tmp_path, 1)
     calls = ShardCalls(shard_folder(tmp_path, 1) / CALLS, Phase.ASSIGN)
-    assert [calls.has(number) for number in (1, 2)] == [False, True]
+    assert [calls.includes(number) for number in (1, 2)] == [False, True]
     assert calls.call(1) == plan.call(1)
-    assert calls.customers_of([1, 2, 1]) == {A}
+    assert calls.customer_emails_of_calls([1, 2, 1]) == {A}
     assert calls.devices().to_pylist() == ["SN-2"]
-    assert calls.counted_rows == 2
+    assert calls.rows_for_percent_limits == 2
 
 
 def test_a_device_that_several_calls_hold_may_be_sent_again(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (A, "SN-2", "assign")]
     write_shards(planned(rows), tmp_path, 1)
     calls = ShardCalls(shard_folder(tmp_path, 1) / CALLS, Phase.ASSIGN)
-    assert [calls.may_be_sent_again(device) for device in ("SN-1", "SN-2", "SN-3")] == [True, False, False]
+    assert [calls.has_multiple_calls(device) for device in ("SN-1", "SN-2", "SN-3")] == [True, False, False]
 
 
 def test_a_file_of_calls_that_was_changed_is_refused(tmp_path: Path) -> None:

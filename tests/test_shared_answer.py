@@ -63,11 +63,11 @@ class Ran:
 
     async def _work(self, until: float) -> None:
         while (now := clock.now()) < until:
-            answer = await self.pace.take(now)
+            answer = await self.pace.acquire(now)
             if not isinstance(answer, Permit):
                 await clock.sleep(min(answer, max(0.0, until - now)))
                 continue
-            while (wait := await self.pace.depart(answer, clock.now())) > 0:
+            while (wait := await self.pace.before_send(answer, clock.now())) > 0:
                 await clock.sleep(wait)
             self.left.append(clock.now())
             await clock.sleep(0.01)

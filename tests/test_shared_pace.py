@@ -298,11 +298,11 @@ class Party:
     async def work(self, number: int, until: float) -> None:
         pace = self.paces[number]
         while (now := clock.now()) < until:
-            answer = await pace.take(now)
+            answer = await pace.acquire(now)
             if not isinstance(answer, Permit):
                 await clock.sleep(answer)
                 continue
-            while (wait := await pace.depart(answer, clock.now())) > 0:
+            while (wait := await pace.before_send(answer, clock.now())) > 0:
                 await clock.sleep(wait)
             at = clock.now()
             self.left.append((at - self.began, number))
@@ -400,7 +400,7 @@ def test_a_refusal_stops_all_and_one_probes(client: redis.Redis) -> None:
     FakeClock().run(party.run(15))
     assert party.times(3.3, 8) == []
     assert len(party.times(8, 8.3)) <= 2
-    assert all(pace.found is not None for pace in party.paces)
+    assert all(pace.learned_rate is not None for pace in party.paces)
 
 
 def test_who_cannot_ask_at_the_start_does_not_begin(client: redis.Redis) -> None:

@@ -152,17 +152,17 @@ def stood(file: Sequence[Row], outcomes: Sequence[Outcome], doubted: Sequence[in
 @pytest.mark.parametrize(
     ("action", "outcome", "said"),
     [
-        ("assign", Outcome.ASSIGNED, RowDeltaState.SETTLED),
-        ("assign", Outcome.ALREADY_ASSIGNED, RowDeltaState.SETTLED),
+        ("assign", Outcome.ASSIGNED, RowDeltaState.CONFIRMED),
+        ("assign", Outcome.ALREADY_ASSIGNED, RowDeltaState.CONFIRMED),
         ("unassign", Outcome.UNASSIGNED, RowDeltaState.TAKEN),
-        ("unassign", Outcome.SKIPPED, RowDeltaState.SETTLED),
-        ("assign", Outcome.UNCHANGED, RowDeltaState.CARRIED),
-        ("assign", Outcome.SKIPPED, RowDeltaState.TOUCHED),
-        ("assign", Outcome.FAILED, RowDeltaState.TOUCHED),
-        ("unassign", Outcome.FAILED, RowDeltaState.TOUCHED),
-        ("assign", Outcome.UNCONFIRMED, RowDeltaState.TOUCHED),
-        ("assign", Outcome.HELD, RowDeltaState.UNTOUCHED),
-        ("assign", Outcome.NOT_SENT, RowDeltaState.UNTOUCHED),
+        ("unassign", Outcome.SKIPPED, RowDeltaState.CONFIRMED),
+        ("assign", Outcome.UNCHANGED, RowDeltaState.INHERITED),
+        ("assign", Outcome.SKIPPED, RowDeltaState.UNCERTAIN),
+        ("assign", Outcome.FAILED, RowDeltaState.UNCERTAIN),
+        ("unassign", Outcome.FAILED, RowDeltaState.UNCERTAIN),
+        ("assign", Outcome.UNCONFIRMED, RowDeltaState.UNCERTAIN),
+        ("assign", Outcome.HELD, RowDeltaState.NOT_SENT),
+        ("assign", Outcome.NOT_SENT, RowDeltaState.NOT_SENT),
     ],
 )
 def test_a_row_stands_as_its_outcome_has_it(action: str, outcome: Outcome, said: RowDeltaState) -> None:
@@ -177,32 +177,43 @@ def test_every_outcome_of_a_row_has_been_thought_of() -> None:
 def test_invalid_rows_and_duplicates_have_nothing_to_say() -> None:
     rows = [A_HAS, A_HAS, (A, OTHER, "assign", "EMAIL")]
     outcomes = [Outcome.ASSIGNED, Outcome.DUPLICATE, Outcome.INVALID]
-    assert stood(rows, outcomes) == [RowDeltaState.SETTLED, RowDeltaState.UNTOUCHED, RowDeltaState.UNTOUCHED]
+    assert stood(rows, outcomes) == [RowDeltaState.CONFIRMED, RowDeltaState.NOT_SENT, RowDeltaState.NOT_SENT]
 
 
 def test_the_last_row_of_a_pair_decides() -> None:
     assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.UNASSIGNED]) == [
-        RowDeltaState.TOUCHED,
+        RowDeltaState.UNCERTAIN,
         RowDeltaState.TAKEN,
     ]
-    assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.FAILED]) == [RowDeltaState.TOUCHED, RowDeltaState.TOUCHED]
-    assert stood([A_HAS, A_LOST], [Outcome.FAILED, Outcome.SKIPPED]) == [RowDeltaState.TOUCHED, RowDeltaState.SETTLED]
+    assert stood([A_HAS, A_LOST], [Outcome.ASSIGNED, Outcome.FAILED]) == [
+        RowDeltaState.UNCERTAIN,
+        RowDeltaState.UNCERTAIN,
+    ]
+    assert stood([A_HAS, A_LOST], [Outcome.FAILED, Outcome.SKIPPED]) == [
+        RowDeltaState.UNCERTAIN,
+        RowDeltaState.CONFIRMED,
+    ]
 
 
 def test_the_same_asked_twice_does_no_harm() -> None:
-    assert stood([A_HAS], [Outcome.ALREADY_ASSIGNED], doubted=[0]) == [RowDeltaState.SETTLED]
+    assert stood([A_HAS], [Outcome.ALREADY_ASSIGNED], doubted=[0]) == [RowDeltaState.CONFIRMED]
 
 
 def test_the_opposite_that_may_still_be_carried_out_makes_a_pair_unsure() -> None:
-    assert stood([A_HAS, A_LOST], [Outcome.UNCONFIRMED, Outcome.UNASSIGNED], [0])[1] is RowDeltaState.TOUCHED
-    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [0])[2] is RowDeltaState.SETTLED
-    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [1])[2] is RowDeltaState.TOUCHED
+    assert stood([A_HAS, A_LOST], [Outcome.UNCONFIRMED, Outcome.UNASSIGNED], [0])[1] is RowDeltaState.UNCERTAIN
+    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [0])[2] is RowDeltaState.CONFIRMED
+    assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [1])[2] is RowDeltaState.UNCERTAIN
 
 
 def test_a_doubt_about_one_pair_is_none_about_another() -> None:
     rows = [A_HAS, A_LOST, B_HAS, (C, OTHER, "assign")]
     outcomes = [Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ASSIGNED, Outcome.ASSIGNED]
-    assert [said >= RowDeltaState.SETTLED for said in stood(rows, outcomes, doubted=[0])] == [False, False, True, True]
+    assert [said >= RowDeltaState.CONFIRMED for said in stood(rows, outcomes, doubted=[0])] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @given(st.lists(ROW, max_size=25), st.data())
@@ -224,7 +235,7 @@ def test_settled_is_the_last_sent_row_of_a_pair_without_a_doubt_about_the_opposi
         if sure and not opposed:
             expected.add(last)
     said = stood(file, outcomes, sorted(doubted))
-    assert {row for row, one in enumerate(said) if one in (RowDeltaState.SETTLED, RowDeltaState.TAKEN)} == expected
+    assert {row for row, one in enumerate(said) if one in (RowDeltaState.CONFIRMED, RowDeltaState.TAKEN)} == expected
 
 
 # Columns as text

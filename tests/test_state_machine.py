@@ -157,7 +157,7 @@ class _Recorded(httpx2.AsyncBaseTransport):
 
 def make_mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
     """Have the journal die with its process: what was not on disk by then never is."""
-    commit, note = Writer._commit, Journal.note
+    commit, note = Writer._commit, Journal.set_facts
 
     def mortal_commit(self: Writer, connection: Any, orders: list[Any]) -> None:
         try:
@@ -177,7 +177,7 @@ def make_mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
         note(self, **facts)
 
     patch.setattr(Writer, "_commit", mortal_commit)
-    patch.setattr(Journal, "note", mortal_note)
+    patch.setattr(Journal, "set_facts", mortal_note)
 
 
 ROWS = st.lists(

@@ -80,7 +80,7 @@ def test_two_columns_that_could_both_be_it_are_a_doubt() -> None:
     rows = [(email, serial, serial.replace("AB", "XY")) for _, email, serial, *_ in ROWS]
     survey = seen(("a", "b", "c"), *rows)
     assert "deviceIdentifier" not in survey.columns
-    assert survey.doubts["deviceIdentifier"] == ("b", "c")
+    assert survey.ambiguous["deviceIdentifier"] == ("b", "c")
 
 
 @pytest.mark.parametrize(

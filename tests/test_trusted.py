@@ -101,7 +101,7 @@ def test_a_run_that_is_not_ours_is_refused_with_what_mends_it(
         way(desk, folder)
     assert refusal.value.exit_code == 2
     assert command in refusal.value.advice
-    assert str(folder) in refusal.value.what
+    assert str(folder) in refusal.value.reason
     assert len(desk.server.seen) == sent
 
 
@@ -128,7 +128,7 @@ def test_what_is_not_ours_says_nothing_of_content_processed_before(
 ) -> None:
     spoil(desk.run(ROWS, run_id="theirs").folder)
     told: list[tuple[str, str]] = []
-    desk.face.told = lambda kind, text: told.append((kind, text))  # type: ignore[method-assign]
+    desk.face.on_message = lambda kind, text: told.append((kind, text))  # type: ignore[method-assign]
     assert desk.run(ROWS, run_id="ours").summary.exit_code == 0
     assert any(kind == "warning" and "run theirs is passed over" in text for kind, text in told)
 
@@ -376,7 +376,7 @@ def test_a_journal_does_not_say_which_files_are_published(desk: Desk) -> None:
     folder = desk.run(ROWS).folder
     with closing(Journal(folder / "journal.sqlite3")) as journal:
         summary = journal.meta("summary")
-        journal.note(summary={**summary, "files": [str(desk.folder / "precious"), "../../precious", "undo.csv"]})
+        journal.set_facts(summary={**summary, "files": [str(desk.folder / "precious"), "../../precious", "undo.csv"]})
     desk.run(ROWS, publish=str(desk.folder / "pub"))
     names = {path.name for path in (desk.folder / "pub" / "r1").iterdir()}
     assert names == {"reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "report.html"}

@@ -32,12 +32,12 @@ def test_a_lane_put_off_comes_back_when_it_is_due_or_when_no_other_is_left() -> 
     turns = _LaneQueue([range(1, 3), range(3, 5), range(5, 7), range(7, 9)])
     turns.take(0.0)
     turns.take(0.0)
-    turns.later(20.0, range(2, 3))
-    turns.later(10.0, range(3, 5))
+    turns.requeue_at(20.0, range(2, 3))
+    turns.requeue_at(10.0, range(3, 5))
     assert turns.take(0.0) == range(5, 7)
     assert turns.take(10.0) == range(3, 5)
     assert turns.take(11.0) == range(7, 9)
-    assert not turns.others
+    assert not turns.has_untaken
     assert [turns.take(11.0), turns.take(11.0)] == [range(2, 3), None]
 
 

@@ -481,7 +481,7 @@ def test_a_run_without_calls_has_nothing_to_ask(desk: Desk) -> None:
 
 def test_a_run_that_is_under_way_is_not_verified(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
-    lock = Lock.take(ran.folder / "run.lock", LockOwner(1, "now", "r1"), "run r1")
+    lock = Lock.acquire(ran.folder / "run.lock", LockOwner(1, "now", "r1"), "run r1")
     with pytest.raises(LockedError):
         desk.verify(ran)
     lock.release()

@@ -98,16 +98,16 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
                 await journal.settled(RecordedAnswer(call, held, by_attempt=False))
                 keep()
             if call % 5 == 0:
-                journal.take_back([number for number, _ in journal.unasked()])
+                journal.delete_results([number for number, _ in journal.results_without_attempt()])
                 keep()
             if call % 6 == 0:
-                journal.note(count=call)
+                journal.set_facts(count=call)
                 keep()
 
     with pytest.MonkeyPatch.context() as patch, closing(Journal(path)) as journal:
         patch.setattr(journal_module, "connect", often_folded)
         keep()
-        journal.note(count=-1)
+        journal.set_facts(count=-1)
         keep()
         asyncio.run(fill(journal))
         yield found
@@ -231,7 +231,7 @@ def test_what_was_lost_stays_known_when_more_is_written(states: list[Path], tmp_
     lost = seen_in(path)[1]
     for at in range(40):
         with closing(Journal(path)) as journal:
-            journal.note(count=at)
+            journal.set_facts(count=at)
             asyncio.run(journal.started(1, None, 1.0))
     assert seen_in(path)[1] == lost
     witness_of(path).unlink()
@@ -262,14 +262,14 @@ def test_a_late_write_of_a_former_owner_does_not_reach_the_new_witness(tmp_path:
     path = tmp_path / JOURNAL_NAME
     JournalDraft(path).publish({"count": 0})
     former = Journal(path)
-    former.note(count=1)
+    former.set_facts(count=1)
     replace_with_copy(path)
     for at in range(5):
-        former.note(count=at)
+        former.set_facts(count=at)
     assert seen_in(path)[1] == 0
     with closing(Journal(path)) as newer:
-        newer.note(count=2)
-        former.note(count=3)
+        newer.set_facts(count=2)
+        former.set_facts(count=3)
     assert seen_in(path)[1] == 0
 
 

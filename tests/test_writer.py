@@ -60,7 +60,7 @@ class Blocked:
 
 
 def test_a_write_that_was_waited_for_is_on_disk(writer: Writer, path: Path) -> None:
-    writer.wait(say(1))
+    writer.write_and_wait(say(1))
     assert said(path) == [1]
 
 
@@ -76,7 +76,7 @@ def test_a_write_gives_what_it_returns_but_never_a_cursor(writer: Writer) -> Non
 def test_closing_writes_what_is_queued(path: Path) -> None:
     writer = Writer(lambda: connected(path))
     for number in range(200):
-        writer.post(say(number))
+        writer.enqueue(say(number))
     writer.close()
     assert said(path) == [*range(200)]
     assert not writer.busy
@@ -85,7 +85,7 @@ def test_closing_writes_what_is_queued(path: Path) -> None:
 def test_writes_of_many_threads_are_all_made_each_threads_in_order(writer: Writer, path: Path) -> None:
     def many(thread: int) -> None:
         for number in range(50):
-            writer.wait(say(100 * thread + number))
+            writer.write_and_wait(say(100 * thread + number))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(many, range(4)))
@@ -106,10 +106,10 @@ def traced(path: Path, statements: list[str]) -> sqlite3.Connection:
 def test_writes_that_gather_while_the_disk_is_busy_share_one_commit_and_keep_their_order(path: Path) -> None:
     statements: list[str] = []
     writer, blocked = Writer(lambda: traced(path, statements)), Blocked()
-    writer.post(blocked)
+    writer.enqueue(blocked)
     assert blocked.begun.wait(10)
     for number in range(100):
-        writer.post(say(number))
+        writer.enqueue(say(number))
     blocked.go_on.set()
     writer.close()
     assert statements.count("COMMIT") == 2
@@ -124,7 +124,7 @@ def test_rows_that_gather_go_in_one_statement_and_never_past_another_write(path:
 
     async def main() -> None:
         writer, blocked = Writer(lambda: traced(path, statements)), Blocked()
-        writer.post(blocked)
+        writer.enqueue(blocked)
         first = [writer.submit((Row(SAID, (number,)), Row(SAID, lambda: (100,)))) for number in range(10)]
         between = writer.submit(say(-1))
         last = [writer.submit((Row(SAID, (number,)),)) for number in range(100)]
@@ -140,7 +140,7 @@ def test_rows_that_gather_go_in_one_statement_and_never_past_another_write(path:
 def test_a_row_that_cannot_be_made_fails_all_that_share_its_commit(path: Path) -> None:
     async def main() -> list[object]:
         writer, blocked = Writer(lambda: connected(path)), Blocked()
-        writer.post(blocked)
+        writer.enqueue(blocked)
         waiters = [writer.submit((Row(SAID, (1,)),)), writer.submit((Row(SAID, lambda: (1 // 0,)),))]
         blocked.go_on.set()
         outcomes = await asyncio.gather(*waiters, return_exceptions=True)
@@ -153,7 +153,7 @@ def test_a_row_that_cannot_be_made_fails_all_that_share_its_commit(path: Path) -
 
 def test_a_writer_is_busy_until_its_last_write_is_done(path: Path) -> None:
     writer, blocked = Writer(lambda: connected(path)), Blocked()
-    writer.post(blocked)
+    writer.enqueue(blocked)
     assert blocked.begun.wait(10)
     assert writer.busy
     blocked.go_on.set()
@@ -164,7 +164,7 @@ def test_a_writer_is_busy_until_its_last_write_is_done(path: Path) -> None:
 def test_a_waiter_that_is_cancelled_neither_undoes_its_write_nor_breaks_the_writer(writer: Writer, path: Path) -> None:
     async def main() -> None:
         blocked = Blocked()
-        writer.post(blocked)
+        writer.enqueue(blocked)
         waiters = [writer.submit(say(number)) for number in range(3)]
         waiters[0].cancel()
         waiters[2].cancel()
@@ -211,7 +211,7 @@ def test_after_a_failed_commit_nothing_more_is_written(
     writer = Writer(lambda: connect(path))
     for number in (BIG, 1, 2):
         with pytest.raises(DiskError, match=reason):
-            writer.wait(say(number))
+            writer.write_and_wait(say(number))
     writer.close()
     assert said(path) == []
     assert not writer.busy
@@ -220,7 +220,7 @@ def test_after_a_failed_commit_nothing_more_is_written(
 def test_a_failure_fails_everything_that_shared_its_commit(path: Path) -> None:
     async def main() -> list[object]:
         writer, blocked = Writer(lambda: full_after(3)(path)), Blocked()
-        writer.post(blocked)
+        writer.enqueue(blocked)
         waiters = [writer.submit(say(number)) for number in (1, BIG, 2)]
         blocked.go_on.set()
         outcomes = await asyncio.gather(*waiters, return_exceptions=True)
@@ -233,9 +233,9 @@ def test_a_failure_fails_everything_that_shared_its_commit(path: Path) -> None:
 
 def test_what_was_committed_before_a_failure_stays(path: Path) -> None:
     writer = Writer(lambda: full_after(3)(path))
-    writer.wait(say(1))
+    writer.write_and_wait(say(1))
     with pytest.raises(DiskError):
-        writer.wait(say(BIG))
+        writer.write_and_wait(say(BIG))
     writer.close()
     assert said(path) == [1]
 
@@ -243,7 +243,7 @@ def test_what_was_committed_before_a_failure_stays(path: Path) -> None:
 def test_a_failed_write_says_what_to_do(path: Path) -> None:
     writer = Writer(lambda: connected(path, Unwritable))
     with pytest.raises(DiskError) as failure:
-        writer.wait(say(1))
+        writer.write_and_wait(say(1))
     writer.close()
     assert (failure.value.exit_code, failure.value.advice) == (3, "make room, then run the same command again")
 
@@ -278,7 +278,7 @@ def test_waiters_of_a_loop_that_has_ended_keep_nobody_from_writing(writer: Write
 
     asyncio.run(leave_early())
     blocked.go_on.set()
-    writer.wait(say(2))
+    writer.write_and_wait(say(2))
     assert said(path) == [1, 2]
 
 

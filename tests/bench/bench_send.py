@@ -151,10 +151,10 @@ class Stopwatch(RunObserver):
     def __init__(self) -> None:
         self.seconds = self.used = 0.0
 
-    def began(self) -> None:
+    def on_start(self) -> None:
         self.seconds, self.used = time.perf_counter(), time.process_time()
 
-    def ended(self) -> None:
+    def on_stop(self) -> None:
         self.seconds, self.used = time.perf_counter() - self.seconds, time.process_time() - self.used
 
 
@@ -176,9 +176,9 @@ def ours(base_url: str, path: Path, run_id: str) -> Stopwatch:
 
 def only_requests(opened: AbstractAsyncContextManager[Post], calls: list[Call]) -> Stopwatch:
     watch = Stopwatch()
-    watch.began()
+    watch.on_start()
     asyncio.run(bare(opened, calls))
-    watch.ended()
+    watch.on_stop()
     return watch
 
 

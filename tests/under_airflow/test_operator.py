@@ -173,7 +173,7 @@ def test_what_a_person_must_mend_is_not_tried_again(
 
 def test_a_journal_in_use_is_tried_again(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
     folder = Path(places["reports_dir"]) / "night-1"
-    other = Lock.take(folder / LOCK_NAME, LockOwner(1, "now", "night-1"), "run night-1")
+    other = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "night-1"), "run night-1")
     try:
         task = run_dag("named", **places, name="night-1").task("send")
     finally:
@@ -271,7 +271,7 @@ def test_a_killed_task_ends_its_run(server: FaultyServer, places: dict[str, str]
     write(Path(places["file"]), 60)
     interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
-    server.script = lambda seen: interrupt.now("stopped by Airflow") if seen.number == 5 else None
+    server.script = lambda seen: interrupt.cancel("stopped by Airflow") if seen.number == 5 else None
     summary = in_thread(lambda: pipeline.run(config, face=TaskObserver(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "stopped by Airflow")
     assert summary.counts[Outcome.NOT_SENT] == 60 - len(server.seen) > 0

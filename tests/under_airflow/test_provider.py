@@ -383,7 +383,7 @@ def test_every_task_that_plans_or_sends_passes_the_time_that_the_input_describes
         TelemetronShardOperator(shard=1, phase="assign", **common),
     )
     context = {"ti": SimpleNamespace(map_index=-1)}
-    assert [operator._config(context).told.get("as_of") for operator in operators] == [told] * 3
+    assert [operator._config(context).given_options.get("as_of") for operator in operators] == [told] * 3
     assert all("as_of" in operator.template_fields for operator in operators)
 
 

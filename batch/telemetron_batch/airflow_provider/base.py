@@ -98,7 +98,7 @@ class FolderOperator(BaseOperator):
     def on_kill(self) -> None:
         """Ask the run to end. Called inside a signal handler, so nothing is waited for here."""
         if self._interrupt is not None:
-            self._interrupt.now("stopped by Airflow")
+            self._interrupt.cancel("stopped by Airflow")
 
     def get_openlineage_facets_on_start(self) -> Any:
         """The files read and written, for OpenLineage."""
@@ -338,7 +338,7 @@ def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
 
 def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
     tolerated = fields["options"].get("tolerate", ())
-    return Outcome.SKIPPED in (OPTIONS_BY_KEY["tolerate"].read(text) for text in tolerated)
+    return Outcome.SKIPPED in (OPTIONS_BY_KEY["tolerate"].parse(text) for text in tolerated)
 
 
 def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:

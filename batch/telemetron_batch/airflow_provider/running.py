@@ -44,10 +44,10 @@ def in_thread(work: Callable[[], T], interrupt: CancelToken) -> T:
     try:
         while not wait([future], _LOOK_EVERY).done:
             if os.getppid() != parent:
-                interrupt.now("the supervisor of its task is gone")
+                interrupt.cancel("the supervisor of its task is gone")
         return future.result()
     except BaseException:
-        interrupt.now("stopped by Airflow")
+        interrupt.cancel("stopped by Airflow")
         wait([future], _REPORT_GRACE_S)
         raise
 
@@ -69,7 +69,7 @@ class TaskObserver(RunObserver):
         for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every request
 
-    def planned(self, plan: PlanSummary) -> bool:
+    def confirm_plan(self, plan: PlanSummary) -> bool:
         """Say what is to come, and go on."""
         told = "%d rows: %d devices of %d customers in %d calls at %s; %d duplicates, %d invalid"
         numbers = (plan.rows, plan.devices, plan.customers, plan.calls, plan.rate, plan.duplicates, plan.invalid)
@@ -78,16 +78,16 @@ class TaskObserver(RunObserver):
             self._log.warning("%s", printable(words))
         return True
 
-    def told(self, kind: str, text: str) -> None:
+    def on_message(self, kind: str, text: str) -> None:
         """Warnings about the input; what happens while sending the program logs itself."""
         if kind == "warning":
             self._log.warning("%s", printable(text))
 
-    def watches(self) -> bool:
+    def wants_progress(self) -> bool:
         """For the lines between."""
         return True
 
-    def saw(self, view: ProgressSnapshot) -> None:
+    def on_progress(self, view: ProgressSnapshot) -> None:
         """Say how far it is, now and then."""
         if view.elapsed >= self._told_at + _TOLD_EVERY:
             self._told_at = view.elapsed

@@ -194,5 +194,5 @@ def _retry_while_locked(work: Callable[[Path], T], folder: Path, *, face: RunObs
     """Do what a shard that is about to end stands in the way of."""
     # These tasks take no options of a run; where all workers share folders, their environment says so.
     option = OPTIONS_BY_KEY["shared_reports_dir"]
-    with shared_with_group(option.read(os.environ.get(option.variable, ""))):
-        return LockWaiter.a_while(folder.name, _PATIENCE, face=face).patiently(partial(work, folder))
+    with shared_with_group(option.parse(os.environ.get(option.variable, ""))):
+        return LockWaiter.for_seconds(folder.name, _PATIENCE, face=face).retry_while_locked(partial(work, folder))

@@ -135,7 +135,7 @@ class _Request(aiohttp.ClientRequest):
             protocol.data_received = meter  # type: ignore[method-assign]
         way = _WAY.get()
         way.meter = meter
-        way.trip.leaves()
+        way.trip.mark_sending()
         return await super().send(conn)
 
 
@@ -175,7 +175,7 @@ class AiohttpTransport:
             async with await self._send(path, body, key) as response:
                 if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     raise TransportError(FailureKind.CUT, "another protocol than we asked in")
-                trip.answered(response.status, response.headers.items())
+                trip.mark_response(response.status, response.headers.items())
                 packed = await read_limited(response.content.iter_any(), trip)
                 if way.meter is not None:
                     way.meter.end(trip.headers)

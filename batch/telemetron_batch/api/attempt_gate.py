@@ -113,13 +113,13 @@ class AttemptGate:
         self.tell = tell
         self._told_hold = 0.0
         self.successes = 0
-        self.may_start: Callable[[], bool] = lambda: True
+        self.can_record: Callable[[], bool] = lambda: True
         """Can another attempt be put on record? Asked before each."""
-        self.is_ours: Callable[[], bool] = lambda: True
+        self.owns_run: Callable[[], bool] = lambda: True
         """Is it sure that nobody else carries this run out? Asked before each attempt, and as its first byte leaves."""
         self._retries = _RETRY_BUDGET
         self._unreachable_since: float | None = None
-        self.heard = False
+        self.ever_reached = False
         """Has the API given any sign of life?"""
         self.is_recognised = False
         """Has any answer had the shape of the API's?"""
@@ -149,17 +149,17 @@ class AttemptGate:
             stop=self.halt.stop,
         )
 
-    async def leave(self, call: int) -> AttemptSlot | None:
+    async def acquire(self, call: int) -> AttemptSlot | None:
         """Wait until an attempt may leave; None when the run ends first."""
         while not self.halt:
-            if not self.is_ours() or (self.is_recognising and call != RECOGNITION):
+            if not self.owns_run() or (self.is_recognising and call != RECOGNITION):
                 await clock.wait_for_event(self.halt.event, _LEASE_POLL_S)
                 continue
             now = clock.now()
             self._look_at_limits(now)
             wait = self._detector.take(call, now, clock.jitter())
             if wait <= 0:
-                permit = await self._pace.take(now)
+                permit = await self._pace.acquire(now)
                 if isinstance(permit, Permit):
                     return self._leave(call, permit)
                 wait = permit
@@ -174,19 +174,19 @@ class AttemptGate:
             return None
         return AttemptSlot(call, permit, self._detector.is_down)
 
-    async def depart(self, leave: AttemptSlot) -> Callable[[], None]:
+    async def before_send(self, leave: AttemptSlot) -> Callable[[], None]:
         """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
 
         Gives what is to be called when the request really begins to be written. It raises
         WithdrawnError where the request must not leave.
         """
-        while (wait := await self._pace.depart(leave.permit, at := clock.now())) > 0:
+        while (wait := await self._pace.before_send(leave.permit, at := clock.now())) > 0:
             await clock.sleep(wait)
 
         def left() -> None:
-            if not self.is_ours():
+            if not self.owns_run():
                 raise WithdrawnError("this process was held up, and the run may have gone to another")
-            self._pace.left_late(leave.permit, at, clock.now())
+            self._pace.adjust_send_time(leave.permit, at, clock.now())
 
         return left
 
@@ -199,10 +199,10 @@ class AttemptGate:
         finally:
             self.is_recognising = False
 
-    def learn(self, leave: AttemptSlot, verdict: Verdict | None, exchange: HttpResult) -> None:
+    def report(self, leave: AttemptSlot, verdict: Verdict | None, exchange: HttpResult) -> None:
         """Hear what became of an attempt; a verdict of None is a usable answer."""
         hint = exchange.hint
-        self.heard |= exchange.status is not None
+        self.ever_reached |= exchange.status is not None
         self.is_recognised |= verdict is None or _is_api_error(exchange)
         if isinstance(verdict, Throttled):
             self._throttled(leave, hint)
@@ -213,13 +213,13 @@ class AttemptGate:
         if isinstance(verdict, StopRun):
             self.halt.now(verdict.stop)
 
-    def end_if_unheard(self, text: str) -> bool:
+    def stop_if_never_reached(self, text: str) -> bool:
         """End the run if the API has never given any sign of life: that is no fault of a single call."""
-        if not self.heard:
+        if not self.ever_reached:
             self.halt.now(Stop(StopReason.API_UNREACHABLE, f": {text}"))
-        return not self.heard
+        return not self.ever_reached
 
-    def spend_retry(self) -> bool:
+    def take_retry_token(self) -> bool:
         """Book a retry; False when retries have come to outnumber answers, and each should wait its longest."""
         self._retries = max(0, self._retries - 1)
         return self._retries > 0
@@ -229,7 +229,7 @@ class AttemptGate:
         now = clock.now()
         self.successes += 1
         self._pace.succeeded(leave.permit, now)
-        self._pace.heed(hint.quotas, now)
+        self._pace.apply_quotas(hint.quotas, now)
         if self.held_for() >= _NOTIFY_PAUSE_S:  # a quota that is spent each second is no event
             self._tell_hold()
         self._mark_up(leave, now)
@@ -266,12 +266,12 @@ class AttemptGate:
     def _look_at_limits(self, now: float) -> None:
         """Stop when the API has been down, or asks to be left alone, for too long."""
         if (
-            not self.heard
+            not self.ever_reached
             and self._unreachable_since is not None
             and now - self._unreachable_since >= self._patience.down
         ):
             self.halt.now(Stop(StopReason.API_UNREACHABLE))
-        if not self.may_start():
+        if not self.can_record():
             self.halt.now(Stop(StopReason.DISK_FULL))
         if self._detector.is_down and self._detector.down_for(now) >= self._patience.down:
             self.halt.now(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
@@ -282,7 +282,7 @@ class AttemptGate:
 
 
 def _is_api_error(exchange: HttpResult) -> bool:
-    return isinstance(exchange.ending, ErrorResponse) and exchange.ending.is_api_error
+    return isinstance(exchange.failure, ErrorResponse) and exchange.failure.is_api_error
 
 
 def _moment(at: float, now: float) -> str:

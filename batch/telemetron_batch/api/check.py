@@ -10,12 +10,12 @@ from telemetron_batch.domain.stops import Advice, Stop, StopReason
 async def check_api(post: Post, base_url: str) -> Stop | None:
     """None when all is well, else what is wrong and what to do about it."""
     exchange = await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
-    if exchange.ending is None:
+    if exchange.failure is None:
         return _not_the_api(base_url, "its answer is none of the API's") if not _is_api_response(exchange) else None
-    if isinstance(exchange.ending, NoResponse):
-        return _unreachable(exchange.ending)
-    status, text = exchange.ending.status, exchange.ending.text
-    if customer_not_found(exchange.ending):
+    if isinstance(exchange.failure, NoResponse):
+        return _unreachable(exchange.failure)
+    status, text = exchange.failure.status, exchange.failure.text
+    if customer_not_found(exchange.failure):
         return None
     if status in (401, 403):
         advice = Advice("check TELEMETRON_API_KEY or --api-key-file; a regenerated key kills the old one")

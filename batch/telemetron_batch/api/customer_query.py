@@ -49,7 +49,7 @@ class CustomerQuery:
         self._wall = wall
         self._looks = 0
 
-    async def look(self, customer: str) -> CustomerHoldings | None:
+    async def fetch(self, customer: str) -> CustomerHoldings | None:
         """What the customer holds, or why that could not be learnt; None when the run ended first."""
         self._looks += 1
         spent = _Round(number=-self._looks)
@@ -88,21 +88,21 @@ class CustomerQuery:
                 self._traffic.halt.now(Stop(StopReason.NOT_THE_API, f"{base_url} ({result.text})"))
 
     async def _attempt(self, customer: str, spent: _Round) -> CustomerHoldings | Verdict | None:
-        leave = await self._traffic.leave(spent.number)
+        leave = await self._traffic.acquire(spent.number)
         if leave is None:
             return None
-        left = await self._traffic.depart(leave)
+        left = await self._traffic.before_send(leave)
         at = self._wall()
         exchange = await self._post(protocol.QUERY_PATH, protocol.query_body(customer), left)
         result = _read(exchange, customer, at)
-        self._traffic.learn(leave, None if isinstance(result, CustomerHoldings) else result, exchange)
+        self._traffic.report(leave, None if isinstance(result, CustomerHoldings) else result, exchange)
         if isinstance(result, Transient):
             spent.failures += not leave.while_down
         return result
 
 
 def _read(exchange: HttpResult, customer: str, at: float) -> CustomerHoldings | Verdict:
-    ending = exchange.ending
+    ending = exchange.failure
     if isinstance(ending, ErrorResponse) and customer_not_found(ending):
         return CustomerHoldings(customer, at, frozenset(), is_known=False)
     return exchange.read(

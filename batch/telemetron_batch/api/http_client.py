@@ -39,7 +39,7 @@ _NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 class HttpResult:
     """What one request brought: a body to read, or an ending to judge."""
 
-    ending: NoResponse | ErrorResponse | None
+    failure: NoResponse | ErrorResponse | None
     """None: a 2xx, whose `body` is whole."""
     body: bytes = b""
     status: int | None = None
@@ -50,13 +50,13 @@ class HttpResult:
     @property
     def seems_throttled(self) -> bool:
         """Is it a refusal that says nothing of waiting, and is taken for throttling by its haste alone?"""
-        hasty = isinstance(self.ending, ErrorResponse) and self.ending.status == 503 and self.ending.asks_to_wait
+        hasty = isinstance(self.failure, ErrorResponse) and self.failure.status == 503 and self.failure.asks_to_wait
         return hasty and not self.hint.retry_after
 
-    def at_its_word(self) -> "HttpResult":
+    def as_server_error(self) -> "HttpResult":
         """The same, where it seems throttled taken for the server error that its status says."""
-        if self.seems_throttled and isinstance(self.ending, ErrorResponse):
-            return replace(self, ending=replace(self.ending, asks_to_wait=False))
+        if self.seems_throttled and isinstance(self.failure, ErrorResponse):
+            return replace(self, failure=replace(self.failure, asks_to_wait=False))
         return self
 
     def read(self, reader: Callable[[bytes], T], action: Action) -> T | Verdict:
@@ -64,8 +64,8 @@ class HttpResult:
 
         `reader` raises `wire.UnusableError` where an answer says nothing usable.
         """
-        if self.ending is not None:
-            return classify(self.ending, action)
+        if self.failure is not None:
+            return classify(self.failure, action)
         try:
             return reader(self.body)
         except protocol.UnusableError as exc:
@@ -118,7 +118,7 @@ class HttpClient:
             return self._broken_off(trip, TransportError(FailureKind.WITHDRAWN, str(exc)))
         return self._answered(trip, received)
 
-    def hurry(self, seconds: float) -> None:
+    def shorten_deadlines(self, seconds: float) -> None:
         """End what is under way in at most so many seconds."""
         latest = clock.now() + seconds
         for limit in self._deadlines:
@@ -144,7 +144,7 @@ class HttpClient:
         """What comes of a request that broke off, and whether that was before it had its answer."""
         if trip.is_refused:
             return self._answered(trip, b"")  # a refusal stands, whatever becomes of its text
-        how = exc.how
+        how = exc.kind
         if trip.status is not None and how in (FailureKind.CUT, FailureKind.TLS):
             how = FailureKind.UNUSABLE  # somebody is there, and his answer was cut short
         text = protocol.one_line(_told(how, exc, clock.now() - trip.began), self._redactor.show)

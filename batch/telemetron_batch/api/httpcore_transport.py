@@ -72,7 +72,7 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         if not self._is_used and stream.has_unread:
             raise spoke_first()
         self._is_used = True
-        self._trip.leaves()
+        self._trip.mark_sending()
 
 
 class _PooledConnection(NamedTuple):
@@ -175,7 +175,9 @@ async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.
     """The body of the answer as it came; its head goes to the trip."""
     response = await connection.handle_async_request(request)
     try:
-        trip.answered(response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers))
+        trip.mark_response(
+            response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers)
+        )
         return await read_limited(response.aiter_stream(), trip)
     finally:
         await response.aclose()

@@ -50,7 +50,7 @@ class Given:
         try:
             response = await self._transport.handle_async_request(request)
             try:
-                trip.answered(response.status_code, response.headers.multi_items())
+                trip.mark_response(response.status_code, response.headers.multi_items())
                 return await read_limited(response.aiter_bytes(), trip)
             finally:
                 await response.aclose()
@@ -76,4 +76,4 @@ class _Trace:
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
         self.heard = True
         if event.endswith("send_request_headers.started"):
-            self._trip.leaves()
+            self._trip.mark_sending()

@@ -74,9 +74,9 @@ class Reply:
     """A usable answer to a bulk request, joined to the positions that were asked."""
 
     results: Results
-    omitted: tuple[int, ...]
+    missing: tuple[int, ...]
     """Positions that were asked and that the answer leaves out or contradicts itself about."""
-    foreign: tuple[str, ...]
+    unexpected: tuple[str, ...]
     """Identifiers that the answer names and nobody asked for."""
     customer_id: str
     customer_was_created: bool | None
@@ -131,8 +131,8 @@ def _read_lenient(answer: Mapping[str, object], call: Call, positions: Sequence[
     created = answer.get("customerWasCreated")
     return Reply(
         results=Results.of(results),
-        omitted=_missing(positions, results),
-        foreign=tuple(_cut(show(identifier)) for identifier in foreign),
+        missing=_missing(positions, results),
+        unexpected=tuple(_cut(show(identifier)) for identifier in foreign),
         customer_id=_text(answer.get("customerId"), show),
         customer_was_created=created if isinstance(created, bool) else None,
         devices_remaining=_remaining(answer) if call.action is Action.UNASSIGN else None,
@@ -336,8 +336,8 @@ def _read_fast(body: bytes, call: Call, positions: Sequence[int], show: Show) ->
             created=[device.was_created for device in devices],
             reasons=_reasons(codes, call.action) if answer.skipped else None,
         ),
-        omitted=_missing(positions, places),
-        foreign=(),
+        missing=_missing(positions, places),
+        unexpected=(),
         customer_id=customer_id,
         customer_was_created=answer.customerWasCreated,
         devices_remaining=_distinct(getattr(answer, _REMAINING, None)),

@@ -57,7 +57,7 @@ def _is_transient(result: object) -> bool:
 def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, traffic: AttemptGate) -> float:
     if not isinstance(_last_result(state), Transient):
         return 0.0
-    if traffic.is_down or traffic.spend_retry():
+    if traffic.is_down or traffic.take_retry_token():
         return backoff(max(1, spent.failures), clock.jitter())
     return LONGEST_BACKOFF * (1 + clock.jitter()) / 2
 

@@ -49,7 +49,7 @@ class TransportError(Exception):
 
     def __init__(self, how: FailureKind, words: str) -> None:
         super().__init__(words)
-        self.how = how
+        self.kind = how
 
 
 class SpokenError(Exception):
@@ -98,7 +98,7 @@ class RequestTrace:
         self.seconds = 0.0
         """Until the head of the answer came."""
 
-    def leaves(self) -> None:
+    def mark_sending(self) -> None:
         """The request begins to be written. May raise WithdrawnError: then nothing of it may be."""
         if not self.sent:
             self._left()
@@ -114,7 +114,7 @@ class RequestTrace:
         """Bytes of the answer's body that are read at most."""
         return LARGEST_ERROR if self.is_refused else MAX_BODY_BYTES
 
-    def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+    def mark_response(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer has come."""
         self.seconds = self._now() - self.began
         self.status = status

@@ -96,9 +96,9 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
         make: Any = pipeline.run if config.shard is None else run_shard
         show: Any = terminal.show_end if config.shard is None else terminal.show_shard
-        summary = make(config, face=terminal.TerminalObserver(config.talk))
+        summary = make(config, face=terminal.TerminalObserver(config.output))
         with tolerate_closed_stdout():
-            show(summary, config.talk)
+            show(summary, config.output)
     raise SystemExit(summary.exit_code)
 
 
@@ -119,7 +119,7 @@ def _check_shard(config: Any) -> None:
 
 @main.command("plan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
-@_options(lambda option: option.plans)
+@_options(lambda option: option.for_plan)
 def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     """Everything up to sending, without any network: calls, stages, time, problems found.
 
@@ -134,12 +134,12 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
         if config.shards is None:
             planned = pipeline.make_plan(config)
             with tolerate_closed_stdout():
-                terminal.show_planned(planned, config.talk)
+                terminal.show_planned(planned, config.output)
         else:
             sharded = plan_shards(config)
             planned = sharded.digest
             with tolerate_closed_stdout():
-                terminal.show_sharded(sharded, config.talk)
+                terminal.show_sharded(sharded, config.output)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
 
@@ -193,9 +193,9 @@ def undo_command(run: str, **flags: Any) -> None:
 
         with shared_with_group(bool(flags["shared_reports_dir"])):
             config = configure_undo(folder, flags, os.environ)
-        summary = pipeline.run(config, face=terminal.TerminalObserver(config.talk))
+        summary = pipeline.run(config, face=terminal.TerminalObserver(config.output))
         with tolerate_closed_stdout():
-            terminal.show_end(summary, config.talk)
+            terminal.show_end(summary, config.output)
     raise SystemExit(summary.exit_code)
 
 
@@ -255,7 +255,7 @@ def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -
 
 
 @main.command("check")
-@_options(lambda option: option.checks)
+@_options(lambda option: option.for_check)
 def check_command(**flags: Any) -> None:
     """Ask the API one harmless thing: are base URL, TLS and key right?"""
     from telemetron_batch.cli import terminal
@@ -285,7 +285,7 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
 
 @main.command("init")
 @click.argument("file", metavar="FILE", shell_complete=completion.files)
-@_options(lambda option: option.describes)
+@_options(lambda option: option.for_init)
 @click.option("--force", is_flag=True, help="Write over a profile of this name.")
 def init_command(file: str, **flags: Any) -> None:
     """Look at FILE, ask what its columns and words mean, and write a profile under which it can be planned."""
@@ -318,14 +318,14 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
 
     _warn_of_variables()
     config = configure(files, flags, os.environ)
-    if config.mapping_of is not None and not config.talk.quiet:
+    if config.mapping_of is not None and not config.output.quiet:
         print_error(f"read with the options of run {config.mapping_of}{_options_in_words(config)}")
     return config
 
 
 def _options_in_words(config: Any) -> str:
     """The options that describe the input, as they would be typed."""
-    told = ((option, config.told[option.key]) for option in OPTIONS if option.describes and option.key in config.told)
+    told = ((option, config.told[option.key]) for option in OPTIONS if option.for_init and option.key in config.told)
     words = []
     for option, value in told:
         for one in value if isinstance(value, list) else [value]:

@@ -58,7 +58,7 @@ class PlainConsole(Console):
         """Can lines be drawn over? FORCE_COLOR gives colours to a file, but does not make a screen of it."""
         return bool(self.file.isatty()) and self.is_interactive
 
-    def tell(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line. A terminal gets it folded between words; elsewhere a message is one line."""
         self.print(text, soft_wrap=not self.file.isatty())
 
@@ -73,10 +73,10 @@ class ErrorConsole(PlainConsole):
         """Be quiet from now on: the log has it all."""
         self.quiet = True
 
-    def tell(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line, if it can be written."""
         with suppress(OSError, ValueError):
-            super().tell(text)
+            super().print_line(text)
 
 
 def _own_stderr() -> IO[str] | None:
@@ -110,7 +110,7 @@ class ConsoleThread:
     def say(self, text: str) -> None:
         """A line. Before and after the run it is out when this returns."""
         if self._thread is None:
-            self._console.tell(text)
+            self._console.print_line(text)
         else:
             self._orders.put(text)
 
@@ -135,7 +135,7 @@ class ConsoleThread:
         with suppress(OSError, ValueError):
             while (order := self._orders.get()) is not None:
                 if isinstance(order, str):
-                    self._console.tell(order)
+                    self._console.print_line(order)
                 elif not self._console.is_screen:
                     self._note(order)
                 elif self._orders.empty() or order.over:  # of several that wait, only the last is drawn
@@ -166,4 +166,4 @@ class ConsoleThread:
         text = format_log(view)
         if text != self._shown and (view.elapsed >= self._plain_at + PLAIN_EVERY or (view.over and self._plain_at)):
             self._shown, self._plain_at = text, view.elapsed
-            self._console.tell(f"progress: {text}")
+            self._console.print_line(f"progress: {text}")

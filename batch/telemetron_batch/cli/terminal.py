@@ -54,7 +54,7 @@ class TerminalObserver(RunObserver):
         self._console = ErrorConsole(quiet=talk.quiet)
         self._voice = ConsoleThread(self._console, progress=talk.progress)
 
-    def planned(self, plan: PlanSummary) -> bool:
+    def confirm_plan(self, plan: PlanSummary) -> bool:
         """Show the plan; on a terminal ask whether to go on."""
         if not self._asks():
             lines = (*map(_reading, plan.files), *_since(plan), f"{_size(plan)}; {_left_out(plan)}", *plan.held)
@@ -64,31 +64,31 @@ class TerminalObserver(RunObserver):
         show_plan(plan, self._console, warnings=False)  # `told` has said them
         if not plan.calls:
             return True
-        self._console.tell("")
+        self._console.print_line("")
         return agree(_question(plan))
 
-    def again(self, former: str) -> bool:
+    def confirm_repeat(self, former: str) -> bool:
         """Ask whether to process content that a former run has processed."""
         question = f"Run {printable(former)} has already processed exactly this content. Process it again?"
         return self._asks() and agree(question)
 
-    def told(self, kind: str, text: str) -> None:
+    def on_message(self, kind: str, text: str) -> None:
         """Say it in one line."""
         self._voice.say(f"{kind}: {text}")
 
-    def watches(self) -> bool:
+    def wants_progress(self) -> bool:
         """Unless it is to be quiet."""
         return self._voice.wants_views
 
-    def began(self) -> None:
+    def on_start(self) -> None:
         """From now on a thread does the talking."""
         self._voice.start()
 
-    def saw(self, view: ProgressSnapshot) -> None:
+    def on_progress(self, view: ProgressSnapshot) -> None:
         """Have it shown."""
         self._voice.show(view)
 
-    def ended(self) -> None:
+    def on_stop(self) -> None:
         """Say the rest."""
         self._voice.end()
 
@@ -123,17 +123,17 @@ def _question(plan: PlanSummary) -> str:
 def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True) -> None:
     """The plan as tables for people."""
     for file in plan.files:
-        console.tell(_reading(file))
+        console.print_line(_reading(file))
         for warning in file.warnings if warnings else ():
-            console.tell(f"warning: {file.name}: {warning}")
+            console.print_line(f"warning: {file.name}: {warning}")
     stages = _table("stage", "action", "calls", "devices", title="Plan", right=(2, 3))
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
     for line in (*_since(plan), _size(plan), _left_out(plan), *plan.held):
-        console.tell(line)
+        console.print_line(line)
     for warning in plan.warnings if warnings else ():
-        console.tell(f"warning: {warning}")
+        console.print_line(f"warning: {warning}")
     if plan.problems:
         problems = _table("problem", "rows", "first lines", title="Rows that will not be sent", right=(1,))
         for kind in plan.problems:
@@ -145,7 +145,7 @@ def show_end(summary: Summary, talk: OutputOptions) -> None:
     """The end of a run: on standard output the counts and what to open next, or with --json one line."""
     fields = summary.fields
     for line in _trouble(summary, quiet=talk.quiet):
-        ErrorConsole().tell(line)
+        ErrorConsole().print_line(line)
     if talk.json:
         _echo_json(summary.fields)
         return
@@ -153,13 +153,13 @@ def show_end(summary: Summary, talk: OutputOptions) -> None:
         return
     console = _Stdout()
     if console.is_screen:
-        console.tell("")
+        console.print_line("")
     console.print(_outcomes(summary))
     for line in _sent(fields):
-        console.tell(line)
+        console.print_line(line)
     console.print(Text(_verdict(fields), "bold"), soft_wrap=not console.is_screen)
     for line in _verified(fields):
-        console.tell(line)
+        console.print_line(line)
     if fields.get("published"):
         console.print(f"Published to {fields['published']}", soft_wrap=True)
     for line in _next(summary):
@@ -226,22 +226,22 @@ def show_sharded(planned: ShardedPlan, talk: OutputOptions) -> None:
         calls = (f"{shard.calls[phase]:,}" for phase in Phase)
         shards.add_row(str(shard.number), *calls, f"{shard.devices:,}")
     console.print(shards)
-    console.tell("Run each where you like, then report:")
-    console.tell(f"  {shard_command(planned.folder)}")
+    console.print_line("Run each where you like, then report:")
+    console.print_line(f"  {shard_command(planned.folder)}")
 
 
 def show_shard(summary: ShardSummary, talk: OutputOptions) -> None:
     """How the work on a shard ended: on standard output what it came to, or with --json one line."""
     fields = summary.fields
     if fields["stop"]:
-        ErrorConsole().tell(_stopped(fields["stop"]))
+        ErrorConsole().print_line(_stopped(fields["stop"]))
     if talk.json:
         _echo_json(summary.fields)
     elif not talk.quiet:
         console = _Stdout()
         settled = f"{fields['callsSettled']:,} of {_counted(fields['calls'], 'call')}"
         outcomes = "".join(f", {count:,} {outcome}" for outcome, count in fields["counts"].items())
-        console.tell(f"Shard {fields['shard']} of {fields['shards']}: {settled} settled{outcomes}")
+        console.print_line(f"Shard {fields['shard']} of {fields['shards']}: {settled} settled{outcomes}")
 
 
 def show_runs(lines: Sequence[RunInfo], *, as_json: bool, passed_over: int = 0) -> None:
@@ -252,7 +252,7 @@ def show_runs(lines: Sequence[RunInfo], *, as_json: bool, passed_over: int = 0) 
     console = _Stdout()
     if not lines:
         others = f" but {_counted(passed_over, 'other')} that could not be read" if passed_over else ""
-        console.tell(f"No runs here{others}.")
+        console.print_line(f"No runs here{others}.")
     elif console.is_screen:
         for line in lines:
             _show_run(line, console)
@@ -266,7 +266,7 @@ def _show_run(line: RunInfo, console: PlainConsole) -> None:
     attention = f", {line.attention:,} want attention" if line.attention else ""
     head = ((printable(line.run_id), "bold"), f"  {printable(_minute(line.started_at))}")
     console.print(Text.assemble(*head), soft_wrap=True)
-    console.tell(f"  {line.input}, {_counted(line.rows, 'row')}: {line.state}{attention}")
+    console.print_line(f"  {line.input}, {_counted(line.rows, 'row')}: {line.state}{attention}")
     if line.next_step != "nothing":
         console.print(Text(f"  {printable(line.next_step)}", "yellow"), soft_wrap=True)
 
@@ -290,11 +290,11 @@ def _minute(moment: str) -> str:
 def show_check(stop: Stop | None, config: RunConfig) -> None:
     """How the check went: well on standard output, otherwise on standard error."""
     if stop is not None:
-        ErrorConsole().tell(f"Error: {stop.sentence}; {stop.advice.words()}")
-    if config.talk.json:
+        ErrorConsole().print_line(f"Error: {stop.sentence}; {stop.advice.words()}")
+    if config.output.json:
         fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.sentence if stop else None}
         _echo_json(fields)
-    elif stop is None and not config.talk.quiet:
+    elif stop is None and not config.output.quiet:
         click.echo(f"{config.sending.base_url} is there, and it takes this key.")
 
 

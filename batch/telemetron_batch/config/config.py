@@ -58,7 +58,7 @@ class Sending:
     base_url: str
     rate: Rate
     """The ceiling of the whole run."""
-    share: Rate
+    process_rate: Rate
     """What of it this process may use alone: all, unless shards of the run do their part."""
     limit_url: Secret | None = None
     """Redis in which the rate is shared with other processes."""
@@ -69,7 +69,7 @@ class Sending:
     longest_wait: float | None = None
     """None: as long as the API may be down."""
     deadline: float | None = None
-    hold: bool = True
+    hold_transfers: bool = True
     baseline: bool = False
     verify: bool = False
 
@@ -92,7 +92,7 @@ class RunConfig:
     files: tuple[str, ...]
     reports_dir: Path
     run_id: str | None
-    id_made_up: bool = False
+    run_id_generated: bool = False
     """Has the program given the run its id? Then the same command begins another run."""
     sandbox: bool
     api_key: Secret | None
@@ -101,7 +101,7 @@ class RunConfig:
     plan: PlanOptions
     sending: Sending
     brakes: Brakes
-    talk: OutputOptions
+    output: OutputOptions
     base_url_flag: str | None = None
     """The base URL if the command line named it."""
     shared_reports_dir: bool = False
@@ -136,7 +136,7 @@ class RunConfig:
     """The shard that this process makes, from 1."""
     phase: Phase | None = None
     """What of it; None: everything."""
-    told: Mapping[str, Any]
+    given_options: Mapping[str, Any]
     """The options by name as texts, for the records; holds no secret."""
     airflow: Mapping[str, str] = field(default_factory=dict)
     """The Airflow task that this process works for; empty outside Airflow."""
@@ -150,7 +150,7 @@ class RunConfig:
         return tuple(secret for secret in known if secret is not None)
 
     @property
-    def api(self) -> str:
+    def api_identity(self) -> str:
         """What runs against the same API have in common: its base URL, or that it is the sandbox."""
         return "sandbox" if self.sandbox else self.sending.base_url
 
@@ -169,7 +169,7 @@ class _ErrorCollector:
         values = []
         for text in texts:
             try:
-                values.append(option.read(text if option.is_path else _encodable_or_refused(text)))
+                values.append(option.parse(text if option.is_path else _encodable_or_refused(text)))
             except ValueError as exc:
                 self.found.append(f"{source}: {exc}")
         if option.repeatable:
@@ -263,9 +263,13 @@ def _config(
             auto_create_devices=values["auto_create_devices"],
             hold=not values["no_hold"],
         ),
-        sending=Sending(hold=not values["no_hold"], share=values["rate"], **{name: values[name] for name in _SENDING}),
+        sending=Sending(
+            hold_transfers=not values["no_hold"],
+            process_rate=values["rate"],
+            **{name: values[name] for name in _SENDING},
+        ),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
-        talk=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
         organisation=values["organisation"],
         lock_dir=None if values["lock_dir"] is None else Path(values["lock_dir"]),
         job=values["job"],
@@ -278,7 +282,7 @@ def _config(
         publish=values["publish"],
         tolerate=values["tolerate"],
         **{name: values[name] for name in _SHARDS},
-        told=told,
+        given_options=told,
         airflow=airflow_context(environ),
     )
 

@@ -92,16 +92,16 @@ class Option:
     """One option of `run`."""
 
     name: str
-    read: Callable[[str], Any]
+    parse: Callable[[str], Any]
     help: str
     metavar: str = ""
     """Empty: a flag."""
     default: Any = None
     short: str = ""
     repeatable: bool = False
-    plans: bool = True
+    for_plan: bool = True
     """Does `plan` take it too?"""
-    checks: bool = False
+    for_check: bool = False
     """Does `check` take it too?"""
     resumes: bool = False
     """Do `resume` and `verify` take it too, over what the run was started with?"""
@@ -112,14 +112,14 @@ class Option:
         return self.name.replace("-", "_")
 
     @property
-    def describes(self) -> bool:
+    def for_init(self) -> bool:
         """Does it describe the input, so that `init` takes it too?"""
         return self.name in _INIT_OPTIONS
 
     @property
     def undoes(self) -> bool:
         """Does `undo` take it too?"""
-        return self.name == "verbose" or not (self.describes or self.name in _OF_NEW_INPUT)
+        return self.name == "verbose" or not (self.for_init or self.name in _OF_NEW_INPUT)
 
     @property
     def default_text(self) -> str:
@@ -365,9 +365,9 @@ def _trailer_regex(text: str) -> str | None:
 _N1, _N0 = _integer(1), _integer(0)
 
 OPTIONS: Final = (
-    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, checks=True),
+    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, for_check=True),
     Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
-    Option("api-key-file", _text, "File that holds the API key, if TELEMETRON_API_KEY does not.", "FILE", checks=True),
+    Option("api-key-file", _text, "File with the API key, if TELEMETRON_API_KEY has none.", "FILE", for_check=True),
     Option("organisation", _text, "Whose account it is: jobs, locks and shared limit then survive a new key.", "NAME",
            resumes=True),
     Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
@@ -377,7 +377,7 @@ OPTIONS: Final = (
     Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),
     Option("concurrency", _N1, "Calls in flight.", "N", 8),
     Option("chunk-size", _N1, "Devices a call.", "N", 500),
-    Option("timeout", _positive_duration, "Total deadline of one attempt.", "SECONDS", 30.0, checks=True),
+    Option("timeout", _positive_duration, "Total deadline of one attempt.", "SECONDS", 30.0, for_check=True),
     Option("attempts", _N1, "Attempts a call.", "N", 6),
     Option("give-up-after", _duration, "How long the API may be down before the run stops.", "DURATION", 900.0),
     Option("longest-wait", _positive_duration, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
@@ -438,12 +438,12 @@ OPTIONS: Final = (
     Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
     Option("shards", _integer(1, 1000), "Divide the run, to be made past one machine.", "N"),
     Option("shards-at-once", _integer(1, 1000), "So many shards share the rate; by default all.", "N"),
-    Option("shard", _integer(1, 1000), "Make this shard of the run --run-id, planned in shards.", "I", plans=False),
-    Option("phase", _phase, "Of a shard: unassign, or assign and what follows.", "PHASE", plans=False),
-    Option("yes", _flag, "Do not ask before sending.", default=False, short="y", plans=False),
-    Option("no-progress", _flag, "No progress display.", default=False, plans=False),
-    Option("json", _flag, "The summary as one line of JSON on stdout.", default=False, checks=True),
-    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", checks=True),
-    Option("quiet", _flag, "Errors only.", default=False, short="q", checks=True),
+    Option("shard", _integer(1, 1000), "Make this shard of the run --run-id, planned in shards.", "I", for_plan=False),
+    Option("phase", _phase, "Of a shard: unassign, or assign and what follows.", "PHASE", for_plan=False),
+    Option("yes", _flag, "Do not ask before sending.", default=False, short="y", for_plan=False),
+    Option("no-progress", _flag, "No progress display.", default=False, for_plan=False),
+    Option("json", _flag, "The summary as one line of JSON on stdout.", default=False, for_check=True),
+    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", for_check=True),
+    Option("quiet", _flag, "Errors only.", default=False, short="q", for_check=True),
 )  # fmt: skip
 OPTIONS_BY_KEY: Final = {option.key: option for option in OPTIONS}

@@ -19,7 +19,7 @@ class CancelToken:
     def __bool__(self) -> bool:
         return self.reason is not None
 
-    def now(self, reason: str) -> None:
+    def cancel(self, reason: str) -> None:
         """Ask the run to end. The first reason stands."""
         if self.reason is None:
             self.reason = reason
@@ -27,7 +27,7 @@ class CancelToken:
                 hear()
 
     @contextmanager
-    def heard_by(self, hear: Callable[[], None]) -> Iterator[None]:
+    def on_cancel(self, hear: Callable[[], None]) -> Iterator[None]:
         """Call `hear` when the run is asked to end, at once if it already was. It must not take long."""
         self._callbacks = (*self._callbacks, hear)
         try:

@@ -67,7 +67,7 @@ class BatchError(Exception):
 
     def __init__(self, what: str, advice: str | Advice = "") -> None:
         super().__init__(what, advice)
-        self.what = what
+        self.reason = what
         self.next_step = advice if isinstance(advice, Advice) else Advice(advice)
         self.way_on = WayOn()
         """How the run is continued, if it was begun."""
@@ -78,7 +78,7 @@ class BatchError(Exception):
         return self.next_step.words(self.way_on)
 
     def __str__(self) -> str:
-        return f"{self.what}; {self.advice}" if self.next_step else self.what
+        return f"{self.reason}; {self.advice}" if self.next_step else self.reason
 
 
 class ConfigError(BatchError):

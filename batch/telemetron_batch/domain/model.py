@@ -192,7 +192,7 @@ class InputFile:
     """The number of rows that the line closing the file says it has; None where none was looked for."""
     records: int | None = None
     """The records that the rows come from; None in journals of earlier versions, where each row was one."""
-    written: float | None = None
+    modified_at: float | None = None
     """When it was last written, in seconds since the epoch; None where that cannot be known."""
     hidden_rows: int = 0
     """Hidden rows of a workbook's sheet that were left out."""
@@ -359,7 +359,7 @@ class CustomerHoldings:
     """When the question left, in seconds since the epoch."""
     devices: frozenset[str] | None
     """Their identifiers as the API spells them; None where that could not be learnt."""
-    why: str = ""
+    error: str = ""
     """Why it could not be learnt the last time that it was asked."""
     is_known: bool = True
     """Does the API know this customer? If not, they hold nothing."""

@@ -68,7 +68,7 @@ class ColumnGuess:
 
     header: tuple[str, ...]
     columns: Mapping[str, str]
-    doubts: Mapping[str, tuple[str, ...]]
+    ambiguous: Mapping[str, tuple[str, ...]]
     sheet: str | None
 
 
@@ -88,7 +88,7 @@ def survey_file(path: str, options: InputOptions) -> ColumnGuess:
             raise InputError("no header with rows below it is found", "add a line that names the columns")
         best = max((propose(table, options) for table in tables), key=lambda one: len(one.columns))
         several = len({table.sheet for table in tables}) > 1
-    return ColumnGuess(best.header, best.columns, best.doubts, best.sheet if several else options.sheet)
+    return ColumnGuess(best.header, best.columns, best.ambiguous, best.sheet if several else options.sheet)
 
 
 def propose(table: Table, options: InputOptions) -> ColumnGuess:

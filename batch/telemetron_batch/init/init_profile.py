@@ -161,9 +161,9 @@ def _advice(field: str) -> str:
 
 
 def _candidates_text(survey: ColumnGuess, field: str) -> str:
-    headers = survey.doubts.get(field) or survey.header
+    headers = survey.ambiguous.get(field) or survey.header
     shown_ones = ", ".join(f'"{printable_excerpt(header)}"' for header in headers[:20] if header)
-    return f": it may be {shown_ones}" if field in survey.doubts else f" among {shown_ones}"
+    return f": it may be {shown_ones}" if field in survey.ambiguous else f" among {shown_ones}"
 
 
 def _resolve_action_words(options: InputOptions, counts: Counter[str], interview: Prompter) -> Mapping[str, Action]:

@@ -21,13 +21,13 @@ class CellBytes:
 
     def __init__(self, texts: pa.Array) -> None:
         self._offsets = np.zeros(1, np.int64)
-        self.all = np.empty(0, np.uint8)
+        self.data = np.empty(0, np.uint8)
         """Of all cells."""
         if len(texts):
             _, offsets, content = texts.buffers()
             at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-            octets = np.frombuffer(content, np.uint8) if content is not None else self.all
-            self._offsets, self.all = at - at[0], octets[at[0] : at[-1]]
+            octets = np.frombuffer(content, np.uint8) if content is not None else self.data
+            self._offsets, self.data = at - at[0], octets[at[0] : at[-1]]
 
     @cached_property
     def lengths(self) -> Ints:
@@ -57,7 +57,7 @@ class CellBytes:
         """The byte at a place counted from 1 for the last; of a shorter cell that of another cell."""
         return self._at(np.maximum(self._offsets[1:] - place, 0))
 
-    def having(self, flags: Flags) -> Flags:
+    def cells_with(self, flags: Flags) -> Flags:
         """Which cells hold a flagged byte? One flag for each of `all`."""
         having = np.zeros(len(self._offsets) - 1, np.bool_)
         having[np.searchsorted(self._offsets, np.flatnonzero(flags), side="right") - 1] = True
@@ -71,13 +71,13 @@ class CellBytes:
 
     def _at(self, at: Ints) -> Bytes:
         """The bytes at these places, which do not fall; 0 for an empty cell and after all."""
-        if not len(self.all):
+        if not len(self.data):
             return np.zeros(len(at), np.uint8)
-        found = self.all.take(at, mode="clip")
+        found = self.data.take(at, mode="clip")
         if self._empty is not None:
             found[self._empty] = 0
-        if at[-1] >= len(self.all):
-            found[at >= len(self.all)] = 0
+        if at[-1] >= len(self.data):
+            found[at >= len(self.data)] = 0
         return found
 
 

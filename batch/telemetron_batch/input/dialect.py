@@ -54,12 +54,12 @@ class Dialect:
     header: tuple[str, ...]
     header_line: int
     first_line: int
-    start: int
+    body_offset: int
     columns: Mapping[str, int]
     warnings: tuple[str, ...] = ()
 
     @property
-    def named_width(self) -> int:
+    def min_width(self) -> int:
         """Cells up to the last column that has a name: a row may end there."""
         return max(at for at, header in enumerate(self.header, start=1) if header)
 
@@ -72,7 +72,7 @@ class _HeaderCandidate:
     line: int
     lines: int
     delimiter: str
-    hits: Mapping[str, list[int]]
+    matches: Mapping[str, list[int]]
 
 
 def said_encoding(name: str) -> str:
@@ -204,7 +204,7 @@ def _header(sightings: Iterator[_HeaderCandidate], encoding: str, options: Input
     best: _HeaderCandidate | None = None
     best_rank = (-1, -1)
     for sighting in sightings:
-        found = sum(bool(sighting.hits[field]) for field in required)
+        found = sum(bool(sighting.matches[field]) for field in required)
         if found == len(required):
             chosen = _last_near(sighting, sightings, options)
             _reject_ambiguous(chosen, encoding, options)
@@ -219,7 +219,7 @@ def _header(sightings: Iterator[_HeaderCandidate], encoding: str, options: Input
             f"line {best.line} has {len(best.cells)} columns, and at most {MAX_COLUMNS} are read",
             "check that this is a table with a header",
         )
-    missing = [field for field in required if not best.hits[field]]
+    missing = [field for field in required if not best.matches[field]]
     raise InputError(
         f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_describe_candidate(best, encoding)}",
         _advice(missing, is_text=bool(best.delimiter)),
@@ -237,13 +237,13 @@ def _last_near(
             break
         if sighting.line < chosen.line + chosen.lines or sighting.delimiter != chosen.delimiter:
             continue
-        if any("@" in cell for cell in sighting.cells) or sighting.hits == chosen.hits:
+        if any("@" in cell for cell in sighting.cells) or sighting.matches == chosen.matches:
             break  # a row, or the same header again: what stands above is no title
-        if sum(bool(sighting.hits[field]) for field in required) > 1:
+        if sum(bool(sighting.matches[field]) for field in required) > 1:
             cells = tuple(map(_either, zip_longest(sighting.cells, chosen.cells, fillvalue="")))
             hits = match_columns(cells, options)
             if all(hits[field] for field in required):
-                chosen = replace(sighting, cells=cells, hits=hits)
+                chosen = replace(sighting, cells=cells, matches=hits)
     return chosen
 
 
@@ -284,7 +284,7 @@ def _describe_candidate(sighting: _HeaderCandidate, encoding: str) -> str:
 def _reject_ambiguous(sighting: _HeaderCandidate, encoding: str, options: InputOptions) -> None:
     used: dict[int, str] = {}
     for field in _used_fields(sighting, options):
-        hits = sighting.hits[field]
+        hits = sighting.matches[field]
         if len(hits) > 1:
             spelled = " and ".join(f'"{_shown(sighting.cells[at])}"' for at in hits)
             raise InputError(
@@ -301,22 +301,22 @@ def _reject_ambiguous(sighting: _HeaderCandidate, encoding: str, options: InputO
 
 def _used_fields(sighting: _HeaderCandidate, options: InputOptions) -> list[str]:
     fields = list(required_fields(options))
-    if options.auto_create_devices and "deviceType" not in fields and sighting.hits["deviceType"]:
+    if options.auto_create_devices and "deviceType" not in fields and sighting.matches["deviceType"]:
         fields.append("deviceType")
     return fields
 
 
 def _dialect(sighting: _HeaderCandidate, start: int, options: InputOptions) -> Dialect:
     warnings: tuple[str, ...] = ()
-    if options.action is not None and sighting.hits["action"]:
-        spelled = _shown(sighting.cells[sighting.hits["action"][0]])
+    if options.action is not None and sighting.matches["action"]:
+        spelled = _shown(sighting.cells[sighting.matches["action"][0]])
         warnings = (f'column "{spelled}" is not used: --action says that every row is to {options.action.value}',)
     return Dialect(
         delimiter=sighting.delimiter,
         header=sighting.cells,
         header_line=sighting.line,
         first_line=sighting.line + sighting.lines,
-        start=start,
-        columns={field: sighting.hits[field][0] for field in _used_fields(sighting, options)},
+        body_offset=start,
+        columns={field: sighting.matches[field][0] for field in _used_fields(sighting, options)},
         warnings=warnings,
     )

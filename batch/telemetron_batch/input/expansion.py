@@ -100,7 +100,7 @@ def _are_blank(cells: pa.RecordBatch) -> pa.Array:
 def _split(piece: CellBlock, column: int, separators: str) -> CellBlock:
     texts = normalize_fast(piece.cells.column(column))[0]
     octets = CellBytes(texts)
-    wanted = octets.having(byte_in(octets.all, separators.encode()))
+    wanted = octets.cells_with(byte_in(octets.data, separators.encode()))
     wanted[list(piece.faults)] = False
     if not wanted.any():
         return piece

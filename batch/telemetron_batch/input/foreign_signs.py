@@ -122,9 +122,9 @@ def several(texts: pa.Array, neighbours: SerialProfile) -> Flags:
 
 def may_be_several(octets: CellBytes) -> Flags:
     """Return which cells without white space could hold several identifiers."""
-    content = octets.all.tobytes()
+    content = octets.data.tobytes()
     found = [sign for sign in SEPARATORS.encode() if sign in content]
-    return octets.having(byte_in(octets.all, bytes(found)) if found else np.zeros(len(octets.all), np.bool_))
+    return octets.cells_with(byte_in(octets.data, bytes(found)) if found else np.zeros(len(octets.data), np.bool_))
 
 
 def _separates(sign: str, pattern: str, neighbours: SerialProfile) -> bool:

@@ -158,7 +158,7 @@ class _FileStats:
 
     def warnings(self) -> tuple[str, ...]:
         """What there is to say of the file's end and of its serials."""
-        trailer = None if self.trailer is None else self.trailer.told
+        trailer = None if self.trailer is None else self.trailer.message
         of_numbers = (self.zeros.warning(), self.ending_in_zeros.warning())
         others = (*self.placeholders.told(), *self.groups.told(), *describe_skipped(self.passed_over, self.closing))
         return tuple(filter(None, (trailer, *of_numbers, *others)))
@@ -188,7 +188,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     tune_malloc()
     scratch = scratch or Scratch()
     sizes = [*map(estimate_text_size, paths)]
-    scratch.expect(sum(sizes))
+    scratch.reserve(sum(sizes))
     builder = RowsBuilder(scratch, typed=options.auto_create_devices)
 
     def built(block: RowBlock) -> None:
@@ -205,7 +205,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
         for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
             found = _found(path, spool)
             if not size:  # only now it can be told
-                scratch.expect(found.stored.text_size)
+                scratch.reserve(found.stored.text_size)
             files.append(_load_file(number, found, _Rules(options, find_list(path)), take))
     rows = builder.rows()
     trim_malloc()
@@ -281,7 +281,7 @@ def _input_file(stored: SourceFile, digest: str, source: _ParsedSource, rows: in
     return InputFile(
         name=encodable(stored.name),
         path=encodable(stored.origin or str(stored.path)),
-        written=stored.written,
+        modified_at=stored.modified_at,
         sha256=digest,
         rows=rows,
         header=header,
@@ -317,7 +317,7 @@ def _source(stored: SourceFile, options: InputOptions) -> _ParsedSource:
     last_line = _LastLine()
 
     def pieces() -> Iterator[CellBlock]:
-        return read_cells(last_line.watching(_skip_bytes(text.pieces(), dialect.start)), dialect, options)
+        return read_cells(last_line.watching(_skip_bytes(text.pieces(), dialect.body_offset)), dialect, options)
 
     warnings = (*text.warnings, *dialect.warnings)
     return _ParsedSource(dialect, text.encoding, warnings, pieces, last_line, options, guessed=text.guessed)
@@ -379,7 +379,7 @@ def _advising_to_feed_back(is_ours: Callable[[], bool]) -> Iterator[None]:
         if not is_ours():
             raise
         advice = "it holds rows of a run: run it in the folder of that run, whose options are taken then"
-        raise InputError(error.what, f"{advice}; or {error.advice}") from error
+        raise InputError(error.reason, f"{advice}; or {error.advice}") from error
 
 
 def _text(stored: SourceFile, options: InputOptions) -> tuple[DecodedText, InputOptions, bool]:

@@ -118,6 +118,6 @@ def _needs_normalizing(texts: pa.Array) -> Flags:
     """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
     octets = CellBytes(texts)
     odd = byte_in(octets.first, b"'=")
-    if octets.all.min(initial=0x7E) < 0x21 or octets.all.max(initial=0x21) > 0x7E:
-        odd |= octets.having(octets.all - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
+    if octets.data.min(initial=0x7E) < 0x21 or octets.data.max(initial=0x21) > 0x7E:
+        odd |= octets.cells_with(octets.data - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
     return odd

@@ -36,34 +36,34 @@ class Records:
     """
 
     block: bytes
-    marks: Ints
-    last: Ints
+    separators: Ints
+    line_end_index: Ints
     lines: Ints
     line_ends: int
     open_quote: int
 
     def __len__(self) -> int:
-        return len(self.last)
+        return len(self.line_end_index)
 
     @property
     def consumed(self) -> int:
         """Bytes up to the end of the last whole record."""
-        return int(self.marks[self.last[-1]]) + 1 if len(self.last) else 0
+        return int(self.separators[self.line_end_index[-1]]) + 1 if len(self.line_end_index) else 0
 
     @cached_property
     def cells(self) -> Ints:
         """Number of cells of each record (int64)."""
-        return np.diff(self.last, prepend=-1)
+        return np.diff(self.line_end_index, prepend=-1)
 
     @cached_property
     def starts(self) -> Ints:
         """Where each record begins (int64)."""
-        return np.concatenate((np.zeros(min(1, len(self)), np.int64), self.marks[self.last[:-1]] + 1))
+        return np.concatenate((np.zeros(min(1, len(self)), np.int64), self.separators[self.line_end_index[:-1]] + 1))
 
     @cached_property
-    def stops(self) -> Ints:
+    def ends(self) -> Ints:
         """Where the text of each record ends, before its line end (int64)."""
-        ends = self.marks[self.last]
+        ends = self.separators[self.line_end_index]
         octets = np.frombuffer(self.block, np.uint8)
         pair = (octets[ends] == LF) & (ends > self.starts) & (octets[ends - 1] == CR)
         stops: Ints = ends - pair
@@ -72,7 +72,7 @@ class Records:
     @cached_property
     def blank(self) -> Flags:
         """Is the record nothing but a line end?"""
-        blank: Flags = self.stops == self.starts
+        blank: Flags = self.ends == self.starts
         return blank
 
     @cached_property
@@ -82,26 +82,26 @@ class Records:
 
     def text(self, record: int) -> bytes:
         """One record without its line end."""
-        return self.block[self.starts[record] : self.stops[record]]
+        return self.block[self.starts[record] : self.ends[record]]
 
-    def kept_stops(self, width: int) -> Ints:
+    def ends_without_trailing_blanks(self, width: int) -> Ints:
         """As `stops`, but before the surplus delimiters at the end of records of more than `width` cells.
 
         Only where nothing else is surplus; `stops` itself when there is no such record.
         """
         over = np.flatnonzero(self.cells > width)
         if not len(over):
-            return self.stops
-        stops = self.stops.copy()
-        nth = self.marks[self.last[over] - self.cells[over] + width]
+            return self.ends
+        stops = self.ends.copy()
+        nth = self.separators[self.line_end_index[over] - self.cells[over] + width]
         bare = stops[over] - nth == self.cells[over] - width
         stops[over[bare]] = nth[bare]
         return stops
 
-    def only(self, kept: Flags, stops: Ints) -> bytes:
+    def select(self, kept: Flags, stops: Ints) -> bytes:
         """The text of the records flagged in `kept`, each cut at its place in `stops`."""
-        ends = self.marks[self.last] + 1
-        lengths = np.column_stack((stops - self.starts, self.stops - stops, ends - self.stops))
+        ends = self.separators[self.line_end_index] + 1
+        lengths = np.column_stack((stops - self.starts, self.ends - stops, ends - self.ends))
         flags = np.column_stack((kept, np.zeros_like(kept), kept))
         octets = np.frombuffer(self.block, np.uint8, count=self.consumed)
         return octets[np.repeat(flags.ravel(), lengths.ravel())].tobytes()

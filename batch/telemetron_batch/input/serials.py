@@ -81,7 +81,7 @@ class SerialProfile:
         self._serials = serials
         self._shares: dict[str, float] = {}
 
-    def strange(self, serials: pa.Array) -> Flags:
+    def unexpected_dates(self, serials: pa.Array) -> Flags:
         """Which of these look like dates, though the neighbours do not look so?
 
         They do look so where more than half of all serials have the same shape, or more
@@ -122,7 +122,7 @@ class SerialProfile:
     @cached_property
     def _damaged(self) -> Flags:
         damaged = flags_of(pc.match_substring_regex(self._serials, "|".join(DAMAGE_PATTERNS.values())))
-        return damaged | self.strange(self._serials) | flags_of(pc.equal(self._serials, ""))
+        return damaged | self.unexpected_dates(self._serials) | flags_of(pc.equal(self._serials, ""))
 
     @cached_property
     def _shapes_of_dates(self) -> pa.Array:

@@ -70,7 +70,7 @@ class SourceFile:
     """Its path as it was given, or the URL of which it is a copy; empty for a copy of what can be read only once."""
 
     @property
-    def written(self) -> float | None:
+    def modified_at(self) -> float | None:
         """When it was last written, in seconds since the epoch; None where that means nothing."""
         return self.path.stat().st_mtime if self.origin else None
 
@@ -143,7 +143,7 @@ def input_errors(name: str) -> Iterator[None]:
         yield
     except InputError as error:
         advice = error.advice.replace(INIT, INIT.replace("FILE", quote(name)))
-        raise InputError(f"{name}: {error.what}", advice) from error
+        raise InputError(f"{name}: {error.reason}", advice) from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: there is no such file", "check the path") from error
     except (zipfile.BadZipFile, NotImplementedError) as error:

@@ -46,8 +46,8 @@ def read_cells(texts: Iterable[bytes], dialect: Dialect, options: InputOptions) 
             continue
         records = scan(block, reader.delimiter, final=final)
         rest = block[records.consumed :]
-        reader.refuse_swallowed(records, line)
-        reader.refuse_open(records, rest, line, final=final)
+        reader.reject_swallowed_rows(records, line)
+        reader.reject_open_quote(records, rest, line, final=final)
         if len(records):
             yield reader.piece(records, line)
         line += records.line_ends
@@ -115,12 +115,12 @@ class _BlockReader:
             check_utf8=False,  # what comes here was decoded before
         )
 
-    def refuse_swallowed(self, records: Records, line: int) -> None:
+    def reject_swallowed_rows(self, records: Records, line: int) -> None:
         """InputError for a quoted cell whose inner lines are rows."""
         for record in np.flatnonzero(records.inner_line_ends).tolist():
             self._refuse(records.text(record), line + int(records.lines[record]))
 
-    def refuse_open(self, records: Records, rest: bytes, line: int, *, final: bool) -> None:
+    def reject_open_quote(self, records: Records, rest: bytes, line: int, *, final: bool) -> None:
         """InputError for a quote that is still open where it cannot be."""
         if records.open_quote < 0 and len(rest) <= MAX_RECORD:
             return
@@ -141,9 +141,9 @@ class _BlockReader:
 
     def piece(self, records: Records, line: int) -> CellBlock:
         """The whole records of one block as cells."""
-        stops = records.kept_stops(self._width)
-        widths = np.where(stops == records.stops, records.cells, self._width)
-        fitting = (widths >= self._dialect.named_width) & (widths <= self._width)
+        stops = records.ends_without_trailing_blanks(self._width)
+        widths = np.where(stops == records.ends, records.cells, self._width)
+        fitting = (widths >= self._dialect.min_width) & (widths <= self._width)
         parts = [
             (np.flatnonzero(widths == width), self._parse(records, widths == width, stops, width))
             for width in np.unique(widths[fitting]).tolist()
@@ -200,7 +200,7 @@ class _BlockReader:
     def _width_error(self, cells: list[str]) -> str | None:
         """What is wrong with the number of cells; surplus empty ones at the end are fine."""
         too_many = not all(map(is_blank, cells[self._width :]))
-        if not too_many and len(cells) >= self._dialect.named_width:
+        if not too_many and len(cells) >= self._dialect.min_width:
             return None
         raw = self._dialect.delimiter.join(cells)
         if len(raw) > _MAX_ROW_SHOWN:
@@ -210,10 +210,10 @@ class _BlockReader:
     def _parse(self, records: Records, chosen: Flags, stops: Ints, width: int) -> pa.RecordBatch:
         """The chosen records, all of `width` cells, filled up with empty cells to the header's width."""
         count = int(np.count_nonzero(chosen))
-        if stops is records.stops and count + np.count_nonzero(records.blank) == len(records):
+        if stops is records.ends and count + np.count_nonzero(records.blank) == len(records):
             text = pa.py_buffer(records.block).slice(0, records.consumed)
         else:
-            text = pa.py_buffer(records.only(chosen, stops))
+            text = pa.py_buffer(records.select(chosen, stops))
         if text.slice(0, len(_BOM)).to_pybytes() == _BOM:
             # The parser drops a byte order mark; a blank line before it keeps it a part of its cell.
             text = pa.py_buffer(b"\n" + text.to_pybytes())

@@ -30,7 +30,7 @@ class Trailer:
 
     rows: int
     """How many rows it says there are."""
-    told: str
+    message: str
     """What is said of it to people."""
 
 

@@ -288,7 +288,7 @@ def _identifiers(name: str, raw: pa.Array, *, for_creation: bool = False) -> _Co
     octets = CellBytes(full)
     first, last, lengths = octets.first, octets.last, octets.lengths
     number = byte_in(first, b"+-0123456789") & (last >= ord("0")) & (last <= ord("9"))
-    exponent = octets.having((octets.all | 0x20) == ord("e")) if number.any() else number
+    exponent = octets.cells_with((octets.data | 0x20) == ord("e")) if number.any() else number
     decimal = octets.from_end(2) == ord(".") if number.any() else number
     looked_at = odd | byte_in(first, b"\0=@#") | (lengths > MAX_LENGTH)
     looked_at |= number & (exponent | decimal)
@@ -305,10 +305,10 @@ def _like_dates(octets: CellBytes) -> Flags:
     numbered = (first >= ord("0")) & (first <= ord("9"))
     likely: Flags = (lengths >= 4) & (lengths <= _LONGEST_DATE + _LONGEST_TIME) & (named | numbered)
     if likely.any():
-        likely &= octets.having(byte_in(octets.all, b"./- "))
+        likely &= octets.cells_with(byte_in(octets.data, b"./- "))
     timed = likely & (lengths > _LONGEST_DATE)
     if timed.any():
-        likely &= ~timed | octets.having(octets.all == ord(":"))
+        likely &= ~timed | octets.cells_with(octets.data == ord(":"))
     return likely
 
 
@@ -356,7 +356,7 @@ def _suspicions(device: _Column, options: InputOptions, others: _Others) -> Iter
     """What --allow-suspect lets pass, the gravest first."""
     yield Problem.FORMULA, device, matching(device.texts, "^[=@]")
     yield Problem.DAMAGED, device, matching(device.texts, "|".join(DAMAGE_PATTERNS.values()))
-    yield Problem.DAMAGED, device, others.neighbours.strange(device.texts)
+    yield Problem.DAMAGED, device, others.neighbours.unexpected_dates(device.texts)
     yield Problem.DAMAGED, device, others.numbers.rounded(device.texts)
     yield Problem.SIGNS, device, misplaced(device.texts, others.neighbours)
     yield Problem.SEVERAL, device, several(device.texts, others.neighbours)

@@ -147,7 +147,7 @@ class Journal(JournalReader):
             self._writer.close()
             self._writer = None
         if self._has_written:
-            self._reserve.give_back()  # also one that a killed process left
+            self._reserve.release()  # also one that a killed process left
             with suppress(sqlite3.Error):  # a full disk: the log is read just as well
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
@@ -164,23 +164,23 @@ class Journal(JournalReader):
         """Has the space that was put by been used? Then only what is under way may still be recorded."""
         return self._writer is not None and self._reserve.used
 
-    def may_know(self, call: int) -> bool:
+    def may_have_history(self, call: int) -> bool:
         """Can there be attempts at a call by former processes, or results that no answer brought?
 
         Of most calls there cannot, and to ask costs as much as to record one.
         """
         return self._was_begun or call in self._settled_unasked
 
-    def note(self, **facts: object) -> None:
+    def set_facts(self, **facts: object) -> None:
         """Record facts about the run; what was there under these names gives way."""
         self._apply(lambda connection: write_meta(connection, facts))
 
     def conclude(self, **facts: object) -> None:
         """Note what the run came to. The reserve goes before: whoever is killed right after this leaves none behind."""
-        self._reserve.give_back()
-        self.note(**facts)
+        self._reserve.release()
+        self.set_facts(**facts)
 
-    def take_back(self, results: Sequence[int]) -> None:
+    def delete_results(self, results: Sequence[int]) -> None:
         """Forget results by their numbers, as if they had never been."""
         rows = [(number,) for number in results]
         self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
@@ -196,7 +196,7 @@ class Journal(JournalReader):
 
         self._apply(write)
 
-    def gather(self, others: Iterable["Journal"], learn: Callable[[], Mapping[str, object]] = dict) -> None:
+    def import_from(self, others: Iterable["Journal"], learn: Callable[[], Mapping[str, object]] = dict) -> None:
         """Have what other journals say of calls in place of whatever is here: all of it or nothing.
 
         That is attempts, results, holdings and events. No call may be in two of them. They are
@@ -233,7 +233,7 @@ class Journal(JournalReader):
     def event(self, at: float, kind: str, text: str) -> None:
         """Record something worth telling, without waiting for the disk."""
         row = (at, kind, text)
-        self._writing().post(lambda connection: connection.execute(_INSERT_EVENT, row))
+        self._writing().enqueue(lambda connection: connection.execute(_INSERT_EVENT, row))
 
     @property
     def last_attempt(self) -> int:
@@ -268,7 +268,7 @@ class Journal(JournalReader):
     async def looked(self, look: CustomerHoldings, round_number: int) -> None:
         """Record what a customer was seen to hold after the run; on disk when this returns."""
         devices = None if look.devices is None else devices_blob(look.devices)
-        row = (look.customer, round_number, look.at, look.after_attempt, devices, look.why)
+        row = (look.customer, round_number, look.at, look.after_attempt, devices, look.error)
         await self._writing().submit(lambda connection: connection.execute(_INSERT_LOOK, row))
 
     async def settled(self, settlement: RecordedAnswer) -> None:
@@ -279,7 +279,7 @@ class Journal(JournalReader):
     def _apply(self, write: Callable[[sqlite3.Connection], object]) -> None:
         self._has_written = True
         if self._writer is not None:
-            self._writer.wait(write)
+            self._writer.write_and_wait(write)
         else:
             self._witness.open()
             self._confirm()
@@ -291,10 +291,10 @@ class Journal(JournalReader):
 
     def _writing(self) -> Writer:
         if self._writer is None:
-            self._reserve.put_by()
+            self._reserve.allocate()
             self._has_written = True
             self._witness.open()
-            self._writer = Writer(lambda: connect(self._path), self._reserve.give_back, self._confirm, self._witness)
+            self._writer = Writer(lambda: connect(self._path), self._reserve.release, self._confirm, self._witness)
             self._last_attempt = self._attempts_so_far()
         return self._writer
 

@@ -52,6 +52,6 @@ def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
         require_ours(folder / JOURNAL_NAME)
         return (folder / JOURNAL_NAME).exists()
     except (ForeignRunError, OSError) as exc:
-        told = exc.what if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
+        told = exc.reason if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
         warn(f"run {folder.name} is passed over: {told}")
         return False

@@ -247,7 +247,7 @@ class JournalReader:
             if calls:
                 yield np.array(calls), answers_of(texts)
 
-    def unasked(self) -> Iterator[tuple[int, RecordedAnswer]]:
+    def results_without_attempt(self) -> Iterator[tuple[int, RecordedAnswer]]:
         """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
         with self._reading("SELECT id, call, answer FROM results WHERE attempt IS NULL ORDER BY id") as cursor:
             for number, call, answer in cursor:
@@ -284,7 +284,7 @@ class JournalReader:
             for customer, devices in cursor:
                 yield customer, devices_of(devices)
 
-    def looks(self, round_number: int | None = None) -> Iterator[CustomerHoldings]:
+    def queries(self, round_number: int | None = None) -> Iterator[CustomerHoldings]:
         """What customers were seen to hold after the run, one look each; of one verify, or of all."""
         query = """SELECT customer, at, devices, why, after_attempt FROM looks
                    WHERE round = coalesce(?, round) ORDER BY customer"""
@@ -294,7 +294,7 @@ class JournalReader:
                     customer, at, None if devices is None else devices_of(devices), why, after_attempt=after
                 )
 
-    def looks_taken(self, round_number: int) -> tuple[int, int]:
+    def query_counts(self, round_number: int) -> tuple[int, int]:
         """Customers who were asked in one verify, and those of them of whom nothing could be learnt."""
         query = "SELECT count(*), coalesce(sum(why <> ''), 0) FROM looks WHERE round = ?"
         with self._reading(query, (round_number,)) as cursor:

@@ -83,7 +83,7 @@ class _Order:
 class Writer:
     """Takes writes from any thread; each is done when its future is."""
 
-    live: ClassVar["WeakSet[Writer]"] = WeakSet()
+    instances: ClassVar["WeakSet[Writer]"] = WeakSet()
     """For a clock that must stand still while the disk is at work."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Writer:
         self._mutex = threading.Lock()
         self._thread = threading.Thread(target=self._work, args=(connect,), name="journal", daemon=True)
         self._thread.start()
-        Writer.live.add(self)
+        Writer.instances.add(self)
 
     @property
     def busy(self) -> bool:
@@ -123,11 +123,11 @@ class Writer:
         self._gathered.append(_Order(write, done))
         return done
 
-    def post(self, write: Write) -> None:
+    def enqueue(self, write: Write) -> None:
         """Queue a write that nobody waits for."""
         self._put(_Order(write, Future()))
 
-    def wait(self, write: Write) -> None:
+    def write_and_wait(self, write: Write) -> None:
         """Write from ordinary code, and wait until it is on disk."""
         done: Future[Any] = Future()
         self._put(_Order(write, done))

@@ -44,7 +44,7 @@ def check_plan(plan: Plan, brakes: Brakes, settled: npt.NDArray[np.int64] | None
     """
     if brakes.max_unassign is None:
         return
-    removals, most = plan.unassign_rows, brakes.max_unassign.of(plan.counted_rows)
+    removals, most = plan.unassign_rows, brakes.max_unassign.of(plan.rows_for_percent_limits)
     if settled is not None:
         for rows, _ in plan.calls_by_row():
             unassign = plan.rows.action[rows] == Action.UNASSIGN.code

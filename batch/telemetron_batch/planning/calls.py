@@ -32,14 +32,14 @@ class CallPlan(Protocol):
         """Number of calls."""
 
     @property
-    def counted_rows(self) -> int:
+    def rows_for_percent_limits(self) -> int:
         """Number of valid rows: the whole of which a share of rows is taken."""
 
     @property
     def unassign_rows(self) -> int:
         """Number of rows that are sent as unassigns: the whole of which a share of unassigns is taken."""
 
-    def has(self, number: int) -> bool:
+    def includes(self, number: int) -> bool:
         """Is it one of the calls to be made? Others that `call` knows may have been made before."""
 
     def stages(self) -> Iterator[Stage]:
@@ -51,10 +51,10 @@ class CallPlan(Protocol):
     def size_of(self, number: int) -> int:
         """Number of devices of one call."""
 
-    def customers_of(self, numbers: Iterable[int]) -> set[str]:
+    def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
         """Customers of some calls."""
 
-    def may_be_sent_again(self, device: str) -> bool:
+    def has_multiple_calls(self, device: str) -> bool:
         """Could more than one call to a customer hold this device? Where so it is never denied."""
 
 

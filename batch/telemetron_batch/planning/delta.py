@@ -48,13 +48,13 @@ _UNSENT_OUTCOMES: Final = [Outcome.INVALID.code, Outcome.DUPLICATE.code, Outcome
 class RowDeltaState(IntEnum):
     """What a run has to say of a row to the runs that come after it."""
 
-    UNTOUCHED = 0
+    NOT_SENT = 0
     """The run did nothing to its device on its behalf."""
-    TOUCHED = 1
+    UNCERTAIN = 1
     """The run sent it; how its pair stands is not sure, or a later row decided."""
-    SETTLED = 2
+    CONFIRMED = 2
     """The pair is surely as this row wants it, by this run."""
-    CARRIED = 3
+    INHERITED = 3
     """The pair was so by an earlier run; not sent."""
     TAKEN = 4
     """As `SETTLED`, and it was this run that took the device from the customer."""
@@ -92,8 +92,8 @@ class ConfirmedPairs:
 def find_unchanged(rows: Rows, known: ConfirmedPairs) -> IntArray:
     """For each row the number of the origin that settled it, or 0 for a row that takes part in the run."""
     numbers = np.zeros(len(rows), np.int64)
-    pairs = rows.keys.share_of(hash_texts(known.pairs["customerEmail"]))
-    for part, table in rows.keys.seen():
+    pairs = rows.keys.partition_of(hash_texts(known.pairs["customerEmail"]))
+    for part, table in rows.keys.iter_parts():
         those = np.flatnonzero(pairs == part)
         some = replace(known, pairs=known.pairs.take(pa.array(those)), origin=known.origin[those])
         keys = to_batch(table)
@@ -157,11 +157,11 @@ def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> 
     `outcome` and `in_doubt` are by row: how it ended, and whether an attempt at it may
     have acted without our hearing of it.
     """
-    said = np.where(np.isin(outcome, _UNSENT_OUTCOMES), RowDeltaState.UNTOUCHED, RowDeltaState.TOUCHED).astype(np.int8)
+    said = np.where(np.isin(outcome, _UNSENT_OUTCOMES), RowDeltaState.NOT_SENT, RowDeltaState.UNCERTAIN).astype(np.int8)
     surely = _confirmed_last_rows(plan, outcome, in_doubt)
-    said[surely] = RowDeltaState.SETTLED
+    said[surely] = RowDeltaState.CONFIRMED
     said[surely & (outcome == Outcome.UNASSIGNED.code)] = RowDeltaState.TAKEN
-    said[outcome == Outcome.UNCHANGED.code] = RowDeltaState.CARRIED
+    said[outcome == Outcome.UNCHANGED.code] = RowDeltaState.INHERITED
     return said
 
 
@@ -169,9 +169,9 @@ def _confirmed_last_rows(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: Bo
     """Which rows were the last of their pair to be sent, and have a pair that is surely so now?"""
     unassign = plan.rows.action == Action.UNASSIGN.code
     surely: BoolArray = np.isin(outcome, _CONFIRMED_OUTCOMES) | ((outcome == Outcome.SKIPPED.code) & unassign)
-    surely[plan.told_again] = False
-    opposed = in_doubt[plan.told_again] & (unassign[plan.told_again] != unassign[plan.last])
-    surely[plan.last[opposed]] = False
+    surely[plan.superseded_rows] = False
+    opposed = in_doubt[plan.superseded_rows] & (unassign[plan.superseded_rows] != unassign[plan.superseding_rows])
+    surely[plan.superseding_rows[opposed]] = False
     return surely
 
 

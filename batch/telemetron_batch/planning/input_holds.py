@@ -137,7 +137,7 @@ def _spelt(rows: Rows) -> _Spelt:
         some = respelt(keys["deviceIdentifier"])
         return _Spelt(keys["row"].to_numpy()[some.places], hash_texts(some.spelling), some.is_mac)
 
-    for some in map_ordered(found, rows.keys.seen()):
+    for some in map_ordered(found, rows.keys.iter_parts()):
         row.add(some.row)
         spelling.add(some.spelling)
         is_mac.add(some.is_mac)
@@ -216,7 +216,7 @@ def _customers_of(rows: Rows, some: Ints) -> Ints:
     flags[some] = True
     marked = Bitmap(flags)
     numbers, texts = [_NO_ROWS], [pa.array([], pa.large_string())]
-    for _, table in rows.keys.seen():
+    for _, table in rows.keys.iter_parts():
         chosen = table.filter(pa.array(marked.at(table["row"].to_numpy())))
         numbers.append(chosen["row"].to_numpy())
         texts.append(chosen["customerEmail"].cast(pa.large_string()).combine_chunks())

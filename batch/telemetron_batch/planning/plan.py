@@ -73,20 +73,20 @@ class Plan:
     options: PlanOptions
     parts: Sequence[PlanPartition]
     groups: Groups
-    left_out: Ints
+    unchanged_source: Ints
     """By row: 0, or why it is not sent: the number of the run that settled it."""
-    told_again: Ints
-    last: Ints
+    superseded_rows: Ints
+    superseding_rows: Ints
     """Rows whose pair a later row tells otherwise, in input order, and the last row of each one's pair."""
     lanes: Ints
     """Number of the first call of each lane, and the one after the last call."""
-    repeats: Ints
-    origins: Ints
+    duplicate_rows: Ints
+    original_rows: Ints
     """Rows that repeat another, in input order, and the row that each repeats."""
-    taken: Ints
-    given: Ints
+    transfer_unassigns: Ints
+    transfer_assigns: Ints
     """Transfers in input order: rows by which a device leaves one customer, and comes to another."""
-    devices_again: Hashes
+    multi_call_device_hashes: Hashes
     """Of the devices that are sent several times, in their order; perhaps also of some of rows that are held."""
     held: HeldRows
     """Assigns that are not sent because of other rows of the input."""
@@ -99,7 +99,7 @@ class Plan:
         return int(self.groups.first_call[-1]) - 1
 
     @property
-    def counted_rows(self) -> int:
+    def rows_for_percent_limits(self) -> int:
         """Number of valid rows: the whole of which a share of rows is taken."""
         return int(np.count_nonzero(self.rows.problem == 0))
 
@@ -108,26 +108,26 @@ class Plan:
         """Number of rows that are sent as unassigns: the whole of which a share of unassigns is taken."""
         return sum(stage.devices for stage in self.stages() if stage.action is Action.UNASSIGN)
 
-    def has(self, number: int) -> bool:
+    def includes(self, number: int) -> bool:
         """Is there such a call?"""
         return 1 <= number <= self.calls
 
     @property
-    def sent(self) -> int:
+    def sent_count(self) -> int:
         """Number of rows that go into calls."""
         return int(self.groups.size.sum())
 
     @property
     def duplicates(self) -> int:
         """Number of rows that repeat another."""
-        return len(self.repeats)
+        return len(self.duplicate_rows)
 
     @property
     def customers(self) -> int:
         """Number of customers that at least one call concerns."""
         return sum(len(part.customers) for part in self.parts)
 
-    def customer_names(self) -> pa.Array:
+    def all_customer_emails(self) -> pa.Array:
         """The customers by their numbers."""
         return pa.concat_arrays([pa.array([], pa.string()), *(part.customers.cast(pa.string()) for part in self.parts)])
 
@@ -144,11 +144,11 @@ class Plan:
         customer = np.concatenate([_NO_ROWS, *customers])
         return SentRows(rows[order], customer[order], codes[order], devices.dictionary)
 
-    def repeated(self, first: int, end: int) -> Ints:
+    def original_of(self, first: int, end: int) -> Ints:
         """For each row of a range the row that it repeats, or -1."""
-        some = slice(*np.searchsorted(self.repeats, (first, end)))
+        some = slice(*np.searchsorted(self.duplicate_rows, (first, end)))
         repeated = np.full(end - first, -1)
-        repeated[self.repeats[some] - first] = self.origins[some]
+        repeated[self.duplicate_rows[some] - first] = self.original_rows[some]
         return repeated
 
     def size_of(self, number: int) -> int:
@@ -187,35 +187,39 @@ class Plan:
         """Return what a call does."""
         return action_of(int(self.groups.stage[self._group(number)]))
 
-    def customer_of(self, number: int) -> int:
+    def customer_id_of_call(self, number: int) -> int:
         """The customer's number of one call."""
         return int(self.groups.customer[self._group(number)])
 
-    def customers_at(self, calls: Ints) -> Ints:
+    def customer_ids_of_calls(self, calls: Ints) -> Ints:
         """The customers' numbers of some calls."""
         groups = self.groups.first_call.searchsorted(calls, side="right") - 1
         return self.groups.customer[groups].astype(np.int64)
 
-    def customers_of(self, numbers: Iterable[int]) -> set[str]:
+    def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
         """Customers of some calls."""
-        codes = pa.array(sorted({self.customer_of(number) for number in numbers}), pa.int64())
-        return set(self.customer_names().take(codes).to_pylist())
+        codes = pa.array(sorted({self.customer_id_of_call(number) for number in numbers}), pa.int64())
+        return set(self.all_customer_emails().take(codes).to_pylist())
 
     def rows_of_pairs(self, rows: Ints) -> tuple[Ints, Ints]:
         """All rows sent of the pairs of these rows, in input order; and of each the last row of its pair."""
-        at = np.minimum(np.searchsorted(self.told_again, rows), len(self.told_again) - 1)
-        last = np.where(self.told_again[at] == rows, self.last[at], rows) if len(self.told_again) else rows
+        at = np.minimum(np.searchsorted(self.superseded_rows, rows), len(self.superseded_rows) - 1)
+        last = (
+            np.where(self.superseded_rows[at] == rows, self.superseding_rows[at], rows)
+            if len(self.superseded_rows)
+            else rows
+        )
         pairs = np.unique(last)
-        before = np.flatnonzero(np.isin(self.last, pairs))
-        found, pair = np.append(self.told_again[before], pairs), np.append(self.last[before], pairs)
+        before = np.flatnonzero(np.isin(self.superseding_rows, pairs))
+        found, pair = np.append(self.superseded_rows[before], pairs), np.append(self.superseding_rows[before], pairs)
         order = np.argsort(found)
         return found[order], pair[order]
 
-    def may_be_sent_again(self, device: str) -> bool:
+    def has_multiple_calls(self, device: str) -> bool:
         """Could more than one call hold this device? Where so it is never denied."""
         number = hash_texts(pa.array([device]))[0]
-        at = int(np.searchsorted(self.devices_again, number))
-        return at < len(self.devices_again) and bool(self.devices_again[at] == number)
+        at = int(np.searchsorted(self.multi_call_device_hashes, number))
+        return at < len(self.multi_call_device_hashes) and bool(self.multi_call_device_hashes[at] == number)
 
     def call(self, number: int) -> Call:
         """Make one call (numbers count from 1); cheap, so make it when its turn comes."""
@@ -268,8 +272,8 @@ class Plan:
         digest = hashlib.sha256(repr(self.options).encode())
         for column in (self.groups.stage, self.groups.size, self.groups.checksum):
             digest.update(np.ascontiguousarray(column).data)
-        if self.left_out.any():
-            digest.update(self.left_out.data)
+        if self.unchanged_source.any():
+            digest.update(self.unchanged_source.data)
         if len(self.held):
             digest.update(np.ascontiguousarray(self.held.rows).data)
             digest.update(np.ascontiguousarray(self.held.reason).data)

@@ -50,14 +50,14 @@ def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -
         parts=parts,
         groups=ordered,
         lanes=lanes,
-        left_out=_left_out(left_out, repeats, len(rows)),
-        repeats=repeats[by_repeat],
-        origins=staged.origins.array()[by_repeat],
-        told_again=told_again[by_row],
-        last=staged.last.array()[by_row],
-        taken=staged.taken.array()[by_given],
-        given=given[by_given],
-        devices_again=np.sort(staged.devices_again.array()),
+        unchanged_source=_left_out(left_out, repeats, len(rows)),
+        duplicate_rows=repeats[by_repeat],
+        original_rows=staged.origins.array()[by_repeat],
+        superseded_rows=told_again[by_row],
+        superseding_rows=staged.last.array()[by_row],
+        transfer_unassigns=staged.taken.array()[by_given],
+        transfer_assigns=given[by_given],
+        multi_call_device_hashes=np.sort(staged.devices_again.array()),
         held=_held(found, left_out, repeats[by_repeat]),
         respellings=respellings,
     )
@@ -74,7 +74,7 @@ def _assign_stages(rows: Rows, left_out: Ints | None) -> "_StageAssignments":
     several = Bitmap(maybe_multi_row(rows.device, rows.problem == 0, rows.scratch))
     staged = _StageAssignments(rows.scratch, several, np.zeros(len(rows), np.int8))
     spread = _by_device(rows, several)
-    for some in map_ordered(lambda table: stage_rows(to_batch(table.sort_by("row")), left_out), spread.parts()):
+    for some in map_ordered(lambda table: stage_rows(to_batch(table.sort_by("row")), left_out), spread.drain_parts()):
         staged.add(some)
     return staged
 
@@ -93,7 +93,7 @@ def _group_rows(
     parts: list[PlanPartition] = []
     groups = GroupsBuilder(rows.scratch)
     first_customer = 0
-    for found in map_ordered(grouped, rows.keys.parts()):
+    for found in map_ordered(grouped, rows.keys.drain_parts()):
         customers = spill_batch(rows.scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
         parts.append(PlanPartition(spill_batch(rows.scratch, found.rows), customers, found.types, first_customer))
         groups.add(found.groups, first_customer)
@@ -118,7 +118,7 @@ def _by_device(rows: Rows, chosen: Bitmap) -> PartitionedTable:
         _, table = part
         return table.filter(pa.array(chosen.at(table["row"].to_numpy()))).combine_chunks()
 
-    for some in map_ordered(those, rows.keys.seen() if chosen.any else ()):
+    for some in map_ordered(those, rows.keys.iter_parts() if chosen.any else ()):
         for batch in some.to_batches():
             spread.add(batch, hash_texts(batch["deviceIdentifier"]))
     return spread
@@ -129,7 +129,7 @@ class _StageAssignments:
     """What the rows of devices with several come to, together."""
 
     scratch: Scratch
-    several: Bitmap
+    multi_row_device: Bitmap
     """The rows of devices with several."""
     stage: npt.NDArray[np.signedinteger]
     """Of these, by row, or `NOT_SENT`: a byte each, unless a device goes to and fro more often than that can count."""
@@ -160,7 +160,7 @@ class _StageAssignments:
         self.taken.add(staged.taken)
         self.given.add(staged.given)
         self.devices_again.add(staged.devices_again)
-        self._linked.append(staged.linked)
+        self._linked.append(staged.shared_device_pairs)
 
     def hold(self, held: HeldRows) -> None:
         """Keep these rows out of all calls from now on."""
@@ -173,7 +173,7 @@ class _StageAssignments:
         """The stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
         stage = default_stage(keys["action"].to_numpy()).astype(np.int64)
-        several = np.flatnonzero(self.several.at(number))
+        several = np.flatnonzero(self.multi_row_device.at(number))
         stage[several] = self.stage[number[several]]
         if left_out is not None:
             stage[left_out[number] != 0] = NOT_SENT

@@ -52,7 +52,7 @@ class Staged:
     last: Ints
     taken: Ints
     given: Ints
-    linked: Hashes
+    shared_device_pairs: Hashes
     devices_again: Hashes
 
 
@@ -170,7 +170,7 @@ def stage_rows(rows: pa.RecordBatch, left_out: Ints | None = None) -> Staged:
         last=number[last],
         taken=number[taken],
         given=number[given],
-        linked=_linked(rows, sent),
+        shared_device_pairs=_linked(rows, sent),
         devices_again=_multi_call_devices(rows, sent),
     )
 

@@ -42,7 +42,7 @@ class _Incident(NamedTuple):
 class LearnedState:
     """What incidents have taught, as one process can tell it to another."""
 
-    plateau: float | None
+    learned_rate: float | None
     age: float
     period: float
     spread: float
@@ -82,7 +82,7 @@ class AdaptiveRate:
     """
 
     def __init__(self, ceiling: float) -> None:
-        self.plateau: float | None = None
+        self.learned_rate: float | None = None
         """The rate found, per second; None before the first refusal."""
         self._ceiling = ceiling
         self._ramp = min(ceiling, _START) if ceiling == math.inf else ceiling
@@ -106,23 +106,23 @@ class AdaptiveRate:
 
     def rate(self) -> float:
         """Attempts a second that may leave at present."""
-        if self.plateau is None:
+        if self.learned_rate is None:
             return self._ramp
         way = self._age / self._period - 1
         spread = math.log2(self._spread)
         doublings = min(spread * way**3, spread + max(0.0, self._age - 2 * self._period) / _DOUBLES_IN)
-        return min(self._ceiling, _TOP, max(_FLOOR, self.plateau * math.exp2(min(40.0, doublings))))
+        return min(self._ceiling, _TOP, max(_FLOOR, self.learned_rate * math.exp2(min(40.0, doublings))))
 
     def answered(self, sent_at: float, now: float, *, pressed: bool) -> None:
         """Climb, if the rate was what held us back: else an answer says nothing about it."""
         self._accepted.append(now)
         passed, self._last = now - self._last, now
-        if pressed and self.plateau is not None:
+        if pressed and self.learned_rate is not None:
             self._age += min(passed, max(1.0, 2 / self.rate()))
         elif pressed and self._ceiling == math.inf and now - 1 >= self._stepped <= sent_at:
             self._ramp, self._stepped = min(_TOP, 2 * self._ramp), now
 
-    def cut(self, now: float) -> None:
+    def on_refusal(self, now: float) -> None:
         """An incident begins: the server refuses."""
         self._refused_at = self.rate()
         self._onset = now
@@ -134,7 +134,7 @@ class AdaptiveRate:
         # Waits are told in whole seconds, rounded up, and often generously.
         self._closed = max(self._closed, now, now + _TRUST * ((wait or 0.0) - 1))
 
-    def resume(self, now: float) -> None:
+    def end_incident(self, now: float) -> None:
         """The incident is over: go on from what it taught."""
         if self._onset is None:
             return
@@ -155,11 +155,11 @@ class AdaptiveRate:
         self._settle(plateau, _RESTORED, 0.0)
 
     def _settle(self, plateau: float, spread: float, held: float) -> None:
-        self.plateau = min(_TOP, max(_FLOOR, plateau))
+        self.learned_rate = min(_TOP, max(_FLOOR, plateau))
         self._spread = min(_WIDE, spread)
         period = max(
             _PERIOD,
-            _CALLS_A_PERIOD / self.plateau,
+            _CALLS_A_PERIOD / self.learned_rate,
             _HOLDS_A_PERIOD * min(held, _LONGEST_HOLD),
             self.memory,  # in a window that fills up slowly, a fast climb ends far above the limit
         )
@@ -215,16 +215,16 @@ class AdaptiveRate:
 def learn_from(known: LearnedState, course: IncidentHistory, now: float) -> LearnedState:
     """Return the state learned from an incident that ended at `now`, for callers that keep no `AdaptiveRate`."""
     climb = AdaptiveRate(math.inf)
-    climb.plateau, climb.memory = known.plateau, known.memory
+    climb.learned_rate, climb.memory = known.learned_rate, known.memory
     climb._age, climb._period, climb._spread = known.age, known.period, known.spread
     climb._random_refusal_rate = known.chance
     climb._incidents.extend(known.incidents)
     climb._since, climb._onset, climb._closed = course.since, course.onset, course.closed
     climb._refused_at, climb._refused = course.refused_at, course.refused
     climb._accepted.extend(course.accepted)
-    climb.resume(now)
+    climb.end_incident(now)
     return LearnedState(
-        plateau=climb.plateau,
+        learned_rate=climb.learned_rate,
         age=climb._age,
         period=climb._period,
         spread=climb._spread,

@@ -38,7 +38,7 @@ class Quota(NamedTuple):
     """Attempts left, and the seconds until the quota is renewed."""
 
     left: int
-    renewed_in: float
+    resets_in: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def read_hints(headers: Mapping[str, str], wall_now: float) -> ServerHint:
         return ServerHint(wait, retry_after=True)
     quotas = _quotas(headers.get("ratelimit", ""), headers.get("ratelimit-policy", ""))
     if quotas:
-        spent = [quota.renewed_in for quota in quotas if quota.left == 0]
+        spent = [quota.resets_in for quota in quotas if quota.left == 0]
         return ServerHint(max(spent, default=None), quotas)
     in_one = {f"ratelimit-{name}": number for name, number in _IN_ONE.findall(headers.get("ratelimit", "").lower())}
     for told, prefix in ((headers, "x-ratelimit-"), (headers, "ratelimit-"), (in_one, "ratelimit-")):

@@ -22,16 +22,16 @@ class RateLimiter(Protocol):
         """Attempts of this process that were let go."""
 
     @property
-    def found(self) -> float | None:
+    def learned_rate(self) -> float | None:
         """Attempts a second that the server was found to grant; None when it never refused."""
 
-    async def take(self, now: float) -> Permit | float:
+    async def acquire(self, now: float) -> Permit | float:
         """A permit to leave now, or the seconds (more than 0) after which to ask again."""
 
-    async def depart(self, permit: Permit, now: float) -> float:
+    async def before_send(self, permit: Permit, now: float) -> float:
         """0 when the permitted attempt may leave this very moment, else the seconds to wait."""
 
-    def left_late(self, permit: Permit, departed: float, now: float) -> None:
+    def adjust_send_time(self, permit: Permit, departed: float, now: float) -> None:
         """An attempt that departed at one time reached the wire at a later one."""
 
     def succeeded(self, permit: Permit, now: float) -> None:
@@ -43,7 +43,7 @@ class RateLimiter(Protocol):
     def abandoned(self, permit: Permit, now: float) -> None:
         """No answer came at all, or the attempt never left."""
 
-    def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
+    def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         """Slow down for the quotas that an answer told: attempts left, seconds until renewed."""
 
     def held_until(self, now: float) -> float | None:
@@ -61,7 +61,7 @@ class LocalRateLimiter:
         self.succeeded = pacer.succeeded
         self.throttled = pacer.throttled
         self.abandoned = pacer.abandoned
-        self.heed = pacer.heed
+        self.apply_quotas = pacer.heed
         self.held_until = pacer.held_until
         self.rate = pacer.rate
 
@@ -71,18 +71,18 @@ class LocalRateLimiter:
         return self._pacer.departures
 
     @property
-    def found(self) -> float | None:
+    def learned_rate(self) -> float | None:
         """Attempts a second that the server was found to grant; None when it never refused."""
         return self._pacer.found
 
-    async def take(self, now: float) -> Permit | float:
+    async def acquire(self, now: float) -> Permit | float:
         """A permit to leave now, or the seconds (more than 0) after which to ask again."""
         return self._pacer.take(now)
 
-    async def depart(self, permit: Permit, now: float) -> float:  # noqa: ARG002 - one shape for all
+    async def before_send(self, permit: Permit, now: float) -> float:  # noqa: ARG002 - one shape for all
         """0 when the permitted attempt may leave this very moment, else the seconds to wait."""
         return self._pacer.depart(now)
 
-    def left_late(self, permit: Permit, departed: float, now: float) -> None:  # noqa: ARG002
+    def adjust_send_time(self, permit: Permit, departed: float, now: float) -> None:  # noqa: ARG002
         """An attempt that departed at one time reached the wire at a later one."""
         self._pacer.left_late(departed, now)

@@ -38,7 +38,7 @@ class LimiterHandle:
     """Of the base URL and key; gives neither away."""
     file: Path
     """Where it is kept on this host."""
-    lost: float
+    attempt_expiry: float
     """Seconds after which nothing more is heard of an attempt."""
     wall: Callable[[], float]
     tell: EventSink
@@ -53,9 +53,9 @@ def open_rate_limiter(sending: Sending, whose: LimiterHandle) -> AbstractAsyncCo
 
 @asynccontextmanager
 async def _own(sending: Sending, whose: LimiterHandle) -> AsyncIterator[KeptPace]:
-    pacer = Pacer(sending.share)
+    pacer = Pacer(sending.process_rate)
     memory = _PacerStateFile(whose.file, pacer, whose.wall)
-    memory.recall()
+    memory.load()
     yield KeptPace(LocalRateLimiter(pacer), memory.save_now_and_then)
     memory.save()
 
@@ -63,7 +63,9 @@ async def _own(sending: Sending, whose: LimiterHandle) -> AsyncIterator[KeptPace
 @asynccontextmanager
 async def _shared(sending: Sending, url: Secret, whose: LimiterHandle) -> AsyncIterator[KeptPace]:
     pace = SharedRateLimiter(
-        RedisBackend(url, whose.name), LimiterSettings(sending.rate, sending.share, whose.lost), whose.tell
+        RedisBackend(url, whose.name),
+        LimiterSettings(sending.rate, sending.process_rate, whose.attempt_expiry),
+        whose.tell,
     )
     async with pace.joined():
         yield KeptPace(pace, lambda: None)
@@ -78,7 +80,7 @@ class _PacerStateFile:
         self._wall = wall
         self._saved = -_SAVED_EVERY
 
-    def recall(self) -> None:
+    def load(self) -> None:
         """Let the pacer go on where the last process with this base URL and key was."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             known = json.loads(_read(self._path))

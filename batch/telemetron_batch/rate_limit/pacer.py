@@ -54,9 +54,9 @@ class PacerState:
 class Spacing(NamedTuple):
     """How far apart attempts have to leave; a span of 0 lets them leave as they like."""
 
-    places: int
+    limit: int
     """So many may leave in any `span` of seconds."""
-    span: float
+    window_s: float
     gap: float
     """Seconds between two that leave evenly."""
 
@@ -96,19 +96,19 @@ class _Schedule:
             due = max(due, self._log[0] + self._span)
         return due - now
 
-    def depart(self, now: float, gap: float) -> None:
+    def reserve(self, now: float, gap: float) -> None:
         first = self.due == -math.inf  # it is not late: nothing was due before it
         self.due = max(self.due, now if first else now - _LATENESS) + max(gap, self.gap)
         self._log.append(now)
 
-    def leave(self, now: float) -> float:
+    def confirm(self, now: float) -> float:
         """The same look-up for attempts as they really leave: 0, or the seconds still to wait."""
         if self._span and len(self._left) == self._left.maxlen and now < self._left[0] + self._span:
             return max(self._left[0] + self._span - now, _SOONEST)
         self._left.append(now)
         return 0.0
 
-    def move(self, planned: float, actual: float) -> None:
+    def correct(self, planned: float, actual: float) -> None:
         """Correct when an attempt left, as far as it is still remembered."""
         if actual - planned > _JITTER_TOLERANCE_S and planned in self._left:
             self._left.remove(planned)
@@ -120,8 +120,8 @@ class Ceiling:
 
     def __init__(self, rate: Rate) -> None:
         told = spacing(rate)
-        self._window = told.places * rate.seconds / rate.attempts
-        self._log: deque[float] = deque(maxlen=told.places)
+        self._window = told.limit * rate.seconds / rate.attempts
+        self._log: deque[float] = deque(maxlen=told.limit)
 
     def wait(self, now: float) -> float:
         """0 when another attempt may leave, else the seconds to wait."""
@@ -162,7 +162,7 @@ class Pacer:
         if now - self._schedule.due > _LATENESS:
             self._pressed = False
         self._climb.begin(now)
-        self._schedule.depart(now, 1 / self.rate(now))
+        self._schedule.reserve(now, 1 / self.rate(now))
         self.departures += 1
         self._in_flight += 1
         permit = Permit(self._epoch, now, probe=self._paused_until is not None)
@@ -172,7 +172,7 @@ class Pacer:
 
     def left_late(self, permitted: float, now: float) -> None:
         """An attempt that departed at one time reached the wire at a later one: a new connection takes its time."""
-        self._schedule.move(permitted, now)
+        self._schedule.correct(permitted, now)
 
     def depart(self, now: float) -> float:
         """0 when a permitted attempt may leave this very moment, else the seconds to wait.
@@ -180,7 +180,7 @@ class Pacer:
         Between permit and departure the attempt is put on record; a slow disk can bunch
         there what was permitted evenly.
         """
-        return self._schedule.leave(now)
+        return self._schedule.confirm(now)
 
     def succeeded(self, permit: Permit, now: float) -> None:
         """The server let the attempt through, whatever it then said about the call."""
@@ -191,7 +191,7 @@ class Pacer:
             if self._paused_until is not None and self._paused_until <= now:
                 self._paused_until = None
                 self._refused_probes = 0
-                self._climb.resume(now)
+                self._climb.end_incident(now)
                 # The probe may have taken the one place that had become free.
                 self._schedule.due = max(self._schedule.due, now + min(_LONGEST_GAP, 1 / self.rate(now)))
 
@@ -208,7 +208,7 @@ class Pacer:
             self._refused_probes += 1
         elif permit.epoch == self._epoch:
             self._epoch += 1
-            self._climb.cut(now)
+            self._climb.on_refusal(now)
         elif wait is None:
             return
         self._hold(now + self._pause(wait, jitter))
@@ -250,7 +250,7 @@ class Pacer:
     @property
     def found(self) -> float | None:
         """Attempts a second that the server was found to grant; None when it never refused."""
-        return self._climb.plateau
+        return self._climb.learned_rate
 
     def snapshot(self, now: float) -> PacerState:
         """What `restore` needs so that the next process neither bursts nor ignores a hold."""

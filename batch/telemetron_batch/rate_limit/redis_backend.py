@@ -29,14 +29,14 @@ class RedisBackend:
         except ImportError as exc:
             raise ConfigError("--limit-url needs redis", "pip install 'telemetron-batch[redis]'") from exc
         parts = urlsplit(url.reveal())
-        self.where = f"Redis at {parts.hostname}:{parts.port or _PORT}"
+        self.address = f"Redis at {parts.hostname}:{parts.port or _PORT}"
         self._url = url
         # One slot of a cluster: the script takes all of them.
         self._keys = [f"telemetron-batch:1:{{{name}}}:{key}" for key in _KEYS]
         self._redis: Redis | None = None
         self._script: Any = None
 
-    async def ask(self, request: str) -> str:
+    async def eval_script(self, request: str) -> str:
         """Run the script over a request and give its answer. Raises NoLineError within a second or two."""
         from redis.exceptions import RedisError
 
@@ -48,7 +48,7 @@ class RedisBackend:
             await self.close()
             raise LimitBackendError(_error_text(exc)) from exc
 
-    async def reach(self) -> None:
+    async def ping(self) -> None:
         """Look whether it answers and takes the script. Raises ConfigError."""
         from redis.exceptions import RedisError
 
@@ -57,7 +57,7 @@ class RedisBackend:
             assert self._redis is not None  # noqa: S101
             await self._redis.script_load(SCRIPT)
         except (RedisError, OSError) as exc:
-            raise unreachable(self.where, LimitBackendError(_error_text(exc))) from exc
+            raise unreachable(self.address, LimitBackendError(_error_text(exc))) from exc
         finally:
             await self.close()
 

@@ -55,10 +55,10 @@ class LimitBackendError(Exception):
 class ScriptBackend(Protocol):
     """The way to where the pace is kept."""
 
-    where: str
+    address: str
     """How a message calls it."""
 
-    async def ask(self, request: str) -> str:
+    async def eval_script(self, request: str) -> str:
         """Run the script over a request and give its answer. Raises NoLineError within a second or two."""
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ def compute_update(facts: dict[str, Any]) -> dict[str, Any]:
     """What an incident teaches, worked out from facts of which times are seconds from now."""
     told = facts["known"]
     known = LearnedState(
-        plateau=told.get("plateau"),
+        learned_rate=told.get("plateau"),
         age=told["age"],
         period=told["period"],
         spread=told["spread"],

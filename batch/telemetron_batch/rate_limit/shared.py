@@ -95,7 +95,7 @@ class SharedRateLimiter:
             await self._exchange()
         except LimitBackendError as exc:
             await self._line.close()
-            raise unreachable(self._line.where, exc) from exc
+            raise unreachable(self._line.address, exc) from exc
         pulse = asyncio.create_task(self._keep_in_touch())
         try:
             yield
@@ -108,11 +108,11 @@ class SharedRateLimiter:
             await self._line.close()
 
     @property
-    def found(self) -> float | None:
+    def learned_rate(self) -> float | None:
         """Attempts a second that the server was found to grant to all; None when it never refused."""
         return self._view.found
 
-    async def take(self, now: float) -> Permit | float:
+    async def acquire(self, now: float) -> Permit | float:
         """A permit to leave now, or the seconds (more than 0) after which to ask again."""
         if self._may_ask(now):
             async with self._acquire_lock:  # the others would only be told to wait
@@ -126,7 +126,7 @@ class SharedRateLimiter:
             return self._acquire_local(self._local, now)
         return max(self._ask_at - now, pacing._SOONEST)
 
-    async def depart(self, permit: Permit, now: float) -> float:
+    async def before_send(self, permit: Permit, now: float) -> float:
         """0 when the permitted attempt may leave this very moment, else the seconds to wait."""
         given = _given(permit)
         wait = self._left.wait(now) or await self._wait_to_depart(given, now)
@@ -147,7 +147,7 @@ class SharedRateLimiter:
         pacer = given.own[0] if given.own else self._local
         return 0.0 if pacer is None else pacer.depart(now)
 
-    def left_late(self, permit: Permit, departed: float, now: float) -> None:
+    def adjust_send_time(self, permit: Permit, departed: float, now: float) -> None:
         """An attempt that departed at one time reached the wire at a later one."""
         given = _given(permit)
         pacer = given.own[0] if given.own else self._local
@@ -185,7 +185,7 @@ class SharedRateLimiter:
         else:
             self._report("abandoned", id=given.id)
 
-    def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
+    def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         """Slow down for the quotas that an answer told: attempts left, seconds until renewed."""
         told = [*quotas]
         if self._local is not None:
@@ -247,7 +247,7 @@ class SharedRateLimiter:
         """Ask, as one who will not wait for long: what is answered later shall have no effect."""
         asked = clock.now()
         by = {} if self._clock is None else {"by": asked + self._clock + _PATIENCE}
-        answer = read_answer(await self._line.ask(json.dumps(request | by)))
+        answer = read_answer(await self._line.eval_script(json.dumps(request | by)))
         self._clock = answer.now - clock.now()
         return answer
 
@@ -305,7 +305,7 @@ class SharedRateLimiter:
         pacer.restore(PacerState(math.inf, 0.0 if held_until is None else held_until - now, found), 0.0, now)
         self._local, self._news, self._lost_at = pacer, [], view.at
         part = "" if view.sharers == 1 else f", one of {view.sharers} processes,"
-        self._tell("alone", f"cannot reach {self._line.where} ({why}): this process{part} goes on alone at {share}")
+        self._tell("alone", f"cannot reach {self._line.address} ({why}): this process{part} goes on alone at {share}")
 
     def _share(self) -> Rate:
         """What this process may use of the limit while it hears nothing of the others."""
@@ -330,7 +330,7 @@ class SharedRateLimiter:
             return
         self._local, self._ask_at = None, -math.inf
         self._update_state(answer)
-        self._tell("shared", f"{self._line.where} answers again: the limit is shared")
+        self._tell("shared", f"{self._line.address} answers again: the limit is shared")
 
 
 def _bounded(wait: float) -> float:

@@ -69,7 +69,7 @@ class AnswerTableBuilder:
         self._size += answers.num_rows
         return np.arange(first, self._size, dtype=np.int32)
 
-    def add_lost(self, attempts: int) -> int:
+    def add_unanswered(self, attempts: int) -> int:
         """Append an entry for so many attempts that brought no answer; gives its place."""
         counts = {"attempts": attempts, "unclearAttempts": attempts}
         return int(self.add(pa.Table.from_pylist([counts], _SCHEMA))[0])
@@ -108,7 +108,7 @@ class SparseTextColumn:
 
     def close(self) -> None:
         """Make them ready to be read; no more can be added."""
-        for table in self._spread.parts():
+        for table in self._spread.drain_parts():
             rows = table["row"].to_numpy()
             low, high = (int(row) // self._width for row in (rows.min(), rows.max()))
             first, end = low * self._width, min((high + 1) * self._width, self._rows)

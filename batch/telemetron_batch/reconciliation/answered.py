@@ -24,7 +24,7 @@ def ledger_from_answers(journal: Journal, plan: Plan, stop: Stop | None) -> Reco
     books = Ledger(plan, [file.name for file in journal.input_files], origins)
     with closing(prefetch(journal.answers())) as coming:
         for calls, answers in coming:
-            books.settle(calls, answers)
+            books.add_answers(calls, answers)
     books.expect_known(customer for customer, is_known in journal.customers_known_before() if is_known)
     why = (stop or Stop(StopReason.PROCESS_ENDED)).sentence
     unsure: Sequence[Outcome] = ()

@@ -72,7 +72,7 @@ def count_holders(books: Reconciliation) -> Holders:
     last, given, unknown, has_assign = (np.zeros(size, kind) for kind in (np.int64, np.int64, bool, bool))
     remaining = books.answers.counts["devicesRemaining"]
     for rows, calls in books.plan.calls_by_row():
-        customer = books.plan.customers_at(calls)
+        customer = books.plan.customer_ids_of_calls(calls)
         answer, outcome = books.answer[rows], books.outcome[rows]
         takes = books.plan.rows.action[rows] == Action.UNASSIGN.code
         gives = ~takes & np.isin(outcome, _PERHAPS_GIVEN)

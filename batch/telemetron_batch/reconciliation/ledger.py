@@ -58,11 +58,11 @@ class Ledger:
         self._unanswered_customers: set[int] = set()
         words = np.array([0, *map(self._settled_by, origins)], np.int32)
         for rows in row_ranges(size):
-            unsent = np.where(plan.left_out[rows], Outcome.UNCHANGED.code, _OPEN)
-            unsent[plan.repeated(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
+            unsent = np.where(plan.unchanged_source[rows], Outcome.UNCHANGED.code, _OPEN)
+            unsent[plan.original_of(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
             unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
             self._outcome[rows] = unsent
-            self._detail[rows] = words[plan.left_out[rows]]
+            self._detail[rows] = words[plan.unchanged_source[rows]]
         self._book_held()
 
     def _book_held(self) -> None:
@@ -75,15 +75,15 @@ class Ledger:
 
     def expect_known(self, customers: Iterable[str]) -> None:
         """Hear of customers who existed before the run."""
-        known = pc.index_in(pa.array([*customers], pa.string()), value_set=self._plan.customer_names())
+        known = pc.index_in(pa.array([*customers], pa.string()), value_set=self._plan.all_customer_emails())
         self._known_customers.update(known.drop_null().to_pylist())
 
-    def settle(self, calls: Ints, answers: pa.Table) -> None:
+    def add_answers(self, calls: Ints, answers: pa.Table) -> None:
         """Book answers, records as `answers_of` gives them, each to one of these calls."""
         devices = pc.list_value_length(answers["positions"]).to_numpy()
         np.add.at(self._settled_devices, calls - 1, devices)
         created = pc.fill_null(answers["customerWasCreated"], False).to_numpy()
-        self._created_customers.update(self._plan.customers_at(calls[created]).tolist())
+        self._created_customers.update(self._plan.customer_ids_of_calls(calls[created]).tolist())
         entry = np.repeat(self._answers.add(answers), devices)
         told = {name: pc.list_flatten(answers[name]).combine_chunks() for name in _OF_DEVICES}
         rows = self._plan.rows_at(np.repeat(calls, devices), told["positions"].to_numpy())
@@ -128,7 +128,7 @@ class Ledger:
         for call, positions in doubtful:
             self._doubts[self._rows_of(call, positions)] += 1
             if self._plan.stage_action(call) is Action.ASSIGN:
-                self._unanswered_customers.add(self._plan.customer_of(call))
+                self._unanswered_customers.add(self._plan.customer_id_of_call(call))
         for call, positions in refused:
             if self._settled_devices[call - 1] < self._plan.size_of(call):
                 self._refused.update(self._rows_of(call, positions).tolist())
@@ -155,7 +155,7 @@ class Ledger:
         for unclear in np.unique(doubts[is_open]).tolist():
             rows = is_open & (doubts == unclear)
             if unclear:
-                self._answer[window][rows] = self._answers.add_lost(unclear)
+                self._answer[window][rows] = self._answers.add_unanswered(unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_AFTER_SENDING))
             elif Outcome.NOT_SENT in unsure:
@@ -191,7 +191,7 @@ class Ledger:
             detail=self._detail,
             details=self._details.details(),
             customers_perhaps_created=len(self._perhaps_created()),
-            doubts=self._doubts,
+            unclear_attempts=self._doubts,
             created=self._created,
             device_ids=self._device_ids,
             file_names=self._file_names,

@@ -65,16 +65,16 @@ class Reconciliation:
     """Further customers that an unanswered attempt of this run may have created."""
     detail: npt.NDArray[np.int32]
     details: Details
-    doubts: npt.NDArray[np.int32]
+    unclear_attempts: npt.NDArray[np.int32]
     created: npt.NDArray[np.int8]
     device_ids: SparseTextColumn
     file_names: tuple[str, ...] = ()
     """Of the input files, where there are several."""
     verified: npt.NDArray[np.int8] | None = None
-    settled_afterwards: int = 0
+    settled_by_verification: int = 0
     """Rows whose outcome is not from an answer of their own, but from asking afterwards."""
 
-    def differs(self) -> npt.NDArray[np.bool_]:
+    def contradicted(self) -> npt.NDArray[np.bool_]:
         """For each row: was the API seen to hold something else than its outcome says?"""
         return np.zeros(len(self.outcome), dtype=bool) if self.verified is None else self.verified == NO
 
@@ -90,7 +90,7 @@ class Reconciliation:
         questioned = self.details.reasons == Reason.UNASSIGN_WITHOUT_EFFECT
         if Outcome.SKIPPED.code in without:
             questioned[:] = False
-        found = self.differs()
+        found = self.contradicted()
         for rows in row_ranges(len(found)):
             found[rows] |= wanted[self.outcome[rows], self.plan.rows.action[rows]]
             found[rows] |= questioned[self.detail[rows]]
@@ -194,7 +194,7 @@ class Reconciliation:
     def details_of(self, block: RowBlock, first: int) -> pa.Array:
         """The loader's words for an invalid row, the answer's for a sent one; duplicates and held rows name another."""
         rows = slice(first, first + block.keys.num_rows)
-        codes, origin = self.detail[rows], self.plan.repeated(rows.start, rows.stop)
+        codes, origin = self.detail[rows], self.plan.original_of(rows.start, rows.stop)
         said, repeats = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
         invalid = np.flatnonzero(block.keys["problem"].to_numpy())
         held = self.plan.held.within(rows.start, rows.stop)

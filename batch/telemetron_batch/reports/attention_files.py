@@ -45,7 +45,7 @@ def write(folder: Path, name: str, journal: Journal, content: Callable[[BinaryIO
         digest = hashlib.file_digest(cast(BufferedRandom, file), "sha256").hexdigest()
         before = _hash_of(folder / free)
         written = journal.meta(Fact.WRITTEN) or {}
-        journal.note(written={**written, free: [digest, *filter(None, (before,))]})
+        journal.set_facts(written={**written, free: [digest, *filter(None, (before,))]})
     later = dropwhile(lambda one: one != free, _names(name))
     for one in takewhile(written.__contains__, islice(later, 1, None)):
         if _hash_of(folder / one) in written[one]:

@@ -214,7 +214,7 @@ def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys
         detail=detail,
         reason=Reason(books.details.reasons[books.detail[rows[0]]]),
         problem=Problem(books.plan.rows.problem[rows[0]]),
-        differs=bool(books.differs()[rows].all()),
+        differs=bool(books.contradicted()[rows].all()),
     )
 
 
@@ -271,7 +271,7 @@ def _fold(texts: pa.Array, folds: Iterable[tuple[str, str]]) -> pa.Array:
 def find_differences(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[Difference]:
     """The first rows of which the API was seen to hold something else, in input order."""
     found = []
-    for row, keys in _keys_of(np.flatnonzero(books.differs())[:_DIFFERENCES], blocks).items():
+    for row, keys in _keys_of(np.flatnonzero(books.contradicted())[:_DIFFERENCES], blocks).items():
         outcome = OUTCOMES[books.outcome[row]]
         is_held = outcome not in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
         found.append(Difference(_line_label(books, row), *keys, outcome, is_held))
@@ -308,7 +308,7 @@ def created_customers(books: Reconciliation, blocks: Iterable[RowBlock]) -> list
 
 def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Transfer], dict[str, int]]:
     """The first transfers, those that did not come off before the others, and the number of each state."""
-    taken, given = books.plan.taken, books.plan.given
+    taken, given = books.plan.transfer_unassigns, books.plan.transfer_assigns
     unknown = books.has_reason(taken, Reason.CUSTOMER_NOT_FOUND) & (books.outcome[taken] == Outcome.FAILED.code)
     is_free = np.isin(books.outcome[taken], _TAKEN) | unknown
     state = 2 * ~np.isin(books.outcome[given], _GIVEN) + ~is_free

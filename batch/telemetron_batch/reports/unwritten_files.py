@@ -44,7 +44,7 @@ class Unwritten:
         """Return the summary with what could not be written; `way` is how the run is continued."""
         if not self.errors:
             return summary
-        fields: dict[str, Any] = {**summary.fields, "unwritten": [error.what for error in self.errors.values()]}
+        fields: dict[str, Any] = {**summary.fields, "unwritten": [error.reason for error in self.errors.values()]}
         if not fields["stop"]:
             first = next(iter(self.errors.values()))
             told = "; ".join(fields["unwritten"])

@@ -70,9 +70,9 @@ def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     # What was sent without a record may have come after a look.
     if journal.meta(Fact.VERIFY) is None or journal.records_lost:
         return books
-    foreign = {plan.customer_of(call) for call in journal.calls_with_foreign_answers()}
+    foreign = {plan.customer_id_of_call(call) for call in journal.calls_with_foreign_answers()}
     return apply_verification(
-        books, VerificationData(journal.looks(), journal.all_holdings(), journal.last_attempts(), foreign)
+        books, VerificationData(journal.queries(), journal.all_holdings(), journal.last_attempts(), foreign)
     )
 
 
@@ -159,7 +159,7 @@ def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
     facts = journal.meta(Fact.VERIFY)
     if facts is None or books.verified is None:
         return {}
-    asked, missed = journal.looks_taken(facts["round"])
+    asked, missed = journal.query_counts(facts["round"])
     yes, no = (int((books.verified == answer).sum()) for answer in (YES, NO))
     return {
         "verify": {
@@ -168,7 +168,7 @@ def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
             "customersAsked": asked,
             "customersMissed": missed,
             "rows": {"yes": yes, "no": no, "blank": len(books.verified) - yes - no},
-            "rowsSettled": books.settled_afterwards,
+            "rowsSettled": books.settled_by_verification,
         }
     }
 

@@ -83,27 +83,29 @@ class Delta:
     settled: IntArray
     """By row: 0, or the number of the origin that settled it, also in a full run."""
     origins: tuple[ConfirmedBy, ...]
-    told: str
+    explanation: str
     """What is done and why, in words."""
-    last: str | None = None
+    base_run_id: str | None = None
     """The run that was asked."""
-    full_at: float | None = None
+    last_full_run_at: float | None = None
     """When the last full run began; None if this is one."""
 
     @property
     def left_out(self) -> IntArray | None:
         """The rows to be left out, as the plan takes them; None in a full run."""
-        return None if self.full_at is None else self.settled
+        return None if self.last_full_run_at is None else self.settled
 
     def as_json(self) -> dict[str, Any]:
         """By the names of the JSON documents."""
-        return {"run": self.last, "full": self.full_at is None, "told": self.told}
+        return {"run": self.base_run_id, "full": self.last_full_run_at is None, "told": self.explanation}
 
 
 def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> JobIdentity:
     """The one who asks on behalf of a run of these files."""
     organisation = None if config.sandbox else config.organisation
-    return JobIdentity(config.reports_dir, config.api, _client(config), organisation, _lineage(config, files), now)
+    return JobIdentity(
+        config.reports_dir, config.api_identity, _client(config), organisation, _lineage(config, files), now
+    )
 
 
 def _client(config: RunConfig) -> str | None:
@@ -111,8 +113,8 @@ def _client(config: RunConfig) -> str | None:
     if config.sandbox:
         return "sandbox"
     if config.organisation is not None:
-        return organisation_name(config.api, config.organisation)
-    return None if config.api_key is None else key_fingerprint(config.api, config.api_key.reveal())
+        return organisation_name(config.api_identity, config.organisation)
+    return None if config.api_key is None else key_fingerprint(config.api_identity, config.api_key.reveal())
 
 
 def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
@@ -134,23 +136,23 @@ def compare(asked_by: JobIdentity, rows: Rows, full_every: float) -> Delta:
         sent = "; ".join([*passed_over, sent])
         if last is None:
             return Delta(nothing, (), f"{sent}{_why_nobody_answers(asked_by, others)}")
-        if last.began > asked_by.now:
+        if last.began_at > asked_by.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
         known = _known(last, others)
     except (JournalError, DiskError, ForeignRunError) as exc:
-        return Delta(nothing, (), f"{sent}{exc.what}; move its folder away if it is of no use")
+        return Delta(nothing, (), f"{sent}{exc.reason}; move its folder away if it is of no use")
     settled, origins = _compact_sources(find_unchanged(rows, known), known.origins)
-    if asked_by.now - last.full_at >= full_every * _FULL_RUN_TOLERANCE:
-        return Delta(settled, origins, f"{sent}the last full run began {iso(last.full_at)}", last.run_id)
-    told = f"left out is what run {last.run_id}, which ended {iso(last.ended)}, knew to be settled"
-    beside = (past.beside for past in others if past.elsewhere is not None)
-    return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.full_at)
+    if asked_by.now - last.last_full_run_at >= full_every * _FULL_RUN_TOLERANCE:
+        return Delta(settled, origins, f"{sent}the last full run began {iso(last.last_full_run_at)}", last.run_id)
+    told = f"left out is what run {last.run_id}, which ended {iso(last.ended_at)}, knew to be settled"
+    beside = (past.in_use_note for past in others if past.elsewhere is not None)
+    return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.last_full_run_at)
 
 
 def _why_nobody_answers(asked_by: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
     """Return why no run is asked: there is none, or the last one was made with another key or for another account."""
     same = (past for past in others if past.finished and past.lineage == asked_by.lineage)
-    last = max(same, key=lambda past: (past.began, past.run_id), default=None)
+    last = max(same, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
         return f"there is no finished run of {asked_by.words} yet"
     of_last = f"that of the last run of {asked_by.words} ({last.run_id})"
@@ -179,12 +181,12 @@ class _PreviousRun:
     client: str | None
     organisation: str | None
     lineage: tuple[str, ...]
-    began: float
+    began_at: float
     """When it looked at the runs before it; nothing was sent by then."""
-    ended: float | None
+    ended_at: float | None
     """When it last ended; None while it goes on, and where it was killed."""
     finished: bool
-    full_at: float
+    last_full_run_at: float
     elsewhere: str | None
     """Who on another host is at work on it, or was when it died; None for nobody."""
 
@@ -194,26 +196,26 @@ class _PreviousRun:
         return self.folder.name
 
     @property
-    def beside(self) -> str:
+    def in_use_note(self) -> str:
         """What is to be told of it where it is in use elsewhere."""
         return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
 
-    def answers(self, asked_by: JobIdentity) -> bool:
+    def is_finished_run_of(self, asked_by: JobIdentity) -> bool:
         """Is it a finished run of the same job?"""
         same_key = self.client is not None and asked_by.client in (None, self.client)
         return self.finished and same_key and self.lineage == asked_by.lineage
 
     def may_have_acted_since(self, moment: float) -> bool:
         """Can anything that it sent have been carried out after that moment?"""
-        if self.goes_on:
+        if self.may_be_running:
             return True
         journals = [path / JOURNAL_NAME for path in self.shards] or [self.folder / JOURNAL_NAME]
-        if not self.shards and self.ended is not None and self.ended < moment - _LATE_EFFECT_S:
+        if not self.shards and self.ended_at is not None and self.ended_at < moment - _LATE_EFFECT_S:
             return False
         return any(_acted_since(journal, moment) for journal in journals)
 
     @property
-    def goes_on(self) -> bool:
+    def may_be_running(self) -> bool:
         """Is a process at work on it, or may one be?"""
         return self.elsewhere is not None or any(
             is_in_use(folder / LOCK_NAME) for folder in (self.folder, *self.shards)
@@ -239,11 +241,11 @@ def _runs(asked_by: JobIdentity, warn: Callable[[str], None]) -> tuple[_Previous
     journals = [folder / JOURNAL_NAME for folder in run_folders(asked_by.reports_dir, warn)]
     api = api_identity(asked_by.base_url)
     there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
-    answering = (past for past in there if past.answers(asked_by))
-    last = max(answering, key=lambda past: (past.began, past.run_id), default=None)
+    answering = (past for past in there if past.is_finished_run_of(asked_by))
+    last = max(answering, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
         return None, there
-    return last, [past for past in there if past is not last and past.may_have_acted_since(last.began)]
+    return last, [past for past in there if past is not last and past.may_have_acted_since(last.began_at)]
 
 
 def _past(path: Path) -> _PreviousRun:
@@ -261,10 +263,10 @@ def _past(path: Path) -> _PreviousRun:
             client=journal.meta(Fact.CLIENT),
             organisation=(journal.meta(Fact.OPTIONS) or {}).get("organisation"),
             lineage=tuple(journal.meta(Fact.LINEAGE, ())),
-            began=min(started, journal.meta(Fact.LOOKED_AT, started)),
-            ended=ended,
+            began_at=min(started, journal.meta(Fact.LOOKED_AT, started)),
+            ended_at=ended,
             finished=elsewhere is None and state == "finished" and ended is not None,
-            full_at=journal.meta(Fact.FULL_AT) or started,
+            last_full_run_at=journal.meta(Fact.FULL_AT) or started,
             elsewhere=elsewhere,
         )
 
@@ -274,13 +276,13 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
     pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
     with closing(Journal(last.folder / JOURNAL_NAME)) as journal:
         origins = (
-            ConfirmedBy(last.run_id, iso(last.ended)),
+            ConfirmedBy(last.run_id, iso(last.ended_at)),
             *(ConfirmedBy(*one) for one in journal.meta(Fact.ORIGINS, ())),
         )
         for keys, said, carried in standing_of_rows(journal):
-            sure = said >= RowDeltaState.SETTLED
+            sure = said >= RowDeltaState.CONFIRMED
             pairs.append(keys.select(PLAN_COLUMNS).filter(pa.array(sure)))
-            origin.append(np.where(said == RowDeltaState.CARRIED, carried + 1, 1)[sure])
+            origin.append(np.where(said == RowDeltaState.INHERITED, carried + 1, 1)[sure])
     touched = [device for other in others for device in _possibly_changed_devices(other)]
     devices = pc.unique(pa.chunked_array(touched, pa.string()))
     return ConfirmedPairs(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
@@ -292,10 +294,10 @@ def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
     with closing(Journal(path) if past.elsewhere is None else ImmutableJournal(path)) as journal:
         # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
         told = past.finished or not past.shards
-        ended = told and journal.meta(Fact.STANDING) is not None and not past.goes_on
+        ended = told and journal.meta(Fact.STANDING) is not None and not past.may_be_running
         for keys, said, carried in standing_of_rows(journal):
             if ended:
-                sent = (said != RowDeltaState.UNTOUCHED) & (said != RowDeltaState.CARRIED)
+                sent = (said != RowDeltaState.NOT_SENT) & (said != RowDeltaState.INHERITED)
             else:
                 sent = (carried == 0) & (keys["problem"].to_numpy() == 0)
             yield keys["deviceIdentifier"].filter(pa.array(sent))

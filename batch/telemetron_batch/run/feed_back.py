@@ -127,7 +127,7 @@ def _is_attention(path: Path, delimiter: str | None) -> bool:
             sheets = first_rows(path, None, _FIRST_ROWS).values()
             return any(is_attention(find_own_row("", rows)) for rows in sheets)
         with stored.open() as file:
-            said = None if delimiter is None else OPTIONS_BY_KEY["delimiter"].read(delimiter)
+            said = None if delimiter is None else OPTIONS_BY_KEY["delimiter"].parse(delimiter)
             header = find_own_header("", file.read(_FIRST), said)
         return header is not None and is_attention(header.cells)
     return False

@@ -30,7 +30,7 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     stop = load_stop_reason(journal)
     books = close_books(journal, plan, stop)
     if has_only_ineffective_unassigns(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
-        journal.note(unassignsQuestioned=_is_unexpected(config, journal, books))
+        journal.set_facts(unassignsQuestioned=_is_unexpected(config, journal, books))
         books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, report_options(config, stop))
     journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(books)))
@@ -51,13 +51,13 @@ def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -
         first, end = end, end + keys.num_rows
         pairs.append(joined_pairs(keys.filter(pa.array(without[first:end]))))
     others = recorded_runs(config.reports_dir, folder, LOGGER.warning)
-    return not has_taken_any(pa.concat_arrays(pairs), config.api, others, LOGGER.warning)
+    return not has_taken_any(pa.concat_arrays(pairs), config.api_identity, others, LOGGER.warning)
 
 
 def _delta_status(books: Reconciliation) -> npt.NDArray[np.int8]:
     """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
-    said = standing(books.plan, books.outcome, books.doubts > 0)
-    said[books.differs()] = RowDeltaState.TOUCHED
+    said = standing(books.plan, books.outcome, books.unclear_attempts > 0)
+    said[books.contradicted()] = RowDeltaState.UNCERTAIN
     return said
 
 

@@ -86,7 +86,7 @@ class RecordedRun:
             says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
             for file, keys, said in _keys_with_standing(journal):
                 problem = keys["problem"].to_numpy()
-                yield file, keys.filter(pa.array(said != RowDeltaState.UNTOUCHED if says_how else problem == 0))
+                yield file, keys.filter(pa.array(said != RowDeltaState.NOT_SENT if says_how else problem == 0))
 
     def taken_pairs(self) -> Iterator[pa.Array]:
         """Yield the pairs, as `joined_pairs` gives them, that it unassigned and left so. Raises as `has_sent`."""
@@ -99,7 +99,7 @@ class RecordedRun:
         marks = (
             {RowDeltaState.TAKEN}
             if any((said == RowDeltaState.TAKEN).any() for _, said in rows)
-            else {RowDeltaState.SETTLED}
+            else {RowDeltaState.CONFIRMED}
         )
         for keys, said in rows:
             unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
@@ -135,7 +135,7 @@ def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], w
                 if any(pc.any(pc.is_in(taken, value_set=pairs)).as_py() for taken in run.taken_pairs()):
                     return True
             except (JournalError, DiskError, ForeignRunError) as exc:
-                warn(f"run {run.folder.name} is not compared with this one: {exc.what}")
+                warn(f"run {run.folder.name} is not compared with this one: {exc.reason}")
     return False
 
 
@@ -153,7 +153,7 @@ def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             return RecordedRun.of(folder, journal.meta)
     except (JournalError, DiskError, ForeignRunError) as exc:
-        warn(f"run {folder.name} is not compared with this one: {exc.what}")
+        warn(f"run {folder.name} is not compared with this one: {exc.reason}")
         return None
 
 

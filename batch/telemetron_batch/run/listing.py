@@ -64,7 +64,7 @@ def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunInfo | None:
     try:
         return _line(folder)
     except ForeignRunError as exc:
-        warn(f"run {folder.name} is passed over: {exc.what}")
+        warn(f"run {folder.name} is passed over: {exc.reason}")
         return None
 
 

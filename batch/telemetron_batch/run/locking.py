@@ -51,7 +51,7 @@ def open_journal(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
     elsewhere = remote_holder(folder / LOCK_NAME)
     if lease is None and elsewhere is not None:
         raise LockedError(f"{folder} is, or was when it died, in use by {elsewhere}", "wait for it, or go on with it")
-    journal = Journal(folder / JOURNAL_NAME, None if lease is None else lease.confirm)
+    journal = Journal(folder / JOURNAL_NAME, None if lease is None else lease.ensure_valid)
     try:
         yield journal
     finally:
@@ -117,12 +117,12 @@ class LockWaiter:
         return cls(str(config.run_id), clock.wall() + config.wait, clock, face, describe(config.airflow))
 
     @classmethod
-    def not_at_all(cls, run_id: str, clock: Clock | None = None) -> "LockWaiter":
+    def no_wait(cls, run_id: str, clock: Clock | None = None) -> "LockWaiter":
         """For nobody, if not for a sign of life from another host."""
-        return cls.a_while(run_id, 0.0, clock)
+        return cls.for_seconds(run_id, 0.0, clock)
 
     @classmethod
-    def a_while(
+    def for_seconds(
         cls, run_id: str, seconds: float, clock: Clock | None = None, face: RunObserver | None = None
     ) -> "LockWaiter":
         """For somebody who is about to have done."""
@@ -135,38 +135,38 @@ class LockWaiter:
         return LockOwner(os.getpid(), iso(self.clock.wall()), self.run_id)
 
     @property
-    def is_over(self) -> bool:
+    def expired(self) -> bool:
         """Has it taken so long, or is it no longer wanted?"""
         return bool(self.face.interrupt) or self.clock.wall() >= self.until
 
-    def take(self, wanted: LockRequest) -> Lock:
+    def acquire(self, wanted: LockRequest) -> Lock:
         """Take a lock. Raises LockedError."""
         # Whoever shares a lock has it alone for a moment, to say so.
         least = self.clock.wall() + _SHARED_LOCK_WAIT_S if wanted.shared else self.until
-        take = partial(Lock.take, wanted.file, self.owner, wanted.what, shared=wanted.shared)
-        return replace(self, until=max(self.until, least)).patiently(take)
+        take = partial(Lock.acquire, wanted.file, self.owner, wanted.what, shared=wanted.shared)
+        return replace(self, until=max(self.until, least)).retry_while_locked(take)
 
-    def until_clear(self, newcomer: LeaseAcquirer) -> Lease:
+    def await_lease(self, newcomer: LeaseAcquirer) -> Lease:
         """The lease, as soon as it is clear whether its owner on another host lives. Raises LockedError."""
         is_told = False
-        while (lease := newcomer.ask()) is None:
+        while (lease := newcomer.try_acquire()) is None:
             if self.face.interrupt:
-                raise LockedError(f"stopped while waiting for {newcomer.waits_for}", Advice(repeat=True))
+                raise LockedError(f"stopped while waiting for {newcomer.current_holder}", Advice(repeat=True))
             if not is_told:
-                self.face.told(
-                    "waiting", f"looking for {TAKEOVER_AFTER_S:.0f} s whether {newcomer.waits_for} still lives"
+                self.face.on_message(
+                    "waiting", f"looking for {TAKEOVER_AFTER_S:.0f} s whether {newcomer.current_holder} still lives"
                 )
             is_told = True
             self.clock.pause(_POLL_S)
         return lease
 
-    def patiently(self, work: Callable[[], T]) -> T:
+    def retry_while_locked(self, work: Callable[[], T]) -> T:
         """Do what a lock of somebody else may stand in the way of, again and again."""
         while True:
             try:
                 return work()
             except LockedError:
-                if self.is_over:
+                if self.expired:
                     raise
             self.clock.pause(_POLL_S)
 
@@ -177,7 +177,7 @@ def acquire_locks(wanted: Iterable[LockRequest], waiting: LockWaiter) -> Iterato
     locks: list[Lock] = []
     try:
         for one in wanted:
-            locks.append(waiting.take(one))  # noqa: PERF401 - those taken are let go where the next is not to be had
+            locks.append(waiting.acquire(one))  # noqa: PERF401 - those taken are let go where the next is not to be had
         yield locks
     finally:
         for lock in locks:
@@ -195,14 +195,14 @@ def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
         require_files(path.parent, (path.name,))
     newcomer = LeaseAcquirer(path, LeaseHolder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
     with acquire_locks([wanted], waiting), ExitStack() as held:
-        lease = waiting.patiently(partial(waiting.until_clear, newcomer))
+        lease = waiting.retry_while_locked(partial(waiting.await_lease, newcomer))
         held.callback(lease.release)
-        held.enter_context(lease.renewed())
-        held.enter_context(rename_guard(lease.confirm))
-        if not lease.is_apart:
+        held.enter_context(lease.auto_renew())
+        held.enter_context(rename_guard(lease.ensure_valid))
+        if not lease.is_copied:
             if (path.parent / JOURNAL_NAME).exists():
                 replace_with_copy(path.parent / JOURNAL_NAME)
-            lease.set_apart()
+            lease.mark_copied()
         yield lease
 
 

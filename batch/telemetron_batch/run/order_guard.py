@@ -44,7 +44,7 @@ def _has_sent(run: RecordedRun, warn: Callable[[str], None]) -> bool:
     try:
         return run.has_sent()
     except (JournalError, DiskError, ForeignRunError) as exc:
-        warn(f"whether run {run.folder.name} has sent anything is not known: {exc.what}")
+        warn(f"whether run {run.folder.name} has sent anything is not known: {exc.reason}")
         return False
 
 
@@ -54,7 +54,7 @@ def _refuse_opposite(
     try:
         place = first_opposite(lambda: _valid(rows()), other.sent_rows)
     except (JournalError, DiskError, ForeignRunError) as exc:
-        warn(f"what run {other.folder.name} has sent is not known: {exc.what}")
+        warn(f"what run {other.folder.name} has sent is not known: {exc.reason}")
         return
     if place is not None:
         row = f"line {place.line}" if len(run.hashes) == 1 else f"line {place.line} of file {place.file + 1}"

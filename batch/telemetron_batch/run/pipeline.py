@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.config.airflow_context import context_variables, describe
 from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.options import DEFAULT_BASE_URL, OPTIONS, OPTIONS_BY_KEY
+from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.config.sources import KEY_VARIABLE, PROFILE_VARIABLES
 from telemetron_batch.config.stored import load_stored_config, with_base_url
 from telemetron_batch.domain.actions import ACTIONS
@@ -51,6 +51,7 @@ from telemetron_batch.run.locking import (
     stored_fact,
 )
 from telemetron_batch.run.prepare import (
+    announce_api,
     check_order_again,
     check_rate_limit_backend,
     create_run,
@@ -112,10 +113,10 @@ def run(
     clock, face = clock or RealClock(), face or RunObserver()
     base_url = None if config.sandbox else config.base_url_flag
     if config.run_id is None:
-        config = replace(config, run_id=new_run_id(config, clock), id_made_up=True)
+        config = replace(config, run_id=new_run_id(config, clock), run_id_generated=True)
     folder = config.reports_dir / str(config.run_id)
     with shared_with_group(config.shared_reports_dir):
-        way = way_on_in(folder, is_named=not config.id_made_up, base_url=base_url)
+        way = way_on_in(folder, is_named=not config.run_id_generated, base_url=base_url)
         with errors_with_way_on(folder / JOURNAL_NAME, way):
             return _start_or_resume(config, face, transport, clock)
 
@@ -137,7 +138,6 @@ def _start_or_resume(
         config = replace(config, files=())  # seen to be the same; standard input can be read but once
     require_key(config)
     require_connections(config)
-    _tell_whom(config, face)
     check_rate_limit_backend(config, clock)
     with (
         run_folder(folder),
@@ -152,10 +152,11 @@ def _start_or_resume(
             finished = _summary_if_finished(config, folder, journal)
             if finished is not None:
                 return publish(config.publish, journal, finished)
-            with log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure):
+            with log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid):
                 if plan is None:
                     plan = replan_from_journal(journal, scratch)
                     _keep_order(config, plan, journal, face)
+                    announce_api(config, face)
                 return _send_and_report(Job(config, plan, journal, face, clock, lease), plan, transport)
 
 
@@ -212,7 +213,7 @@ def verify(
         acquire_run_and_key(config, folder, clock, face) as lease,
         open_journal(folder, lease) as journal,
         stopping_if_sent(journal),
-        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
+        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
         run_scratch(folder, lease) as scratch,
     ):
         if journal.is_in_shards and journal.meta(Fact.ENDED_AT) is None:
@@ -223,14 +224,14 @@ def verify(
             job = Job(config, plan, journal, face, clock, lease)
             with _open_api(job, transport) as target:
                 stop = verify_customers(job, target)
-            lease.confirm()
+            lease.ensure_valid()
             if stop is not None:
                 error = VerifyError.of(stop)
                 error.way_on = WayOn(listed_flags("", config.base_url_flag))
                 raise error
         if journal.meta(Fact.ALL_SENT):
             # The run itself has ended well: at most its own verify was stopped or killed, and this has made up for it.
-            journal.note(stop=None, endedAt=journal.meta(Fact.ENDED_AT) or clock.wall())
+            journal.set_facts(stop=None, endedAt=journal.meta(Fact.ENDED_AT) or clock.wall())
         return finish_run(config, plan, journal)
 
 
@@ -238,7 +239,7 @@ def verify(
 def report(folder: Path, *, xlsx: bool = False) -> Summary:
     """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError."""
     with (
-        acquire_lease(lock_of_run(folder), LockWaiter.not_at_all(folder.name)) as lease,
+        acquire_lease(lock_of_run(folder), LockWaiter.no_wait(folder.name)) as lease,
         open_journal(folder, lease) as journal,
         stopping_if_sent(journal),
         run_scratch(folder, lease) as scratch,
@@ -291,14 +292,6 @@ def _summary_if_finished(config: RunConfig, folder: Path, journal: Journal) -> S
     return Summary(folder, {**fields, "published": journal.meta(Fact.PUBLISHED)})
 
 
-def _tell_whom(config: RunConfig, face: RunObserver) -> None:
-    """Say which file the options come from and which API is called, where it is not the usual one."""
-    if config.profile_file:
-        face.told("profile", f"options are read from {config.profile_file}")
-    if not config.sandbox and config.sending.base_url != DEFAULT_BASE_URL:
-        face.told("api", f"calls go to {config.sending.base_url}")
-
-
 def _publish_finished(config: RunConfig, finished: Summary, clock: Clock, face: RunObserver) -> Summary:
     """What the end of a finished run could not do."""
     folder = finished.folder
@@ -313,16 +306,16 @@ def _send_and_report(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport 
     """Send what is open, then write the files; the run has ended when its summary is in the journal."""
     config, journal = job.config, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
-    typed = {"idMadeUp": config.id_made_up, "baseUrlFlag": config.base_url_flag}
-    journal.note(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **typed)
+    typed = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
+    journal.set_facts(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **typed)
     if config.airflow:
         journal.event(job.clock.wall(), "airflow", describe(config.airflow))
     stop = None
     if plan.calls:
         with _open_api(job, transport) as target:
             stop = send(job, target, verify_in_session if config.sending.verify else None)
-        job.lease.confirm()
-    journal.note(endedAt=job.clock.wall(), stop=serialize_stop(stop))
+        job.lease.ensure_valid()
+    journal.set_facts(endedAt=job.clock.wall(), stop=serialize_stop(stop))
     summary = finish_run(config, plan, journal)
     ended = summary.fields["stop"] or {"reason": "finished"}
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from telemetron_batch import __version__
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.options import OPTIONS_BY_KEY, REDACTED
+from telemetron_batch.config.options import DEFAULT_BASE_URL, OPTIONS_BY_KEY, REDACTED
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
 from telemetron_batch.domain.model import PlanOptions
@@ -89,7 +89,7 @@ def check_rate_limit_backend(config: RunConfig, clock: Clock) -> None:
     if is_redacted(url.reveal()):
         what = "the run was started with --limit-url, whose password is kept nowhere"
         raise ConfigError(what, f"set {OPTIONS_BY_KEY['limit_url'].variable}")
-    clock.run(RedisBackend(url, "").reach())
+    clock.run(RedisBackend(url, "").ping())
 
 
 def create_run(
@@ -116,14 +116,15 @@ def create_run(
         plan = plan_and_check_limits(config, loaded, delta, clock)
         for file in loaded.files:
             for warning in file.warnings:
-                face.told("warning", f"{file.name}: {warning}")
+                face.on_message("warning", f"{file.name}: {warning}")
         identity = _identity(config, loaded, clock)
         _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, face)
         require_free_space(folder, _required_bytes(plan, size, xlsx=config.xlsx))
         told = summarize(plan, loaded.files, config.sending.rate, delta_json(delta))
         for warning in told.warnings:
-            face.told("warning", warning)
-        if not face.planned(told):
+            face.on_message("warning", warning)
+        announce_api(config, face)
+        if not face.confirm_plan(told):
             raise BrakeError("not confirmed", "nothing was sent")
         prepared = prepare(plan)
     except BaseException:
@@ -132,6 +133,14 @@ def create_run(
     facts = {**_run_metadata(config, plan, clock), **identity, **_delta_metadata(delta, plan, looked_at), **prepared}
     draft.publish(facts)
     return plan
+
+
+def announce_api(config: RunConfig, face: RunObserver) -> None:
+    """Tell the observer which profile file is in use, and the API where it is not the default one."""
+    if config.profile_file:
+        face.on_message("profile", f"options are read from {config.profile_file}")
+    if not config.sandbox and config.sending.base_url != DEFAULT_BASE_URL:
+        face.on_message("api", f"calls go to {config.sending.base_url}")
 
 
 def load_input(
@@ -176,7 +185,9 @@ def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None
     brakes = config.brakes
     check_trailers(loaded.files)
     check_rows(sum(file.record_count for file in loaded.files), brakes)
-    check_age([(one.path, clock.wall() - one.written) for one in loaded.files if one.written is not None], brakes)
+    check_age(
+        [(one.path, clock.wall() - one.modified_at) for one in loaded.files if one.modified_at is not None], brakes
+    )
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
@@ -193,7 +204,7 @@ def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: J
     passed_over: list[str] = []
     others = recorded_runs(config.reports_dir, run.folder, passed_over.append)
     for warning in passed_over:
-        face.told("warning", f"{warning}; whether it processed this content already (--again) cannot be checked")
+        face.on_message("warning", f"{warning}; whether it processed this content already (--again) cannot be checked")
     _refuse_repeated_content(config, loaded, others, face)
     if not config.brakes.out_of_order:
         check_order(run, others, draft.key_columns, _warning(face))
@@ -205,8 +216,8 @@ def _refuse_repeated_content(
     # Under --since-last the same export again is a night on which nothing has changed.
     if config.brakes.again or config.since_last or len(loaded.rows) == 0:
         return
-    former = previous_run_of_same_content(loaded.files, config.api, others)
-    if former is not None and not face.again(former):
+    former = previous_run_of_same_content(loaded.files, config.api_identity, others)
+    if former is not None and not face.confirm_repeat(former):
         raise BrakeError(
             f"run {former} has already processed exactly this content",
             "nothing was sent; if it shall be processed again, say --again",
@@ -214,7 +225,7 @@ def _refuse_repeated_content(
 
 
 def _warning(face: RunObserver) -> Callable[[str], None]:
-    return partial(face.told, "warning")
+    return partial(face.on_message, "warning")
 
 
 def _required_bytes(plan: Plan, cells: int, *, xlsx: bool) -> int:
@@ -231,10 +242,10 @@ def _run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, obje
     """What the journal records of a run at its start."""
     return {
         Fact.RUN_ID: config.run_id,
-        Fact.ID_MADE_UP: config.id_made_up,
+        Fact.ID_MADE_UP: config.run_id_generated,
         Fact.VERSION: __version__,
         Fact.STARTED_AT: clock.wall(),
-        Fact.OPTIONS: dict(config.told),
+        Fact.OPTIONS: dict(config.given_options),
         Fact.BASE_URL_FLAG: config.base_url_flag,
         Fact.SHAPE: _immutable_options(config),
         Fact.HOLDS_BY_INPUT: config.plan.hold,
@@ -266,9 +277,9 @@ def _delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[s
     return {
         Fact.SINCE: delta_json(delta),
         Fact.LOOKED_AT: looked_at,
-        Fact.FULL_AT: delta.full_at,
+        Fact.FULL_AT: delta.last_full_run_at,
         Fact.ORIGINS: [astuple(one) for one in delta.origins],
-        Fact.LEFT_OUT: encode_column(plan.left_out),
+        Fact.LEFT_OUT: encode_column(plan.unchanged_source),
     }
 
 
@@ -285,8 +296,8 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
     return {
         **described,
         **plan,
-        "base_url": config.api,
-        "no_hold": not config.sending.hold,
+        "base_url": config.api_identity,
+        "no_hold": not config.sending.hold_transfers,
         "since_last": config.since_last,
     }
 
@@ -351,7 +362,7 @@ def _sha256(path: str, spool: Path) -> str:
 def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
     """The plan that the run was started with, made again from the journal's rows."""
     shape = journal.meta(Fact.SHAPE)
-    scratch.expect(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))
+    scratch.reserve(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)

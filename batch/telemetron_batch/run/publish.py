@@ -51,15 +51,15 @@ def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
     if ATTENTION not in summary.attention_files:  # a person's work, and not ours to copy
         ours.pop(ATTENTION)
     names = [name for name in ours if (summary.folder / name).exists()]
-    journal.note(published=None)
+    journal.set_facts(published=None)
     try:
         _copy_files(summary.folder, names, place)
         told = _update_summary(summary, {"published": place})
         _copy_files(summary.folder, [SUMMARY], place)
     except PublishError as exc:
-        LOGGER.info("not published to %s: %s", place, exc.what)
+        LOGGER.info("not published to %s: %s", place, exc.reason)
         return _update_summary(summary, _failure_fields(summary, place, exc, way_on(journal)))
-    journal.note(published=place)
+    journal.set_facts(published=place)
     LOGGER.info("published to %s", place)
     return told
 
@@ -73,11 +73,11 @@ def _update_summary(summary: Summary, more: Mapping[str, Any]) -> Summary:
 
 def _failure_fields(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
     """What the summary says of a copy that could not be made."""
-    told = {"unpublished": f"{place} ({exc.what})"}
+    told = {"unpublished": f"{place} ({exc.reason})"}
     if summary.fields["stop"]:
         return told
     safe = Advice(f"the run is done and they are safe in {summary.folder}", repeat=True, when="to publish them")
-    stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.what})", advice=safe)
+    stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.reason})", advice=safe)
     return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
 
 

@@ -27,12 +27,12 @@ class Baseline:
         self._plan = plan
         self._own_changes: dict[tuple[str, str], bool] = {}
         """Pairs that the run sends several times: what they came to last."""
-        self._written = plan.customers_of(journal.calls_that_may_have_acted())
+        self._written = plan.customer_emails_of_calls(journal.calls_that_may_have_acted())
         """Customers whom earlier processes may have changed: what they hold now is not what they held before."""
         self._looked: dict[str, bool] = {}
         """Customers whom this process has asked for, and whether that told anything."""
 
-    async def before(self, call: Call) -> HeldBefore | None:
+    async def held_before(self, call: Call) -> HeldBefore | None:
         """Return for each device of a call whether its customer held it before; None if that is not known.
 
         What an earlier process saw of a customer counts only if it has written to them since: else
@@ -50,7 +50,7 @@ class Baseline:
 
     async def _look(self, customer: str) -> bool:
         """Ask what a customer holds, and put it down; return whether that could be learnt."""
-        look = await self._looker.look(customer)
+        look = await self._looker.fetch(customer)
         if look is None or look.devices is None:
             return False
         await self._journal.held(customer, look.devices, is_known=look.is_known)
@@ -60,5 +60,5 @@ class Baseline:
         """Hear what the run itself has changed."""
         for position, result in answer.results.items():
             device = call.devices[position]
-            if result.outcome in _HELD_AFTER and self._plan.may_be_sent_again(device):
+            if result.outcome in _HELD_AFTER and self._plan.has_multiple_calls(device):
                 self._own_changes[call.customer, device] = _HELD_AFTER[result.outcome]

@@ -181,18 +181,18 @@ class CallExecutor:
         """One attempt: permit, journal, request, journal."""
         call, asked = work.call, spent.asked
         body = protocol.request_body(call, asked)
-        leave = await self._traffic.leave(call.number)
+        leave = await self._traffic.acquire(call.number)
         if leave is None:
             return Halted()
         number = await self._journal.started(
             call.number, _positions_for_journal(call, asked), self._wall(), self._uptime()
         )
-        left = await self._traffic.depart(leave)
+        left = await self._traffic.before_send(leave)
         left_at = clock.now()
         exchange = await self._post(protocol.PATHS[call.action], body, left)
         result = self._classify(work, spent, leave, exchange)
         ending = _ending(result, exchange)
-        omitted = result.omitted if isinstance(result, protocol.Reply) else ()
+        omitted = result.missing if isinstance(result, protocol.Reply) else ()
         doubt = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
         work.tries += attempt_records(asked, omitted, doubt, left_at)
         if omitted or doubt is not SideEffects.NOT_DONE:
@@ -214,12 +214,12 @@ class CallExecutor:
         call, asked = work.call, spent.asked
         work.seemed_throttled += exchange.seems_throttled
         if work.seemed_throttled > _MAX_PRESUMED_THROTTLES:
-            exchange = exchange.at_its_word()
+            exchange = exchange.as_server_error()
         read = exchange.read(lambda body: protocol.read_reply(body, call, asked, exchange.show), call.action)
         result = _about_devices(read, call, asked)
         if isinstance(result, DeviceRejected) and result.is_from_elsewhere and not self._traffic.is_recognised:
             result = Transient(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
-        self._traffic.learn(leave, None if isinstance(result, protocol.Reply) else result, exchange)
+        self._traffic.report(leave, None if isinstance(result, protocol.Reply) else result, exchange)
         self._log(call, result)
         if not isinstance(result, Transient):
             return result
@@ -240,7 +240,7 @@ class CallExecutor:
                 # Learnt only now: where no smaller request helps, it was not the size.
                 self._maximum = min(self._maximum, work.maximum)
                 results = result.results
-                if left_out := work.split.settled(asked, result.omitted):
+                if left_out := work.split.settled(asked, result.missing):
                     results = {**results, **dict.fromkeys(left_out, _OMITTED_TWICE)}
             case CallRejected(outcome, reason, text):
                 work.split.settled(asked)
@@ -268,7 +268,7 @@ class CallExecutor:
         An API that no request has ever reached is no fault of this call: the run stops.
         """
         unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
-        if not unclear and self._traffic.end_if_unheard(last.text):
+        if not unclear and self._traffic.stop_if_never_reached(last.text):
             return Halted()
         text = f"{self._attempts} attempts; the last: {last.text}"
         outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
@@ -284,8 +284,8 @@ class CallExecutor:
     def _log(self, call: Call, result: protocol.Reply | Verdict | PersistentServerError) -> None:
         """What an operator may want to look up later: whatever did not go as it should."""
         if isinstance(result, protocol.Reply):
-            if result.foreign:
-                names = ", ".join(result.foreign[:_FOREIGN_TOLD])
+            if result.unexpected:
+                names = ", ".join(result.unexpected[:_FOREIGN_TOLD])
                 self._traffic.tell("foreign", f"call {call.number}: the answer names what nobody asked for: {names}")
         else:
             LOGGER.info("call %d: %s: %s", call.number, result.code, sentence(result.reason, result.text))
@@ -332,11 +332,11 @@ def _ending(result: protocol.Reply | Verdict | PersistentServerError, exchange: 
     """Return how the journal records the attempt."""
     status = exchange.status
     if isinstance(result, protocol.Reply):
-        if not (result.omitted or result.foreign) and status == _USUAL.status:
+        if not (result.missing or result.unexpected) and status == _USUAL.status:
             return _USUAL
-        omitted, foreign = len(result.omitted), len(result.foreign)
+        omitted, foreign = len(result.missing), len(result.unexpected)
         return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
-    if isinstance(exchange.ending, NoResponse) and not exchange.ending.sent:
+    if isinstance(exchange.failure, NoResponse) and not exchange.failure.sent:
         return AttemptEnd(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
     how = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
     lasts = result.doubt is SideEffects.UNCLEAR

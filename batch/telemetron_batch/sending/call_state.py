@@ -131,7 +131,7 @@ def attempt_records(
 def restore(call: Call, journal: Journal, maximum: int) -> CallState:
     """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
     everything = all_of(len(call.devices))
-    if not journal.may_know(call.number):
+    if not journal.may_have_history(call.number):
         return CallState(call, RejectedDeviceSearch(everything, maximum))
     history = journal.attempts_of(call.number)
     settled = journal.settled_positions(call.number)

@@ -21,7 +21,7 @@ class RunCounters:
     """Customers that this run created."""
     perhaps_new_customers: set[str] = field(default_factory=set)
     """Customers that unanswered attempts of this run may have created."""
-    what: str = "calls"
+    unit: str = "calls"
     """What `calls` counts, in one word."""
 
     @property

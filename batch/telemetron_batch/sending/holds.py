@@ -38,7 +38,7 @@ class UnreleasedDevices:
         return bool(self._owners)
 
     @property
-    def any_open(self) -> bool:
+    def has_pending(self) -> bool:
         """Is one of them yet to be taken from its owner?"""
         return bool(self._open)
 
@@ -48,7 +48,7 @@ class UnreleasedDevices:
         if is_open:
             self._open.add((customer, device))
 
-    def learn(self, call: Call, answer: Answer) -> None:
+    def record(self, call: Call, answer: Answer) -> None:
         """Hear what an unassign came to. A later unassign of the pair that succeeds ends what an earlier one began."""
         results = Results.of(answer.results)
         has_failures = not results.counts().keys().isdisjoint(FAILURES)
@@ -112,7 +112,7 @@ class UnreleasedReport:
         except FileNotFoundError:
             return None
         except JournalError as exc:
-            raise JournalError(exc.what, advice) from exc
+            raise JournalError(exc.reason, advice) from exc
         facts = table.schema.metadata or {}
         if _COMPLETE not in facts:
             raise JournalError(f"{path} is damaged", advice)
@@ -126,9 +126,9 @@ def collect_unreleased(unassigns: CallPlan, journal: Journal | None) -> Unreleas
     """What these calls have left behind, as the journal has it; without one, all of it."""
     stuck, settled = UnreleasedDevices(), defaultdict[int, set[int]](set)
     for settlement in journal.settlements() if journal else ():
-        if unassigns.has(settlement.call):
+        if unassigns.includes(settlement.call):
             settled[settlement.call].update(settlement.answer.results)
-            stuck.learn(unassigns.call(settlement.call), settlement.answer)
+            stuck.record(unassigns.call(settlement.call), settlement.answer)
     is_open = [number for number in _numbers(unassigns) if len(settled[number]) < unassigns.size_of(number)]
     for number in is_open:
         call = unassigns.call(number)
@@ -148,20 +148,24 @@ def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[Unr
 
     `left` is what is known from elsewhere; what the journal itself says is added.
     """
-    held = [(number, calls.call(one.call), one.answer) for number, one in journal.unasked() if _is_hold(one.answer)]
+    held = [
+        (number, calls.call(one.call), one.answer)
+        for number, one in journal.results_without_attempt()
+        if _is_hold(one.answer)
+    ]
     if not held:
         return
     stuck = unreleased_among(left, pa.array({call.devices[at] for _, call, answer in held for at in answer.results}))
     for settlement in journal.settlements():
         call = calls.call(settlement.call)
         if call.action is Action.UNASSIGN:
-            stuck.learn(call, settlement.answer)
+            stuck.record(call, settlement.answer)
     free = [
         number
         for number, call, answer in held
         if any(stuck.former_owner(call.customer, call.devices[at]) is None for at in answer.results)
     ]
-    journal.take_back(free)
+    journal.delete_results(free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +188,10 @@ def unknown_customers(journal: Journal, calls: CallPlan) -> list[StaleResult]:
     unknown = [
         (number, calls.call(one.call), one.answer)
         for number, one in journal.numbered_settlements()
-        if calls.has(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
+        if calls.includes(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
     ]
     pairs = {
-        (call.customer, device) for _, call, _ in unknown for device in call.devices if calls.may_be_sent_again(device)
+        (call.customer, device) for _, call, _ in unknown for device in call.devices if calls.has_multiple_calls(device)
     }
     assigned = _last_assigns(journal, calls, pairs)
     return [StaleResult(number, call, _overtaken(call, answer, assigned)) for number, call, answer in unknown]

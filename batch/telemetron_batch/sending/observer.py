@@ -11,26 +11,26 @@ class RunObserver:
     interrupt: CancelToken | None = None
     """Through which the door ends the run. None: signals do, as at a terminal."""
 
-    def planned(self, plan: PlanSummary) -> bool:  # noqa: ARG002
+    def confirm_plan(self, plan: PlanSummary) -> bool:  # noqa: ARG002
         """The plan is made. Shall it be carried out?"""
         return True
 
-    def again(self, former: str) -> bool:  # noqa: ARG002
+    def confirm_repeat(self, former: str) -> bool:  # noqa: ARG002
         """This content was already processed by that run. Shall it be processed again?"""
         return False
 
-    def told(self, kind: str, text: str) -> None:
+    def on_message(self, kind: str, text: str) -> None:
         """Something worth telling happened: a warning, a hold, an outage."""
 
-    def watches(self) -> bool:
+    def wants_progress(self) -> bool:
         """Does it want to see how the run gets on?"""
         return False
 
-    def began(self) -> None:
+    def on_start(self) -> None:
         """Sending begins, or asking afterwards: from now on nothing here may keep the event loop waiting."""
 
-    def saw(self, view: ProgressSnapshot) -> None:
+    def on_progress(self, view: ProgressSnapshot) -> None:
         """The run as it is now, some times a second; the last one is `over`."""
 
-    def ended(self) -> None:
+    def on_stop(self) -> None:
         """What began has ended. May be called twice."""

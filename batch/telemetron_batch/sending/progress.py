@@ -92,7 +92,7 @@ class ProgressTracker:
         self._seen = now
         self._remember(self._mark(now, condition.departures))
         return ProgressSnapshot(
-            what=self._tally.what,
+            what=self._tally.unit,
             calls=self._tally.calls,
             done=self._tally.calls_done,
             outcomes=dict(self._tally.outcomes),

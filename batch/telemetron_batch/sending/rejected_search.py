@@ -54,18 +54,18 @@ class _Search(Generic[Blame]):
     """Requests that may still be spent."""
     blame: Blame
     """What the refusal of the whole group said."""
-    debt: int
+    allowed_overdraft: int
     guilty: list[_Group[Blame]] = field(default_factory=list)
     """Groups that surely hold a refused device, the next to look into last."""
     open: deque[int] = field(default_factory=deque)
     """Positions of which nothing is known yet."""
-    slack: int = 1
+    budget: int = 1
     cleared: int = 0
-    stride: int = 1
+    group_size: int = 1
     all_at_once: bool = False
     """The last refusal named whom it meant, so the open positions are likely fine together."""
     last_chance: bool = False
-    streak: int = 0
+    accepted_in_row: int = 0
     alone: list[Blame | None] = field(default_factory=list)
     """What was said to the devices that stood alone; None is an acceptance."""
 
@@ -118,11 +118,11 @@ class RejectedDeviceSearch(Generic[Blame]):
             self._refused_alone(asked, blame)
         elif self._search is None:
             self._whole.popleft()
-            self._search = _Search(left=len(asked) + 1, blame=blame, debt=len(asked) // _DEBT)
+            self._search = _Search(left=len(asked) + 1, blame=blame, allowed_overdraft=len(asked) // _DEBT)
             _suspect(self._search, _Group(asked, blame), named)
         else:
             _spend(self._search, asked)
-            self._search.slack -= 1
+            self._search.budget -= 1
             _suspect(self._search, _Group(asked, blame), named)
             if self._search.last_chance:
                 self._search.left = 0
@@ -174,8 +174,8 @@ class RejectedDeviceSearch(Generic[Blame]):
             self._whole.popleft()
             return
         _spend(self._search, asked)
-        self._search.streak = 0
-        self._search.stride = 1
+        self._search.accepted_in_row = 0
+        self._search.group_size = 1
         self._search.alone.append(blame)
         if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(said == blame for said in self._search.alone):
             _retry_rest_together(self._search)
@@ -189,9 +189,9 @@ class RejectedDeviceSearch(Generic[Blame]):
         search = self._search
         if search is None:
             return
-        while search.slack <= 0 and search.guilty and len(search.guilty[-1].positions) == 1:
+        while search.budget <= 0 and search.guilty and len(search.guilty[-1].positions) == 1:
             self._condemn(*search.guilty.pop(), alone=False)
-            search.slack += 1
+            search.budget += 1
         if search.left <= 0 or not _unsettled(search):
             for group in search.guilty:
                 self._condemn(*group, alone=False)
@@ -221,12 +221,12 @@ def _next_in(search: _Search[Blame]) -> Positions:
 
 def _stride(search: _Search[Blame], wish: int) -> int:
     """How many positions to risk in one request: all we wish for only with slack to spare."""
-    if search.slack >= wish.bit_length():
+    if search.budget >= wish.bit_length():
         return wish
     found = len(search.alone) - search.alone.count(None)
-    rare = search.streak >= _STREAK and search.cleared >= _RARE * found
-    if search.slack >= 1 or (rare and search.slack > -search.debt):
-        return max(1, min(wish, search.stride))
+    rare = search.accepted_in_row >= _STREAK and search.cleared >= _RARE * found
+    if search.budget >= 1 or (rare and search.budget > -search.allowed_overdraft):
+        return max(1, min(wish, search.group_size))
     return 1
 
 
@@ -253,9 +253,9 @@ def _clear(search: _Search[Blame], asked: Positions) -> None:
         for _ in asked:
             search.open.popleft()
     search.cleared += len(asked)
-    search.slack += len(asked) - 1
-    search.stride = 2 * max(search.stride, len(asked))
-    search.streak += 1
+    search.budget += len(asked) - 1
+    search.group_size = 2 * max(search.group_size, len(asked))
+    search.accepted_in_row += 1
     if len(asked) == 1:
         search.alone.append(None)
 

@@ -41,7 +41,7 @@ class RunLimits:
     """Hold assigns whose device may still be with its former owner."""
     stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
     """Devices that may still be with a former owner, as others know who unassign."""
-    quiet: float = 35.0
+    late_effect_s: float = 35.0
     """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
     uptime: Callable[[], float] = clock.uptime
     """Seconds since this machine's boot."""
@@ -51,7 +51,11 @@ class RunLimits:
 
         As long as possible where that is not known: the wall clock may have been set since.
         """
-        return self.quiet if left is None else min(self.quiet, max(0.0, left + self.quiet - self.uptime()))
+        return (
+            self.late_effect_s
+            if left is None
+            else min(self.late_effect_s, max(0.0, left + self.late_effect_s - self.uptime()))
+        )
 
 
 @dataclass(slots=True)
@@ -62,7 +66,7 @@ class _Memory:
     stuck: UnreleasedDevices
     settled: dict[int, int] = field(default_factory=dict)
     """Call number to settled devices, from earlier processes."""
-    unknown: set[tuple[int, str]] = field(default_factory=set)
+    unknown_customers: set[tuple[int, str]] = field(default_factory=set)
     """Stage and customer of unassigns that the API answered with: no such customer. By this process only."""
     pending: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
     """Customer and device to what was last asked of them without an answer, and until when that may still act.
@@ -87,20 +91,20 @@ class _LaneQueue:
         self._waiting: list[tuple[float, int, Sequence[int]]] = []
 
     @property
-    def others(self) -> bool:
+    def has_untaken(self) -> bool:
         """Is there a lane that nobody has taken yet?"""
         return self._taken < len(self._lanes)
 
     def take(self, now: float) -> Sequence[int] | None:
         """The next lane: one that has waited for long enough, else a new one, else the one that waits least."""
-        if self._waiting and (self._waiting[0][0] <= now or not self.others):
+        if self._waiting and (self._waiting[0][0] <= now or not self.has_untaken):
             return heappop(self._waiting)[-1]
-        if not self.others:
+        if not self.has_untaken:
             return None
         self._taken += 1
         return self._lanes[self._taken - 1]
 
-    def later(self, due: float, calls: Sequence[int]) -> None:
+    def requeue_at(self, due: float, calls: Sequence[int]) -> None:
         """Put calls of a lane off to a moment of the event loop's clock."""
         heappush(self._waiting, (due, calls[0], calls))
 
@@ -162,11 +166,11 @@ class Scheduler:
                         late.append((due, number))  # nothing that need not wait does
                     else:
                         await self._settle(call)
-            if late and len(late) == len(lane) and not turns.others:
+            if late and len(late) == len(lane) and not turns.has_untaken:
                 due, first = late.pop(late.index(min(late)))
                 await self._settle(self._plan.call(first), due - clock.now())
             if late:
-                turns.later(min(late)[0], [number for _, number in late])
+                turns.requeue_at(min(late)[0], [number for _, number in late])
 
     def _is_settled(self, number: int) -> bool:
         """Did earlier processes settle all of a call?"""
@@ -174,7 +178,7 @@ class Scheduler:
         return done is not None and done == self._plan.size_of(number)
 
     async def _settle(self, call: Call, wait: float = 0.0) -> None:
-        if (call.stage, call.customer) in self._progress.unknown:
+        if (call.stage, call.customer) in self._progress.unknown_customers:
             await self._fail_unsent(call)
             return
         if wait > 0:
@@ -187,7 +191,7 @@ class Scheduler:
         if held is not None and settled + len(held.results) == len(call.devices):
             self._record(call, CallResult((held,)))
             return
-        before = None if self._baseline is None else await self._baseline.before(call)
+        before = None if self._baseline is None else await self._baseline.held_before(call)
         end = await self._client.settle(call, before)
         self._record(call, end if held is None else replace(end, answers=(held, *end.answers)))
 
@@ -199,7 +203,7 @@ class Scheduler:
         done += self._progress.settled.get(call.number, 0)
         self.tally.calls_done += done == len(call.devices)
         if end.pending_since is not None:
-            self._progress.expect_late(call, range(len(call.devices)), end.pending_since + self._limits.quiet)
+            self._progress.expect_late(call, range(len(call.devices)), end.pending_since + self._limits.late_effect_s)
         if end.has_doubts:
             self._expect_new_customer(call)
         self._check_limits()
@@ -218,9 +222,9 @@ class Scheduler:
             self._baseline.learn(call, answer)
         if call.action is Action.ASSIGN:
             return
-        self._progress.stuck.learn(call, answer)
+        self._progress.stuck.record(call, answer)
         if is_new and Results.of(answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND):
-            self._progress.unknown.add((call.stage, call.customer))
+            self._progress.unknown_customers.add((call.stage, call.customer))
 
     async def _hold_unreleased(self, call: Call) -> Answer | None:
         """Settle as held the devices of an assign that may still be with a former owner."""
@@ -313,7 +317,7 @@ class Scheduler:
         self.tally.calls_done = sum(
             done == self._plan.size_of(number)
             for number, done in self._progress.settled.items()
-            if self._plan.has(number)
+            if self._plan.includes(number)
         )
 
 

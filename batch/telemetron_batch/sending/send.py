@@ -49,10 +49,12 @@ async def _send(job: Job, target: ApiTarget, afterwards: AfterSending | None) ->
         runner = Scheduler(job.plan, job.journal, client, run_limits(job), baseline)
         runner.on_call = [way.kept.save_now_and_then]
         runner.tell_wait = partial(_tell_wait, way.traffic.tell)
-        async with show_progress(job.face, ProgressTracker(runner.tally, way.traffic, sending.share, job.clock.wall)):
+        async with show_progress(
+            job.face, ProgressTracker(runner.tally, way.traffic, sending.process_rate, job.clock.wall)
+        ):
             await run_until_stopped(runner.run(), way.traffic.halt)
         if afterwards is not None and not way.traffic.halt:
-            job.journal.note(allSent=True)  # what may stop it from here on is no reason to send again
+            job.journal.set_facts(allSent=True)  # what may stop it from here on is no reason to send again
             await afterwards(job, way)
     return way.traffic.halt.stop
 

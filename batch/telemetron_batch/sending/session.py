@@ -86,15 +86,15 @@ async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
     """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
     sending = job.config.sending
     # An attempt of an earlier process may have had a later deadline than those of this one.
-    job.journal.note(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
+    job.journal.set_facts(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
     folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
     file = job.pacer_file or folder / f"{target.name}.json"
     whose = LimiterHandle(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _event_sink(job))
     connecting = open_http(target.base_url, seconds=sending.timeout, transport=target.transport)
     async with open_rate_limiter(sending, whose) as kept, connecting as http:
         traffic = AttemptGate(kept.pace, OutageDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
-        traffic.may_start = lambda: not job.journal.is_short_of_disk
-        traffic.is_ours = lambda: job.lease.is_sure
+        traffic.can_record = lambda: not job.journal.is_short_of_disk
+        traffic.owns_run = lambda: job.lease.is_valid
         exchanger = HttpClient(
             http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets
         )
@@ -106,8 +106,8 @@ async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
             stop_on_lease_loss(job.lease, ending),
         ):
             yield Session(exchanger.post, looker, traffic, kept)
-    if kept.pace.found is not None:
-        job.journal.note(rateFound=round(kept.pace.found, 3))
+    if kept.pace.learned_rate is not None:
+        job.journal.set_facts(rateFound=round(kept.pace.learned_rate, 3))
 
 
 async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:
@@ -122,7 +122,7 @@ def stop_for_error(error: Exception) -> Stop:
     """Return why a run stops that met an error."""
     told = system_error(error) if isinstance(error, OSError) else error
     advice = told.next_step if isinstance(told, BatchError) else Advice()
-    return Stop(StopReason.ERROR, getattr(told, "what", str(told)), advice=advice)
+    return Stop(StopReason.ERROR, getattr(told, "reason", str(told)), advice=advice)
 
 
 def _patience(job: Job) -> Patience:
@@ -136,12 +136,12 @@ def run_limits(job: Job) -> RunLimits:
     brakes, sending = job.config.brakes, job.config.sending
     return RunLimits(
         concurrency=sending.concurrency,
-        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.counted_rows),
+        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.rows_for_percent_limits),
         max_skipped=None if brakes.max_skipped is None else brakes.max_skipped.of(job.plan.unassign_rows),
         max_new_customers=brakes.max_new_customers,
-        hold=sending.hold,
+        hold=sending.hold_transfers,
         stuck=job.stuck,
-        quiet=job.journal.meta(Fact.QUIET),
+        late_effect_s=job.journal.meta(Fact.QUIET),
         uptime=job.clock.uptime,
     )
 
@@ -151,7 +151,7 @@ def _event_sink(job: Job) -> EventSink:
         job.journal.event(job.clock.wall(), kind, text)
         LOGGER.info(text, extra={"kind": kind})
         if aloud:
-            job.face.told(kind, text)
+            job.face.on_message(kind, text)
 
     return tell
 
@@ -159,18 +159,18 @@ def _event_sink(job: Job) -> EventSink:
 @asynccontextmanager
 async def show_progress(face: RunObserver, watch: ProgressTracker) -> AsyncIterator[None]:
     """While this lasts the face sees how the run gets on, if it wants to."""
-    face.began()
-    looking = asyncio.create_task(_poll_progress(face, watch)) if face.watches() else None
+    face.on_start()
+    looking = asyncio.create_task(_poll_progress(face, watch)) if face.wants_progress() else None
     try:
         yield
     finally:
         if looking is not None:
             looking.cancel()
-            face.saw(watch.view(over=True))
-        face.ended()
+            face.on_progress(watch.view(over=True))
+        face.on_stop()
 
 
 async def _poll_progress(face: RunObserver, watch: ProgressTracker) -> None:
     while True:
-        face.saw(watch.view())
+        face.on_progress(watch.view())
         await clock.sleep(_LOOK_EVERY)

@@ -30,17 +30,17 @@ class Shutdown:
         self._exchanger = exchanger
         self.begun = False
 
-    def now(self, why: str) -> None:
+    def begin(self, why: str) -> None:
         """End it for this reason, unless it ends already."""
         self.begun = True
         self._halt.now(Stop(StopReason.INTERRUPTED, why))
-        self._exchanger.hurry(SHUTDOWN_GRACE_S)
+        self._exchanger.shorten_deadlines(SHUTDOWN_GRACE_S)
 
-    def lost(self) -> None:
+    def lease_lost(self) -> None:
         """End it at once: what may still be answered could not be recorded."""
         self.begun = True
         self._halt.now(Stop(StopReason.RUN_LOST))
-        self._exchanger.hurry(0)
+        self._exchanger.shorten_deadlines(0)
 
 
 @contextmanager
@@ -68,10 +68,10 @@ def _signals(face: RunObserver, ending: Shutdown) -> Iterator[None]:
 
     def interrupted(name: str) -> None:
         if ending.begun:
-            face.ended()
+            face.on_stop()
             os._exit(ExitCode.STOPPED)
-        face.told("stop", f"{name}: letting calls under way finish; once more ends at once")
-        ending.now(f"stopped by {name}")
+        face.on_message("stop", f"{name}: letting calls under way finish; once more ends at once")
+        ending.begin(f"stopped by {name}")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -91,7 +91,7 @@ def _signals(face: RunObserver, ending: Shutdown) -> Iterator[None]:
 def _interrupts(interrupt: CancelToken, ending: Shutdown) -> Iterator[None]:
     """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
     loop = asyncio.get_running_loop()
-    with interrupt.heard_by(lambda: _from_outside(loop, lambda: ending.now(interrupt.reason or "stopped"))):
+    with interrupt.on_cancel(lambda: _from_outside(loop, lambda: ending.begin(interrupt.reason or "stopped"))):
         yield
 
 
@@ -99,7 +99,7 @@ def _interrupts(interrupt: CancelToken, ending: Shutdown) -> Iterator[None]:
 def stop_on_lease_loss(lease: Lease, ending: Shutdown) -> Iterator[None]:
     """The run ends while this lasts when it turns out to belong to somebody else."""
     loop = asyncio.get_running_loop()
-    with lease.watched_by(lambda: _from_outside(loop, ending.lost)):
+    with lease.on_lost(lambda: _from_outside(loop, ending.lease_lost)):
         yield
 
 

@@ -24,12 +24,12 @@ _PATIENCE: Final = 5.0
 class Barrier:
     """What the unassigns of all shards have left behind, in the order of the shards."""
 
-    left: tuple[UnreleasedReport, ...]
+    unreleased: tuple[UnreleasedReport, ...]
 
     @property
     def unfinished(self) -> tuple[int, ...]:
         """Shards that have not settled all of their unassigns."""
-        return tuple(number for number, left in enumerate(self.left, 1) if not left.complete)
+        return tuple(number for number, left in enumerate(self.unreleased, 1) if not left.complete)
 
     @property
     def complete(self) -> bool:
@@ -38,7 +38,7 @@ class Barrier:
 
     def as_json(self) -> dict[str, Any]:
         """In numbers, small enough to be handed on."""
-        left = sum(one.pairs.num_rows for one in self.left)
+        left = sum(one.pairs.num_rows for one in self.unreleased)
         return {"complete": self.complete, "unfinishedShards": [*self.unfinished], "unassignsLeft": left}
 
 
@@ -54,8 +54,8 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     if division is None:
         raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
     # Somebody else may be looking at a shard just as we do.
-    waiting = LockWaiter.a_while(folder.name, _PATIENCE, clock)
-    return Barrier(tuple(waiting.patiently(partial(_left, folder, shard, clock)) for shard in division.shards))
+    waiting = LockWaiter.for_seconds(folder.name, _PATIENCE, clock)
+    return Barrier(tuple(waiting.retry_while_locked(partial(_left, folder, shard, clock)) for shard in division.shards))
 
 
 def _left(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:
@@ -66,7 +66,7 @@ def _left(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:
     path = shard_folder(run, shard.number) / LEFT_BEHIND
     if (told := UnreleasedReport.read(path)) is not None:
         return told
-    with acquire_lease(lock_of_shard(run, shard.number), LockWaiter.not_at_all(run.name, clock)):
+    with acquire_lease(lock_of_shard(run, shard.number), LockWaiter.no_wait(run.name, clock)):
         if not path.exists():
             read_from_journal(run, shard.number).write(path)
     return _left(run, shard, clock)

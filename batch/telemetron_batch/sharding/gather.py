@@ -50,7 +50,7 @@ def require_calls(run: Path, shard: Shard) -> None:
     try:
         check_calls(shard_folder(run, shard.number) / CALLS, shard)
     except JournalError as exc:
-        raise JournalError(f"shard {shard.number}: {exc.what}", _ADVICE) from exc
+        raise JournalError(f"shard {shard.number}: {exc.reason}", _ADVICE) from exc
 
 
 def require_unknown(run: Path, journal: Journal, shard: Shard) -> None:

@@ -142,7 +142,7 @@ def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = 
     lost what was gathered from it before.
     """
     clock = clock or RealClock()
-    waiting = LockWaiter.not_at_all(folder.name, clock)
+    waiting = LockWaiter.no_wait(folder.name, clock)
     with ExitStack() as stack:
         lease = stack.enter_context(acquire_lease(lock_of_run(folder), waiting))
         journal = stack.enter_context(open_journal(folder, lease))
@@ -160,9 +160,9 @@ def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = 
         shards.check(journal)
         # All that the shards' files tell is read before the journal is changed.
         left, _ = shards.left_behind(), shards.numbers
-        journal.gather(shards.journals(), shards.facts)
+        journal.import_from(shards.journals(), shards.facts)
         release_resolved_holds(journal, plan, left)
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
-        journal.note(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.quiet)
+        journal.set_facts(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.quiet)
         config = load_stored_config(folder, journal.meta(Fact.OPTIONS), with_key=False)
         return finish_run(replace(config, xlsx=config.xlsx or xlsx), plan, journal)

@@ -164,7 +164,7 @@ def _written(plan: Plan, run: Path, shard: int, numbers: Ints) -> Shard:
             writer.write_batch(_batch(calls, lanes[some]))
     made = {phase: ShardCalls(path, phase) for phase in Phase}
     counts = {phase: calls.calls for phase, calls in made.items()}
-    return Shard(shard, counts, made[Phase.UNASSIGN].counted_rows, _sha256(path))
+    return Shard(shard, counts, made[Phase.UNASSIGN].rows_for_percent_limits, _sha256(path))
 
 
 def _batch(calls: list[Call], lanes: Ints) -> pa.RecordBatch:
@@ -217,7 +217,7 @@ class ShardCalls:
         return self._numbers
 
     @property
-    def counted_rows(self) -> int:
+    def rows_for_percent_limits(self) -> int:
         """Number of devices in all calls of the shard: the whole of which a share of rows is taken."""
         return int(self._sizes.sum())
 
@@ -232,12 +232,12 @@ class ShardCalls:
         """The highest number of any call of the shard; 0 without calls."""
         return int(self._numbers[-1]) if len(self._numbers) else 0
 
-    def open(self, settled: Ints) -> int:
+    def unsettled(self, settled: Ints) -> int:
         """How many calls of the phase are not settled, where so many devices are of each call from number 1."""
         numbers, sizes = self._numbers[self._phase_slice], self._sizes[self._phase_slice]
         return int((settled[numbers - 1] != sizes).sum())
 
-    def has(self, number: int) -> bool:
+    def includes(self, number: int) -> bool:
         """Is the call made in this phase?"""
         return self._phase_slice.start <= self._place(number) < self._phase_slice.stop
 
@@ -270,7 +270,7 @@ class ShardCalls:
         """Number of devices of one call of the shard."""
         return int(self._sizes[self._place(number)])
 
-    def customers_of(self, numbers: Iterable[int]) -> set[str]:
+    def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
         """Customers of some calls of the shard."""
         return {self._table["customer"][self._place(number)].as_py() for number in set(numbers)}
 
@@ -279,7 +279,7 @@ class ShardCalls:
         lists = self._table["devices"].slice(self._phase_slice.start, self._phase_slice.stop - self._phase_slice.start)
         return pc.unique(pc.list_flatten(lists))
 
-    def may_be_sent_again(self, device: str) -> bool:
+    def has_multiple_calls(self, device: str) -> bool:
         """Could more than one call to a customer hold this device? All calls to one are in the shard."""
         return device in self._multi_call_devices
 

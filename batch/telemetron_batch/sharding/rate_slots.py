@@ -56,7 +56,7 @@ def slot_rate(config: RunConfig, at_once: int, place: int) -> Rate:
 def acquire_slot(run: Path, shard: int, at_once: int, waiting: LockWaiter) -> Iterator[RateSlot]:
     """A place of so many for a shard to send from, its own where that is free. Raises LockedError."""
     with ExitStack() as held:
-        yield waiting.patiently(partial(_first_free, run, shard, at_once, replace(waiting, until=0.0), held))
+        yield waiting.retry_while_locked(partial(_first_free, run, shard, at_once, replace(waiting, until=0.0), held))
 
 
 def _first_free(run: Path, shard: int, at_once: int, waiting: LockWaiter, held: ExitStack) -> RateSlot:

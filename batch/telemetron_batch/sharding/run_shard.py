@@ -90,13 +90,13 @@ def _run_shard(
         acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, face)) as lease,
         _own_journal(run, one, extent, lease) as journal,
         stopping_if_sent(journal),
-        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_sure),
+        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
     ):
         work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
         work.check_order(phase)
         stop = work.make(phase)
         LOGGER.info("shard ended: %s", stop.sentence if stop else "all calls settled")
-        return work.summed_up(phase, stop)
+        return work.summary(phase, stop)
 
 
 def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, Extent | None]:
@@ -108,7 +108,7 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, E
         division = ShardLayout.of(journal)
         if division is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        told = {**config.told, "base_url": journal.meta(Fact.BASE_URL)}
+        told = {**config.given_options, "base_url": journal.meta(Fact.BASE_URL)}
         known = load_stored_config(run, {**journal.meta(Fact.OPTIONS), **told}, with_key=config.api_key is None)
         phase = f" --phase {config.phase}" if config.phase else ""
         known = with_base_url(known, config.sending.base_url, f"{shard_command(run, config.shard)}{phase}")
@@ -120,7 +120,7 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, E
             shard=config.shard,
             phase=config.phase,
             wait=config.wait,
-            talk=config.talk,
+            output=config.output,
             base_url_flag=config.base_url_flag,
             airflow=config.airflow,
         )
@@ -195,7 +195,7 @@ class _ShardRun:
         """Put on record how a phase ended; how the unassigns did is kept when the assigns are made."""
         told = serialize_stop(stop)
         kept = {"unassigning": told} if phase is Phase.UNASSIGN else {}
-        self.journal.note(phase=phase, stop=told, endedAt=ended_at, **kept)
+        self.journal.set_facts(phase=phase, stop=told, endedAt=ended_at, **kept)
 
     def _unassign(self) -> Stop | None:
         """Make the unassign calls, then tell the others what they left behind."""
@@ -225,9 +225,9 @@ class _ShardRun:
         if first_all and (missing := self._wait_for_other_shards()):
             return _waiting_stop(missing)
         calls, taken = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
-        release_resolved_holds(self.journal, calls, taken.left)
-        stuck = unreleased_among(taken.left, calls.devices())
-        if not stuck.any_open:
+        release_resolved_holds(self.journal, calls, taken.unreleased)
+        stuck = unreleased_among(taken.unreleased, calls.devices())
+        if not stuck.has_pending:
             return self._send(calls, stuck)
         stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGN_STAGE), stuck)
         return stop or (_waiting_stop(taken.unfinished) if self._open(calls) else None)
@@ -236,7 +236,7 @@ class _ShardRun:
         """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
         waiting = LockWaiter.of(self.config, self.clock, self.face)
 
-        while (missing := [*unfinished(self.run, self.division)]) and not waiting.is_over:
+        while (missing := [*unfinished(self.run, self.division)]) and not waiting.expired:
             self.clock.pause(_LOOK_AGAIN)
         return missing
 
@@ -244,20 +244,20 @@ class _ShardRun:
         """Send what of these calls is open, in one of the places that share the rate."""
         if not self._open(calls):
             return None
-        waiting, at_once = LockWaiter.of(self.config, self.clock, self.face), self.division.at_once
+        waiting, at_once = LockWaiter.of(self.config, self.clock, self.face), self.division.concurrent
         with (
             acquire_locks(locks_of_key(self.config, shared=True), waiting),
             acquire_slot(self.run, self.shard.number, at_once, waiting) as place,
         ):
             self._check_order()  # once more: a newer night may have sent while this one waited for the key
             share = slot_rate(self.config, at_once, place.number - 1)
-            sending = replace(self.config.sending, share=share, verify=False, deadline=self._time_left())
+            sending = replace(self.config.sending, process_rate=share, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
             job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, place.pacer_file)
             stop = send(
                 job, ApiTarget(sending.base_url, config.api_key or Secret(""), self.transport, config.organisation)
             )
-            self.lease.confirm()
+            self.lease.ensure_valid()
             return stop
 
     def _time_left(self) -> float | None:
@@ -267,12 +267,12 @@ class _ShardRun:
 
     def _open(self, calls: ShardCalls) -> int:
         """How many of these calls are not settled."""
-        return calls.open(self.journal.settled_of(calls.last).devices)
+        return calls.unsettled(self.journal.settled_of(calls.last).devices)
 
     def _calls(self, phase: Phase, last_stage: int | None = None) -> ShardCalls:
         return ShardCalls(self.folder / CALLS, phase, last_stage)
 
-    def summed_up(self, phase: Phase | None, stop: Stop | None) -> ShardSummary:
+    def summary(self, phase: Phase | None, stop: Stop | None) -> ShardSummary:
         """What all the work on the shard has come to, also in its folder."""
         made = [self._calls(one) for one in Phase]
         attempts, refusals, unclear = self.journal.attempt_totals()
@@ -287,7 +287,7 @@ class _ShardRun:
             "stop": None if stop is None else stop.as_json(WayOn(listed_flags("", self.config.base_url_flag))),
             "resumeAt": iso(stop.resume_at) or None if stop else None,
             "calls": sum(calls.calls for calls in made),
-            "callsSettled": sum(calls.calls - calls.open(settled.devices) for calls in made),
+            "callsSettled": sum(calls.calls - calls.unsettled(settled.devices) for calls in made),
             "counts": {str(outcome): count for outcome, count in settled.outcomes.items()},
             "attempts": attempts,
             "refusals": refusals,

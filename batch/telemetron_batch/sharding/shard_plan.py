@@ -39,7 +39,7 @@ LEFT_BEHIND: Final = "left.arrow"
 class ShardLayout:
     """Into which shards a run was divided."""
 
-    at_once: int
+    concurrent: int
     """So many of them share the rate, and no more run at once."""
     shards: tuple[Shard, ...]
 
@@ -80,7 +80,7 @@ class ShardedPlan:
             **self.digest.as_json(),
             "runId": self.run_id,
             "folder": str(self.folder),
-            "shardsAtOnce": self.division.at_once,
+            "shardsAtOnce": self.division.concurrent,
             "shards": [shard.as_json() for shard in self.shards],
         }
 
@@ -147,8 +147,8 @@ def _same_division(config: RunConfig, journal: Journal, folder: Path) -> ShardLa
     advice = "name another --run-id"
     if division is None:
         raise JournalError(f"run {folder.name} was started without shards", advice)
-    if (len(division.shards), division.at_once) != (config.shards, _at_once(config)):
-        was = f"{len(division.shards)} shards, {division.at_once} at once"
+    if (len(division.shards), division.concurrent) != (config.shards, _at_once(config)):
+        was = f"{len(division.shards)} shards, {division.concurrent} at once"
         raise JournalError(f"run {folder.name} was planned in {was}", advice)
     return division
 

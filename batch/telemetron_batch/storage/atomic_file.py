@@ -127,12 +127,12 @@ class DiskReserve:
         self._path = path
         self.used = False
 
-    def put_by(self) -> None:
+    def allocate(self) -> None:
         """Take the space. Raises DiskError."""
         with atomic_write(self._path) as file:
             file.write(bytes(self.SIZE))
 
-    def give_back(self) -> bool:
+    def release(self) -> bool:
         """Free the space; False when that has been done before."""
         if self.used:
             return False

@@ -77,18 +77,18 @@ class Lease:
         return self._number
 
     @property
-    def is_sure(self) -> bool:
+    def is_valid(self) -> bool:
         """May the owner act on it right now? Costs next to nothing: the storage is not asked."""
         return self._lost is None and self._now() - self._renewed < LEASE_S
 
     @property
-    def is_apart(self) -> bool:
+    def is_copied(self) -> bool:
         """Can no former owner's late write reach the journal?"""
         return bool(self._fields["apart"])
 
-    def confirm(self) -> None:
+    def ensure_valid(self) -> None:
         """Come back only to the owner, asking the storage if need be. Raises LockedError to whoever lost it."""
-        while not self.is_sure:
+        while not self.is_valid:
             self.renew()
             if self._lost is not None:
                 raise self._removed() or self._lost
@@ -105,7 +105,7 @@ class Lease:
             else:
                 self._reacquire(began)
 
-    def set_apart(self) -> None:
+    def mark_copied(self) -> None:
         """Put down that the journal is out of former owners' reach; their claims are of no use any more."""
         with self._mutex:
             self._fields["apart"] = True
@@ -122,7 +122,7 @@ class Lease:
                     self._claims.remove(self._number)
 
     @contextmanager
-    def renewed(self) -> Iterator[None]:
+    def auto_renew(self) -> Iterator[None]:
         """Renew it every few seconds, in a thread of its own, while this lasts."""
         thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
         thread.start()
@@ -132,7 +132,7 @@ class Lease:
             self._over.set()
 
     @contextmanager
-    def watched_by(self, hear: Callable[[], None]) -> Iterator[None]:
+    def on_lost(self, hear: Callable[[], None]) -> Iterator[None]:
         """Call `hear`, from any thread, when the run is lost. It must not take long."""
         self._hearers = (*self._hearers, hear)
         try:
@@ -161,7 +161,7 @@ class Lease:
         """Whoever may have been taken for dead competes for the next number like any newcomer."""
         try:
             judged = LeaseFile(self._number, self._claims.read(self._number) or b"")
-            won = self._is_mine(judged.content) and self._claims.win(judged, self._fields)
+            won = self._is_mine(judged.content) and self._claims.create_next(judged, self._fields)
         except OSError as exc:
             self._lose(None, f"its lease could not be renewed for {began - self._renewed:.0f} s ({exc.strerror})")
             return
@@ -173,7 +173,7 @@ class Lease:
         self._renewed = began
 
     def _lose(self, to: LeaseFile | None, why: str | None = None) -> None:
-        why = why or f"it has gone to {'another process' if to is None else to.words}, as this one seemed dead"
+        why = why or f"it has gone to {'another process' if to is None else to.describe}, as this one seemed dead"
         self._lost = LockedError(f"run {self._fields['run']} is no longer this process's: {why}", _GO_ON)
         for hear in self._hearers:
             hear()
@@ -202,11 +202,11 @@ class LeaseAcquirer:
         self._since = 0.0
 
     @property
-    def waits_for(self) -> str | None:
+    def current_holder(self) -> str | None:
         """Whose claim is being watched, in words."""
-        return None if self._seen is None else self._seen.words
+        return None if self._seen is None else self._seen.describe
 
-    def ask(self) -> Lease | None:
+    def try_acquire(self) -> Lease | None:
         """The lease; or None: not yet known. Raises LockedError when its owner has been seen to live."""
         began = self._now()
         try:
@@ -223,7 +223,7 @@ class LeaseAcquirer:
             return looked - self._since >= TAKEOVER_AFTER_S
         is_first, self._seen, self._since = self._seen is None, claim, self._now()
         if not is_first:
-            raise LockedError(f"{self._what} is in use by {claim.words}", "wait for it, or give run --wait 10m")
+            raise LockedError(f"{self._what} is in use by {claim.describe}", "wait for it, or give run --wait 10m")
         return False
 
     def _take(self, dead: LeaseFile | None, began: float) -> Lease | None:
@@ -231,7 +231,7 @@ class LeaseAcquirer:
         former = {} if dead is None else dead.fields
         apart = dead is None or (former.get("boot") == self._holder.boot and bool(former.get("apart")))
         fields = {**asdict(self._holder), "token": uuid4().hex, "renewals": 10**9, "apart": apart}
-        if not self._claims.win(dead, fields):
+        if not self._claims.create_next(dead, fields):
             return None
         number = 1 if dead is None else dead.number + 1
         lease = Lease(self._claims, LeaseFile(number, content_of(fields)), began, self._now)

@@ -61,7 +61,7 @@ class LeaseFile:
         return {}
 
     @property
-    def words(self) -> str:
+    def describe(self) -> str:
         """Whose it is."""
         fields = self.fields
         if "pid" not in fields:
@@ -92,7 +92,7 @@ class LeaseFiles:
         except FileNotFoundError:
             return None
 
-    def make(self, number: int, content: bytes) -> bool:
+    def create(self, number: int, content: bytes) -> bool:
         """Make a claim; False if somebody else has."""
         try:
             descriptor = trusted_folders.open_file(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -105,10 +105,10 @@ class LeaseFiles:
             raise
         return True
 
-    def win(self, judged: LeaseFile | None, fields: Mapping[str, Any]) -> bool:
+    def create_next(self, judged: LeaseFile | None, fields: Mapping[str, Any]) -> bool:
         """Make the claim after the one that was judged dead; whether it counts."""
         number = 1 if judged is None else judged.number + 1
-        if not self.make(number, content_of(fields)):
+        if not self.create(number, content_of(fields)):
             return False
         highest = self.highest()
         counts = highest is not None and highest.number == number
@@ -154,7 +154,7 @@ def remote_holder(lock: Path) -> str | None:
     """Who on another host holds what this lock is for, or did when it died, in words; None for nobody."""
     with refusing_foreign_files():
         claim = LeaseFiles(lock).highest()
-    return None if claim is None or claim.fields.get("boot") == boot_id() else claim.words
+    return None if claim is None or claim.fields.get("boot") == boot_id() else claim.describe
 
 
 def is_in_use(lock: Path) -> bool:
@@ -169,7 +169,7 @@ def remove_dead_local_lease(lock: Path, owner: LockOwner) -> None:
     if claim is None or claim.fields.get("boot") != boot_id():
         return
     with suppress(LockedError):
-        held = Lock.take(lock, owner, "what is to be swept")
+        held = Lock.acquire(lock, owner, "what is to be swept")
         LeaseFiles(lock).remove(claim.number)
         held.release()
 

@@ -37,7 +37,7 @@ class Lock:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, path: Path, owner: LockOwner, what: str, *, shared: bool = False) -> Self:
+    def acquire(cls, path: Path, owner: LockOwner, what: str, *, shared: bool = False) -> Self:
         """Take the lock or raise LockedError that says who has it.
 
         `what` names the thing that is locked. It is for this process alone, or `shared`

@@ -59,7 +59,7 @@ class Scratch:
         self.parts = self.room.parts
         """Into so many a table is spread."""
         self._expected = 0
-        self.behind = ThreadPoolExecutor(1)
+        self.writer_pool = ThreadPoolExecutor(1)
         """A thread that writes while others work out what comes next."""
         self._folder = folder
         self._names = 0
@@ -74,11 +74,11 @@ class Scratch:
 
     def remove(self) -> None:
         """Free the disk. What is still mapped stays readable as long as it is held."""
-        self.behind.shutdown(cancel_futures=True)  # or it might write on into the folder
+        self.writer_pool.shutdown(cancel_futures=True)  # or it might write on into the folder
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def expect(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """So many more bytes are to come, about: what is spread from now on is spread accordingly."""
         self._expected += size
         self.parts = max(self.room.parts, min(_MOST_PARTS, self._expected // _PART_BYTES))
@@ -196,11 +196,11 @@ class PartitionedTable:
         if self._files and self._size >= min(max(_FLUSH_BYTES.start, len(self._files) * _MIN_WRITE), _FLUSH_BYTES.stop):
             self._flush()
 
-    def share_of(self, hashes: Hashes) -> npt.NDArray[np.int16]:
+    def partition_of(self, hashes: Hashes) -> npt.NDArray[np.int16]:
         """The part, counted from 0, to which each of these numbers belongs."""
         return (hashes % np.uint64(max(1, len(self._files)))).astype(np.int16)
 
-    def seen(self) -> Iterator[tuple[int, pa.Table]]:
+    def iter_parts(self) -> Iterator[tuple[int, pa.Table]]:
         """As `parts`, with the number of each; nothing can be added after that, but they can be gone through again."""
         if self._files:
             self._flush()
@@ -211,12 +211,12 @@ class PartitionedTable:
         elif self._held:
             yield 0, pa.Table.from_batches([batch for batch, _ in self._held])
 
-    def parts(self) -> Iterator[pa.Table]:
+    def drain_parts(self) -> Iterator[pa.Table]:
         """Each part that holds anything, its records in the order in which they came.
 
         A part is gone once it has been given.
         """
-        for number, table in self.seen():
+        for number, table in self.iter_parts():
             if self._files:
                 self._files[number].remove()
             yield table
@@ -227,7 +227,7 @@ class PartitionedTable:
         self._join_flush()
         held, self._held, self._size = self._held, [], 0
         if held:
-            self._sharing = self._scratch.behind.submit(self._write, held)
+            self._sharing = self._scratch.writer_pool.submit(self._write, held)
 
     def _join_flush(self) -> None:
         """Nothing is being written any more. Raises what went wrong."""
@@ -236,7 +236,7 @@ class PartitionedTable:
 
     def _write(self, held: list[_Held]) -> None:
         batches, hashes = zip(*held, strict=True)
-        part = self.share_of(np.concatenate(hashes))
+        part = self.partition_of(np.concatenate(hashes))
         order = np.argsort(part, kind="stable")
         bounds = np.searchsorted(part[order], np.arange(len(self._files) + 1)).tolist()
         batch = pa.concat_batches(batches).take(pa.array(order))

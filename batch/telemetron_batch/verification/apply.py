@@ -76,7 +76,7 @@ def last_attempts(plan: Plan, by_call: Iterable[tuple[int, int]]) -> Ints:
     """Return for each customer code the number of the last attempt of the run; 0 without one."""
     last = np.zeros(plan.customers, np.int64)
     for call, attempt in by_call:
-        customer = plan.customer_of(call)
+        customer = plan.customer_id_of_call(call)
         last[customer] = max(last[customer], attempt)
     return last
 
@@ -89,17 +89,17 @@ def is_timely(look: CustomerHoldings, last_attempt: int) -> bool:
 def apply_verification(books: Reconciliation, evidence: VerificationData) -> Reconciliation:
     """The books with `verified` filled in, and rows settled that a look can settle."""
     pairs = _Pairs.of(books)
-    looks = _Looks(books.plan.customer_names(), last_attempts(books.plan, evidence.last_attempts))
-    held_now = holding_states(pairs.keys, looks.timely(evidence.looks), evidence.absence_unproven)
+    looks = _Looks(books.plan.all_customer_emails(), last_attempts(books.plan, evidence.last_attempts))
+    held_now = holding_states(pairs.keys, looks.usable(evidence.looks), evidence.absence_unproven)
     held_first = holding_states(pairs.keys, looks.coded(evidence.before), evidence.absence_unproven)
     seen = np.where(pairs.last, held_now, UNKNOWN)
-    after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.found_by_next), pairs.own_after)
+    after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.held_before_next), pairs.held_after_by_answer)
     before = np.where(pairs.first, held_first, np.roll(after, 1))
 
     outcome, verified = books.outcome.copy(), np.full(len(books.outcome), -1, dtype=np.int8)
     settled, known = pairs.is_open & (after >= 0), seen >= 0
-    outcome[pairs.rows[settled]] = _outcomes(pairs.target, before, after)[settled]
-    verified[pairs.rows[known]] = (pairs.is_open | (pairs.own_after == seen))[known]
+    outcome[pairs.rows[settled]] = _outcomes(pairs.desired, before, after)[settled]
+    verified[pairs.rows[known]] = (pairs.is_open | (pairs.held_after_by_answer == seen))[known]
     words = _DetailNotes(len(outcome))
     for some, said in _messages(pairs, before, after, seen):
         words.say(pairs.rows[some], said)
@@ -112,7 +112,7 @@ def apply_verification(books: Reconciliation, evidence: VerificationData) -> Rec
         detail=detail,
         details=details,
         verified=verified,
-        settled_afterwards=int(settled.sum()),
+        settled_by_verification=int(settled.sum()),
     )
 
 
@@ -134,11 +134,11 @@ class _Pairs:
     """Is it the first, the last of its pair?"""
     is_open: Flags
     """Is it not known what it came to?"""
-    target: States
+    desired: States
     """What the row wanted: 1 to give, 0 to take."""
-    own_after: States
+    held_after_by_answer: States
     """Did the customer hold the device after it, by its own answer?"""
-    found_by_next: States
+    held_before_next: States
     """Did they after it, by the answer to the next row of the pair?"""
 
     @property
@@ -148,7 +148,7 @@ class _Pairs:
 
     @classmethod
     def of(cls, books: Reconciliation) -> "_Pairs":
-        keys, in_doubt = books.plan.sent_keys(), books.doubts > 0
+        keys, in_doubt = books.plan.sent_keys(), books.unclear_attempts > 0
         sent = keys.rows
         # A row that was refused and never in doubt has changed nothing: a look has nothing to say of it.
         idle = np.isin(books.outcome[sent], _NEVER_SENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
@@ -165,9 +165,9 @@ class _Pairs:
             first=np.diff(pair, prepend=-1) != 0,
             last=last,
             is_open=is_open,
-            target=(books.plan.rows.action[rows] == Action.ASSIGN.code).astype(np.int8),
-            own_after=np.where(is_open, UNKNOWN, np.isin(outcome, _HELD_AFTER)).astype(np.int8),
-            found_by_next=np.where(last, UNKNOWN, found_by_next).astype(np.int8),
+            desired=(books.plan.rows.action[rows] == Action.ASSIGN.code).astype(np.int8),
+            held_after_by_answer=np.where(is_open, UNKNOWN, np.isin(outcome, _HELD_AFTER)).astype(np.int8),
+            held_before_next=np.where(last, UNKNOWN, found_by_next).astype(np.int8),
         )
 
 
@@ -187,12 +187,12 @@ class _Looks:
         self._last = last
         self._why: dict[int, str] = {}
 
-    def timely(self, looks: Iterable[CustomerHoldings]) -> Iterator[Holding]:
+    def usable(self, looks: Iterable[CustomerHoldings]) -> Iterator[Holding]:
         """What customers were seen to hold when no attempt of the run could act any more."""
         for look in looks:
             code = self._codes[look.customer]
             if look.devices is None:
-                self._why[code] = look.why
+                self._why[code] = look.error
             elif is_timely(look, int(self._last[code])):
                 yield code, look.devices
 
@@ -218,11 +218,11 @@ class _Said(NamedTuple):
 
 def _messages(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Said]]:
     """What is to be said of which of the pairs' rows."""
-    done = after == pairs.target
+    done = after == pairs.desired
     whose = (
         ("", ~done, Unheard.NOTHING),
-        (_OWN_WORK, done & (before == 1 - pairs.target), Unheard.NOTHING),
-        (_NO_WORK, done & (before == pairs.target), Unheard.NOTHING),
+        (_OWN_WORK, done & (before == 1 - pairs.desired), Unheard.NOTHING),
+        (_NO_WORK, done & (before == pairs.desired), Unheard.NOTHING),
         ("", done & (before < 0), Unheard.WHOSE_WORK),
     )
     for state in (0, 1):
@@ -230,7 +230,7 @@ def _messages(pairs: _Pairs, before: States, after: States, seen: States) -> Ite
         for words, rows, unheard in whose:
             yield settled & rows & pairs.last, _Said(_THE_API_HOLDS[state] + words, unheard)
             yield settled & rows & ~pairs.last, _Said(_A_LATER_ROW[state] + words, unheard)
-        differs = ~pairs.is_open & (seen == state) & (pairs.own_after != state)
+        differs = ~pairs.is_open & (seen == state) & (pairs.held_after_by_answer != state)
         yield differs, _Said(f"but {_THE_API_HOLDS[state]}")
     yield pairs.is_open & ~pairs.last & (after < 0), _Said(_SUPERSEDED)
     yield pairs.is_open & (seen == SPELLED_DIFFERENTLY), _Said(_SPELLED_OTHERWISE)

@@ -49,8 +49,8 @@ class Verifier:
         targets = self._targets(plan, limits.lasts)
         asked = {look.customer for look in self._reusable_queries()}
         self._open = [(moment, customer) for moment, customer in targets if customer not in asked]
-        self.tally = RunCounters(len(targets), calls_done=len(asked), what="customers")
-        self.on_look: list[Callable[[], None]] = []
+        self.tally = RunCounters(len(targets), calls_done=len(asked), unit="customers")
+        self.on_query: list[Callable[[], None]] = []
         """Called after each look, on the event loop: must not take long."""
 
     async def run(self, wall: Callable[[], float]) -> None:
@@ -58,13 +58,13 @@ class Verifier:
         facts = self._last
         if facts["endedAt"] is not None:
             facts = {"round": facts["round"] + 1, "startedAt": wall(), "endedAt": None}
-        self._journal.note(verify=facts)
+        self._journal.set_facts(verify=facts)
         targets = iter(self._open)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(self._concurrency, len(self._open))):
                 workers.create_task(self._work(targets, facts["round"]))
         if not self._halt:
-            self._journal.note(verify={**facts, "endedAt": wall()})
+            self._journal.set_facts(verify={**facts, "endedAt": wall()})
 
     async def _work(self, targets: Iterator[CustomerDue], number: int) -> None:
         """One worker: take the next customer, and ask when their time has come."""
@@ -72,21 +72,21 @@ class Verifier:
             while (wait := moment - clock.now()) > 0 and not self._halt:
                 await clock.wait_for_event(self._halt.event, wait)
             after = self._journal.last_attempt
-            look = None if self._halt else await self._looker.look(customer)
+            look = None if self._halt else await self._looker.fetch(customer)
             if look is None or (look.devices is None and self._record_failure(look)):
                 return
             await self._journal.looked(replace(look, after_attempt=after), number)
             self.tally.calls_done += 1
-            for hear in self.on_look:
+            for hear in self.on_query:
                 hear()
 
     def _record_failure(self, look: CustomerHoldings) -> bool:
         """Hear of a customer who could not be asked. Does that end it all, because nobody has ever answered?"""
-        if self._traffic.end_if_unheard(look.why):
+        if self._traffic.stop_if_never_reached(look.error):
             return True
         self._missed += 1
         if self._missed <= _MAX_REPORTED:
-            self._traffic.tell("verify", f"{look.customer} could not be asked: {look.why}")
+            self._traffic.tell("verify", f"{look.customer} could not be asked: {look.error}")
         return False
 
     def _targets(self, plan: Plan, lasts: Lasts) -> list[CustomerDue]:
@@ -95,17 +95,17 @@ class Verifier:
         self._last_attempts = last_attempts(plan, self._journal.last_attempts())
         quiet = np.zeros(plan.customers)
         for pending in self._journal.pending_attempts():
-            customer = plan.customer_of(pending.call)
+            customer = plan.customer_id_of_call(pending.call)
             quiet[customer] = max(quiet[customer], clock.now() + lasts(pending.uptime))
         order = np.argsort(quiet[codes], kind="stable")
-        customers = plan.customer_names().take(codes[order]).to_pylist()
+        customers = plan.all_customer_emails().take(codes[order]).to_pylist()
         self._codes = dict(zip(customers, codes[order].tolist(), strict=True))
         return [*zip(quiet[codes[order]].tolist(), customers, strict=True)]
 
     def _reusable_queries(self) -> Iterator[CustomerHoldings]:
         """Those of a verify that was stopped, but for customers whom it missed or to whom the run went on sending."""
         if self._last["endedAt"] is None:
-            for look in self._journal.looks(self._last["round"]):
+            for look in self._journal.queries(self._last["round"]):
                 code = self._codes.get(look.customer)
-                if code is not None and not look.why and is_timely(look, int(self._last_attempts[code])):
+                if code is not None and not look.error and is_timely(look, int(self._last_attempts[code])):
                     yield look
