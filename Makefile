@@ -38,18 +38,18 @@ slow:
 # Object stores, with `moto` in the part of S3.
 remote:
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[remote,remote-tests]'
-	$(BIN)/pytest -m "slow or not slow" -s tests/test_remote.py
+	$(BIN)/pytest -m "slow or not slow" -s tests/storage/test_object_store.py
 
 # What the tests of the pure middle would not notice, an hour or so. `mutmut run 'telemetron_batch.planning.plan.*'` goes on with a part.
 mutants:
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[mutants]'
 	rm -rf mutants
 	$(BIN)/mutmut run
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.support.mutants
 
 # Journals of the current schema that the tests read again, where a state has none yet; see the module's docstring.
 journals:
-	$(BIN)/python -m tests.make_journal_fixtures
+	$(BIN)/python -m tests.support.make_journal_fixtures
 
 # Measurements; prints figures and ratios, asserts nothing. `make bench NAMES=bench_instead` runs only that.
 # What a user would write instead needs libraries that are kept out of the environment of the tests.
@@ -64,7 +64,7 @@ bench: .venv-instead/ready
 
 # The README's pictures, from a run of the sample data; needs Chromium.
 pictures:
-	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m tests.support.pictures
 
 # Airflow in an environment of its own, the provider's tests in it, and a real scheduler: some minutes.
 # AIRFLOW=3.1 takes the oldest version that is supported.

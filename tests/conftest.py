@@ -22,7 +22,7 @@ from telemetron_batch.journal.writer import Writer  # noqa: E402
 from telemetron_batch.reports.summary import Summary  # noqa: E402
 from telemetron_batch.run import pipeline  # noqa: E402
 from telemetron_batch.sending.observer import RunObserver  # noqa: E402
-from tests.scripted import BASE_URL, ScriptedServer  # noqa: E402
+from tests.support.scripted import BASE_URL, ScriptedServer  # noqa: E402
 
 # The same examples each time, so that a commit's verdict is its own; `make search` looks for new ones.
 settings.register_profile("same", deadline=None, derandomize=True)

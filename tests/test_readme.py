@@ -12,7 +12,7 @@ from telemetron_batch.cli.commands import main
 from telemetron_batch.config.options import OPTIONS
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode
-from tests.readme import README, blocks, part
+from tests.support.readme import README, blocks, part
 
 TEXT = README.read_text()
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from telemetron_batch.sandbox.state import Assigned, SandboxState, Unassigned
 from tests.bench.instead.common import KEY
-from tests.faulty import Arrived, Fault, FaultyServer, Loses, Says, SlidingWindow
+from tests.support.faulty import Arrived, Fault, FaultyServer, Loses, Says, SlidingWindow
 
 RATE = 100
 LATENCY = 0.05

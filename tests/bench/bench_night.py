@@ -46,8 +46,8 @@ from telemetron_batch.storage import clock
 from telemetron_batch.storage.spill import Scratch
 from tests.bench.bench_load import own_peak
 from tests.bench.modelled import zipf_rows
-from tests.builders import settle
 from tests.conftest import FakeClock
+from tests.support.builders import settle
 
 ROWS = 1_000_000
 ROWS_A_CUSTOMER = 20

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests import nginx
-from tests.faulty import Arrived, Bucket, FaultyServer, FixedWindow, SlidingWindow
-from tests.scripted import Says
+from tests.support import nginx
+from tests.support.faulty import Arrived, Bucket, FaultyServer, FixedWindow, SlidingWindow
+from tests.support.scripted import Says
 
 PER_SECOND = 50
 MINUTE = 60.0

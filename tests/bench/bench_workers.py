@@ -18,7 +18,7 @@ from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import plan_shards
 from tests.conftest import HEADER, KEY, FakeClock
-from tests.scripted import BASE_URL, ScriptedServer
+from tests.support.scripted import BASE_URL, ScriptedServer
 
 WORKERS = (1, 2, 4, 8)
 CALLS_A_SECOND = 20

@@ -22,8 +22,8 @@ from telemetron_batch.reports.csv_files import ReportInput, write_reconciliation
 from telemetron_batch.reports.workbook import write_xlsx
 from telemetron_batch.rows.rows import RowBlock
 from tests.bench.bench_load import own_peak, write_rows
-from tests.builders import settle
-from tests.test_report_xlsx import fields_of
+from tests.reports.test_workbook import fields_of
+from tests.support.builders import settle
 
 ROWS = 200_000
 AT_ONCE = 500

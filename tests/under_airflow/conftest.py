@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faulty import FaultyServer
+from tests.support.faulty import FaultyServer
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "batch" / "telemetron_batch" / "airflow_provider" / "example_dags"

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.journal.layout import LOCK_NAME
-from tests.faulty import FaultyServer
-from tests.redis_server import PROGRAM, RedisServer
+from tests.support.faulty import FaultyServer
+from tests.support.redis_server import PROGRAM, RedisServer
 from tests.under_airflow.conftest import connection
 from tests.under_airflow.live import Airflow, Run, free_port, parent_of, running, until
 from tests.under_airflow.world import Watch, transfers, write

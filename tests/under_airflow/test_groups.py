@@ -17,8 +17,8 @@ from telemetron_batch.airflow_provider.shards import (
     TelemetronShardOperator,
 )
 from telemetron_batch.run import pipeline
-from tests.faulty import FaultyServer
-from tests.scripted import Says
+from tests.support.faulty import FaultyServer
+from tests.support.scripted import Says
 from tests.under_airflow.conftest import KEY, DagRun
 from tests.under_airflow.world import Watch, reconciled, transfers, write
 

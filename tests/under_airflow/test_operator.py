@@ -22,8 +22,8 @@ from telemetron_batch.run import pipeline
 from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.log import LOGGER
 from tests.conftest import HEADER
-from tests.faulty import Arrived, FaultyServer
-from tests.scripted import Event, Hangs, Says
+from tests.support.faulty import Arrived, FaultyServer
+from tests.support.scripted import Event, Hangs, Says
 from tests.under_airflow.conftest import KEY, DagRun, dags
 
 RunDag = Callable[..., DagRun]

@@ -33,8 +33,8 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.outcomes import Outcome
-from tests.faulty import FaultyServer
-from tests.readme import README
+from tests.support.faulty import FaultyServer
+from tests.support.readme import README
 from tests.under_airflow.conftest import KEY, connection, dags
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from telemetron_batch.journal.layout import LOCK_NAME
-from tests.faulty import FaultyServer
-from tests.scripted import Says
+from tests.support.faulty import FaultyServer
+from tests.support.scripted import Says
 from tests.under_airflow.conftest import KEY
 from tests.under_airflow.live import Airflow, ended, owner_of, parent_of, until
 from tests.under_airflow.test_operator import write

@@ -10,8 +10,8 @@ import pytest
 
 from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.storage.lock import is_held
-from tests.faulty import FaultyServer
-from tests.scripted import Says
+from tests.support.faulty import FaultyServer
+from tests.support.scripted import Says
 from tests.under_airflow.live import Airflow, Run, ended, owner_of, parent_of, until
 from tests.under_airflow.world import Watch, transfers, write
 

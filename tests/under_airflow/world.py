@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import HEADER
-from tests.faulty import Arrived, Fault, FaultyServer
+from tests.support.faulty import Arrived, Fault, FaultyServer
 
 Row = tuple[str, str, str]
 IN_FLIGHT = 8

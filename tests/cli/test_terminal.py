@@ -1,0 +1,270 @@
+"""What a person sees on a terminal, and what a log gets instead."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from telemetron_batch.cli import terminal
+from telemetron_batch.cli.console import ConsoleThread, ErrorConsole
+from telemetron_batch.cli.terminal import TerminalObserver
+from telemetron_batch.config.config import OutputOptions
+from tests.conftest import Desk
+from tests.support.ptys import OnTerminal
+from tests.support.scripted import Says
+
+A = "a@x.com"
+
+
+class Screen(TerminalObserver):
+    """A face whose terminal is a text."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, answer: bool, file: io.StringIO | None = None, **talk: bool
+    ) -> None:
+        super().__init__(OutputOptions(**talk))
+        self.text = file or io.StringIO()
+        self._console = ErrorConsole(quiet=talk.get("quiet", False), file=self.text)
+        self._voice = ConsoleThread(self._console, progress=self._talk.progress)
+        self.asked: list[str] = []
+        monkeypatch.setattr(terminal.sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
+
+        def agree(question: str) -> bool:
+            self.asked.append(question)
+            return answer
+
+        monkeypatch.setattr(terminal, "agree", agree)
+
+
+def test_on_a_terminal_the_plan_is_shown_and_confirmed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
+    assert screen.asked == ["Give 1 device to 1 customer?"]
+    assert "assign" in screen.text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rows", "question"),
+    [
+        ([(A, "SN-1", "unassign"), (A, "SN-2", "unassign")], "Take 2 devices from 1 customer?"),
+        ([(A, "SN-1", "assign"), ("b@x.com", "SN-2", "assign")], "Give 2 devices to 2 customers?"),
+        (
+            [(A, "SN-1", "unassign"), ("b@x.com", "SN-1", "assign"), ("b@x.com", "SN-2", "assign")],
+            "Take 1 device from 1 customer and give 2 devices to 1 customer?",
+        ),
+        ([(A, f"SN-{number}", "assign") for number in range(1200)], "Give 1,200 devices to 1 customer?"),
+    ],
+)
+def test_the_question_says_what_is_done_to_devices(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, ...]], question: str
+) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    desk.run(rows)
+    assert screen.asked == [question]
+
+
+def test_a_warning_about_the_input_is_shown_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    desk.run([(A, str(100_000 + number), "assign") for number in range(20)] + [(A, "777", "assign")])
+    assert screen.text.getvalue().count("1 serial of digits is shorter") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [("y", True), ("Yes", True), ("j", True), ("JA", True), ("oui", True), ("si", True), ("n", False), ("", False)],
+)
+def test_a_question_takes_the_words_of_its_readers(
+    monkeypatch: pytest.MonkeyPatch, typed: str, *, agreed: bool
+) -> None:
+    monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: typed)
+    assert terminal.agree("Really?") is agreed
+
+
+def test_any_other_answer_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(["perhaps", "y"])
+    monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: next(typed))
+    assert terminal.agree("Really?")
+    assert "answer y or n" in capsys.readouterr().err
+
+
+def test_without_a_yes_nothing_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from telemetron_batch.domain.errors import BrakeError
+
+    desk.face = Screen(monkeypatch, answer=False)
+    with pytest.raises(BrakeError, match="nothing was sent"):
+        desk.run([(A, "SN-1", "assign")])
+    assert desk.server.seen == []
+
+
+def test_yes_skips_the_question(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=False, yes=True)
+    assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
+    assert screen.asked == []
+
+
+def test_a_hold_is_told_with_its_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
+    desk.run([(A, "SN-1", "assign")])
+    assert "hold: waiting 12" in screen.text.getvalue()
+
+
+def test_without_a_terminal_there_is_a_plain_line_every_thirty_seconds(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True, yes=True)
+    desk.run([(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(70)], rate="1/s")
+    lines = [line for line in screen.text.getvalue().splitlines() if line.startswith("progress: ")]
+    assert [int(re.findall("([0-9]+) of 70 calls", line)[0]) for line in lines] == [30, 59, 70]
+
+
+def test_content_that_was_processed_before_is_asked_about(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.run([(A, "SN-1", "assign")])
+    desk.face = screen = Screen(monkeypatch, answer=True)
+    assert desk.run([(A, "SN-1", "assign")], run_id="r2").outcomes == ["alreadyAssigned"]
+    assert screen.asked[0].startswith("Run r1 has already processed exactly this content.")
+
+
+@pytest.mark.parametrize("talk", [{"quiet": True}, {"progress": False}])
+def test_who_wants_no_progress_gets_none(desk: Desk, monkeypatch: pytest.MonkeyPatch, talk: dict[str, bool]) -> None:
+    desk.face = screen = Screen(monkeypatch, answer=True, yes=True, **talk)
+    desk.run([(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(40)], rate="1/s")
+    assert "progress" not in screen.text.getvalue()
+
+
+class Stuck(io.StringIO):
+    """A terminal that was stopped with Ctrl-S."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going = threading.Event()
+        self.going.set()
+
+    def write(self, text: str) -> int:
+        self.going.wait(30)
+        return super().write(text)
+
+
+def test_a_terminal_that_takes_nothing_keeps_no_call_from_being_sent(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck()
+    desk.face = screen = Screen(monkeypatch, answer=True, yes=True, file=stuck)
+    desk.server.script = lambda seen: (
+        stuck.going.clear() or Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
+    )
+    assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
+    assert "hold" not in screen.text.getvalue()
+    stuck.going.set()
+
+
+class Gone(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, text: str) -> int:  # noqa: ARG002
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_broken_pipe_on_standard_error_is_no_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.face = Screen(monkeypatch, answer=True, yes=True, file=Gone())
+    desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
+    assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
+
+
+# On a real one
+
+PROGRAM = (sys.executable, "-m", "telemetron_batch")
+COLOURED = re.compile(r"\x1b\[(?:[0-9]+;)*[349][0-9]m")
+
+
+def on_terminal(folder: Path, *options: str, columns: int = 80, **environment: str) -> OnTerminal:
+    ours = {"XDG_STATE_HOME": str(folder / "state"), **environment}
+    told = ("--sandbox", "--rate", "50/s", "--reports-dir", str(folder / "reports"), "--run-id", "desk", *options)
+    command = [*PROGRAM, "run", "sample_data/returns.csv", "--action", "unassign", *told]
+    return OnTerminal(command, columns=columns, environment=ours)
+
+
+def test_the_whole_of_a_run_fits_eighty_columns_and_ends_with_what_to_open(tmp_path: Path) -> None:
+    program = on_terminal(tmp_path)
+    program.until(lambda written: "[y/N]" in written)
+    program.type("y\n")
+    assert program.finish() == 1
+    shown = [line for line in program.texts if str(tmp_path) not in line]
+    assert max(map(len, shown)) <= 80
+    end = "\n".join(program.texts)
+    assert re.search(r"14/14 calls  ━+  took \d+ s  35 unassigned  2 skipped  1 failed", end)
+    assert re.search(r"See \S+/desk/report.html\nand \S+/desk/attention.csv\n", end)
+    assert COLOURED.search(program.written)
+
+
+def test_a_narrow_terminal_gets_narrow_lines(tmp_path: Path) -> None:
+    program = on_terminal(tmp_path, "--yes", columns=60)
+    assert program.finish() == 1
+    assert max(len(line) for line in program.texts if str(tmp_path) not in line) <= 60
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    program = on_terminal(tmp_path, "--yes", **environment)
+    assert program.finish() == 1
+    assert "35 unassigned" in re.sub(" +", " ", program.written) or "unassigned    35" in program.written
+    assert not COLOURED.search(program.written)
+
+
+def test_a_dumb_terminal_is_not_drawn_over(tmp_path: Path) -> None:
+    program = on_terminal(tmp_path, "--yes", TERM="dumb")
+    assert program.finish() == 1
+    assert "\x1b" not in program.written
+
+
+def off_terminal(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    told = ("--sandbox", "--rate", "50/s", "--reports-dir", str(folder / "reports"), *options)
+    command = [*PROGRAM, "run", "sample_data/returns.csv", "--action", "unassign", *told]
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_without_a_terminal_there_are_no_colours_and_messages_are_one_line(tmp_path: Path) -> None:
+    ended = off_terminal(tmp_path)
+    assert "\x1b" not in ended.stdout + ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+
+
+def test_forced_colours_do_not_make_a_screen_of_a_pipe(tmp_path: Path) -> None:
+    ended = off_terminal(tmp_path, FORCE_COLOR="1", TERM="xterm-256color")
+    assert COLOURED.search(ended.stdout)
+    assert "\r" not in ended.stderr
+    assert "━" not in ended.stderr
+
+
+def test_with_json_standard_output_is_json_alone_on_a_terminal_too(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shell = 'exec "$@" > ' + str(out)
+    told = ("--sandbox", "--rate", "50/s", "--reports-dir", str(tmp_path / "reports"), "--json")
+    run = (*PROGRAM, "run", "sample_data/returns.csv", "--action", "unassign", *told)
+    program = OnTerminal(["sh", "-c", shell, "sh", *run], environment={"XDG_STATE_HOME": str(tmp_path / "state")})
+    assert program.finish() == 1
+    assert json.loads(out.read_text())["exitCode"] == 1
+    assert "14/14 calls" in program.written
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>&- >&-", "2>&1 | head -1", "2> >(true)"])
+def test_whoever_does_not_listen_does_not_stop_the_run(tmp_path: Path, closed: str) -> None:
+    told = f"--sandbox --rate 50/s --yes --reports-dir {tmp_path}/reports --run-id r -v"
+    run = f"{' '.join(PROGRAM)} run sample_data/returns.csv --action unassign {told} {closed}"
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    script = f"set -o pipefail; {run}"
+    ended = subprocess.run(["bash", "-c", script], check=False, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    summary = json.loads((tmp_path / "reports" / "r" / "summary.json").read_text())
+    assert (summary["state"], summary["rows"]) == ("finished", 42)

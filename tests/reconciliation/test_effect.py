@@ -1,0 +1,309 @@
+"""Unassigns that took nothing are told and counted, and want attention where no unassign of a run took anything."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from telemetron_batch.domain.errors import BrakeError
+from telemetron_batch.run.history import has_taken_any, joined_pairs, recorded_runs
+from telemetron_batch.sharding.report import report_run
+from tests.conftest import Desk, Ran
+from tests.support.builders import keys_of
+from tests.support.scripted import BASE_URL, Loses, Rewrites, Says, Seen, once
+
+A, B, C = "a@x.com", "b@x.com", "c@x.com"
+NO_EFFECT = "no effect: this customer does not have it"
+
+
+def unassigns(*devices: str, customer: str = A) -> list[tuple[str, str, str]]:
+    return [(customer, device, "unassign") for device in devices]
+
+
+WRONG = unassigns("SN-1", "SN-2", "SN-3")
+
+
+@pytest.fixture
+def held(desk: Desk) -> Desk:
+    """A desk whose customers hold devices, none of them those of WRONG."""
+    desk.server.fleet.assign(A, ["SN-7", "SN-8", "SN-9"])
+    desk.server.fleet.assign(B, ["SN-1", "SN-2", "SN-3"])
+    return desk
+
+
+def page(ran: Ran) -> str:
+    return (ran.folder / "report.html").read_text(encoding="utf-8")
+
+
+def attention(ran: Ran) -> list[dict[str, str]]:
+    with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+# How many
+
+
+def test_unassigns_without_effect_are_counted_and_told_in_the_verdict(held: Desk) -> None:
+    ran = held.run(unassigns("SN-1", "SN-2", "SN-7"))
+    assert ran.outcomes == ["skipped", "skipped", "unassigned"]
+    assert (ran.json["unassignsWithoutEffect"], ran.json["attention"], ran.json["exitCode"]) == (2, 0, 0)
+    assert "All 3 rows are where they should be; 2 unassigns had no effect." in page(ran)
+    assert "had no effect: the customer did not have the device" in page(ran)
+
+
+def test_the_page_gives_their_lines(held: Desk) -> None:
+    ran = held.run(unassigns("SN-7", "SN-2"))
+    section = page(ran).partition('<section id="unassigns"')[2].partition("</section>")[0]
+    assert "<bdi>3</bdi>" in section
+    assert "SN-2" in section
+    assert "SN-7" not in section
+
+
+def test_an_assign_that_was_skipped_is_none(held: Desk) -> None:
+    ran = held.run([(A, "UNKNOWN-1", "assign"), *unassigns("SN-7")])
+    assert ran.outcomes == ["skipped", "unassigned"]
+    assert ran.json["unassignsWithoutEffect"] == 0
+    assert "had no effect" not in page(ran)
+
+
+def test_one_that_an_unanswered_attempt_may_have_carried_out_is_none(held: Desk) -> None:
+    held.server.script = once(Loses(acted=True))
+    ran = held.run(unassigns("SN-7"))
+    assert ran.outcomes == ["skipped"]
+    assert ran.json["unassignsWithoutEffect"] == 0
+
+
+# When they want attention
+
+
+def test_where_no_unassign_of_a_run_had_an_effect_all_want_attention(held: Desk) -> None:
+    ran = held.run(WRONG)
+    assert ran.outcomes == ["skipped"] * 3
+    assert [row["detail"] for row in ran.rows] == [NO_EFFECT] * 3
+    assert (ran.json["exitCode"], ran.json["attention"]) == (1, 3)
+    assert [row["deviceIdentifier"] for row in attention(ran)] == ["SN-1", "SN-2", "SN-3"]
+    assert "Check that the customers and the serials are right" in page(ran)
+
+
+def test_a_report_made_again_says_the_same(held: Desk) -> None:
+    ran = held.run(WRONG)
+    again = report_run(ran.folder)
+    assert again.fields["attention"] == 3
+    assert [row["detail"] for row in ran.rows] == [NO_EFFECT] * 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcomes"),
+    [
+        (unassigns("SN-1", "SN-2"), ["skipped"] * 2),
+        ([*WRONG, *unassigns("SN-7")], ["skipped"] * 3 + ["unassigned"]),
+    ],
+    ids=["two", "one that had"],
+)
+def test_two_or_a_list_that_took_something_are_as_they_should_be(held: Desk, rows: list, outcomes: list[str]) -> None:
+    ran = held.run(rows)
+    assert ran.outcomes == outcomes
+    assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
+
+
+def test_a_repeated_row_counts_once(held: Desk) -> None:
+    ran = held.run([*unassigns("SN-1", "SN-2"), *unassigns("SN-1", "SN-2")])
+    assert ran.outcomes == ["skipped", "skipped", "duplicate", "duplicate"]
+    assert ran.json["exitCode"] == 0
+
+
+def test_assigns_beside_them_do_not_matter(held: Desk) -> None:
+    ran = held.run([*WRONG, (C, "SN-9", "assign")])
+    assert ran.outcomes == ["skipped"] * 3 + ["assigned"]
+    assert (ran.json["exitCode"], ran.json["attention"]) == (1, 3)
+
+
+def test_an_unknown_customer_beside_them_does_not_make_the_list_look_right(held: Desk) -> None:
+    ran = held.run([*WRONG, *unassigns("SN-5", customer="nobody@x.com")])
+    assert ran.outcomes == ["skipped"] * 3 + ["failed"]
+    assert ran.json["attention"] == 4
+
+
+def test_one_that_may_have_been_carried_out_makes_the_list_look_right(held: Desk) -> None:
+    held.server.script = once(Loses(acted=True))
+    ran = held.run([*unassigns("SN-7"), *unassigns("SN-7", "SN-8", "SN-9", customer=B)], concurrency="1")
+    assert ran.outcomes == ["skipped"] * 4
+    assert ran.json["attention"] == 0
+
+
+def test_tolerated_they_leave_exit_code_0(held: Desk) -> None:
+    ran = held.run(WRONG, tolerate=("skipped",))
+    assert (ran.json["exitCode"], ran.json["attention"]) == (0, 3)
+
+
+def test_a_list_whose_devices_an_earlier_run_has_taken_is_as_it_should_be(held: Desk) -> None:
+    returned = unassigns("SN-7", "SN-8", "SN-9")
+    assert held.run(returned, run_id="first").summary.exit_code == 0
+    again = held.run(returned, run_id="second", again=True)
+    assert again.outcomes == ["skipped"] * 3
+    assert (again.json["exitCode"], again.json["attention"]) == (0, 0)
+
+
+def test_a_list_that_an_earlier_run_found_wrong_is_still_wrong(held: Desk) -> None:
+    held.run([*WRONG, *unassigns("SN-7")], run_id="first")
+    again = held.run(WRONG, run_id="second")
+    assert (again.json["exitCode"], again.json["attention"]) == (1, 3)
+
+
+def test_a_night_that_compares_with_the_last_one_holds_such_rows_of_its_own(held: Desk) -> None:
+    ran = held.run(WRONG, since_last=True)
+    assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
+
+
+def test_a_report_that_is_fed_back_holds_such_rows_of_its_own(held: Desk) -> None:
+    held.run([(A, f"SN-{number}", "assign") for number in (1, 2, 3)], run_id="first")
+    held.server.fleet.unassign(A, ["SN-1", "SN-2", "SN-3"])
+    ran = held.run(str(held.folder / "reports" / "first" / "undo.csv"), run_id="second")
+    assert ran.outcomes == ["skipped"] * 3
+    assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
+
+
+# What earlier runs have taken
+
+
+def taken(desk: Desk, rows: list[tuple[str, str, str]], base_url: str = BASE_URL) -> bool:
+    warned: list[str] = []
+    runs = recorded_runs(desk.folder / "reports", Path("another"), warned.append)
+    assert warned == []
+    return has_taken_any(joined_pairs(keys_of(rows)), base_url, runs, warned.append)
+
+
+def test_only_what_was_surely_taken_from_the_same_customer_counts(held: Desk) -> None:
+    held.run([*unassigns("SN-7", "SN-1"), (B, "SN-8", "assign")], run_id="first")
+    assert taken(held, unassigns("SN-7"))
+    assert not taken(held, unassigns("SN-1"))
+    assert not taken(held, unassigns("SN-7", customer=B))
+    assert not taken(held, unassigns("SN-7"), base_url="https://another.example/api/ext-v1")
+
+
+def test_what_was_given_again_in_the_same_run_was_not_taken(held: Desk) -> None:
+    held.run([*unassigns("SN-7"), (A, "SN-7", "assign"), *unassigns("SN-8")], run_id="first")
+    assert not taken(held, unassigns("SN-7"))
+
+
+# The brake
+
+
+def test_more_than_allowed_stop_the_run(held: Desk) -> None:
+    ran = held.run(unassigns(*(f"SN-{n}" for n in range(10, 30))), max_skipped="4", chunk_size="1", concurrency="1")
+    assert ran.summary.exit_code == 5
+    assert ran.outcomes.count("skipped") == 5
+    assert ran.json["stop"]["code"] == "maxSkipped"
+    assert ran.json["stop"]["reason"] == "5 unassigns had no effect, more than --max-skipped allows"
+
+
+def test_as_many_as_allowed_do_not(held: Desk) -> None:
+    rows = [*unassigns("SN-7"), *unassigns("SN-1", "SN-2", "SN-3", "SN-4")]
+    assert held.run(rows, max_skipped="4", chunk_size="1").summary.exit_code == 0
+
+
+def test_a_share_is_of_the_unassigns_that_are_sent(held: Desk) -> None:
+    rows = [*unassigns("SN-7", "SN-8", "SN-1", "SN-2"), *[(B, f"SN-{n}", "assign") for n in range(20, 60)]]
+    rows += [*unassigns("SN-7"), (A, "", "unassign")]
+    assert held.run(rows, run_id="half", max_skipped="50%").summary.exit_code == 1
+    stopped = held.run([*unassigns("SN-8"), *WRONG], run_id="third", max_skipped="74%")
+    assert stopped.summary.exit_code == 5
+
+
+def test_one_after_an_unanswered_attempt_does_not_count_towards_it(held: Desk) -> None:
+    held.server.script = once(Loses(acted=True))
+    assert held.run(unassigns("SN-7"), max_skipped="0").summary.exit_code == 0
+
+
+def test_an_assign_that_was_skipped_does_not_count_towards_it(held: Desk) -> None:
+    assert held.run([(A, "UNKNOWN-1", "assign")], max_skipped="0").summary.exit_code == 1
+
+
+def test_what_an_earlier_process_counted_still_counts(held: Desk) -> None:
+    rows = unassigns(*(f"SN-{n}" for n in range(10, 30)))
+    held.run(rows, run_id="run", max_skipped="4", chunk_size="1", concurrency="1")
+    sent = len(held.server.seen)
+    assert held.run(rows, run_id="run", max_skipped="4", chunk_size="1").summary.exit_code == 5
+    assert len(held.server.seen) == sent
+    assert held.run(rows, run_id="run", max_skipped="90%", chunk_size="1").summary.exit_code == 5
+    assert held.run(rows, run_id="run", max_skipped="100%", chunk_size="1").outcomes == ["skipped"] * 20
+
+
+def test_most_unassigns_can_be_a_share_of_the_valid_rows(held: Desk) -> None:
+    rows = [*unassigns("SN-7", "SN-8"), (B, "SN-20", "assign"), (B, "SN-21", "assign"), (B, "", "assign")]
+    assert held.run(rows, run_id="half", max_unassign="50%").outcomes[:2] == ["unassigned"] * 2
+    with pytest.raises(BrakeError, match=r"^2 rows are unassigns, more than --max-unassign 49%; nothing was sent"):
+        held.run(rows, run_id="less", max_unassign="49%", again=True)
+
+
+# What customers have left
+
+
+def test_the_answer_to_a_row_tells_how_many_devices_its_customer_has_left(held: Desk) -> None:
+    ran = held.run([*unassigns("SN-7"), *unassigns("SN-1", customer=B), (B, "SN-30", "assign")])
+    assert [row["devicesRemaining"] for row in ran.rows] == ["2", "2", ""]
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"devicesRemaining": ["SN-8", "SN-8", "SN-9"]}, "2"),
+        ({"devicesRemaining": []}, "0"),
+        ({"devicesRemaining": [{"identifier": "SN-8"}, "SN-9"]}, "2"),
+        ({"devicesRemaining": None}, ""),
+        ({"devicesRemaining": "SN-8"}, ""),
+        ({"devicesRemaining": [["SN-8"]]}, ""),
+        ({"devicesRemaining": [8]}, ""),
+    ],
+)
+def test_only_a_list_of_devices_tells_it(held: Desk, told: dict, shown: str) -> None:
+    held.server.script = lambda _: Rewrites(lambda body: body | told)
+    ran = held.run(unassigns("SN-7"))
+    assert ran.outcomes == ["unassigned"]
+    assert [row["devicesRemaining"] for row in ran.rows] == [shown]
+
+
+def test_it_is_blank_where_the_answer_says_nothing_or_none_came(held: Desk) -> None:
+    held.server.script = lambda seen: (
+        Rewrites(lambda body: {name: told for name, told in body.items() if name != "devicesRemaining"})
+        if seen.customer == A
+        else Says(400, {"error": "Something is wrong with this customer"})
+    )
+    ran = held.run([*unassigns("SN-7"), *unassigns("SN-1", customer=B)], attempts="1")
+    assert ran.outcomes == ["unassigned", "failed"]
+    assert [row["devicesRemaining"] for row in ran.rows] == ["", ""]
+
+
+def left(ran: Ran) -> tuple[int, int]:
+    return ran.json["customersWithoutDevices"], ran.json["customersStillHolding"]
+
+
+def test_the_last_call_of_a_customer_tells_whether_they_have_any_left(held: Desk) -> None:
+    rows = [*unassigns("SN-7", "SN-8", "SN-9"), *unassigns("SN-1", "SN-2", customer=B)]
+    ran = held.run(rows, chunk_size="1")
+    assert left(ran) == (1, 1)
+    assert "1&nbsp;customer has no device left, and 1&nbsp;customer of whom every row is an unassign still" in page(ran)
+
+
+def test_a_customer_who_is_given_devices_later_is_not_without(held: Desk) -> None:
+    ran = held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "SN-30", "assign")])
+    assert ran.outcomes == ["unassigned"] * 3 + ["assigned"]
+    assert left(ran) == (0, 0)
+
+
+def test_a_customer_who_was_to_be_given_an_unknown_device_is_without(held: Desk) -> None:
+    assert left(held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "UNKNOWN-1", "assign")])) == (1, 0)
+
+
+def test_a_customer_with_assigns_is_not_asked_to_be_empty(held: Desk) -> None:
+    assert left(held.run([*unassigns("SN-7"), (A, "SN-30", "assign")])) == (0, 0)
+
+
+def test_a_customer_of_whom_an_unassign_is_unclear_is_neither(held: Desk) -> None:
+    def script(seen: Seen) -> object:
+        return Loses(acted=True) if "SN-8" in seen.devices else None
+
+    held.server.script = script
+    ran = held.run(unassigns("SN-7", "SN-8"), chunk_size="1", attempts="1")
+    assert "unconfirmed" in ran.outcomes
+    assert left(ran) == (0, 0)

@@ -1,0 +1,33 @@
+"""`python -m tests.support.elsewhere HOST run ROWS...` is `telemetron-batch run ROWS...` as if on another host.
+
+Another boot, and kernel locks that do not reach the other hosts, as on some storage that hosts share; seconds
+instead of half minutes to wait; and each request says in its user agent from where it comes.
+"""
+
+import fcntl
+import sys
+import tempfile
+from pathlib import Path
+
+from telemetron_batch.api import transport
+from telemetron_batch.cli.commands import main
+from telemetron_batch.storage import lease, lease_files
+
+TERM, WATCHED_FOR, RENEWED_EVERY = 2.0, 3.0, 0.2
+
+
+def be(host: str) -> None:
+    """Take this process to another host."""
+    boot = Path(tempfile.mkdtemp()) / "boot_id"
+    boot.write_text(host)
+    for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEWED_EVERY": RENEWED_EVERY}.items():
+        setattr(lease, name, value)
+    lease_files._BOOT_ID = boot  # type: ignore[misc]
+    lease_files.socket.gethostname = lambda: host
+    fcntl.flock = lambda *_: None
+    transport.HEADERS["user-agent"] = host  # type: ignore[index]
+
+
+if __name__ == "__main__":
+    be(sys.argv[1])
+    main(args=sys.argv[2:], prog_name="telemetron-batch")

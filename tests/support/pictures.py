@@ -1,0 +1,85 @@
+"""The pictures in the README, made from a run of the sample data: `make pictures`.
+
+Three PNG files in reports/example: a terminal with a whole run, and the page of that
+run on a desk and on a phone. Needs Chromium.
+"""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from tests.support.browser import Browser
+from tests.support.ptys import OnTerminal
+
+FOLDER: Final = Path(__file__).parents[2] / "reports" / "example"
+COMMAND: Final = ("run", "sample_data/erp_export.csv", "--sandbox", "--run-id", "may")
+THEME: Final = TerminalTheme(
+    (22, 27, 34),
+    (214, 220, 227),
+    [(60, 68, 77), (255, 123, 114), (86, 198, 169), (240, 180, 90), (110, 170, 240), (188, 140, 255), (86, 200, 214),
+     (214, 220, 227)],
+    [(140, 150, 160), (255, 150, 142), (110, 220, 190), (250, 200, 120), (140, 190, 250), (210, 170, 255),
+     (120, 220, 230), (255, 255, 255)],
+)  # fmt: skip
+PAGE: Final = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0; padding: 20px; width: fit-content; background: #fff; }}
+.window {{ background: #161b22; color: #d6dce3; border-radius: 10px; overflow: hidden; width: fit-content; }}
+.bar {{ display: flex; gap: 8px; padding: 12px 14px; background: #21262d; }}
+.bar i {{ width: 12px; height: 12px; border-radius: 6px; background: #484f58; }}
+pre {{ margin: 0; padding: 16px 22px 22px; width: 80ch; font: 15px/1.45 "DejaVu Sans Mono", monospace; }}
+</style><div class="window"><div class="bar"><i></i><i></i><i></i></div><pre>{lines}</pre></div>"""
+
+
+def on_terminal(folder: Path) -> list[str]:
+    """The lines of a terminal, with their colours, after a run that was confirmed; its folder is `folder`."""
+    environment = {"XDG_STATE_HOME": str(folder / "state"), "TELEMETRON_REPORTS_DIR": str(folder)}
+    program = OnTerminal([sys.executable, "-m", "telemetron_batch", *COMMAND], environment=environment)
+    program.until(lambda written: "[y/N]" in written)
+    program.type("y\n")
+    program.finish()
+    shown = [line.replace(str(folder), "reports") for line in program.screen]
+    while not shown[-1]:
+        shown.pop()
+    return [f"\x1b[1m$\x1b[0m telemetron-batch {' '.join(COMMAND)}", *shown]
+
+
+def as_page(lines: list[str]) -> str:
+    """A window with these lines in it."""
+    console = Console(record=True, width=200, file=io.StringIO(), color_system="truecolor")
+    for line in lines:
+        console.print(Text.from_ansi(line), soft_wrap=True)
+    told = console.export_html(theme=THEME, inline_styles=True, code_format="{code}")
+    return PAGE.format(lines=told)
+
+
+def main() -> None:
+    """Run, and take the pictures."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "terminal.html").write_text(as_page(on_terminal(folder)), encoding="utf-8")
+        browser = Browser(folder / "profile")
+        try:
+            take(browser, folder / "terminal.html", "terminal.png", width=None)
+            take(browser, folder / "may" / "report.html", "report.png", width=1280, height=1200)
+            take(browser, folder / "may" / "report.html", "report-phone.png", width=390, height=844)
+        finally:
+            browser.close()
+
+
+def take(browser: Browser, page: Path, name: str, *, width: int | None, height: int | None = None) -> None:
+    """A picture of a page; of all of it, where no size is said."""
+    browser.look(width=width or 1280)
+    browser.open(page)
+    width = width or browser.js("document.body.offsetWidth")
+    height = height or browser.js("document.body.offsetHeight")
+    (FOLDER / name).write_bytes(browser.picture(width=width, height=height))
+
+
+if __name__ == "__main__":
+    main()
