@@ -27,7 +27,7 @@ def test_an_option_is_in_the_help_of_run_and_of_plan_where_it_applies(option) ->
     run_help = CliRunner().invoke(main, ["run", "--help"]).output
     plan_help = CliRunner().invoke(main, ["plan", "--help"]).output
     assert f"--{option.name}" in run_help
-    assert (f"--{option.name} " in plan_help) == option.plans
+    assert (f"--{option.name} " in plan_help) == option.for_plan
 
 
 @pytest.mark.parametrize("command", main.commands)

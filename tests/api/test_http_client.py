@@ -260,7 +260,7 @@ def test_a_refusal_is_heard_that_comes_before_the_whole_request_was_read() -> No
         async with listening(hasty) as server, exchanging(server.url) as exchanger:
             return await exchanger.post("/path", large)
 
-    assert run(main()).ending == ErrorResponse(413, "big", is_api_error=False)
+    assert run(main()).failure == ErrorResponse(413, "big", is_api_error=False)
 
 
 @pytest.mark.parametrize("size", [1, 70_000, 3_000_000])
@@ -540,7 +540,7 @@ def test_hurry_leaves_later_requests_alone() -> None:
             exchanger.shorten_deadlines(0)
             return await exchanger.post("/path", BODY)
 
-    assert run(main()).ending is None
+    assert run(main()).failure is None
 
 
 def test_a_cancelled_request_is_cancelled() -> None:
@@ -639,7 +639,7 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(status: int) -
                 return await post_once(server.url), elsewhere.heads
 
     exchange, heard_elsewhere = run(main())
-    assert exchange.ending == ErrorResponse(status, "", is_api_error=False)
+    assert exchange.failure == ErrorResponse(status, "", is_api_error=False)
     assert heard_elsewhere == []
 
 

@@ -227,7 +227,7 @@ def test_a_flag_is_on_wherever_it_is_set(option: Option) -> None:
 
 def settings(config: RunConfig) -> list[Any]:
     """Every setting, without the record of what was said."""
-    others = ("told", "api_key", "profile", "profile_file")
+    others = ("given_options", "api_key", "profile", "profile_file")
     return [getattr(config, name) for name in RunConfig.__slots__ if name not in others]
 
 

@@ -121,10 +121,10 @@ def test_problems_of_rows() -> None:
 
 def test_standings_of_rows() -> None:
     assert {one.name: one.value for one in RowDeltaState} == {
-        "UNTOUCHED": 0,
-        "TOUCHED": 1,
-        "SETTLED": 2,
-        "CARRIED": 3,
+        "NOT_SENT": 0,
+        "UNCERTAIN": 1,
+        "CONFIRMED": 2,
+        "INHERITED": 3,
         "TAKEN": 4,
     }
 

@@ -784,6 +784,21 @@ WENT_WRONG = {
         ),
         ["failed", "unassigned", "assigned", "assigned"],
     ),
+    "a customer whom a lost assign created is still in doubt after an unassign": (
+        World(
+            [
+                (B, "SN-1", "assign"),
+                (A, "SN-2", "assign"),
+                (A, "SN-1", "unassign"),
+                (B, "SN-1", "assign"),
+                (B, "SN-1", "unassign"),
+                (C, "SN-1", "assign"),
+            ],
+            processes=[Process(stop=("killed", 18))],
+            flags=ONCE,
+        ),
+        ["assigned", "alreadyAssigned", "skipped", "duplicate", "unassigned", "assigned"],
+    ),
     "what is refused after an unheard attempt may be done": (
         World(GIVE, processes=[Process([Loses(), Answers(Says(400, {"error": "Something is wrong"}))])]),
         ["unconfirmed"],

@@ -212,7 +212,10 @@ def test_attention_fed_back_settles_just_the_rows_that_wanted_it(world: World) -
         assert [pair_of(row) for row in fed.rows] == [pair_of(row) for row in wanting]
         asked = ["" if so else row["action"] for so, row in zip(late, wanting, strict=True)]
         assert [row["action"] for row in fed.rows] == asked
-        sent = [row for row in fed.rows if row["outcome"] != "invalid"]
+        invalid = {pair_of(row)[1] for row in fed.rows if row["outcome"] == "invalid"}
+        held = [row for row in fed.rows if row["outcome"] == "held"]
+        assert {pair_of(row)[1] for row in held} <= invalid
+        sent = [row for row in fed.rows if row["outcome"] not in ("invalid", "held")]
         assert {row["outcome"] for row in sent} <= {*SETTLED}
         unsent = [so or row["outcome"] == "invalid" for so, row in zip(late, wanting, strict=True)]
         assert [row["outcome"] == "invalid" for row in fed.rows] == unsent

@@ -1,7 +1,8 @@
 """Workbooks with their XML and their zip torn and bent: rows or one line come back, in little memory and time.
 
 Each file is read in a process of its own.
-`TELEMETRON_FUZZ_SECONDS=600 pytest -m slow -s tests/input/test_fuzz_workbooks.py` goes on for longer; `TELEMETRON_SEED` names other files.
+`TELEMETRON_FUZZ_SECONDS=600 pytest -m slow -s tests/input/test_fuzz_workbooks.py` goes on for longer.
+`TELEMETRON_SEED` names other files.
 """
 
 import os

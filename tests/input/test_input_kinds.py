@@ -500,7 +500,7 @@ def _(desk: Desk, patch: pytest.MonkeyPatch) -> None:
     assert "save it as .xlsx" in desk.refused(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xls")
     assert CliRunner().invoke(main, ["plan", str(desk.folder)]).exit_code == 2
     times = iter(range(9))
-    patch.setattr("telemetron_batch.input.source_file.Stored.fingerprint", lambda _: (1, next(times)))
+    patch.setattr("telemetron_batch.input.source_file.SourceFile.fingerprint", lambda _: (1, next(times)))
     assert "changed while it was read" in desk.refused(H + R)
 
 

@@ -594,7 +594,7 @@ def names_of_facts(tree: ast.AST) -> Iterator[str]:
     """The names of facts that some code puts into journals, by keyword or in a mapping."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ("note", "conclude"):
+            if node.func.attr in ("set_facts", "conclude"):
                 yield from (keyword.arg for keyword in node.keywords if keyword.arg is not None)
             if node.func.attr in ("publish", "meta"):
                 literal = (one for one in ast.walk(node) if isinstance(one, ast.Constant))

@@ -243,14 +243,14 @@ def test_processes_are_told_their_turns_so_that_few_ask_in_vain(client: redis.Re
 class Way:
     """The way of one process to Redis, which can be cut; time there is that of the loop."""
 
-    where = "Redis at nowhere:6379"
+    address = "Redis at nowhere:6379"
 
     def __init__(self, client: redis.Redis) -> None:
         self.script = client.register_script(SCRIPT)
         self.cut = False
         self.held_up: list[tuple[float, str]] = []
 
-    async def ask(self, request: str) -> str:
+    async def eval_script(self, request: str) -> str:
         if self.cut:
             self.held_up.append((clock.now(), request))
             await clock.sleep(1.0)

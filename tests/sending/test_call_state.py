@@ -224,21 +224,21 @@ class Killed(BaseException):
 
 
 class OpenGate:
-    """Traffic that lets everything through at once."""
+    """A gate that lets everything through at once."""
 
     def __init__(self) -> None:
-        self.halt, self.successes, self.heard, self.is_down = StopSignal(), 0, True, True
+        self.halt, self.successes, self.ever_reached, self.is_down = StopSignal(), 0, True, True
 
-    async def leave(self, call: int) -> AttemptSlot:
+    async def acquire(self, call: int) -> AttemptSlot:
         return AttemptSlot(call, Permit(0, 0.0, probe=False), while_down=False)
 
-    async def depart(self, *_: object) -> None:
+    async def before_send(self, *_: object) -> None:
         return
 
-    def learn(self, *_: object) -> None:
+    def report(self, *_: object) -> None:
         return
 
-    tell = learn
+    tell = report
 
 
 @dataclass

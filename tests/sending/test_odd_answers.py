@@ -457,7 +457,7 @@ def test_a_key_that_is_echoed_goes_no_further(status: int, answer: Any, spelled:
 
 def test_an_echoed_key_is_struck_out_of_ids_and_foreign_identifiers() -> None:
     read = replied(exchanged(Says(200, json.dumps(ECHO).encode())))
-    assert (read.customer_id, read.foreign) == ("c***", ("x ***",))
+    assert (read.customer_id, read.unexpected) == ("c***", ("x ***",))
     assert read.results[0].device_id == "dev_x1y2z3"
 
 
@@ -494,7 +494,7 @@ def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
 
 def test_what_is_no_secret_is_not_struck_out() -> None:
     body = json.dumps({"success": True, "assignedDevices": ["sandbox"]}).encode()
-    assert replied(exchanged(Says(200, body), "sandbox", secrets=())).foreign == ("sandbox",)
+    assert replied(exchanged(Says(200, body), "sandbox", secrets=())).unexpected == ("sandbox",)
 
 
 def test_the_key_of_the_embedded_sandbox_is_no_secret(tmp_path: Path) -> None:

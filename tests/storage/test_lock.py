@@ -17,8 +17,8 @@ from telemetron_batch.storage.lock import Lock, LockOwner, is_held, key_fingerpr
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from telemetron_batch.storage.lock import Lock, Owner
-Lock.take(Path(sys.argv[1]), Owner(os.getpid(), "2025-01-02T03:04:05Z", "night-run"), "this run")
+from telemetron_batch.storage.lock import Lock, LockOwner
+Lock.acquire(Path(sys.argv[1]), LockOwner(os.getpid(), "2025-01-02T03:04:05Z", "night-run"), "this run")
 print("held", flush=True)
 sys.stdin.read()
 """

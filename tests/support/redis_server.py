@@ -70,7 +70,8 @@ class Member:
         self.script = client.register_script(SCRIPT)
         self.name, self.lost = name, lost
         told = {} if rate == Rate.AUTO else {"attempts": rate.attempts, "seconds": rate.seconds}
-        self.rule = spacing(rate)._asdict() | told
+        limit, window_s, gap = spacing(rate)
+        self.rule = {"places": limit, "span": window_s, "gap": gap} | told
         self.answer: dict[str, Any] = {}
 
     def exchange(self, now: float, *news: dict[str, Any], **besides: Any) -> dict[str, Any]:

@@ -325,7 +325,11 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
 
 def _options_in_words(config: Any) -> str:
     """The options that describe the input, as they would be typed."""
-    told = ((option, config.told[option.key]) for option in OPTIONS if option.for_init and option.key in config.told)
+    told = (
+        (option, config.given_options[option.key])
+        for option in OPTIONS
+        if option.for_init and option.key in config.given_options
+    )
     words = []
     for option, value in told:
         for one in value if isinstance(value, list) else [value]:

@@ -192,7 +192,7 @@ class InputFile:
     """The number of rows that the line closing the file says it has; None where none was looked for."""
     records: int | None = None
     """The records that the rows come from; None in journals of earlier versions, where each row was one."""
-    modified_at: float | None = None
+    written: float | None = None
     """When it was last written, in seconds since the epoch; None where that cannot be known."""
     hidden_rows: int = 0
     """Hidden rows of a workbook's sheet that were left out."""

@@ -281,7 +281,7 @@ def _input_file(stored: SourceFile, digest: str, source: _ParsedSource, rows: in
     return InputFile(
         name=encodable(stored.name),
         path=encodable(stored.origin or str(stored.path)),
-        modified_at=stored.modified_at,
+        written=stored.modified_at,
         sha256=digest,
         rows=rows,
         header=header,

@@ -52,10 +52,10 @@ class PacerState:
 
 
 class Spacing(NamedTuple):
-    """How far apart attempts have to leave; a span of 0 lets them leave as they like."""
+    """How far apart attempts have to leave; a window of 0 s does not limit them."""
 
     limit: int
-    """So many may leave in any `span` of seconds."""
+    """How many may leave in any `window_s`."""
     window_s: float
     gap: float
     """Seconds between two that leave evenly."""

@@ -84,6 +84,7 @@ def compute_update(facts: dict[str, Any]) -> dict[str, Any]:
     )
     course = IncidentHistory(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
     now_known = asdict(learn_from(known, course, 0.0))
+    now_known["plateau"] = now_known.pop("learned_rate")  # its name in the script
     # No number stands for "none": a name that is missing would leave the former one.
     now_known["chance"] = now_known["chance"] or 0
     return {name: value for name, value in now_known.items() if value is not None}

@@ -252,7 +252,9 @@ class SharedRateLimiter:
         return answer
 
     def _limit_spec(self) -> dict[str, float]:
-        rate, told = self._terms.rate, spacing(self._terms.rate)._asdict()
+        """Return the rate as the script knows it."""
+        rate, (limit, window_s, gap) = self._terms.rate, spacing(self._terms.rate)
+        told = {"places": limit, "span": window_s, "gap": gap}
         return told if rate == Rate.AUTO else told | {"attempts": rate.attempts, "seconds": rate.seconds}
 
     def _update_state(self, answer: Answer) -> None:

@@ -185,9 +185,7 @@ def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None
     brakes = config.brakes
     check_trailers(loaded.files)
     check_rows(sum(file.record_count for file in loaded.files), brakes)
-    check_age(
-        [(one.path, clock.wall() - one.modified_at) for one in loaded.files if one.modified_at is not None], brakes
-    )
+    check_age([(one.path, clock.wall() - one.written) for one in loaded.files if one.written is not None], brakes)
     if len(loaded.rows) == 0 and not brakes.allow_empty and brakes.empty_exit_code is None:
         names = ", ".join(file.name for file in loaded.files)
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")

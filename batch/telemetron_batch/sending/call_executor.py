@@ -116,7 +116,8 @@ class Unanswered:
         created, customer = reply.customer_was_created, work.call.customer
         if created is False and customer in self.customers and not work.customer_was_known:
             created = None if work.customer_was_known is None else True
-        self.customers.discard(customer)  # they exist by now, so later answers are to be believed
+        if work.call.action is Action.ASSIGN:
+            self.customers.discard(customer)  # this answer was in doubt; later ones are to be believed
         return created
 
     def without_untrue_flags(self, call: Call, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
