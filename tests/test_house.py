@@ -18,6 +18,7 @@ ONLY_HERE = {
         "api.httpx_transport",
         "api.transport",
         "run.check",
+        "run.open_api",
         "run.pipeline",
         "sending.session",
         "sharding.run_shard",

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import DiskError, PlaceError, RunRemovedError, system_error
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.reports import write_all
-from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
 from telemetron_batch.sending.scheduler import Scheduler
 from telemetron_batch.sharding.shard_plan import plan_shards
@@ -81,7 +81,7 @@ def test_a_text_that_is_no_utf8_is_refused_with_the_name_of_its_option(tmp_path:
 
 def test_shards_are_planned_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     flags = {"base_url": BASE_URL, "reports_dir": str(tmp_path / LATIN), "run_id": "r", "shards": "2"}
-    config = pipeline.resolve([in_folder(tmp_path, "a.csv")], flags, {"TELEMETRON_API_KEY": KEY})
+    config = resolve([in_folder(tmp_path, "a.csv")], flags, {"TELEMETRON_API_KEY": KEY})
     assert [shard.devices for shard in plan_shards(config).shards] == [1, 1]
 
 

@@ -19,6 +19,7 @@ from telemetron_batch.config.options import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
 from telemetron_batch.journal.writer import Writer
 from telemetron_batch.run import locking, pipeline, prepare
+from telemetron_batch.run.stored_config import continued_config
 from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.report import report_run
@@ -1060,7 +1061,7 @@ def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    started = pipeline._stored_config(folder, ENVIRON, "telemetron-batch resume r1")
+    started = continued_config(folder, ENVIRON, "telemetron-batch resume r1")
     assert started.given_options["rate"] == "1/s"
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 

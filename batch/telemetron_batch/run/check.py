@@ -8,7 +8,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.journal.resume_hint import system_errors_in_words
-from telemetron_batch.run.prepare import require_key
+from telemetron_batch.run.requirements import require_key
 from telemetron_batch.storage.clock import Clock, RealClock
 
 

@@ -1,4 +1,4 @@
-"""The end of a run: its books closed, its files written, and what it came to in its journal."""
+"""The one end of a run: reconcile, write the files, conclude the journal, publish."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,7 +26,7 @@ _NO_PAIRS: Final = pa.array([], pa.string())
 
 
 def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
-    """Close the books, write the files, put into the journal what it all came to, and publish."""
+    """Reconcile a run, write its files, conclude its journal, and publish. Return the summary."""
     stop = load_stop_reason(journal)
     books = close_books(journal, plan, stop)
     if has_only_ineffective_unassigns(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
@@ -34,7 +34,17 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
         books = close_books(journal, plan, stop)
     summary = write_files(config.reports_dir / str(config.run_id), journal, books, report_options(config, stop))
     journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(books)))
+    ended = summary.fields["stop"] or {"reason": "finished"}
+    LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])
     return publish(config.publish, journal, summary)
+
+
+def rewrite_files(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
+    """Write the files of a run that has ended before once more, and publish them."""
+    stop = load_stop_reason(journal)
+    books = close_books(journal, plan, stop)
+    folder = config.reports_dir / str(config.run_id)
+    return publish(config.publish, journal, write_files(folder, journal, books, report_options(config, stop)))
 
 
 def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -> bool:

@@ -21,7 +21,7 @@ from telemetron_batch.journal.reader import LOST_IN_SHARDS
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run.finish import finish_run, load_stop_reason, parse_stop, serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_scratch
-from telemetron_batch.run.prepare import replan_from_journal
+from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.sending.holds import UnreleasedReport, release_resolved_holds
 from telemetron_batch.sharding.barrier import read_from_journal
 from telemetron_batch.sharding.gather import (

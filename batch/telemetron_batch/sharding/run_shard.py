@@ -24,13 +24,9 @@ from telemetron_batch.journal.resume_hint import stopping_if_sent, system_errors
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run.finish import serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal
-from telemetron_batch.run.prepare import (
-    check_order_again,
-    check_rate_limit_backend,
-    ensure_same_run,
-    require_connections,
-    require_key,
-)
+from telemetron_batch.run.metadata import ensure_same_run
+from telemetron_batch.run.replan import check_order_again
+from telemetron_batch.run.requirements import check_rate_limit_backend, require_connections, require_key
 from telemetron_batch.sending.holds import (
     UnreleasedDevices,
     UnreleasedReport,

@@ -24,7 +24,10 @@ from telemetron_batch.run.locking import (
     run_folder,
     run_scratch,
 )
-from telemetron_batch.run.prepare import create_run, ensure_same_run, new_run_id, replan_from_journal, require_key
+from telemetron_batch.run.metadata import ensure_same_run
+from telemetron_batch.run.prepare import create_run, new_run_id
+from telemetron_batch.run.replan import replan_from_journal
+from telemetron_batch.run.requirements import require_key
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.partition import CALLS, Shard, shard_folder, write_shards
 from telemetron_batch.sharding.rate_slots import slot_rate

@@ -1,0 +1,134 @@
+"""What a journal records of its run at the start, and whether a later command means the same run."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import Any
+
+from telemetron_batch import __version__
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.options import OPTIONS_BY_KEY
+from telemetron_batch.domain.base_url import api_identity
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.input.load import Loaded
+from telemetron_batch.input.source_file import input_errors, open_source
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.planning.delta import encode_column
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.run.delta_history import Delta, job_identity
+from telemetron_batch.storage.atomic_file import disk_errors_in
+from telemetron_batch.storage.clock import Clock, iso
+from telemetron_batch.storage.commands import command
+
+
+def run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
+    """What the journal records of a run at its start."""
+    return {
+        Fact.RUN_ID: config.run_id,
+        Fact.ID_MADE_UP: config.run_id_generated,
+        Fact.VERSION: __version__,
+        Fact.STARTED_AT: clock.wall(),
+        Fact.OPTIONS: dict(config.given_options),
+        Fact.BASE_URL_FLAG: config.base_url_flag,
+        Fact.SHAPE: _immutable_options(config),
+        Fact.HOLDS_BY_INPUT: config.plan.hold,
+        Fact.PLAN: plan.fingerprint(),
+    }
+
+
+def job_metadata(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, object]:
+    """Return what the journal records of the job, of its input, and of the input's place in the order of nights."""
+    asked_by = job_identity(config, loaded.files, clock.wall())
+    return {
+        Fact.INPUTS: [asdict(file) for file in loaded.files],
+        Fact.BASE_URL: asked_by.base_url,
+        Fact.CLIENT: asked_by.client,
+        Fact.LINEAGE: asked_by.lineage,
+        Fact.AS_OF: _as_of_text(config),
+        Fact.SANDBOX: config.sandbox,
+    }
+
+
+def _as_of_text(config: RunConfig) -> str | None:
+    return None if config.as_of is None else iso(config.as_of.timestamp())
+
+
+def delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
+    """What the journal records of what was left out, so that the plan can be made again from it alone."""
+    if delta is None:
+        return {}
+    return {
+        Fact.SINCE: delta.as_json(),
+        Fact.LOOKED_AT: looked_at,
+        Fact.FULL_AT: delta.last_full_run_at,
+        Fact.ORIGINS: [astuple(one) for one in delta.origins],
+        Fact.LEFT_OUT: encode_column(plan.unchanged_source),
+    }
+
+
+def _immutable_options(config: RunConfig) -> dict[str, Any]:
+    """The options that decide what is sent: under one run id they cannot change."""
+    plan = asdict(config.plan)
+    del plan["hold"]  # journals of earlier versions do not have it; `no_hold` says the same
+    # As JSON gives it back; and what no journal of an earlier version has is None where it is not used.
+    described = {
+        name: (list(value) or None) if isinstance(value, tuple) else value
+        for name, value in asdict(config.input).items()
+    }
+    del described["last_line"]  # it decides whether the input is taken, not what is sent
+    return {
+        **described,
+        **plan,
+        "base_url": config.api_identity,
+        "no_hold": not config.sending.hold_transfers,
+        "since_last": config.since_last,
+    }
+
+
+def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
+    """Refuse another input or other deciding options under the id of this run."""
+    advice = "name another --run-id"
+    was, shape = journal.meta(Fact.SHAPE), _immutable_options(config)
+    was = {"hidden": shape["hidden"], **was}  # journals of earlier versions do not have it
+    differing = [name for name, value in shape.items() if was.get(name) != value]
+    if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
+        differing = [name for name in differing if name != "base_url"]
+    if config.as_of is not None and _as_of_text(config) != journal.meta(Fact.AS_OF):
+        differing.append("as_of")
+    if differing:
+        keys = (name if name in OPTIONS_BY_KEY else name.removesuffix("s") for name in sorted(differing))
+        names = ", ".join(f"--{OPTIONS_BY_KEY[key].name}" for key in keys)
+        raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
+    if not config.files:
+        return
+    with spool_in(folder) as spool:
+        hashes = [_sha256(path, spool) for path in config.files]
+    if hashes != [file.sha256 for file in journal.input_files]:
+        raise JournalError(
+            f"run {folder.name} was started with another input", _advice_on_another_input(folder, journal)
+        )
+
+
+def _advice_on_another_input(folder: Path, journal: Journal) -> str:
+    """Return how to go on with a run that has not ended well, without its input, and how to begin another one."""
+    if (journal.meta(Fact.SUMMARY) or {}).get("state") == "finished":
+        return "name another --run-id"
+    resume = command("resume", folder, journal.base_url_flag)
+    return f"to go on with it, which needs no input file, run {resume}; for this input name another --run-id"
+
+
+@contextmanager
+def spool_in(folder: Path) -> Iterator[Path]:
+    """Give a place for copies of inputs that can be read but once. Raises DiskError."""
+    with disk_errors_in(folder):
+        place = tempfile.TemporaryDirectory(dir=folder)
+    with place as name:
+        yield Path(name)
+
+
+def _sha256(path: str, spool: Path) -> str:
+    with input_errors(path):
+        return open_source(path, spool).sha256()

@@ -1,0 +1,50 @@
+"""From a journal to the plan that its run was started with."""
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.domain.model import PlanOptions
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.planning.delta import decode_column
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.planner import plan_calls
+from telemetron_batch.rows.rows import RowsBuilder
+from telemetron_batch.run.history import RecordedRun, recorded_runs
+from telemetron_batch.run.order_guard import check_order
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.storage.spill import Scratch
+
+_BYTES_PER_ROW: Final = 50
+"""Bytes of text that a row has, about."""
+
+
+def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
+    """The plan that the run was started with, made again from the journal's rows."""
+    shape = journal.meta(Fact.SHAPE)
+    scratch.reserve(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))
+    builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
+    for file, keys in journal.key_columns():
+        builder.add(file, keys)
+    options = PlanOptions(
+        chunk_size=shape["chunk_size"],
+        auto_create_devices=shape["auto_create_devices"],
+        hold=journal.meta(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
+    )
+    left_out = journal.meta(Fact.LEFT_OUT)
+    plan = plan_calls(builder.rows(), options, None if left_out is None else decode_column(left_out))
+    if plan.fingerprint() != journal.meta(Fact.PLAN):
+        version = journal.meta(Fact.VERSION)
+        raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
+    return plan
+
+
+def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: RunObserver) -> None:
+    """Refuse to go on with a run when a newer night of its job has sent something since. Raises BrakeError."""
+    run = RecordedRun.of(folder, journal.meta)
+    if not config.brakes.out_of_order and run.has_order:
+        others = recorded_runs(folder.parent, folder, partial(face.on_message, "warning"))
+        check_order(run, others, journal.key_columns, partial(face.on_message, "warning"))

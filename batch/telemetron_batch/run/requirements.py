@@ -1,0 +1,43 @@
+"""What a run needs before it can send: a key, enough open files, the Redis of a shared limit."""
+
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.options import OPTIONS_BY_KEY, REDACTED
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.rate_limit.redis_backend import RedisBackend
+from telemetron_batch.storage.clock import Clock
+from telemetron_batch.storage.open_files import require_open_files
+
+
+def require_means(config: RunConfig, clock: Clock) -> None:
+    """Raise ConfigError or PlaceError where a run of this configuration could not send."""
+    require_key(config)
+    require_connections(config)
+    check_rate_limit_backend(config, clock)
+
+
+def require_key(config: RunConfig) -> None:
+    """Raise ConfigError without an API key, unless none is needed."""
+    if config.api_key is None and not config.sandbox:
+        advice = "set TELEMETRON_API_KEY or name a file with --api-key-file (or try --sandbox)"
+        raise ConfigError("there is no API key", advice)
+
+
+def require_connections(config: RunConfig) -> None:
+    """Raise PlaceError unless a connection for each call in flight can be opened; the sandbox holds the other end."""
+    require_open_files(config.sending.concurrency * (2 if config.sandbox else 1))
+
+
+def is_redacted(url: str) -> bool:
+    """Is it a URL for the records, whose password nobody knows any more?"""
+    return f":{REDACTED}@" in url
+
+
+def check_rate_limit_backend(config: RunConfig, clock: Clock) -> None:
+    """Raise ConfigError where the limit is to be shared and nobody can be asked for it."""
+    url = config.sending.limit_url
+    if url is None:
+        return
+    if is_redacted(url.reveal()):
+        what = "the run was started with --limit-url, whose password is kept nowhere"
+        raise ConfigError(what, f"set {OPTIONS_BY_KEY['limit_url'].variable}")
+    clock.run(RedisBackend(url, "").ping())

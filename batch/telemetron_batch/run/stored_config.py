@@ -1,0 +1,46 @@
+"""The configuration of a run that is continued or verified: as it was started, with the caller's key and API."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from telemetron_batch.config.airflow_context import context_variables
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
+from telemetron_batch.config.sources import KEY_VARIABLE, PROFILE_VARIABLES
+from telemetron_batch.config.stored import load_stored_config, with_base_url
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.run.locking import (
+    require_run,
+    stored_fact,
+)
+from telemetron_batch.run.requirements import is_redacted
+
+
+def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
+    """The options that a run was started with; of the environment the secrets, and who asks, alone.
+
+    The base URL is the caller's, and must mean the API of the run; `typed` is the command that asks.
+    """
+    require_run(folder)
+    options = stored_fact(folder, Fact.OPTIONS)
+    keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
+    variable = OPTIONS_BY_KEY["limit_url"].variable
+    if is_redacted(options.get("limit_url", "")) and environ.get(variable):
+        options["limit_url"] = environ[variable]
+    options |= _said_now(environ)
+    wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
+    config = with_base_url(load_stored_config(folder, options, keep), wanted.sending.base_url, typed)
+    return replace(config, base_url_flag=stored_fact(folder, Fact.BASE_URL_FLAG))
+
+
+def _said_now(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that the caller says over what a run was started with."""
+    said = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes}
+    return {key: text for key, text in said.items() if text}
+
+
+def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables that say which API is meant, without a word on anything else."""
+    names = (OPTIONS_BY_KEY["base_url"].variable, *PROFILE_VARIABLES)
+    return {name: environ[name] for name in names if name in environ}
