@@ -1,6 +1,7 @@
 """What Airflow learns of the package before any task runs, and how a connection is read."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -59,6 +60,33 @@ def test_to_describe_the_provider_imports_no_airflow() -> None:
         "import sys, telemetron_batch.airflow_provider as p; p.get_provider_info(); sys.exit('airflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+_BESIDE_A_BATCH = """
+import sys
+sys.path += sys.argv[1:]
+import batch.mine
+from airflow.providers_manager import ProvidersManager
+from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
+print(batch.mine.NAME, "telemetron-batch" in ProvidersManager().providers)
+"""
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before site-packages", "behind them, as Airflow puts dags"])
+def test_a_package_batch_of_the_user_and_this_one_do_not_meet(
+    tmp_path: Path, airflow_home: Path, is_first: bool
+) -> None:
+    (tmp_path / "batch").mkdir()
+    (tmp_path / "batch" / "__init__.py").touch()
+    (tmp_path / "batch" / "mine.py").write_text("NAME = 'mine'\n")
+    environ = {**os.environ, "AIRFLOW_HOME": str(airflow_home)}
+    if is_first:
+        environ["PYTHONPATH"] = str(tmp_path)
+    command = [sys.executable, "-c", _BESIDE_A_BATCH, *([] if is_first else [str(tmp_path)])]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environ, cwd=tmp_path)
+    assert told.stdout.splitlines()[-1] == "mine True"
+    version = [sys.executable, "-m", "telemetron_batch", "--version"]
+    assert subprocess.run(version, check=True, env=environ, cwd=tmp_path).returncode == 0
 
 
 def test_every_dag_can_be_read(airflow_home: Path) -> None:
