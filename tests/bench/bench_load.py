@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.input.load import _FileStats, _row_blocks, _serials, _source, load
+from telemetron_batch.input.load import _FileStats, _row_blocks, _source, load
 from telemetron_batch.input.serials import LongNumbers
 from telemetron_batch.input.source_file import open_source
 
@@ -64,7 +64,7 @@ def read_and_check(path: Path) -> None:
     stored = open_source(str(path), path.parent)
     stored.sha256()
     source = _source(stored, PLAIN)
-    for _ in _row_blocks(0, source, _FileStats(LongNumbers(lambda: _serials(source)))):
+    for _ in _row_blocks(0, source, _FileStats(LongNumbers())):
         pass
 
 

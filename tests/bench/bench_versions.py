@@ -21,8 +21,12 @@ CHUNK = 100_000
 LOAD = """
 import sys, time
 from pathlib import Path
-from telemetron_batch.input.load import load
-from telemetron_batch.domain.model import InputOptions
+try:
+    from telemetron_batch.input.load import load
+    from telemetron_batch.domain.model import InputOptions
+except ImportError:  # an older version
+    from batch.input.load import load
+    from batch.model import InputOptions
 
 path = sys.argv[1]
 start, used = time.perf_counter(), time.process_time()
@@ -51,7 +55,7 @@ def write_rows(path: Path, rows: int, serial: Callable[[int], str]) -> None:
 
 def loaded(version: Path, path: Path, rows: int) -> tuple[float, float]:
     """Seconds on the clock, and of processors."""
-    environment = {**os.environ, "PYTHONPATH": str(version)}
+    environment = {**os.environ, "PYTHONPATH": f"{version / 'batch'}{os.pathsep}{version}"}
     command = [sys.executable, "-c", LOAD, str(path)]
     ended = subprocess.run(command, cwd=version, env=environment, capture_output=True, text=True, check=True)
     count, clock, used = ended.stdout.split()

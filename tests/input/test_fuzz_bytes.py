@@ -124,7 +124,7 @@ def _loads(folder: Path, deadline: Deadline, seed: str, changes: list, multiline
     wanted = InputOptions(multiline_cells=multiline, trailer_count=trailer, action=action)
     refusal: BatchError | None = None
     try:
-        loaded = load([str(path)], wanted, spool=folder, sink=blocks.append)
+        loaded = load([str(path)], wanted, spool=folder, sink=blocks)
     except BatchError as exc:
         refusal = exc
     if refusal is not None:

@@ -37,9 +37,7 @@ class Reading:
 
     def __init__(self, folder: Path, *paths: Path | str, options: InputOptions = PLAIN) -> None:
         self.blocks: list[RowBlock] = []
-        self.loaded: Loaded = load(
-            [str(path) for path in paths], options, spool=folder / "spool", sink=self.blocks.append
-        )
+        self.loaded: Loaded = load([str(path) for path in paths], options, spool=folder / "spool", sink=self.blocks)
         for block in self.blocks:
             block.keys.validate(full=True)
             block.cells.validate(full=True)
@@ -486,22 +484,36 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "erp.csv"
     path.write_text(HEADER + ROW)
 
-    def append(_: RowBlock) -> None:
-        with path.open("a") as file:
-            file.write(ROW)
+    class Growing(list[RowBlock]):
+        def append(self, _: RowBlock) -> None:
+            with path.open("a") as file:
+                file.write(ROW)
 
     with pytest.raises(InputError, match="changed while it was read"):
-        load([str(path)], PLAIN, spool=tmp_path, sink=append)
+        load([str(path)], PLAIN, spool=tmp_path, sink=Growing())
 
 
 def test_what_the_sink_raises_is_not_taken_for_the_files_fault(tmp_path: Path) -> None:
     (tmp_path / "erp.csv").write_text(HEADER + ROW)
 
-    def full(_: RowBlock) -> None:
-        raise OSError(28, "No space left on device")
+    class Full(list[RowBlock]):
+        def append(self, _: RowBlock) -> None:
+            raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        load([str(tmp_path / "erp.csv")], PLAIN, spool=tmp_path, sink=full)
+        load([str(tmp_path / "erp.csv")], PLAIN, spool=tmp_path, sink=Full())
+
+
+def test_a_file_with_rounded_serials_is_read_twice_and_taken_once(tmp_path: Path) -> None:
+    rounded = "".join(f"a@x.com,8944500102198{number}0000,assign\n" for number in range(10, 30))
+    (tmp_path / "damaged.csv").write_text(HEADER + rounded)
+    (tmp_path / "good.csv").write_text(HEADER + ROW)
+    blocks: list[RowBlock] = []
+    paths = [str(tmp_path / name) for name in ("good.csv", "damaged.csv", "good.csv")]
+    loaded = load(paths, PLAIN, spool=tmp_path, sink=blocks)
+    assert [file.rows for file in loaded.files] == [1, 20, 1]
+    assert [(block.file, block.keys.num_rows) for block in blocks] == [(0, 1), (1, 20), (2, 1)]
+    assert np.count_nonzero(loaded.rows.problem) == 20
 
 
 def test_a_record_that_only_one_of_scanner_and_parser_sees_is_a_bug(

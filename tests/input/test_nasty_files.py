@@ -276,7 +276,7 @@ def read(folder: Path, nasty: Nasty) -> tuple[tuple[Row, ...], str]:
     path = folder / nasty.name
     path.write_bytes(nasty.content.encode() if isinstance(nasty.content, str) else nasty.content)
     blocks: list[RowBlock] = []
-    loaded = load([str(path)], InputOptions(**nasty.options), spool=folder, sink=blocks.append)
+    loaded = load([str(path)], InputOptions(**nasty.options), spool=folder, sink=blocks)
     keys = [row for block in blocks for row in block.keys.to_pylist()]
     rows = tuple(
         (

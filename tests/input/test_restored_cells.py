@@ -119,7 +119,7 @@ def fed(listed: Sequence[str], read: Sequence[str], read_list: ReadList | None =
             [str(path)],
             options,
             spool=path.parent,
-            sink=blocks.append,
+            sink=blocks,
             find_list=lambda _: read_list or (lambda: [rows]),
         )
     return loaded, blocks[0].keys

@@ -52,7 +52,7 @@ def lists_of(serials: pa.Array, size: int) -> Iterator[pa.Array]:
 
 def rounded(serials: pa.Array) -> int:
     """How many of a file's serials are taken for rounded."""
-    return int(np.count_nonzero(LongNumbers(lambda: [serials]).rounded(serials)))
+    return int(np.count_nonzero(LongNumbers.of(serials).rounded(serials)))
 
 
 def most_by_chance(lists: int) -> float:
@@ -63,7 +63,7 @@ def most_by_chance(lists: int) -> float:
 def problems_of(path: Path) -> list[tuple[str, int]]:
     """Each row's serial and problem."""
     blocks: list[RowBlock] = []
-    load([str(path)], InputOptions(), spool=path.parent, sink=blocks.append)
+    load([str(path)], InputOptions(), spool=path.parent, sink=blocks)
     keys = [block.keys for block in blocks]
     return [(row["deviceIdentifier"], row["problem"]) for block in keys for row in block.to_pylist()]
 

@@ -1,6 +1,5 @@
 """Dates among serials that are no dates, zeros that went missing, and numbers that were rounded."""
 
-from collections.abc import Iterator
 from random import Random
 
 import numpy as np
@@ -137,7 +136,7 @@ def as_excel_leaves(serial: str) -> str:
 
 
 def rounded(serials: list[str]) -> list[str]:
-    flags = LongNumbers(lambda: [pa.array(serials)]).rounded(pa.array(serials))
+    flags = LongNumbers.of(pa.array(serials)).rounded(pa.array(serials))
     return [serial for serial, flag in zip(serials, flags, strict=True) if flag]
 
 
@@ -176,19 +175,18 @@ def test_padding_short_numbers_and_texts_are_never_rounded(serial: str) -> None:
     assert rounded([serial] * 10) == []
 
 
-def test_the_file_is_counted_once_and_only_if_a_serial_is_in_doubt() -> None:
-    calls = []
-
-    def serials() -> Iterator[pa.Array]:
-        calls.append(1)
-        yield pa.array(["8944500102198310000"])
-
-    file = LongNumbers(serials)
-    assert not file.rounded(pa.array(["SN-1", "8944500102198310001"])).any()
-    assert calls == []
-    assert file.rounded(pa.array(["8944500102198310000"])).all()
-    assert file.rounded(pa.array(["8944500102198320000"])).all()
-    assert calls == [1]
+def test_on_the_first_reading_none_is_refused_and_on_the_second_nothing_is_counted() -> None:
+    serials = pa.array(["8944500102198310000", "8944500102198320000"])
+    first = LongNumbers()
+    first.count(pa.array(["SN-1", "8944500102198310001"]))
+    assert first.rounded_lengths() == frozenset()
+    first.count(serials)
+    assert not first.rounded(serials).any()
+    assert first.rounded_lengths() == {19}
+    second = LongNumbers({19})
+    second.count(serials)
+    assert second.rounded(serials).all()
+    assert second.rounded_lengths() == frozenset()
 
 
 def test_those_that_chance_explains_are_counted_with_their_first_line() -> None:

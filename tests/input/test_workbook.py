@@ -78,7 +78,7 @@ def save(path: Path, sheets: dict[str, list[list[object]]], hidden: tuple[str, .
 
 def read(path: Path, **options: object) -> tuple[InputFile, list[dict[str, object]], list[list[str]]]:
     blocks: list[RowBlock] = []
-    loaded = load([str(path)], InputOptions(**options), spool=path.parent, sink=blocks.append)  # type: ignore[arg-type]
+    loaded = load([str(path)], InputOptions(**options), spool=path.parent, sink=blocks)  # type: ignore[arg-type]
     keys = [row for block in blocks for row in block.keys.to_pylist()]
     cells = [list(row.values()) for block in blocks for row in block.cells.to_pylist()]
     assert loaded.files[0].rows == len(loaded.rows) == len(keys)

@@ -58,7 +58,7 @@ BLOCKS = (block(0, 2, 3), block(0, 4), block(1, 2))
 def made(path: Path, *blocks: RowBlock, **meta: object) -> Path:
     draft = JournalDraft(path)
     for one in blocks:
-        draft.add(one)
+        draft.append(one)
     draft.publish(meta)
     return path
 
@@ -123,7 +123,7 @@ def test_a_closed_journal_is_one_file_and_its_witness(path: Path) -> None:
 
 def test_a_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
     draft = JournalDraft(tmp_path / "journal.sqlite3")
-    draft.add(BLOCKS[0])
+    draft.append(BLOCKS[0])
     draft.discard()
     assert names(tmp_path) == []
 
@@ -146,7 +146,7 @@ def killed(script: str, path: Path) -> None:
 
 def test_a_draft_whose_process_dies_is_no_journal_and_not_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    killed("draft = JournalDraft(path); draft.add(BLOCKS[0])", path)
+    killed("draft = JournalDraft(path); draft.append(BLOCKS[0])", path)
     assert not path.exists()
     made(path, BLOCKS[1])
     with closing(Journal(path)) as journal:

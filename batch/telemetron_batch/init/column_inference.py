@@ -111,15 +111,24 @@ def propose(table: Table, options: InputOptions) -> ColumnGuess:
 
 def count_action_words(path: str, options: InputOptions) -> ActionWordCounts:
     """Load the whole file and count its action words. Raises as `load` does."""
-    counts: Counter[str] = Counter()
+    words = _ActionWords()
+    with TemporaryDirectory() as spool:
+        return ActionWordCounts(load([path], options, spool=Path(spool), sink=words), words.counts)
 
-    def count(block: RowBlock) -> None:
+
+class _ActionWords:
+    """Counts the action words of blocks."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def append(self, block: RowBlock) -> None:
         for one in block.keys["actionWord"].value_counts().to_pylist():
             if one["values"]:
-                counts[one["values"]] += one["counts"]
+                self.counts[one["values"]] += one["counts"]
 
-    with TemporaryDirectory() as spool:
-        return ActionWordCounts(load([path], options, spool=Path(spool), sink=count), counts)
+    def clear(self) -> None:
+        self.counts.clear()
 
 
 def table_of(records: Iterable[Sequence[str]], sheet: str | None = None) -> Table | None:

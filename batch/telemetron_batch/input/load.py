@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect, find_dialect
 from telemetron_batch.input.expansion import Groups, with_split_cells, with_values_above
 from telemetron_batch.input.foreign_signs import Placeholders
-from telemetron_batch.input.normalize import is_blank, normalize, normalize_fast
+from telemetron_batch.input.normalize import is_blank, normalize
 from telemetron_batch.input.own_reports import (
     OF_ATTENTION,
     find_own_header,
@@ -86,6 +86,27 @@ class _Rules:
     options: InputOptions
     read_list: ReadList | None
     """Reads the list of the run in whose folder it is; None if it is in none."""
+    rounded_lengths: frozenset[int] | None
+    """Lengths of serials that a spreadsheet rounded, if the file was read before; None on the first reading."""
+
+
+class BlockSink(Protocol):
+    """Takes the blocks of the input, such as a list or the draft of a journal."""
+
+    def append(self, block: RowBlock, /) -> object:
+        """Take a block."""
+
+    def clear(self) -> None:
+        """Drop all blocks: the input is read again."""
+
+
+class _RoundedError(Exception):
+    """A file holds serials that a spreadsheet rounded, so it is to be read again with what is known now."""
+
+    def __init__(self, file: int, lengths: frozenset[int]) -> None:
+        super().__init__(file, lengths)
+        self.file = file
+        self.lengths = lengths
 
 
 @dataclass(slots=True)
@@ -169,7 +190,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     options: InputOptions,
     *,
     spool: Path,
-    sink: Callable[[RowBlock], None] | None = None,
+    sink: BlockSink | None = None,
     scratch: Scratch | None = None,
     find_list: Callable[[str], ReadList | None] = lambda _: None,
 ) -> Loaded:
@@ -189,27 +210,43 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     scratch = scratch or Scratch()
     sizes = [*map(estimate_text_size, paths)]
     scratch.reserve(sum(sizes))
-    builder = RowsBuilder(scratch, typed=options.auto_create_devices)
+    opened = []
+    for path, size in zip(paths, sizes, strict=True):
+        opened.append(_found(path, spool))
+        if not size:  # known only now
+            scratch.reserve(opened[-1].stored.text_size)
+    rules = [_Rules(options, find_list(path), None) for path in paths]
+    while True:
+        try:
+            loaded = _load_files(opened, rules, scratch, sink)
+            break
+        except _RoundedError as found:
+            rules[found.file] = replace(rules[found.file], rounded_lengths=found.lengths)
+            if sink is not None:
+                sink.clear()
+    trim_malloc()
+    return loaded
 
-    def built(block: RowBlock) -> None:
+
+def _load_files(
+    opened: Sequence[_OpenedFile], rules: Sequence[_Rules], scratch: Scratch, sink: BlockSink | None
+) -> Loaded:
+    """Read all files once. Raises _RoundedError where one is to be read again."""
+    builder = RowsBuilder(scratch, typed=rules[0].options.auto_create_devices if rules else False)
+
+    def build(block: RowBlock) -> None:
         builder.add(block.file, block.keys)
 
-    with background_worker(built) as add:
+    with background_worker(build) as add:
 
         def take(block: RowBlock) -> None:
             add(block)
             if sink is not None:
-                sink(block)
+                sink.append(block)
 
-        files = []
-        for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-            found = _found(path, spool)
-            if not size:  # only now it can be told
-                scratch.reserve(found.stored.text_size)
-            files.append(_load_file(number, found, _Rules(options, find_list(path)), take))
-    rows = builder.rows()
-    trim_malloc()
-    return Loaded(_disambiguate_names(files), rows)
+        each = enumerate(zip(opened, rules, strict=True))
+        files = [_load_file(number, file, its_rules, take) for number, (file, its_rules) in each]
+    return Loaded(_disambiguate_names(files), builder.rows())
 
 
 def _disambiguate_names(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
@@ -231,12 +268,14 @@ def _load_file(number: int, found: _OpenedFile, rules: _Rules, take: Callable[[R
         digest = pool.submit(stored.sha256)
         with input_errors(name):
             source = _prepared(_source(stored, rules.options), rules.read_list)
-        seen = _FileStats(LongNumbers(lambda: _serials(source)))
+        seen = _FileStats(LongNumbers(rules.rounded_lengths))
         rows, records = _emit_blocks(name, _row_blocks(number, source, seen), take)
         with input_errors(name):
             file = replace(_input_file(stored, digest.result(), source, rows), records=records)
             if stored.fingerprint() != found.fingerprint:
                 raise InputError("changed while it was read", "wait until it is complete, and run again")
+    if lengths := seen.numbers.rounded_lengths():
+        raise _RoundedError(number, lengths)
     says = None if seen.trailer is None else seen.trailer.rows
     sheet = source.sheet
     of_sheet = () if sheet is None else sheet.warnings()
@@ -358,16 +397,6 @@ def _restored(source: _ParsedSource, header: Sequence[str], read_list: ReadList 
     if restorer is None:
         return replace(source, pieces=pieces)
     return replace(source, pieces=lambda: restorer.restored(pieces()), restorer=restorer)
-
-
-def _serials(source: _ParsedSource) -> Iterator[pa.Array]:
-    """The serials of all records of the right width, some at a time; of a workbook those that are text."""
-    for piece in prefetch(iter(source.pieces())):
-        fitting = np.ones(len(piece.lines), np.bool_)
-        fitting[list(piece.faults)] = False
-        fitting[list(piece.kinds.get("deviceIdentifier", ()))] = False
-        serials = piece.cells.column(source.columns["deviceIdentifier"])
-        yield normalize_fast(serials.filter(pa.array(fitting)))[0]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ identifiers alone, never at rows or files, and repairs nothing.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -143,29 +143,52 @@ class SerialProfile:
 class LongNumbers:
     """The serials of a file that are numbers of more than 15 digits, and which of them a spreadsheet rounded.
 
-    A serial may end in zeros by chance, so it counts as rounded only where the serials of
-    its length end so more often than one file in a thousand would by chance.
+    A serial may end in zeros by chance, so it counts as rounded only where the serials of its length end so more often
+    than one file in a thousand would by chance. That is known at the end of a file: on the first reading all are
+    counted and none is refused, and a file with rounded serials is read a second time.
     """
 
-    def __init__(self, serials: Callable[[], Iterable[pa.Array]]) -> None:
-        """`serials` gives all serials of the file; it is called once, when the first is in doubt."""
-        self._serials = serials
+    def __init__(self, rounded_lengths: Iterable[int] | None = None) -> None:
+        """`rounded_lengths` is what the first reading found; None on the first reading."""
+        self._known = None if rounded_lengths is None else pa.array(sorted(rounded_lengths), pa.int32())
         self._lock = Lock()
-        self._rounded_lengths: pa.Array | None = None
+        self._numbers: Counter[int] = Counter()
+        self._rounded: Counter[int] = Counter()
+
+    @classmethod
+    def of(cls, serials: pa.Array) -> "LongNumbers":
+        """Return what judges serials that are all serials of their file."""
+        first = cls()
+        first.count(serials)
+        return cls(first.rounded_lengths())
+
+    def count(self, serials: pa.Array) -> None:
+        """Count the serials of a block, on the first reading."""
+        if self._known is not None:
+            return
+        octets = CellBytes(serials)
+        long = (octets.lengths > _KEPT_DIGITS) & (octets.first != ord("0"))
+        if not long.any():
+            return
+        some = serials.filter(pa.array(long))
+        some = some.filter(pc.ascii_is_decimal(some))
+        ending = some.filter(pa.array(may_be_rounded(CellBytes(some))))
+        ending = ending.filter(pc.match_substring_regex(ending, _ROUNDED))
+        with self._lock:  # blocks are judged by several threads
+            self._numbers.update(_lengths_of(some))
+            self._rounded.update(_lengths_of(ending))
+
+    def rounded_lengths(self) -> frozenset[int]:
+        """Return the lengths whose counted numbers end in zeros more often than chance explains."""
+        numbers = self._numbers
+        return frozenset(at for at, count in self._rounded.items() if _is_unlikely(count, numbers[at], at))
 
     def rounded(self, serials: pa.Array) -> Flags:
-        """Return which of these a spreadsheet has rounded."""
+        """Return which of these a spreadsheet has rounded; none on the first reading."""
+        if self._known is None or not len(self._known):
+            return np.zeros(len(serials), np.bool_)
         rounded = flags_of(pc.match_substring_regex(serials, _ROUNDED))
-        if rounded.any():
-            rounded &= flags_of(pc.is_in(pc.binary_length(serials), self._lengths()))
-        return rounded
-
-    def _lengths(self) -> pa.Array:
-        """Return the lengths at which numbers that end as if rounded are rounded."""
-        with self._lock:  # blocks are judged by several threads
-            if self._rounded_lengths is None:
-                self._rounded_lengths = _rounded_lengths(self._serials())
-            return self._rounded_lengths
+        return rounded & flags_of(pc.is_in(pc.binary_length(serials), self._known))
 
 
 @dataclass(slots=True)
@@ -203,21 +226,6 @@ def may_be_rounded(octets: CellBytes) -> Flags:
     if likely.any():
         likely &= (octets.from_end(2) == ord("0")) | (octets.lengths == _KEPT_DIGITS + 1)
     return likely
-
-
-def _rounded_lengths(columns: Iterable[pa.Array]) -> pa.Array:
-    numbers: Counter[int] = Counter()
-    rounded: Counter[int] = Counter()
-    for serials in columns:
-        octets = CellBytes(serials)
-        long = (octets.lengths > _KEPT_DIGITS) & (octets.first != ord("0"))
-        some = serials.filter(pa.array(long))
-        some = some.filter(pc.ascii_is_decimal(some))
-        numbers.update(_lengths_of(some))
-        some = some.filter(pa.array(may_be_rounded(CellBytes(some))))
-        rounded.update(_lengths_of(some.filter(pc.match_substring_regex(some, _ROUNDED))))
-    found = [length for length, count in rounded.items() if _is_unlikely(count, numbers[length], length)]
-    return pa.array(found, pa.int32())
 
 
 def _lengths_of(texts: pa.Array) -> dict[int, int]:

@@ -210,7 +210,9 @@ def validate_keys(
     )
     fitting = _without_misaligned(keys.device.full, cells.faults)
     neighbours = neighbours or SerialProfile(fitting)
-    others = _Others(neighbours, numbers or LongNumbers(lambda: [fitting]))
+    numbers = numbers or LongNumbers.of(fitting)
+    numbers.count(_countable(keys.device.full, cells))
+    others = _Others(neighbours, numbers)
     findings = _findings(keys, options, others, guessed=guessed)
     known = dict(_wrong_kinds(cells, keys.device, options))
     known |= dict(_taken_for_dates(cells.dated, keys))
@@ -233,6 +235,16 @@ def validate_keys(
         "piece": pa.array(np.zeros(count, np.int32) if cells.pieces is None else cells.pieces, pa.int32()),
     }
     return pa.record_batch(list(columns.values()), schema=KEY_SCHEMA)
+
+
+def _countable(serials: pa.Array, cells: KeyCells) -> pa.Array:
+    """Return the serials of rows of the right width; of a workbook those that are text."""
+    without = [*cells.faults, *cells.kinds.get("deviceIdentifier", ())]
+    if not without:
+        return serials
+    countable = np.ones(len(serials), np.bool_)
+    countable[without] = False
+    return serials.filter(pa.array(countable))
 
 
 def action_words(options: InputOptions) -> dict[str, Action]:

@@ -79,11 +79,16 @@ class JournalDraft:
             self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
             self._connection.execute("BEGIN")
 
-    def add(self, block: RowBlock) -> None:
+    def append(self, block: RowBlock) -> None:
         """Append a block of the input."""
         row = (block.file, encode_batch(block.keys), encode_batch(block.cells))
         with disk_errors(self._path):
             self._connection.execute("INSERT INTO blocks (file, keys, cells) VALUES (?, ?, ?)", row)
+
+    def clear(self) -> None:
+        """Drop all blocks."""
+        with disk_errors(self._path):
+            self._connection.execute("DELETE FROM blocks")
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """File number and key columns of each block of the input, in order."""

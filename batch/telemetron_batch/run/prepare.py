@@ -12,7 +12,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.options import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
-from telemetron_batch.input.load import Loaded, load
+from telemetron_batch.input.load import BlockSink, Loaded, load
 from telemetron_batch.input.source_file import input_errors
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.layout import JOURNAL_NAME
@@ -20,7 +20,6 @@ from telemetron_batch.planning.brakes import check_age, check_plan, check_rows, 
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.run.delta_history import Delta, compare, job_identity
 from telemetron_batch.run.feed_back import find_list
 from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
@@ -67,7 +66,7 @@ def create_run(
     try:
         with spool_in(folder) as spool:
             size = size_of_input(config)
-            loaded = load_input(config, size, spool, scratch, draft.add)
+            loaded = load_input(config, size, spool, scratch, draft)
         looked_at = clock.wall()
         delta = since_last(config, loaded, clock)
         plan = plan_and_check_limits(config, loaded, delta, clock)
@@ -100,9 +99,7 @@ def announce_api(config: RunConfig, face: RunObserver) -> None:
         face.on_message("api", f"calls go to {config.sending.base_url}")
 
 
-def load_input(
-    config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: Callable[[RowBlock], None] | None = None
-) -> Loaded:
+def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: BlockSink | None = None) -> Loaded:
     """The input files, of so many bytes, as rows; raises DiskError before where many rows will find no room."""
     if size > scratch.room.memory:
         require_free_space(spool, _SCRATCH_FACTOR * size)
