@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants journals bench remote pictures airflow airflow-celery clean
+.PHONY: setup check format lint types test search slow mutants journals bench remote docs pictures airflow airflow-celery clean
 
 setup: .venv/ready
 
@@ -61,6 +61,10 @@ bench: .venv-instead/ready
 	python3 -m venv .venv-instead
 	.venv-instead/bin/pip install --quiet -c constraints.txt -c constraints-instead.txt -e '.[instead]'
 	touch $@
+
+# The parts of docs/ that are made from the code; the tests compare them.
+docs:
+	$(BIN)/python -m tests.support.docs
 
 # The README's pictures, from a run of the sample data; needs Chromium.
 pictures:

@@ -1,4 +1,4 @@
-"""Each line of the README's table of input kinds is a test here, and each test a line there."""
+"""Each line of the table in docs/input-files.md is a test here, and each test a line there."""
 
 import bz2
 import codecs
@@ -23,8 +23,8 @@ from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run import pipeline
 from tests.input.test_foreign_formats import compound_file
 from tests.input.test_workbook import save
+from tests.support.docs import INPUT_FILES, part
 from tests.support.object_store import memory_store
-from tests.support.readme import README, part
 from tests.support.sheets import book, device, packed, parts, row, sheet, text
 
 H = "customerEmail,deviceIdentifier,action\n"
@@ -69,7 +69,7 @@ KINDS: dict[str, Callable[[Desk, pytest.MonkeyPatch], None]] = {}
 
 
 def kind(name: str) -> Callable[[Callable[[Desk, pytest.MonkeyPatch], None]], None]:
-    """A test under the words of the README's line."""
+    """Register a test under the words of its line in the table."""
 
     def add(check: Callable[[Desk, pytest.MonkeyPatch], None]) -> None:
         assert name not in KINDS
@@ -505,10 +505,10 @@ def _(desk: Desk, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_input_is_treated_as_the_readme_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_is_treated_as_the_docs_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     KINDS[name](Desk(tmp_path), monkeypatch)
 
 
-def test_the_readme_has_a_line_for_each_and_no_other() -> None:
-    lines = part(README.read_text(), "input kinds").splitlines()[2:]
+def test_the_docs_have_a_line_for_each_and_no_other() -> None:
+    lines = part(INPUT_FILES.read_text(), "input kinds").splitlines()[2:]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [*KINDS]

@@ -34,8 +34,8 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.outcomes import Outcome
+from tests.support.docs import DOCS
 from tests.support.faulty import FaultyServer
-from tests.support.readme import README
 from tests.under_airflow.conftest import KEY, connection, dags
 
 
@@ -203,8 +203,8 @@ def test_a_path_or_a_port_without_a_host_is_an_error(monkeypatch: pytest.MonkeyP
         TelemetronHook().get_conn()
 
 
-def test_the_connections_that_the_readme_shows_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = re.findall(r"^ *AIRFLOW_CONN_TELEMETRON_DEFAULT='(.*)'$", README.read_text(), re.MULTILINE)
+def test_the_connections_that_the_docs_show_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = re.findall(r"^ *AIRFLOW_CONN_TELEMETRON_DEFAULT='(.*)'$", (DOCS / "airflow.md").read_text(), re.MULTILINE)
     configs = []
     for text in shown:
         monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", text)

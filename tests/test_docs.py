@@ -1,0 +1,143 @@
+"""Documentation, help and program do not drift apart."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import telemetron_batch
+from telemetron_batch.cli.commands import main
+from telemetron_batch.config.options import OPTIONS
+from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.stops import ExitCode
+from tests.support.docs import (
+    CONTRIBUTING,
+    DOCS,
+    GENERATED,
+    OPTIONS_PAGE,
+    PAGES,
+    README,
+    ROOT,
+    anchors,
+    blocks,
+    code_blocks,
+    commands,
+    dead_links,
+    part,
+)
+
+PACKAGE = Path(telemetron_batch.__file__).parent
+COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read_text())]
+
+
+@pytest.mark.parametrize("name", blocks())
+def test_a_part_made_from_the_code_is_up_to_date(name: str) -> None:
+    assert part(GENERATED[name].read_text(), name) == blocks()[name], "run: make docs"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_an_option_is_in_the_help_of_run_and_of_plan_where_it_applies(option) -> None:
+    run_help = CliRunner().invoke(main, ["run", "--help"]).output
+    plan_help = CliRunner().invoke(main, ["plan", "--help"]).output
+    assert f"--{option.name}" in run_help
+    assert (f"--{option.name} " in plan_help) == option.for_plan
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_every_command_is_described(command: str) -> None:
+    assert re.search(rf"^\| `{command}[ `]", OPTIONS_PAGE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_every_exit_code_is_described(code: ExitCode) -> None:
+    assert re.search(rf"^\| {int(code)} \|", README.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_is_described(outcome: Outcome) -> None:
+    text = (DOCS / "outcomes-and-files.md").read_text()
+    assert re.search(rf"^\| [^|]*`{outcome}`.*\|$", text, re.MULTILINE)
+
+
+def test_the_profile_in_the_docs_is_read_as_they_say(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from telemetron_batch.config.config import resolve
+
+    (shown,) = code_blocks(OPTIONS_PAGE.read_text(), "toml")
+    assert tomllib.loads(shown)
+    (tmp_path / "telemetron-batch.toml").write_text(shown)
+    monkeypatch.chdir(tmp_path)
+    config = resolve(["x.csv"], {"profile": "nightly"}, {})
+    assert (str(config.sending.rate), str(config.reports_dir)) == ("600/min", "/var/lib/telemetron")
+    assert config.input.action_words == {"zugang": "assign", "abgang": "unassign"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    assert dead_links(page) == []
+
+
+def test_anchors_are_those_of_github() -> None:
+    text = "# A & B: `c` (d)\n\n```sh\n# no heading\n```\n\n## attention.csv\n\n## Twice\n\n## Twice\n"
+    assert anchors(text) == {"a--b-c-d", "attentioncsv", "twice", "twice-1"}
+
+
+def test_every_page_of_docs_is_in_the_map_of_the_readme() -> None:
+    text = README.read_text()
+    assert [page.name for page in PAGES if page != README and f"]({page.relative_to(ROOT)})" not in text] == []
+
+
+def test_the_readme_fits_its_200_lines() -> None:
+    assert len(README.read_text().splitlines()) <= 200
+
+
+def test_the_readme_has_the_two_lines_that_ci_runs() -> None:
+    lines = [line for line in README.read_text().splitlines() if line.startswith("python3 -m venv ")]
+    assert len(lines) == 2
+
+
+def test_the_glossary_has_at_most_30_words() -> None:
+    rows = re.findall(r"^\| (?!word \||---)", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    assert 20 <= len(rows) <= 30
+
+
+def test_commands_are_found_in_blocks_and_spans_whatever_follows_them() -> None:
+    text = '`.venv/bin/telemetron-batch runs`\n```sh\na && telemetron-batch run "x $(date +%F)" \\\n  -y || notify $?\n```\n'
+    assert [*commands(text)] == [["run", "x DATE", "-y"], ["runs"]]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: {' '.join(words)}" for page, words in COMMANDS])
+def test_a_command_in_the_docs_parses(page: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("TELEMETRON_CONFIG", "TELEMETRON_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    name, *arguments = words
+    command = main.commands[name]
+    context = command.make_context(name, arguments)  # raises UsageError for an unknown option or a missing argument
+    assert isinstance(context, click.Context), page
+
+
+def test_the_docs_show_commands() -> None:
+    assert {"run", "plan", "resume", "report", "undo", "verify", "runs", "check", "init", "completion"} <= {
+        words[0] for _, words in COMMANDS
+    }
+
+
+@pytest.mark.parametrize("page", [DOCS / "design.md", CONTRIBUTING], ids=lambda page: page.name)
+def test_the_modules_and_tests_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(r"`([\w./-]+/[\w./-]*\w\.(?:py|lua|md))`", page.read_text()))
+    assert len(named) > 5
+    assert sorted(name for name in named if not (PACKAGE / name).exists() and not (ROOT / name).exists()) == []
+
+
+def test_help_and_usage_errors_do_not_wait_for_pandas() -> None:
+    code = (
+        "import sys; from telemetron_batch.cli import commands; commands.main(['run', '--help'], standalone_mode=False)"
+    )
+    code += "; print('pandas' in sys.modules)"
+    python = sys.executable
+    shown = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert shown.stdout.splitlines()[-1] == "False"
