@@ -106,8 +106,10 @@ def test_the_glossary_has_at_most_30_words() -> None:
 
 
 def test_commands_are_found_in_blocks_and_spans_whatever_follows_them() -> None:
-    text = '`.venv/bin/telemetron-batch runs`\n```sh\na && telemetron-batch run "x $(date +%F)" \\\n  -y || notify $?\n```\n'
-    assert [*commands(text)] == [["run", "x DATE", "-y"], ["runs"]]
+    text = (
+        '`.venv/bin/telemetron-batch runs`\n```sh\na && telemetron-batch run "$(date +%F)" \\\n  -y || notify $?\n```\n'
+    )
+    assert [*commands(text)] == [["run", "DATE", "-y"], ["runs"]]
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: {' '.join(words)}" for page, words in COMMANDS])
@@ -118,6 +120,14 @@ def test_a_command_in_the_docs_parses(page: str, words: list[str], monkeypatch: 
     command = main.commands[name]
     context = command.make_context(name, arguments)  # raises UsageError for an unknown option or a missing argument
     assert isinstance(context, click.Context), page
+
+
+def test_a_percent_sign_in_a_crontab_is_escaped() -> None:
+    lines = [
+        line for page in PAGES for line in page.read_text().splitlines() if re.match(r"[0-9*]+( [0-9*]+){4} ", line)
+    ]
+    assert len(lines) == 2
+    assert [line for line in lines if re.search(r"(?<!\\)%", line)] == []
 
 
 def test_the_docs_show_commands() -> None:
