@@ -1,19 +1,15 @@
-"""What earlier runs in the reports folder know, and what they may have changed since.
+"""Find which rows earlier runs in the reports folder have settled (`--since-last`).
 
-Only these count: runs in the same reports folder against the same base URL (the sandbox
-is one of its own). What is removed from the folder is forgotten.
+Only runs in the same reports folder against the same base URL count; the sandbox counts as a base URL of its own.
 
-The run that is asked is the last finished one with the same key and the same job or profile; where
-neither is named, one without, whose input files had the same names but for digits
-(`erp-0521.csv` is `erp-0522.csv`). "Last" is the one that began last. It alone is asked: what
-it left out itself it carries over, with the run that settled it.
+The base run is the last finished run (the one that started last) with the same account and the same job: the name
+of the job, else the profile, else the names of the input files without digits (`erp-0521.csv` matches
+`erp-0522.csv`). Only its journal is read: rows that it left out itself name the run that settled them.
 
-Any other run, whatever its key, profile and end, that sent anything after that one began
-makes unsure the devices that it sent, and so does a stopped or killed one; of a run that is
-under way or was killed it is those that it set out to send. An attempt that nobody heard of
-again may act for a quarter of an hour. A journal that cannot be read, or a last run that began in
-the future, makes everything unsure. Times are the clock's of whoever ran: hosts that share a
-reports folder must agree on it to within the time between two runs.
+A device is uncertain if any other run has sent it since the base run started, whatever the key, profile or end of
+that run. For a run that is active or was killed these are all devices it planned to send. An attempt without an answer
+may still be carried out for 15 minutes. A journal that cannot be read, or a base run that started in the future, makes
+every device uncertain. Hosts that share a reports folder need clocks that agree to within the time between two runs.
 """
 
 import re
@@ -56,52 +52,52 @@ _FULL_RUN_TOLERANCE: Final = 23 / 24
 
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
-    """Who wants to know what is settled."""
+    """The job that a run belongs to, and when it asks."""
 
     reports_dir: Path
     base_url: str
     client: str | None
-    """Stands for base URL and organisation or key; None where neither is at hand: then runs of any are asked."""
+    """Hash of base URL and organisation or key; None without both, which matches the runs of any account."""
     organisation: str | None
-    """The name that the account was given."""
+    """The value of `--organisation`."""
     lineage: tuple[str, ...]
-    """What runs of the same job have in common: the job's name, their profile, or the names of their files."""
+    """The kind of name, and the name: of the job, of the profile, or of the input files."""
     now: float
     """Seconds since the epoch."""
 
     @property
     def words(self) -> str:
-        """The lineage, for people."""
+        """The job's name in words."""
         kind, *names = self.lineage
         return f"{', '.join(names)} without a profile" if kind == "files" else f"{kind} {names[0]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What of an input earlier runs have settled surely, and whether it is left out."""
+    """Which rows of an input earlier runs have settled, and whether they are left out."""
 
     settled: IntArray
     """By row: 0, or the number of the origin that settled it, also in a full run."""
     origins: tuple[ConfirmedBy, ...]
     explanation: str
-    """What is done and why, in words."""
+    """What is sent and why, in words."""
     base_run_id: str | None = None
-    """The run that was asked."""
+    """The base run."""
     last_full_run_at: float | None = None
-    """When the last full run began; None if this is one."""
+    """When the last full run started; None if this is a full run."""
 
     @property
     def left_out(self) -> IntArray | None:
-        """The rows to be left out, as the plan takes them; None in a full run."""
+        """The rows to leave out, as the planner takes them; None in a full run."""
         return None if self.last_full_run_at is None else self.settled
 
     def as_json(self) -> dict[str, Any]:
-        """By the names of the JSON documents."""
+        """Return it under the names of the JSON documents."""
         return {"run": self.base_run_id, "full": self.last_full_run_at is None, "told": self.explanation}
 
 
 def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> JobIdentity:
-    """The one who asks on behalf of a run of these files."""
+    """Return the job that a run of these files belongs to."""
     organisation = None if config.sandbox else config.organisation
     return JobIdentity(
         config.reports_dir, config.api_identity, _client(config), organisation, _lineage(config, files), now
@@ -109,7 +105,7 @@ def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> J
 
 
 def _client(config: RunConfig) -> str | None:
-    """Return what stands for the account of this API: the name that was given it, else the key; None without both."""
+    """Return a hash of the account: of the organisation, else of the key; None without both."""
     if config.sandbox:
         return "sandbox"
     if config.organisation is not None:
@@ -118,7 +114,7 @@ def _client(config: RunConfig) -> str | None:
 
 
 def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
-    """Return what names the job of this account: a name, else the profile, else the files' names but for digits."""
+    """Return what names the job: its name, else the profile, else the file names without digits."""
     if config.job is not None:
         return "job", config.job
     if config.profile is not None:
@@ -127,7 +123,7 @@ def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
 
 
 def compare(asked_by: JobIdentity, rows: Rows, full_every: float) -> Delta:
-    """What of these rows is settled; left out unless the last full run began longer ago (in seconds)."""
+    """Return which rows are settled; leave them out if the last full run started less than `full_every` seconds ago."""
     nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
     passed_over: list[str] = []
     try:
@@ -150,7 +146,7 @@ def compare(asked_by: JobIdentity, rows: Rows, full_every: float) -> Delta:
 
 
 def _why_nobody_answers(asked_by: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
-    """Return why no run is asked: there is none, or the last one was made with another key or for another account."""
+    """Return why there is no base run: no run at all, or the last one used another key or account."""
     same = (past for past in others if past.finished and past.lineage == asked_by.lineage)
     last = max(same, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
@@ -163,7 +159,7 @@ def _why_nobody_answers(asked_by: JobIdentity, others: Sequence["_PreviousRun"])
 
 
 def _compact_sources(settled: IntArray, origins: Sequence[ConfirmedBy]) -> tuple[IntArray, tuple[ConfirmedBy, ...]]:
-    """The same with those origins only that settled something, so that they do not heap up night by night."""
+    """Drop the origins that settle no row, so that they do not accumulate run by run."""
     numbers = np.unique(settled[settled > 0])
     renumbered = np.where(settled > 0, np.searchsorted(numbers, settled) + 1, 0)
     return renumbered, tuple(origins[number - 1] for number in numbers.tolist())
@@ -174,7 +170,7 @@ def _compact_sources(settled: IntArray, origins: Sequence[ConfirmedBy]) -> tuple
 
 @dataclass(frozen=True, slots=True)
 class _PreviousRun:
-    """An earlier run, as far as it matters whether it is asked or only heeded."""
+    """What the choice of the base run needs to know of an earlier run."""
 
     folder: Path
     base_url: str
@@ -182,31 +178,31 @@ class _PreviousRun:
     organisation: str | None
     lineage: tuple[str, ...]
     began_at: float
-    """When it looked at the runs before it; nothing was sent by then."""
+    """When it read the journals of earlier runs; it had sent nothing before."""
     ended_at: float | None
-    """When it last ended; None while it goes on, and where it was killed."""
+    """When its last process ended; None while one is active, and after a kill."""
     finished: bool
     last_full_run_at: float
     elsewhere: str | None
-    """Who on another host is at work on it, or was when it died; None for nobody."""
+    """The process on another host that holds it, or held it when it died; None without one."""
 
     @property
     def run_id(self) -> str:
-        """Its name."""
+        """The name of its folder."""
         return self.folder.name
 
     @property
     def in_use_note(self) -> str:
-        """What is to be told of it where it is in use elsewhere."""
+        """A note for the user that another host has this run."""
         return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
 
     def is_finished_run_of(self, asked_by: JobIdentity) -> bool:
-        """Is it a finished run of the same job?"""
+        """Return whether it is a finished run of the same job."""
         same_key = self.client is not None and asked_by.client in (None, self.client)
         return self.finished and same_key and self.lineage == asked_by.lineage
 
     def may_have_acted_since(self, moment: float) -> bool:
-        """Can anything that it sent have been carried out after that moment?"""
+        """Return whether a call of it may have been carried out after that moment."""
         if self.may_be_running:
             return True
         journals = [path / JOURNAL_NAME for path in self.shards] or [self.folder / JOURNAL_NAME]
@@ -216,14 +212,14 @@ class _PreviousRun:
 
     @property
     def may_be_running(self) -> bool:
-        """Is a process at work on it, or may one be?"""
+        """Whether a process works on it, or may do so."""
         return self.elsewhere is not None or any(
             is_in_use(folder / LOCK_NAME) for folder in (self.folder, *self.shards)
         )
 
     @property
     def shards(self) -> tuple[Path, ...]:
-        """Folders of the shards in which it was begun, if it is made in such."""
+        """The folders of its shards that have started."""
         return tuple(shard_folders(self.folder))
 
 
@@ -234,9 +230,9 @@ def _acted_since(path: Path, moment: float) -> bool:
 
 
 def _runs(asked_by: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun | None, list[_PreviousRun]]:
-    """The run to ask, and the others that may have changed since what it knows; all, where there is none to ask.
+    """Return the base run, and the other runs that may have changed something since; all runs if there is no base run.
 
-    `warn` is told of runs that are not ours, which are neither asked nor heeded.
+    `warn` is called for runs that belong to another user; they are ignored.
     """
     journals = [folder / JOURNAL_NAME for folder in run_folders(asked_by.reports_dir, warn)]
     api = api_identity(asked_by.base_url)
@@ -272,7 +268,7 @@ def _past(path: Path) -> _PreviousRun:
 
 
 def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs:
-    """What a finished run knows, and the devices that others may have touched since."""
+    """Return the pairs that the base run confirms, and the devices that other runs may have changed since."""
     pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
     with closing(Journal(last.folder / JOURNAL_NAME)) as journal:
         origins = (
@@ -289,10 +285,10 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
 
 
 def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
-    """Identifiers of the devices that a run sent, or may have sent by now."""
+    """Yield the identifiers of the devices that a run sent, or may have sent by now."""
     path = past.folder / JOURNAL_NAME
     with closing(Journal(path) if past.elsewhere is None else ImmutableJournal(path)) as journal:
-        # What a run in shards stands at is told when it is put together; a stopped one may have gone on since.
+        # The state of a sharded run is complete after its report; a stopped shard may have continued since.
         told = past.finished or not past.shards
         ended = told and journal.meta(Fact.STANDING) is not None and not past.may_be_running
         for keys, said, carried in standing_of_rows(journal):
@@ -304,7 +300,7 @@ def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
 
 
 def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
-    """The rows of a run block by block: keys, `RowDeltaState`, and the number of the origin they were left out for."""
+    """Yield the rows of a run block by block: keys, `RowDeltaState`, and the number of the run that settled them."""
     said, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
     first = 0
     for _, keys in journal.key_columns():
@@ -314,7 +310,7 @@ def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, I
 
 
 def _column(journal: JournalReader, name: str) -> IntArray:
-    """What a journal says of each row; nothing but 0 where it says nothing."""
+    """Return a stored column of row states; zeros where the journal has none."""
     rows, text = sum(file["rows"] for file in journal.meta(Fact.INPUTS, [])), journal.meta(name)
     try:
         column = np.zeros(rows, dtype=np.int64) if text is None else decode_column(text)

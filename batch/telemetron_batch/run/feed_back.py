@@ -1,4 +1,4 @@
-"""The configuration of a run that is fed what wanted attention in another: with the mapping of that run.
+"""The configuration of a run whose input is an attention file of another run: with the mapping of that run.
 
 An attention file in the folder of its run is read as the input of that run was, without a
 word on columns or actions. A file that was moved elsewhere does not tell which run it is of.
@@ -42,7 +42,7 @@ _MAPPING: Final = (
     "device_type",
     "delimiter",
 )
-"""Options that say how the cells of an attention file are meant. Cells that were empty are filled by now."""
+"""Options that say how to read an attention file; without `--fill-down`, because its empty cells are filled."""
 _SAVED_AS: Final = "cp1252"
 """The encoding in which a spreadsheet may save an attention file, if the list was in it."""
 _FIRST: Final = 1 << 16
@@ -60,7 +60,7 @@ def configure(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[s
 
 
 def _recorded(files: Sequence[str]) -> Recorded:
-    """Return the mapping that all these files have in common; an empty one if any is not fed back to its folder."""
+    """Return the mapping that these files share; an empty one if any is not in the folder of its run."""
     found = [_mapping_of(Path(strip_file_scheme(file))) for file in files if not is_url(strip_file_scheme(file))]
     known = [one for one in found if one is not None]
     if not known or len(known) < len(files):
@@ -74,7 +74,7 @@ def _recorded(files: Sequence[str]) -> Recorded:
 
 
 def _mapping_of(path: Path) -> Recorded | None:
-    """Return the mapping of the run in whose folder an attention file is; None of any other file."""
+    """Return the mapping of the run in whose folder an attention file is; None for any other file."""
     journal = path.parent / JOURNAL_NAME
     if not (journal.exists() and path.is_file()):
         return None

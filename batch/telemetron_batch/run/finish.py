@@ -50,8 +50,8 @@ def rewrite_files(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
 def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -> bool:
     """Return whether nothing explains that no unassign of a run had an effect.
 
-    A list that is fed back, one that is compared with earlier ones, and one of devices that an earlier run has taken
-    from these customers, are bound to hold such rows.
+    Such rows are expected in a report that is fed back, with `--since-last`, and if an earlier run has unassigned one
+    of the pairs.
     """
     folder = config.reports_dir / str(config.run_id)
     if journal.meta(Fact.SINCE) is not None or RecordedRun.of(folder, journal.meta).has_own_reports:
@@ -65,14 +65,14 @@ def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -
 
 
 def _delta_status(books: Reconciliation) -> npt.NDArray[np.int8]:
-    """What the run has to say of each row to later ones; of what was seen to differ since, nothing is sure."""
+    """Return the state of each row for later runs; rows that verification contradicts are uncertain."""
     said = standing(books.plan, books.outcome, books.unclear_attempts > 0)
     said[books.contradicted()] = RowDeltaState.UNCERTAIN
     return said
 
 
 def report_options(config: RunConfig, stop: Stop | None) -> ReportOptions:
-    """How the files of a run are to be written that ended so."""
+    """Return how to write the files of a run that ended so."""
     brakes = config.brakes
     return ReportOptions(
         stop=stop,
@@ -93,10 +93,10 @@ def load_stop_reason(journal: Journal) -> Stop | None:
 
 
 def serialize_stop(stop: Stop | None) -> dict[str, Any] | None:
-    """Return what journals note of why work ended early; None where it did not."""
+    """Return a stop as the journal stores it; None without one."""
     return None if stop is None else stop.as_fact()
 
 
 def parse_stop(note: Mapping[str, Any] | None) -> Stop | None:
-    """Return why work ended early, from what `serialize_stop` made of it."""
+    """Return the stop that `serialize_stop` stored."""
     return None if note is None else Stop.of_fact(note)

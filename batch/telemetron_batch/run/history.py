@@ -1,7 +1,7 @@
-"""The other runs in a reports folder, as their journals tell of them; no journal is changed by that.
+"""Read the journals of the other runs in a reports folder, without changing them.
 
-A journal without a write-ahead log is read without a lock and without a trace. So is one that a process on another
-host has open, or had when it died; what that process sent cannot be seen, and it counts as having sent something.
+A journal without a write-ahead log is opened immutable, which needs no lock and leaves no file. So is a journal that
+a process on another host holds, or held when it died; such a run counts as one that has sent something.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """A run by the facts that its journal began with, and whether it has finished."""
+    """A run by the facts that its journal started with, and whether it has finished."""
 
     folder: Path
     api: str
@@ -44,13 +44,13 @@ class RecordedRun:
     hashes: tuple[str, ...]
     """SHA-256 of its input files."""
     has_own_reports: bool
-    """Whether all its input files are reports of this program, fed back to it."""
+    """Whether all its input files are reports of this program."""
     night: Night
     is_finished: bool
 
     @classmethod
     def of(cls, folder: Path, fact: Callable[[str], Any]) -> "RecordedRun":
-        """Return the run in this folder; `fact` gives what its journal has, or will have, under a name."""
+        """Return the run in this folder; `fact` returns a fact of its journal by name."""
         files, as_of = fact("inputs") or (), fact("asOf")
         written = [file.get("written") for file in files]
         newest = None if None in written else max(written, default=None)
@@ -67,21 +67,21 @@ class RecordedRun:
         )
 
     def is_same_job(self, other: "RecordedRun") -> bool:
-        """Whether both belong to one job: the same API, account and name of the job."""
+        """Return whether both belong to one job: the same API, account and job name."""
         same = self.api == other.api and self.client == other.client and self.lineage == other.lineage
         return same and self.client is not None
 
     @property
     def has_order(self) -> bool:
-        """Whether it takes part in the order of nights: not in a sandbox, nor with reports that are fed back."""
+        """Whether `--as-of` orders it: not if it used the sandbox or took reports of this program as input."""
         return not (self.is_sandbox or self.has_own_reports)
 
     def has_sent(self) -> bool:
-        """Whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
+        """Return whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
         return any(_has_attempts(folder) for folder in (self.folder, *shard_folders(self.folder)))
 
     def sent_rows(self) -> KeyColumns:
-        """Yield what it says of customers and devices: rows that it sent, may have sent, or found done already."""
+        """Yield the key columns of the rows that it sent, may have sent, or found done."""
         with _reading(self.folder) as journal:
             says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
             for file, keys, said in _keys_with_standing(journal):
@@ -89,13 +89,13 @@ class RecordedRun:
                 yield file, keys.filter(pa.array(said != RowDeltaState.NOT_SENT if says_how else problem == 0))
 
     def taken_pairs(self) -> Iterator[pa.Array]:
-        """Yield the pairs, as `joined_pairs` gives them, that it unassigned and left so. Raises as `has_sent`."""
+        """Yield the pairs, as `joined_pairs` returns them, that it unassigned and left so. Raises as `has_sent`."""
         with _reading(self.folder) as journal:
             counts = (journal.meta(Fact.SUMMARY) or {}).get("counts", {})
             if not counts.get(Outcome.UNASSIGNED):
                 return
             rows = [(keys, said) for _, keys, said in _keys_with_standing(journal)]
-        # In journals of earlier versions a row that was found done already looks the same.
+        # In journals of earlier versions a skipped unassign has the same state as an effective one.
         marks = (
             {RowDeltaState.TAKEN}
             if any((said == RowDeltaState.TAKEN).any() for _, said in rows)
@@ -106,14 +106,14 @@ class RecordedRun:
             yield joined_pairs(keys.filter(pa.array(np.isin(said, [*marks]) & unassigns)))
 
     def _is_at_rest(self) -> bool:
-        """Whether what its journal says of its rows is the last word."""
-        # What a run in shards has done is told when it is put together; a stopped one may have gone on since.
+        """Return whether the row states in its journal are final."""
+        # The state of a sharded run is complete after its report; a stopped shard may have continued since.
         is_told = self.is_finished or not shard_folders(self.folder)
         return is_told and not is_in_use(self.folder / LOCK_NAME)
 
 
 def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
-    """Return all runs under a folder but one, by name; `warn` is told of journals that cannot be read."""
+    """Return all runs under a folder except one, by name; `warn` is called for journals that cannot be read."""
     read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != but.name)
     return [run for run in read if run is not None]
 
@@ -126,7 +126,7 @@ def joined_pairs(keys: pa.RecordBatch) -> pa.Array:
 def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], warn: Callable[[str], None]) -> bool:
     """Return whether a finished run against the same API unassigned any of these pairs (see `joined_pairs`).
 
-    `warn` is told of journals that cannot be read.
+    `warn` is called for journals that cannot be read.
     """
     api = api_identity(base_url)
     for run in runs:

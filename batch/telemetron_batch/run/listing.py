@@ -1,4 +1,4 @@
-"""The runs under a reports folder: when, what, in which state, and what to do next."""
+"""List the runs under a reports folder: start, input, state and next step."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from telemetron_batch.storage.trusted_folders import read_file
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """One run, for a list of them."""
+    """One run in the list."""
 
     run_id: str
     started_at: str
@@ -31,16 +31,16 @@ class RunInfo:
     state: str
     """running, finished, stopped, interrupted (its process died), incomplete (its journal lost records) or unreadable.
 
-    Of one that is made in shards also planned (none has begun) or in shards (not put together yet).
+    A sharded run can also be planned (no shard has started) or in shards (not reported yet).
     """
     as_of: str | None
-    """The time of which its input is the state."""
+    """The value of `--as-of`."""
     attention: int | None
     exit_code: int | None
     next_step: str
 
     def as_json(self) -> dict[str, Any]:
-        """By the names of the JSON document."""
+        """Return it under the names of the JSON document."""
         return {
             "runId": self.run_id,
             "startedAt": self.started_at,
@@ -55,7 +55,7 @@ class RunInfo:
 
 
 def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -> list[RunInfo]:
-    """All runs under the folder, the newest first; `warn` is told of those that are not ours."""
+    """Return all runs under the folder, the newest first; `warn` is called for runs of other users."""
     lines = [line for folder in run_folders(reports_dir, warn) if (line := _line_of_ours(folder, warn)) is not None]
     return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
 
@@ -73,7 +73,7 @@ def _line(folder: Path) -> RunInfo:
         return _from(folder, _under_way(folder), "running", "wait for it")
     elsewhere = remote_holder(folder / LOCK_NAME)
     if elsewhere is not None:
-        # Whether that process lives is not to be told at a glance.
+        # Whether that process is alive can be told only after watching its lease.
         resume = command("resume", folder, _published_flag(folder))
         return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
     try:
@@ -95,7 +95,7 @@ def _line(folder: Path) -> RunInfo:
 
 
 def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunInfo:
-    """One that is made in shards, and was not put together yet."""
+    """Return a sharded run that was not reported yet."""
     begun = shard_folders(folder)
     if any(is_in_use(shard / LOCK_NAME) for shard in begun):
         return _from(folder, fields, "running", "wait for its shards")
@@ -113,7 +113,7 @@ def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunInfo:
 
 
 def _published_flag(folder: Path) -> str | None:
-    """The base URL flag of a run whose journal may be open on another host."""
+    """Return the base URL flag of a run whose journal may be open on another host."""
     with suppress(JournalError, DiskError), closing(ImmutableJournal(folder / JOURNAL_NAME)) as journal:
         return journal.base_url_flag
     return None
@@ -135,7 +135,7 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
 
 
 def _begun(journal: JournalReader) -> dict[str, Any]:
-    """What a journal began with, by the names of a summary; `flag` is its base URL flag."""
+    """Return the first facts of a journal under the names of a summary; `flag` is its base URL flag."""
     inputs = journal.meta(Fact.INPUTS, [])
     told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
     started, flag = iso(journal.meta(Fact.STARTED_AT)), journal.base_url_flag
@@ -143,7 +143,7 @@ def _begun(journal: JournalReader) -> dict[str, Any]:
 
 
 def _under_way(folder: Path) -> dict[str, Any]:
-    """What is known of a run whose journal is being written: what the last process left, or what it began with."""
+    """Return what is known of an active run: its last summary, or the first facts of its journal."""
     with suppress(JournalError, DiskError), closing(ImmutableJournal(folder / JOURNAL_NAME)) as journal:
         return _begun(journal) | _summary(folder)
     return _summary(folder)

@@ -1,4 +1,4 @@
-"""The folder of a run, and the locks and the lease under which a process works in it."""
+"""Take the folder, the locks and the lease under which a process works on a run."""
 
 import os
 import shutil
@@ -43,9 +43,9 @@ def require_run(folder: Path) -> None:
 
 @contextmanager
 def open_journal(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
-    """The journal of the run in this folder; for writing with its lease alone.
+    """Open the journal of the run in this folder; for writing only with its lease.
 
-    Raises JournalError where there is none, LockedError where another host may have it open.
+    Raises JournalError if there is none, LockedError if another host may have it open.
     """
     require_run(folder)
     elsewhere = remote_holder(folder / LOCK_NAME)
@@ -60,7 +60,7 @@ def open_journal(folder: Path, lease: Lease | None = None) -> Iterator[Journal]:
 
 @contextmanager
 def run_scratch(folder: Path, lease: Lease) -> Iterator[Scratch]:
-    """Room on the run's disk: another's than that of any former owner, who may not have gone yet."""
+    """Make a spill folder on the run's disk, apart from that of a former owner that may still be alive."""
     for left in folder.glob(f"{SCRATCH}-*"):
         shutil.rmtree(left, ignore_errors=True)
     room = folder / f"{SCRATCH}-{lease.number}"
@@ -72,7 +72,7 @@ def run_scratch(folder: Path, lease: Lease) -> Iterator[Scratch]:
 
 @contextmanager
 def run_folder(folder: Path) -> Iterator[None]:
-    """The run's folder, which is not left behind where no run was started in it."""
+    """Make the run's folder; remove it at the end if no run was started in it."""
     make_private_dir(folder)
     try:
         yield
@@ -82,7 +82,7 @@ def run_folder(folder: Path) -> Iterator[None]:
 
 
 def _remove_if_unused(folder: Path) -> None:
-    # Another process may hold the lock and not have begun to write: then it is not ours to remove.
+    # Another process may hold the lock and not have written yet: then the folder stays.
     left = folder.exists() and not (folder / JOURNAL_NAME).exists() and not is_in_use(folder / LOCK_NAME)
     if left and {path.name for path in folder.iterdir()} <= {LOCK_NAME}:
         (folder / LOCK_NAME).unlink(missing_ok=True)
@@ -91,63 +91,63 @@ def _remove_if_unused(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LockRequest:
-    """A lock that is needed, and what it stands for."""
+    """A lock to take, and what it protects."""
 
     what: str
     file: Path
     shared: bool = False
-    """May other processes of the same run have it too?"""
+    """Whether other processes of the same run may hold it too."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockWaiter:
-    """On whose behalf locks are taken, and how long that may take."""
+    """Takes locks for a run, and waits for them up to a moment."""
 
     run_id: str
     until: float
-    """Moment of the wall clock."""
+    """Seconds since the epoch, by the wall clock."""
     clock: Clock
     face: RunObserver
     task: str = ""
-    """For whom we work, in words."""
+    """The Airflow task, in words."""
 
     @classmethod
     def of(cls, config: RunConfig, clock: Clock, face: RunObserver) -> "LockWaiter":
-        """As long as the user said."""
+        """Return a waiter that waits as long as `--wait` says."""
         return cls(str(config.run_id), clock.wall() + config.wait, clock, face, describe(config.airflow))
 
     @classmethod
     def no_wait(cls, run_id: str, clock: Clock | None = None) -> "LockWaiter":
-        """For nobody, if not for a sign of life from another host."""
+        """Return a waiter that waits only to see whether a process on another host is alive."""
         return cls.for_seconds(run_id, 0.0, clock)
 
     @classmethod
     def for_seconds(
         cls, run_id: str, seconds: float, clock: Clock | None = None, face: RunObserver | None = None
     ) -> "LockWaiter":
-        """For somebody who is about to have done."""
+        """Return a waiter for another process that is expected to finish soon."""
         clock = clock or RealClock()
         return cls(run_id, clock.wall() + seconds, clock, face or RunObserver())
 
     @property
     def owner(self) -> LockOwner:
-        """As who locks are taken."""
+        """The owner that lock files name."""
         return LockOwner(os.getpid(), iso(self.clock.wall()), self.run_id)
 
     @property
     def expired(self) -> bool:
-        """Has it taken so long, or is it no longer wanted?"""
+        """Whether the time is over, or the run was interrupted."""
         return bool(self.face.interrupt) or self.clock.wall() >= self.until
 
     def acquire(self, wanted: LockRequest) -> Lock:
         """Take a lock. Raises LockedError."""
-        # Whoever shares a lock has it alone for a moment, to say so.
+        # A process that shares a lock holds it exclusively for a moment, to write its name.
         least = self.clock.wall() + _SHARED_LOCK_WAIT_S if wanted.shared else self.until
         take = partial(Lock.acquire, wanted.file, self.owner, wanted.what, shared=wanted.shared)
         return replace(self, until=max(self.until, least)).retry_while_locked(take)
 
     def await_lease(self, newcomer: LeaseAcquirer) -> Lease:
-        """The lease, as soon as it is clear whether its owner on another host lives. Raises LockedError."""
+        """Return the lease, once it is known whether its owner on another host is alive. Raises LockedError."""
         is_told = False
         while (lease := newcomer.try_acquire()) is None:
             if self.face.interrupt:
@@ -161,7 +161,7 @@ class LockWaiter:
         return lease
 
     def retry_while_locked(self, work: Callable[[], T]) -> T:
-        """Do what a lock of somebody else may stand in the way of, again and again."""
+        """Repeat work while it raises LockedError, until the time is over."""
         while True:
             try:
                 return work()
@@ -173,11 +173,11 @@ class LockWaiter:
 
 @contextmanager
 def acquire_locks(wanted: Iterable[LockRequest], waiting: LockWaiter) -> Iterator[list[Lock]]:
-    """All these locks; an interrupt ends the waiting for them. Raises LockedError."""
+    """Take all these locks; an interrupt ends the wait. Raises LockedError."""
     locks: list[Lock] = []
     try:
         for one in wanted:
-            locks.append(waiting.acquire(one))  # noqa: PERF401 - those taken are let go where the next is not to be had
+            locks.append(waiting.acquire(one))  # noqa: PERF401 - the ones taken are released if the next is refused
         yield locks
     finally:
         for lock in locks:
@@ -186,9 +186,9 @@ def acquire_locks(wanted: Iterable[LockRequest], waiting: LockWaiter) -> Iterato
 
 @contextmanager
 def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
-    """The folder of a run or a shard for this process alone, among those of its host and of all others.
+    """Take the folder of a run or shard for this process, against processes on this host and on others.
 
-    Gives the lease. While it is sure, no former owner can write to the journal there any more.
+    Yield the lease. While it is valid, no former owner can write to the journal.
     """
     path = wanted.file
     with refusing_foreign_files():
@@ -208,22 +208,22 @@ def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
 
 @contextmanager
 def acquire_run_and_key(config: RunConfig, folder: Path, clock: Clock, face: RunObserver) -> Iterator[Lease]:
-    """This run, and this base URL and key, for this process alone."""
+    """Take this run, and this base URL and key, for this process."""
     waiting = LockWaiter.of(config, clock, face)
     with acquire_lease(lock_of_run(folder), waiting) as lease, acquire_locks(locks_of_key(config), waiting):
         yield lease
 
 
 def lock_of_run(folder: Path) -> LockRequest:
-    """The one under which a process works on a run."""
+    """Return the lock under which a process works on a run."""
     return LockRequest(f"run {folder.name}", folder / LOCK_NAME)
 
 
 def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[LockRequest]:
-    """Those under which a process on this host uses a base URL and key; none in a sandbox.
+    """Yield the locks under which a process on this host uses a base URL and key; none for the sandbox.
 
-    A named organisation is locked besides the key, so that neither another key of it nor a run that does not name
-    it comes in between; and a folder of a group is used besides the user's own.
+    With `--organisation` both the key and the organisation are locked, because a run with another key of it, or one
+    that does not name it, must wait too. With `--lock-dir` both that folder and the user's own are used.
     """
     if config.api_key is None:
         return
@@ -237,7 +237,7 @@ def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[LockReq
 
 
 def stored_fact(folder: Path, name: str) -> Any:
-    """Return a fact that a run was started with, also of one whose journal may be open on another host."""
+    """Return a fact of a run's journal, also if another host may have it open."""
     if remote_holder(folder / LOCK_NAME) is not None:
         with closing(ImmutableJournal(folder / JOURNAL_NAME)) as published_journal:
             return published_journal.meta(name)

@@ -25,7 +25,7 @@ from telemetron_batch.storage.commands import command
 
 
 def run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
-    """What the journal records of a run at its start."""
+    """Return the facts that the journal records of a run at its start."""
     return {
         Fact.RUN_ID: config.run_id,
         Fact.ID_MADE_UP: config.run_id_generated,
@@ -40,7 +40,7 @@ def run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, objec
 
 
 def job_metadata(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, object]:
-    """Return what the journal records of the job, of its input, and of the input's place in the order of nights."""
+    """Return the facts that the journal records of the job, its input, and the input's place in the order of runs."""
     asked_by = job_identity(config, loaded.files, clock.wall())
     return {
         Fact.INPUTS: [asdict(file) for file in loaded.files],
@@ -57,7 +57,7 @@ def _as_of_text(config: RunConfig) -> str | None:
 
 
 def delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[str, object]:
-    """What the journal records of what was left out, so that the plan can be made again from it alone."""
+    """Return the facts about rows left out, so that the plan can be made again from the journal alone."""
     if delta is None:
         return {}
     return {
@@ -70,10 +70,10 @@ def delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[st
 
 
 def _immutable_options(config: RunConfig) -> dict[str, Any]:
-    """The options that decide what is sent: under one run id they cannot change."""
+    """Return the options that decide what is sent: under one run id they cannot change."""
     plan = asdict(config.plan)
     del plan["hold"]  # journals of earlier versions do not have it; `no_hold` says the same
-    # As JSON gives it back; and what no journal of an earlier version has is None where it is not used.
+    # As JSON returns it; an option that earlier versions do not have is None if unused.
     described = {
         name: (list(value) or None) if isinstance(value, tuple) else value
         for name, value in asdict(config.input).items()
@@ -89,7 +89,7 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
 
 
 def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
-    """Refuse another input or other deciding options under the id of this run."""
+    """Raise JournalError for another input, or other options that decide what is sent, under this run id."""
     advice = "name another --run-id"
     was, shape = journal.meta(Fact.SHAPE), _immutable_options(config)
     was = {"hidden": shape["hidden"], **was}  # journals of earlier versions do not have it
@@ -113,7 +113,7 @@ def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
 
 
 def _advice_on_another_input(folder: Path, journal: Journal) -> str:
-    """Return how to go on with a run that has not ended well, without its input, and how to begin another one."""
+    """Return how to continue an unfinished run without its input, and how to start another one."""
     if (journal.meta(Fact.SUMMARY) or {}).get("state") == "finished":
         return "name another --run-id"
     resume = command("resume", folder, journal.base_url_flag)
@@ -122,7 +122,7 @@ def _advice_on_another_input(folder: Path, journal: Journal) -> str:
 
 @contextmanager
 def spool_in(folder: Path) -> Iterator[Path]:
-    """Give a place for copies of inputs that can be read but once. Raises DiskError."""
+    """Make a folder for copies of inputs that can be read only once. Raises DiskError."""
     with disk_errors_in(folder):
         place = tempfile.TemporaryDirectory(dir=folder)
     with place as name:

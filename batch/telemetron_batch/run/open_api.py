@@ -17,7 +17,7 @@ from telemetron_batch.sending.session import ApiTarget, Job
 
 @contextmanager
 def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[ApiTarget]:
-    """The API to send to; with --sandbox an embedded one whose fleet fits the input."""
+    """Yield the API to send to; with `--sandbox` an embedded one, seeded with the devices of the input."""
     config = job.config
     if not config.sandbox:
         yield ApiTarget(config.sending.base_url, config.api_key or Secret(""), transport, config.organisation)
@@ -31,7 +31,7 @@ def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[
 
 
 def _valid_rows(journal: Journal) -> Iterator[tuple[str, str, str]]:
-    """Customer, device and action of each valid row."""
+    """Yield customer, device and action of each valid row."""
     for _, keys in journal.key_columns():
         valid = keys.filter(pc.equal(keys["problem"], 0))
         columns = (valid[name].to_pylist() for name in ("customerEmail", "deviceIdentifier", "action"))

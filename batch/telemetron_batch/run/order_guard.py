@@ -1,7 +1,7 @@
-"""Keeps the nights of a job in order: refuses a run of an older state of the input when a newer one has sent.
+"""Keep the runs of a job in order: refuse an older state of the input after a newer one has sent calls.
 
-An older night that is carried out after a newer one would give back what the newer one has taken, and so
-leave a device with two owners.
+An older run after a newer one would assign again what the newer one has unassigned, and so leave a device with two
+owners.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,9 +23,9 @@ def check_order(
     rows: Callable[[], KeyColumns],
     warn: Callable[[str], None],
 ) -> None:
-    """Raise BrakeError where a newer night of the same job has sent something; warn where that may be so.
+    """Raise BrakeError if a newer run of the same job has sent something; warn if that is possible.
 
-    `rows` gives the key columns of the run's own input, and is only called where they matter.
+    `rows` returns the key columns of the run's own input; it is called only if they are needed.
     """
     if not run.has_order:
         return

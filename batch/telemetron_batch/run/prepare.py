@@ -32,11 +32,11 @@ from telemetron_batch.storage.object_store import size_of
 from telemetron_batch.storage.spill import Scratch
 
 _SCRATCH_FACTOR: Final = 4
-"""Bytes of scratch that planning may take for each byte of a large input."""
+"""Bytes of spill files that planning may need for each byte of a large input."""
 
 
 def new_run_id(config: RunConfig, clock: Clock) -> str:
-    """`<file stem>-<UTC time>`."""
+    """Return `<file stem>-<UTC time>`."""
     if not config.files:
         raise ConfigError("no input file", "name one, or - for standard input")
     name = Path(strip_file_scheme(config.files[0])).name
@@ -55,9 +55,9 @@ def create_run(
     clock: Clock,
     prepare: Callable[[Plan], Mapping[str, object]] = lambda _: {},
 ) -> Plan:
-    """Load the input into a new journal, look at the brakes, ask, and publish it with its plan.
+    """Load the input into a new journal, plan it, check the brakes, ask, and publish the journal.
 
-    What is to be there before that is prepared last, and gives further facts for the journal.
+    `prepare` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
     """
     folder = config.reports_dir / str(config.run_id)
     if not config.files:
@@ -100,7 +100,7 @@ def announce_api(config: RunConfig, face: RunObserver) -> None:
 
 
 def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: BlockSink | None = None) -> Loaded:
-    """The input files, of so many bytes, as rows; raises DiskError before where many rows will find no room."""
+    """Load the input files, of `size` bytes. Raises DiskError first if many rows will not fit on the disk."""
     if size > scratch.room.memory:
         require_free_space(spool, _SCRATCH_FACTOR * size)
     with disk_errors_in(spool):
@@ -108,7 +108,7 @@ def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink
 
 
 def size_of_input(config: RunConfig) -> int:
-    """Bytes of all input files, as far as they can be told before they are read."""
+    """Return the bytes of all input files, as far as they are known before reading."""
     return sum(map(_size, config.files))
 
 
@@ -123,19 +123,19 @@ def _size(path: str) -> int:
 
 
 def since_last(config: RunConfig, loaded: Loaded, clock: Clock) -> Delta | None:
-    """What of the input earlier runs have settled; None unless asked for."""
+    """Return which rows earlier runs have settled; None without `--since-last`."""
     if not config.since_last:
         return None
     return compare(job_identity(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
 
 
 def delta_json(delta: Delta | None) -> dict[str, Any] | None:
-    """What was left out, by its names in the JSON documents; None unless asked for."""
+    """Return it under the names of the JSON documents; None without `--since-last`."""
     return None if delta is None else delta.as_json()
 
 
 def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None, clock: Clock) -> Plan:
-    """The plan, if no brake holds it."""
+    """Plan the calls. Raises BrakeError or InputError where a brake holds."""
     brakes = config.brakes
     check_trailers(loaded.files)
     check_rows(sum(file.record_count for file in loaded.files), brakes)
@@ -150,7 +150,7 @@ def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None
 
 
 def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, face: RunObserver) -> None:
-    """Raise BrakeError where earlier runs, by their journals, are a reason not to send this input."""
+    """Raise BrakeError if the journals of earlier runs are a reason not to send this input."""
     if config.sandbox:
         return
     passed_over: list[str] = []
@@ -165,7 +165,7 @@ def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: J
 def _refuse_repeated_content(
     config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], face: RunObserver
 ) -> None:
-    # Under --since-last the same export again is a night on which nothing has changed.
+    # With --since-last the same export again means that nothing has changed.
     if config.brakes.again or config.since_last or len(loaded.rows) == 0:
         return
     former = previous_run_of_same_content(loaded.files, config.api_identity, others)
@@ -181,10 +181,10 @@ def _warning(face: RunObserver) -> Callable[[str], None]:
 
 
 def _required_bytes(plan: Plan, cells: int, *, xlsx: bool) -> int:
-    """Bytes that the rest of a run may need: its journal, its files twice while they are renamed, some air.
+    """Return the bytes that the rest of a run may need: journal, files twice while they are renamed, and a margin.
 
-    `cells` is how many bytes the input has.
+    `cells` is the size of the input in bytes.
     """
-    # Its sheets lie there unpacked, and once more while they are put together.
+    # Its sheets are on disk unpacked, and once more while they are packed.
     workbook = 2_000 * len(plan.rows) + 4 * cells if xlsx else 0
     return 2 * DiskReserve.SIZE + 2_000 * plan.calls + 600 * len(plan.rows) + 2 * cells + workbook

@@ -1,10 +1,8 @@
-"""The files of a run copied to where others read them.
+"""Copy the files of a run to the folder or URL of `--publish`.
 
-The journal is not among them: it stays in the run's folder, on a disk, for nothing but a disk keeps what it is told.
-A copy that cannot be made loses nothing. The run stands as it ended, and its files are in its folder; but
-whoever waits for the copies must hear of it, so a run that would end with 0 or 1 ends with 3, and the
-same command makes up for it: it finds the run finished, sends nothing and copies. A run that stopped keeps
-its own exit code, for what made it stop comes first, and when it goes on it is published at its end.
+The journal is not copied: it needs a disk. If a copy fails, nothing is lost, but a run that would end with 0 or 1 ends
+with 3, so that the failure is noticed; the same command then finds the run finished, sends nothing and
+copies. A stopped run keeps its own exit code; it is published when it continues and ends.
 """
 
 import os
@@ -31,24 +29,24 @@ _PIECE: Final = 1 << 20
 
 
 def publish_target(target: str, folder: Path) -> str:
-    """Where the files of the run in this folder are published."""
+    """Return where the files of the run in this folder are published."""
     return f"{strip_file_scheme(target).rstrip('/')}/{folder.name}"
 
 
 def is_published(target: str | None, folder: Path, journal: Journal) -> bool:
-    """Are the files of a run where they shall be?"""
+    """Return whether the files of a run have been published where the user wants them."""
     return target is None or journal.meta(Fact.PUBLISHED) == publish_target(target, folder)
 
 
 def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
-    """Copy all files of a run, the summary last, and have it say where they are; what could not be done it says too."""
+    """Copy all files of a run, the summary last. Return the summary with the target, or with what failed."""
     if target is None:
         return summary
     place = publish_target(target, summary.folder)
-    # Never by names that a journal tells: they may lead elsewhere.
+    # Only names from this program: a name in a journal could lead to another file.
     ours = dict.fromkeys((*FILES, WORKBOOK, *summary.attention_files))
     ours.pop(SUMMARY)
-    if ATTENTION not in summary.attention_files:  # a person's work, and not ours to copy
+    if ATTENTION not in summary.attention_files:  # edited by a person
         ours.pop(ATTENTION)
     names = [name for name in ours if (summary.folder / name).exists()]
     journal.set_facts(published=None)
@@ -65,14 +63,14 @@ def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
 
 
 def _update_summary(summary: Summary, more: Mapping[str, Any]) -> Summary:
-    """The summary with more in it, also in its file."""
+    """Add fields to the summary and write its file."""
     told = replace(summary, fields={**summary.fields, **more})
     told.write()
     return told
 
 
 def _failure_fields(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
-    """What the summary says of a copy that could not be made."""
+    """Return the fields of the summary for a copy that failed."""
     told = {"unpublished": f"{place} ({exc.reason})"}
     if summary.fields["stop"]:
         return told
@@ -82,7 +80,7 @@ def _failure_fields(summary: Summary, place: str, exc: PublishError, way: WayOn)
 
 
 def _copy_files(folder: Path, names: Sequence[str], place: str) -> None:
-    """Copy files of a run, each there whole or not at all. Raises PublishError."""
+    """Copy files of a run; each arrives whole or not at all. Raises PublishError."""
     check_rename_allowed()
     files = [folder / name for name in names]
     try:
@@ -101,14 +99,14 @@ def _copy_files(folder: Path, names: Sequence[str], place: str) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, for people of our group to read."""
+    """Make a folder and its parents, readable for our group."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(mode=0o750, exist_ok=True)
 
 
 def _copy(file: Path, target: FolderAt) -> None:
-    """Copy a file into a folder to which others may write: under a name that nobody can guess, then renamed."""
+    """Copy a file under a random name, then rename it: others may write to the folder."""
     aside = f".{file.name}.{token_hex(8)}.new"
     with os.fdopen(open_file(file, os.O_RDONLY), "rb") as source:
         try:

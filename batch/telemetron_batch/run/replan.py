@@ -19,11 +19,11 @@ from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.spill import Scratch
 
 _BYTES_PER_ROW: Final = 50
-"""Bytes of text that a row has, about."""
+"""Approximate bytes of key text of a row."""
 
 
 def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
-    """The plan that the run was started with, made again from the journal's rows."""
+    """Make the plan again that the run was started with, from the journal's rows. Raises JournalError."""
     shape = journal.meta(Fact.SHAPE)
     scratch.reserve(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))
     builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
@@ -43,7 +43,7 @@ def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
 
 
 def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: RunObserver) -> None:
-    """Refuse to go on with a run when a newer night of its job has sent something since. Raises BrakeError."""
+    """Raise BrakeError if a newer run of the job has sent something since this one stopped."""
     run = RecordedRun.of(folder, journal.meta)
     if not config.brakes.out_of_order and run.has_order:
         others = recorded_runs(folder.parent, folder, partial(face.on_message, "warning"))

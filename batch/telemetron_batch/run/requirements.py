@@ -23,17 +23,17 @@ def require_key(config: RunConfig) -> None:
 
 
 def require_connections(config: RunConfig) -> None:
-    """Raise PlaceError unless a connection for each call in flight can be opened; the sandbox holds the other end."""
+    """Raise PlaceError unless a connection for each call in flight can be opened; the sandbox needs both ends."""
     require_open_files(config.sending.concurrency * (2 if config.sandbox else 1))
 
 
 def is_redacted(url: str) -> bool:
-    """Is it a URL for the records, whose password nobody knows any more?"""
+    """Return whether it is a recorded URL, from which the password was removed."""
     return f":{REDACTED}@" in url
 
 
 def check_rate_limit_backend(config: RunConfig, clock: Clock) -> None:
-    """Raise ConfigError where the limit is to be shared and nobody can be asked for it."""
+    """Raise ConfigError if the Redis of `--limit-url` cannot be reached."""
     url = config.sending.limit_url
     if url is None:
         return

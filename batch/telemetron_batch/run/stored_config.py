@@ -18,9 +18,9 @@ from telemetron_batch.run.requirements import is_redacted
 
 
 def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
-    """The options that a run was started with; of the environment the secrets, and who asks, alone.
+    """Return the configuration that a run was started with, with the caller's key.
 
-    The base URL is the caller's, and must mean the API of the run; `typed` is the command that asks.
+    The caller's base URL must mean the API of the run, else ConfigError; `typed` is the command for the advice.
     """
     require_run(folder)
     options = stored_fact(folder, Fact.OPTIONS)
@@ -35,12 +35,12 @@ def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> Ru
 
 
 def _said_now(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the options that the caller says over what a run was started with."""
+    """Return the options of the environment that override the recorded ones."""
     said = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes}
     return {key: text for key, text in said.items() if text}
 
 
 def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables that say which API is meant, without a word on anything else."""
+    """Return only those variables that name the API."""
     names = (OPTIONS_BY_KEY["base_url"].variable, *PROFILE_VARIABLES)
     return {name: environ[name] for name in names if name in environ}

@@ -1,4 +1,4 @@
-"""The configuration of a run that takes back what another one has changed."""
+"""The configuration of a run that undoes another run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,13 +33,13 @@ def configure_undo(folder: Path, flags: Mapping[str, Any], environ: Mapping[str,
 
 
 def _kept(options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is taken from the run unless the caller says it: whose account it is, and where its locks lie."""
+    """Return the options that are taken from the run unless the caller gives them: account and lock folder."""
     kept = (one for one in OPTIONS if one.resumes and one.key in options)
     return {one.key: options[one.key] for one in kept if flags.get(one.key) is None and not environ.get(one.variable)}
 
 
 def _require_finished(folder: Path, journal: Journal) -> None:
-    """Raise JournalError unless the run has come to its end."""
+    """Raise JournalError unless the run has finished."""
     summary = journal.meta(Fact.SUMMARY) or {}
     if journal.meta(Fact.ENDED_AT) is not None and summary.get("state") == "finished":
         return
@@ -55,7 +55,7 @@ def _require_finished(folder: Path, journal: Journal) -> None:
 
 
 def _require_changes(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Raise JournalError unless there is something to take back."""
+    """Raise JournalError unless there is something to undo."""
     if not (folder / _UNDO).exists():
         raise JournalError(f"run {folder.name} has no {_UNDO} any more", f"write it again: {command('report', folder)}")
     if summary.get("undoRows") == 0:  # earlier versions did not count them
