@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetron_batch.domain.errors import MAKE_ROOM, DiskError
-from telemetron_batch.domain.stops import Stop, StopReason, WayOn
+from telemetron_batch.domain.errors import DiskError
+from telemetron_batch.domain.stops import MAKE_ROOM, Stop, StopReason, WayOn
 from telemetron_batch.reports import write_all
 from telemetron_batch.run import pipeline
 from telemetron_batch.sharding.report import report_run

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.delimiters import DELIMITER_NAMES
 from telemetron_batch.domain.outcomes import Outcome
 
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -53,7 +54,7 @@ _BY_METAVAR: Final = {
     "DIR": _path("dir"),
     "ACTION": _choices(Action),
     "OUTCOME": _choices(Outcome),
-    "CHAR": _choices(("comma", "semicolon", "tab", "pipe")),
+    "CHAR": _choices(DELIMITER_NAMES.values()),
     "RATE": _choices(("auto", "5/s", "10/s", "20/s", "600/min")),
 }
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from telemetron_batch.cli.console import ConsoleThread, ErrorConsole, PlainConsole
 from telemetron_batch.config.config import OutputOptions, RunConfig
 from telemetron_batch.domain.actions import Action, Phase
+from telemetron_batch.domain.delimiters import DELIMITER_NAMES
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
@@ -36,7 +37,6 @@ _TOLD_QUIETLY: Final = frozenset(
 """Exit codes at which --quiet leaves one line for whoever reads the mail of a night job."""
 _LONG_ENOUGH: Final = 10
 """Seconds over which a rate means something."""
-_DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
 class _Stdout(PlainConsole):
@@ -366,7 +366,7 @@ def _verified(fields: Mapping[str, Any]) -> Iterator[str]:
 def _reading(file: InputFile) -> str:
     """How a file was understood."""
     columns = ", ".join(f'{field} is "{header}"' for field, header in file.columns.items())
-    written = ", ".join(filter(None, (file.encoding, _DELIMITERS.get(file.delimiter, ""))))
+    written = ", ".join(filter(None, (file.encoding, DELIMITER_NAMES.get(file.delimiter, ""))))
     return f"{file.name} ({written}): {columns}"
 
 

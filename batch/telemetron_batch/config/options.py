@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.base_url import is_loopback, normalised
+from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.model import HiddenRows, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.urls import is_url, strip_file_scheme, validate_object_url
@@ -333,14 +334,6 @@ def _last_line(text: str) -> str:
     return word
 
 
-def _delimiter(text: str) -> str:
-    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-    character = named.get(text.lower(), text)
-    if len(character) != 1 or not character.isascii() or character.isalnum() or character in '"\r\n\0':
-        raise ValueError(f"{text!r} is no delimiter: give one sign of ASCII, no letter, digit or quote")
-    return character
-
-
 def _encoding(text: str) -> str:
     try:
         "".encode(text.strip())
@@ -394,7 +387,7 @@ OPTIONS: Final = (
         "action-word", _action_word, "What the file's own word means, e.g. RET=unassign.", "WORD=ACTION",
         repeatable=True,
     ),
-    Option("delimiter", _delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
+    Option("delimiter", parse_delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
     Option(
         "split", _split, "Column whose cells hold several values (between , ; and line ends); each is a row.",
         "NAME[=SIGNS]",

@@ -26,10 +26,7 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 from telemetron_batch.domain.ownership import NotOursError, belonging_to_another
-from telemetron_batch.domain.stops import Advice, ExitCode, Stop, WayOn
-
-MAKE_ROOM: Final = Advice("make room", repeat=True)
-"""What to do about a full disk."""
+from telemetron_batch.domain.stops import MAKE_ROOM, Advice, ExitCode, Stop, WayOn
 
 _PERMANENT_ERRNOS = frozenset(
     {
@@ -56,7 +53,7 @@ _REMEDIES: Final = {
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SQLITE_REMEDIES: Final = {
     8: "make its folder and the files in it writable",  # SQLITE_READONLY
-    14: "make room, and see that its folder is there and can be written to",  # SQLITE_CANTOPEN
+    14: f"{MAKE_ROOM.first}, and check that its folder exists and is writable",  # SQLITE_CANTOPEN
 }
 
 

@@ -48,16 +48,16 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class WayOn:
-    """How a run is continued."""
+    """How to continue a run."""
 
     flags: str = ""
-    """What the same command needs for it, such as the id of the run."""
+    """Flags that the same command needs to continue the run, such as `--run-id ID`."""
     resume: str = ""
-    """The whole command that does it; empty where the same command does."""
+    """The whole command that continues the run; empty where the same command does."""
 
     @property
     def words(self) -> str:
-        """Return it as an imperative."""
+        """The advice as an imperative."""
         if self.resume:
             return f"run {self.resume}"
         return f"run the same command again{f' with {self.flags}' if self.flags else ''}"
@@ -97,6 +97,10 @@ class StopReason(StrEnum):
     NOT_PUBLISHED = "notPublished"
 
 
+MAKE_ROOM: Final = Advice("make room", repeat=True)
+"""What to do about a full disk."""
+MAKE_ROOM_UNSENT: Final = Advice(f"nothing was sent; {MAKE_ROOM.first}", repeat=True)
+"""The same, where the disk is full before anything was sent."""
 _CONTINUE: Final = Advice(repeat=True, when="to go on")
 
 
@@ -117,7 +121,7 @@ _TABLE: Final[Mapping[StopReason, _Row]] = {
     StopReason.RUN_LOST: _Row(ExitCode.LOCKED, "the run has gone to another process", _CONTINUE),
     StopReason.ERROR: _Row(ExitCode.STOPPED, "{}"),
     StopReason.RECORDS_LOST: _Row(ExitCode.STOPPED, "{}"),
-    StopReason.DISK_FULL: _Row(ExitCode.STOPPED, "the disk is full", Advice("make room", repeat=True)),
+    StopReason.DISK_FULL: _Row(ExitCode.STOPPED, "the disk is full", MAKE_ROOM),
     StopReason.API_UNREACHABLE: _Row(ExitCode.STOPPED, "the API cannot be reached{}", _CHECK_THE_WAY),
     StopReason.API_DOWN: _Row(ExitCode.STOPPED, "the API has been down for {} s", Advice(repeat=True, when="later")),
     StopReason.API_IN_TROUBLE: _Row(ExitCode.STOPPED, "the API is there, but answers {}", Advice("try again later")),

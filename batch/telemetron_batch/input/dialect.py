@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from typing import Final
 
+from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.errors import ConfigError, InputError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import printable
@@ -31,7 +32,6 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_DELIMITER_WORDS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _AROUND: Final = "\ufeff\u200b\u2060" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 MAX_COLUMNS: Final = 16_384
@@ -135,12 +135,11 @@ def required_fields(options: InputOptions) -> tuple[str, ...]:
 
 
 def _said_delimiter(word: str) -> str:
-    delimiter = _DELIMITER_WORDS.get(word.lower(), word)
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in '"\r\n\0':
-        raise ConfigError(
-            f"{word!r} cannot be a delimiter", 'use one character, such as --delimiter ";", or the word tab'
-        )
-    return delimiter
+    try:
+        return parse_delimiter(word)
+    except ValueError as exc:
+        what, advice = f"{word!r} cannot be a delimiter", 'use one character, such as --delimiter ";", or the word tab'
+        raise ConfigError(what, advice) from exc
 
 
 def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_HeaderCandidate]:

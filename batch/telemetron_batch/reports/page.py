@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from telemetron_batch.domain.delimiters import DELIMITER_NAMES
 from telemetron_batch.domain.outcomes import OUTCOME_FACTS, OutcomeFacts
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import WayOn
@@ -226,4 +227,5 @@ def _template() -> Template:
         "pct": "{:.3f}%".format,
         "whole": _untruncated,
     }
+    environment.globals["delimiter_names"] = DELIMITER_NAMES
     return environment.get_template("report.html.j2")

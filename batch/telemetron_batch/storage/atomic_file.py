@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from telemetron_batch.domain.errors import DiskError, remedy, write_error
-from telemetron_batch.domain.stops import Advice
+from telemetron_batch.domain.stops import MAKE_ROOM_UNSENT
 from telemetron_batch.storage import trusted_folders
 
 _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda: None)
@@ -105,10 +105,8 @@ def require_free_space(folder: Path, needed: int) -> None:
     """Raise DiskError unless the folder's disk has so many bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DiskError(
-            f"{folder} has {_mebibytes(free)} MiB free, and this run may need {_mebibytes(needed)}",
-            Advice("nothing was sent; make room", repeat=True),
-        )
+        what = f"{folder} has {_mebibytes(free)} MiB free, and this run may need {_mebibytes(needed)}"
+        raise DiskError(what, MAKE_ROOM_UNSENT)
 
 
 def _mebibytes(size: int) -> str:

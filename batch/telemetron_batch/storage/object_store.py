@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from telemetron_batch.domain.errors import ConfigError, DiskError, InputError, PublishError
+from telemetron_batch.domain.stops import MAKE_ROOM_UNSENT
 from telemetron_batch.domain.urls import validate_object_url
 
 _SPARE: Final = 1 << 20
@@ -36,7 +37,7 @@ def fetch(url: str, folder: Path, require_room: Callable[[Path, int], None]) -> 
         system.get_file(path, str(copy))
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"{folder} has no room for a copy", "nothing was sent; make room, then run again") from exc
+            raise DiskError(f"{folder} has no room for a copy", MAKE_ROOM_UNSENT) from exc
         raise _fetch_error(exc) from exc
     if copy.stat().st_size != size:
         raise InputError("changed while it was fetched", "wait until it is complete, and run again")
