@@ -135,9 +135,9 @@ def test_what_is_not_there_is_said_on_one_line_and_nothing_is_sent(desk: Desk) -
         ("data://text/plain,abc", "data:// is not supported"),
         ("zip://a.csv::http://user:geheim@127.0.0.1:1/x.zip", "zip:// is not supported"),
         ("s3://bucket/a.csv::http://user:geheim@127.0.0.1:1/x", "one URL inside another"),
-        ("gs://bucket/\nrows.csv", "a control character"),
-        ("s3://user:geheim@bucket/rows.csv", "credentials do not belong into a URL"),
-        ("s3://bucket/rows.csv?X-Amz-Signature=geheim", "credentials do not belong into a URL"),
+        ("gs://bucket/\nrows.csv", "must not contain control characters"),
+        ("s3://user:geheim@bucket/rows.csv", "a URL must not contain credentials"),
+        ("s3://bucket/rows.csv?X-Amz-Signature=geheim", "a URL must not contain credentials"),
         ("s3:///rows.csv", "names no bucket"),
     ],
 )

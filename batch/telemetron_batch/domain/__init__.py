@@ -1,1 +1,1 @@
-"""The words that every package uses: actions, outcomes, reasons, stops, errors, files and answers."""
+"""Types that every package uses: actions, outcomes, reasons, stops, errors, input files and answers."""

@@ -1,16 +1,16 @@
-"""What a row asks for, and the codes under which that is stored."""
+"""Actions of rows and their stored codes, and the phases of a sharded run."""
 
 from enum import StrEnum
 from typing import Final
 
 
 class Action(StrEnum):
-    """What a row asks for. The API has one bulk endpoint for each."""
+    """What a row asks the API to do. The API has one bulk endpoint for each action."""
 
     ASSIGN = "assign"
     UNASSIGN = "unassign"
 
-    __hash__ = str.__hash__  # looked up some times for each call; an Enum's own is slow
+    __hash__ = str.__hash__  # hashed several times for each call; the hash of an Enum is slow
 
     @property
     def code(self) -> int:
@@ -20,13 +20,13 @@ class Action(StrEnum):
 
 _CODES: Final = {Action.ASSIGN: 0, Action.UNASSIGN: 1}
 ACTIONS: Final = (Action.ASSIGN, Action.UNASSIGN)
-"""Actions by their codes."""
+"""Actions in the order of their codes."""
 UNKNOWN_ACTION: Final = -1
-"""The code in an action column for a word that means no known action."""
+"""The code in an action column for a word that is no known action."""
 
 
 class Phase(StrEnum):
-    """What all shards of a run have to be through with before any of them goes on."""
+    """A part of a sharded run that every shard finishes before any shard starts the next."""
 
     UNASSIGN = "unassign"
     """The unassigns of the first stage."""

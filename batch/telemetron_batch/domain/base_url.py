@@ -1,6 +1,6 @@
-"""Base URLs: the spelling that requests are sent to, and one identity for each API.
+"""Base URLs: the normalized spelling that requests use, and one identity for each API.
 
-Looks nothing up: whether two names lead to the same machine is not asked, but for loopback hosts.
+Makes no DNS query: two host names are two APIs, except that all loopback hosts are one.
 """
 
 import ipaddress
@@ -16,40 +16,40 @@ _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
 
 
 def normalised(base_url: str) -> str:
-    """Return the spelling of a base URL that requests are sent to; the host stays the one that was named.
+    """Return the normalized spelling of a base URL, which requests use. The host stays the one that was given.
 
-    Scheme and host are lower case, an international host name is in its ASCII form, the scheme's own
-    port is left out, and the path is written the shortest way. Raises ValueError for what is no URL.
+    Scheme and host are in lower case, an international host name is in its ASCII form, the default port
+    is removed, and the path is as short as possible. Raises ValueError for an invalid URL.
     """
     parts = urlsplit(base_url)
-    return _url(parts, _ascii_host(parts))
+    return _join(parts, _ascii_host(parts))
 
 
 def api_identity(base_url: str) -> str:
-    """Return one text for all base URLs that mean the same API: equal texts, the same API.
+    """Return a text that is equal for all base URLs of the same API.
 
     These differences do not count:
 
-    - letter case of scheme and host, but that of the path does
-    - the scheme's own port, given or not
+    - letter case of scheme and host (the case of the path does count)
+    - the default port of the scheme, given or not
     - slashes at the end, repeated slashes, `/./` and `/../` in the path
     - percent-encoding of letters, digits and `-._~`, and the letter case of other percent-encoding
     - a dot at the end of the host
-    - an international host name or its ASCII form (`xn--...`), an IPv6 address in short or at length
-    - which loopback host: `localhost`, any of 127.0.0.0/8 and `[::1]` are one
+    - an international host name or its ASCII form (`xn--...`), a short or long spelling of an IPv6 address
+    - which loopback host it is: `localhost`, all of 127.0.0.0/8 and `[::1]` are one
 
-    Anything that is no URL, such as `sandbox`, is its own identity.
+    A text that is no URL, such as `sandbox`, is its own identity.
     """
     try:
         parts = urlsplit(base_url)
         host = _ascii_host(parts).removesuffix(".")
-        return _url(parts, _LOOPBACK if is_loopback(host) else _address(host)) if host else base_url
+        return _join(parts, _LOOPBACK if is_loopback(host) else _shortest_ip(host)) if host else base_url
     except ValueError:
         return base_url
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, whatever its network: by its name or its address."""
+    """Return whether a host name or address is a loopback address of this machine."""
     host = host.lower().removesuffix(".")
     try:
         address = ipaddress.ip_address(host)
@@ -59,30 +59,30 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _url(parts: SplitResult, host: str) -> str:
+def _join(parts: SplitResult, host: str) -> str:
     port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{_shortest(parts.path)}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{_normalize_path(parts.path)}"
 
 
 def _ascii_host(parts: SplitResult) -> str:
     """Return the host in lower case and in ASCII, without the brackets of an IPv6 address."""
-    host = _decoded(parts.hostname or "").lower()
-    # By the same rules as the libraries that send: those of Python's own codec are older and mean other hosts.
+    host = _decode_unreserved(parts.hostname or "").lower()
+    # The HTTP library uses the same rules; Python's own codec follows older ones that can name another host.
     return host if host.isascii() else idna.encode(host, uts46=True).decode()
 
 
-def _address(host: str) -> str:
-    """Return an IP address in its shortest form; any other host as it is."""
+def _shortest_ip(host: str) -> str:
+    """Return an IP address in its shortest form, and any other host unchanged."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
         return host
 
 
-def _shortest(path: str) -> str:
-    """Return a path without empty and relative segments, and without needless percent-encoding."""
+def _normalize_path(path: str) -> str:
+    """Return a path without empty and relative segments and without unnecessary percent-encoding."""
     segments: list[str] = []
-    for segment in _decoded(path).split("/"):
+    for segment in _decode_unreserved(path).split("/"):
         if segment == "..":
             del segments[-1:]
         elif segment not in ("", "."):
@@ -90,11 +90,11 @@ def _shortest(path: str) -> str:
     return "".join(f"/{segment}" for segment in segments)
 
 
-def _decoded(text: str) -> str:
-    """Decode what need not be percent-encoded; write the rest with capital letters."""
+def _decode_unreserved(text: str) -> str:
+    """Decode percent-encoded characters that need no encoding; write other escapes in capital letters."""
 
-    def once(found: re.Match[str]) -> str:
+    def decode(found: re.Match[str]) -> str:
         character = chr(int(found[1], 16))
         return character if _UNRESERVED.fullmatch(character) else found[0].upper()
 
-    return re.sub("%([0-9A-Fa-f]{2})", once, text)
+    return re.sub("%([0-9A-Fa-f]{2})", decode, text)

@@ -1,22 +1,22 @@
-"""What ends the program before its work is done, sorted by who must act.
+"""Exceptions that end the program early, by who must act.
 
     BatchError                      exit   who acts
-    ├── ConfigError                   2    whoever typed the command or keeps the profile
-    │   └── PlaceError                2    whoever keeps the file or folder
-    │       └── ForeignRunError       2    whoever keeps the reports folder
-    ├── InputError                    2    whoever made the file
-    ├── BrakeError                    2    whoever set the brake: look at the plan first
-    ├── JournalError                  2    whoever keeps the reports folder
-    ├── DiskError                     3    whoever keeps the disk; then the same command again
-    ├── PublishError                  3    whoever keeps the place; then the same command again
-    ├── LockedError                   6    nobody: another process is at it
-    │   └── RunRemovedError           3    whoever removed the run's folder
-    ├── VerifyError                   3    whoever its advice names (4: the API refuses this client)
-    └── UnbalancedError               7    us: a bug
+    ├── ConfigError                   2    author of the command or profile
+    │   └── PlaceError                2    owner of the file or folder
+    │       └── ForeignRunError       2    owner of the reports folder
+    ├── InputError                    2    author of the input file
+    ├── BrakeError                    2    user who set the brake, after a look at the plan
+    ├── JournalError                  2    owner of the reports folder
+    ├── DiskError                     3    administrator of the disk; then run the same command again
+    ├── PublishError                  3    administrator of the target; then run the same command again
+    ├── LockedError                   6    nobody: another process works on the run
+    │   └── RunRemovedError           3    user who removed the run's folder
+    ├── VerifyError                   3    see its advice (exit code 4: the API refuses this client)
+    └── UnbalancedError               7    maintainers: a bug
 
-A call that the API refuses is no exception but an outcome; a run that stops on its
-way is a `Stop`. An OSError that nothing else has put into words becomes a PlaceError or a
-DiskError. Any other exception is a bug and keeps its traceback.
+A call that the API refuses is an outcome, not an exception. A run that ends before its last call
+has a `Stop`. An OSError that no code translates becomes a PlaceError or a DiskError. Any
+other exception is a bug and keeps its traceback.
 """
 
 import errno
@@ -37,20 +37,20 @@ _PERMANENT_ERRNOS = frozenset(
 _REMEDIES: Final = {
     errno.EACCES: "run as the owner of the file or folder, or change its mode",
     errno.EPERM: "run as the owner of the file or folder, or change its mode",
-    errno.EROFS: "name a folder on a disk that can be written to",
-    errno.ENOENT: "put back the folder that is missing, or name another",
+    errno.EROFS: "name a folder on a writable disk",
+    errno.ENOENT: "restore the missing folder, or name another",
     errno.ENOTDIR: "name a path whose parents are folders",
-    errno.EISDIR: "move away the folder that has the name of the file",
-    errno.ENOTEMPTY: "move away the folder that has the name of the file",
-    errno.EEXIST: "move away what has that name",
-    errno.ELOOP: "replace the symbolic link by what it stands for",
+    errno.EISDIR: "move the folder that has the name of the file",
+    errno.ENOTEMPTY: "move the folder that has the name of the file",
+    errno.EEXIST: "move the file or folder that has that name",
+    errno.ELOOP: "replace the symbolic link with its target",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "let the process open more files (ulimit -n 1024)",
     errno.ENFILE: "let the system open more files, or close other programs",
     errno.ENXIO: "name a regular file",
 }
-"""What to do about an error of the system, by its number."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What to do about an error of the operating system, by its number."""
+_DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SQLITE_REMEDIES: Final = {
     8: "make its folder and the files in it writable",  # SQLITE_READONLY
     14: f"{MAKE_ROOM.first}, and check that its folder exists and is writable",  # SQLITE_CANTOPEN
@@ -58,7 +58,7 @@ _SQLITE_REMEDIES: Final = {
 
 
 class BatchError(Exception):
-    """The run cannot go on. `str()` is one line that says what is wrong and what to do."""
+    """The run cannot continue. `str()` is one line with the problem and the advice."""
 
     exit_code = ExitCode.NOT_STARTED
 
@@ -67,11 +67,11 @@ class BatchError(Exception):
         self.reason = what
         self.next_step = advice if isinstance(advice, Advice) else Advice(advice)
         self.way_on = WayOn()
-        """How the run is continued, if it was begun."""
+        """How to continue the run, if it has started."""
 
     @property
     def advice(self) -> str:
-        """What to do next, in words."""
+        """What to do next, as text."""
         return self.next_step.words(self.way_on)
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class BatchError(Exception):
 
 
 class ConfigError(BatchError):
-    """An option, an environment variable or a profile says something that cannot be."""
+    """An option, an environment variable or a profile has an invalid value."""
 
 
 class InputError(BatchError):
@@ -87,59 +87,61 @@ class InputError(BatchError):
 
 
 class BrakeError(BatchError):
-    """A brake that the user set held before anything was sent."""
+    """A brake that the user set stopped the run before anything was sent."""
 
 
 class JournalError(BatchError):
-    """The journal is not one of ours, not of this input, or cannot be written."""
+    """The journal is not a journal of this program, belongs to another input, or cannot be written."""
 
 
 class DiskError(BatchError):
-    """The disk refused a write that the books depend on."""
+    """The disk refused a write that the records of the run depend on."""
 
     exit_code = ExitCode.STOPPED
 
 
 class PlaceError(ConfigError):
-    """A file or folder cannot be used as it is: missing, not permitted, of the wrong kind, on a read-only disk."""
+    """A file or folder cannot be used: it is missing, not permitted, of the wrong kind, or on a read-only disk."""
 
 
 def remedy(exc: Exception) -> Advice:
-    """Return what to do about an error of the system or of a database file."""
-    of_database = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-    told = _SQLITE_REMEDIES.get(of_database) or _REMEDIES.get(getattr(exc, "errno", None) or 0)
-    return MAKE_ROOM if told is None else Advice(told, repeat=True)
+    """Return the advice for an error of the operating system or of a database file."""
+    sqlite_code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    first = _SQLITE_REMEDIES.get(sqlite_code) or _REMEDIES.get(getattr(exc, "errno", None) or 0)
+    return MAKE_ROOM if first is None else Advice(first, repeat=True)
 
 
 def write_error(what: str, exc: OSError) -> BatchError:
-    """Return the error for a place that cannot be written to: its own fault, or the disk's."""
+    """Return the error for a path that cannot be written: PlaceError for the path, DiskError for the disk."""
     if isinstance(exc, NotOursError):
         return not_ours(exc)
     why = [str(exc.strerror or exc)]
     if exc.errno in (errno.EACCES, errno.EPERM) and isinstance(exc.filename, str | bytes):
         why.append(belonging_to_another(os.fsdecode(exc.filename)))
-    told = f"cannot write {what} ({'; '.join(filter(None, why))})"
+    message = f"cannot write {what} ({'; '.join(filter(None, why))})"
     if exc.errno in _PERMANENT_ERRNOS:
         is_limit = exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
-        return PlaceError(told, remedy(exc) if is_limit else "name a folder that can be written to")
-    return DiskError(told, MAKE_ROOM)
+        return PlaceError(message, remedy(exc) if is_limit else "name a folder that can be written to")
+    return DiskError(message, MAKE_ROOM)
 
 
 def system_error(exc: OSError) -> BatchError:
-    """Return the error for what the system refuses, wherever that came up; it names the path."""
+    """Return the error for any OSError; it names the paths."""
     if isinstance(exc, NotOursError):
         return not_ours(exc)
     paths = [os.fsdecode(one) for one in (exc.filename, exc.filename2) if isinstance(one, str | bytes)]
     why = exc.strerror or str(exc) or type(exc).__name__
-    told = f"cannot use {' and '.join(paths)} ({why})" if paths else f"the system refuses a file or connection ({why})"
-    if exc.errno in _FULL:
-        return DiskError(told, MAKE_ROOM)
-    known = exc.errno in _REMEDIES
-    return PlaceError(told, remedy(exc) if known else Advice("check the disk and the network", repeat=True))
+    message = f"the system refuses a file or connection ({why})"
+    if paths:
+        message = f"cannot use {' and '.join(paths)} ({why})"
+    if exc.errno in _DISK_FULL_ERRNOS:
+        return DiskError(message, MAKE_ROOM)
+    has_remedy = exc.errno in _REMEDIES
+    return PlaceError(message, remedy(exc) if has_remedy else Advice("check the disk and the network", repeat=True))
 
 
 class ForeignRunError(PlaceError):
-    """The folder or a file of a run is not ours, so nothing in it is believed."""
+    """The folder or a file of a run is not ours, so its contents are not trusted."""
 
 
 def not_ours(exc: NotOursError) -> ForeignRunError:
@@ -157,7 +159,7 @@ def refusing_foreign_files() -> Iterator[None]:
 
 
 class PublishError(BatchError):
-    """The files of a run could not be copied to where they shall be published."""
+    """The files of a run could not be copied to the folder or URL of `--publish`."""
 
     exit_code = ExitCode.STOPPED
 
@@ -169,19 +171,19 @@ class LockedError(BatchError):
 
 
 class RunRemovedError(LockedError):
-    """The folder of the run was removed or renamed while a process was at work in it."""
+    """The folder of the run was removed or renamed while a process worked on the run."""
 
     exit_code = ExitCode.STOPPED
 
 
 class VerifyError(BatchError):
-    """A verify ended before all were asked; what it has learnt is kept, and no file was written."""
+    """A verify ended before every customer was queried; its answers are kept, and no file was written."""
 
     exit_code = ExitCode.STOPPED
 
     @classmethod
     def of(cls, stop: Stop) -> Self:
-        """The error for what stopped it, with the exit code of that."""
+        """Return the error for a stop, with the exit code of that stop."""
         error = cls(f"verify stopped: {stop.sentence}", stop.advice)
         error.exit_code = stop.exit_code
         return error

@@ -1,10 +1,10 @@
-"""The interface for events of a run: whatever is worth a line in the log, and perhaps on the screen."""
+"""The interface that takes events of a run, for the log and perhaps for the screen."""
 
 from typing import Protocol
 
 
 class EventSink(Protocol):
-    """Takes something worth telling."""
+    """Records events and shows some of them."""
 
     def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:
-        """Put it on record; `aloud` says it to the user too."""
+        """Record the event; with `aloud`, also show it to the user."""

@@ -1,8 +1,7 @@
-"""The nouns of the trade as frozen values: action, outcome, call, attempt, answer.
+"""Value types of the domain: options of the input and the plan, input files, calls, results, answers.
 
-Nothing here reads a file, a clock or the network, and nothing here is a row: rows
-are columns and live in `rows.py`. Standard library only, so that a front door can
-import it without paying for pandas.
+Rows are columns, not objects: see `rows.rows`. Only the standard library is imported, so that the command
+line starts without pandas.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from telemetron_batch.domain.reasons import Reason, Unheard
 
 
 class Problem(IntEnum):
-    """Why a row is `invalid`, as a number for integer columns; 0 is no problem."""
+    """Why a row is `invalid`, as a number for integer columns; 0 means no problem."""
 
     NONE = 0
     CELLS = 1
@@ -41,16 +40,16 @@ class Problem(IntEnum):
 
     @property
     def title(self) -> str:
-        """The kind of problem in words, for lists of problems by kind."""
+        """The kind of problem as text, for lists of problems by kind."""
         return _PROBLEM_TITLES[self]
 
     @property
     def is_of_the_source(self) -> bool:
-        """Is what was meant best looked up where the file comes from?"""
-        return self in _OF_THE_SOURCE
+        """Whether the value is best corrected in the system that the file comes from."""
+        return self in _CORRECT_IN_SOURCE
 
 
-_OF_THE_SOURCE: Final = frozenset(
+_CORRECT_IN_SOURCE: Final = frozenset(
     {
         Problem.CELLS,
         Problem.DAMAGED,
@@ -73,15 +72,15 @@ _PROBLEM_TITLES: Final = {
     Problem.ACTION: "unknown action word",
     Problem.DEVICE_TYPE: "no device type",
     Problem.DAMAGED: "identifier damaged by a spreadsheet",
-    Problem.FORMULA: "identifier a spreadsheet would run",
+    Problem.FORMULA: "identifier that a spreadsheet would run as a formula",
     Problem.CONTROL: "control character in a key cell",
     Problem.TOO_LONG: "key cell too long",
-    Problem.ENCODING: "letters of unsure encoding",
+    Problem.ENCODING: "characters of uncertain encoding",
     Problem.TRAILER: "trailer line, not a row",
     Problem.LONG_NUMBER: "number of more than 15 digits",
     Problem.CELL_VALUE: "date, fraction or other value for an identifier",
     Problem.NO_VALUE: "formula without a stored value",
-    Problem.SIGNS: "signs that do not belong into an identifier",
+    Problem.SIGNS: "characters that do not belong in an identifier",
     Problem.DECODED_TWICE: "text decoded twice",
     Problem.SEVERAL: "several identifiers in one cell",
     Problem.PLACEHOLDER: "placeholder instead of a serial",
@@ -98,7 +97,7 @@ class HiddenRows(StrEnum):
 
 
 class Secret:
-    """A text that never prints itself and cannot be stored."""
+    """A text that is never printed and cannot be pickled."""
 
     __slots__ = ("_text",)
 
@@ -106,7 +105,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text, for the one place that must send it."""
+        """Return the text; only for code that must send it."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -125,7 +124,7 @@ class Secret:
 
 
 class Split(NamedTuple):
-    """A field whose cells are split, and the signs that separate the parts."""
+    """A field whose cells are split, and the characters that separate the parts."""
 
     field: str
     separators: str = ",;\r\n"
@@ -133,7 +132,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputOptions:
-    """What the user said about the input; empty or None means: find it out."""
+    """Options that describe the input; empty or None means that the program detects the value."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field name (`customerEmail`, `deviceIdentifier`, `action`, `deviceType`) to the file's header."""
@@ -148,67 +147,67 @@ class InputOptions:
     allow_suspect: bool = False
     multiline_cells: bool = False
     last_line: str = "warn"
-    """What to do about a last line without an end: `warn`, `refuse`, or nothing where the rows are counted."""
+    """What to do about a last line without a line end: `warn`, `refuse`, or "" where the row count is checked."""
     split: Split | None = None
-    """The column whose cells hold several values, each of which is a row."""
+    """The column whose cells hold several values; each value becomes a row."""
     fill_down: tuple[str, ...] = ()
-    """Fields whose empty cells take the value above."""
+    """Fields whose empty cells take the value of the row above."""
     trailer_count: str | None = None
-    """Pattern whose one group finds the number of rows in the line that closes a file."""
+    """A pattern for the trailer line; its only group matches the number of rows."""
     auto_create_devices: bool = False
     device_type: str | None = None
-    """The type of every device that auto-create makes, where no column says it."""
+    """The type of every created device, where no column gives it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanOptions:
-    """What shapes the plan; a run can only be resumed under the same."""
+    """Options that determine the plan; a run can be resumed only with the same values."""
 
     chunk_size: int = 500
     auto_create_devices: bool = False
     hold: bool = field(default=True, repr=False)
-    """Hold assigns because of what other rows of the input say. Not in the text that goes into fingerprints:
-    rows that are held do so themselves, and earlier versions knew neither."""
+    """Whether other rows of the input can hold an assign. Not part of `repr`, which goes into fingerprints:
+    the held rows change the fingerprint themselves, and earlier versions had no such option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputFile:
-    """One input file as it was read: the evidence that a report shows."""
+    """One input file as it was read, for reports."""
 
     name: str
     path: str
     sha256: str
-    """Of the bytes as stored (compressed where the file is)."""
+    """Hash of the stored bytes, before decompression."""
     rows: int
-    """Those made by splitting cells count each."""
+    """Number of rows; a record that was split counts once for each row."""
     header: tuple[str, ...]
     header_line: int
     encoding: str
     delimiter: str
     columns: Mapping[str, str]
-    """The mapping used: field name to the header as the file spells it."""
+    """The mapping used: field name to the header as written in the file."""
     warnings: tuple[str, ...] = ()
     trailer_count: int | None = None
-    """The number of rows that the line closing the file says it has; None where none was looked for."""
+    """The number of rows that the trailer line gives; None without `--trailer-count`."""
     records: int | None = None
-    """The records that the rows come from; None in journals of earlier versions, where each row was one."""
+    """Number of records; None in journals of earlier versions, where each record was one row."""
     written: float | None = None
-    """When it was last written, in seconds since the epoch; None where that cannot be known."""
+    """Modification time in seconds since the epoch; None if unknown."""
     hidden_rows: int = 0
-    """Hidden rows of a workbook's sheet that were left out."""
+    """Number of hidden rows of a workbook's sheet that were skipped."""
 
     @property
     def is_workbook(self) -> bool:
-        """Is it a workbook?"""
+        """Whether it is a workbook."""
         return self.encoding == "xlsx"
 
     @property
     def record_count(self) -> int:
-        """The records that the rows come from."""
+        """Number of records."""
         return self.rows if self.records is None else self.records
 
     def as_json(self) -> dict[str, object]:
-        """By the names of the JSON documents."""
+        """Return the fields under the names that the JSON documents use."""
         return {
             "name": self.name,
             "path": self.path,
@@ -228,7 +227,7 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One bulk request to be made: one customer, one action, at most chunk-size devices."""
+    """One planned bulk request: one customer, one action, at most chunk-size devices."""
 
     number: int
     """Counts from 1 in the order of the plan."""
@@ -237,33 +236,32 @@ class Call:
     action: Action
     devices: tuple[str, ...]
     device_type: str | None = None
-    """Given exactly when devices are to be created automatically."""
+    """Set only with `--auto-create-devices`."""
 
 
 class DeviceResult(NamedTuple):
-    """What an answer says of one device."""
+    """The result for one device."""
 
     outcome: Outcome
     device_id: str = ""
     was_created: bool | None = None
     reason: Reason = Reason.NONE
     text: str = ""
-    """What completes the reason's sentence."""
+    """Completes the sentence of the reason."""
     unheard: Unheard = Unheard.NOTHING
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Results(Mapping[int, DeviceResult]):
-    """What was said of devices, by their positions in `Call.devices`.
+    """Results of devices by their positions in `Call.devices`, stored as columns.
 
-    Columns, all as long as `positions`: there is one entry for each row that is sent, and an
-    object for each would cost more than all else that is done for it. A column of which nothing
-    is to be said is None.
+    All columns are as long as `positions`. One object for each row that is sent would cost more than all
+    other work for the row. A column that holds only default values is None.
     """
 
     positions: Sequence[int]
     codes: Sequence[int]
-    """Of the outcomes."""
+    """Codes of the outcomes."""
     device_ids: Sequence[str]
     created: Sequence[bool | None]
     reasons: Sequence[int] | None = None
@@ -273,7 +271,7 @@ class Results(Mapping[int, DeviceResult]):
 
     @classmethod
     def of(cls, results: Mapping[int, DeviceResult]) -> "Results":
-        """Return the same as columns."""
+        """Return the results as columns."""
         if isinstance(results, Results):
             return results
         outcomes, ids, created, reasons, texts, unheard = (
@@ -294,13 +292,13 @@ class Results(Mapping[int, DeviceResult]):
         return {OUTCOMES[code]: self.codes.count(code) for code in set(self.codes)}
 
     def without_effect(self) -> int:
-        """Return the number of devices that the customer of an unassign surely did not have."""
+        """Return the number of devices that the customer of an unassign certainly did not have."""
         if not self.has_reason(Reason.NOT_WITH_CUSTOMER) or self.reasons is None:
             return 0
         if self.unheard is None:
             return self.reasons.count(Reason.NOT_WITH_CUSTOMER)
-        told = zip(self.reasons, self.unheard, strict=True)
-        return sum(reason == Reason.NOT_WITH_CUSTOMER and not unheard for reason, unheard in told)
+        pairs = zip(self.reasons, self.unheard, strict=True)
+        return sum(reason == Reason.NOT_WITH_CUSTOMER and not unheard for reason, unheard in pairs)
 
     def has_reason(self, reason: Reason) -> bool:
         """Return whether any device has this reason."""
@@ -308,15 +306,15 @@ class Results(Mapping[int, DeviceResult]):
 
     def __getitem__(self, position: int) -> DeviceResult:
         if self._index is None:
-            self._index = {position: place for place, position in enumerate(self.positions)}
-        at = self._index[position]
+            self._index = {position: index for index, position in enumerate(self.positions)}
+        index = self._index[position]
         return DeviceResult(
-            OUTCOMES[self.codes[at]],
-            self.device_ids[at],
-            self.created[at],
-            Reason(self.reasons[at]) if self.reasons else Reason.NONE,
-            self.texts[at] if self.texts else "",
-            Unheard(self.unheard[at]) if self.unheard else Unheard.NOTHING,
+            OUTCOMES[self.codes[index]],
+            self.device_ids[index],
+            self.created[index],
+            Reason(self.reasons[index]) if self.reasons else Reason.NONE,
+            self.texts[index] if self.texts else "",
+            Unheard(self.unheard[index]) if self.unheard else Unheard.NOTHING,
         )
 
     def __iter__(self) -> Iterator[int]:
@@ -331,10 +329,10 @@ class Results(Mapping[int, DeviceResult]):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call, or the part of it that one request asked for, came to.
+    """The results of a call, or of the devices of a call that one request contained.
 
-    `results` maps the device's position in `Call.devices` to its result, so that two
-    identifiers that differ only in case can never be taken for each other.
+    `results` maps a device's position in `Call.devices` to its result, so that two identifiers that
+    differ only in case cannot be confused.
     """
 
     results: Mapping[int, DeviceResult]
@@ -343,25 +341,25 @@ class Answer:
     http_status: int | None = None
     attempts: int = 0
     unclear_attempts: int = 0
-    """Earlier attempts that may have acted without our hearing of it."""
+    """Number of earlier attempts without an answer that may have been carried out."""
     answered_at: float | None = None
     """Seconds since the epoch."""
     devices_remaining: int | None = None
-    """How many devices the customer of an unassign still has, by the answer; None where it does not say."""
+    """Number of devices that the customer of an unassign still has; None if the answer does not give it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CustomerHoldings:
-    """What the API said when it was asked what a customer holds."""
+    """The answer of the API to a query for a customer's devices."""
 
     customer: str
     at: float
-    """When the question left, in seconds since the epoch."""
+    """When the query was sent, in seconds since the epoch."""
     devices: frozenset[str] | None
-    """Their identifiers as the API spells them; None where that could not be learnt."""
+    """Identifiers as the API spells them; None if the query failed."""
     error: str = ""
-    """Why it could not be learnt the last time that it was asked."""
+    """Why the last query failed."""
     is_known: bool = True
-    """Does the API know this customer? If not, they hold nothing."""
+    """Whether the API knows this customer; an unknown customer has no devices."""
     after_attempt: int | None = None
-    """The number of the last attempt in the journal when the question left, if none before could act any more."""
+    """The last attempt in the journal when the query was sent, if no attempt before it could still act then."""

@@ -1,6 +1,6 @@
 """Everything about an outcome, in one table: stored code, attention, meaning, advice, colour.
 
-To add an outcome, add a member and its row in the table. A code that was ever stored keeps its meaning.
+To add an outcome, add a member and its row in the table. Stored codes must never change their meaning.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from telemetron_batch.domain.actions import Action
 
 
 class Outcome(StrEnum):
-    """What became of a row; every row has exactly one."""
+    """The final state of a row; every row has exactly one."""
 
     ASSIGNED = "assigned"
     ALREADY_ASSIGNED = "alreadyAssigned"
@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     HELD = "held"
     NOT_SENT = "notSent"
 
-    __hash__ = str.__hash__  # counted and looked up for each row; an Enum's own is slow
+    __hash__ = str.__hash__  # hashed for each row; the hash of an Enum is slow
 
     @property
     def code(self) -> int:
@@ -35,11 +35,11 @@ class Outcome(StrEnum):
 
     @property
     def facts(self) -> "OutcomeFacts":
-        """All that is known of this outcome."""
+        """The row of the table for this outcome."""
         return OUTCOME_FACTS[self]
 
     def wants_attention(self, action: Action) -> bool:
-        """Return whether a person should look at a row of this action that ended so."""
+        """Return whether a row with this action and outcome needs a person's attention."""
         match self.facts.attention:
             case Attention.ALWAYS:
                 return True
@@ -49,7 +49,7 @@ class Outcome(StrEnum):
 
 
 class Attention(Enum):
-    """Which rows with an outcome want a person's attention."""
+    """Which rows with an outcome need a person's attention."""
 
     NEVER = "never"
     FOR_ASSIGN = "for assign"
@@ -57,7 +57,7 @@ class Attention(Enum):
 
 
 class Tone(StrEnum):
-    """How a row looks where colour is used."""
+    """The colour class of a row."""
 
     GOOD = "good"
     PLAIN = "plain"
@@ -70,19 +70,19 @@ class OutcomeFacts:
     """One row of the table."""
 
     code: int
-    """As stored in journals."""
+    """The number stored in journals."""
     attention: Attention
     is_failure: bool = False
-    """Counts towards `--max-failed`."""
+    """Whether it counts towards `--max-failed`."""
     is_done: bool = False
-    """The API holds what the row asked for."""
+    """Whether the API has the state that the row asked for."""
     sentence: str
-    """What it means, for people."""
+    """The meaning, as text for people."""
     advice: str = ""
-    """What to do about a row that wants attention. `{again}` stands for the command that continues the run."""
+    """What to do about a row that needs attention. `{again}` stands for the command that continues the run."""
     tone: Tone
     tone_of_assign: Tone | None = None
-    """The tone of an assign, where that differs."""
+    """The tone for assigns, if it differs."""
 
 
 OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
@@ -127,7 +127,8 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         is_failure=True,
         tone=Tone.WRONG,
         sentence="refused by the API; nothing was changed",
-        advice="Settle with whoever keeps these customers or devices what the API objects to; then run attention.csv.",
+        advice="Resolve the API's objection with the team that manages the customers or devices, "
+        "then run attention.csv.",
     ),
     Outcome.UNCONFIRMED: OutcomeFacts(
         code=8,
@@ -135,15 +136,15 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         is_failure=True,
         tone=Tone.DOUBT,
         sentence="may or may not have been done: no usable answer",
-        advice="Run attention.csv: what was done already is answered as alreadyAssigned or skipped and does no harm.",
+        advice="Run attention.csv: a row that was done already ends as alreadyAssigned or skipped and does no harm.",
     ),
     Outcome.HELD: OutcomeFacts(
         code=9,
         attention=Attention.ALWAYS,
         tone=Tone.DOUBT,
         sentence="not sent: may still be with the former owner",
-        advice="First see why the device could not be taken from its former owner (its own row is listed here too); "
-        "then run attention.csv, which holds both rows.",
+        advice="Find out why the device could not be unassigned from its former owner (that row is listed here too); "
+        "then run attention.csv, which contains both rows.",
     ),
     Outcome.NOT_SENT: OutcomeFacts(
         code=10,
@@ -155,7 +156,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
 }
 _CODES: Final = {outcome: facts.code for outcome, facts in OUTCOME_FACTS.items()}
 OUTCOMES: Final = tuple(sorted(_CODES, key=_CODES.__getitem__))
-"""Outcomes by their codes."""
+"""Outcomes in the order of their codes."""
 FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
 
 assert [*_CODES.values()] == [*range(len(Outcome))], "every outcome has a row, and codes count from 0"  # noqa: S101

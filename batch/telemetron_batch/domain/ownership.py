@@ -1,4 +1,4 @@
-"""Whose a file is, in words, and the error for one that must not be trusted."""
+"""Owners of files, and the error for a file that must not be trusted."""
 
 import errno
 import os
@@ -19,36 +19,36 @@ class NotOursError(PermissionError):
 
 
 def is_owned(found: os.stat_result) -> bool:
-    """Whether the owner is this user or root."""
+    """Return whether the owner is this user or root."""
     return is_mine(found) or found.st_uid == _ROOT
 
 
 def is_mine(found: os.stat_result) -> bool:
-    """Whether the owner is this user; true where the system has no users."""
+    """Return whether the owner is this user; true where the system has no users."""
     return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
 def belonging_to_another(path: str) -> str:
-    """Return whose a path, or the first of its parents that is there, is, in words; empty if it is this user's."""
-    for place in (Path(path), *Path(path).parents):
+    """Return who owns a path, or its first parent that exists; "" if it is this user."""
+    for existing in (Path(path), *Path(path).parents):
         with suppress(OSError):
-            found = place.lstat()
-            return "" if is_mine(found) else f"{place} belongs to {name_of(found.st_uid)}"
+            found = existing.lstat()
+            return "" if is_mine(found) else f"{existing} belongs to {name_of(found.st_uid)}"
     return ""
 
 
 def owner_in_words(found: os.stat_result) -> str:
-    """Return the owner's name, or number where there is no account."""
+    """Return the owner's name, or `user UID` if there is no account."""
     return name_of(found.st_uid)
 
 
 def name_of(uid: int) -> str:
-    """Return the name of a user, or a number in words where there is no account."""
+    """Return the name of a user, or `user UID` if there is no account."""
     return account(uid) or f"user {uid}"
 
 
 def account(uid: int) -> str | None:
-    """Return the name of a user's account; None without one."""
+    """Return the name of a user's account, or None."""
     try:
         import pwd
 

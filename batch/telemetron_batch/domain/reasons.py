@@ -1,6 +1,6 @@
-"""Why something ended as it did, as stored codes; the sentences for people are made from them when they are written.
+"""Reasons of outcomes as stored codes. The sentences for people are made when a report is written.
 
-To add a reason, add a member and its sentence. A code that was ever stored keeps its meaning.
+To add a reason, add a member and its sentence. Stored codes must never change their meaning.
 """
 
 from collections.abc import Mapping
@@ -53,6 +53,7 @@ class Reason(IntEnum):
     REDIRECTED = 69
 
 
+_WITH_OTHERS: Final = "answer to a request with other devices; this one was never sent alone"
 _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.NONE: "{}",
     Reason.UNKNOWN_DEVICE: "Telemetron does not know this device",
@@ -63,10 +64,10 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.CUSTOMER_NOT_FOUND: "customer not found",
     Reason.CUSTOMER_REFUSED: "{}",
     Reason.DEVICE_REFUSED: "{}",
-    Reason.DEVICE_REFUSED_WITH_OTHERS: "{} (said of a request with others; not asked for alone)",
+    Reason.DEVICE_REFUSED_WITH_OTHERS: f"{{}} ({_WITH_OTHERS})",
     Reason.TOO_MANY_DEVICES: "{}",
     Reason.REPEATED_SERVER_ERROR: "{}",
-    Reason.REPEATED_SERVER_ERROR_WITH_OTHERS: "{} (said of a request with others; not asked for alone)",
+    Reason.REPEATED_SERVER_ERROR_WITH_OTHERS: f"{{}} ({_WITH_OTHERS})",
     Reason.ATTEMPTS_SPENT: "no usable answer in {}",
     Reason.LEFT_OUT_OF_ANSWER: "twice the answer left this device out, or contradicted itself about it",
     Reason.FORMER_OWNER: "may still be with {}: its unassign did not succeed",
@@ -94,22 +95,22 @@ WITH_OTHERS: Final[Mapping[Reason, Reason]] = {
     Reason.DEVICE_REFUSED: Reason.DEVICE_REFUSED_WITH_OTHERS,
     Reason.REPEATED_SERVER_ERROR: Reason.REPEATED_SERVER_ERROR_WITH_OTHERS,
 }
-"""What a refusal becomes for a device that never stood alone in a request."""
+"""The reason that replaces a refusal for a device that was never sent in a request of its own."""
 
 
 def sentence(reason: int, text: str = "") -> str:
-    """Return a reason in words. `text` completes it: the API's own words, a name, a number."""
+    """Return the sentence of a reason. `text` completes it: the API's message, a name, or a number."""
     return _SENTENCES[Reason(reason)].format(text)
 
 
 class Unheard(IntEnum):
-    """What an earlier attempt without an answer leaves open about a result. The values are stored."""
+    """What an earlier unanswered attempt leaves open about a result. The values are stored."""
 
     NOTHING = 0
     WHOSE_WORK = 1
-    """The wish was found fulfilled: perhaps by that attempt, perhaps before the run."""
+    """The API already has the requested state: that attempt may have caused it, or it existed before the run."""
     WHETHER_DONE = 2
-    """The repeat was refused: that attempt may have been carried out all the same."""
+    """The repeated attempt was refused, but the unanswered one may have been carried out."""
 
 
 _OPEN_QUESTIONS: Final[Mapping[Unheard, str]] = {
@@ -120,12 +121,12 @@ _OPEN_QUESTIONS: Final[Mapping[Unheard, str]] = {
 
 
 def open_question(unheard: int) -> str:
-    """Return what an unanswered attempt leaves open, in words; empty for nothing."""
+    """Return what an unanswered attempt leaves open, as text; "" for nothing."""
     return _OPEN_QUESTIONS[Unheard(unheard)]
 
 
 def detail(reason: int, unheard: int, text: str) -> str:
-    """Return the whole text of a result for people."""
+    """Return the complete `detail` of a result."""
     return "; ".join(filter(None, (sentence(reason, text), open_question(unheard))))
 
 

@@ -1,6 +1,6 @@
-"""Why work ended before its last call, as stored codes, and what to do next; the sentences are made when written.
+"""Why a run ended before its last call, as stored codes, with sentence, exit code and advice.
 
-To add a stop, add a member and its row in the table. A code that was ever stored keeps its meaning.
+To add a stop, add a member and its row in the table. Stored codes must never change their meaning.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 
 class ExitCode(IntEnum):
-    """What the process tells cron, Airflow and shell scripts."""
+    """Exit codes of the process."""
 
     DONE = 0
     ATTENTION = 1
@@ -28,14 +28,14 @@ class Advice:
     """What to do next."""
 
     first: str = ""
-    """What to do, or what to do before the same command is run again."""
+    """What to do first, or the only thing to do."""
     repeat: bool = False
-    """Run the same command again."""
+    """Whether to run the same command again."""
     when: str = ""
-    """When, or what for, the command is run again."""
+    """When to run the command again, or why."""
 
     def words(self, way: "WayOn | None" = None) -> str:
-        """Return the advice as a sentence without a full stop."""
+        """Return the advice as a sentence without a full stop; `way` gives the command that continues the run."""
         if not self.repeat:
             return self.first
         command = (way or WayOn()).words
@@ -64,13 +64,13 @@ class WayOn:
 
 
 def listed_flags(run_id: str, base_url: str | None) -> str:
-    """Return flags for a command that continues a run, as they are typed; empty without any."""
+    """Return the flags for a command that continues a run, as text."""
     flags = (f"--run-id {run_id}" if run_id else "", f"--base-url {quote(base_url)}" if base_url else "")
     return " ".join(filter(None, flags))
 
 
 class StopReason(StrEnum):
-    """Why work ended before its last call. The values are stored."""
+    """Why a run ended before its last call. The values are stored."""
 
     PROCESS_ENDED = "processEnded"
     DEADLINE = "deadline"
@@ -105,82 +105,84 @@ _CONTINUE: Final = Advice(repeat=True, when="to go on")
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _Facts:
     exit_code: ExitCode
     sentence: str
     advice: Advice = field(default_factory=Advice)
     needs_option: bool = False
-    """Does the run go on only under another option, which `resume` does not take?"""
+    """Whether the run can continue only with another option, which `resume` does not take."""
 
 
-_CHECK_THE_WAY: Final = Advice("check --base-url and the network", repeat=True)
-_TABLE: Final[Mapping[StopReason, _Row]] = {
-    StopReason.PROCESS_ENDED: _Row(ExitCode.STOPPED, "its process ended", _CONTINUE),
-    StopReason.DEADLINE: _Row(ExitCode.STOPPED, "the deadline has passed", _CONTINUE),
-    StopReason.INTERRUPTED: _Row(ExitCode.STOPPED, "{}", _CONTINUE),
-    StopReason.RUN_LOST: _Row(ExitCode.LOCKED, "the run has gone to another process", _CONTINUE),
-    StopReason.ERROR: _Row(ExitCode.STOPPED, "{}"),
-    StopReason.RECORDS_LOST: _Row(ExitCode.STOPPED, "{}"),
-    StopReason.DISK_FULL: _Row(ExitCode.STOPPED, "the disk is full", MAKE_ROOM),
-    StopReason.API_UNREACHABLE: _Row(ExitCode.STOPPED, "the API cannot be reached{}", _CHECK_THE_WAY),
-    StopReason.API_DOWN: _Row(ExitCode.STOPPED, "the API has been down for {} s", Advice(repeat=True, when="later")),
-    StopReason.API_IN_TROUBLE: _Row(ExitCode.STOPPED, "the API is there, but answers {}", Advice("try again later")),
-    StopReason.API_ASKS_TO_WAIT: _Row(ExitCode.STOPPED, "the API asks to wait {}", Advice(repeat=True, when="then")),
-    StopReason.KEY_REFUSED: _Row(
+_CHECK_CONNECTION: Final = Advice("check --base-url and the network", repeat=True)
+_TABLE: Final[Mapping[StopReason, _Facts]] = {
+    StopReason.PROCESS_ENDED: _Facts(ExitCode.STOPPED, "its process ended", _CONTINUE),
+    StopReason.DEADLINE: _Facts(ExitCode.STOPPED, "the deadline has passed", _CONTINUE),
+    StopReason.INTERRUPTED: _Facts(ExitCode.STOPPED, "{}", _CONTINUE),
+    StopReason.RUN_LOST: _Facts(ExitCode.LOCKED, "another process has taken over the run", _CONTINUE),
+    StopReason.ERROR: _Facts(ExitCode.STOPPED, "{}"),
+    StopReason.RECORDS_LOST: _Facts(ExitCode.STOPPED, "{}"),
+    StopReason.DISK_FULL: _Facts(ExitCode.STOPPED, "the disk is full", MAKE_ROOM),
+    StopReason.API_UNREACHABLE: _Facts(ExitCode.STOPPED, "the API cannot be reached{}", _CHECK_CONNECTION),
+    StopReason.API_DOWN: _Facts(ExitCode.STOPPED, "the API has been down for {} s", Advice(repeat=True, when="later")),
+    StopReason.API_IN_TROUBLE: _Facts(
+        ExitCode.STOPPED, "the API is reachable, but answers {}", Advice("try again later")
+    ),
+    StopReason.API_ASKS_TO_WAIT: _Facts(ExitCode.STOPPED, "the API asks to wait {}", Advice(repeat=True, when="then")),
+    StopReason.KEY_REFUSED: _Facts(
         ExitCode.CLIENT_REFUSED,
         "the API refuses this key ({})",
         Advice("check TELEMETRON_API_KEY or --api-key-file", repeat=True),
     ),
-    StopReason.REDIRECTED: _Row(
+    StopReason.REDIRECTED: _Facts(
         ExitCode.CLIENT_REFUSED,
         "the API redirects elsewhere (HTTP {}), and redirects are never followed",
         Advice("correct --base-url, and start again under another --run-id"),
     ),
-    StopReason.NOT_THE_API: _Row(
+    StopReason.NOT_THE_API: _Facts(
         ExitCode.CLIENT_REFUSED,
         "there is no Telemetron API at {}",
         Advice("correct --base-url, which ends in /api/ext-v1, and start again under another --run-id"),
     ),
-    StopReason.MAX_FAILED: _Row(
+    StopReason.MAX_FAILED: _Facts(
         ExitCode.BRAKE,
         "{} failed, more than --max-failed allows",
         Advice("look at attention.csv and raise --max-failed", repeat=True),
         needs_option=True,
     ),
-    StopReason.MAX_SKIPPED: _Row(
+    StopReason.MAX_SKIPPED: _Facts(
         ExitCode.BRAKE,
         "{} had no effect, more than --max-skipped allows",
         Advice("look whether customers and devices of the list are right, then raise --max-skipped", repeat=True),
         needs_option=True,
     ),
-    StopReason.MAX_NEW_CUSTOMERS: _Row(
+    StopReason.MAX_NEW_CUSTOMERS: _Facts(
         ExitCode.BRAKE,
         "{} created, or may have been, more than --max-new-customers allows",
         Advice("look at the new customers, then raise --max-new-customers", repeat=True),
         needs_option=True,
     ),
-    StopReason.SHARDS_OPEN: _Row(ExitCode.STOPPED, "{}"),
-    StopReason.SHARD_NOT_BEGUN: _Row(ExitCode.STOPPED, "it has not begun"),
-    StopReason.SHARD_ASSIGNS_OPEN: _Row(ExitCode.STOPPED, "it has made its unassign calls only"),
-    StopReason.SHARD_HOLDS_ENDED: _Row(ExitCode.STOPPED, "devices that it held are free by now"),
-    StopReason.OTHER_SHARDS_UNASSIGN: _Row(ExitCode.STOPPED, "{}", Advice(repeat=True, when="when they have")),
-    StopReason.NOT_PUBLISHED: _Row(ExitCode.STOPPED, "its files could not be published to {}"),
+    StopReason.SHARDS_OPEN: _Facts(ExitCode.STOPPED, "{}"),
+    StopReason.SHARD_NOT_BEGUN: _Facts(ExitCode.STOPPED, "it has not begun"),
+    StopReason.SHARD_ASSIGNS_OPEN: _Facts(ExitCode.STOPPED, "it has made only its unassign calls"),
+    StopReason.SHARD_HOLDS_ENDED: _Facts(ExitCode.STOPPED, "devices that it held are free by now"),
+    StopReason.OTHER_SHARDS_UNASSIGN: _Facts(ExitCode.STOPPED, "{}", Advice(repeat=True, when="when they have")),
+    StopReason.NOT_PUBLISHED: _Facts(ExitCode.STOPPED, "its files could not be published to {}"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why work ended before its last call, and what to do about it."""
+    """Why a run ended before its last call, and what to do next."""
 
     reason: StopReason
     text: str = ""
-    """What completes the sentence: the API's own words, a number, a name."""
+    """Completes the sentence: the API's message, a number, or a name."""
     resume_at: float | None = None
-    """When the API wants to be asked again, in seconds since the epoch, where it said so."""
+    """The time that the API gave for the next attempt, in seconds since the epoch."""
     advice: Advice = field(default_factory=Advice)
-    """What to do, where the reason alone does not tell."""
+    """What to do; by default the advice of the reason."""
     exit_code: ExitCode = ExitCode.DONE
-    """Of the process; by default that of the reason."""
+    """Exit code of the process; by default that of the reason."""
 
     def __post_init__(self) -> None:
         row = _TABLE[self.reason]
@@ -191,20 +193,20 @@ class Stop:
 
     @property
     def sentence(self) -> str:
-        """Why, in words."""
+        """The reason as text."""
         return _TABLE[self.reason].sentence.format(self.text)
 
     def as_json(self, way: WayOn | None = None) -> dict[str, str]:
-        """Return it by the names of the JSON documents."""
+        """Return the fields under the names that the JSON documents use."""
         way = None if way is None else self.way_on(way)
         return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(way)}
 
     def way_on(self, way: WayOn) -> WayOn:
-        """Return how a run that ended so is continued: without `resume` where another option is needed."""
+        """Return how to continue the run: without `resume` where another option is needed."""
         return WayOn(way.flags) if _TABLE[self.reason].needs_option else way
 
     def as_fact(self) -> dict[str, Any]:
-        """Return it as a journal stores it."""
+        """Return the stop as stored in the journal."""
         return {
             "reason": str(self.reason),
             "text": self.text,
@@ -215,7 +217,7 @@ class Stop:
 
     @classmethod
     def of_fact(cls, fact: Mapping[str, Any]) -> "Stop":
-        """Return what `as_fact` stored."""
+        """Return the stop that `as_fact` stored."""
         return cls(
             StopReason(fact["reason"]),
             fact["text"],
