@@ -563,7 +563,7 @@ def test_a_key_file_that_others_can_read_is_refused_with_the_cure(mode: int, fol
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not a text file"), (b"two words", "not a key")],
+    [(b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not a text file"), (b"two words", "not hold a valid key")],
 )
 def test_a_key_file_without_a_key_is_refused(content: bytes, words: str, folder: Path) -> None:
     (folder / "one").write_bytes(content)

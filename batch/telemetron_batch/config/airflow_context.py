@@ -1,14 +1,13 @@
-"""Which Airflow task this process works for, as Airflow's environment variables tell.
+"""The Airflow task that this process works for, from the environment variables that Airflow sets.
 
-Airflow sets them for every task, so the command line and the operator learn it alike.
-Knows the names of variables and nothing else of Airflow.
+The command line and the operator both use it. It depends only on the names of the variables.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
 MAP_INDEX: Final = "AIRFLOW_CTX_MAP_INDEX"
-"""Airflow does not set this one; our operator does."""
+"""Set by our operator, not by Airflow."""
 _NAMES: Final = {
     "dagId": "AIRFLOW_CTX_DAG_ID",
     "taskId": "AIRFLOW_CTX_TASK_ID",
@@ -19,18 +18,18 @@ _NAMES: Final = {
 
 
 def airflow_context(environ: Mapping[str, str]) -> dict[str, str]:
-    """Dag, task, run, try and map index, as far as they are known; empty outside Airflow."""
+    """Return the known values of DAG, task, run, try and map index; an empty dict outside Airflow."""
     if not environ.get(_NAMES["dagId"]):
         return {}
     return {name: environ[variable] for name, variable in _NAMES.items() if environ.get(variable)}
 
 
 def context_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that `airflow_context` reads, for an environment that holds nothing else."""
+    """Return only the variables that `airflow_context` reads."""
     return {variable: environ[variable] for variable in _NAMES.values() if variable in environ}
 
 
 def describe(context: Mapping[str, str]) -> str:
-    """A context as one line for people."""
+    """Return a context as one line for people."""
     words = {"dagId": "DAG", "taskId": "task", "dagRunId": "run", "tryNumber": "try", "mapIndex": "map index"}
     return ", ".join(f"{words[name]} {text}" for name, text in context.items())

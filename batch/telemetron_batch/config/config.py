@@ -1,7 +1,7 @@
-"""One frozen configuration, from flags over environment over profile over defaults.
+"""Resolve one frozen configuration: a flag overrides the environment, a profile and the default, in this order.
 
-All problems are reported at once, each under the name that the user typed. No file but
-the key's is read here (the profile's is in `sources`), and nothing is opened, sent or logged.
+All problems are reported at once, each under the name that the user typed. The only file read here is the key
+file; `sources` reads the profile.
 """
 
 import os
@@ -36,7 +36,7 @@ from telemetron_batch.storage.trusted_folders import open_private
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Brakes:
-    """What must hold, before sending where that is possible."""
+    """Safety limits, checked before sending where possible."""
 
     max_failed: CountOrPercent | None = None
     max_skipped: CountOrPercent | None = None
@@ -53,21 +53,21 @@ class Brakes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sending:
-    """How calls are made."""
+    """How to make calls."""
 
     base_url: str
     rate: Rate
-    """The ceiling of the whole run."""
+    """The maximum rate of the whole run."""
     process_rate: Rate
-    """What of it this process may use alone: all, unless shards of the run do their part."""
+    """The part of the rate that this process may use: all of it, except in a shard."""
     limit_url: Secret | None = None
-    """Redis in which the rate is shared with other processes."""
+    """URL of the Redis server through which processes share the rate."""
     concurrency: int
     timeout: float
     attempts: int
     give_up_after: float
     longest_wait: float | None = None
-    """None: as long as the API may be down."""
+    """None: the same as `give_up_after`."""
     deadline: float | None = None
     hold_transfers: bool = True
     baseline: bool = False
@@ -76,7 +76,7 @@ class Sending:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """What is said, and how."""
+    """What to print, and how."""
 
     yes: bool = False
     progress: bool = True
@@ -87,13 +87,13 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Everything the user decided about one run."""
+    """All options of one run."""
 
     files: tuple[str, ...]
     reports_dir: Path
     run_id: str | None
     run_id_generated: bool = False
-    """Has the program given the run its id? Then the same command begins another run."""
+    """Whether the program generated the run id; repeating the command then starts another run."""
     sandbox: bool
     api_key: Secret | None
     wait: float
@@ -103,47 +103,47 @@ class RunConfig:
     brakes: Brakes
     output: OutputOptions
     base_url_flag: str | None = None
-    """The base URL if the command line named it."""
+    """The base URL if the command line gave it."""
     shared_reports_dir: bool = False
-    """May the members of our groups write to the folders of runs?"""
+    """Whether members of this user's groups may write to run folders."""
     profile: str | None = None
     """The name of the profile in use."""
     profile_file: str = field(default="", compare=False, repr=False)
-    """The file of profiles in use, and the profile's name in brackets; empty: none."""
+    """The profile file in use, with the profile's name in brackets; "" for none."""
     organisation: str | None = None
-    """The name of the account that the key is for; None: the key stands for it."""
+    """The name of the account; None: the key identifies the account."""
     lock_dir: Path | None = None
-    """A folder in which several users of one key keep their locks; None: each user has one of their own."""
+    """The folder in which several users of one key keep their locks; None: each user has a folder."""
     job: str | None = None
-    """The name that the user gave the job."""
+    """The name of the job, if the user gave one."""
     mapping_of: str | None = None
-    """The run whose options hold for the input, because it is fed back from there."""
+    """The run whose input options apply, because the input is one of its own files."""
     as_of: datetime | None = None
-    """The time of which the input is the state, in UTC."""
+    """The time that the input describes, in UTC."""
     since_last: bool = False
     full_every: float
-    """Seconds after which a run under `since_last` leaves nothing out again."""
+    """Age of the last full run in seconds after which a run with `since_last` leaves nothing out."""
     raw_csv: bool = False
     xlsx: bool = False
     publish: str | None = None
-    """Where a folder with the run's files is copied to: a folder or a URL."""
+    """The folder or URL below which the run's folder is copied."""
     tolerate: tuple[Outcome, ...] = ()
     shards: int | None = None
-    """The number of shards into which the run is to be divided; None: it is not."""
+    """The number of shards; None: the run is not divided."""
     shards_at_once: int | None = None
-    """How many of them may run at once; None: all."""
+    """The number of shards that may run at once; None: all."""
     shard: int | None = None
-    """The shard that this process makes, from 1."""
+    """The shard that this process runs, from 1."""
     phase: Phase | None = None
-    """What of it; None: everything."""
+    """The part of the shard to run; None: all of it."""
     given_options: Mapping[str, Any]
-    """The options by name as texts, for the records; holds no secret."""
+    """The options as the user gave them, by key, for the records; without secrets."""
     airflow: Mapping[str, str] = field(default_factory=dict)
     """The Airflow task that this process works for; empty outside Airflow."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What no record may hold."""
+        """Texts that no log or record may contain."""
         url = self.sending.limit_url
         password = None if url is None else urlsplit(url.reveal()).password
         known = (self.api_key, Secret(unquote(password)) if password else None)
@@ -151,25 +151,25 @@ class RunConfig:
 
     @property
     def api_identity(self) -> str:
-        """What runs against the same API have in common: its base URL, or that it is the sandbox."""
+        """A text that runs against the same API share: the base URL, or `sandbox`."""
         return "sandbox" if self.sandbox else self.sending.base_url
 
 
 class _ErrorCollector:
-    """Collects what is wrong, so that it can be said at once."""
+    """Collects all problems, to report them at once."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
 
     def read(self, option: Option, source: str, texts: Sequence[str]) -> Any:
-        """The value of an option's text or texts; None, and a problem more, if they are no good."""
+        """Return the value of an option's texts; record a problem and return None if they are invalid."""
         if len(texts) != 1 and not option.repeatable:
             self.found.append(f"{source}: takes one value, not {len(texts)}")
             return None
         values = []
         for text in texts:
             try:
-                values.append(option.parse(text if option.is_path else _encodable_or_refused(text)))
+                values.append(option.parse(text if option.is_path else _require_encodable(text)))
             except ValueError as exc:
                 self.found.append(f"{source}: {exc}")
         if option.repeatable:
@@ -177,8 +177,8 @@ class _ErrorCollector:
         return values[-1] if values else None
 
 
-def _encodable_or_refused(text: str) -> str:
-    """Return the text. Raises ValueError for bytes of the command line or environment that are no text."""
+def _require_encodable(text: str) -> str:
+    """Return the text. Raises ValueError if the command line or environment gave bytes that are not text."""
     if encodable(text) != text:
         raise ValueError(f"{encodable(text)!r} is not valid text: write it in UTF-8")
     return text
@@ -187,18 +187,17 @@ def _encodable_or_refused(text: str) -> str:
 def resolve(
     files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str], recorded: Recorded | None = None
 ) -> RunConfig:
-    """The configuration of a run of these files.
+    """Return the configuration of a run of these files.
 
-    `flags` maps option keys to what the command line says (None: nothing), besides
-    `profile` and `config`; `recorded` holds where they say nothing. Raises ConfigError that names everything
-    that is wrong.
+    `flags` maps option keys, and `profile` and `config`, to the values of the command line (None: not given).
+    `recorded` supplies options that the flags do not give. Raises ConfigError that names every problem.
     """
     problems = _ErrorCollector()
     profile, where = load_profile(flags, environ)
     flags = with_recorded(flags, profile, recorded or Recorded())
     problems.found += unknown_keys(profile, where)
     values: dict[str, Any] = {}
-    told: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for option in OPTIONS:
         source, texts = raw_value(option, flags, environ, profile, where)
@@ -207,9 +206,9 @@ def resolve(
             values[option.key] = () if option.repeatable else option.default
         else:
             values[option.key] = problems.read(option, source, texts)
-            told[option.key] = _for_record(option, texts, values[option.key])
+            given[option.key] = _for_record(option, texts, values[option.key])
     if values["lock_dir"] is not None:
-        told["lock_dir"] = values["lock_dir"]
+        given["lock_dir"] = values["lock_dir"]
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
     problems.found += _invalid_urls(files)
@@ -219,11 +218,11 @@ def resolve(
         values["api_key_file"] = None  # the environment beats the profile
     name = flags.get("profile") or environ.get("TELEMETRON_PROFILE") or None
     flag = values["base_url"] if flags.get("base_url") else None
-    return replace(_config(files, values, environ, told), profile=name, profile_file=where, base_url_flag=flag)
+    return replace(_config(files, values, environ, given), profile=name, profile_file=where, base_url_flag=flag)
 
 
 def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
-    """What is wrong with input files of which the name alone tells it."""
+    """Yield problems of input URLs that are invalid."""
     for file in files:
         if is_url(strip_file_scheme(file)):
             try:
@@ -233,7 +232,7 @@ def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
 
 
 def _for_record(option: Option, texts: Sequence[str], value: Any) -> Any:
-    """What was said of an option, for the records: so that reading it again gives the same value, but for secrets."""
+    """Return the text to record for an option: resolving it again gives the same value, except for secrets."""
     if isinstance(value, Secret):
         return redacted(value)
     if not option.metavar or not texts:
@@ -242,7 +241,7 @@ def _for_record(option: Option, texts: Sequence[str], value: Any) -> Any:
 
 
 def _config(
-    files: Sequence[str], values: Mapping[str, Any], environ: Mapping[str, str], told: Mapping[str, Any]
+    files: Sequence[str], values: Mapping[str, Any], environ: Mapping[str, str], given: Mapping[str, Any]
 ) -> RunConfig:
     return RunConfig(
         files=tuple(files),
@@ -256,7 +255,7 @@ def _config(
             action_words=dict(values["action_word"]),
             last_line="" if values["expect_rows"] is not None else values["last_line"],
             fill_down=tuple(dict.fromkeys(values["fill_down"])),
-            **{name: values[name] for name in _INPUT},
+            **{name: values[name] for name in _INPUT_FIELDS},
         ),
         plan=PlanOptions(
             chunk_size=values["chunk_size"],
@@ -266,10 +265,10 @@ def _config(
         sending=Sending(
             hold_transfers=not values["no_hold"],
             process_rate=values["rate"],
-            **{name: values[name] for name in _SENDING},
+            **{name: values[name] for name in _SENDING_FIELDS},
         ),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
-        output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _TALK}),
+        output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _OUTPUT_FIELDS}),
         organisation=values["organisation"],
         lock_dir=None if values["lock_dir"] is None else Path(values["lock_dir"]),
         job=values["job"],
@@ -281,13 +280,13 @@ def _config(
         xlsx=values["xlsx"],
         publish=values["publish"],
         tolerate=values["tolerate"],
-        **{name: values[name] for name in _SHARDS},
-        given_options=told,
+        **{name: values[name] for name in _SHARD_FIELDS},
+        given_options=given,
         airflow=airflow_context(environ),
     )
 
 
-_INPUT: Final = (
+_INPUT_FIELDS: Final = (
     "action",
     "delimiter",
     "encoding",
@@ -300,7 +299,7 @@ _INPUT: Final = (
     "auto_create_devices",
     "device_type",
 )
-_SENDING: Final = (
+_SENDING_FIELDS: Final = (
     "base_url",
     "rate",
     "limit_url",
@@ -313,12 +312,12 @@ _SENDING: Final = (
     "baseline",
     "verify",
 )
-_SHARDS: Final = ("shards", "shards_at_once", "shard", "phase")
-_TALK: Final = ("yes", "json", "verbose", "quiet")
+_SHARD_FIELDS: Final = ("shards", "shards_at_once", "shard", "phase")
+_OUTPUT_FIELDS: Final = ("yes", "json", "verbose", "quiet")
 
 
 def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
-    """The key from a file or the environment; None if neither has one. Raises ConfigError."""
+    """Return the key from a file or the environment; None if neither has one. Raises ConfigError."""
     if file is not None:
         text, where = _read_key_file(Path(file)), file
     else:
@@ -326,7 +325,7 @@ def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     if not text:
         return None
     if not (text.isascii() and text.isprintable() and " " not in text):
-        raise ConfigError(f"what {where} holds is not a key", "a key is one word of plain letters, digits and signs")
+        raise ConfigError(f"{where} does not hold a valid key", "a key is one word of ASCII letters, digits and signs")
     return Secret(text)
 
 
@@ -341,16 +340,16 @@ def _read_key_file(file: Path) -> str:
     except OSError as exc:
         raise ConfigError(f"--api-key-file: cannot read {file} ({exc.strerror})", "check the path") from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"--api-key-file: {file} is not a text file", "it holds the key and nothing else") from exc
+        raise ConfigError(f"--api-key-file: {file} is not a text file", "it must contain only the key") from exc
     if not text:
-        raise ConfigError(f"--api-key-file: {file} is empty", "it holds the key and nothing else")
+        raise ConfigError(f"--api-key-file: {file} is empty", "it must contain only the key")
     return text
 
 
 def _is_readable_by_others(found: os.stat_result) -> bool:
-    """Whether others than the owner and this user can read a file; the group may where root gave it to us by that."""
-    if os.name != "posix":  # modes tell nothing there
+    """Return whether others can read a file. A file of root that this user reads as a group member is accepted."""
+    if os.name != "posix":  # modes mean nothing there
         return False
-    given = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
-    others = stat.S_IRWXG & ~stat.S_IRGRP | stat.S_IRWXO if given else stat.S_IRWXG | stat.S_IRWXO
+    is_by_group = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+    others = stat.S_IRWXG & ~stat.S_IRGRP | stat.S_IRWXO if is_by_group else stat.S_IRWXG | stat.S_IRWXO
     return bool(stat.S_IMODE(found.st_mode) & others)

@@ -1,14 +1,14 @@
-"""Every option once: its name, how its text is read, its default and its help.
+"""The table of all options: name, parser, group, help and default.
 
-The command line, the environment and the profiles are all made from this table, so
-they cannot differ. A reader takes text and gives a value, or raises ValueError with
-words that complete "--name: ...".
+The command line, the environment and the profiles use this one table. A parser takes a text and returns the
+value, or raises ValueError with a message that completes "--name: ...".
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -39,7 +39,7 @@ _INIT_OPTIONS: Final = frozenset(
         "verbose",
     }
 )
-_OF_NEW_INPUT: Final = frozenset(
+_NOT_FOR_UNDO: Final = frozenset(
     {
         "sandbox",
         "auto-create-devices",
@@ -62,12 +62,12 @@ _OF_NEW_INPUT: Final = frozenset(
         "phase",
     }
 )
-"""Options that mean nothing for an undo.csv, or are taken from its run."""
+"""Options that do not apply to an undo.csv, or that `undo` takes from its run."""
 REDACTED: Final = "***"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 _DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}"
-_MOMENT: Final = re.compile(
+_TIMESTAMP: Final = re.compile(
     rf"(?:{_DATE})[Tt ][0-9:]{{2,8}}(?:[.,][0-9]{{1,9}})?(?:[Zz]|[+-][0-9]{{2}}:?(?:[0-9]{{2}})?)"
 )
 _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1,4}}")
@@ -75,7 +75,7 @@ _DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*(?:s|min|m|h|d)\s*){{1
 
 @dataclass(frozen=True, slots=True)
 class CountOrPercent:
-    """A number of rows, or a share of them."""
+    """A number of rows, or a percentage of rows."""
 
     number: float
     percent: bool
@@ -84,47 +84,60 @@ class CountOrPercent:
         return f"{self.number:g}{'%' if self.percent else ''}"
 
     def of(self, rows: int) -> float:
-        """The number of rows that this is, of so many."""
+        """Return the limit for a total number of rows."""
         return rows * self.number / 100 if self.percent else self.number
+
+
+class OptionGroup(StrEnum):
+    """The purpose of an option."""
+
+    GENERAL = "general"
+    INPUT = "input"
+    SAFETY = "safety"
+    SENDING = "sending"
+    OUTPUT = "output"
+    SHARDING = "sharding"
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of `run`."""
+    """One option of `run`, and of other commands that take it."""
 
     name: str
     parse: Callable[[str], Any]
+    group: OptionGroup
+    """The section of `run --help` that lists it."""
     help: str
     metavar: str = ""
-    """Empty: a flag."""
+    """Placeholder of the value in the help; empty for a flag."""
     default: Any = None
     short: str = ""
     repeatable: bool = False
     for_plan: bool = True
-    """Does `plan` take it too?"""
+    """Whether `plan` takes it too."""
     for_check: bool = False
-    """Does `check` take it too?"""
+    """Whether `check` takes it too."""
     resumes: bool = False
-    """Do `resume` and `verify` take it too, over what the run was started with?"""
+    """Whether `resume` and `verify` take it too; it then overrides the option of the started run."""
 
     @property
     def key(self) -> str:
-        """The name as a Python identifier, and as a key of a profile."""
+        """The name with underscores, as a Python identifier and as a key of a profile."""
         return self.name.replace("-", "_")
 
     @property
     def for_init(self) -> bool:
-        """Does it describe the input, so that `init` takes it too?"""
+        """Whether `init` takes it too, because it describes the input."""
         return self.name in _INIT_OPTIONS
 
     @property
     def undoes(self) -> bool:
-        """Does `undo` take it too?"""
-        return self.name == "verbose" or not (self.for_init or self.name in _OF_NEW_INPUT)
+        """Whether `undo` takes it too."""
+        return self.name == "verbose" or not (self.for_init or self.name in _NOT_FOR_UNDO)
 
     @property
     def default_text(self) -> str:
-        """The default as it would be given; empty if there is none."""
+        """The default as a user would write it; empty without a default."""
         if not isinstance(self.default, float):
             return "" if self.default is None else str(self.default)
         for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60)):
@@ -134,12 +147,12 @@ class Option:
 
     @property
     def is_path(self) -> bool:
-        """Whether it names a file or folder, whose name may be any bytes."""
+        """Whether the value is a path, which may contain any bytes."""
         return self.metavar.partition(" ")[0] in ("DIR", "FILE")
 
     @property
     def variable(self) -> str:
-        """The name in the environment."""
+        """The name of the environment variable."""
         return f"TELEMETRON_{self.key.upper()}"
 
 
@@ -150,11 +163,11 @@ def _text(text: str) -> str:
 
 
 def _absolute(text: str) -> str:
-    """Return the path of a folder, whatever folder it will be read from later."""
+    """Return an absolute path, which later processes can use from any working folder."""
     try:
         return str(Path(_text(text)).absolute())
     except OSError as exc:
-        raise ValueError(f"{text!r} is relative to a folder that is gone: give an absolute path") from exc
+        raise ValueError(f"{text!r} is relative to a folder that no longer exists: use an absolute path") from exc
 
 
 def _flag(text: str) -> bool:
@@ -177,7 +190,7 @@ def _integer(least: int, most: int = 10**12) -> Callable[[str], int]:
 
 
 def _duration(text: str) -> float:
-    """Read 90, 90s, 15m, 1h30m or 2d as seconds."""
+    """Parse 90, 90s, 15m, 1h30m or 2d. Return seconds."""
     word = text.strip().lower()
     if not _DURATION.fullmatch(word):
         raise ValueError(f"{text!r} is not a duration: write it as 90s, 15m, 1h30m or 2d")
@@ -188,17 +201,17 @@ def _duration(text: str) -> float:
 def _positive_duration(text: str) -> float:
     seconds = _duration(text)
     if seconds <= 0:
-        raise ValueError(f"{text!r} is no time at all")
+        raise ValueError(f"{text!r} must be longer than 0 seconds")
     return seconds
 
 
-def _moment(text: str) -> datetime:
-    """Read a date-time with a zone as UTC; a date is its midnight in UTC."""
+def _timestamp(text: str) -> datetime:
+    """Parse a date-time with a zone, or a date, which means midnight in UTC. Return it in UTC."""
     word = text.strip()
     try:
         if re.fullmatch(_DATE, word):
             return datetime.combine(date.fromisoformat(word), time(), UTC)
-        if _MOMENT.fullmatch(word):
+        if _TIMESTAMP.fullmatch(word):
             return datetime.fromisoformat(word.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
@@ -206,10 +219,10 @@ def _moment(text: str) -> datetime:
     raise ValueError(f"{text!r} is neither a time with its zone nor a date: {example}")
 
 
-def _share(text: str) -> CountOrPercent:
+def _count_or_percent(text: str) -> CountOrPercent:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     if match is None or (match[2] and float(match[1]) > 100) or (not match[2] and "." in match[1]):
-        raise ValueError(f"{text!r} is neither a number of rows nor a share such as 5%")
+        raise ValueError(f"{text!r} is neither a number of rows nor a percentage such as 5%")
     return CountOrPercent(float(match[1]), percent=bool(match[2]))
 
 
@@ -220,7 +233,7 @@ def _base_url(text: str) -> str:
         usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    # Of an international host name the ASCII form is looked at, and kept.
+    # `normalised` has replaced an international host name by its ASCII form.
     if not usable or not re.fullmatch(r"[!-~]+", url) or not re.fullmatch(r"[^\x00-\x20\x7f]+", text.strip()):
         raise ValueError(f"that is not a URL such as {DEFAULT_BASE_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -231,7 +244,7 @@ def _base_url(text: str) -> str:
 
 
 def _limit_url(text: str) -> Secret:
-    """A URL of Redis, whose password nobody is told: also not the one who mistyped it."""
+    """Parse the URL of a Redis server. The error message does not quote it, because it may hold a password."""
     try:
         parts = urlsplit(text.strip())
         usable = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
@@ -243,12 +256,12 @@ def _limit_url(text: str) -> Secret:
 
 
 def _dir_or_url(text: str) -> str:
-    """A folder, or a URL of an object store."""
+    """Parse a folder or a URL of an object store."""
     return validate_object_url(_text(text)) if is_url(strip_file_scheme(_text(text))) else _text(text)
 
 
 def redacted(url: Secret) -> str:
-    """A URL for the records: without its password, of which a sign remains."""
+    """Return a URL for the records, with `***` in place of its password."""
     parts = urlsplit(url.reveal())
     user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
     if not colon:
@@ -303,14 +316,14 @@ def _action_word(text: str) -> tuple[str, Action]:
 def _outcome(text: str) -> Outcome:
     names = {outcome.value.lower(): outcome for outcome in Outcome}
     if text.strip().lower() not in names:
-        raise ValueError(f"{text!r} is no outcome: it is one of {', '.join(Outcome)}")
+        raise ValueError(f"{text!r} is not an outcome: use one of {', '.join(Outcome)}")
     return names[text.strip().lower()]
 
 
 def _field(name: str) -> str:
     names = {field.lower(): field for field in FIELDS}
     if name.strip().lower() not in names:
-        raise ValueError(f"there is no column {name!r}: it is one of {', '.join(FIELDS)}")
+        raise ValueError(f"there is no column {name!r}: use one of {', '.join(FIELDS)}")
     return names[name.strip().lower()]
 
 
@@ -318,12 +331,12 @@ def _split(text: str) -> Split:
     name, _, signs = text.partition("=")
     field = _field(name)
     if field not in ("customerEmail", "deviceIdentifier"):
-        raise ValueError(f"cells of {field} are not split: name deviceIdentifier or customerEmail")
+        raise ValueError(f"cells of {field} cannot be split: name deviceIdentifier or customerEmail")
     separators = signs.replace("space", " ").replace("tab", "\t").replace("\\n", "\n")
     if not separators:
         return Split(field)
     if not separators.isascii() or any(sign.isalnum() for sign in separators):
-        raise ValueError(f"{signs!r} are no separators: give signs such as , ; / or the word space")
+        raise ValueError(f"{signs!r} are not separators: use characters such as , ; / or the word space")
     return Split(field, separators)
 
 
@@ -343,7 +356,7 @@ def _encoding(text: str) -> str:
 
 
 def _trailer_regex(text: str) -> str | None:
-    """Read a pattern with one group; an empty text takes back what a profile says."""
+    """Parse a regular expression with one group. Return None for "", which overrides a profile."""
     if not text:
         return None
     try:
@@ -351,92 +364,108 @@ def _trailer_regex(text: str) -> str | None:
     except (re.error, OverflowError, RecursionError) as exc:
         raise ValueError(f"{text!r} is not a regular expression ({exc})") from None
     if groups != 1:
-        raise ValueError(f"{text!r} has {groups} groups; one is needed, around the number, as in '^T1,([0-9]+)'")
+        raise ValueError(f"{text!r} has {groups} groups; it needs exactly one, around the number, as in '^T1,([0-9]+)'")
     return text
 
 
-_N1, _N0 = _integer(1), _integer(0)
+_positive, _not_negative = _integer(1), _integer(0)
+_GENERAL, _INPUT, _SAFETY = OptionGroup.GENERAL, OptionGroup.INPUT, OptionGroup.SAFETY
+_SENDING, _OUTPUT, _SHARDING = OptionGroup.SENDING, OptionGroup.OUTPUT, OptionGroup.SHARDING
 
 OPTIONS: Final = (
-    Option("base-url", _base_url, "Where the API is; http only on this host.", "URL", DEFAULT_BASE_URL, for_check=True),
-    Option("sandbox", _flag, "Run against an embedded stand-in for the API; needs no key.", default=False),
-    Option("api-key-file", _text, "File with the API key, if TELEMETRON_API_KEY has none.", "FILE", for_check=True),
-    Option("organisation", _text, "Whose account it is: jobs, locks and shared limit then survive a new key.", "NAME",
-           resumes=True),
-    Option("reports-dir", _text, "Folder under which each run has its folder.", "DIR", "reports"),
-    Option("shared-reports-dir", _flag, "Accept folders of runs to which our group can write.", default=False),
-    Option("run-id", _run_id, "Name of the run; the same command and name go on with a stopped run.", "ID"),
-    Option("rate", Rate.parse, "Ceiling on attempts: N/s, N/min, N/h, or auto to find it.", "RATE", Rate.parse("10/s")),
-    Option("limit-url", _limit_url, "Redis in which all processes with one base URL and key share the rate.", "URL"),
-    Option("concurrency", _N1, "Calls in flight.", "N", 8),
-    Option("chunk-size", _N1, "Devices a call.", "N", 500),
-    Option("timeout", _positive_duration, "Total deadline of one attempt.", "SECONDS", 30.0, for_check=True),
-    Option("attempts", _N1, "Attempts a call.", "N", 6),
-    Option("give-up-after", _duration, "How long the API may be down before the run stops.", "DURATION", 900.0),
-    Option("longest-wait", _positive_duration, "Stop when the API asks to wait longer (--give-up-after).", "DURATION"),
-    Option("wait", _duration, "How long to wait for another run with this id or key.", "DURATION", 0.0),
-    Option("lock-dir", _absolute, "Folder of a group: users who name it take turns with one key on this host.", "DIR",
-           resumes=True),
-    Option("deadline", _positive_duration, "Stop cleanly after this time; the rest is notSent.", "DURATION"),
-    Option("action", _action, "Action of every row, for files without such a column.", "ACTION"),
-    Option(
-        "column", _column, "Which header is which column, e.g. customerEmail=Kunde.", "NAME=HEADER",
-        repeatable=True,
-    ),
-    Option(
-        "action-word", _action_word, "What the file's own word means, e.g. RET=unassign.", "WORD=ACTION",
-        repeatable=True,
-    ),
-    Option("delimiter", parse_delimiter, "Delimiter of the input, if it is not found.", "CHAR"),
-    Option(
-        "split", _split, "Column whose cells hold several values (between , ; and line ends); each is a row.",
-        "NAME[=SIGNS]",
-    ),
-    Option(
-        "fill-down", _field, "Column whose empty cells take the value above.", "NAME", repeatable=True,
-    ),
-    Option("encoding", _encoding, "Encoding of the input, if it is not found.", "NAME"),
-    Option("sheet", _text, "Sheet of a workbook; by default the first with the headers.", "NAME"),
-    Option("hidden", _hidden, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",
+    Option("base-url", _base_url, _GENERAL, "Base URL of the API; plain http only for a loopback host.", "URL",
+           DEFAULT_BASE_URL, for_check=True),
+    Option("sandbox", _flag, _GENERAL, "Run against the embedded sandbox API; needs no key.", default=False),
+    Option("api-key-file", _text, _GENERAL, "File with the API key; by default TELEMETRON_API_KEY holds the key.",
+           "FILE", for_check=True),
+    Option("organisation", _text, _GENERAL,
+           "Account of the key; keeps jobs, locks and the shared limit when the key changes.", "NAME", resumes=True),
+    Option("reports-dir", _text, _GENERAL, "Folder that contains one folder for each run.", "DIR", "reports"),
+    Option("shared-reports-dir", _flag, _GENERAL, "Accept run folders that your group can write to.", default=False),
+    Option("run-id", _run_id, _GENERAL, "Name of the run; repeat the command with this name to continue a stopped run.",
+           "ID"),
+    Option("rate", Rate.parse, _SENDING, "Maximum rate of attempts: N/s, N/min, N/h, or auto to find it.", "RATE",
+           Rate.parse("10/s")),
+    Option("limit-url", _limit_url, _SENDING,
+           "Redis through which all processes with one base URL and key share the rate.", "URL"),
+    Option("concurrency", _positive, _SENDING, "Maximum calls in flight.", "N", 8),
+    Option("chunk-size", _positive, _SENDING, "Maximum devices per call.", "N", 500),
+    Option("timeout", _positive_duration, _SENDING, "Total deadline for each attempt.", "SECONDS", 30.0,
+           for_check=True),
+    Option("attempts", _positive, _SENDING, "Maximum attempts per call.", "N", 6),
+    Option("give-up-after", _duration, _SENDING, "Stop when the API has been down for this long.", "DURATION", 900.0),
+    Option("longest-wait", _positive_duration, _SENDING,
+           "Stop when the API asks to wait longer; by default the value of --give-up-after.", "DURATION"),
+    Option("wait", _duration, _GENERAL, "How long to wait while another run uses this run id or key.", "DURATION", 0.0),
+    Option("lock-dir", _absolute, _GENERAL,
+           "Shared folder for locks: users who name it take turns with one key on this host.", "DIR", resumes=True),
+    Option("deadline", _positive_duration, _SENDING, "Stop cleanly after this time; the remaining rows are notSent.",
+           "DURATION"),
+    Option("action", _action, _INPUT, "Action of every row, for files without an action column.", "ACTION"),
+    Option("column", _column, _INPUT, "Header of a column, e.g. customerEmail=Kunde.", "NAME=HEADER", repeatable=True),
+    Option("action-word", _action_word, _INPUT, "Action that a word of the file means, e.g. RET=unassign.",
+           "WORD=ACTION", repeatable=True),
+    Option("delimiter", parse_delimiter, _INPUT, "Delimiter of the input; detected by default.", "CHAR"),
+    Option("split", _split, _INPUT,
+           "Column whose cells hold several values (between , ; and line breaks); each value becomes a row.",
+           "NAME[=SIGNS]"),
+    Option("fill-down", _field, _INPUT, "Column whose empty cells take the value of the row above.", "NAME",
+           repeatable=True),
+    Option("encoding", _encoding, _INPUT, "Encoding of the input; detected by default.", "NAME"),
+    Option("sheet", _text, _INPUT, "Sheet of a workbook; by default the first sheet with the headers.", "NAME"),
+    Option("hidden", _hidden, _INPUT, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",
            HiddenRows.REFUSE),
-    Option("auto-create-devices", _flag, "Create devices that Telemetron does not know.", default=False),
-    Option("device-type", _text, "Type of created devices, where no deviceType column says it.", "TYPE"),
-    Option("max-failed", _share, "Stop when more rows than this have failed.", "N or P%"),
-    Option("max-skipped", _share, "Stop when more unassigns than this had no effect.", "N or P%"),
-    Option("max-unassign", _share, "Send nothing if more rows than this are unassigns.", "N or P%"),
-    Option("max-new-customers", _N0, "Stop when more customers than this were created.", "N"),
-    Option("min-rows", _N0, "Send nothing if the input has fewer rows.", "N"),
-    Option("max-age", _positive_duration, "Send nothing if an input file is older.", "DURATION"),
-    Option("expect-rows", _N0, "Send nothing if the input has another number of rows.", "N"),
-    Option("trailer-count", _trailer_regex, "Pattern for the last line; its group: the rows.", "REGEX"),
-    Option("last-line", _last_line, "What to do when the last line has no end: the file may be cut. warn or refuse.",
-           "WORD", default="warn"),
-    Option("as-of", _moment, "Time of which the input is the state: keeps the nights of a job in order.", "TIME"),
-    Option("out-of-order", _flag, "Send although a newer night of this job has sent already.", default=False),
-    Option("job", _text, "Name of the job; by default the profile, else the files' names but for digits.", "NAME"),
-    Option("again", _flag, "Process content that a finished run has already processed.", default=False),
-    Option("since-last", _flag, "Leave out what the last finished run settled surely.", default=False),
-    Option("full-every", _positive_duration, "With --since-last: leave nothing out when the last full run is older.",
-           "DURATION", default=604_800.0),
-    Option("allow-suspect", _flag, "Send identifiers that look damaged by a spreadsheet.", default=False),
-    Option("allow-empty", _flag, "An input without rows is no error.", default=False),
-    Option("empty-exit-code", _integer(0, 255), "Exit code for an input without rows.", "N"),
-    Option("multiline-cells", _flag, "Quoted cells may hold whole lines of rows.", default=False),
-    Option("no-hold", _flag, "Assign also what its former owner may still have.", default=False),
-    Option("baseline", _flag, "Read each customer before writing, to tell lost answers exactly.", default=False),
-    Option("verify", _flag, "Ask at the end what the customers hold, as the command verify does.", default=False),
-    Option("raw-csv", _flag, "Write cells that a spreadsheet would run as formulas as they are.", default=False),
-    Option("publish", _dir_or_url, "Copy the run's files to a folder of this when it ends.", "DIR or URL"),
-    Option("xlsx", _flag, "Write reconciliation and attention as workbooks too.", default=False),
-    Option("tolerate", _outcome, "Outcome that does not count for exit code 1.", "OUTCOME", repeatable=True),
-    Option("shards", _integer(1, 1000), "Divide the run, to be made past one machine.", "N"),
-    Option("shards-at-once", _integer(1, 1000), "So many shards share the rate; by default all.", "N"),
-    Option("shard", _integer(1, 1000), "Make this shard of the run --run-id, planned in shards.", "I", for_plan=False),
-    Option("phase", _phase, "Of a shard: unassign, or assign and what follows.", "PHASE", for_plan=False),
-    Option("yes", _flag, "Do not ask before sending.", default=False, short="y", for_plan=False),
-    Option("no-progress", _flag, "No progress display.", default=False, for_plan=False),
-    Option("json", _flag, "The summary as one line of JSON on stdout.", default=False, for_check=True),
-    Option("verbose", _flag, "More detail, and tracebacks.", default=False, short="v", for_check=True),
-    Option("quiet", _flag, "Errors only.", default=False, short="q", for_check=True),
+    Option("auto-create-devices", _flag, _SENDING, "Create devices that Telemetron does not know.", default=False),
+    Option("device-type", _text, _SENDING, "Type of created devices, where no deviceType column gives it.", "TYPE"),
+    Option("max-failed", _count_or_percent, _SAFETY, "Stop when more rows than this have failed.", "N or P%"),
+    Option("max-skipped", _count_or_percent, _SAFETY, "Stop when more unassigns than this had no effect.", "N or P%"),
+    Option("max-unassign", _count_or_percent, _SAFETY, "Send nothing if more rows than this are unassigns.", "N or P%"),
+    Option("max-new-customers", _not_negative, _SAFETY, "Stop when more customers than this were created.", "N"),
+    Option("min-rows", _not_negative, _SAFETY, "Send nothing if the input has fewer rows.", "N"),
+    Option("max-age", _positive_duration, _SAFETY, "Send nothing if an input file is older.", "DURATION"),
+    Option("expect-rows", _not_negative, _SAFETY, "Send nothing unless the input has exactly this number of rows.",
+           "N"),
+    Option("trailer-count", _trailer_regex, _INPUT,
+           "Pattern for the trailer line; its group matches the number of rows.", "REGEX"),
+    Option("last-line", _last_line, _SAFETY,
+           "What to do if the last line has no line end, because the file may be cut: warn or refuse.", "WORD",
+           default="warn"),
+    Option("as-of", _timestamp, _SAFETY, "Time that the input describes; keeps the runs of a job in order.", "TIME"),
+    Option("out-of-order", _flag, _SAFETY, "Send although a run of this job with a later --as-of has already sent.",
+           default=False),
+    Option("job", _text, _GENERAL, "Name of the job; by default the profile, or the file names without digits.",
+           "NAME"),
+    Option("again", _flag, _SAFETY, "Process content that a finished run has already processed.", default=False),
+    Option("since-last", _flag, _SENDING, "Leave out rows that the last finished run settled with certainty.",
+           default=False),
+    Option("full-every", _positive_duration, _SENDING,
+           "With --since-last: leave nothing out if the last full run is older.", "DURATION", default=604_800.0),
+    Option("allow-suspect", _flag, _SAFETY, "Send identifiers that look damaged by a spreadsheet.", default=False),
+    Option("allow-empty", _flag, _SAFETY, "Accept an input without rows.", default=False),
+    Option("empty-exit-code", _integer(0, 255), _SAFETY, "Exit code for an input without rows.", "N"),
+    Option("multiline-cells", _flag, _INPUT, "Accept quoted cells that contain whole rows.", default=False),
+    Option("no-hold", _flag, _SAFETY, "Send assigns whose device may still be with its former owner.", default=False),
+    Option("baseline", _flag, _SENDING, "Query each customer before writing, to attribute lost answers exactly.",
+           default=False),
+    Option("verify", _flag, _SENDING, "Query the customers' devices at the end, as the command verify does.",
+           default=False),
+    Option("raw-csv", _flag, _OUTPUT, "Do not escape cells that a spreadsheet would run as formulas.", default=False),
+    Option("publish", _dir_or_url, _OUTPUT, "Copy the run's files to a folder below this one when the run ends.",
+           "DIR or URL"),
+    Option("xlsx", _flag, _OUTPUT, "Also write reconciliation and attention as workbooks.", default=False),
+    Option("tolerate", _outcome, _OUTPUT, "Outcome that does not cause exit code 1.", "OUTCOME", repeatable=True),
+    Option("shards", _integer(1, 1000), _SHARDING, "Divide the run into this number of shards, for several machines.",
+           "N"),
+    Option("shards-at-once", _integer(1, 1000), _SHARDING,
+           "Number of shards that share the rate at a time; by default all.", "N"),
+    Option("shard", _integer(1, 1000), _SHARDING, "Run this shard of the run --run-id, which plan --shards prepared.",
+           "I", for_plan=False),
+    Option("phase", _phase, _SHARDING, "Part of the shard to run: unassign, or assign and all later stages.", "PHASE",
+           for_plan=False),
+    Option("yes", _flag, _GENERAL, "Do not ask before sending.", default=False, short="y", for_plan=False),
+    Option("no-progress", _flag, _OUTPUT, "Do not show progress.", default=False, for_plan=False),
+    Option("json", _flag, _OUTPUT, "Write the summary as one line of JSON to stdout.", default=False, for_check=True),
+    Option("verbose", _flag, _OUTPUT, "Show more detail, and tracebacks.", default=False, short="v", for_check=True),
+    Option("quiet", _flag, _OUTPUT, "Show errors only.", default=False, short="q", for_check=True),
 )  # fmt: skip
 OPTIONS_BY_KEY: Final = {option.key: option for option in OPTIONS}

@@ -1,4 +1,4 @@
-"""How fast: so many attempts in so much time, as a user writes it."""
+"""The rate of attempts as a user writes it."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _MAX_PER_SECOND: Final = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many attempts in so many seconds: a ceiling. `Rate.AUTO` is one that nobody knows."""
+    """A maximum number of attempts in a number of seconds. `Rate.AUTO` is an unknown maximum."""
 
     attempts: float
     seconds: float = 1.0
@@ -22,7 +22,7 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> "Rate":
-        """Read `10/s`, `600/min`, `36000/h` or `auto`; anything else raises a ValueError of one line."""
+        """Parse `10/s`, `600/min`, `36000/h` or `auto`. Raises ValueError for other texts."""
         word = text.strip().lower()
         if word == "auto":
             return cls.AUTO
@@ -36,13 +36,14 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """Attempts a second; infinite for `AUTO`."""
+        """Attempts per second; infinite for `AUTO`."""
         return self.attempts / self.seconds
 
     def share(self, at_once: int, place: int) -> "Rate":
-        """What the process at this place (from 0) of so many may take, so that all together keep the rate.
+        """Return the rate of the process at a `place` (from 0) of `at_once`, so that all together keep this rate.
 
-        In any window: each gets whole attempts of it. Raises ValueError where there are too few.
+        The sum holds in every window, because each process gets whole attempts. Raises ValueError if there are
+        fewer whole attempts than processes.
         """
         whole = max(1, math.floor(self.attempts)) if self != Rate.AUTO else 0
         if at_once > whole:

@@ -1,4 +1,4 @@
-"""Where the text of an option comes from: a flag, an environment variable or the file of profiles."""
+"""Find the text of an option: in a flag, an environment variable or the profile file."""
 
 import difflib
 import tomllib
@@ -17,12 +17,12 @@ PROFILE_VARIABLES: Final = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Options that a run was started with, and that hold for what is fed back from it."""
+    """Options of an earlier run that apply when one of its own files is the input."""
 
     run: str = ""
-    """Its id."""
+    """Id of that run."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """By their keys, as flags."""
+    """Values by option key, in the form of flags."""
 
 
 def raw_value(
@@ -32,7 +32,7 @@ def raw_value(
     profile: Mapping[str, Any],
     where: str,
 ) -> tuple[str, Sequence[str] | None]:
-    """Where an option's text comes from, and the text or texts; None if nobody says anything."""
+    """Return the source of an option and its texts; None as texts if no source gives the option."""
     flag = flags.get(option.key)
     if flag is not None and flag != ():
         return f"--{option.name}", _as_list(flag)
@@ -45,21 +45,21 @@ def raw_value(
 
 
 def with_recorded(flags: Mapping[str, Any], profile: Mapping[str, Any], recorded: Recorded) -> dict[str, Any]:
-    """Return the flags with what is recorded besides; a profile that a flag names counts as flags do.
+    """Return the flags, completed by recorded options. A profile that a flag names overrides them as flags do.
 
-    What a flag says of one column or word leaves what is recorded of others.
+    A flag for one column or action word keeps the recorded values for the others.
     """
-    said = {key: value for key, value in flags.items() if value is not None and value != ()}
-    known = profile if said.get("profile") or said.get("config") else {}
-    added = {key: value for key, value in recorded.options.items() if key not in {*said, *known}}
+    given = {key: value for key, value in flags.items() if value is not None and value != ()}
+    from_profile = profile if given.get("profile") or given.get("config") else {}
+    added = {key: value for key, value in recorded.options.items() if key not in {*given, *from_profile}}
     for key in ("column", "action_word"):
-        if key in recorded.options and key in said:
-            added[key] = [*_as_list(recorded.options[key]), *_as_list(said[key])]
+        if key in recorded.options and key in given:
+            added[key] = [*_as_list(recorded.options[key]), *_as_list(given[key])]
     return {**flags, **added}
 
 
 def _as_list(value: Any) -> list[str]:
-    """A flag's or a profile's value as texts: a table is read as NAME=VALUE pairs."""
+    """Return the value of a flag or profile as texts; a table becomes NAME=VALUE pairs."""
     if isinstance(value, Mapping):
         return [f"{name}={text}" for name, text in value.items()]
     if isinstance(value, list | tuple):
@@ -68,10 +68,10 @@ def _as_list(value: Any) -> list[str]:
 
 
 def load_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    """The keys of the chosen profile (spelled with _), and where they stand.
+    """Return the keys of the chosen profile, spelled with underscores, and a name for their source.
 
-    Keys at the top of the file hold for all profiles; a profile is a table [NAME] or
-    [profile.NAME].
+    Keys at the top of the file apply to all profiles. A profile is a table [NAME], [profile.NAME] or
+    [profiles.NAME].
     """
     name = flags.get("profile") or environ.get("TELEMETRON_PROFILE")
     config = flags.get("config") or environ.get("TELEMETRON_CONFIG")
@@ -110,7 +110,7 @@ def _normalize_key(key: str) -> str:
 
 
 def unknown_keys(profile: Mapping[str, Any], where: str) -> Iterator[str]:
-    """What is wrong with the keys of a profile."""
+    """Yield a problem for each unknown key of a profile."""
     for key in profile:
         if key not in OPTIONS_BY_KEY:
             close = difflib.get_close_matches(key, OPTIONS_BY_KEY, n=1)
@@ -119,7 +119,7 @@ def unknown_keys(profile: Mapping[str, Any], where: str) -> Iterator[str]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """Variables that look like ours and are not."""
+    """Return the names of environment variables that begin with TELEMETRON_ but are not options."""
     known = {option.variable for option in OPTIONS} | {
         KEY_VARIABLE,
         *PROFILE_VARIABLES,

@@ -1,4 +1,4 @@
-"""The configuration of a run that was begun, from the options that its journal has."""
+"""The configuration of an existing run, from the options in its journal."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,20 +14,20 @@ from telemetron_batch.domain.errors import ConfigError
 def load_stored_config(
     folder: Path, options: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, with_key: bool = True
 ) -> RunConfig:
-    """The options of the run in this folder. Raises ConfigError.
+    """Return the configuration of the run in this folder. Raises ConfigError.
 
-    Without the key for what needs none: the file that it was in may be gone by now.
+    Pass `with_key=False` for commands that need no key: the key file may no longer exist.
     """
-    told = options if with_key else {**options, "api_key_file": None}
-    config = resolve((), told, environ or {})
+    flags = options if with_key else {**options, "api_key_file": None}
+    config = resolve((), flags, environ or {})
     return replace(config, reports_dir=folder.parent, run_id=folder.name, base_url_flag=None)
 
 
 def with_base_url(config: RunConfig, wanted: str, command: str) -> RunConfig:
-    """Return the configuration with the base URL that the caller wants, which must mean the API of the run.
+    """Return the configuration with the base URL that the caller wants, which must be the API of the run.
 
-    The key goes to no other API because a journal names it. Raises ConfigError, which names the whole `command`
-    with which the caller would name the API of the run.
+    A base URL from a journal must never receive the key. Raises ConfigError for another API; its advice is the
+    whole `command` with the `--base-url` of the run.
     """
     url = config.sending.base_url
     if config.sandbox:
