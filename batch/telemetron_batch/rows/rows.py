@@ -1,7 +1,7 @@
-"""Rows as columns: the shape in which the loader hands rows to everyone else.
+"""Rows as columns: the form in which the loader passes rows to all other packages.
 
-A row is never a Python object. It is a position in these columns, counted from 0 in
-input order across all files of the run.
+A row is never a Python object. It is a position in these columns, counted from 0 in input order across all
+files of the run.
 """
 
 from collections import Counter
@@ -34,39 +34,39 @@ KEY_SCHEMA: Final = pa.schema(
         pa.field("piece", pa.int32(), nullable=False),
     ]
 )
-"""What the program itself needs of each row.
+"""The columns of each row that the program itself needs.
 
-line              the file's line on which the record begins (a workbook's row number)
-customerEmail     trimmed and lowercased; of an invalid row as far as it could be read
+line              the line of the file on which the record begins (in a workbook: the row number)
+customerEmail     trimmed and lowercased; for an invalid row as far as it could be read
 deviceIdentifier  trimmed and unwrapped, otherwise exactly as written
-action            `Action.code`, or `NO_ACTION`
-actionWord        the word that said so, as written; "" where an option said it for all rows
+action            `Action.code`, or `UNKNOWN_ACTION`
+actionWord        the action cell as written; "" if an option gives the action of all rows
 deviceType        "" unless devices are created automatically
 problem           `Problem`; 0 for a valid row
-detail            why the row is invalid, in words; "" for a valid row
-possibleIdentifiers  the cells of a row with the wrong number of them, normalised as identifiers: any
+detail            why the row is invalid, as text; "" for a valid row
+possibleIdentifiers  all cells of a row with the wrong number of cells, normalized as identifiers, because any
                   of them may be its identifier; null for other rows
-piece             the number of the row among those that --split made of its record, from 1; 0 for a record
-                  that is one row. Not in journals of earlier versions
+piece             the number of the row among the rows that --split made from its record, from 1; 0 for a
+                  record that is one row. Not in journals of earlier versions
 """
 
 PLAN_COLUMNS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
-"""What planning needs of a valid row."""
+"""The columns of a valid row that planning needs."""
 
 _NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device": np.uint64}
 _SUSPECT: Final = {"row": np.int64, "device": np.uint64, "spelling": np.uint64}
 _EXAMPLE_LINES: Final = 5
-_DISGUISING: Final = (Problem.FORMULA, Problem.CONTROL, Problem.DAMAGED)
-"""Problems behind which the identifier that is meant can often be read."""
+_READABLE_PROBLEMS: Final = (Problem.FORMULA, Problem.CONTROL, Problem.DAMAGED)
+"""Problems of identifiers whose intended value can often still be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowBlock:
-    """A run of consecutive rows of one file.
+    """A block of consecutive rows of one file.
 
-    `keys` has `KEY_SCHEMA`. `cells` has one string column for each header of the file,
-    named "0", "1", ... by position (headers may repeat), holding the cells as written; out
-    of a journal only those that were asked for. Both have one record a row.
+    `keys` has `KEY_SCHEMA`. `cells` holds the cells as written, in one string column for each header of the
+    file, named "0", "1", ... by position because headers may repeat. A block from a journal has only the
+    requested columns of cells. Both tables have one record per row.
     """
 
     file: int
@@ -77,66 +77,66 @@ class RowBlock:
 
 @dataclass(frozen=True, slots=True)
 class InvalidRows:
-    """Rows that are invalid for one kind of reason."""
+    """The number of rows with one kind of problem, with example lines."""
 
     problem: Problem
     rows: int
     lines: tuple[int, ...]
-    """The first few, for a look into the file."""
+    """The first few lines with this problem."""
 
     @property
     def title(self) -> str:
-        """The kind in words."""
+        """The kind of problem as text."""
         return self.problem.title
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """All rows of a run as columns of numbers in input order, and the keys of the valid ones.
+    """All rows of a run as numeric columns in input order, and the keys of the valid rows.
 
-    action    int8    `Action.code`, or `NO_ACTION`
+    action    int8    `Action.code`, or `UNKNOWN_ACTION`
     problem   int8    `Problem`; 0 for a valid row
-    device    uint64  hash of its device
+    device    uint64  hash of the device identifier
     """
 
     action: npt.NDArray[np.int8]
     problem: npt.NDArray[np.int8]
     device: Hashes
     invalid: Sequence[InvalidRows]
-    """By kind of problem, the most frequent first."""
+    """Invalid rows by kind of problem, the most frequent first."""
     scratch: Scratch
-    """Where they are kept, if they are many: they can be used as long as it is there."""
+    """Storage of large columns; the rows can be used until it is removed."""
     keys: PartitionedTable
-    """Of each valid row its number as `row` and its columns of `PLAN_COLUMNS`, spread by customer; to be taken once."""
+    """For each valid row its number as `row` and its `PLAN_COLUMNS`, partitioned by customer; can be drained once."""
     lines: RunLengthColumn
-    """The file's line on which each record begins."""
+    """The line of the file on which each record begins."""
     starts: npt.NDArray[np.int64]
     """The first row of each file."""
     suspects: "Suspects"
-    """Identifiers in invalid rows that are or may be unassigns."""
+    """Identifiers in invalid rows that may be unassigns."""
     may_be_respelt: bool
-    """Whether one identifier may stand in these rows in several spellings."""
+    """Whether one identifier may occur in several spellings."""
 
     def __len__(self) -> int:
         return len(self.problem)
 
     def lines_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The lines on which some rows' records begin."""
+        """Return the lines on which the records of these rows begin."""
         return self.lines.at(rows)
 
     def files_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Positions of some rows' files in the list of input files."""
+        """Return the positions of these rows' files in the list of input files."""
         files: npt.NDArray[np.int64] = np.searchsorted(self.starts, rows, side="right") - 1
         return files
 
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Identifiers in invalid rows that are or may be unassigns, in input order; a row may have several.
+    """Identifiers in invalid rows that may be unassigns, in input order; a row may have several.
 
-    row       int64   its number
+    row       int64   number of the row
     device    uint64  hash of the identifier
-    spelling  uint64  hash of the spelling by which it is compared with others
+    spelling  uint64  hash of the normalized spelling, for comparison with other identifiers
     """
 
     row: npt.NDArray[np.int64]
@@ -145,10 +145,10 @@ class Suspects:
 
 
 class RowsBuilder:
-    """Takes key columns block by block and gives `Rows`; keeps no other column."""
+    """Builds `Rows` from key columns, block by block."""
 
     def __init__(self, scratch: Scratch | None = None, *, typed: bool = True) -> None:
-        """Without a scratch everything stays in memory; only `typed` rows have `deviceType` among their keys."""
+        """Without `scratch`, everything stays in memory. With `typed`, the keys include `deviceType`."""
         self._names = PLAN_COLUMNS if typed else PLAN_COLUMNS[:-1]
         self._scratch = scratch = scratch or Scratch()
         self._columns = {name: SpillColumn(scratch, dtype) for name, dtype in _NUMBERS.items()}
@@ -162,7 +162,7 @@ class RowsBuilder:
         self._forms = Forms()
 
     def add(self, file: int, keys: pa.RecordBatch) -> None:
-        """Append the rows of one block (`keys` as in `RowBlock`), file after file."""
+        """Append the rows of one block (`keys` as in `RowBlock`). Files must come in order."""
         count = keys.num_rows
         self._starts += [self._size] * (file + 1 - len(self._starts))
         self._lines.add(keys["line"].to_numpy())
@@ -177,7 +177,7 @@ class RowsBuilder:
         self._keys.add(columns, hash_texts(keys["customerEmail"]), None if valid.all() else valid)
 
     def rows(self) -> Rows:
-        """All rows added so far; nothing can be added after that."""
+        """Return all rows. Nothing can be added afterwards."""
         invalid = [
             InvalidRows(Problem(code), count, tuple(self._examples[code]))
             for code, count in sorted(self._counts.items(), key=lambda kind: (-kind[1], kind[0]))
@@ -195,7 +195,7 @@ class RowsBuilder:
         )
 
     def _suspect(self, keys: pa.RecordBatch) -> None:
-        """Note the forms of a block's identifiers, and those of invalid rows that are or may be unassigns."""
+        """Record the forms of a block's identifiers, and the identifiers of invalid rows that may be unassigns."""
         self._forms |= forms_of(keys["deviceIdentifier"])
         problem, action = keys["problem"].to_numpy(), keys["action"].to_numpy()
         suspect = (problem != 0) & (problem != Problem.TRAILER) & (action != Action.ASSIGN.code)
@@ -207,13 +207,13 @@ class RowsBuilder:
         device = hash_texts(texts)
         spelling = device.copy()
         if forms.any:
-            spelt = respelt(texts)
-            spelling[spelt.places] = hash_texts(spelt.spelling)
+            normalized = respelt(texts)
+            spelling[normalized.places] = hash_texts(normalized.spelling)
         for name, column in {"row": self._size + row, "device": device, "spelling": spelling}.items():
             self._suspects[name].add(column)
 
     def _count_invalid(self, keys: pa.RecordBatch) -> None:
-        """Count the invalid rows by kind, and remember where the first of them are."""
+        """Count the invalid rows by kind, and keep the lines of the first ones."""
         problem, line = keys["problem"].to_numpy(), keys["line"].to_numpy()
         for code in np.unique(problem[problem != 0]).tolist():
             rows = np.flatnonzero(problem == code)
@@ -223,17 +223,17 @@ class RowsBuilder:
 
 
 def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """The identifiers in some rows of a block, and for each its row; cells that may be identifiers count as such."""
-    texts, at = [keys["deviceIdentifier"].take(pa.array(rows))], [rows]
+    """Return the row and the text of each cell of these rows that is or may be an identifier, in row order."""
+    texts, rows_of_texts = [keys["deviceIdentifier"].take(pa.array(rows))], [rows]
     if "possibleIdentifiers" in keys.schema.names:  # not in a journal of an earlier version
         lists = keys["possibleIdentifiers"].take(pa.array(rows))
         texts.append(pc.list_flatten(lists))
-        at.append(rows[pc.list_parent_indices(lists).to_numpy()])
-    unsure = rows[np.isin(keys["problem"].to_numpy()[rows], _DISGUISING)]
-    readings = [readings_of(text) for text in keys["deviceIdentifier"].take(pa.array(unsure)).to_pylist()]
+        rows_of_texts.append(rows[pc.list_parent_indices(lists).to_numpy()])
+    damaged = rows[np.isin(keys["problem"].to_numpy()[rows], _READABLE_PROBLEMS)]
+    readings = [readings_of(text) for text in keys["deviceIdentifier"].take(pa.array(damaged)).to_pylist()]
     texts.append(pa.array([one for some in readings for one in some], pa.string()))
-    at.append(np.repeat(unsure, [len(some) for some in readings]))
-    order = np.argsort(np.concatenate(at), kind="stable")
+    rows_of_texts.append(np.repeat(damaged, [len(some) for some in readings]))
+    order = np.argsort(np.concatenate(rows_of_texts), kind="stable")
     found = pa.concat_arrays(texts).take(pa.array(order))
-    named = pc.not_equal(found, "")
-    return np.concatenate(at)[order][named.to_numpy(zero_copy_only=False)], found.filter(named)
+    is_filled = pc.not_equal(found, "")
+    return np.concatenate(rows_of_texts)[order][is_filled.to_numpy(zero_copy_only=False)], found.filter(is_filled)

@@ -1,8 +1,8 @@
-"""One identifier in several spellings: MAC addresses, and texts that differ only in signs that look alike.
+"""Several spellings of one identifier: MAC addresses, and texts that differ only in look-alike characters.
 
-`forms_of` is a cheap first look that shows whether a file can have one identifier in
-several spellings at all; `respelt` then gives the spelling by which they are compared.
-Identifiers of plain ASCII that are no MAC addresses have one spelling: their own.
+`forms_of` is a cheap check whether a file can contain one identifier in several spellings at all. `respelt`
+returns the normalized spellings that are compared. An ASCII identifier that is no MAC address has only one
+spelling.
 """
 
 import re
@@ -22,27 +22,27 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _SEPARATORS: Final = {12: (), 13: (6,), 14: (4, 9), 17: (2, 5, 8, 11, 14)}
-"""Length of a MAC address in bytes to the places of its separators."""
+"""Length of a MAC address in bytes to the positions of its separators."""
 _HEX: Final = np.isin(np.arange(256), [*b"0123456789abcdefABCDEF"])
 _SEPARATOR: Final = np.isin(np.arange(256), [*b":-. "])
 _PAIRS: Final = "|".join(f"[0-9a-fA-F]{{2}}(?:{sign}[0-9a-fA-F]{{2}}){{5}}" for sign in (":", "-", r"\.", " "))
 _FOURS: Final = "|".join(f"[0-9a-fA-F]{{4}}(?:{sign}[0-9a-fA-F]{{4}}){{2}}" for sign in (":", "-", r"\.", " "))
 _MAC: Final = f"^(?:{_PAIRS}|{_FOURS}|[0-9a-fA-F]{{6}}[:\\-. ]?[0-9a-fA-F]{{6}})$"
 _DASHES: Final = "[\u2010-\u2015\u2043\u2212]"
-"""What looks like a hyphen, once the text is NFKC."""
-_UNSEEN: Final = rf"[\p{{Cf}}{IGNORABLE}]"
+"""Characters that look like a hyphen after NFKC normalization."""
+_INVISIBLE: Final = rf"[\p{{Cf}}{IGNORABLE}]"
 
 _Layout: TypeAlias = tuple[int, int]
-"""Length and separator, 0 for none."""
+"""Length and separator (0 for none)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """In which forms identifiers are written that could have others; may name forms that do not occur.
+    """The forms of identifiers that can have several spellings. May include forms that do not occur.
 
-    layouts   lengths and separators of what looks like MAC addresses
-    is_lower, is_upper   whether there are small or capital letters among their digits
-    is_foreign   whether there are texts of other than ASCII
+    layouts   lengths and separators of texts that look like MAC addresses
+    is_lower, is_upper   whether their digits include lowercase or capital letters
+    is_foreign   whether there are non-ASCII texts
     """
 
     layouts: frozenset[_Layout] = frozenset()
@@ -51,7 +51,7 @@ class Forms:
     is_foreign: bool = False
 
     def __or__(self, other: "Forms") -> "Forms":
-        """Those of both."""
+        """Return the forms of both."""
         return Forms(
             self.layouts | other.layouts,
             self.is_lower | other.is_lower,
@@ -61,22 +61,22 @@ class Forms:
 
     @property
     def any(self) -> bool:
-        """Whether any identifier could have other spellings."""
+        """Whether any identifier can have several spellings."""
         return self.is_foreign or bool(self.layouts)
 
     @property
     def are_several(self) -> bool:
-        """Whether one identifier may have been written in several spellings."""
+        """Whether one identifier may occur in several spellings."""
         return self.is_foreign or len(self.layouts) > 1 or (self.is_lower and self.is_upper)
 
 
 @dataclass(frozen=True, slots=True)
 class Respelt:
-    """The texts that are no plain identifiers, and the spelling by which each is compared.
+    """The texts of a column that can have several spellings, with their normalized spellings.
 
-    places     of these texts in the column
-    spelling   twelve capital digits for a MAC address; else NFKC, with plain hyphens and nothing invisible
-    is_mac     which of them are MAC addresses
+    places     positions of these texts in the column
+    spelling   twelve capital digits for a MAC address; otherwise NFKC with ASCII hyphens and no invisible characters
+    is_mac     whether each is a MAC address
     """
 
     places: Ints
@@ -85,18 +85,18 @@ class Respelt:
 
 
 def forms_of(texts: pa.Array) -> Forms:
-    """Return in which forms the identifiers of a string column are written. Cheap."""
-    starts, lengths, octets = _octets(texts)
-    forms = Forms(is_foreign=bool(octets.max(initial=0) >= 0x80))
+    """Return the forms of the identifiers in a string column. Cheap."""
+    starts, lengths, data = _buffers(texts)
+    forms = Forms(is_foreign=bool(data.max(initial=0) >= 0x80))
     for length in _SEPARATORS:
-        cells = _likely(starts[lengths == length], length, octets)
+        cells = _mac_candidates(starts[lengths == length], length, data)
         if len(cells):
             forms |= _forms_of_cells(cells, _SEPARATORS[length])
     return forms
 
 
 def respelt(texts: pa.Array) -> Respelt:
-    """Return the texts that may have other spellings, and for each the one by which they are compared."""
+    """Return the texts that can have several spellings, with their normalized spellings."""
     plain = pc.string_is_ascii(texts)
     lengths = pc.binary_length(texts)
     likely = pc.or_(pc.invert(plain), pc.is_in(lengths, pa.array([*_SEPARATORS], lengths.type)))
@@ -113,38 +113,38 @@ def respelt(texts: pa.Array) -> Respelt:
 
 
 def _without_lookalikes(texts: pa.Array) -> pa.Array:
-    texts = pc.replace_substring_regex(pc.utf8_normalize(texts, "NFKC"), _UNSEEN, "")
+    texts = pc.replace_substring_regex(pc.utf8_normalize(texts, "NFKC"), _INVISIBLE, "")
     return pc.replace_substring_regex(texts, _DASHES, "-")
 
 
-def _octets(texts: pa.Array) -> tuple[Ints, Ints, Bytes]:
-    """Where each text begins, its bytes, and the bytes of all."""
+def _buffers(texts: pa.Array) -> tuple[Ints, Ints, Bytes]:
+    """Return the offset and length of each text, and the bytes of all texts."""
     if not len(texts):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8)
     _, offsets, content = texts.buffers()
     bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    octets = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
-    octets = octets[bounds[0] : bounds[-1]]
+    data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
+    data = data[bounds[0] : bounds[-1]]
     starts = (bounds[:-1] - bounds[0]).astype(np.int64)
-    return starts, np.diff(bounds), octets
+    return starts, np.diff(bounds), data
 
 
-def _likely(starts: Ints, length: int, octets: Bytes) -> Bytes:
-    """Texts of one length, a row of bytes each: those with a hexadecimal digit at both ends."""
-    if len(starts) * length == len(octets):  # all of the column
-        cells = octets.reshape(-1, length)
+def _mac_candidates(starts: Ints, length: int, data: Bytes) -> Bytes:
+    """Return the bytes, one row per text, of the texts of one length that have hexadecimal digits at both ends."""
+    if len(starts) * length == len(data):  # all texts of the column have this length
+        cells = data.reshape(-1, length)
         ends = _HEX[cells[:, 0]]
         if ends.any():
             ends &= _HEX[cells[:, -1]]
         return cells if ends.all() else cells[ends]
     for place in (0, length - 1):
-        starts = starts[_HEX[octets[starts + place]]]
-    found: Bytes = octets[starts[:, None] + np.arange(length)]
+        starts = starts[_HEX[data[starts + place]]]
+    found: Bytes = data[starts[:, None] + np.arange(length)]
     return found
 
 
 def _forms_of_cells(cells: Bytes, places: tuple[int, ...]) -> Forms:
-    """The forms of texts of one length, which have separators at these places if they are MAC addresses."""
+    """Return the forms of texts of one length, whose separators are at these positions if they are MAC addresses."""
     separators = [0]
     if places:
         sign = cells[:, places[0]]
@@ -152,7 +152,7 @@ def _forms_of_cells(cells: Bytes, places: tuple[int, ...]) -> Forms:
         cells = cells if likely.all() else cells[likely]
         separators = np.flatnonzero(np.bincount(cells[:, places[0]])).tolist()
     has_lower, has_upper = _cases(cells)
-    if has_lower and has_upper:  # perhaps in texts that are no MAC addresses
+    if has_lower and has_upper:  # perhaps only in texts that are no MAC addresses
         digits = np.delete(cells, places, axis=1)
         cells = cells[_HEX[digits].all(axis=1)]
         has_lower, has_upper = _cases(cells)
@@ -161,12 +161,12 @@ def _forms_of_cells(cells: Bytes, places: tuple[int, ...]) -> Forms:
 
 
 def _cases(cells: Bytes) -> tuple[bool, bool]:
-    """Whether there are small and capital letters among what could be digits."""
+    """Return whether there are lowercase and capital letters that could be digits."""
     return bool((cells - np.uint8(ord("a")) < 6).any()), bool((cells - np.uint8(ord("A")) < 6).any())
 
 
 def readings_of(text: str) -> list[str]:
-    """Return what a damaged identifier may stand for: without signs of a formula, or with its exponent written out."""
+    """Return possible original values of a damaged identifier: formula characters removed, exponent expanded."""
     plain = without_unprintable(text)
     found = {plain, plain.strip("=+@'\" "), *re.findall(r'"([^"]+)"', plain)}
     if re.fullmatch(r"[0-9](\.[0-9]{1,30})?[eE]\+?[0-9]{1,2}", plain):
