@@ -96,7 +96,7 @@ def test_a_folder_of_somebody_else_is_refused_otherwise(tmp_path: Path, mode: in
 
 
 def test_a_folder_in_which_everybody_can_replace_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotOursError, match="everybody can replace files in it"):
+    with pytest.raises(NotOursError, match="all users can replace files in it"):
         require_group_folder(folder_of(tmp_path, 0o777))
 
 
@@ -159,7 +159,7 @@ def test_the_pace_lies_in_the_folder_of_the_group_and_resume_and_verify_keep_to_
 
 
 def test_a_lock_folder_that_cannot_be_used_sends_nothing(desk: Desk) -> None:
-    with pytest.raises(PlaceError, match=r"--lock-dir: .*nowhere cannot be used.*; make it: mkdir -m 2770"):
+    with pytest.raises(PlaceError, match=r"--lock-dir: .*nowhere cannot be used.*; create it: mkdir -m 2770"):
         desk.run([("a@x.com", "SN-1", "assign")], lock_dir=str(desk.folder / "nowhere"))
     assert desk.server.seen == []
 

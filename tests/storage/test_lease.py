@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
 
 def test_the_term_is_shorter_than_the_watching_by_more_than_clocks_go_wrong() -> None:
     assert TAKEOVER_AFTER_S > 1.3 * LEASE_S
-    assert LEASE_S > 5 * leases.RENEWED_EVERY
+    assert LEASE_S > 5 * leases.RENEW_EVERY_S
 
 
 def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(lock: Path) -> None:
@@ -191,15 +192,15 @@ def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkey
 
 def test_a_claim_below_another_does_not_count(lock: Path) -> None:
     newcomer = LeaseAcquirer(lock, HERE, "run night", Time())
-    look = newcomer._claims.highest
+    look = newcomer._files.highest
 
     def asleep_after_the_first_look() -> LeaseFile | None:
         seen = look()
-        newcomer._claims.highest = look  # type: ignore[method-assign]
-        newcomer._claims.create(2, b"{}")
+        newcomer._files.highest = look  # type: ignore[method-assign]
+        newcomer._files.create(2, b"{}")
         return seen
 
-    newcomer._claims.highest = asleep_after_the_first_look  # type: ignore[method-assign]
+    newcomer._files.highest = asleep_after_the_first_look  # type: ignore[method-assign]
     assert newcomer.try_acquire() is None
     assert names(lock) == ["run.lease.2"]
 
@@ -289,12 +290,14 @@ def test_a_claim_of_this_boot_is_no_sign_of_life_and_one_of_another_host_may_be(
 
 
 def test_a_thread_renews_it(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "RENEWED_EVERY", 0.001)
+    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.001)
     lease = taken(lock)
     before = (lock.parent / "run.lease.1").read_bytes()
+    until = time.monotonic() + 10
     with lease.auto_renew():
-        while (lock.parent / "run.lease.1").read_bytes() == before:
-            pass
+        while time.monotonic() < until and (lock.parent / "run.lease.1").read_bytes() == before:
+            time.sleep(0.001)
+    assert (lock.parent / "run.lease.1").read_bytes() != before
     lease.release()
 
 
@@ -313,7 +316,7 @@ class World:
         self.files: dict[int, bytes] = {}
 
 
-class SteppedClaims(LeaseFiles):
+class SteppedFiles(LeaseFiles):
     """Claims whose every step, before it is done and before its answer arrives, waits to be told."""
 
     def __init__(self, world: World, wait: Callable[[], None]) -> None:
@@ -354,7 +357,7 @@ class Process:
         self.lease: Lease | None = None
         holder = LeaseHolder(pid, "now", "night", f"host-{host}", f"boot-{host}")
         self._newcomer = LeaseAcquirer(Path("run.lock"), holder, "run night", self._now)
-        self._newcomer._claims = SteppedClaims(world, self._wait)
+        self._newcomer._files = SteppedFiles(world, self._wait)
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
         self._parked.acquire()

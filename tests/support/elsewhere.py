@@ -13,14 +13,14 @@ from telemetron_batch.api import transport
 from telemetron_batch.cli.commands import main
 from telemetron_batch.storage import lease, lease_files
 
-TERM, WATCHED_FOR, RENEWED_EVERY = 2.0, 3.0, 0.2
+TERM, WATCHED_FOR, RENEW_EVERY_S = 2.0, 3.0, 0.2
 
 
 def be(host: str) -> None:
     """Take this process to another host."""
     boot = Path(tempfile.mkdtemp()) / "boot_id"
     boot.write_text(host)
-    for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEWED_EVERY": RENEWED_EVERY}.items():
+    for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEW_EVERY_S": RENEW_EVERY_S}.items():
         setattr(lease, name, value)
     lease_files._BOOT_ID = boot  # type: ignore[misc]
     lease_files.socket.gethostname = lambda: host

@@ -1,1 +1,1 @@
-"""What is kept on disk: the journal, locks, files that appear whole or not at all, room for large columns."""
+"""Files, locks, leases, spill files, logs, clock and threads. Knows nothing about rows or calls."""

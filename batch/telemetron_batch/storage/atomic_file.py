@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, readable by their owner only (and under --shared-reports-dir by the group)."""
+"""Files written atomically, readable by the owner only, or by the group with --shared-reports-dir."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda
 
 @contextmanager
 def rename_guard(confirm: Callable[[], None]) -> Iterator[None]:
-    """While this lasts, a file takes its name only after `check_rename_allowed`, which raises where it must not.
+    """Within this context, call `confirm` before each rename of a written file; it raises to forbid the rename.
 
-    Within another such time, after both.
+    A nested context calls the outer function first.
     """
     before = _confirm.get()
 
@@ -35,15 +35,15 @@ def rename_guard(confirm: Callable[[], None]) -> Iterator[None]:
 
 
 def check_rename_allowed() -> None:
-    """Raise where no file may take its name."""
+    """Call the functions of the enclosing `rename_guard` contexts, which raise if a rename is forbidden."""
     _confirm.get()()
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name only when all of it is on disk.
+    """Yield a file to write, which gets its name only when all of its content is on disk.
 
-    Raises DiskError; what stood under the name before then still stands there.
+    Raises DiskError; an older file of this name then stays unchanged.
     """
     try:
         with trusted_folders.folder_at(path.parent) as folder, _written_in(folder, path) as file:
@@ -55,7 +55,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _written_in(folder: trusted_folders.FolderAt, path: Path) -> Iterator[BinaryIO]:
-    """Write aside in a folder, and rename when that is on disk."""
+    """Yield a temporary file in the folder; sync and rename it at the end."""
     aside = f".{path.name}.new"
     folder.remove(aside)
     try:
@@ -72,7 +72,7 @@ def _written_in(folder: trusted_folders.FolderAt, path: Path) -> Iterator[Binary
 
 @contextmanager
 def disk_errors_in(folder: Path) -> Iterator[None]:
-    """Turns what the disk refuses into DiskError or PlaceError, where only files of this folder are written."""
+    """Translate an OSError into DiskError or PlaceError, for code that writes only files of this folder."""
     try:
         yield
     except OSError as exc:
@@ -80,7 +80,7 @@ def disk_errors_in(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk, not just the contents of its files."""
+    """Sync the directory entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,9 +89,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_private_dir(folder: Path) -> Path:
-    """Make a folder that only its owner may enter; its parents as the system's defaults have it.
+    """Create and return a folder that only its owner may enter. Its parents get the default mode.
 
-    Raises ForeignRunError where there is one that is not ours.
+    Raises ForeignRunError if the folder exists and is not ours.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def make_private_dir(folder: Path) -> Path:
 
 
 def require_free_space(folder: Path, needed: int) -> None:
-    """Raise DiskError unless the folder's disk has so many bytes free."""
+    """Raise DiskError unless the folder's disk has `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         what = f"{folder} has {_mebibytes(free)} MiB free, and this run may need {_mebibytes(needed)}"
@@ -114,9 +114,9 @@ def _mebibytes(size: int) -> str:
 
 
 class DiskReserve:
-    """Disk space put by, so that a disk that fills up still takes what must be written down.
+    """Reserved disk space, so that the last records can still be written when the disk is full.
 
-    Really allocated: a sparse file would keep nothing free.
+    The file contains real zeros: a sparse file would reserve nothing.
     """
 
     SIZE = 1 << 20
@@ -126,12 +126,12 @@ class DiskReserve:
         self.used = False
 
     def allocate(self) -> None:
-        """Take the space. Raises DiskError."""
+        """Reserve the space. Raises DiskError."""
         with atomic_write(self._path) as file:
             file.write(bytes(self.SIZE))
 
     def release(self) -> bool:
-        """Free the space; False when that has been done before."""
+        """Free the space. Return False if it was freed before."""
         if self.used:
             return False
         self.used = True

@@ -1,7 +1,7 @@
 """The only module that reads time, sleeps, or draws random numbers.
 
-Everything asynchronous runs on the loop that `Clock.run` makes, so a test that brings
-a loop of its own turns hours into milliseconds.
+All asynchronous code runs on the loop that `Clock.run` creates, so a test clock with its own loop can turn hours
+into milliseconds.
 """
 
 import asyncio
@@ -20,49 +20,49 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
-    """Time as the program sees it."""
+    """The time of the program."""
 
     def wall(self) -> float:
-        """Seconds since the epoch: for records and for what servers say of dates."""
+        """Return seconds since the epoch, for records and for dates in HTTP headers."""
 
     def uptime(self) -> float:
-        """Seconds that never jump, also in ordinary code."""
+        """Return seconds on a clock that never jumps; needs no event loop."""
 
     def pause(self, seconds: float) -> None:
-        """Sleep, in ordinary code."""
+        """Sleep in synchronous code."""
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run asynchronous work to its end on a loop of this clock."""
+        """Run a coroutine on a new event loop of this clock, and return its result."""
 
 
 class RealClock:
-    """The time of the machine."""
+    """The clock of the machine."""
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
         return time.time()
 
     def uptime(self) -> float:
-        """Seconds since the machine was started."""
+        """Return seconds since the machine booted."""
         return uptime()
 
     def pause(self, seconds: float) -> None:
-        """Sleep, in ordinary code."""
+        """Sleep in synchronous code."""
         time.sleep(seconds)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run asynchronous work to its end."""
+        """Run a coroutine and return its result."""
         return asyncio.run(main)
 
 
 def uptime() -> float:
-    """Seconds since the machine was started; never jumps, and goes on while the machine sleeps."""
+    """Return seconds since the machine booted; never jumps, and counts while the machine is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @cache
 def boot_number() -> int | None:
-    """Return a number for the boot that `uptime` counts from; None where this machine does not tell boots apart."""
+    """Return a number for the current boot, from which `uptime` counts; None if the system has no boot id."""
     try:
         return crc32(_BOOT_ID.read_bytes())
     except OSError:
@@ -70,22 +70,22 @@ def boot_number() -> int | None:
 
 
 def now() -> float:
-    """Seconds on the running loop's clock, which never jumps."""
+    """Return seconds on the running loop's clock, which never jumps."""
     return asyncio.get_running_loop().time()
 
 
 def deadline(seconds: float) -> asyncio.Timeout:
-    """A total deadline for a block; TimeoutError when it passes."""
+    """Return a context manager that raises TimeoutError when the deadline passes."""
     return asyncio.timeout(seconds)
 
 
 async def sleep(seconds: float) -> None:
-    """Sleep, come what may."""
+    """Sleep on the running loop."""
     await asyncio.sleep(seconds)
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
-    """Sleep so long, or until the event is set."""
+    """Sleep until the event is set, at most `seconds`."""
     if seconds <= 0 or event.is_set():
         await asyncio.sleep(0)
         return
@@ -97,12 +97,12 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
 
 
 def jitter() -> float:
-    """A random number in [0, 1): spreads retries so that they do not march in step."""
+    """Return a random number in [0, 1), to spread retries."""
     return random.random()  # noqa: S311 - spreads load, guards nothing
 
 
 def iso(wall: float | None) -> str:
-    """A moment as people and spreadsheets read it: UTC, to the millisecond; "" for none."""
+    """Return a time as ISO 8601 text in UTC with milliseconds; "" for None."""
     if wall is None:
         return ""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

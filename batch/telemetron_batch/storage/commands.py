@@ -1,4 +1,4 @@
-"""Whole commands that messages advise, as they are typed in a shell."""
+"""Complete shell commands for the advice in messages."""
 
 from pathlib import Path
 from shlex import quote
@@ -12,18 +12,18 @@ _USUAL: Final = Path("reports")
 
 
 def shard_command(folder: Path, shard: int | None = None, base_url: str | None = None) -> str:
-    """Return the command that makes a shard, N where none is named, of the run."""
+    """Return the command that runs a shard of the run; without `shard`, with the placeholder N."""
     return f"{_PROGRAM} run --run-id {folder.name} --shard {shard or 'N'}{_reports_dir(folder)}{_flags(base_url)}"
 
 
 def command(name: str, folder: Path, base_url: str | None = None) -> str:
-    """Return a command for a run; where that is not under the usual folder, by its path."""
+    """Return a command for a run: with its id, or with its path if it is not below the default reports folder."""
     run = folder.name if folder.parent == _USUAL else quote(str(folder))
     return f"{_PROGRAM} {name} {run}{_flags(base_url)}"
 
 
 def feed_command(folder: Path, name: str, *, sandbox: bool, base_url: str | None) -> str:
-    """Return the command that runs a file of a run."""
+    """Return the command whose input is a file of a run."""
     where = f"{_reports_dir(folder)}{' --sandbox' if sandbox else ''}"
     return f"{_PROGRAM} run {quote(str(folder / name))}{where}{_flags(base_url)}"
 
@@ -33,6 +33,6 @@ def _reports_dir(folder: Path) -> str:
 
 
 def _flags(base_url: str | None) -> str:
-    """Return further flags of a command, each after a blank."""
+    """Return further flags of a command, each after a space."""
     flags = listed_flags("", base_url)
     return f"{' --shared-reports-dir' if is_shared() else ''}{f' {flags}' if flags else ''}"

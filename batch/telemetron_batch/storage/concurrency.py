@@ -1,6 +1,6 @@
-"""Work done side by side by threads, what it gives in the order in which it was asked for.
+"""Run work in threads; yield results in submission order.
 
-Worth it where the work lets go of the interpreter, as numpy, pyarrow and files do.
+Useful for work that releases the GIL, such as numpy, pyarrow and file access.
 """
 
 from collections import deque
@@ -9,64 +9,64 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-_One = TypeVar("_One")
-_Other = TypeVar("_Other")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 WORKERS: Final = 2
-"""Pieces that are worked on at a time; each takes memory."""
+"""Items processed at a time; each takes memory."""
 _MAX_QUEUED: Final = 6
-"""Pieces that may wait for one that takes longer than most."""
+"""Items that may wait for a slow one."""
 
 
-def prefetch(items: Iterator[_One]) -> Generator[_One, None, None]:
-    """The same items, none of them None, the next one being made while one is looked at.
+def prefetch(items: Iterator[_In]) -> Generator[_In, None, None]:
+    """Yield the items, producing the next one in a thread while the caller uses the current one.
 
-    To be closed where what they are made from may be closed before all of them were taken.
+    No item may be None. Close the generator if the source of the items may be closed before all are consumed.
     """
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
             yield item
 
 
-def map_ordered(work: Callable[[_One], _Other], items: Iterable[_One]) -> Iterator[_Other]:
-    """What the work gives for each item, `WORKERS` of them being worked on. What goes wrong is raised in its turn."""
+def map_ordered(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """Yield the result of `work` for each item, in order, processing `WORKERS` items at a time. Raises in order too."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        coming: deque[Future[_Other]] = deque()
+        pending: deque[Future[_Out]] = deque()
         for item in items:
-            coming.append(pool.submit(work, item))
-            if len(coming) > WORKERS:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(work, item))
+            if len(pending) > WORKERS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 @contextmanager
-def background_worker(work: Callable[[_One], None]) -> Iterator[Callable[[_One], None]]:
-    """Gives a function that has items worked on one after another, while others are made.
+def background_worker(work: Callable[[_In], None]) -> Iterator[Callable[[_In], None]]:
+    """Yield a function that submits an item to a worker thread, which processes the items one after another.
 
-    A few may wait. What goes wrong is raised with a later item or at the end, and none after it is worked on.
+    A few items may wait. An error is raised on a later submission or at the end; later items are not processed.
     """
     waiting: deque[Future[None]] = deque()
-    broken = False
+    has_failed = False
 
-    def worked(item: _One) -> None:
-        nonlocal broken
-        if not broken:
-            broken = True
+    def process(item: _In) -> None:
+        nonlocal has_failed
+        if not has_failed:
+            has_failed = True
             work(item)
-            broken = False
+            has_failed = False
 
     with ThreadPoolExecutor(1) as pool:
 
-        def take(item: _One) -> None:
+        def submit(item: _In) -> None:
             while waiting and (len(waiting) > _MAX_QUEUED or waiting[0].done()):
                 waiting.popleft().result()
-            waiting.append(pool.submit(worked, item))
+            waiting.append(pool.submit(process, item))
 
         try:
-            yield take
+            yield submit
             while waiting:
                 waiting.popleft().result()
         finally:

@@ -1,8 +1,8 @@
-"""A folder in which the users of one key keep what they share: locks, and the state of the pacer (`--lock-dir`).
+"""The folder of `--lock-dir`, in which the users of one key share locks and the state of the pacer.
 
-Whoever makes a file there first, the others must be able to use it: it gets the group of its folder, and the folder
-says who may write to it. What another user of the group has written is taken for numbers and names, and for
-nothing else. No link is followed.
+Every user of the folder must be able to use a file that another one created: the file gets the group of its folder
+and the write bits of the folder. The contents of the files are untrusted and used only as numbers and
+names. No link is followed.
 """
 
 import errno
@@ -21,23 +21,23 @@ _WRITERS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def require_group_folder(folder: Path) -> Path:
-    """Return the folder. Raises NotOursError unless it is there, can be written to, and cannot be tampered with."""
+    """Return the folder. Raises NotOursError if it is missing, not writable, or open to tampering."""
     try:
         found = folder.lstat()
     except OSError as exc:
-        make = f"make it: mkdir -m 2770 {quote(str(folder))}, then chgrp GROUP {quote(str(folder))}"
+        make = f"create it: mkdir -m 2770 {quote(str(folder))}, then chgrp GROUP {quote(str(folder))}"
         raise NotOursError(f"--lock-dir: {folder} cannot be used ({exc.strerror})", make) from exc
     if not stat.S_ISDIR(found.st_mode):
-        kind = "a symbolic link, and none is followed" if stat.S_ISLNK(found.st_mode) else "no folder"
+        kind = "a symbolic link, and links are not followed" if stat.S_ISLNK(found.st_mode) else "no folder"
         raise NotOursError(f"--lock-dir: {folder} is {kind}", "name the folder itself")
     what = f"--lock-dir: {folder} belongs to {owner_in_words(found)} (mode {stat.S_IMODE(found.st_mode):04o})"
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        raise NotOursError(f"{what}, and everybody can replace files in it", f"run: chmod o-w {quote(str(folder))}")
+        raise NotOursError(f"{what}, and all users can replace files in it", f"run: chmod o-w {quote(str(folder))}")
     if not (is_owned(found) or _is_for_my_group(found)):
-        advice = f"its owner makes it a group's: chgrp GROUP {quote(str(folder))}; chmod 2770 {quote(str(folder))}"
+        advice = f"ask its owner to run: chgrp GROUP {quote(str(folder))}; chmod 2770 {quote(str(folder))}"
         raise NotOursError(f"{what}, and is not shared with a group of yours", advice)
     if not os.access(folder, os.W_OK | os.X_OK):
-        advice = f"its owner lets your group write to it: chmod 2770 {quote(str(folder))}"
+        advice = f"ask its owner to run: chmod 2770 {quote(str(folder))}"
         raise NotOursError(f"{what}, and you cannot write to it", advice)
     return folder
 
@@ -48,31 +48,31 @@ def _is_for_my_group(found: os.stat_result) -> bool:
 
 
 def open_shared(path: Path) -> int:
-    """Return a descriptor, for reading and writing, of a file that all who may write to its folder can use.
+    """Open a file for reading and writing; create it so that every user who can write to the folder can use it.
 
-    Made where there is none. Raises OSError, also for what is no regular file.
+    Return its descriptor. Raises OSError, also if it is no regular file.
     """
     while True:
         # With O_CREAT the kernel refuses a file of another user in a sticky folder (fs.protected_regular).
         with suppress(FileNotFoundError):
-            return _regular(os.open(path, os.O_RDWR | _NO_LINK))
+            return _require_regular(os.open(path, os.O_RDWR | _NO_LINK))
         with suppress(FileExistsError):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
-            _let_others_in(descriptor, path.parent.stat())
+            _share(descriptor, path.parent.stat())
             return descriptor
 
 
-def _let_others_in(descriptor: int, folder: os.stat_result) -> None:
-    """Give a new file the group and the writers of its folder, whatever the umask is; a private one stays private."""
+def _share(descriptor: int, folder: os.stat_result) -> None:
+    """Give a new file the group and the write bits of its folder, regardless of the umask."""
     if os.name != "posix" or not folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return
-    with suppress(PermissionError):  # a sticky folder for all may be of a group that is not ours
+    with suppress(PermissionError):  # a sticky folder may belong to a group that this user is not in
         os.fchown(descriptor, -1, folder.st_gid)
     writers = folder.st_mode & _WRITERS
     os.fchmod(descriptor, writers | writers << 1)
 
 
-def _regular(descriptor: int) -> int:
+def _require_regular(descriptor: int) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file")

@@ -1,35 +1,34 @@
-"""Who a run belongs to when the kernel's lock cannot say: a run's folder on storage that several hosts share.
+"""The lease of a run: ownership of a run's folder on storage that several hosts share.
 
-A kernel lock holds on one host. What holds between hosts here is a claim: a small file beside the
-lock (`run.lease.1`, `run.lease.2` ...) that was made by O_EXCL, so of all who want one number one gets
-it. The highest claim is the owner's. It writes into its claim every few seconds.
+A kernel lock works on one host only. Between hosts, ownership is a numbered lease file beside the lock
+(`run.lease.1`, `run.lease.2`, ...), created with O_EXCL so that only one process gets each number. The highest
+number is the owner's, who rewrites the file every `RENEW_EVERY_S` seconds. Clocks of hosts are never compared:
 
-Two writers never, and no clocks compared:
+- An acquirer takes the next number when it has seen the highest file unchanged for `TAKEOVER_AFTER_S` seconds of
+  its own clock. On the owner's own host (same boot id) it does not wait: it holds the kernel lock, so the
+  owner is dead.
+- An owner trusts its lease for `LEASE_S` seconds, which is less, from the moment its last renewal *began*. A
+  renewal counts only if it also *finished* within the previous term. So before an acquirer has waited long enough,
+  the owner has either been seen or no longer trusts its lease, however long a process or the storage hangs.
+- An owner whose term has ended (process stopped, storage hung) does not continue with the old file, because
+  an acquirer may be about to take the next number. It competes for that number itself, and loses the run if another
+  process has it.
+- A new file counts only if no higher number exists after its creation and the file that was judged dead is
+  unchanged. This detects an acquirer that was suspended between its judgement and the creation.
 
-- A newcomer to whose eyes a claim has not changed for `TAKEOVER_AFTER_S` seconds of its own clock takes the
-  next number. One on the owner's own host (the same boot of the same kernel) need not watch: it has the
-  kernel's lock, so the owner is dead.
-- An owner trusts its claim for `LEASE_S` seconds, which are fewer, from the moment at which its last renewal
-  *began*; and a renewal counts only if it was also *done* within the term of the one before. So before any
-  newcomer can be through with watching, the owner has either been seen or has stopped trusting itself. How
-  long a process or the storage stands still, and where, does not matter.
-- An owner whose term has run out (stopped for a minute, or the storage hung) does not go on with the old
-  claim, for a newcomer may be about to take the next number: it tries for that number itself. If it gets it,
-  nobody else had it; if not, the run is lost to it.
-- A claim counts only if after it was made there is no higher one, and the one that was judged dead stands
-  there as it was judged: so a claimant who fell asleep between judging and claiming finds out.
+A process that lost its lease must not
 
-What the loser must not do. *Send:* asked before each attempt is recorded and again when its first byte is about
-to be written; that costs one look at a clock. *Write to the journal, not even how an attempt under way ended:*
-two writers on one SQLite file that do not see each other's locks destroy it, and nothing is lost by silence.
-Such an attempt stands there as begun, which the new owner takes for "may have acted", and that is the
-truth. Not even close it, for that moves the log into the file. *Name files:* what it is writing aside does not
-take its name. And since a process can be stopped between its last look and a write, a newcomer from another host
-goes on with a copy of the journal (`storage.apart`): a write that comes late goes into a file without a name.
-What is left is an attempt stopped between that last look and the socket. It was recorded before,
-so it is not taken for undone; but an API that cannot be told who owns the run cannot refuse it.
+- send: the lease is checked before an attempt is recorded and again before its first byte is written;
+- write to the journal, not even the end of an attempt: two writers that do not see each other's locks destroy
+  an SQLite file. The attempt stays recorded as started, which the new owner correctly reads as "may have
+  acted". It must not close the journal either, because that moves the write-ahead log into the file;
+- rename its temporary files to their final names.
 
-A claim goes when its owner has ended, whatever came of the run; one that a dead process left goes with the next.
+A process can be suspended between the check and the write, so an owner from another host continues with a copy of the
+journal (`journal.takeover`), and late writes go to a deleted file. One gap remains: an attempt suspended between the
+last check and the socket. It was recorded before, so it is not treated as unsent.
+
+The lease file is removed when its owner ends; a file of a dead process is removed by the next owner.
 """
 
 import threading
@@ -46,55 +45,55 @@ from telemetron_batch.storage.clock import uptime
 from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseHolder, content_of
 
 LEASE_S: Final = 30.0
-"""Seconds for which an owner trusts its last renewal."""
+"""Seconds for which an owner trusts its lease after a renewal began."""
 TAKEOVER_AFTER_S: Final = 45.0
-"""Seconds without a change after which a newcomer takes an owner on another host for dead.
+"""Seconds without a change after which an acquirer considers an owner on another host dead.
 
-The difference is room for clocks of different speed and for storage that shows a change late.
+The margin over `LEASE_S` allows for clocks of different speed and for storage that shows a change late.
 """
-RENEWED_EVERY: Final = 3.0
-_GO_ON: Final = Advice("look at the run there", repeat=True, when="if it ends early")
+RENEW_EVERY_S: Final = 3.0
+_CHECK_OTHER_PROCESS: Final = Advice("check the run there", repeat=True, when="if it ends early")
 
 
 class Lease:
-    """The ownership of a run, from a claim that was won until `release`; renewed by whoever calls `renew`."""
+    """Ownership of a run, until `release`. Valid as long as it is renewed."""
 
-    def __init__(self, claims: LeaseFiles, claim: LeaseFile, began: float, now: Callable[[], float]) -> None:
-        self._claims = claims
-        self._number = claim.number
-        self._fields = claim.fields
+    def __init__(self, files: LeaseFiles, current: LeaseFile, began: float, now: Callable[[], float]) -> None:
+        self._files = files
+        self._number = current.number
+        self._fields = current.fields
         self._now = now
         self._renewed = began
-        """When the last renewal that counts began."""
+        """Start time of the last successful renewal."""
         self._lost: LockedError | None = None
         self._mutex = threading.Lock()
         self._over = threading.Event()
-        self._hearers: tuple[Callable[[], None], ...] = ()
+        self._callbacks: tuple[Callable[[], None], ...] = ()
 
     @property
     def number(self) -> int:
-        """Of its claim: no two owners of a run ever have the same."""
+        """Number of the lease file; no two owners of a run ever have the same number."""
         return self._number
 
     @property
     def is_valid(self) -> bool:
-        """May the owner act on it right now? Costs next to nothing: the storage is not asked."""
+        """Whether the owner may act now. Cheap: it does not access the storage."""
         return self._lost is None and self._now() - self._renewed < LEASE_S
 
     @property
     def is_copied(self) -> bool:
-        """Can no former owner's late write reach the journal?"""
+        """Whether late writes of former owners can no longer reach the journal."""
         return bool(self._fields["apart"])
 
     def ensure_valid(self) -> None:
-        """Come back only to the owner, asking the storage if need be. Raises LockedError to whoever lost it."""
+        """Return if this process owns the run, renewing the lease if necessary. Raises LockedError if it was lost."""
         while not self.is_valid:
             self.renew()
             if self._lost is not None:
                 raise self._removed() or self._lost
 
     def renew(self) -> None:
-        """Show that the owner lives. What the storage refuses is passed over until the term has run out."""
+        """Renew the lease. Errors of the storage are ignored until the term has ended."""
         with self._mutex:
             if self._lost is not None:
                 return
@@ -106,24 +105,26 @@ class Lease:
                 self._reacquire(began)
 
     def mark_copied(self) -> None:
-        """Put down that the journal is out of former owners' reach; their claims are of no use any more."""
+        """Record that former owners can no longer reach the journal, and remove their lease files."""
         with self._mutex:
             self._fields["apart"] = True
-            self._claims.rewrite(self._number, content_of(self._fields))
-            self._claims.remove_below(self._number)
+            self._files.rewrite(self._number, content_of(self._fields))
+            self._files.remove_below(self._number)
 
     def release(self) -> None:
-        """Give it up. Who lost it gives nothing up: a write of his may still be under way."""
+        """Give up the lease. Does not touch the lease file if the lease was lost."""
         self._over.set()
         with self._mutex, suppress(OSError):
             if self._lost is None:
-                self._lost = LockedError(f"run {self._fields['run']} was given up by this process", _GO_ON)
-                if self._is_mine(self._claims.read(self._number)):
-                    self._claims.remove(self._number)
+                self._lost = LockedError(
+                    f"run {self._fields['run']} was given up by this process", _CHECK_OTHER_PROCESS
+                )
+                if self._is_mine(self._files.read(self._number)):
+                    self._files.remove(self._number)
 
     @contextmanager
     def auto_renew(self) -> Iterator[None]:
-        """Renew it every few seconds, in a thread of its own, while this lasts."""
+        """Renew the lease in a thread within this context."""
         thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
         thread.start()
         try:
@@ -132,69 +133,69 @@ class Lease:
             self._over.set()
 
     @contextmanager
-    def on_lost(self, hear: Callable[[], None]) -> Iterator[None]:
-        """Call `hear`, from any thread, when the run is lost. It must not take long."""
-        self._hearers = (*self._hearers, hear)
+    def on_lost(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback`, from any thread, when the lease is lost. The callback must return quickly."""
+        self._callbacks = (*self._callbacks, callback)
         try:
             if self._lost is not None:
-                hear()
+                callback()
             yield
         finally:
-            self._hearers = tuple(one for one in self._hearers if one is not hear)
+            self._callbacks = tuple(one for one in self._callbacks if one is not callback)
 
     def _keep_renewing(self) -> None:
-        while not self._over.wait(RENEWED_EVERY):
+        while not self._over.wait(RENEW_EVERY_S):
             self.renew()
 
     def _heartbeat(self, began: float) -> None:
-        highest = self._claims.highest()
+        highest = self._files.highest()
         if highest is None or highest.number != self._number or not self._is_mine(highest.content):
             self._lose(highest)
             return
         self._fields["renewals"] += 1
-        if not self._claims.rewrite(self._number, content_of(self._fields)):
-            self._lose(self._claims.highest())
-        elif self._now() - self._renewed < LEASE_S:  # else it may have come too late to be seen
+        if not self._files.rewrite(self._number, content_of(self._fields)):
+            self._lose(self._files.highest())
+        elif self._now() - self._renewed < LEASE_S:  # otherwise an acquirer may not have seen it in time
             self._renewed = began
 
     def _reacquire(self, began: float) -> None:
-        """Whoever may have been taken for dead competes for the next number like any newcomer."""
+        """Compete for the next number like an acquirer: this process may have been considered dead."""
         try:
-            judged = LeaseFile(self._number, self._claims.read(self._number) or b"")
-            won = self._is_mine(judged.content) and self._claims.create_next(judged, self._fields)
+            judged = LeaseFile(self._number, self._files.read(self._number) or b"")
+            won = self._is_mine(judged.content) and self._files.create_next(judged, self._fields)
         except OSError as exc:
             self._lose(None, f"its lease could not be renewed for {began - self._renewed:.0f} s ({exc.strerror})")
             return
         if not won:
-            self._lose(self._claims.highest())
+            self._lose(self._files.highest())
             return
         self._number += 1
-        self._claims.remove_below(self._number)
+        self._files.remove_below(self._number)
         self._renewed = began
 
     def _lose(self, to: LeaseFile | None, why: str | None = None) -> None:
         why = why or f"it has gone to {'another process' if to is None else to.describe}, as this one seemed dead"
-        self._lost = LockedError(f"run {self._fields['run']} is no longer this process's: {why}", _GO_ON)
-        for hear in self._hearers:
-            hear()
+        self._lost = LockedError(f"run {self._fields['run']} is no longer this process's: {why}", _CHECK_OTHER_PROCESS)
+        for callback in self._callbacks:
+            callback()
 
     def _removed(self) -> RunRemovedError | None:
-        """Return the error where it was lost because somebody has removed the run's folder, lease and all."""
-        folder = self._claims.folder
+        """Return the error for a removed run folder; None if the folder exists."""
+        folder = self._files.folder
         if folder.exists():
             return None
         what = f"{folder}, the folder of run {self._fields['run']}, was removed while the run went on"
-        return RunRemovedError(what, Advice("put it back (nothing else tells what was sent)", repeat=True))
+        return RunRemovedError(what, Advice("restore it (only its journal records what was sent)", repeat=True))
 
     def _is_mine(self, content: bytes | None) -> bool:
         return content is not None and LeaseFile(0, content).fields.get("token") == self._fields["token"]
 
 
 class LeaseAcquirer:
-    """One who wants a run, has its kernel lock, and asks for its lease until it gets it or sees that it cannot."""
+    """Acquires the lease of a run for a process that holds the kernel lock."""
 
     def __init__(self, lock: Path, holder: LeaseHolder, what: str, now: Callable[[], float] = uptime) -> None:
-        self._claims = LeaseFiles(lock)
+        self._files = LeaseFiles(lock)
         self._holder = holder
         self._what = what
         self._now = now
@@ -203,38 +204,42 @@ class LeaseAcquirer:
 
     @property
     def current_holder(self) -> str | None:
-        """Whose claim is being watched, in words."""
+        """The owner whose lease file is being watched, as text."""
         return None if self._seen is None else self._seen.describe
 
     def try_acquire(self) -> Lease | None:
-        """The lease; or None: not yet known. Raises LockedError when its owner has been seen to live."""
+        """Return the lease, or None if it is undecided yet. Raises LockedError if the owner is alive."""
         began = self._now()
         try:
-            claim = self._claims.highest()
-            if claim is not None and claim.fields.get("boot") != self._holder.boot and not self._is_dead(claim, began):
+            current = self._files.highest()
+            if (
+                current is not None
+                and current.fields.get("boot") != self._holder.boot
+                and not self._is_dead(current, began)
+            ):
                 return None
-            return self._take(claim, began)
+            return self._take(current, began)
         except OSError as exc:
             raise write_error(self._what, exc) from exc
 
-    def _is_dead(self, claim: LeaseFile, looked: float) -> bool:
-        """Has it stood there unchanged for long enough? `looked` is when this look began."""
-        if claim == self._seen:
-            return looked - self._since >= TAKEOVER_AFTER_S
-        is_first, self._seen, self._since = self._seen is None, claim, self._now()
+    def _is_dead(self, current: LeaseFile, read_at: float) -> bool:
+        """Return whether the file has been unchanged for long enough. It was read just after `read_at`."""
+        if current == self._seen:
+            return read_at - self._since >= TAKEOVER_AFTER_S
+        is_first, self._seen, self._since = self._seen is None, current, self._now()
         if not is_first:
-            raise LockedError(f"{self._what} is in use by {claim.describe}", "wait for it, or give run --wait 10m")
+            raise LockedError(f"{self._what} is in use by {current.describe}", "wait for it, or give run --wait 10m")
         return False
 
     def _take(self, dead: LeaseFile | None, began: float) -> Lease | None:
-        """The next claim, unless another was faster."""
+        """Create the next lease file and return the lease; None if another process was faster."""
         former = {} if dead is None else dead.fields
         apart = dead is None or (former.get("boot") == self._holder.boot and bool(former.get("apart")))
         fields = {**asdict(self._holder), "token": uuid4().hex, "renewals": 10**9, "apart": apart}
-        if not self._claims.create_next(dead, fields):
+        if not self._files.create_next(dead, fields):
             return None
         number = 1 if dead is None else dead.number + 1
-        lease = Lease(self._claims, LeaseFile(number, content_of(fields)), began, self._now)
+        lease = Lease(self._files, LeaseFile(number, content_of(fields)), began, self._now)
         if apart:
-            self._claims.remove_below(number)
+            self._files.remove_below(number)
         return lease

@@ -1,7 +1,4 @@
-"""The claims by which hosts tell one another who has what a lock is for: small files beside the lock.
-
-What they mean, and when a claim counts, is told in `lease`.
-"""
+"""Lease files: small files beside a lock that tell other hosts who owns it. See `lease` for the protocol."""
 
 import json
 import os
@@ -20,7 +17,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Names this boot of this host's kernel: the reach of its locks, and of a process's life."""
+    """Return an id of the current boot of this host, within which kernel locks are valid."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -29,7 +26,7 @@ def boot_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """Who claims a run, in words for others."""
+    """The process that owns a lease. Stored in the lease file."""
 
     pid: int
     since: str
@@ -40,20 +37,20 @@ class LeaseHolder:
 
     @classmethod
     def of(cls, owner: LockOwner, task: str = "") -> Self:
-        """An owner on this host; `task` says for whom it works, in words."""
+        """Return the holder for an owner on this host; `task` describes the task that it works for."""
         return cls(owner.pid, owner.since, owner.run, socket.gethostname(), boot_id(), task)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseFile:
-    """A claim as it stands in its file."""
+    """A lease file as read."""
 
     number: int
     content: bytes
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What it says; nothing where it is being written or cannot be read."""
+        """The parsed content; empty if the file is being written or is damaged."""
         with suppress(ValueError):
             fields = json.loads(self.content)
             if isinstance(fields, dict):
@@ -62,7 +59,7 @@ class LeaseFile:
 
     @property
     def describe(self) -> str:
-        """Whose it is."""
+        """The owner, as text."""
         fields = self.fields
         if "pid" not in fields:
             return "a process on another host"
@@ -71,29 +68,29 @@ class LeaseFile:
 
 
 class LeaseFiles:
-    """The claims beside a lock: files that are made, rewritten and removed, each a step that the storage does whole."""
+    """The lease files beside a lock. Each operation is atomic on the storage."""
 
     def __init__(self, lock: Path) -> None:
         self.folder = lock.parent
         self._prefix = f"{lock.stem}.lease."
 
     def highest(self) -> LeaseFile | None:
-        """The owner's claim; None where there is none."""
+        """Return the lease file of the owner; None without one."""
         for number in sorted(self._numbers(), reverse=True):
             content = self.read(number)
-            if content is not None:  # else it went between the two looks
+            if content is not None:  # otherwise it was removed in the meantime
                 return LeaseFile(number, content)
         return None
 
     def read(self, number: int) -> bytes | None:
-        """What stands in a claim; None if it is not there."""
+        """Return the content of a lease file; None if it does not exist."""
         try:
             return trusted_folders.read_file(self._path(number))
         except FileNotFoundError:
             return None
 
     def create(self, number: int, content: bytes) -> bool:
-        """Make a claim; False if somebody else has."""
+        """Create a lease file. Return False if it exists."""
         try:
             descriptor = trusted_folders.open_file(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
@@ -106,7 +103,7 @@ class LeaseFiles:
         return True
 
     def create_next(self, judged: LeaseFile | None, fields: Mapping[str, Any]) -> bool:
-        """Make the claim after the one that was judged dead; whether it counts."""
+        """Create the lease file after the one that was judged dead. Return whether it counts."""
         number = 1 if judged is None else judged.number + 1
         if not self.create(number, content_of(fields)):
             return False
@@ -118,7 +115,7 @@ class LeaseFiles:
         return True
 
     def rewrite(self, number: int, content: bytes) -> bool:
-        """Write anew into a claim, of the same length; False if it is gone."""
+        """Overwrite a lease file with content of the same length. Return False if it no longer exists."""
         try:
             descriptor = trusted_folders.open_file(self._path(number), os.O_WRONLY)
         except FileNotFoundError:
@@ -127,11 +124,11 @@ class LeaseFiles:
         return True
 
     def remove(self, number: int) -> None:
-        """Remove a claim."""
+        """Remove a lease file."""
         self._path(number).unlink(missing_ok=True)
 
     def remove_below(self, number: int) -> None:
-        """Remove the claims of those who lost the run."""
+        """Remove the lease files of former owners."""
         for lower in self._numbers():
             if lower < number:
                 self.remove(lower)
@@ -146,36 +143,36 @@ class LeaseFiles:
 
 
 def content_of(fields: Mapping[str, Any]) -> bytes:
-    """A claim's content; always as long as before, so that it can be written over."""
+    """Return the content of a lease file. Its length never changes, so that it can be overwritten in place."""
     return json.dumps({**fields, "apart": int(fields["apart"])}).encode() + b"\n"
 
 
 def remote_holder(lock: Path) -> str | None:
-    """Who on another host holds what this lock is for, or did when it died, in words; None for nobody."""
+    """Return the owner on another host, alive or dead, as text; None without one."""
     with refusing_foreign_files():
-        claim = LeaseFiles(lock).highest()
-    return None if claim is None or claim.fields.get("boot") == boot_id() else claim.describe
+        current = LeaseFiles(lock).highest()
+    return None if current is None or current.fields.get("boot") == boot_id() else current.describe
 
 
 def is_in_use(lock: Path) -> bool:
-    """Does a living process hold what this lock is for? Of another host's process that cannot be told at a glance."""
+    """Return whether a process holds the lock or a lease. A dead owner on another host counts as one."""
     return is_held(lock) or remote_holder(lock) is not None
 
 
 def remove_dead_local_lease(lock: Path, owner: LockOwner) -> None:
-    """Remove the claim of a dead process of this host, if there is one: nothing is left to be done that it was for."""
+    """Remove the lease file of a dead process of this host."""
     with refusing_foreign_files():
-        claim = LeaseFiles(lock).highest()
-    if claim is None or claim.fields.get("boot") != boot_id():
+        current = LeaseFiles(lock).highest()
+    if current is None or current.fields.get("boot") != boot_id():
         return
     with suppress(LockedError):
-        held = Lock.acquire(lock, owner, "what is to be swept")
-        LeaseFiles(lock).remove(claim.number)
+        held = Lock.acquire(lock, owner, "the lease")
+        LeaseFiles(lock).remove(current.number)
         held.release()
 
 
 def _write(descriptor: int, content: bytes) -> None:
-    """Write from the beginning, and have it where others see it."""
+    """Overwrite the file from its beginning and sync it."""
     try:
         os.pwrite(descriptor, content, 0)
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Locks that the kernel drops when their owner dies: never stale, nothing to clean up.
+"""File locks that the kernel releases when their owner dies, so they are never stale.
 
-What stands in a lock file is only for messages; holding it is the kernel's word.
+The content of a lock file is used only in messages.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ _OWN_FOLDER: Final = "set XDG_STATE_HOME to a folder of your own"
 
 @dataclass(frozen=True, slots=True)
 class LockOwner:
-    """Who holds a lock, in words for the one who does not get it."""
+    """The holder of a lock, for messages."""
 
     pid: int
     since: str
@@ -38,11 +38,10 @@ class Lock:
 
     @classmethod
     def acquire(cls, path: Path, owner: LockOwner, what: str, *, shared: bool = False) -> Self:
-        """Take the lock or raise LockedError that says who has it.
+        """Acquire the lock. Raises LockedError, which names the holder.
 
-        `what` names the thing that is locked. It is for this process alone, or `shared`
-        by all that take it so for the same run. The file stays when the lock goes: removing
-        it could take it from under a process that just opened it.
+        `what` names the locked thing in messages. A `shared` lock can be held by several processes of the same run.
+        The file is never removed: another process may just have opened it.
         """
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,18 +58,18 @@ class Lock:
         except OSError as exc:
             os.close(descriptor)
             raise write_error(str(path), exc) from exc
-        if shared and not _try_flock(descriptor, fcntl.LOCK_SH):  # somebody came in between, to have it alone
+        if shared and not _try_flock(descriptor, fcntl.LOCK_SH):  # another process got an exclusive lock in between
             os.close(descriptor)
             raise LockedError(f"{what} is in use by another process", "wait for it, or give run --wait 10m")
         return cls(path, descriptor)
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 def is_held(path: Path) -> bool:
-    """Does a living process hold the lock?"""
+    """Return whether a process holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
@@ -82,10 +81,10 @@ def is_held(path: Path) -> bool:
 
 
 def _try_exclusive(descriptor: int, run: str | None) -> bool:
-    """Lock an open file for this process alone, or with others of the same run.
+    """Lock an open file exclusively, or shared with other processes of the same run. Return whether that worked.
 
-    What stands in the file is the word of whoever had it alone last; they share it from
-    then on, or are gone.
+    The last process with an exclusive lock wrote the file's content; it holds the lock shared since then, or has
+    ended.
     """
     while not _try_flock(descriptor, fcntl.LOCK_EX):
         if not _try_flock(descriptor, fcntl.LOCK_SH):
@@ -93,12 +92,12 @@ def _try_exclusive(descriptor: int, run: str | None) -> bool:
         _, _, owner, shared = _owner(descriptor)
         if shared:
             return owner == run
-        # Whoever looks whether it is held has it for an instant, and shares it: that is no owner.
+        # `is_held` takes a shared lock for an instant: that is no owner, so try again.
     return True
 
 
 def _try_flock(descriptor: int, kind: int) -> bool:
-    """Lock an open file, alone or shared, unless somebody else's lock forbids it."""
+    """Lock an open file, exclusively or shared. Return False if another lock forbids it."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -112,7 +111,7 @@ def _read_owner(descriptor: int) -> str:
 
 
 def _owner(descriptor: int) -> tuple[int, str, str, bool]:
-    """Pid (0: not known), since when, run, and whether others of it share the lock."""
+    """Return pid (0 if unknown), start time, run, and whether the lock is shared by processes of that run."""
     try:
         pid, since, run, *rest = json.loads(os.pread(descriptor, 4096, 0))
     except ValueError:
@@ -121,7 +120,7 @@ def _owner(descriptor: int) -> tuple[int, str, str, bool]:
 
 
 def state_dir() -> Path:
-    """Where things that outlive a run are kept, per user of this host."""
+    """Return this user's folder for data that outlives a run."""
     base = os.environ.get("XDG_STATE_HOME")
     try:
         folder = (Path(base) if base else Path.home() / ".local" / "state") / "telemetron-batch"
@@ -130,23 +129,20 @@ def state_dir() -> Path:
             return folder
     except (OSError, RuntimeError):
         pass
-    # A service account may have no home, or none to write to; locks must then meet elsewhere.
+    # A service account may have no writable home; all its processes must still use one folder.
     folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as exc:
-        raise PlaceError(f"{folder} is no folder that locks can lie in ({exc.strerror})", _OWN_FOLDER) from exc
+        raise PlaceError(f"{folder} cannot be used for locks ({exc.strerror})", _OWN_FOLDER) from exc
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-        raise PlaceError(f"{folder} belongs to somebody else", _OWN_FOLDER)
+        raise PlaceError(f"{folder} belongs to another user or is no folder", _OWN_FOLDER)
     return folder
 
 
 def lock_folders(named: Path | None) -> tuple[Path, ...]:
-    """Return where locks of a key lie: in this user's folder, and in the one that several users have named.
-
-    Raises PlaceError.
-    """
+    """Return the folders for locks of a key: this user's folder, and the one of `--lock-dir`. Raises PlaceError."""
     if named is None:
         return (state_dir(),)
     with refusing_foreign_files():
@@ -154,12 +150,12 @@ def lock_folders(named: Path | None) -> tuple[Path, ...]:
 
 
 def key_fingerprint(base_url: str, key: str) -> str:
-    """A name for this base URL, however it is spelled, and key; gives neither away."""
+    """Return a name for this base URL, in any spelling, and key; a hash that reveals neither."""
     return _hashed(f"{api_identity(base_url)}\0{key}")
 
 
 def organisation_name(base_url: str, organisation: str) -> str:
-    """A name for this base URL, however it is spelled, and organisation."""
+    """Return a name for this base URL, in any spelling, and organisation."""
     return _hashed(f"{api_identity(base_url)}\0\0{organisation}")
 
 

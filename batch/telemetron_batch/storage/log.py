@@ -1,4 +1,4 @@
-"""The run's log: JSON lines, from which secrets are struck out whatever is logged."""
+"""The log of a run: JSON lines without secrets."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ LOGGER: Final = logging.getLogger("telemetron_batch")
 
 
 class Redaction(logging.Filter):
-    """Strikes secrets out of every record, by the rules of `Redactor`."""
+    """Removes secrets from every record, by the rules of `Redactor`."""
 
     def __init__(self, *secrets: Secret) -> None:
         super().__init__()
         self._redactor = Redactor(*secrets)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record's message; never drops it."""
+        """Rewrite the message of the record. Return True."""
         record.msg, record.args = self._redactor.redact(record.getMessage()), ()
         return True
 
@@ -43,7 +43,7 @@ class _JsonLines(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes lines; one that the disk refuses is lost, which neither ends the run nor prints a traceback."""
+    """Writes lines. A line that cannot be written is dropped without ending the run or printing a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Do nothing."""
@@ -51,7 +51,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def log_to_file(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Append the program's log to a file, readable by its owner only, as long as `may_write`."""
+    """Append the program's log to a private file within this context, while `may_write` returns true."""
     try:
         descriptor = trusted_folders.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""How many files and connections this process may open, made sure of before work begins that needs them."""
+"""Check before work begins that this process can open enough files and connections."""
 
 import os
 from contextlib import suppress
@@ -8,22 +8,22 @@ from telemetron_batch.domain.errors import PlaceError
 from telemetron_batch.domain.stops import Advice
 
 TO_START: Final = 28
-"""Files that are open at once while modules are loaded, a plan is made and files are written."""
+"""Files that are open at once while modules load and a plan and reports are made."""
 
 
 def require_open_files(connections: int = 0) -> None:
-    """Raise PlaceError unless files for any command, and so many connections, can be opened at once."""
+    """Raise PlaceError unless the files of any command and this number of connections can be open at once."""
     needed = TO_START + connections
     _raise_limit(needed)
     free = _free(needed)
     if free < needed:
         fewer = ", or lower --concurrency" if connections else ""
-        what = f"only {free} more files can be opened, and this needs {needed}"
+        what = f"only {free} more files can be opened, and this command needs {needed}"
         raise PlaceError(what, Advice(f"let the process open more files (ulimit -n 1024){fewer}", repeat=True))
 
 
 def _raise_limit(needed: int) -> None:
-    """Raise the soft limit where it is too low and the hard limit allows that."""
+    """Raise the soft limit if it is too low, as far as the hard limit allows."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -37,7 +37,7 @@ def _raise_limit(needed: int) -> None:
 
 
 def _free(enough: int) -> int:
-    """Return how many more files can be opened, counted up to `enough`."""
+    """Return how many more files can be opened, at most `enough`."""
     taken: list[int] = []
     try:
         while len(taken) < enough:

@@ -1,4 +1,4 @@
-"""Secrets struck out of texts that are shown or logged, never of what is parsed."""
+"""Remove secrets from texts that are shown or logged; never from texts that are parsed."""
 
 import re
 from typing import Final
@@ -8,15 +8,15 @@ from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import printable
 
 _LONG_ENOUGH: Final = 8
-"""Characters. A shorter secret may be part of another word by chance."""
+"""Number of characters. A shorter secret may be part of another word by chance."""
 _JOINS_WORDS: Final = r"\w.+/@-"
-"""Characters that make one word of what is on both sides."""
+"""Characters that join the texts on both sides into one word."""
 
 
 class Redactor:
-    """Replaces secrets by `***`, as they are and as URLs quote them.
+    """Replaces secrets by `***`, also where they are percent-encoded.
 
-    A secret shorter than 8 characters is replaced only where it stands as a word of its own.
+    A secret shorter than 8 characters is replaced only as a separate word.
     """
 
     def __init__(self, *secrets: Secret) -> None:
@@ -30,14 +30,14 @@ class Redactor:
         return text if self._pattern is None else self._pattern.sub("***", text)
 
     def show(self, text: str) -> str:
-        """Return the text printable and without the secrets."""
+        """Return the text without the secrets and with unprintable characters escaped."""
         return printable(self.redact(text))
 
     def may_be_in(self, body: bytes) -> bool:
-        """Return whether texts in this JSON may hold a secret. A backslash may spell one in escapes."""
+        """Return whether texts in this JSON may contain a secret. Escapes with a backslash may spell one."""
         if b"\\" in body:
             return bool(self._encoded)
-        for spelling in self._encoded:  # noqa: SIM110 - any() costs as much as all the rest
+        for spelling in self._encoded:  # noqa: SIM110 - any() costs as much as the search itself
             if spelling in body:
                 return True
         return False

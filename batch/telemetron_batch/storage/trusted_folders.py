@@ -1,11 +1,10 @@
-"""Whether a run's folder and its files are ours, and how files there are opened without following links.
+"""Check that a run's folder and its files are ours, and open files there without following links.
 
-A path is ours when its owner is this user or root, when nobody else may write to it, and when it is no
-symbolic link. With `shared_with_group` the members of a group of this user may write to it too. The folder in
-which the run folders lie is not looked at: whoever may write there can at most replace a run's folder by
-one of their own, which is not ours.
+A path is ours if its owner is this user or root, no other user can write to it, and it is no symbolic link. With
+`shared_with_group`, members of this user's groups may write to it too. The reports folder itself is not
+checked: a user who can write to it can at most replace a run's folder with one of their own, which is not ours.
 
-Windows has neither owners by number nor descriptors of folders: there links alone are refused.
+Windows has no numeric owners and no descriptors of folders: only links are refused there.
 """
 
 import errno
@@ -25,14 +24,14 @@ _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _FOLDER_ONLY: Final = getattr(os, "O_DIRECTORY", 0)
 _HAS_DESCRIPTORS: Final = bool(_NO_LINK) and {os.open, os.stat, os.unlink} <= os.supports_dir_fd
-_MOST_LINKS: Final = 40
+_MAX_LINKS: Final = 40
 
 _shared: ContextVar[bool] = ContextVar("_shared", default=False)
 
 
 @contextmanager
 def shared_with_group(is_shared: bool) -> Iterator[None]:
-    """While this lasts, the members of our groups may write to the folders of runs, if `is_shared`."""
+    """Within this context, accept run folders that members of our groups can write to, if `is_shared`."""
     token = _shared.set(is_shared or _shared.get())
     try:
         yield
@@ -53,32 +52,32 @@ def require_folder(path: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raise NotOursError unless the file is ours or absent. Its folder is not looked at."""
+    """Raise NotOursError unless the file is ours or absent. Does not check its folder."""
     found = _found(path)
     if found is not None:
         _check(path, found, stat.S_ISREG, "file")
 
 
 def _found(path: Path) -> os.stat_result | None:
-    """Return what is at a path, a link as such; None for nothing."""
+    """Return the status of a path without following a link; None if it does not exist."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as exc:
-        what = f"{path} cannot be looked at ({exc.strerror})"
+        what = f"{path} cannot be examined ({exc.strerror})"
         raise NotOursError(what, f"run as the owner of {path.parent}, or name another folder") from exc
 
 
 def require_files(folder: Path, names: Iterable[str]) -> None:
-    """Raise NotOursError unless a folder and these of its files are ours, as far as they exist."""
+    """Raise NotOursError unless a folder and these files in it are ours, as far as they exist."""
     require_folder(folder)
     for name in names:
         require_file(folder / name)
 
 
 def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Return a descriptor of a file of ours in a folder of ours; no link on the way there is followed.
+    """Return a descriptor of a file that is ours, in a folder that is ours. Follows no link.
 
     Raises NotOursError, and OSError as `os.open` does.
     """
@@ -100,7 +99,7 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def open_folder(path: Path) -> int:
-    """Return a descriptor of a folder of ours. Raises NotOursError, and OSError as `os.open` does."""
+    """Return a descriptor of a folder that is ours. Raises NotOursError, and OSError as `os.open` does."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | _NO_LINK)
     except OSError:
@@ -112,13 +111,13 @@ def open_folder(path: Path) -> int:
 
 
 def read_file(path: Path) -> bytes:
-    """Return what a file of ours holds. Raises NotOursError, and OSError as `os.open` does."""
+    """Return the content of a file that is ours. Raises NotOursError, and OSError as `os.open` does."""
     with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in a folder of ours; none where it is absent. Raises NotOursError."""
+    """Return the names in a folder that is ours; none if it does not exist. Raises NotOursError."""
     require_folder(folder)
     try:
         return [entry.name for entry in os.scandir(folder)]
@@ -127,9 +126,9 @@ def names_in(folder: Path) -> list[str]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that its owner alone, or under `shared_with_group` the group too, may enter.
+    """Create a folder that only its owner, or with `shared_with_group` its group too, may enter.
 
-    Raises NotOursError where there is one that is not ours.
+    Raises NotOursError if it exists and is not ours.
     """
     try:
         path.mkdir(mode=0o700)
@@ -142,37 +141,37 @@ def make_folder(path: Path) -> None:
         require_folder(path)
     except NotOursError as exc:
         advice = "name a --reports-dir on another disk, or mount this one with dir_mode=0700 and file_mode=0600"
-        raise NotOursError(f"{exc.what}; its disk does not keep owners and modes", advice) from None
+        raise NotOursError(f"{exc.what}; its file system does not keep owners and modes", advice) from None
 
 
 def is_shared() -> bool:
-    """Whether the members of our groups may write to the folders of runs."""
+    """Return whether members of our groups may write to run folders."""
     return _shared.get()
 
 
 def file_mode() -> int:
-    """Return the mode of new files for people to read: for the owner alone, unless the group shares the folder."""
+    """Return the mode of new files: private, or with `shared_with_group` writable by the group."""
     return 0o660 if _shared.get() else 0o600
 
 
 class FolderAt:
-    """A folder that others may write to, held by its descriptor, so that nobody can put another in its place."""
+    """A folder that others may write to, held by its descriptor so that nobody can replace it by another."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self._path = path
         self._at = descriptor
-        """None where the system opens files by whole paths only."""
+        """None if the system opens files only by complete paths."""
 
     def make(self, name: str, mode: int) -> int:
-        """Return a descriptor of a new file. Raises OSError, also where anything has that name, a link too."""
+        """Create a file and return its descriptor. Raises OSError, also if a file or link has that name."""
         return os.open(self._name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, mode, dir_fd=self._at)
 
     def rename(self, name: str, new: str) -> None:
-        """Give a file its new name; what had it, a link too, is gone. Raises OSError."""
+        """Rename a file, replacing a file or link of the new name. Raises OSError."""
         os.replace(self._name(name), self._name(new), src_dir_fd=self._at, dst_dir_fd=self._at)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with suppress(OSError):
             os.unlink(self._name(name), dir_fd=self._at)
 
@@ -182,9 +181,9 @@ class FolderAt:
 
 @contextmanager
 def folder_at(path: Path, *, is_no_link: bool = False) -> Iterator[FolderAt]:
-    """Hold a folder, whoever may write to it. Raises OSError, under `is_no_link` also for a symbolic link."""
+    """Open a folder without checking its owner. Raises OSError, with `is_no_link` also for a symbolic link."""
     if is_no_link and path.is_symlink():
-        raise OSError(errno.ELOOP, "that is a symbolic link, and nothing is written through one")
+        raise OSError(errno.ELOOP, "it is a symbolic link, and links are not followed")
     if not _HAS_DESCRIPTORS:
         yield FolderAt(path, None)
         return
@@ -196,10 +195,10 @@ def folder_at(path: Path, *, is_no_link: bool = False) -> Iterator[FolderAt]:
 
 
 def open_private(path: Path) -> int:
-    """Return a descriptor of a file that only this user, or root, can have put there. Raises NotOursError, OSError.
+    """Return a descriptor of a file that only this user or root can have created. Raises NotOursError, OSError.
 
-    A symbolic link is followed where nobody else can have made or replaced it or its target. Nothing waits
-    for the other end of a named pipe.
+    Follows a symbolic link if no other user can have created or replaced the link or its target. Does not block
+    on a named pipe.
     """
     links = 0
     while True:
@@ -208,21 +207,21 @@ def open_private(path: Path) -> int:
             break
         except OSError as exc:
             links += 1
-            if exc.errno != errno.ELOOP or links > _MOST_LINKS:
+            if exc.errno != errno.ELOOP or links > _MAX_LINKS:
                 raise
-        path = _followed(path)
+        path = _link_target(path)
     with _closed_on_error(descriptor):
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise NotOursError(f"{path} is no regular file", "name a file that holds the key and nothing else")
+            raise NotOursError(f"{path} is no regular file", "name a file that contains only the key")
         _require_owner(path, found)
         if links:
             _require_fixed(path)
     return descriptor
 
 
-def _followed(link: Path) -> Path:
-    """Return where a link leads, whose folders along the way are free of links that others can have made."""
+def _link_target(link: Path) -> Path:
+    """Return the target of a link. Raises NotOursError if others can have created a link on the way to it."""
     link = link.absolute()
     _require_fixed(link)
     target = link.parent / os.readlink(link)  # noqa: PTH115 - a text, which may be relative
@@ -235,7 +234,7 @@ def _followed(link: Path) -> Path:
 
 
 def _require_fixed(path: Path) -> None:
-    """Raise NotOursError where others can have put this file or link here, or can replace it."""
+    """Raise NotOursError if another user can have created this file or link, or can replace it."""
     _require_owner(path, os.lstat(path))
     folder = path.parent.resolve()
     found = folder.stat()
@@ -248,7 +247,9 @@ def _require_fixed(path: Path) -> None:
 def _require_owner(path: Path, found: os.stat_result) -> None:
     if not is_owned(found):
         owner, mode = _owner(found)
-        raise NotOursError(f"{path} belongs to {owner} (mode {mode:04o})", f"run: chown {_me()} {quote(str(path))}")
+        raise NotOursError(
+            f"{path} belongs to {owner} (mode {mode:04o})", f"run: chown {_user_name()} {quote(str(path))}"
+        )
 
 
 @contextmanager
@@ -261,7 +262,7 @@ def _closed_on_error(descriptor: int) -> Iterator[None]:
 
 
 def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], kind: str) -> None:
-    """Raise NotOursError unless what was found at a path may be trusted."""
+    """Raise NotOursError unless the file or folder at a path may be trusted."""
     name = quote(str(path))
     if stat.S_ISLNK(found.st_mode):
         what = (
@@ -273,8 +274,8 @@ def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], ki
     owner, mode = _owner(found)
     what = f"{path} belongs to {owner} (mode {mode:04o})"
     if not is_owned(found):
-        advice = f"run as {owner}, or name another --run-id; if you trust what is in it: chown -R {_me()} {name}"
-        raise NotOursError(f"{what}, and what a run is read from must be yours or root's", advice)
+        advice = f"run as {owner}, or name another --run-id; if you trust its content: chown -R {_user_name()} {name}"
+        raise NotOursError(f"{what}, and the files of a run must be yours or root's", advice)
     if os.name == "posix":
         _check_mode(found, what, name)
 
@@ -284,23 +285,23 @@ def _check_mode(found: os.stat_result, what: str, name: str) -> None:
     others = stat.S_IWOTH if is_shared else stat.S_IWOTH | stat.S_IWGRP
     if found.st_mode & others:
         who = "o" if is_shared else "go"
-        share = ", or say --shared-reports-dir" if not found.st_mode & stat.S_IWOTH else ""
-        advice = f"if nobody else has changed anything there: chmod -R {who}-w {name}{share}"
+        share = ", or give --shared-reports-dir" if not found.st_mode & stat.S_IWOTH else ""
+        advice = f"if nobody else has changed it: chmod -R {who}-w {name}{share}"
         raise NotOursError(f"{what}, and others than its owner can write to it", advice)
 
 
 def is_of_my_group(found: os.stat_result) -> bool:
-    """Whether the group is one of this user's."""
+    """Return whether the group of a file is one of this user's groups."""
     return found.st_gid in _my_groups()
 
 
 def _owner(found: os.stat_result) -> tuple[str, int]:
-    """Return the owner's name, or number where there is no account, and the mode."""
+    """Return the name of the owner and the mode."""
     return name_of(found.st_uid), stat.S_IMODE(found.st_mode)
 
 
-def _me() -> str:
-    """Return this user's name as `chown` takes it."""
+def _user_name() -> str:
+    """Return this user's name for `chown`."""
     return (account(os.geteuid()) or str(os.geteuid())) if hasattr(os, "geteuid") else ""
 
 
