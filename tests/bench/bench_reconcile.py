@@ -22,7 +22,7 @@ from pyarrow import csv
 
 from telemetron_batch.domain.model import InputOptions, PlanOptions
 from telemetron_batch.input.load import load
-from telemetron_batch.journal.codec import answer_text, text_blob
+from telemetron_batch.journal.codec import answer_json, compress_answer
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
@@ -58,7 +58,7 @@ def compare(folder: Path, rows: int) -> None:
 
 def answer_all(path: Path, plan: Plan) -> None:
     """Put an answer to each call into the journal, as a run in which everything was done."""
-    rows = ((number, text_blob(answer_text(answer_to(plan.call(number))))) for number in range(1, plan.calls + 1))
+    rows = ((number, compress_answer(answer_json(answer_to(plan.call(number))))) for number in range(1, plan.calls + 1))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO results (call, answer) VALUES (?, ?)", rows)
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.writer import Writer, tell
+from telemetron_batch.journal.writer import Writer, resolve_all
 from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
@@ -165,7 +165,7 @@ def make_mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
         except Death as death:
             for order in orders:
                 order.failure = death
-            tell(orders)
+            resolve_all(orders)
             return
         commit(self, connection, orders)
         if fate.steps is not None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action
 from telemetron_batch.domain.model import Answer, InputFile, PlanOptions, Problem
-from telemetron_batch.journal.codec import answer_text, answers_of
+from telemetron_batch.journal.codec import answer_json, decode_answers
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.reconciliation.ledger import Ledger
@@ -68,7 +68,7 @@ def settle(books: Ledger, *answers: tuple[int, Answer]) -> None:
     if not answers:
         return
     calls = np.array([call for call, _ in answers], np.int64)
-    books.add_answers(calls, answers_of([answer_text(answer) for _, answer in answers]))
+    books.add_answers(calls, decode_answers([answer_json(answer) for _, answer in answers]))
 
 
 def sent_rows(plan: Plan) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the journal's blobs hold: blocks of the input, positions, devices, answers. Knows no table."""
+"""Encode and decode the blobs of the journal: input blocks, positions, devices and answers."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import Answer, Results
 
 Positions = tuple[int, ...]
-"""Of some of a call's devices, from 0."""
+"""Positions of some devices of a call, from 0."""
 
-_ANSWER: Final = pa.schema(
+_ANSWER_SCHEMA: Final = pa.schema(
     [
         pa.field("positions", pa.list_(pa.int32())),
         pa.field("outcomes", pa.list_(pa.int8())),
@@ -39,7 +39,7 @@ _ANSWER: Final = pa.schema(
 
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:
-    """A part of a block, compressed: not as well as could be, but fast to unpack. It says itself how."""
+    """Return a batch as a compressed Arrow stream; lz4, because it decompresses fast."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
@@ -48,10 +48,10 @@ def encode_batch(batch: pa.RecordBatch) -> bytes:
 
 
 def decode_batch(blob: bytes, columns: Sequence[int] | None = None) -> pa.RecordBatch:
-    """What was packed; of several columns only these, by their positions."""
+    """Return the encoded batch; with `columns`, only the columns at these positions."""
     if columns is not None and not columns:
         return pa.record_batch([], pa.schema([]))
-    # No fields named: all of them. One thread: to wake others costs more than they save.
+    # An empty list of fields means all. One thread: waking more costs more than they save.
     options = pa.ipc.IpcReadOptions(included_fields=list(columns or ()), use_threads=False)
     with pa.ipc.open_stream(blob, options=options) as stream:
         batch = stream.read_next_batch()
@@ -60,10 +60,10 @@ def decode_batch(blob: bytes, columns: Sequence[int] | None = None) -> pa.Record
 
 
 def require_sound(batch: pa.RecordBatch) -> None:
-    """Raise ValueError unless all that a batch tells of its buffers is within them.
+    """Raise ValueError if an offset of a batch points outside its buffers.
 
-    The library believes what it reads: an offset beyond a buffer would have it read memory that is not
-    the batch's. Its own full check also decodes all texts, which takes as long again as to unpack them.
+    Arrow trusts the offsets that it reads, so a wrong one would read memory outside the batch. The full
+    validation of Arrow also decodes all texts, which takes as long as decompressing them.
     """
     batch.validate()
     for column in batch.columns:
@@ -87,11 +87,11 @@ def _require_sound_column(column: pa.Array) -> None:
 def _require_rising_offsets(column: pa.Array, size: int) -> None:
     bounds = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
     if bounds[0] < 0 or bounds[-1] > size or (bounds[1:] < bounds[:-1]).any():
-        raise ValueError("an offset in a column leads beyond it")
+        raise ValueError("a column has an offset outside its data")
 
 
 def read_table(path: Path) -> pa.Table:
-    """Return the table in a file, mapped. Raises JournalError where it is damaged, FileNotFoundError."""
+    """Return the memory-mapped table in a file. Raises FileNotFoundError, and JournalError if it is damaged."""
     try:
         table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
         for batch in table.to_batches():
@@ -101,33 +101,33 @@ def read_table(path: Path) -> pa.Table:
     return table
 
 
-def positions_blob(positions: Positions | None) -> bytes | None:
-    """Positions of a call's devices; None for all of them."""
+def encode_positions(positions: Positions | None) -> bytes | None:
+    """Encode positions of devices; None means all devices of the call."""
     return None if positions is None else json.dumps(positions).encode()
 
 
-def positions_of(blob: bytes | None) -> Positions | None:
-    """The positions; None for all devices of the call."""
+def decode_positions(blob: bytes | None) -> Positions | None:
+    """Decode positions of devices; None means all devices of the call."""
     return None if blob is None else tuple(json.loads(blob))
 
 
-def devices_blob(devices: Collection[str]) -> bytes:
-    """Identifiers of devices."""
+def encode_devices(devices: Collection[str]) -> bytes:
+    """Encode device identifiers."""
     return zlib.compress(json.dumps(sorted(devices)).encode(), 1)
 
 
-def devices_of(blob: bytes) -> frozenset[str]:
-    """The identifiers."""
+def decode_devices(blob: bytes) -> frozenset[str]:
+    """Decode device identifiers."""
     return frozenset(json.loads(zlib.decompress(blob)))
 
 
-def text_blob(text: bytes) -> bytes:
-    """An answer that is JSON already, compressed."""
+def compress_answer(text: bytes) -> bytes:
+    """Compress the JSON of an answer."""
     return zlib.compress(text, 1)
 
 
-def answer_text(answer: Answer) -> bytes:
-    """An answer as JSON. Columns rather than records: half the size once compressed."""
+def answer_json(answer: Answer) -> bytes:
+    """Return an answer as JSON. Results are columns, because records compress to twice the size."""
     results = Results.of(answer.results)
     fields = {
         "positions": [*results.positions],
@@ -148,8 +148,8 @@ def answer_text(answer: Answer) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def answer_of(blob: bytes) -> Answer:
-    """The answer."""
+def decode_answer(blob: bytes) -> Answer:
+    """Decode an answer."""
     fields = msgspec.json.decode(zlib.decompress(blob))
     return Answer(
         results=Results(
@@ -171,12 +171,12 @@ def answer_of(blob: bytes) -> Answer:
     )
 
 
-def answers_of(texts: Sequence[bytes]) -> pa.Table:
-    """Answers as records: what each says of its devices in lists, null what it does not say.
+def decode_answers(texts: Sequence[bytes]) -> pa.Table:
+    """Return a table with one record per answer, in the columns of `_ANSWER_SCHEMA`; missing fields are null.
 
-    `texts` are as `answer_text` gives them.
+    `texts` are results of `answer_json`.
     """
     text = b"\n".join(texts)
-    whole = pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-    how = pa_json.ParseOptions(explicit_schema=_ANSWER, unexpected_field_behavior="ignore")
-    return pa_json.read_json(pa.BufferReader(text), read_options=whole, parse_options=how)
+    read_options = pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    parse_options = pa_json.ParseOptions(explicit_schema=_ANSWER_SCHEMA, unexpected_field_behavior="ignore")
+    return pa_json.read_json(pa.BufferReader(text), read_options=read_options, parse_options=parse_options)

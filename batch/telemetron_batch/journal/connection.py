@@ -1,4 +1,4 @@
-"""The file of a journal: told from all others by its header, opened, or read untouched; errors of the disk in words."""
+"""Open the journal's database file: identify it by its header, migrate its schema, and translate database errors."""
 
 import json
 import os
@@ -14,32 +14,32 @@ from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, 
 from telemetron_batch.storage import trusted_folders
 
 SCHEMA_VERSION: Final = 2
-"""Of the tables and of what is stored in them. To change either, add a migration and a fixture of the old version."""
+"""Version of tables and stored values. To change either, add a migration and a fixture of the old version."""
 MIGRATIONS: Final[Mapping[int, str]] = {}
-"""Statements that make a journal of the version before out of one of this version, by the older version.
+"""Statements that migrate a journal from a version to the next, by the older version.
 
 The first released version is 2. A journal is migrated in one transaction when it is opened.
 """
 APPLICATION_ID: Final = 0x7E1E_BA7C
-"""In the file's header, so that a database of somebody else is told apart."""
+"""Identifies our database files in their header."""
 
 _TAILS: Final = ("-wal", "-shm", "-journal", "-witness")
-"""Of the names of the files beside a journal."""
+"""Suffixes of the files beside a journal."""
 _ADVICE: Final = "name another --run-id, or move that file away"
 _DISK_ERROR_CODES: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 def open_connection(path: Path) -> sqlite3.Connection:
-    """A connection to a journal of ours; whatever else it may be is refused, untouched."""
+    """Return a connection to a journal. Refuses other files without changing them. Raises JournalError."""
     advice = _ADVICE
     require_ours(path)
     try:
         with os.fdopen(trusted_folders.open_file(path, os.O_RDONLY), "rb") as file:
             head = file.read(72)
             found = os.fstat(file.fileno())
-        # Read from the header, for to open a database may already change it.
-        ours = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
-        if not ours:
+        # Read the header directly: opening a database may already change the file.
+        is_journal = head[:16] == b"SQLite format 3\0" and int.from_bytes(head[68:72], "big") == APPLICATION_ID
+        if not is_journal:
             raise JournalError(f"{path} is not a journal of telemetron-batch", advice)
         _refuse_newer(path, int.from_bytes(head[60:64], "big"), SCHEMA_VERSION)
         if _is_cut_short(path, head):
@@ -59,13 +59,13 @@ def open_connection(path: Path) -> sqlite3.Connection:
 
 
 def require_ours(path: Path) -> None:
-    """Raise ForeignRunError unless a journal, as far as it exists, its folder and all that belongs to it are ours."""
+    """Raise ForeignRunError unless the folder, the journal and the files beside it are ours, as far as they exist."""
     with refusing_foreign_files():
         trusted_folders.require_files(path.parent, (path.name, *(f"{path.name}{tail}" for tail in _TAILS)))
 
 
 def _require_same(path: Path, found: os.stat_result) -> None:
-    """Raise JournalError if a journal was replaced since it was looked at: the library opens it by its name."""
+    """Raise JournalError if a journal was replaced since its header was read: SQLite opens it by name."""
     require_ours(path)
     if not os.path.samestat(path.lstat(), found):
         raise JournalError(f"{path} was replaced while it was opened", _ADVICE)
@@ -77,7 +77,7 @@ def migrate(
     migrations: Mapping[int, str] = MIGRATIONS,
     current: int = SCHEMA_VERSION,
 ) -> None:
-    """Bring the tables of an older version up to date, all of them or none. Raises JournalError for a newer version."""
+    """Migrate an older schema to the current one in one transaction. Raises JournalError for a newer schema."""
     version = _version(connection)
     if version == current:
         return
@@ -86,7 +86,7 @@ def migrate(
         raise JournalError(f"{path} was written by a version that was never released (schema {version})", _ADVICE)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in range(_version(connection), current):  # another process may have been faster
+        for step in range(_version(connection), current):  # another process may have migrated it meanwhile
             for statement in filter(str.strip, migrations[step].split(";")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version={step + 1}")
@@ -103,7 +103,7 @@ def _refuse_newer(path: Path, version: int, current: int) -> None:
 
 
 def _copied_to_memory(path: Path) -> sqlite3.Connection:
-    """Return a connection to a copy of a journal that cannot be written to, brought up to date."""
+    """Return a connection to an in-memory copy of a read-only journal, migrated to the current schema."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         for tail in ("", "-wal"):
@@ -121,7 +121,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def open_immutable(path: Path) -> sqlite3.Connection:
-    """A connection that takes no lock, leaves no trace and sees nothing that is in the log alone."""
+    """Return a connection that takes no lock and changes nothing. It does not see the write-ahead log."""
     require_ours(path)
     try:
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
@@ -130,7 +130,7 @@ def open_immutable(path: Path) -> sqlite3.Connection:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection of which a commit is on disk when it is made; looks at nothing."""
+    """Return a connection whose commits are synced to disk. Does not check the file."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     connection.execute("PRAGMA synchronous=FULL")
     return connection
@@ -138,7 +138,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of what is written within, or nothing of it."""
+    """Run the block in a transaction; roll back on an exception."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:  # which commits, or rolls back
         yield
@@ -146,7 +146,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses, said in words."""
+    """Translate errors of the database and the disk into DiskError."""
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
@@ -154,20 +154,20 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def read_error(path: Path, exc: Exception) -> BatchError:
-    """The error for a journal that cannot be read: the disk's fault, for to read it takes room as well, or its own."""
+    """Return the error for a journal that cannot be read: DiskError for the disk, JournalError for a damaged file."""
     if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _DISK_ERROR_CODES:
         return DiskError(f"{path} cannot be opened ({exc})", remedy(exc))
     return JournalError(f"{path} is damaged ({exc})", _ADVICE)
 
 
 def write_meta(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:
-    """Put down facts by name; what was there under these names gives way."""
+    """Write facts by name, replacing older values."""
     rows = [(name, json.dumps(value)) for name, value in facts.items()]
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
 
 def _is_cut_short(path: Path, head: bytes) -> bool:
-    """Is the file shorter than its header says, with no write-ahead log that may hold the rest?"""
+    """Return whether the file is shorter than its header says and no write-ahead log can hold the rest."""
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size:
         return False

@@ -1,7 +1,6 @@
-"""A journal in the making: its tables, and the input put into them.
+"""Create a journal: its tables and the input.
 
-The file is made aside and renamed when the whole input is in it: a journal exists
-whole or not at all.
+The file gets its final name only when it contains the whole input, so a journal never exists partly.
 """
 
 import os
@@ -66,16 +65,16 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NUL
 
 
 class JournalDraft:
-    """A journal in the making: takes the input block by block, then is published or thrown away."""
+    """A journal being created: takes the input block by block, and is then published or discarded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._aside = path.with_name(path.name + ".new")
+        self._temp_path = path.with_name(path.name + ".new")
         with disk_errors(path):
-            self._aside.unlink(missing_ok=True)
-            os.close(os.open(self._aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._connection = connect(self._aside)
-            # Nothing is at stake before the rename, which comes after one full sync.
+            self._temp_path.unlink(missing_ok=True)
+            os.close(os.open(self._temp_path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._connection = connect(self._temp_path)
+            # Durability matters only from the rename on, which follows one full sync.
             self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
             self._connection.execute("BEGIN")
 
@@ -91,26 +90,26 @@ class JournalDraft:
             self._connection.execute("DELETE FROM blocks")
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """File number and key columns of each block of the input, in order."""
+        """Yield file number and key columns of each block of the input, in order."""
         for file, keys in self._connection.execute("SELECT file, keys FROM blocks ORDER BY number"):
             yield file, decode_batch(keys)
 
     def publish(self, meta: Mapping[str, object]) -> None:
-        """Make it the run's journal, on disk to the last byte."""
+        """Sync the file and rename it to the run's journal."""
         with disk_errors(self._path):
             write_meta(self._connection, {**meta, JOURNAL_ID: token_hex(8)})
             self._connection.execute("COMMIT")
             self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             self._connection.close()
-            with self._aside.open("rb") as file:
+            with self._temp_path.open("rb") as file:
                 os.fsync(file.fileno())
             check_rename_allowed()
-            witness_of(self._path).unlink(missing_ok=True)  # that of a former journal of this name
-            self._aside.replace(self._path)
+            witness_of(self._path).unlink(missing_ok=True)  # of a former journal of this name
+            self._temp_path.replace(self._path)
             sync_folder(self._path.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         self._connection.close()
-        self._aside.unlink(missing_ok=True)
+        self._temp_path.unlink(missing_ok=True)

@@ -1,15 +1,14 @@
-"""The journal of a run: its input, every attempt, every answer.
+"""Write to the journal of a run: its facts, every attempt, every answer.
 
-One file that says all there is to say, so that a report can be written from it alone.
-An attempt is recorded before it leaves and ended when we know what became of it:
+Reports are written from this one file alone. An attempt is recorded before it is sent, and its end when it is known:
 
-    started ──> answered   a usable answer; the results it settles come in the same transaction
-            ├─> refused    the API said no to it: surely nothing was done
-            ├─> unsent     no byte of it left: surely nothing was done
-            └─> unclear    it may have acted without our hearing of it
-    (found started by a later process: its owner is dead, so it is unclear)
+    started ──> answered   usable answer; its results are recorded in the same transaction
+            ├─> refused    the API refused it: certainly nothing was done
+            ├─> unsent     no byte was sent: certainly nothing was done
+            └─> unclear    it may have been carried out, but no answer came
+    (still "started" in a later process: the sender is dead, so it is unclear)
 
-`draft` makes it, `reader` tells what is in it. It knows no HTTP and no outcome rules.
+`create` makes a journal and `reader` reads it.
 """
 
 import sqlite3
@@ -23,14 +22,14 @@ from typing import Final
 from telemetron_batch.domain.errors import LockedError
 from telemetron_batch.domain.model import Answer, CustomerHoldings
 from telemetron_batch.domain.reasons import Reason
-from telemetron_batch.journal.codec import Positions, answer_text, devices_blob, positions_blob, text_blob
+from telemetron_batch.journal.codec import Positions, answer_json, compress_answer, encode_devices, encode_positions
 from telemetron_batch.journal.connection import connect, disk_errors, transaction, write_meta
 from telemetron_batch.journal.reader import AttemptEnding, JournalReader, RecordedAnswer
 from telemetron_batch.journal.writer import Row, Statement, Writer
 from telemetron_batch.storage.atomic_file import DiskReserve
 from telemetron_batch.storage.clock import boot_number
 
-# What was learnt once stands until it is learnt anew.
+# A failed query keeps the devices of an earlier successful one.
 _INSERT_LOOK: Final = """
 INSERT INTO looks (customer, round, at, after_attempt, devices, why) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (customer) DO UPDATE SET
@@ -52,7 +51,7 @@ _ANSWERED: Final = Statement(
     (SELECT ended, status, 'answered', 'answered', 0 FROM told WHERE told.id = attempts.id)
     WHERE id IN (SELECT id FROM told)""",
 )
-"""What `_ENDED` would write of a usable answer that leaves nothing out, as most are."""
+"""A shorter form of `_ENDED` for a usable, complete answer, which is the usual case."""
 _OF_ENDING: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
 _ENDED: Final = Statement(
     f"WITH told (id, {_OF_ENDING}) AS (VALUES",
@@ -76,7 +75,7 @@ _COPIED: Final = (
     ("SELECT customer, is_known, devices FROM holdings", _INSERT_HELD),
     ("SELECT at, kind, text FROM events ORDER BY id", _INSERT_EVENT),
 )
-"""How rows are read from one journal, with numbers beyond those of another, and put into that."""
+"""Statements that read rows from one journal, with renumbered attempts, and insert them into another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +84,23 @@ class AttemptEnd:
 
     ending: AttemptEnding
     verdict: str
-    """The code of the verdict."""
+    """Code of the verdict."""
     status: int | None = None
     reason: Reason = Reason.NONE
     text: str = ""
     may_act_later: bool = False
     omitted: int = 0
-    """Devices that were asked for and that the answer leaves out."""
+    """Number of requested devices that the answer does not contain."""
     foreign: int = 0
-    """Identifiers that the answer names and nobody asked for."""
+    """Number of identifiers in the answer that were not requested."""
 
     @property
     def is_plain(self) -> bool:
-        """Is it a usable answer that leaves nothing out?"""
+        """Whether it is a usable, complete answer."""
         return self.ending == self.verdict == AttemptEnding.ANSWERED and not (self.text or self.omitted or self.foreign)
 
     def values(self, attempt: int, at: float) -> tuple[object, ...]:
-        """Return the row for the attempt, which ended at this moment."""
+        """Return the values for `_ENDED`."""
         return (
             attempt,
             at,
@@ -117,10 +116,10 @@ class AttemptEnd:
 
 
 class Journal(JournalReader):
-    """The journal of one run, open for reading and, through one thread, for writing."""
+    """The journal of one run, open for reading and, through a writer thread, for writing."""
 
     def __init__(self, path: Path, confirm: Callable[[], None] | None = None) -> None:
-        """`confirm` raises LockedError when the journal has come to belong to somebody else."""
+        """`confirm` raises LockedError if another process has taken over the journal."""
         super().__init__(path)
         self._confirm = confirm or (lambda: None)
         self._writer: Writer | None = None
@@ -130,13 +129,13 @@ class Journal(JournalReader):
             self._was_begun = bool(cursor.fetchone()[0])
         self._settled_unasked: set[int] = set()
         self._last_attempt = 0
-        """The number of the attempt recorded last, once there is a writer: only we write."""
+        """The number of the last recorded attempt, once there is a writer: no other process writes."""
 
     def close(self) -> None:
-        """Let go of it; whoever has written to it folds the write-ahead log into the file.
+        """Close the journal; if this process wrote to it, move the write-ahead log into the file.
 
-        Who has only read may have done so beside a run under way, whose log and reserve are not theirs.
-        Whoever lost the run leaves it open: to close it may move the log into the file.
+        A process that only read must not touch the log and the reserve, which may belong to an active run.
+        A process that lost the run leaves the connection open: closing it may move the log into the file.
         """
         try:
             self._confirm()
@@ -147,8 +146,8 @@ class Journal(JournalReader):
             self._writer.close()
             self._writer = None
         if self._has_written:
-            self._reserve.release()  # also one that a killed process left
-            with suppress(sqlite3.Error):  # a full disk: the log is read just as well
+            self._reserve.release()  # also the reserve of a killed process
+            with suppress(sqlite3.Error):  # on a full disk the log stays, and readers use it
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         self._witness.close()
@@ -156,52 +155,53 @@ class Journal(JournalReader):
     def _abandon(self) -> None:
         if self._writer is not None:
             self._writer.abandon()
-        # What a thread that never ends holds is not closed when the process ends.
+        # A reference in a thread that never ends keeps the connection open until the process ends.
         threading.Thread(target=_hold, args=(self._connection,), name="abandoned", daemon=True).start()
 
     @property
     def is_short_of_disk(self) -> bool:
-        """Has the space that was put by been used? Then only what is under way may still be recorded."""
+        """Whether the reserved disk space has been used; then only attempts in flight may still be recorded."""
         return self._writer is not None and self._reserve.used
 
     def may_have_history(self, call: int) -> bool:
-        """Can there be attempts at a call by former processes, or results that no answer brought?
+        """Return whether a call may have attempts of former processes, or results without an answer.
 
-        Of most calls there cannot, and to ask costs as much as to record one.
+        Most calls have none, and a query would cost as much as recording an attempt.
         """
         return self._was_begun or call in self._settled_unasked
 
     def set_facts(self, **facts: object) -> None:
-        """Record facts about the run; what was there under these names gives way."""
+        """Record facts about the run, replacing older values."""
         self._apply(lambda connection: write_meta(connection, facts))
 
     def conclude(self, **facts: object) -> None:
-        """Note what the run came to. The reserve goes before: whoever is killed right after this leaves none behind."""
+        """Record the final facts of the run, after freeing the reserve so that a kill cannot leave it behind."""
         self._reserve.release()
         self.set_facts(**facts)
 
     def delete_results(self, results: Sequence[int]) -> None:
-        """Forget results by their numbers, as if they had never been."""
+        """Delete results by their numbers."""
         rows = [(number,) for number in results]
         self._apply(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
 
     def shorten(self, results: Mapping[int, Answer | None]) -> None:
-        """Leave of results, by their numbers, these answers only; where it is None, take them back."""
-        forgotten = [(number,) for number, answer in results.items() if answer is None]
-        left = [(text_blob(answer_text(answer)), number) for number, answer in results.items() if answer is not None]
+        """Replace results, by their numbers, with these shorter answers; None deletes the result."""
+        deleted = [(number,) for number, answer in results.items() if answer is None]
+        changed = [
+            (compress_answer(answer_json(answer)), number) for number, answer in results.items() if answer is not None
+        ]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM results WHERE id = ?", forgotten)
-            connection.executemany("UPDATE results SET answer = ? WHERE id = ?", left)
+            connection.executemany("DELETE FROM results WHERE id = ?", deleted)
+            connection.executemany("UPDATE results SET answer = ? WHERE id = ?", changed)
 
         self._apply(write)
 
     def import_from(self, others: Iterable["Journal"], learn: Callable[[], Mapping[str, object]] = dict) -> None:
-        """Have what other journals say of calls in place of whatever is here: all of it or nothing.
+        """Replace attempts, results, holdings and events by those of other journals, in one transaction.
 
-        That is attempts, results, holdings and events. No call may be in two of them. They are
-        read one after the other, and need not all be open at once. `learn` returns facts to note along with
-        it, when all of them have been read.
+        No call may be in two of them. The journals are read one after another and need not be open at the same time.
+        `learn` is called after all of them were read and returns facts to record in the same transaction.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -212,7 +212,7 @@ class Journal(JournalReader):
             for other in others:
                 other._copy_to(connection)
             if connection.execute(count).fetchone() != before:
-                # Attempts have new numbers, and some may be later than the looks.
+                # Attempts have new numbers, and some may be later than the queries.
                 connection.execute("UPDATE looks SET after_attempt = NULL")
             write_meta(connection, learn())
 
@@ -224,36 +224,35 @@ class Journal(JournalReader):
             return int(cursor.fetchone()[0])
 
     def _copy_to(self, connection: sqlite3.Connection) -> None:
-        """Append to another journal, under numbers that are free there."""
+        """Append the rows to another journal, renumbering attempts."""
         last = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
         for read, insert in _COPIED:
             with self._reading(read, last if "?" in read else ()) as cursor:
                 connection.executemany(insert, cursor)
 
     def event(self, at: float, kind: str, text: str) -> None:
-        """Record something worth telling, without waiting for the disk."""
+        """Record an event without waiting for the disk."""
         row = (at, kind, text)
         self._writing().enqueue(lambda connection: connection.execute(_INSERT_EVENT, row))
 
     @property
     def last_attempt(self) -> int:
-        """The number of the attempt recorded last; 0 without one."""
+        """The number of the last recorded attempt; 0 without one."""
         return self._last_attempt if self._writer is not None else self._attempts_so_far()
 
     async def started(self, call: int, positions: Positions | None, at: float, uptime: float | None = None) -> int:
-        """Record that an attempt is about to leave; on disk when this returns its id.
+        """Record that an attempt is about to be sent. Return its number once the record is on disk.
 
-        `at` in seconds since the epoch, `uptime` in seconds since this machine's boot.
+        `at` is in seconds since the epoch, `uptime` in seconds since this machine's boot.
         """
-
         writer = self._writing()
         self._last_attempt = attempt = self._last_attempt + 1
-        row = (attempt, call, positions_blob(positions), at, uptime)
+        row = (attempt, call, encode_positions(positions), at, uptime)
         await writer.submit((Row(_STARTED, row),))
         return attempt
 
     async def ended(self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None) -> None:
-        """Record what became of an attempt together with all that it settles; on disk when this returns."""
+        """Record the end of an attempt with the results it brought; on disk when this returns."""
         row = (
             Row(_ANSWERED, (attempt, at, ending.status)) if ending.is_plain else Row(_ENDED, ending.values(attempt, at))
         )
@@ -261,18 +260,18 @@ class Journal(JournalReader):
         await self._writing().submit(rows)
 
     async def held(self, customer: str, devices: Collection[str], *, is_known: bool = True) -> None:
-        """Record what a customer holds before the run first writes to them; on disk when this returns."""
-        row = (customer, is_known, devices_blob(devices))
+        """Record a customer's devices before the run first writes to them; on disk when this returns."""
+        row = (customer, is_known, encode_devices(devices))
         await self._writing().submit(lambda connection: connection.execute(_INSERT_HELD, row))
 
-    async def looked(self, look: CustomerHoldings, round_number: int) -> None:
-        """Record what a customer was seen to hold after the run; on disk when this returns."""
-        devices = None if look.devices is None else devices_blob(look.devices)
-        row = (look.customer, round_number, look.at, look.after_attempt, devices, look.error)
+    async def looked(self, holdings: CustomerHoldings, round_number: int) -> None:
+        """Record a query of a customer's devices after the run; on disk when this returns."""
+        devices = None if holdings.devices is None else encode_devices(holdings.devices)
+        row = (holdings.customer, round_number, holdings.at, holdings.after_attempt, devices, holdings.error)
         await self._writing().submit(lambda connection: connection.execute(_INSERT_LOOK, row))
 
     async def settled(self, settlement: RecordedAnswer) -> None:
-        """Record results that no answer of their own brought; on disk when this returns."""
+        """Record results without an answer; on disk when this returns."""
         self._settled_unasked.add(settlement.call)
         await self._writing().submit((_result(settlement, None),))
 
@@ -304,6 +303,6 @@ def _hold(_: sqlite3.Connection) -> None:
 
 
 def _result(settlement: RecordedAnswer, attempt: int | None) -> Row:
-    # Made into text here, where its parts were just made: the other thread would have to fetch each of them.
-    text = answer_text(settlement.answer)
-    return Row(_SETTLED, lambda: (settlement.call, attempt, text_blob(text)))
+    # Encoded in this thread, whose CPU cache holds the parts; only the compression runs in the writer thread.
+    text = answer_json(settlement.answer)
+    return Row(_SETTLED, lambda: (settlement.call, attempt, compress_answer(text)))

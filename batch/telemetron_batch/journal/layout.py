@@ -1,4 +1,4 @@
-"""Where the files of a run lie: their names, and the folders of runs and of shards under a reports folder."""
+"""Names of a run's files, and the folders of runs and shards below a reports folder."""
 
 import os
 from collections.abc import Callable
@@ -12,26 +12,26 @@ from telemetron_batch.storage.trusted_folders import require_folder
 JOURNAL_NAME: Final = "journal.sqlite3"
 LOCK_NAME: Final = "run.lock"
 SHARDS: Final = "shards"
-"""The folder in which the shards of a run have their folders."""
+"""The folder in a run's folder that contains the folders of its shards."""
 
 
 def run_folders(reports_dir: Path, warn: Callable[[str], None]) -> list[Path]:
-    """Return the folders of runs under a folder, by name; `warn` is told of those that are not ours."""
+    """Return the run folders in a reports folder, sorted by name. Calls `warn` for folders that are not ours."""
     return [folder for folder in _folders(reports_dir) if _has_journal(folder, warn)]
 
 
 def shard_folders(run: Path) -> list[Path]:
-    """Return the folders of the shards in which a run was begun, sorted. Raises ForeignRunError."""
+    """Return the folders of a run's started shards, sorted. Raises ForeignRunError."""
     with refusing_foreign_files():
         require_folder(run / SHARDS)
-        begun = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL_NAME}"))
-        for folder in begun:
+        started = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL_NAME}"))
+        for folder in started:
             require_folder(folder)
-    return begun
+    return started
 
 
 def _folders(reports_dir: Path) -> list[Path]:
-    """Return what may be a folder of a run; no link is followed."""
+    """Return the folders and links in a reports folder."""
     try:
         names = sorted(entry.name for entry in os.scandir(reports_dir) if entry.is_dir() or entry.is_symlink())
     except (FileNotFoundError, NotADirectoryError):
@@ -42,16 +42,16 @@ def _folders(reports_dir: Path) -> list[Path]:
 
 
 def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
-    """Whether this is a run's folder of ours; warn of one that is not ours, or may be such a one."""
+    """Return whether this is a run folder and ours. Calls `warn` if it is or may be a run folder that is not ours."""
     try:
         if not (folder / JOURNAL_NAME).exists():
             return False
     except OSError:
-        pass  # nobody can tell what is in it
+        pass  # unreadable: it may be a run folder
     try:
         require_ours(folder / JOURNAL_NAME)
         return (folder / JOURNAL_NAME).exists()
     except (ForeignRunError, OSError) as exc:
-        told = exc.reason if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
-        warn(f"run {folder.name} is passed over: {told}")
+        reason = exc.reason if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
+        warn(f"run {folder.name} is passed over: {reason}")
         return False

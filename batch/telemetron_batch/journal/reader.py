@@ -1,4 +1,4 @@
-"""What a journal tells: its input, every attempt, every answer, what customers hold."""
+"""Read a journal: the input, facts, attempts, answers, queries and events."""
 
 import json
 import sqlite3
@@ -20,7 +20,14 @@ from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import Answer, CustomerHoldings, InputFile
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason
-from telemetron_batch.journal.codec import Positions, answer_of, answers_of, decode_batch, devices_of, positions_of
+from telemetron_batch.journal.codec import (
+    Positions,
+    decode_answer,
+    decode_answers,
+    decode_batch,
+    decode_devices,
+    decode_positions,
+)
 from telemetron_batch.journal.connection import open_connection, open_immutable, read_error, require_ours
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
@@ -28,12 +35,12 @@ from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.clock import boot_number
 
 _MAY_HAVE_ACTED_SQL: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
-"""May have acted without our hearing of it: no answer, or one that left devices out."""
+"""Condition for attempts that may have been carried out without a known result: no answer, or an incomplete one."""
 LOST_IN_SHARDS: Final = Fact.RECORDS_LOST_IN_SHARDS
-"""The fact in the journal of a run that counts the records lost in those of its shards."""
+"""The fact that counts the records lost in the journals of the run's shards."""
 AFTER_LOSS: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
 _BATCH_BYTES: Final = 4 << 20
-"""Bytes of answers' JSON that are read together."""
+"""Bytes of JSON answers that are decoded together."""
 _TIMELINE: Final = """
 SELECT CAST((started - :start) / :seconds AS INTEGER) AS slice,
        CASE WHEN verdict = 'throttled' THEN 'throttled' ELSE coalesce(ending, 'unclear') END AS what, count(*)
@@ -58,7 +65,7 @@ class AttemptEnding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a call, or at a part of it, as the journal has it."""
+    """One attempt at a call, or at a part of it, as recorded."""
 
     number: int
     call: int
@@ -66,31 +73,31 @@ class Attempt:
     """None: all devices of the call."""
     started: float
     ending: AttemptEnding | None
-    """None: its process died before it ended."""
+    """None: the process died before the attempt ended."""
     verdict: str | None
     reason: Reason
     text: str
 
     @property
     def may_have_acted(self) -> bool:
-        """Could the API have done what it asked for without our hearing of it?"""
+        """Whether the API may have carried it out although no answer came."""
         return self.ending in (None, AttemptEnding.UNCLEAR)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingAttempt:
-    """An attempt that may have acted unheard, and may still act for some time."""
+    """An unanswered attempt that may have been carried out, or may still be."""
 
     call: int
     positions: Positions | None
     """None: all devices of the call."""
     uptime: float | None
-    """Seconds since this machine's boot when it left; None where it left in another boot or on another machine."""
+    """Send time in seconds since this machine's boot; None if it was sent in another boot or on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswer:
-    """An answer in the journal, and the call whose devices it settles."""
+    """A recorded answer with its call."""
 
     call: int
     answer: Answer
@@ -99,17 +106,17 @@ class RecordedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How far a run is."""
+    """The progress of a run."""
 
     devices: npt.NDArray[np.int64]
-    """By call, from number 1: how many of its devices are settled."""
+    """Number of settled devices of each call, from call 1."""
     outcomes: Mapping[Outcome, int]
-    """What all of them came to."""
+    """Number of devices by outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockIterable:
-    """The input in the journal, which can be gone through as often as needed."""
+    """The input in the journal; can be iterated several times."""
 
     _read: Callable[[], Iterator[RowBlock]]
 
@@ -125,49 +132,49 @@ class JournalReader:
         require_ours(path)
         self._witness = Witness(path)
         self._connection = open_connection(path)
-        # Rows first: a process at work on it may raise the notes in between, which is further and no loss.
+        # Rows first: an active process may increase the notes in between, which is no loss.
         with self._reading(ROWS) as cursor:
             extent = Extent(self.meta(NOTES, 0), cursor.fetchone()[0])
         self._witness.compare(self.meta(JOURNAL_ID, ""), extent)
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the journal."""
         return self._path
 
     @property
     def records_lost(self) -> int:
-        """How many records at least are lost, here or in a journal that was gathered: rows may have been sent."""
+        """The minimum number of lost records, here or in merged journals; their rows may have been sent."""
         return int(self._witness.missing + self.meta(LOST, 0) + self.meta(LOST_IN_SHARDS, 0))
 
     @property
     def loss(self) -> str:
-        """What was lost and what that means, in words; empty where none was."""
+        """A message about lost records; "" without any."""
         lost = self.records_lost
-        many = f"{lost} record{'s' if lost > 1 else ''}"
-        return f"the journal has lost at least {many}: rows may have been sent without a record" if lost else ""
+        records = f"{lost} record{'s' if lost > 1 else ''}"
+        return f"the journal has lost at least {records}: rows may have been sent without a record" if lost else ""
 
     def require_complete(self) -> None:
-        """Raise JournalError where records were lost: nobody knows what has been sent."""
+        """Raise JournalError if records were lost, because it is unknown what has been sent."""
         if loss := self.loss:
             raise JournalError(f"{self._path}: {loss}", AFTER_LOSS)
 
     def extent(self) -> dict[str, int]:
-        """Return how much it holds, in numbers that only ever rise."""
+        """Return counts of the journal's content that only increase."""
         query = "SELECT coalesce(max(id), 0), (SELECT count(*) FROM results WHERE attempt IS NOT NULL) FROM attempts"
         with self._reading(query) as cursor:
             attempts, answers = cursor.fetchone()
         return {"attempts": attempts, "answers": answers, "notes": self.meta(NOTES, 0)}
 
     def meta(self, name: str, default: Any = None) -> Any:
-        """One of the facts about the run, as it was given to `publish` or `note`."""
+        """Return a fact about the run."""
         with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
             row = cursor.fetchone()
             return default if row is None else json.loads(row[0])
 
     @property
     def is_in_shards(self) -> bool:
-        """Whether the run is made by several processes, as shards."""
+        """Whether the run is divided into shards."""
         return self.meta(Fact.DIVISION) is not None
 
     @property
@@ -180,61 +187,58 @@ class JournalReader:
 
     @property
     def base_url_flag(self) -> str | None:
-        """The base URL that the run was given on the command line; None if it was not, or if no API is asked."""
+        """The base URL that the command line gave; None if it gave none, or for the sandbox."""
         if self.meta(Fact.SANDBOX):
             return None
-        # Journals of earlier versions do not tell where the URL came from.
+        # Journals of earlier versions do not record whether the URL was a flag.
         option = (self.meta(Fact.OPTIONS) or {}).get("base_url")
         url = self.meta(Fact.BASE_URL_FLAG, option)
         return None if url is None else str(url)
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """File number and key columns of each block of the input, in order."""
+        """Yield file number and key columns of each block of the input, in order."""
         with self._reading("SELECT file, keys FROM blocks ORDER BY number") as cursor:
             for file, keys in cursor:
                 yield file, decode_batch(keys)
 
     def blocks(self, *, backwards: bool = False, cells: Mapping[int, Sequence[int]] | None = None) -> BlockIterable:
-        """The input, block by block, in order or last to first.
+        """Return the blocks of the input, in order or backwards.
 
-        `cells` names the columns of cells that are wanted of each file, by their positions: to
-        unpack the others takes time. None: all of them.
+        `cells` gives the positions of the wanted cell columns by file, because decoding the others takes time;
+        None means all columns.
         """
         return BlockIterable(partial(self._blocks, cells, "DESC" if backwards else "ASC"))
 
     def attempts_of(self, call: int) -> list[Attempt]:
-        """The attempts at one call, oldest first."""
+        """Return the attempts at one call, oldest first."""
         return [*self._attempts("WHERE call = ?", (call,))]
 
     def unclear_attempts(self) -> Iterator[Attempt]:
-        """All attempts that may have acted without our hearing of it, also where an answer left devices out."""
+        """Yield attempts that may have been carried out without a known result: no answer, or an incomplete one."""
         return self._attempts(f"WHERE {_MAY_HAVE_ACTED_SQL}", ())
 
     def settlements(self) -> Iterator[RecordedAnswer]:
-        """Every answer, in the order in which they were recorded."""
+        """Yield every answer in the order of recording."""
         return (settlement for _, settlement in self.numbered_settlements())
 
     def numbered_settlements(self) -> Iterator[tuple[int, RecordedAnswer]]:
-        """Yield every answer with the number under which `take_back` knows it."""
+        """Yield every answer with its number for `delete_results`."""
         query = "SELECT id, call, answer, attempt IS NOT NULL FROM results ORDER BY id"
         with self._reading(query) as cursor:
             for number, call, answer, by_attempt in cursor:
-                yield number, RecordedAnswer(call, answer_of(answer), bool(by_attempt))
+                yield number, RecordedAnswer(call, decode_answer(answer), bool(by_attempt))
 
     def settled_of(self, calls: int) -> Settled:
-        """How many devices of so many calls, from number 1, are settled, and what they came to."""
+        """Return the settled devices of calls 1 to `calls`, and their outcomes."""
         devices, codes = np.zeros(calls, np.int64), np.zeros(len(OUTCOMES), np.int64)
-        for of, answers in self.answers():
-            np.add.at(devices, of - 1, pc.list_value_length(answers["outcomes"]).to_numpy())
+        for call_numbers, answers in self.answers():
+            np.add.at(devices, call_numbers - 1, pc.list_value_length(answers["outcomes"]).to_numpy())
             codes += np.bincount(pc.list_flatten(answers["outcomes"]).to_numpy(), minlength=len(OUTCOMES))
         counts = zip(OUTCOMES, codes.tolist(), strict=True)
         return Settled(devices, {outcome: count for outcome, count in counts if count})
 
     def answers(self) -> Iterator[tuple[Ints, pa.Table]]:
-        """Every answer, in the order in which they were recorded, many at a time.
-
-        Their calls, and records as `answers_of` gives them.
-        """
+        """Yield batches of answers in the order of recording: their call numbers, and the table of `decode_answers`."""
         with self._reading("SELECT call, answer FROM results ORDER BY id") as cursor:
             calls, texts, size = list[int](), list[bytes](), 0
             for call, answer in cursor:
@@ -242,100 +246,100 @@ class JournalReader:
                 texts.append(zlib.decompress(answer))
                 size += len(texts[-1])
                 if size >= _BATCH_BYTES:
-                    yield np.array(calls), answers_of(texts)
+                    yield np.array(calls), decode_answers(texts)
                     calls, texts, size = [], [], 0
             if calls:
-                yield np.array(calls), answers_of(texts)
+                yield np.array(calls), decode_answers(texts)
 
     def results_without_attempt(self) -> Iterator[tuple[int, RecordedAnswer]]:
-        """Results that no answer of their own brought, by the numbers under which `take_back` knows them."""
+        """Yield results without an answer, with their numbers for `delete_results`."""
         with self._reading("SELECT id, call, answer FROM results WHERE attempt IS NULL ORDER BY id") as cursor:
             for number, call, answer in cursor:
-                yield number, RecordedAnswer(call, answer_of(answer), by_attempt=False)
+                yield number, RecordedAnswer(call, decode_answer(answer), by_attempt=False)
 
     def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
-        """Attempt id (None: settled without an answer) and positions of each result of one call."""
+        """Return attempt number (None: without an answer) and positions of each result of one call."""
         query = "SELECT attempt, answer FROM results WHERE call = ? ORDER BY id"
         with self._reading(query, (call,)) as cursor:
-            return [(attempt, tuple(answer_of(answer).results)) for attempt, answer in cursor]
+            return [(attempt, tuple(decode_answer(answer).results)) for attempt, answer in cursor]
 
     def holdings(self, customer: str) -> frozenset[str] | None:
-        """What a customer held before the run first wrote to them; None if nobody looked."""
+        """Return a customer's devices before the run first wrote to them; None if not queried."""
         query = "SELECT devices FROM holdings WHERE customer = ?"
         with self._reading(query, (customer,)) as cursor:
             row = cursor.fetchone()
-            return None if row is None else devices_of(row[0])
+            return None if row is None else decode_devices(row[0])
 
     def was_known(self, customer: str) -> bool | None:
-        """Return whether the API knew a customer before the run first wrote to them; None if nobody looked."""
+        """Return whether the API knew a customer before the run first wrote to them; None if not queried."""
         with self._reading("SELECT is_known FROM holdings WHERE customer = ?", (customer,)) as cursor:
             row = cursor.fetchone()
             return None if row is None else bool(row[0])
 
     def customers_known_before(self) -> Iterator[tuple[str, bool]]:
-        """Yield each customer who was looked at before the run first wrote to them, and whether the API knew them."""
+        """Yield each customer queried before the run first wrote to them, and whether the API knew them."""
         with self._reading("SELECT customer, is_known FROM holdings") as cursor:
             for customer, is_known in cursor:
                 yield customer, bool(is_known)
 
     def all_holdings(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Each customer who was looked at before the run first wrote to them, and what they held."""
+        """Yield each customer queried before the run first wrote to them, and their devices."""
         with self._reading("SELECT customer, devices FROM holdings ORDER BY customer") as cursor:
             for customer, devices in cursor:
-                yield customer, devices_of(devices)
+                yield customer, decode_devices(devices)
 
     def queries(self, round_number: int | None = None) -> Iterator[CustomerHoldings]:
-        """What customers were seen to hold after the run, one look each; of one verify, or of all."""
+        """Yield the last query of each customer after the run; with `round_number`, only those of one verify."""
         query = """SELECT customer, at, devices, why, after_attempt FROM looks
                    WHERE round = coalesce(?, round) ORDER BY customer"""
         with self._reading(query, (round_number,)) as cursor:
             for customer, at, devices, why, after in cursor:
                 yield CustomerHoldings(
-                    customer, at, None if devices is None else devices_of(devices), why, after_attempt=after
+                    customer, at, None if devices is None else decode_devices(devices), why, after_attempt=after
                 )
 
     def query_counts(self, round_number: int) -> tuple[int, int]:
-        """Customers who were asked in one verify, and those of them of whom nothing could be learnt."""
+        """Return the numbers of customers queried in one verify, and of failed queries among them."""
         query = "SELECT count(*), coalesce(sum(why <> ''), 0) FROM looks WHERE round = ?"
         with self._reading(query, (round_number,)) as cursor:
-            asked, missed = cursor.fetchone()
-        return asked, missed
+            queried, failed = cursor.fetchone()
+        return queried, failed
 
     def last_attempts(self) -> list[tuple[int, int]]:
-        """Return each call that was attempted, and the number of the last attempt at it."""
+        """Return each attempted call with the number of its last attempt."""
         with self._reading("SELECT call, max(id) FROM attempts GROUP BY call") as cursor:
             return cursor.fetchall()
 
     def calls_that_may_have_acted(self) -> list[int]:
-        """Return the calls of which an attempt was answered, or may have acted unheard."""
+        """Return the calls with an attempt that was answered or may have been carried out unanswered."""
         query = "SELECT DISTINCT call FROM attempts WHERE ending IS NULL OR ending IN ('answered', 'unclear')"
         with self._reading(query) as cursor:
             return [call for (call,) in cursor]
 
     def pending_attempts(self) -> Iterator[PendingAttempt]:
-        """Yield the attempts that may have acted unheard, and have not been answered since by the API itself."""
+        """Yield unanswered attempts that may have been carried out, or may still be."""
         query = f"""SELECT call, positions, CASE WHEN boot = ? THEN uptime END FROM attempts
                     WHERE may_act_later AND ({_MAY_HAVE_ACTED_SQL}) ORDER BY id"""  # noqa: S608 - a constant
         with self._reading(query, (boot_number(),)) as cursor:
             for call, positions, uptime in cursor:
-                yield PendingAttempt(call, positions_of(positions), uptime)
+                yield PendingAttempt(call, decode_positions(positions), uptime)
 
     def refused_attempts(self) -> Iterator[Attempt]:
-        """Yield the attempts that left, and that the API or something before it refused."""
+        """Yield the attempts that the API, or a proxy before it, refused."""
         return self._attempts("WHERE ending = 'refused'", ())
 
     def calls_with_foreign_answers(self) -> list[int]:
-        """Return the calls of which an answer named identifiers that nobody asked for."""
+        """Return the calls with an answer that contained identifiers that were not requested."""
         with self._reading("SELECT DISTINCT call FROM attempts WHERE foreign_count > 0") as cursor:
             return [call for (call,) in cursor]
 
     def has_attempts(self) -> bool:
-        """Whether any attempt is recorded."""
+        """Return whether any attempt is recorded."""
         with self._reading("SELECT EXISTS (SELECT 1 FROM attempts)") as cursor:
             return bool(cursor.fetchone()[0])
 
     def attempt_totals(self) -> tuple[int, int, int]:
-        """Number of attempts, of those throttled, and of those that may have acted unheard."""
+        """Return the numbers of attempts, of throttled ones, and of unanswered ones that may have been carried out."""
         query = """SELECT count(*), coalesce(sum(verdict = 'throttled'), 0),
                    coalesce(sum(ending IS NULL OR ending = 'unclear'), 0) FROM attempts"""
         with self._reading(query) as cursor:
@@ -343,15 +347,15 @@ class JournalReader:
         return attempts, throttled, unclear
 
     def attempt_span(self) -> tuple[float, float] | None:
-        """When the first and the last attempt left; None without attempts."""
+        """Return the send times of the first and the last attempt; None without attempts."""
         with self._reading("SELECT min(started), max(started) FROM attempts") as cursor:
             first, last = cursor.fetchone()
         return None if first is None else (first, last)
 
     def acted_since(self, moment: float, late: float) -> bool:
-        """Did an attempt end after that moment, or may one that nobody heard of have acted then?
+        """Return whether an attempt ended after a moment, or an unanswered one may have been carried out after it.
 
-        `late` is how many seconds after it left such an attempt may still be carried out.
+        An unanswered attempt may be carried out until `late` seconds after it was sent.
         """
         query = f"""SELECT EXISTS (SELECT 1 FROM attempts WHERE coalesce(ended, started) > :moment
                     OR (started > :moment - :late AND ({_MAY_HAVE_ACTED_SQL})))"""  # noqa: S608 - a constant
@@ -359,15 +363,14 @@ class JournalReader:
             return bool(cursor.fetchone()[0])
 
     def timeline(self, start: float, seconds: float) -> list[tuple[int, str, int]]:
-        """Slice of time (from 0, each so many seconds long), what happened in it, and how often.
+        """Return slice of time (from 0, each `seconds` long), kind and count of attempts and events.
 
-        Attempts by their ending (`throttled` where the API said that we are too fast), and
-        the events that all workers heed.
+        The kind of an attempt is its ending, or `throttled`; events are holds, outages and their ends.
         """
         return self._connection.execute(_TIMELINE, {"start": start, "seconds": seconds}).fetchall()
 
     def events(self, most: int) -> list[tuple[float, str, str]]:
-        """When, kind and text of what was worth telling and no attempt: the first so many."""
+        """Return time, kind and text of the first `most` events."""
         query = "SELECT at, kind, text FROM events ORDER BY at, id LIMIT ?"
         with self._reading(query, (most,)) as cursor:
             return cursor.fetchall()
@@ -382,13 +385,13 @@ class JournalReader:
 
     @contextmanager
     def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:
-        """What a query finds; where the file turns out to be damaged, that is said in words."""
+        """Yield the cursor of a query. Translates errors of a damaged file."""
         try:
             cursor = self._connection.execute(query, values)
             try:
                 yield cursor
             finally:
-                # An iteration given up half-way may be cleared away after the journal was closed.
+                # An abandoned iterator may be finalized after the journal was closed.
                 with suppress(sqlite3.ProgrammingError):
                     cursor.close()
         except (sqlite3.DatabaseError, zlib.error, ValueError, OSError) as exc:
@@ -399,22 +402,24 @@ class JournalReader:
         query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
         with self._reading(query, values) as cursor:
             for number, call, positions, started, ending, verdict, reason, text in cursor:
-                how = None if ending is None else AttemptEnding(ending)
-                yield Attempt(number, call, positions_of(positions), started, how, verdict, Reason(reason), text)
+                known_ending = None if ending is None else AttemptEnding(ending)
+                yield Attempt(
+                    number, call, decode_positions(positions), started, known_ending, verdict, Reason(reason), text
+                )
 
 
 class ImmutableJournal(JournalReader):
-    """What a journal began with, read without a trace: it may be open in another process, also on another host.
+    """A journal read without locks or changes, while it may be open in another process or on another host.
 
-    Its input, and the facts that `publish` put down; of all that came later nothing is sure to be there.
+    Only the input and the facts of `JournalDraft.publish` are reliable; later records may be missing.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         require_ours(path)
-        self._witness = Witness(path)  # compared with nothing: what is in the log alone is not seen
+        self._witness = Witness(path)  # not compared: records that are only in the log are not seen
         self._connection = open_immutable(path)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the journal."""
         self._connection.close()

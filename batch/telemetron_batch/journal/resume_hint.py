@@ -1,6 +1,6 @@
-"""How to continue a run that ended early, and what an error means to a run that has sent something.
+"""Advice how to continue a run that ended early, and exit codes of errors after something was sent.
 
-The same command alone may begin another run, or ask another API.
+Repeating the command is not always enough: it may start another run or use another API.
 """
 
 import os
@@ -16,9 +16,9 @@ from telemetron_batch.storage.commands import command
 
 
 def way_on(journal: Journal) -> WayOn:
-    """Return how a run is continued: by the same command if that names its id.
+    """Return how to continue a run: with the same command if the command names the run id.
 
-    The folder's name is the id: the folder may have been renamed since.
+    The name of the folder is the id, because the folder may have been renamed.
     """
     folder = journal.path.parent
     is_named = not journal.meta(Fact.ID_MADE_UP) and journal.meta(Fact.RUN_ID) == folder.name
@@ -26,7 +26,7 @@ def way_on(journal: Journal) -> WayOn:
 
 
 def way_on_in(folder: Path, *, is_named: bool, base_url: str | None) -> WayOn:
-    """Return how the run in a folder is continued; `is_named` tells whether its command names its id."""
+    """Return how to continue the run in a folder; `is_named` is whether its command names the run id."""
     if is_named:
         return WayOn(listed_flags("", base_url))
     return WayOn(listed_flags(folder.name, base_url), command("resume", folder, base_url))
@@ -34,7 +34,7 @@ def way_on_in(folder: Path, *, is_named: bool, base_url: str | None) -> WayOn:
 
 @contextmanager
 def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
-    """Have an error or an interrupt say how to continue the run, if it was begun and has this journal."""
+    """Add to an error or interrupt how to continue the run, if the journal exists."""
     try:
         with system_errors_in_words():
             yield
@@ -50,7 +50,7 @@ def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
 
 @contextmanager
 def system_errors_in_words() -> Iterator[None]:
-    """Raise as a BatchError what the system refuses, wherever that comes up."""
+    """Translate any OSError into a BatchError."""
     try:
         yield
     except OSError as exc:
@@ -59,7 +59,7 @@ def system_errors_in_words() -> Iterator[None]:
 
 @contextmanager
 def stopping_if_sent(journal: Journal) -> Iterator[None]:
-    """Have an error of the system say "stopped" and not "could not start", where the run has sent something."""
+    """Translate any OSError into a BatchError, with exit code STOPPED if the run has sent something."""
     try:
         with system_errors_in_words():
             yield

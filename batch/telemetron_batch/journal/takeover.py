@@ -1,8 +1,7 @@
-"""A journal put out of reach of whoever still has it open on another host.
+"""Replace a journal by a copy after a takeover from another host.
 
-Who lost a run to another host may have been stopped in the middle of a write, and nothing makes
-him look before he ends it. So the new owner goes on with a copy under the same name: what comes
-late goes into the old file, which has no name any more.
+The former owner may have been suspended in the middle of a write, and can finish it later. So the new owner
+continues with a copy of the same name, and late writes go to the old, deleted file.
 """
 
 import os
@@ -18,19 +17,18 @@ from telemetron_batch.storage import trusted_folders
 from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, require_free_space, sync_folder
 
 _TRIES: Final = 5
-_PIECE: Final = 1 << 20
+_COPY_BYTES: Final = 1 << 20
 _SIDECARS: Final = ("-wal", "-shm")
 
 
 def replace_with_copy(path: Path) -> None:
-    """Put a copy, with all that its write-ahead log holds, in the place of a journal.
+    """Replace a journal by a copy that includes the content of its write-ahead log.
 
-    To be called by the owner of the run before anybody opens the journal. Killed on the way it can be
-    done again: the old log holds nothing that the copy does not, so to read it twice changes nothing.
-    Raises DiskError; LockedError where somebody still writes to it.
+    The owner of the run calls this before it opens the journal. It can be repeated after a kill: applying the old
+    log to the copy again changes nothing. Raises DiskError; LockedError if another process still writes.
     """
     aside = path.with_name(f"{path.name}.apart")
-    record = Record.read(path)  # before the journal is copied, which may only be further then
+    record = Record.read(path)  # before the copy, which can only be further
     with disk_errors_in(path.parent):
         require_free_space(path.parent, 2 * sum(_file_stamps(path)[::2]))
         _copy(path, aside)
@@ -46,7 +44,7 @@ def replace_with_copy(path: Path) -> None:
 
 
 def _replace_witness(path: Path, record: Record | None) -> None:
-    """Put a new file in the place of the witness: a former owner goes on writing to the old one."""
+    """Replace the witness by a new file, so that a former owner writes to the old one."""
     if record is None:
         witness_of(path).unlink(missing_ok=True)
         return
@@ -55,7 +53,7 @@ def _replace_witness(path: Path, record: Record | None) -> None:
 
 
 def _copy(path: Path, aside: Path) -> None:
-    """Copy the file and its log as they are at one moment."""
+    """Copy a consistent state of the file and its log."""
     for _ in range(_TRIES):
         before = _file_stamps(path)
         for tail in _SIDECARS:
@@ -69,15 +67,15 @@ def _copy(path: Path, aside: Path) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy a file to a new one; no link is followed, on either side."""
+    """Copy a file to a new file. Follows no link."""
     with os.fdopen(trusted_folders.open_file(source, os.O_RDONLY), "rb") as read:
         target.unlink(missing_ok=True)
         with os.fdopen(trusted_folders.open_file(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as written:
-            shutil.copyfileobj(read, written, _PIECE)
+            shutil.copyfileobj(read, written, _COPY_BYTES)
 
 
 def _checkpoint(path: Path) -> None:
-    """Take the log into the file, all of it on disk."""
+    """Move the log into the file and sync it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -86,7 +84,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _file_stamps(path: Path) -> tuple[int, int, int, int]:
-    """Size and time of the last write, of the file and of its log."""
+    """Return size and modification time of the file and of its log."""
     file = path.stat()
     try:
         log = _sidecar(path, "-wal").stat()

@@ -1,17 +1,16 @@
-"""A witness beside a journal: how far the journal had come at its last commit, kept outside SQLite.
+"""A file beside a journal, outside SQLite, that records how far the journal was at its last commit.
 
-SQLite ignores everything behind the first damaged frame of a write-ahead log, and does not miss
-a log that is gone or notice that a file was replaced by an older copy. The witness does: a journal
-that is behind it has lost commits.
+SQLite ignores everything after the first damaged frame of a write-ahead log, and does not notice a missing log or a
+file replaced by an older copy. The witness does: a journal that is behind its witness has lost commits.
 
-How far a journal has come is two numbers. `rows` is its last attempt's number and its last result's, added
-up: it rises with every commit that adds such rows, and costs these, the many, nothing. Every other commit raises
-`notes`, a fact in the journal; it may also take rows away. So more notes are later, whatever the rows.
+The extent of a journal is two numbers. `rows` is the number of the last attempt plus the number of the last result;
+it grows with every commit that adds such rows, at no cost. Every other commit increases `notes`, a fact in
+the journal, and may also delete rows. So a larger `notes` is later, regardless of `rows`.
 
-The witness is a mapped file that is never synced. The kernel keeps what was put into it if the process is
-killed, which is at most one commit behind. After a power loss it may be further behind or unreadable,
-but it is never ahead: it is written when the commit is on disk. Records are put into two slots
-in turn, so that one is whole at any moment, and carry the journal's id: the witness of another journal does not count.
+The witness is a mapped file that is never synced. After a kill it is at most one commit behind, because the
+kernel keeps mapped pages. After a power loss it may be further behind or unreadable, but it is never ahead,
+because it is written after the commit is on disk. Records go into two slots in turn, so that one is complete at any
+time. They contain the journal's id, so that the witness of another journal is ignored.
 """
 
 import mmap
@@ -29,11 +28,11 @@ from telemetron_batch.journal.facts import Fact
 from telemetron_batch.storage import trusted_folders
 
 NOTES: Final = Fact.NOTES
-"""The fact in the journal that counts the commits which add neither attempts nor results."""
+"""The fact that counts commits which add neither attempts nor results."""
 JOURNAL_ID: Final = Fact.JOURNAL_ID
-"""The fact in the journal by which its witness knows it."""
+"""The fact that ties the journal to its witness."""
 LOST: Final = Fact.RECORDS_LOST
-"""The fact in the journal that counts what was lost before it was written to again."""
+"""The fact that counts records lost before the journal was written to again."""
 
 _FIELDS: Final = struct.Struct("<8s16sQQ")
 _CHECKSUM: Final = struct.Struct("<I")
@@ -48,13 +47,13 @@ _WRITE: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
 class Extent(NamedTuple):
-    """How far a journal has come; the later is the greater, as long as nothing is lost."""
+    """The extent of a journal; a later one is greater if nothing was lost."""
 
     notes: int
     rows: int
 
     def beyond(self, other: "Extent") -> int:
-        """Return the least number of records that this has and the other lacks."""
+        """Return the minimum number of records that this extent has and the other lacks."""
         if self <= other:
             return 0
         return self.notes - other.notes + max(0, self.rows - other.rows)
@@ -62,18 +61,18 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a witness shows: which journal, and how far it had come."""
+    """The content of a witness: a journal's id and extent."""
 
     journal_id: str
     extent: Extent
 
     def packed(self) -> bytes:
-        """Return the bytes of the record, checksum included."""
+        """Return the record as bytes, with a checksum."""
         return _packed(self.journal_id.encode(), self.extent)
 
     @classmethod
     def read(cls, journal: Path) -> "Record | None":
-        """Return the latest record of a journal's witness; None without one, or where its checksum is wrong."""
+        """Return the latest valid record of a journal's witness; None without one."""
         try:
             content = trusted_folders.read_file(witness_of(journal))
         except OSError:
@@ -95,42 +94,42 @@ def witness_of(journal: Path) -> Path:
 
 
 class Witness:
-    """Counts the commits to a journal, and says what is missing in it."""
+    """Counts the commits to a journal and detects lost ones."""
 
     def __init__(self, journal: Path) -> None:
-        """Read the file. Must come before the journal is read, which may only be further by then."""
+        """Read the witness file. Create this before reading the journal, which can then only be further."""
         self._path = witness_of(journal)
         self._record = Record.read(journal)
         self._journal_id = b""
         self._last: Extent | None = None
-        """After the last commit of this process."""
+        """Extent after the last commit of this process."""
         self._next = Extent(0, 0)
-        """After the one under way."""
+        """Extent after the current commit."""
         self._file: mmap.mmap | None = None
         self._slot = 0
         self.missing = 0
-        """Records that the witness knows of and the journal does not, until the journal itself says so."""
+        """Number of lost records that the journal has not recorded itself yet."""
 
     def compare(self, journal_id: str, extent: Extent) -> None:
-        """Find out what is missing in the journal, which calls itself so and has come so far."""
+        """Compare the witness with a journal's id and extent, and set `missing`."""
         self._journal_id = journal_id.encode()
         if self._record is not None and self._record.journal_id == journal_id:
             self.missing = self._record.extent.beyond(extent)
 
     def open(self) -> None:
-        """Open the file for writing; make it if need be.
+        """Open or create the file for writing.
 
-        The owner of the journal must be confirmed after this and before each commit: whoever takes the journal
-        over replaces the file, so that a late write does not reach the new one.
+        Check the ownership of the journal after this and before each commit: a takeover replaces the file, so that
+        a late write does not reach the new one.
         """
         if self._file is None:
-            with suppress(OSError, ValueError):  # a journal without a witness is a journal all the same
+            with suppress(OSError, ValueError):  # a journal works without a witness
                 self._file = _mapped(self._path)
 
     def count(self, connection: sqlite3.Connection, added: int | None) -> None:
-        """Count a commit, as part of its transaction.
+        """Count a commit within its transaction.
 
-        `added` is how many attempts and results it adds; None where it may also have changed anything else.
+        `added` is the number of attempts and results that it adds; None if it may change anything else.
         """
         last = self._last or _extent(connection)
         if added and self._last and not self.missing:
@@ -144,7 +143,7 @@ class Witness:
         self._next = Extent(notes, _extent(connection).rows)
 
     def show(self) -> None:
-        """Write down how far the journal has come, now that the commit is on disk."""
+        """Write the extent of the journal. Call this when the commit is on disk."""
         self._last, self.missing = self._next, 0
         if self._file is not None:
             self._file[self._slot : self._slot + _RECORD] = _packed(self._journal_id, self._next)
@@ -163,7 +162,7 @@ def _packed(journal_id: bytes, extent: Extent) -> bytes:
 
 
 def _mapped(path: Path) -> mmap.mmap:
-    """Map the file of a witness; whole, so that no later write to it needs room."""
+    """Return the mapped file of a witness, allocated so that no later write needs disk space."""
     descriptor = trusted_folders.open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         content = os.pread(descriptor, _SIZE, 0)

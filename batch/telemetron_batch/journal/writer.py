@@ -1,11 +1,9 @@
-"""One thread that writes to the journal, many commits' worth at a time.
+"""One thread that writes to the journal in group commits.
 
-A full sync costs milliseconds and would stall the event loop; here everything that
-waits when the disk is ready for more goes into one transaction, and rows of one kind
-into one statement: between two statements this thread has to wait for the event loop's
-to let go of the interpreter. The event loop hands over once a round what all its tasks
-have ordered in it: to wake this thread costs it more than to order. After a failed commit
-nothing more is written: what the disk holds is then all that counts.
+A full sync takes milliseconds and would block the event loop. All writes that are queued when the disk is ready
+go into one transaction, and rows of one kind into one statement, because the thread waits for the GIL between two
+statements. The event loop passes its writes once per iteration, because waking the thread costs more than
+queueing. After a failed commit nothing more is written, so that the file on disk stays the only truth.
 """
 
 import asyncio
@@ -27,24 +25,24 @@ from telemetron_batch.journal.witness import Witness
 Write = Callable[[sqlite3.Connection], Any]
 
 _ROWS_PER_STATEMENT: Final = 32
-"""Rows in one statement at most; each number of them is a statement of its own, which SQLite keeps ready."""
+"""Maximum rows in one statement. Each number of rows is a separate statement, which SQLite caches."""
 
 
 class Statement(NamedTuple):
-    """A statement that takes any number of rows, and leaves the same whatever the order of others."""
+    """A statement for any number of rows, whose order relative to other statements does not matter."""
 
     head: str
     row: str
-    """One row: its values are question marks."""
+    """The placeholders of one row."""
     tail: str = ""
 
     @property
     def inserts(self) -> bool:
-        """Does it add a row for each that it takes?"""
+        """Whether it inserts rows."""
         return self.head.startswith("INSERT")
 
     def of(self, rows: int) -> str:
-        """The statement for so many rows."""
+        """Return the SQL text for a number of rows."""
         return _statement(self, rows)
 
 
@@ -58,20 +56,20 @@ class Row(NamedTuple):
 
     statement: Statement
     values: Sequence[Any] | Callable[[], Sequence[Any]]
-    """Or what makes them, on the thread that writes."""
+    """The values, or a function that makes them in the writer thread."""
 
 
 @dataclass(slots=True)
-class _Order:
-    """A write, and what waits for it."""
+class _WriteRequest:
+    """A write and the future of its waiter."""
 
     write: Write | Sequence[Row]
     done: "Future[Any] | asyncio.Future[Any]"
     outcome: Any = None
     failure: BaseException | None = None
 
-    def tell(self) -> None:
-        """Let the waiter go on; a cancelled one is passed over."""
+    def resolve(self) -> None:
+        """Resolve the future, unless it was cancelled."""
         if self.done.done():
             return
         if self.failure is not None:
@@ -81,10 +79,10 @@ class _Order:
 
 
 class Writer:
-    """Takes writes from any thread; each is done when its future is."""
+    """Takes writes from any thread. A write is on disk when its future is done."""
 
     instances: ClassVar["WeakSet[Writer]"] = WeakSet()
-    """For a clock that must stand still while the disk is at work."""
+    """All writers, for a test clock that must stop while the disk works."""
 
     def __init__(
         self,
@@ -93,16 +91,16 @@ class Writer:
         confirm: Callable[[], None] | None = None,
         witness: Witness | None = None,
     ) -> None:
-        """`confirm` raises where nothing may be written any more; `witness` counts what is committed."""
+        """`confirm` raises if nothing may be written any more; `witness` counts commits."""
         self._make_room = make_room or (lambda: False)
         self._confirm = confirm or (lambda: None)
         self._witness = witness
-        self._orders: queue.SimpleQueue[list[_Order] | None] = queue.SimpleQueue()
-        self._gathered: list[_Order] = []
-        """Ordered in this round of the event loop."""
+        self._queue: queue.SimpleQueue[list[_WriteRequest] | None] = queue.SimpleQueue()
+        self._collected: list[_WriteRequest] = []
+        """Requests of the current iteration of the event loop."""
         self._failure: Exception | None = None
         self._closed = False
-        self._open_orders = 0
+        self._open_requests = 0
         self._mutex = threading.Lock()
         self._thread = threading.Thread(target=self._work, args=(connect,), name="journal", daemon=True)
         self._thread.start()
@@ -110,105 +108,105 @@ class Writer:
 
     @property
     def busy(self) -> bool:
-        """Is any write not yet done and told?"""
-        return self._open_orders > 0
+        """Whether any write is not done yet."""
+        return self._open_requests > 0
 
     def submit(self, write: Write | Sequence[Row]) -> "asyncio.Future[Any]":
-        """Queue a write, or rows, from the event loop. The future raises DiskError if it cannot be made."""
+        """Queue a write, or rows, from the event loop. The future raises DiskError if the write fails."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
-        self._admit()
-        if not self._gathered:
+        self._count_open()
+        if not self._collected:
             loop.call_soon(self._flush)
-        self._gathered.append(_Order(write, done))
+        self._collected.append(_WriteRequest(write, done))
         return done
 
     def enqueue(self, write: Write) -> None:
-        """Queue a write that nobody waits for."""
-        self._put(_Order(write, Future()))
+        """Queue a write without waiting for it."""
+        self._put(_WriteRequest(write, Future()))
 
     def write_and_wait(self, write: Write) -> None:
-        """Write from ordinary code, and wait until it is on disk."""
+        """Write from synchronous code, and wait until it is on disk."""
         done: Future[Any] = Future()
-        self._put(_Order(write, done))
+        self._put(_WriteRequest(write, done))
         done.result()
 
     def close(self) -> None:
-        """Finish what is queued and end the thread."""
+        """Finish the queued writes and end the thread."""
         self._closed = True
         self._flush()
-        self._orders.put(None)
+        self._queue.put(None)
         self._thread.join()
 
     def abandon(self) -> None:
-        """Leave the thread where it is, and its connection open: to close it would write."""
+        """Refuse further writes; leave the thread and its connection open, because closing it would write."""
         self._closed = True
 
-    def _put(self, order: _Order) -> None:
-        self._admit()
-        self._orders.put([order])
+    def _put(self, request: _WriteRequest) -> None:
+        self._count_open()
+        self._queue.put([request])
 
     def _flush(self) -> None:
-        """What the event loop has ordered."""
-        orders, self._gathered = self._gathered, []
-        self._orders.put(orders)
+        """Pass the requests of the event loop's iteration to the thread."""
+        requests, self._collected = self._collected, []
+        self._queue.put(requests)
 
-    def _admit(self) -> None:
-        """An order more is open."""
+    def _count_open(self) -> None:
+        """Count one more open request. Raises RuntimeError after the end."""
         if self._closed:
             raise RuntimeError("the journal's writer has ended")
         with self._mutex:
-            self._open_orders += 1
+            self._open_requests += 1
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
         try:
             with closing(connect()) as connection:
                 self._serve(connection)
         except (sqlite3.Error, OSError) as exc:
-            self._failure = _unwritable(exc)
+            self._failure = _write_error(exc)
             self._serve(None)
 
     def _serve(self, connection: sqlite3.Connection | None) -> None:
-        """Commit what comes until the end; without a connection, refuse it."""
+        """Commit requests until the end; without a connection, fail them."""
         more = True
         while more:
-            orders, more = self._drain()
-            if orders:
-                self._commit(connection, orders)
+            requests, more = self._drain()
+            if requests:
+                self._commit(connection, requests)
                 with self._mutex:
-                    self._open_orders -= len(orders)
+                    self._open_requests -= len(requests)
 
-    def _drain(self) -> tuple[list[_Order], bool]:
-        """All that waits now, as soon as something does; and whether more may come."""
-        some = self._orders.get()
-        orders = list[_Order]()
+    def _drain(self) -> tuple[list[_WriteRequest], bool]:
+        """Wait for requests. Return all that are queued, and whether more may come."""
+        some = self._queue.get()
+        requests = list[_WriteRequest]()
         while some is not None:
-            orders += some
+            requests += some
             try:
-                some = self._orders.get_nowait()
+                some = self._queue.get_nowait()
             except queue.Empty:
-                return orders, True
-        return orders, False
+                return requests, True
+        return requests, False
 
-    def _commit(self, connection: sqlite3.Connection | None, orders: list[_Order]) -> None:
+    def _commit(self, connection: sqlite3.Connection | None, requests: list[_WriteRequest]) -> None:
         if connection is not None and self._failure is None:
             try:
-                self._transaction(connection, orders)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, its waiters must hear of it
-                self._failure = _unwritable(exc) if isinstance(exc, sqlite3.Error) else exc
+                self._transaction(connection, requests)
+            except Exception as exc:  # noqa: BLE001 - the waiters must get every error
+                self._failure = _write_error(exc) if isinstance(exc, sqlite3.Error) else exc
             else:
-                tell(orders)
+                resolve_all(requests)
                 return
-        for order in orders:
-            order.failure = self._failure or RuntimeError("the journal's writer has ended")
-        tell(orders)
+        for request in requests:
+            request.failure = self._failure or RuntimeError("the journal's writer has ended")
+        resolve_all(requests)
 
-    def _transaction(self, connection: sqlite3.Connection, orders: list[_Order]) -> None:
-        """Carry out the orders, all or none. On a full disk once more, in the space put by for that."""
+    def _transaction(self, connection: sqlite3.Connection, requests: list[_WriteRequest]) -> None:
+        """Execute the requests in one transaction. On a full disk, free the reserve and try once more."""
         try:
             self._confirm()
             connection.execute("BEGIN IMMEDIATE")
-            added = _write(connection, orders)
+            added = _write(connection, requests)
             if self._witness is not None:
                 self._witness.count(connection, added)
             self._confirm()
@@ -218,7 +216,7 @@ class Writer:
         except sqlite3.Error as exc:
             _roll_back(connection)
             if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._make_room():
-                self._transaction(connection, orders)
+                self._transaction(connection, requests)
                 return
             raise
         except BaseException:
@@ -226,50 +224,50 @@ class Writer:
             raise
 
 
-def _write(connection: sqlite3.Connection, orders: list[_Order]) -> int | None:
-    """Carry out what was ordered in its order, except that rows go together as far as nothing else is between.
+def _write(connection: sqlite3.Connection, requests: list[_WriteRequest]) -> int | None:
+    """Execute the requests in order, but combine rows of one statement between two other writes.
 
-    Return how many rows were inserted; None where something else may have been done.
+    Return the number of inserted rows; None if another write may have done anything else.
     """
     rows: dict[Statement, list[Sequence[Any]]] = {}
     inserted: int | None = 0
-    for order in orders:
-        if callable(order.write):
+    for request in requests:
+        if callable(request.write):
             _insert(connection, rows)
             rows, inserted = {}, None
-            order.outcome = order.write(connection)
+            request.outcome = request.write(connection)
         else:
-            for statement, values in order.write:
+            for statement, values in request.write:
                 rows.setdefault(statement, []).append(values() if callable(values) else values)
     _insert(connection, rows)
     if inserted is not None:
-        inserted = sum(len(of_it) for statement, of_it in rows.items() if statement.inserts)
+        inserted = sum(len(values) for statement, values in rows.items() if statement.inserts)
     return inserted
 
 
 def _insert(connection: sqlite3.Connection, rows: dict[Statement, list[Sequence[Any]]]) -> None:
-    for statement, of_it in rows.items():
-        for at in range(0, len(of_it), _ROWS_PER_STATEMENT):
-            some = of_it[at : at + _ROWS_PER_STATEMENT]
-            connection.execute(statement.of(len(some)), [*chain.from_iterable(some)])
+    for statement, values in rows.items():
+        for start in range(0, len(values), _ROWS_PER_STATEMENT):
+            chunk = values[start : start + _ROWS_PER_STATEMENT]
+            connection.execute(statement.of(len(chunk)), [*chain.from_iterable(chunk)])
 
 
-def tell(orders: list[_Order]) -> None:
-    """Let all waiters go on; those of an event loop together, for to wake it costs more than to write."""
-    of_loops: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
-    for order in orders:
-        if isinstance(order.done, asyncio.Future):
-            of_loops.setdefault(order.done.get_loop(), []).append(order)
+def resolve_all(requests: list[_WriteRequest]) -> None:
+    """Resolve the futures of all requests; those of an event loop together, because waking it is expensive."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_WriteRequest]] = {}
+    for request in requests:
+        if isinstance(request.done, asyncio.Future):
+            by_loop.setdefault(request.done.get_loop(), []).append(request)
         else:
-            order.tell()
-    for loop, waiting in of_loops.items():
-        with suppress(RuntimeError):  # the loop has ended, and all who waited on it
-            loop.call_soon_threadsafe(_tell_all, waiting)
+            request.resolve()
+    for loop, waiting in by_loop.items():
+        with suppress(RuntimeError):  # the loop has ended, and its waiters with it
+            loop.call_soon_threadsafe(_resolve_in_loop, waiting)
 
 
-def _tell_all(orders: list[_Order]) -> None:
-    for order in orders:
-        order.tell()
+def _resolve_in_loop(requests: list[_WriteRequest]) -> None:
+    for request in requests:
+        request.resolve()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -278,5 +276,5 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _unwritable(cause: Exception) -> DiskError:
+def _write_error(cause: Exception) -> DiskError:
     return DiskError(f"the journal cannot be written ({cause})", remedy(cause))

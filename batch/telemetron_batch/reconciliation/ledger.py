@@ -79,7 +79,7 @@ class Ledger:
         self._known_customers.update(known.drop_null().to_pylist())
 
     def add_answers(self, calls: Ints, answers: pa.Table) -> None:
-        """Book answers, records as `answers_of` gives them, each to one of these calls."""
+        """Book answers, records as `decode_answers` gives them, each to one of these calls."""
         devices = pc.list_value_length(answers["positions"]).to_numpy()
         np.add.at(self._settled_devices, calls - 1, devices)
         created = pc.fill_null(answers["customerWasCreated"], False).to_numpy()
