@@ -1,4 +1,4 @@
-"""What a command tells and does differently because Airflow runs it."""
+"""What commands print and do differently when Airflow runs them."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ TOLD = {"dagId": "nightly", "taskId": "assign", "dagRunId": CONTEXT["AIRFLOW_CTX
 NO_ROWS = "customerEmail,deviceIdentifier,action\n"
 
 
-def test_the_context_is_what_airflow_says() -> None:
+def test_the_context_comes_from_airflows_variables() -> None:
     assert airflow_context(CONTEXT) == TOLD
     assert describe({"dagId": "nightly", "tryNumber": "2"}) == "DAG nightly, try 2"
 
 
-def test_outside_airflow_there_is_none() -> None:
+def test_outside_airflow_the_context_is_empty() -> None:
     assert airflow_context({"AIRFLOW_CTX_TRY_NUMBER": "1"}) == {}
 
 
@@ -40,7 +40,7 @@ def test_a_summary_outside_airflow_names_no_task(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("reports", "warned"), [("reports", True), ("{absolute}", False)])
-def test_a_relative_reports_folder_is_warned_of(
+def test_a_relative_reports_folder_causes_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: str, warned: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,7 +61,7 @@ def test_the_summary_is_the_last_line_of_both_streams_together(tmp_path: Path) -
     assert json.loads(told.output.splitlines()[-1])["rows"] == 2
 
 
-def test_an_empty_input_ends_with_the_code_that_airflow_takes_for_skipped(tmp_path: Path) -> None:
+def test_an_empty_input_ends_with_the_exit_code_that_airflow_treats_as_skipped(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(NO_ROWS)
     arguments = ["run", str(file), "--sandbox", "--empty-exit-code", "99", "--reports-dir", str(tmp_path)]

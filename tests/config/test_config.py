@@ -1,4 +1,4 @@
-"""One configuration from flag, environment, profile and default; whatever is wrong is said at once."""
+"""One configuration from flag, environment, profile and default; all problems are reported at once."""
 
 import copy
 import pickle
@@ -69,7 +69,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "phase": ("unassign", "assign"),
     "tolerate": ("skipped", "held"),
 }
-"""Two good texts for each option that is not a flag."""
+"""Two valid texts for each option that is not a flag."""
 BAD: dict[str, list[str]] = {
     "publish": ["https://a.example/reports", "s3://", "s3://me:pw@bucket", "s3://bucket/x?token=1"],
     "base-url": [
@@ -132,7 +132,7 @@ BAD: dict[str, list[str]] = {
     "phase": ["both"],
     "tolerate": ["everything"],
 }
-"""Texts that are refused, for each option that is not a flag."""
+"""Invalid texts for each option that is not a flag."""
 VALUED = [option for option in OPTIONS if option.metavar]
 FLAGS = [option for option in OPTIONS if not option.metavar]
 
@@ -144,7 +144,7 @@ def named(option: Option | str) -> str:
 def resolved(
     flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, profile: str | None = None
 ) -> RunConfig:
-    """The configuration of a run; `profile` is the text of ./telemetron-batch.toml, whose [p] is chosen."""
+    """Return the configuration of a run; `profile` is the text of ./telemetron-batch.toml, whose [p] is chosen."""
     chosen: dict[str, Any] = {}
     if profile is not None:
         Path("telemetron-batch.toml").write_text(profile)
@@ -153,7 +153,7 @@ def resolved(
 
 
 def refused(*args: Any, **kwargs: Any) -> str:
-    """The one line that refuses this configuration."""
+    """Return the message of the error for this configuration."""
     with pytest.raises(ConfigError) as refusal:
         resolved(*args, **kwargs)
     assert "\n" not in str(refusal.value)
@@ -162,7 +162,7 @@ def refused(*args: Any, **kwargs: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with two key files in it."""
+    """Return the current folder, which contains two key files."""
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):
         (tmp_path / name).write_text(f"{KEY}-{name}")
@@ -178,12 +178,12 @@ def test_every_option_has_examples() -> None:
 
 
 def said(option: Option, text: str) -> Any:
-    """A text as the command line gives it."""
+    """Return a text as the command line passes it."""
     return (text,) if option.repeatable else text
 
 
 def with_partner(option: Option) -> dict[str, Any]:
-    """The flag without which an option is refused."""
+    """Return the flag that an option needs."""
     return {"auto_create_devices": True} if option.name == "device-type" else {}
 
 
@@ -203,7 +203,7 @@ def test_a_flag_beats_the_environment_and_the_environment_beats_the_profile(opti
 
 
 @pytest.mark.parametrize("option", VALUED, ids=named)
-def test_an_option_means_the_same_wherever_it_stands(option: Option) -> None:
+def test_an_option_has_the_same_value_from_every_source(option: Option) -> None:
     text, _ = EXAMPLES[option.name]
     partner = with_partner(option)
     flag = resolved({**partner, option.key: said(option, text)})
@@ -214,7 +214,7 @@ def test_an_option_means_the_same_wherever_it_stands(option: Option) -> None:
 
 
 @pytest.mark.parametrize("option", FLAGS, ids=named)
-def test_a_flag_is_on_wherever_it_is_set(option: Option) -> None:
+def test_a_flag_can_be_set_in_every_source(option: Option) -> None:
     configs = [
         resolved({option.key: True}),
         resolved({}, {option.variable: "1"}),
@@ -226,7 +226,7 @@ def test_a_flag_is_on_wherever_it_is_set(option: Option) -> None:
 
 
 def settings(config: RunConfig) -> list[Any]:
-    """Every setting, without the record of what was said."""
+    """Return all settings except the record of given options."""
     others = ("given_options", "api_key", "profile", "profile_file")
     return [getattr(config, name) for name in RunConfig.__slots__ if name not in others]
 
@@ -239,7 +239,7 @@ def test_the_environment_can_switch_a_flag_of_the_profile_off(option: Option, wo
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=named)
-def test_an_empty_variable_says_nothing(option: Option) -> None:
+def test_an_empty_variable_is_ignored(option: Option) -> None:
     assert resolved({}, {option.variable: ""}) == resolved()
 
 
@@ -272,38 +272,38 @@ def test_a_flag_is_yes_or_no(option: Option) -> None:
     assert refused({}, {option.variable: "maybe"}).startswith(f"{option.variable}: 'maybe' is neither yes nor no")
 
 
-def test_all_problems_are_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     line = refused({"rate": "fast"}, {"TELEMETRON_ATTEMPTS": "0"}, "[p]\ntimeout = 'soon'\nretries = 3")
     assert [word in line for word in ("--rate: ", "TELEMETRON_ATTEMPTS: ", "timeout: ", "'retries'")] == [True] * 4
 
 
-def test_all_bad_values_of_a_repeatable_option_are_said() -> None:
+def test_all_bad_values_of_a_repeatable_option_are_reported() -> None:
     line = refused({"tolerate": ("this", "skipped", "that")})
     assert ("'this'" in line, "'that'" in line) == (True, True)
 
 
-def test_a_device_type_is_only_for_devices_that_are_created() -> None:
+def test_a_device_type_needs_auto_create_devices() -> None:
     assert "--auto-create-devices" in refused({"device_type": "sensor"})
 
 
-def test_a_device_type_too_many_is_named_as_the_user_typed_it() -> None:
+def test_an_unused_device_type_is_named_as_the_user_typed_it() -> None:
     assert refused({}, {"TELEMETRON_DEVICE_TYPE": "sensor"}).startswith("TELEMETRON_DEVICE_TYPE: ")
 
 
 @pytest.mark.parametrize("url", ["https://h:99999", "https://h:port", "https://exa mple"])
-def test_a_url_that_no_request_can_be_made_to_is_refused(url: str) -> None:
+def test_an_unusable_base_url_is_refused(url: str) -> None:
     refused({"base_url": url})
 
 
-def test_an_exit_code_that_the_system_cannot_carry_is_refused() -> None:
+def test_an_exit_code_out_of_range_is_refused() -> None:
     refused({"empty_exit_code": "256"})
 
 
-def test_a_password_in_a_base_url_is_refused_and_not_repeated() -> None:
+def test_a_password_in_a_base_url_is_refused_and_not_printed() -> None:
     assert "hunter2" not in refused({"base_url": "https://me:hunter2@a.example"})
 
 
-def test_a_password_of_redis_is_not_repeated_and_not_recorded() -> None:
+def test_a_redis_password_is_not_printed_or_recorded() -> None:
     assert "hunter2" not in refused({"limit_url": "redis://:hunter2@a.example/zero"})
     config = resolved({"limit_url": "redis://me:hunter2@a.example:6380/1"})
     assert config.given_options == {"limit_url": "redis://me:***@a.example:6380/1"}
@@ -327,11 +327,11 @@ def test_a_password_of_redis_is_not_repeated_and_not_recorded() -> None:
         (" 5 s ", 5),
     ],
 )
-def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert resolved({"deadline": text}).sending.deadline == seconds
 
 
-def test_two_numbers_are_no_duration() -> None:
+def test_two_numbers_are_not_a_duration() -> None:
     refused({"deadline": "15 30"})
 
 
@@ -349,7 +349,7 @@ def test_the_parts_of_a_duration_add_up(hours: int, minutes: int, seconds: int) 
         ("0 %", CountOrPercent(0, percent=True), 0),
     ],
 )
-def test_a_share_is_a_number_of_rows_or_a_percentage(text: str, share: CountOrPercent, of_200: float) -> None:
+def test_a_limit_is_a_number_of_rows_or_a_percentage(text: str, share: CountOrPercent, of_200: float) -> None:
     brake = resolved({"max_failed": text}).brakes.max_failed
     assert brake == share
     assert brake is not None
@@ -359,7 +359,7 @@ def test_a_share_is_a_number_of_rows_or_a_percentage(text: str, share: CountOrPe
 @pytest.mark.parametrize(
     "url", ["http://localhost:8765/api", "http://127.0.0.1", "http://[::1]:8080", "http://localhost"]
 )
-def test_plain_http_is_for_this_machine(url: str) -> None:
+def test_plain_http_is_accepted_for_loopback_hosts(url: str) -> None:
     assert resolved({"base_url": url + "/"}).sending.base_url == url
 
 
@@ -371,19 +371,19 @@ def test_plain_http_is_for_this_machine(url: str) -> None:
         ("HTTP://[::1]:80/x", "http://[::1]/x"),
     ],
 )
-def test_one_place_has_one_spelling(said: str, meant: str) -> None:
+def test_a_base_url_is_normalized(said: str, meant: str) -> None:
     assert resolved({"base_url": said}).sending.base_url == meant
 
 
 @pytest.mark.parametrize(
     "host", ["a.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.0.1", "[::2]"]
 )
-def test_plain_http_is_for_nobody_else(host: str) -> None:
+def test_plain_http_is_refused_for_other_hosts(host: str) -> None:
     assert "use https" in refused({"base_url": f"http://{host}"})
 
 
 @pytest.mark.parametrize("url", ["https://me@h", "https://:pw@h", "https://h?x=1", "https://h#x"])
-def test_a_base_url_is_nothing_but_a_place(url: str) -> None:
+def test_a_base_url_with_user_password_query_or_fragment_is_refused(url: str) -> None:
     assert "no user, password, query or fragment" in refused({"base_url": url})
 
 
@@ -427,18 +427,18 @@ def test_a_mapping_is_a_list_or_a_table(profile: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["Auslaß", "RÜCK", "Ret"])
-def test_an_action_word_is_lowercased_as_cells_are(word: str) -> None:
+def test_an_action_word_is_lowercased_like_cells(word: str) -> None:
     assert resolved({"action_word": (f"{word}=assign",)}).input.action_words == {word.lower(): Action.ASSIGN}
 
 
-def test_a_variable_lists_with_commas() -> None:
+def test_a_variable_separates_values_by_commas() -> None:
     environ = {"TELEMETRON_TOLERATE": "skipped, HELD", "TELEMETRON_COLUMN": "customerEmail=Kunde,action=Art"}
     config = resolved({}, environ)
     assert config.tolerate == (Outcome.SKIPPED, Outcome.HELD)
     assert config.input.columns == {"customerEmail": "Kunde", "action": "Art"}
 
 
-def test_a_list_on_the_command_line_replaces_that_of_the_profile() -> None:
+def test_a_list_on_the_command_line_replaces_the_list_of_the_profile() -> None:
     assert resolved({"tolerate": ("held",)}, profile="[p]\ntolerate = ['skipped']").tolerate == (Outcome.HELD,)
 
 
@@ -455,11 +455,11 @@ def test_a_list_on_the_command_line_replaces_that_of_the_profile() -> None:
         "rate = '9/s'\n[p]\nrate = '1/s'",
     ],
 )
-def test_a_profile_is_a_table_over_the_keys_at_the_top(profile: str) -> None:
+def test_a_profile_overrides_the_keys_at_the_top(profile: str) -> None:
     assert resolved(profile=profile).sending.rate == Rate(1)
 
 
-def test_the_spelling_of_a_key_decides_nothing() -> None:
+def test_a_key_may_be_spelled_with_hyphens_or_underscores() -> None:
     assert resolved(profile="chunk-size = 9\n[p]\nchunk_size = 7").plan.chunk_size == 7
 
 
@@ -468,7 +468,7 @@ def test_numbers_and_booleans_need_no_quotes() -> None:
     assert (config.sending.concurrency, config.sending.timeout, config.sending.hold_transfers) == (3, 2.5, False)
 
 
-def test_other_profiles_are_left_alone() -> None:
+def test_other_profiles_are_ignored() -> None:
     assert resolved(profile="[p]\nrate = '1/s'\n[other]\nnonsense = 1").sending.rate == Rate(1)
 
 
@@ -510,15 +510,15 @@ def test_an_unknown_key_that_resembles_none_is_named() -> None:
         ("[p]\na = 1\na = 2", "not valid TOML"),
     ],
 )
-def test_a_profile_that_is_not_there_is_said_in_words(profile: str, words: str) -> None:
+def test_a_missing_profile_is_reported(profile: str, words: str) -> None:
     assert words in refused(profile=profile)
 
 
-def test_a_file_of_profiles_that_is_not_there_is_said_in_words() -> None:
+def test_a_missing_profile_file_is_reported() -> None:
     assert "--config" in refused({"profile": "p"})
 
 
-def test_a_file_of_profiles_that_is_not_text_is_said_in_words(folder: Path) -> None:
+def test_a_profile_file_that_is_not_text_is_reported(folder: Path) -> None:
     (folder / "mine.toml").write_bytes(b"\xff\xfe")
     assert "not valid TOML" in refused({"config": "mine.toml"})
 
@@ -528,7 +528,7 @@ def test_a_key_named_profile_is_an_unknown_key() -> None:
 
 
 @pytest.mark.parametrize("name", ["sandbox", "again"])
-def test_a_profile_may_be_named_like_an_option(name: str) -> None:
+def test_a_profile_may_have_the_name_of_an_option(name: str) -> None:
     assert resolved({"profile": name}, profile=f"[{name}]\nrate = '1/s'").sending.rate == Rate(1)
 
 
@@ -536,7 +536,7 @@ def test_an_empty_list_for_a_single_value_is_refused() -> None:
     assert "concurrency: " in refused(profile="[p]\nconcurrency = []")
 
 
-def test_several_values_for_a_single_one_are_refused() -> None:
+def test_several_values_for_a_single_value_option_are_refused() -> None:
     assert "concurrency: " in refused(profile="[p]\nconcurrency = [1, 2]")
 
 
@@ -549,14 +549,14 @@ def test_the_key_comes_from_the_environment() -> None:
     assert key.reveal() == KEY
 
 
-def test_the_key_comes_from_a_file_of_the_owners(folder: Path) -> None:
+def test_the_key_comes_from_a_private_file(folder: Path) -> None:
     key = api_key(str(folder / "one"), {})
     assert key is not None
     assert key.reveal() == f"{KEY}-one"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o666])
-def test_a_key_file_that_others_can_read_is_refused_with_the_cure(mode: int, folder: Path) -> None:
+def test_a_key_file_that_others_can_read_is_refused_with_advice(mode: int, folder: Path) -> None:
     (folder / "one").chmod(mode)
     assert "chmod 600 one" in refused({"api_key_file": "one"})
 
@@ -570,12 +570,12 @@ def test_a_key_file_without_a_key_is_refused(content: bytes, words: str, folder:
     assert words in refused({"api_key_file": "one"})
 
 
-def test_a_key_file_that_is_not_there_is_said_in_words() -> None:
+def test_a_missing_key_file_is_reported() -> None:
     assert refused({"api_key_file": "nowhere"}).startswith("--api-key-file: cannot read nowhere")
 
 
 @pytest.mark.parametrize("text", ["two words", "line\nbreak", "schlüssel", "nul\x00"])
-def test_what_cannot_be_a_key_is_refused_and_not_repeated(text: str) -> None:
+def test_an_invalid_key_is_refused_and_not_printed(text: str) -> None:
     line = refused({}, {"TELEMETRON_API_KEY": text})
     assert "TELEMETRON_API_KEY" in line
     assert text not in line
@@ -603,7 +603,7 @@ def test_the_key_of_the_environment_beats_the_key_file_of_the_profile() -> None:
 # Variables
 
 
-def test_variables_that_only_look_like_ours_are_found() -> None:
+def test_unknown_variables_with_our_prefix_are_found() -> None:
     environ = {
         "TELEMETRON_RATES": "1",
         "TELEMETRON_API_KEY": "k",
@@ -614,6 +614,6 @@ def test_variables_that_only_look_like_ours_are_found() -> None:
     assert [*unknown_variables(environ)] == ["TELEMETRON_RATES"]
 
 
-def test_an_empty_pattern_takes_back_the_trailer_of_a_profile() -> None:
+def test_an_empty_pattern_overrides_the_trailer_of_a_profile() -> None:
     profile = "[p]\ntrailer-count = '^T1,([0-9]+)'"
     assert resolved({"trailer_count": ""}, profile=profile).input.trailer_count is None

@@ -1,4 +1,4 @@
-"""One API has one identity, however its base URL is spelled; requests go to the host that was named."""
+"""All spellings of a base URL have one identity; requests go to the given host."""
 
 import string
 
@@ -62,7 +62,7 @@ def test_another_api_has_another_identity(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["sandbox", "", "https://[::1", "https://a:port", "https://a\u0000\u2028ü"])
-def test_what_is_no_url_is_its_own_identity(text: str) -> None:
+def test_a_text_that_is_no_url_is_its_own_identity(text: str) -> None:
     assert api_identity(text) == text
 
 
@@ -75,7 +75,7 @@ HOSTS = st.sampled_from(["a.example", "A.Example.", "localhost", "127.0.0.9", "[
 
 
 @given(HOSTS, st.sampled_from(["", ":443", ":8443"]), PATHS)
-def test_an_identity_is_the_same_as_its_own_and_that_of_the_url_in_use(host: str, port: str, path: str) -> None:
+def test_identity_is_stable_and_equals_that_of_the_normalized_url(host: str, port: str, path: str) -> None:
     url = f"https://{host}{port}/{path}"
     assert api_identity(normalised(url)) == api_identity(url) == api_identity(api_identity(url))
     assert normalised(normalised(url)) == normalised(url)
@@ -91,19 +91,19 @@ def test_an_identity_is_the_same_as_its_own_and_that_of_the_url_in_use(host: str
         ("https://Bücher.example/v1", "https://xn--bcher-kva.example/v1"),
     ],
 )
-def test_requests_go_to_the_host_that_was_named(said: str, used: str) -> None:
+def test_requests_go_to_the_given_host(said: str, used: str) -> None:
     assert resolved({"base_url": said}).sending.base_url == used
 
 
 @pytest.mark.parametrize(
     "url", ["https://a.example/ü", "https://a b.example", "https://a.example/\tv1", "https://ü..x"]
 )
-def test_what_no_request_can_be_made_to_is_refused(url: str) -> None:
+def test_an_unusable_url_is_refused(url: str) -> None:
     assert "that is not a URL such as" in refused({"base_url": url})
 
 
 @pytest.mark.parametrize("host", ["localhost", "Localhost.", "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
-def test_a_loopback_host_is_known_by_name_and_address(host: str) -> None:
+def test_loopback_hosts_are_recognized_by_name_and_address(host: str) -> None:
     assert is_loopback(host)
 
 

@@ -1,4 +1,4 @@
-"""A run can be ended from outside, by whoever holds its interrupt."""
+"""A run can be cancelled from outside with its CancelToken."""
 
 import pytest
 
@@ -13,13 +13,13 @@ from tests.conftest import Desk
 
 
 class Held(RunObserver):
-    """A door that holds an interrupt."""
+    """An observer with a cancel token."""
 
     def __init__(self) -> None:
         self.interrupt = CancelToken()
 
 
-def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
+def test_a_cancelled_run_stops_and_the_next_continues_it(desk: Desk) -> None:
     desk.face = Held()
     interrupt = desk.face.interrupt
     assert interrupt is not None
@@ -33,7 +33,7 @@ def test_an_interrupted_run_stops_and_the_next_goes_on(desk: Desk) -> None:
     assert len(desk.server.seen) == 30
 
 
-def test_a_run_interrupted_before_it_sends_sends_nothing(desk: Desk) -> None:
+def test_a_run_cancelled_before_sending_sends_nothing(desk: Desk) -> None:
     desk.face = Held()
     assert desk.face.interrupt is not None
     desk.face.interrupt.cancel("never mind")
@@ -41,7 +41,7 @@ def test_a_run_interrupted_before_it_sends_sends_nothing(desk: Desk) -> None:
     assert desk.server.seen == []
 
 
-def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
+def test_waiting_for_another_run_can_be_cancelled(desk: Desk) -> None:
     desk.face = Held()
     assert desk.face.interrupt is not None
     desk.face.interrupt.cancel("never mind")
@@ -56,7 +56,7 @@ def test_waiting_for_another_run_can_be_interrupted(desk: Desk) -> None:
         other.release()
 
 
-def test_who_is_refused_leaves_the_lock_of_another_where_it_is(desk: Desk) -> None:
+def test_a_refused_process_leaves_the_lock_of_the_holder(desk: Desk) -> None:
     folder = desk.folder / "reports" / "r1"
     other = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "run r1")
     try:
@@ -67,7 +67,7 @@ def test_who_is_refused_leaves_the_lock_of_another_where_it_is(desk: Desk) -> No
         other.release()
 
 
-def test_the_first_reason_stands_and_is_heard_once() -> None:
+def test_only_the_first_reason_counts_and_callbacks_run_once() -> None:
     interrupt, heard = CancelToken(), []
     with interrupt.on_cancel(lambda: heard.append(1)):
         interrupt.cancel("first")

@@ -1,4 +1,4 @@
-"""Every error says in one line what is wrong and what to do, and carries its exit code."""
+"""Every error is one line with the problem and the advice, and has its exit code."""
 
 import re
 
@@ -21,20 +21,20 @@ def test_the_tree_in_the_docstring_has_each_error_with_its_exit_code(kind: type[
     assert DRAWN[kind.__name__] == kind.exit_code
 
 
-def test_the_tree_in_the_docstring_has_no_error_that_does_not_exist() -> None:
+def test_the_tree_in_the_docstring_has_no_unknown_error() -> None:
     assert set(DRAWN) == {kind.__name__ for kind in CLASSES} - {"BatchError"}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_an_error_is_its_cause_and_its_advice_in_one_line(kind: type[BatchError]) -> None:
+def test_an_error_is_reason_and_advice_in_one_line(kind: type[BatchError]) -> None:
     error = kind("the disk is full", "make room")
     assert (str(error), error.reason, error.advice) == ("the disk is full; make room", "the disk is full", "make room")
 
 
-def test_an_error_without_advice_is_its_cause() -> None:
+def test_an_error_without_advice_is_its_reason() -> None:
     assert str(BatchError("the disk is full")) == "the disk is full"
 
 
-def test_what_could_not_start_and_what_stopped_are_told_apart() -> None:
+def test_exit_codes_distinguish_not_started_and_stopped() -> None:
     assert ConfigError("x").exit_code is ExitCode.NOT_STARTED
     assert DiskError("x").exit_code is ExitCode.STOPPED

@@ -1,4 +1,4 @@
-"""Spellings of identifiers: what is equal in one form is equal in each coarser one."""
+"""Normalized forms of identifiers: texts equal in one form are equal in each coarser form."""
 
 import sys
 import unicodedata
@@ -26,7 +26,7 @@ def test_letters_and_digits_are_the_same_in_every_spelling(spelling: str) -> Non
     assert one(letters_and_digits, spelling) == "aabbcc"
 
 
-def test_no_way_to_change_the_case_or_form_of_a_character_makes_its_letters_others() -> None:
+def test_changing_case_or_unicode_form_does_not_change_letters_and_digits() -> None:
     characters = [*filter(str.isprintable, map(chr, range(sys.maxunicode + 1)))]
     expected = letters_and_digits(pa.array(characters))
     for change in (str.lower, str.upper, str.casefold, str.title, lambda c: unicodedata.normalize("NFKC", c)):
@@ -34,14 +34,14 @@ def test_no_way_to_change_the_case_or_form_of_a_character_makes_its_letters_othe
 
 
 @given(st.lists(texts, max_size=6))
-def test_a_column_gives_what_each_text_gives_alone(some: list[str]) -> None:
+def test_a_column_is_converted_like_each_text_alone(some: list[str]) -> None:
     column = pa.array(["x", *some])[1:]  # a slice, as a part of a larger column is
     for form in (trimmed, folded, letters_and_digits):
         assert form(column).to_pylist() == [one(form, text) for text in some]
 
 
 @given(texts, st.sampled_from([str.upper, str.lower, str.casefold, str.swapcase, str.strip]))
-def test_what_is_equal_in_one_form_is_equal_in_the_next(text: str, change: object) -> None:
+def test_texts_equal_in_one_form_are_equal_in_the_next(text: str, change: object) -> None:
     other = str(change(text))  # type: ignore[operator]
     forms = [trimmed, folded, letters_and_digits]
     equal = [text == other, *(one(form, text) == one(form, other) for form in forms)]
@@ -53,5 +53,5 @@ def test_forms_are_those_of_the_standard_library(text: str) -> None:
     assert (one(trimmed, text), one(folded, text)) == (text.strip(), text.strip().casefold())
 
 
-def test_half_a_character_is_a_text_all_the_same() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     assert as_column(["SN-1", "\ud83d"]).to_pylist()[0] == "SN-1"

@@ -86,7 +86,7 @@ def test_reasons() -> None:
     }
 
 
-def test_what_unheard_attempts_leave_open() -> None:
+def test_what_unanswered_attempts_leave_open() -> None:
     assert {one.name: one.value for one in Unheard} == {
         "NOTHING": 0,
         "WHOSE_WORK": 1,

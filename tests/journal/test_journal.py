@@ -1,4 +1,4 @@
-"""The journal keeps what it was given, says what may have happened, and refuses what is not its own."""
+"""The journal keeps its records, tells which attempts may have acted, and refuses other files."""
 
 import ast
 import asyncio
@@ -93,7 +93,7 @@ def test_a_published_journal_has_the_input_and_the_facts(journal: Journal) -> No
     assert (journal.meta("rows"), journal.meta("nothing"), journal.meta("nothing", 7)) == (4, None, 7)
 
 
-def test_only_the_cells_that_are_asked_for_are_unpacked(journal: Journal) -> None:
+def test_only_the_requested_cells_are_decoded(journal: Journal) -> None:
     some = [*journal.blocks(cells={0: [1]})]
     assert [(one.file, one.keys) for one in some] == [(one.file, one.keys) for one in BLOCKS]
     assert [one.cells.to_pydict() for one in some] == [{"1": [" SN-ß "] * 2}, {"1": [" SN-ß "]}, {}]
@@ -101,14 +101,14 @@ def test_only_the_cells_that_are_asked_for_are_unpacked(journal: Journal) -> Non
 
 
 @pytest.mark.parametrize("codec", [None, "zstd", "lz4"])
-def test_blocks_that_were_packed_otherwise_are_unpacked_all_the_same(codec: str | None) -> None:
+def test_blocks_with_other_compression_are_decoded(codec: str | None) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, BLOCKS[0].keys.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as stream:
         stream.write_batch(BLOCKS[0].keys)
     assert decode_batch(sink.getvalue().to_pybytes()) == BLOCKS[0].keys
 
 
-def test_a_published_journal_is_one_file_of_its_owner(path: Path) -> None:
+def test_a_published_journal_is_one_private_file(path: Path) -> None:
     assert names(path.parent) == ["journal.sqlite3"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -138,13 +138,13 @@ path = Path(sys.argv[1])
 
 
 def killed(script: str, path: Path) -> None:
-    """Run this in another process, to its SIGKILL."""
+    """Run a script in another process, which kills itself."""
     command = [sys.executable, "-c", DIE + script + "\nos.kill(os.getpid(), signal.SIGKILL)", str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
-def test_a_draft_whose_process_dies_is_no_journal_and_not_in_the_way(tmp_path: Path) -> None:
+def test_a_draft_of_a_killed_process_is_no_journal_and_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     killed("draft = JournalDraft(path); draft.append(BLOCKS[0])", path)
     assert not path.exists()
@@ -209,9 +209,7 @@ def of_another_version(path: Path) -> None:
         (of_another_version, "was written by a newer version of telemetron-batch"),
     ],
 )
-def test_a_file_that_is_no_journal_of_ours_is_refused_untouched(
-    spoil: Callable[[Path], None], words: str, path: Path
-) -> None:
+def test_a_file_that_is_no_journal_is_refused_unchanged(spoil: Callable[[Path], None], words: str, path: Path) -> None:
     spoil(path)
     before = path.read_bytes()
     with pytest.raises(JournalError) as refusal:
@@ -221,13 +219,13 @@ def test_a_file_that_is_no_journal_of_ours_is_refused_untouched(
     assert (path.read_bytes(), names(path.parent)) == (before, ["journal.sqlite3"])
 
 
-def test_a_journal_that_is_not_there_is_said_in_words_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_journal_is_reported_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="No such file"):
         Journal(tmp_path / "journal.sqlite3")
     assert names(tmp_path) == []
 
 
-def test_another_versions_journal_is_left_with_its_log(path: Path) -> None:
+def test_a_journal_of_another_version_keeps_its_log(path: Path) -> None:
     killed("Journal(path).set_facts(state='cut off')", path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
@@ -239,7 +237,7 @@ def test_another_versions_journal_is_left_with_its_log(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_journal_whose_process_dies_while_it_folds_its_log_in_goes_on(path: Path) -> None:
+def test_a_journal_survives_a_kill_during_the_checkpoint(path: Path) -> None:
     script = "j = Journal(path)\nasync def fill():\n for _ in range(50): await j.started(1, tuple(range(2000)), 1.0)\n"
     killed(script + "asyncio.run(fill())", path)
     before, log = path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
@@ -255,7 +253,7 @@ def test_a_journal_whose_process_dies_while_it_folds_its_log_in_goes_on(path: Pa
 # Attempts
 
 
-def test_an_attempt_is_recorded_before_it_has_an_ending(journal: Journal) -> None:
+def test_an_attempt_is_recorded_before_its_end(journal: Journal) -> None:
     assert run(journal.started(3, (0, 2), 11.5)) == 1
     (attempt,) = journal.attempts_of(3)
     assert (attempt.number, attempt.call, attempt.positions, attempt.started) == (1, 3, (0, 2), 11.5)
@@ -263,7 +261,7 @@ def test_an_attempt_is_recorded_before_it_has_an_ending(journal: Journal) -> Non
 
 
 @pytest.mark.parametrize(("ending", "may_have_acted"), [(one, one is AttemptEnding.UNCLEAR) for one in AttemptEnding])
-def test_an_ended_attempt_says_whether_it_may_have_acted(
+def test_the_ending_of_an_attempt_tells_whether_it_may_have_acted(
     ending: AttemptEnding, may_have_acted: bool, journal: Journal
 ) -> None:
     number = run(journal.started(3, None, 11.5))
@@ -275,7 +273,7 @@ def test_an_ended_attempt_says_whether_it_may_have_acted(
     assert [*journal.unclear_attempts()] == [attempt] * may_have_acted
 
 
-def test_an_answer_that_left_devices_out_may_be_no_answer_to_them(journal: Journal) -> None:
+def test_an_attempt_with_an_incomplete_answer_is_unclear(journal: Journal) -> None:
     number = run(journal.started(3, None, 11.5))
     run(journal.ended(number, replace(ANSWERED, omitted=2), 12.0))
     assert [attempt.number for attempt in journal.unclear_attempts()] == [number]
@@ -288,7 +286,7 @@ def test_an_attempt_whose_process_died_may_have_acted(path: Path) -> None:
         assert (attempt.call, attempt.ending, attempt.may_have_acted) == (7, None, True)
 
 
-def test_attempts_are_counted_and_dated(journal: Journal) -> None:
+def test_attempts_have_counts_and_times(journal: Journal) -> None:
     assert (journal.attempt_totals(), journal.attempt_span()) == ((0, 0, 0), None)
 
     async def main() -> None:
@@ -305,7 +303,7 @@ def test_attempts_are_counted_and_dated(journal: Journal) -> None:
     assert (journal.attempt_totals(), journal.attempt_span()) == ((4, 2, 2), (10.0, 15.0))
 
 
-def test_an_ending_that_there_is_none_of_is_refused(journal: Journal) -> None:
+def test_an_unknown_ending_is_refused(journal: Journal) -> None:
     number = run(journal.started(1, None, 1.0))
     with pytest.raises(DiskError):
         run(journal.ended(number, AttemptEnd("perhaps", "answered"), 2.0))
@@ -336,7 +334,7 @@ ANSWERS = st.builds(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), ANSWERS), max_size=5))
-def test_answers_come_back_as_they_were_in_the_order_in_which_they_came(
+def test_answers_are_read_unchanged_in_the_order_of_recording(
     tmp_path_factory: pytest.TempPathFactory, answers: list[tuple[int, Answer]]
 ) -> None:
     journal = Journal(made(tmp_path_factory.mktemp("run") / "journal.sqlite3"))
@@ -356,7 +354,7 @@ def test_answers_come_back_as_they_were_in_the_order_in_which_they_came(
 
 
 def told_at_once(journal: Journal) -> list[tuple[int, Answer]]:
-    """Every answer and its call, out of the columns that many answers are read into."""
+    """Return every answer with its call, from the columns of `JournalReader.answers`."""
     found = []
     for calls, answers in journal.answers():
         for call, fields in zip(calls.tolist(), answers.to_pylist(), strict=True):
@@ -389,7 +387,7 @@ def test_an_answer_is_recorded_with_the_attempt_that_brought_it(journal: Journal
     assert [settlement.by_attempt for settlement in journal.settlements()] == [True, False, False]
 
 
-def test_an_ending_and_what_it_settles_are_recorded_together_or_not_at_all(journal: Journal, path: Path) -> None:
+def test_an_ending_and_its_results_are_recorded_atomically(journal: Journal, path: Path) -> None:
     number = run(journal.started(3, None, 1.0))
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
@@ -399,7 +397,7 @@ def test_an_ending_and_what_it_settles_are_recorded_together_or_not_at_all(journ
     assert [*journal.settlements()] == []
 
 
-def test_after_a_write_that_failed_no_attempt_can_leave(journal: Journal, path: Path) -> None:
+def test_after_a_failed_write_no_attempt_can_be_sent(journal: Journal, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError):
@@ -422,7 +420,7 @@ def test_events_are_kept_in_order_without_waiting(path: Path) -> None:
         assert again.events(1) == [(1.5, "hold", "waiting")]
 
 
-def test_a_noted_fact_replaces_the_one_before_with_or_without_a_writer(journal: Journal) -> None:
+def test_a_fact_replaces_the_older_one_with_or_without_a_writer(journal: Journal) -> None:
     journal.set_facts(state="running", rows=5)
     assert (journal.meta("state"), journal.meta("rows")) == ("running", 5)
     journal.event(1.0, "x", "starts the writer")
@@ -430,19 +428,19 @@ def test_a_noted_fact_replaces_the_one_before_with_or_without_a_writer(journal: 
     assert journal.meta("state") == "ended"
 
 
-def test_a_fact_that_cannot_be_noted_is_a_disk_error(journal: Journal, path: Path) -> None:
+def test_a_fact_that_cannot_be_written_is_a_disk_error(journal: Journal, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError):
         journal.set_facts(state="ended")
 
 
-def test_a_draft_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
+def test_a_draft_that_cannot_be_created_is_a_disk_error(tmp_path: Path) -> None:
     with pytest.raises(DiskError):
         JournalDraft(tmp_path / "no" / "journal.sqlite3")
 
 
-def test_who_writes_takes_away_the_reserve_that_a_killed_process_left(path: Path) -> None:
+def test_a_writing_process_removes_the_reserve_of_a_killed_process(path: Path) -> None:
     reserve = path.with_name("reserve")
     reserve.write_bytes(b"0")
     journal = Journal(path)
@@ -451,7 +449,7 @@ def test_who_writes_takes_away_the_reserve_that_a_killed_process_left(path: Path
     assert not reserve.exists()
 
 
-def test_what_a_run_came_to_is_noted_when_its_reserve_is_gone(
+def test_the_final_facts_are_written_after_the_reserve_is_freed(
     path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
@@ -461,7 +459,7 @@ def test_what_a_run_came_to_is_noted_when_its_reserve_is_gone(
     assert there == [False]
 
 
-def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path: Path, journal: Journal) -> None:
+def test_a_reader_leaves_log_and_reserve_of_an_active_run(path: Path, journal: Journal) -> None:
     run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     log = path.with_name(path.name + "-wal").stat().st_size
     with closing(Journal(path)) as reader:
@@ -471,7 +469,7 @@ def test_who_reads_beside_a_run_under_way_leaves_it_its_log_and_its_reserve(path
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN])
-def test_a_disk_too_full_to_read_on_is_not_called_damage(
+def test_a_full_disk_while_reading_is_not_reported_as_damage(
     path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def full(_: Path) -> sqlite3.Connection:
@@ -488,7 +486,7 @@ def test_a_disk_too_full_to_read_on_is_not_called_damage(
 
 
 def journal_of(folder: Path, first_call: int) -> Path:
-    """A journal with an answered and an open attempt, a result nobody asked for, a holding and an event."""
+    """Return a journal with an answered and an open attempt, a result without attempt, a holding and an event."""
     path = made(folder / f"{first_call}.sqlite3")
 
     async def fill(journal: Journal) -> None:
@@ -511,7 +509,7 @@ def gathered(journal: Journal, paths: Sequence[Path]) -> None:
         journal.import_from(stack.enter_context(closing(Journal(path))) for path in paths)
 
 
-def test_journals_of_different_calls_are_gathered_in_one(tmp_path: Path, journal: Journal) -> None:
+def test_journals_of_different_calls_are_imported_into_one(tmp_path: Path, journal: Journal) -> None:
     parts = [journal_of(tmp_path, first) for first in (1, 4)]
     for _ in range(2):  # again makes no difference
         gathered(journal, parts)
@@ -528,7 +526,7 @@ def test_journals_of_different_calls_are_gathered_in_one(tmp_path: Path, journal
     assert [*journal.blocks()] == [*BLOCKS]
 
 
-def test_of_journals_all_is_gathered_or_nothing(tmp_path: Path, journal: Journal) -> None:
+def test_journals_are_imported_completely_or_not_at_all(tmp_path: Path, journal: Journal) -> None:
     parts = [journal_of(tmp_path, first) for first in (1, 4)]
     gathered(journal, parts)
     parts[1].write_bytes(parts[1].read_bytes()[:4096] + bytes(parts[1].stat().st_size - 4096))
@@ -537,7 +535,7 @@ def test_of_journals_all_is_gathered_or_nothing(tmp_path: Path, journal: Journal
     assert [one.call for one in journal.settlements()] == [1, 3, 4, 6]
 
 
-def test_a_result_that_was_taken_back_never_was(tmp_path: Path, journal: Journal) -> None:
+def test_a_deleted_result_leaves_no_trace(tmp_path: Path, journal: Journal) -> None:
     gathered(journal, [journal_of(tmp_path, 1)])
     journal.delete_results([number for number, _ in journal.results_without_attempt()])
     assert [one.call for one in journal.settlements()] == [1]
@@ -549,7 +547,7 @@ def test_a_result_that_was_taken_back_never_was(tmp_path: Path, journal: Journal
 OLDER = {1: "ALTER TABLE events ADD COLUMN loud INTEGER NOT NULL DEFAULT 0", 2: "UPDATE events SET loud = 1"}
 
 
-def test_an_older_journal_is_brought_up_to_date_step_by_step(path: Path) -> None:
+def test_an_older_journal_is_migrated_step_by_step(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA user_version=1")
         connection.execute("INSERT INTO events (at, kind, text) VALUES (1, 'hold', 'x')")
@@ -570,14 +568,14 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "words"), [(0, "never released"), (4, "newer version")])
-def test_a_version_that_no_migration_leads_from_is_refused(version: int, words: str, path: Path) -> None:
+def test_a_version_without_a_migration_is_refused(version: int, words: str, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version={version}")
         with pytest.raises(JournalError, match=words):
             migrate(path, connection, OLDER, 3)
 
 
-def test_a_journal_that_cannot_be_written_is_read_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_journal_is_read_unchanged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed("Journal(path).set_facts(state='cut off')", path)
     before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
     monkeypatch.setattr("os.access", lambda *_: False)
@@ -591,7 +589,7 @@ def test_a_journal_that_cannot_be_written_is_read_as_it_is(path: Path, monkeypat
 
 
 def names_of_facts(tree: ast.AST) -> Iterator[str]:
-    """The names of facts that some code puts into journals, by keyword or in a mapping."""
+    """Yield the names of facts that code writes into journals, by keyword or in a mapping."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in ("set_facts", "conclude"):

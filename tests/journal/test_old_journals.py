@@ -42,7 +42,7 @@ from tests.support.journal_fixtures import (
 FIXTURES = fixtures()
 RESUMABLE = [fixture for fixture in FIXTURES if fixture.world["resumedBy"] is not None]
 PACELESS = ("state", "exitCode", "counts", "attention", "customersCreated", "calls", "callsSettled", "stop")
-"""What a summary says whatever the pace of the run."""
+"""Keys of a summary that do not depend on the speed of the run."""
 
 every = pytest.mark.parametrize("fixture", FIXTURES, ids=lambda fixture: fixture.name)
 
@@ -74,7 +74,7 @@ def test_report_writes_the_same_files(fixture: Fixture) -> None:
 
 
 @pytest.mark.parametrize("fixture", RESUMABLE, ids=lambda fixture: fixture.name)
-def test_a_run_that_goes_on_ends_with_the_same_reconciliation(fixture: Fixture) -> None:
+def test_a_continued_run_ends_with_the_same_reconciliation(fixture: Fixture) -> None:
     expected, resumed = fixture.files("resumed"), resume(fixture)
     assert timeless(resumed["reconciliation.csv"]) == timeless(expected["reconciliation.csv"])
     assert {name: summary_of(resumed)[name] for name in PACELESS} == {
@@ -90,7 +90,7 @@ def test_a_later_run_leaves_out_the_same_rows(fixture: Fixture) -> None:
 
 
 @every
-def test_runs_lists_it_the_same(fixture: Fixture) -> None:
+def test_runs_lists_the_same_information(fixture: Fixture) -> None:
     assert line_of_runs(fixture) == fixture.files("expected")["runs.json"]
 
 
@@ -104,7 +104,7 @@ def test_a_finished_run_is_not_sent_again(fixture: Fixture) -> None:
     assert (summary.exit_code, server.seen) == (summary_of(fixture.files("expected"))["exitCode"], [])
 
 
-def test_a_run_whose_journal_lost_records_does_not_go_on() -> None:
+def test_a_run_whose_journal_lost_records_is_not_continued() -> None:
     for fixture in FIXTURES:
         if fixture.folder.name == "records-lost":
             with pytest.raises(JournalError, match="has lost at least"):
@@ -118,7 +118,7 @@ NEXT_SCHEMA = {**MIGRATIONS, SCHEMA_VERSION: "ALTER TABLE attempts ADD COLUMN by
 
 @pytest.fixture
 def next_schema(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A later version of the program, with one more column."""
+    """Simulate a later version of the program with one more column."""
     monkeypatch.setattr(opening, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     monkeypatch.setattr(migrate, "__defaults__", (NEXT_SCHEMA, SCHEMA_VERSION + 1))
     return SCHEMA_VERSION + 1
@@ -140,13 +140,13 @@ def test_a_migrated_journal_gives_the_same_report(fixture: Fixture, next_schema:
 
 @pytest.mark.parametrize("name", ["killed-with-attempts-in-flight", "shards-killed", "stopped-in-split-calls"])
 @pytest.mark.usefixtures("next_schema")
-def test_a_migrated_journal_goes_on_to_the_same_end(name: str) -> None:
-    test_a_run_that_goes_on_ends_with_the_same_reconciliation(Fixture(JOURNALS / "schema-2" / name))
+def test_a_migrated_journal_is_continued_to_the_same_result(name: str) -> None:
+    test_a_continued_run_ends_with_the_same_reconciliation(Fixture(JOURNALS / "schema-2" / name))
 
 
 @pytest.mark.parametrize("name", ["nights-3", "stopped-by-deadline", "killed-with-attempts-in-flight"])
 @pytest.mark.usefixtures("next_schema")
-def test_a_later_run_leaves_out_the_same_rows_beside_journals_of_an_older_schema(name: str) -> None:
+def test_a_later_run_leaves_out_the_same_rows_next_to_journals_of_an_older_schema(name: str) -> None:
     test_a_later_run_leaves_out_the_same_rows(Fixture(JOURNALS / "schema-2" / name))
 
 
@@ -168,14 +168,14 @@ WHAT_TO_DO = (
 
 
 def current_journals() -> Iterator[Path]:
-    """The journals of the current schema, copied, for opening one may change it."""
+    """Yield copies of the journals of the current schema, because opening one may change it."""
     for fixture in FIXTURES:
         if fixture.folder.parent.name == f"schema-{SCHEMA_VERSION}":
             yield from fixture.place().rglob(JOURNAL_NAME)
 
 
 def stored_in(query: str) -> set[Any]:
-    """What the journals have in a column."""
+    """Return the values that the journals have in a column."""
     found = set[Any]()
     for path in current_journals():
         with closing(sqlite3.connect(path)) as connection:
@@ -226,7 +226,7 @@ def test_every_standing_of_a_row_has_a_fixture() -> None:
     require_all(RowDeltaState, {code for text in texts if text is not None for code in decode_column(text).tolist()})
 
 
-def test_every_question_that_a_result_leaves_open_has_a_fixture() -> None:
+def test_every_open_question_of_a_result_has_a_fixture() -> None:
     found = set[int]()
     for path in current_journals():
         with closing(Journal(path)) as journal:

@@ -1,4 +1,4 @@
-"""What a run that ended early is advised to do, taken at its word: the id of a run may be one that nobody has given."""
+"""Following the advice of a stopped run continues it, also if the run id was generated."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ AT_URL = f"--base-url {BASE_URL}"
 
 
 def stopped(desk: Desk, **flags: object) -> Ran:
-    """A run that a deadline stops before its last call; without an id unless one is given."""
+    """Run until a deadline stops it before its last call; without an id unless one is given."""
     return desk.run(ROWS, **{"run_id": None, "rate": "1/s", "deadline": "2s", "again": True, **flags})
 
 
@@ -36,7 +36,7 @@ def advice(ran: Ran) -> str:
 
 
 @pytest.mark.parametrize("run_id", [None, "given"])
-def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str | None) -> None:
+def test_a_renamed_folder_gives_the_run_its_id(desk: Desk, run_id: str | None) -> None:
     ran = stopped(desk, run_id=run_id)
     moved = ran.folder.rename(ran.folder.with_name(f"{ran.folder.name}-kept"))
     summary = report_run(moved)
@@ -53,13 +53,13 @@ def test_a_folder_that_was_renamed_gives_the_run_its_id(desk: Desk, run_id: str 
 
 @pytest.fixture
 def command(tmp_path: Path) -> tuple[object, ...]:
-    """A command that ends before its time, and gives the run no id."""
+    """Return a command without run id that ends before its last call."""
     rows = tmp_path / "rows.csv"
     rows.write_text("customerEmail,deviceIdentifier,action\n" + "".join(",".join(row) + "\n" for row in ROWS[:3]))
     return "run", rows, "--sandbox", "--reports-dir", tmp_path / "reports", "--rate", "1/s", "--deadline", "1s"
 
 
-def test_a_command_without_an_id_goes_on_as_it_was_told_to(command: tuple[object, ...], tmp_path: Path) -> None:
+def test_a_command_without_an_id_is_continued_by_its_advice(command: tuple[object, ...], tmp_path: Path) -> None:
     ended = call(*command)
     found = re.search(rf"Stopped: the deadline has passed; {RESUME} to go on\.\n", ended.stderr)
     assert (ended.exit_code, found is not None) == (3, True)
@@ -72,7 +72,7 @@ def test_a_command_without_an_id_goes_on_as_it_was_told_to(command: tuple[object
     assert [path.name for path in (tmp_path / "reports").iterdir()] == [found[1]]
 
 
-def test_another_input_under_the_id_of_a_run_that_was_stopped_is_told_how_that_goes_on(
+def test_another_input_under_the_id_of_a_stopped_run_gets_its_resume_advice(
     command: tuple[object, ...], tmp_path: Path
 ) -> None:
     call(*command, "--run-id", "k1")
@@ -85,13 +85,13 @@ def test_another_input_under_the_id_of_a_run_that_was_stopped_is_told_how_that_g
     )
 
 
-def test_the_words_for_an_id_that_was_given_stay(command: tuple[object, ...]) -> None:
+def test_the_advice_for_a_given_id_is_unchanged(command: tuple[object, ...]) -> None:
     told = "Stopped: the deadline has passed; run the same command again to go on.\n"
     assert call(*command, "--run-id", "r").stderr.endswith(told)
     assert call("report", "r", "--reports-dir", command[4]).stderr == told
 
 
-def test_a_killed_run_is_reported_with_how_to_go_on(command: tuple[object, ...], tmp_path: Path) -> None:
+def test_the_report_of_a_killed_run_tells_how_to_continue(command: tuple[object, ...], tmp_path: Path) -> None:
     struck = [sys.executable, "-c", STRUCK, str(int(signal.SIGKILL)), "run.log", *map(str, command)]
     assert subprocess.run(struck, capture_output=True, timeout=60, check=False).returncode == -signal.SIGKILL
     [folder] = (tmp_path / "reports").iterdir()
@@ -102,7 +102,9 @@ def test_a_killed_run_is_reported_with_how_to_go_on(command: tuple[object, ...],
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_when_all_is_sent_tells_it_too(command: tuple[object, ...], number: signal.Signals) -> None:
+def test_a_signal_after_sending_gives_the_resume_advice_too(
+    command: tuple[object, ...], number: signal.Signals
+) -> None:
     struck = [sys.executable, "-c", STRUCK, str(int(number)), ".reconciliation.csv.new", *map(str, command)]
     ended = subprocess.run([*struck, "--quiet"], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3
@@ -112,7 +114,7 @@ def test_a_signal_when_all_is_sent_tells_it_too(command: tuple[object, ...], num
 # In all that is told of it
 
 
-def test_summary_and_page_tell_the_id_that_was_made_up(desk: Desk) -> None:
+def test_summary_and_page_show_the_generated_id(desk: Desk) -> None:
     ran = stopped(desk, run_id=None)
     again = f"run telemetron-batch resume {ran.folder} {AT_URL}"
     assert advice(ran) == f"{again} to go on"
@@ -123,40 +125,40 @@ def test_summary_and_page_tell_the_id_that_was_made_up(desk: Desk) -> None:
     assert page.count(ran.folder.name) >= 4
 
 
-def test_however_long_the_id_the_page_has_all_of_it(desk: Desk) -> None:
+def test_the_page_shows_the_whole_id(desk: Desk) -> None:
     ran = desk.run(desk.file(ROWS, "n" * 150 + ".csv"), run_id=None, rate="1/s", deadline="2s")
     page = shown(unescape((ran.folder / "report.html").read_text()))
     assert page.count(f"un telemetron-batch resume {ran.folder} {AT_URL}") == 3
 
 
-def test_what_is_written_again_says_the_same(desk: Desk) -> None:
+def test_rewritten_files_give_the_same_advice(desk: Desk) -> None:
     ran = stopped(desk)
     before = advice(ran)
     report_run(ran.folder)
     assert advice(ran) == before
 
 
-def test_who_goes_on_by_the_id_is_told_nothing_of_it(desk: Desk) -> None:
+def test_a_command_with_the_run_id_gets_no_id_in_its_advice(desk: Desk) -> None:
     ran = stopped(desk)
     again = stopped(desk, run_id=ran.folder.name, deadline="1s")
     assert advice(again) == f"run the same command again with {AT_URL} to go on"
 
 
-def test_who_goes_on_with_resume_is_told_nothing_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_gets_no_id_in_its_advice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = stopped(desk)
     monkeypatch.setattr(pipeline, "send", lambda *_: Stop(StopReason.API_DOWN, "900"))
     summary = pipeline.resume(ran.folder, ENVIRON, clock=desk.clock)
     assert summary.fields["stop"]["advice"] == f"run the same command again with {AT_URL} later"
 
 
-def test_the_advice_of_a_brake_names_the_id_too(desk: Desk) -> None:
+def test_the_advice_of_a_brake_names_the_id(desk: Desk) -> None:
     ran = desk.run([("a@x.com", f"UNKNOWN-{n}", "unassign") for n in range(9)], run_id=None, max_failed="2")
     by_id = f"--run-id {ran.folder.name} {AT_URL}"
     assert advice(ran).endswith(f"raise --max-failed, then run the same command again with {by_id}")
 
 
 @pytest.mark.parametrize("brake", ["max_failed", "max_skipped", "max_new_customers"])
-def test_a_brake_that_is_to_be_raised_needs_the_same_command(brake: str) -> None:
+def test_raising_a_brake_needs_the_same_command(brake: str) -> None:
     name = f"--{brake.replace('_', '-')}"
     [reason] = [one for one in StopReason if f"{name} allows" in Stop(one).sentence]
     way = WayOn("--run-id r", "telemetron-batch resume r")
@@ -164,7 +166,7 @@ def test_a_brake_that_is_to_be_raised_needs_the_same_command(brake: str) -> None
     assert Stop(StopReason.DEADLINE).as_json(way)["advice"] == "run telemetron-batch resume r to go on"
 
 
-def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path: Path) -> None:
+def test_a_finished_unpublished_run_names_its_id(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "pub").write_text("no folder")
     ran = desk.run(ROWS, run_id=None, publish=str(tmp_path / "pub"))
     assert advice(ran).endswith(f"run telemetron-batch resume {ran.folder} {AT_URL} to publish them")
@@ -176,7 +178,7 @@ def test_a_run_that_is_done_and_not_published_names_it_too(desk: Desk, tmp_path:
 # Where an error ends it
 
 
-def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_full_at_the_end_names_the_id(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise DiskError("there is no room", MAKE_ROOM)
 
@@ -187,9 +189,7 @@ def test_a_disk_that_is_full_at_the_end_names_it_too(desk: Desk, monkeypatch: py
         assert re.fullmatch(f"make room, then {flags} to write what is missing .*", advice(ran))
 
 
-def test_where_no_run_was_begun_the_same_command_is_all_that_is_needed(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_a_run_has_started_the_same_command_is_enough(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(DiskError, match=r"nothing was sent; make room, then run the same command again$"):
         desk.run(ROWS, run_id=None)

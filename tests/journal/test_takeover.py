@@ -1,4 +1,4 @@
-"""A journal put apart holds all that it held, and whoever still has the old one open writes into nothing."""
+"""A replaced journal keeps all its records, and late writes of a former owner do not reach it."""
 
 import sqlite3
 import subprocess
@@ -28,7 +28,7 @@ def lost() -> None:
     raise LockedError("it is another's")
 
 
-def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(path: Path) -> None:
+def test_the_copy_contains_all_commits_including_the_log(path: Path) -> None:
     journal = Journal(path)
     journal.set_facts(count=7)
     replace_with_copy(path)
@@ -37,7 +37,7 @@ def test_all_that_was_committed_is_in_the_copy_also_what_stood_in_the_log_alone(
     assert not [*path.parent.glob("*.apart*")]
 
 
-def test_what_a_former_owner_still_writes_is_seen_by_nobody(path: Path) -> None:
+def test_late_writes_of_a_former_owner_are_not_visible(path: Path) -> None:
     former = Journal(path)
     former.set_facts(count=1)
     replace_with_copy(path)
@@ -50,7 +50,9 @@ def test_what_a_former_owner_still_writes_is_seen_by_nobody(path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed_at", ["replace", "unlink"])
-def test_killed_on_the_way_it_can_be_done_again(path: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_kill_the_replacement_can_be_repeated(
+    path: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     former = Journal(path)
     former.set_facts(count=7)
 
@@ -97,7 +99,7 @@ def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pyt
     assert path.read_bytes() == before
 
 
-def test_a_fact_can_be_read_without_a_trace(path: Path) -> None:
+def test_a_fact_can_be_read_without_changing_the_journal(path: Path) -> None:
     before = {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()}
     with closing(ImmutableJournal(path)) as journal:
         assert journal.meta("runId") == "r1"
@@ -108,7 +110,7 @@ def test_a_fact_can_be_read_without_a_trace(path: Path) -> None:
 # A journal that was lost
 
 
-def test_what_was_lost_is_not_written_to(path: Path) -> None:
+def test_a_lost_journal_is_not_written_to(path: Path) -> None:
     journal = Journal(path, lost)
     with pytest.raises(LockedError):
         journal.set_facts(count=1)
@@ -133,7 +135,7 @@ journal.close()
 """
 
 
-def test_a_process_that_lost_its_run_ends_without_moving_the_log_into_the_file(path: Path) -> None:
+def test_a_process_that_lost_its_run_ends_without_a_checkpoint(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     before = path.read_bytes()

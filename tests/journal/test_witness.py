@@ -1,4 +1,4 @@
-"""A journal that has lost commits is noticed, whatever was damaged; one that a crash left behind is believed."""
+"""Lost commits are detected, whatever was damaged; a journal after a crash is accepted."""
 
 import asyncio
 import shutil
@@ -41,7 +41,7 @@ def beside(journal: Path, tail: str) -> Path:
 
 
 def copied(journal: Path, folder: Path, tails: tuple[str, ...] = FILES) -> Path:
-    """The files of a journal as they are now, which is as a kill would leave them, in another folder."""
+    """Copy the files of a journal as a kill would leave them now, to another folder."""
     folder.mkdir(exist_ok=True)
     for tail in tails:
         beside(folder / JOURNAL_NAME, tail).unlink(missing_ok=True)
@@ -51,21 +51,21 @@ def copied(journal: Path, folder: Path, tails: tuple[str, ...] = FILES) -> Path:
 
 
 def content(journal: Journal) -> list[Any]:
-    """All that tells what was sent."""
+    """Return all records about what was sent."""
     calls = range(1, CALLS + 1)
     attempts = [journal.attempts_of(call) for call in calls]
     return [attempts, [*journal.settlements()], journal.meta("count"), [*journal.all_holdings()]]
 
 
 def seen_in(journal: Path) -> tuple[list[Any], int]:
-    """What a journal holds, and how much it says to have lost at least."""
+    """Return the records of a journal, and its minimum number of lost records."""
     with closing(Journal(journal)) as one:
         return content(one), one.records_lost
 
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
-    """A journal after each of its commits, copied; with checkpoints on the way."""
+    """Yield copies of a journal after each of its commits, with some checkpoints in between."""
     folder = tmp_path_factory.mktemp("states")
     path = folder / JOURNAL_NAME
     JournalDraft(path).publish({"runId": "r1", "count": 0})
@@ -113,13 +113,13 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
         yield found
 
 
-def test_what_each_kill_leaves_is_believed(states: list[Path], tmp_path: Path) -> None:
+def test_the_state_after_each_kill_is_accepted(states: list[Path], tmp_path: Path) -> None:
     assert len(states) > 3 * CALLS
     for state in states:
         assert seen_in(copied(state, tmp_path / "one"))[1] == 0
 
 
-def test_a_power_loss_that_leaves_any_former_witness_is_no_alarm(states: list[Path], tmp_path: Path) -> None:
+def test_any_older_witness_after_a_power_loss_is_accepted(states: list[Path], tmp_path: Path) -> None:
     for at, state in enumerate(states):
         for former in [*states[:at:5], *states[max(0, at - 2) : at]]:
             path = copied(state, tmp_path / "one", ("", "-wal"))
@@ -132,7 +132,7 @@ def test_a_power_loss_that_leaves_any_former_witness_is_no_alarm(states: list[Pa
 @pytest.mark.parametrize(
     "spoil", [lambda _: b"", lambda text: bytes(len(text)), lambda text: text[:10], lambda _: b"?"]
 )
-def test_a_witness_that_is_gone_or_garbled_is_passed_over(
+def test_a_missing_or_damaged_witness_is_ignored(
     spoil: Callable[[bytes], bytes], states: list[Path], tmp_path: Path
 ) -> None:
     path = copied(states[5], tmp_path / "one")
@@ -144,7 +144,7 @@ def test_a_witness_that_is_gone_or_garbled_is_passed_over(
     assert not witness_of(path).exists()
 
 
-def test_of_two_records_the_whole_one_counts(states: list[Path], tmp_path: Path) -> None:
+def test_the_complete_one_of_two_records_counts(states: list[Path], tmp_path: Path) -> None:
     path = copied(states[5], tmp_path / "one")
     text = witness_of(states[-1]).read_bytes()
     for torn in (b"?" * 20 + text[20:], text[:-50] + b"?" * 50):
@@ -153,7 +153,7 @@ def test_of_two_records_the_whole_one_counts(states: list[Path], tmp_path: Path)
         assert seen_in(path)[1] > 0
 
 
-def test_a_journal_behind_its_witness_says_so_however_far(states: list[Path], tmp_path: Path) -> None:
+def test_a_journal_behind_its_witness_reports_lost_records(states: list[Path], tmp_path: Path) -> None:
     for at, state in enumerate(states[:-1]):
         for later in (*states[at + 1 : at + 4], states[-1]):
             path = copied(state, tmp_path / "one", ("", "-wal"))
@@ -166,7 +166,7 @@ DAMAGE = st.sampled_from(["lost", "cut", "garbled", "old file", "old file, log l
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data(), DAMAGE, st.floats(0, 1), st.binary(min_size=1, max_size=200))
-def test_no_damage_is_passed_over_in_silence(
+def test_no_damage_goes_unnoticed(
     states: list[Path], tmp_path: Path, data: st.DataObject, damage: str, where: float, garbage: bytes
 ) -> None:
     at = data.draw(st.integers(2, len(states) - 1))
@@ -195,7 +195,7 @@ def test_no_damage_is_passed_over_in_silence(
     assert (found == truth) == (lost == 0), (damage, at, lost)
 
 
-def test_a_file_into_which_a_lost_log_was_folded_in_part_is_not_believed(states: list[Path], tmp_path: Path) -> None:
+def test_a_file_with_a_partial_checkpoint_of_a_lost_log_is_detected(states: list[Path], tmp_path: Path) -> None:
     for state in states[-1:0:-6]:
         whole = copied(state, tmp_path / "whole")
         (attempts, answers, *_), _ = seen_in(whole)
@@ -211,7 +211,7 @@ def test_a_file_into_which_a_lost_log_was_folded_in_part_is_not_believed(states:
             assert lost > 0 or found[:2] == [attempts, answers], pages
 
 
-def test_after_a_kill_the_log_may_not_get_lost(tmp_path: Path) -> None:
+def test_a_log_lost_after_a_kill_is_detected(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL_NAME
     JournalDraft(path).publish({})
     killed("j = Journal(path)\nasync def fill():\n for n in range(9): await j.started(n, None, 1.0)\n"
@@ -225,7 +225,7 @@ def test_after_a_kill_the_log_may_not_get_lost(tmp_path: Path) -> None:
             journal.require_complete()
 
 
-def test_what_was_lost_stays_known_when_more_is_written(states: list[Path], tmp_path: Path) -> None:
+def test_lost_records_stay_known_after_more_writes(states: list[Path], tmp_path: Path) -> None:
     path = copied(states[5], tmp_path / "one")
     shutil.copyfile(witness_of(states[-1]), witness_of(path))
     lost = seen_in(path)[1]
@@ -238,7 +238,7 @@ def test_what_was_lost_stays_known_when_more_is_written(states: list[Path], tmp_
     assert seen_in(path)[1] == lost
 
 
-def test_a_new_journal_has_nothing_to_do_with_a_former_witness(states: list[Path], tmp_path: Path) -> None:
+def test_a_new_journal_ignores_the_witness_of_a_former_one(states: list[Path], tmp_path: Path) -> None:
     path = copied(states[-1], tmp_path / "one", ("-witness",))
     witness = witness_of(path).read_bytes()
     JournalDraft(path).publish({})
@@ -247,7 +247,7 @@ def test_a_new_journal_has_nothing_to_do_with_a_former_witness(states: list[Path
     assert seen_in(path)[1] == 0
 
 
-def test_to_read_leaves_the_witness_alone(states: list[Path], tmp_path: Path) -> None:
+def test_reading_does_not_change_the_witness(states: list[Path], tmp_path: Path) -> None:
     path = copied(states[5], tmp_path / "one")
     before = witness_of(path).stat()
     seen_in(path)
@@ -273,7 +273,7 @@ def test_a_late_write_of_a_former_owner_does_not_reach_the_new_witness(tmp_path:
     assert seen_in(path)[1] == 0
 
 
-def test_a_journal_that_was_set_apart_still_lacks_what_it_had_lost(states: list[Path], tmp_path: Path) -> None:
+def test_a_copied_journal_still_reports_its_lost_records(states: list[Path], tmp_path: Path) -> None:
     path = copied(states[5], tmp_path / "one")
     shutil.copyfile(witness_of(states[-1]), witness_of(path))
     replace_with_copy(path)
@@ -288,7 +288,7 @@ ROWS = [(f"u{number}@x.com", f"SN-{number}", "assign") for number in range(12)]
 
 @pytest.fixture
 def damaged(desk: Desk) -> Ran:
-    """A stopped run whose journal is an older copy of itself."""
+    """Return a stopped run whose journal was replaced by an older copy."""
     ran = desk.run(ROWS, rate="1/s", deadline="3s")
     older = (ran.folder / JOURNAL_NAME).read_bytes()
     desk.run(ROWS, rate="1/s", deadline="3s")
@@ -296,7 +296,7 @@ def damaged(desk: Desk) -> Ran:
     return ran
 
 
-def test_a_run_with_lost_records_is_not_gone_on_with(desk: Desk, damaged: Ran) -> None:
+def test_a_run_with_lost_records_is_not_continued(desk: Desk, damaged: Ran) -> None:
     sent = len(desk.server.seen)
     with pytest.raises(JournalError, match="rows may have been sent without a record; report the run") as refusal:
         desk.run(ROWS)
@@ -308,7 +308,7 @@ def test_a_run_with_lost_records_is_not_gone_on_with(desk: Desk, damaged: Ran) -
     assert len(desk.server.seen) == sent
 
 
-def test_of_a_run_with_lost_records_no_row_is_surely_not_sent(desk: Desk, damaged: Ran) -> None:
+def test_unsent_rows_of_a_run_with_lost_records_are_unconfirmed(desk: Desk, damaged: Ran) -> None:
     for _ in range(2):
         ran = Ran(report_run(damaged.folder), damaged.folder, desk.server)
         assert set(ran.outcomes) == {"assigned", "unconfirmed"}
@@ -321,7 +321,7 @@ def test_of_a_run_with_lost_records_no_row_is_surely_not_sent(desk: Desk, damage
         assert (line.state, "has lost at least" in line.next_step) == ("incomplete", True)
 
 
-def test_what_may_have_been_sent_without_a_record_is_unconfirmed() -> None:
+def test_rows_that_may_have_been_sent_without_a_record_are_unconfirmed() -> None:
     def books() -> Ledger:
         books = Ledger(planned([(A, "SN-1", "assign"), ("b@x.com", "SN-2", "assign"), ("c@x.com", "SN-3", "assign")]))
         settle(books, (1, Answer({0: DeviceResult(Outcome.HELD)})), (2, Answer({0: DeviceResult(Outcome.FAILED)})))
@@ -336,7 +336,7 @@ def test_what_may_have_been_sent_without_a_record_is_unconfirmed() -> None:
     assert outcomes(Outcome.NOT_SENT, Outcome.HELD) == ["unconfirmed", "failed", "unconfirmed"]
 
 
-def test_to_publish_a_run_with_lost_records_does_not_hide_that(desk: Desk, tmp_path: Path) -> None:
+def test_publishing_a_run_with_lost_records_does_not_hide_the_loss(desk: Desk, tmp_path: Path) -> None:
     flags = {"rate": "1/s", "publish": str(tmp_path / "shown")}
     folder = desk.run(ROWS, deadline="3s", **flags).folder
     older = (folder / JOURNAL_NAME).read_bytes()
@@ -348,7 +348,7 @@ def test_to_publish_a_run_with_lost_records_does_not_hide_that(desk: Desk, tmp_p
         desk.run(ROWS, **flags)
 
 
-def test_a_run_with_lost_records_makes_everything_unsure(desk: Desk) -> None:
+def test_since_last_leaves_nothing_out_after_a_run_with_lost_records(desk: Desk) -> None:
     desk.run(ROWS, run_id="n1")
     desk.clock.monotonic += 3600
     folder = desk.run(ROWS, run_id="n2", since_last=True, again=True).folder

@@ -1,4 +1,4 @@
-"""One thread writes; order is kept, nobody is forgotten, and after a failure nothing more is written."""
+"""One thread writes in order, resolves every waiter, and writes nothing after a failure."""
 
 import asyncio
 import sqlite3
@@ -46,7 +46,7 @@ def said(path: Path) -> list[object]:
 
 
 class Blocked:
-    """A write that waits for permission, so that others gather behind it."""
+    """A write that waits for permission, so that others queue behind it."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -59,12 +59,12 @@ class Blocked:
 # Writing
 
 
-def test_a_write_that_was_waited_for_is_on_disk(writer: Writer, path: Path) -> None:
+def test_an_awaited_write_is_on_disk(writer: Writer, path: Path) -> None:
     writer.write_and_wait(say(1))
     assert said(path) == [1]
 
 
-def test_a_write_gives_what_it_returns_but_never_a_cursor(writer: Writer) -> None:
+def test_a_write_returns_its_result_but_never_a_cursor(writer: Writer) -> None:
     async def main() -> list[object]:
         returned = writer.submit(lambda connection: connection.execute("SELECT 7").fetchone()[0])
         cursor = writer.submit(lambda connection: connection.execute("SELECT 7"))
@@ -82,7 +82,7 @@ def test_closing_writes_what_is_queued(path: Path) -> None:
     assert not writer.busy
 
 
-def test_writes_of_many_threads_are_all_made_each_threads_in_order(writer: Writer, path: Path) -> None:
+def test_writes_of_many_threads_are_executed_in_the_order_of_each_thread(writer: Writer, path: Path) -> None:
     def many(thread: int) -> None:
         for number in range(50):
             writer.write_and_wait(say(100 * thread + number))
@@ -97,13 +97,13 @@ def test_writes_of_many_threads_are_all_made_each_threads_in_order(writer: Write
 
 
 def traced(path: Path, statements: list[str]) -> sqlite3.Connection:
-    """Notes the statements that are run."""
+    """Return a connection that records its statements."""
     connection = connected(path)
     connection.set_trace_callback(statements.append)
     return connection
 
 
-def test_writes_that_gather_while_the_disk_is_busy_share_one_commit_and_keep_their_order(path: Path) -> None:
+def test_writes_queued_while_the_disk_is_busy_share_one_commit_in_order(path: Path) -> None:
     statements: list[str] = []
     writer, blocked = Writer(lambda: traced(path, statements)), Blocked()
     writer.enqueue(blocked)
@@ -119,7 +119,7 @@ def test_writes_that_gather_while_the_disk_is_busy_share_one_commit_and_keep_the
 SAID = Statement("INSERT INTO said (number) VALUES", "(?)")
 
 
-def test_rows_that_gather_go_in_one_statement_and_never_past_another_write(path: Path) -> None:
+def test_queued_rows_share_one_statement_and_never_pass_another_write(path: Path) -> None:
     statements: list[str] = []
 
     async def main() -> None:
@@ -137,7 +137,7 @@ def test_rows_that_gather_go_in_one_statement_and_never_past_another_write(path:
     assert len([one for one in statements if one.startswith("INSERT")]) == 1 + 1 + 4
 
 
-def test_a_row_that_cannot_be_made_fails_all_that_share_its_commit(path: Path) -> None:
+def test_a_row_that_cannot_be_made_fails_its_whole_commit(path: Path) -> None:
     async def main() -> list[object]:
         writer, blocked = Writer(lambda: connected(path)), Blocked()
         writer.enqueue(blocked)
@@ -161,7 +161,7 @@ def test_a_writer_is_busy_until_its_last_write_is_done(path: Path) -> None:
     assert not writer.busy
 
 
-def test_a_waiter_that_is_cancelled_neither_undoes_its_write_nor_breaks_the_writer(writer: Writer, path: Path) -> None:
+def test_a_cancelled_waiter_neither_undoes_its_write_nor_breaks_the_writer(writer: Writer, path: Path) -> None:
     async def main() -> None:
         blocked = Blocked()
         writer.enqueue(blocked)
@@ -180,7 +180,7 @@ def test_a_waiter_that_is_cancelled_neither_undoes_its_write_nor_breaks_the_writ
 
 
 class Unwritable(sqlite3.Connection):
-    """A connection to a disk that takes no commit."""
+    """A connection whose commits fail."""
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         if sql == "COMMIT":
@@ -217,7 +217,7 @@ def test_after_a_failed_commit_nothing_more_is_written(
     assert not writer.busy
 
 
-def test_a_failure_fails_everything_that_shared_its_commit(path: Path) -> None:
+def test_a_failure_fails_its_whole_commit(path: Path) -> None:
     async def main() -> list[object]:
         writer, blocked = Writer(lambda: full_after(3)(path)), Blocked()
         writer.enqueue(blocked)
@@ -231,7 +231,7 @@ def test_a_failure_fails_everything_that_shared_its_commit(path: Path) -> None:
     assert said(path) == []
 
 
-def test_what_was_committed_before_a_failure_stays(path: Path) -> None:
+def test_earlier_commits_survive_a_failure(path: Path) -> None:
     writer = Writer(lambda: full_after(3)(path))
     writer.write_and_wait(say(1))
     with pytest.raises(DiskError):
@@ -240,7 +240,7 @@ def test_what_was_committed_before_a_failure_stays(path: Path) -> None:
     assert said(path) == [1]
 
 
-def test_a_failed_write_says_what_to_do(path: Path) -> None:
+def test_a_failed_write_gives_advice(path: Path) -> None:
     writer = Writer(lambda: connected(path, Unwritable))
     with pytest.raises(DiskError) as failure:
         writer.write_and_wait(say(1))
@@ -249,7 +249,7 @@ def test_a_failed_write_says_what_to_do(path: Path) -> None:
 
 
 def waited(writer: Writer, write: Write) -> None:
-    """From an event loop, and never for ever."""
+    """Await the write on an event loop, with a time-out."""
 
     async def main() -> None:
         await asyncio.wait_for(writer.submit(write), 10)
@@ -269,7 +269,7 @@ def test_a_journal_that_cannot_be_opened_for_writing_is_a_disk_error(path: Path)
         waited(writer, say(1))
 
 
-def test_waiters_of_a_loop_that_has_ended_keep_nobody_from_writing(writer: Writer, path: Path) -> None:
+def test_waiters_of_an_ended_loop_do_not_block_others(writer: Writer, path: Path) -> None:
     blocked = Blocked()
 
     async def leave_early() -> None:
@@ -282,14 +282,14 @@ def test_waiters_of_a_loop_that_has_ended_keep_nobody_from_writing(writer: Write
     assert said(path) == [1, 2]
 
 
-def test_a_write_after_the_end_is_refused(path: Path) -> None:
+def test_a_write_after_closing_is_refused(path: Path) -> None:
     writer = Writer(lambda: connected(path))
     writer.close()
     with pytest.raises((DiskError, RuntimeError)):
         waited(writer, say(1))
 
 
-def test_on_a_full_disk_the_space_put_by_takes_what_was_to_be_written(path: Path) -> None:
+def test_on_a_full_disk_the_reserve_takes_the_queued_writes(path: Path) -> None:
     with closing(connected(path)) as small:
         pages = small.execute("PRAGMA page_count").fetchone()[0]
     connections: list[sqlite3.Connection] = []

@@ -29,18 +29,18 @@ def as_is(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """Without case and separators."""
+    """Return the text without case and separators."""
     return re.sub(r"[^0-9a-z]", "", text.lower())
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How an API compares identifiers, and how it spells those that it keeps."""
+    """How an API compares identifiers, and how it spells the stored ones."""
 
     compares: Callable[[str], str]
     keeps: Callable[[str], str]
     echoes: bool
-    """Whether answers spell devices as they were asked for."""
+    """Whether answers spell devices as in the request."""
 
 
 EXACT = st.builds(Dialect, st.just(as_is), st.sampled_from([as_is, " {} ".format]), st.booleans())
@@ -53,7 +53,7 @@ LOOSE = st.builds(
 
 
 class SpellingFleet(SandboxState):
-    """A fleet that compares and spells identifiers in its own way."""
+    """A sandbox state that compares and spells identifiers by its `Dialect`."""
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SpellingFleet(SandboxState):
         self._kept: dict[str, str] = {}
 
     def really_has(self, email: str, device: str) -> bool:
-        """Whether the customer has this device, however it is spelled."""
+        """Return whether the customer has this device in any spelling."""
         compares = self._dialect.compares
         return compares(device) in {compares(one.strip()) for one in self.devices_of(email)}
 
@@ -86,13 +86,13 @@ class SpellingFleet(SandboxState):
         return Unassigned(done.customer_id, taken, skipped, done.remaining)
 
     def _translated(self, devices: Iterable[str]) -> dict[str, str]:
-        """The devices as they are kept, and as they were asked for."""
+        """Return the devices as stored and as requested."""
         compares, keeps = self._dialect.compares, self._dialect.keeps
         return {self._kept.setdefault(compares(device), keeps(device)): device for device in devices}
 
 
 def spell(device: str, style: int) -> str:
-    """One of several spellings of the same device."""
+    """Return one of several spellings of the same device."""
     return [device, device.upper(), device.replace(":", ""), device.replace(":", "-"), device.replace(":", "").upper()][
         style
     ]
@@ -123,7 +123,7 @@ def worlds(dialects: st.SearchStrategy[Dialect], rows: st.SearchStrategy[Any]) -
 
 
 def check_run(dialect: Dialect, rows: list[tuple[str, str]], owned: list[tuple[str, str]], **how: Any) -> None:
-    """Run and verify in a world, and hold every claim against it."""
+    """Run and verify against an API of this dialect, and check every claim."""
     with tempfile.TemporaryDirectory() as folder:
         desk = Desk(Path(folder))
         fleet = SpellingFleet(dialect)
@@ -143,7 +143,7 @@ def check_run(dialect: Dialect, rows: list[tuple[str, str]], owned: list[tuple[s
 
 
 def check_claims(ran: Ran, fleet: SpellingFleet, had: dict[tuple[str, str], bool]) -> None:
-    """Every claim of a run against what customers really had before it and have now."""
+    """Check every claim of a run against the real devices of customers before and after it."""
     for row in ran.rows[1:]:
         pair = row["customerEmail"], row["deviceIdentifier"]
         before, now = had[pair], fleet.really_has(*pair)

@@ -1,4 +1,4 @@
-"""Work done side by side: what it gives comes in order, and what goes wrong is not lost."""
+"""Work in threads: results come in order, and no error is lost."""
 
 import ctypes
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ def inverse(number: int) -> float:
 
 
 def until_broken(numbers: list[int]) -> tuple[list[float], bool]:
-    """What one after another gives, and whether one of them breaks."""
+    """Return the results of sequential processing, and whether an item fails."""
     whole = numbers.index(0) if 0 in numbers else len(numbers)
     return [inverse(number) for number in numbers[:whole]], 0 in numbers
 
 
 @given(NUMBERS)
-def test_what_is_worked_out_comes_in_the_order_of_the_items_and_an_error_in_its_turn(numbers: list[int]) -> None:
+def test_map_ordered_yields_results_and_errors_in_order(numbers: list[int]) -> None:
     wanted, broken = until_broken(numbers)
     found = []
     try:
@@ -39,7 +39,7 @@ def test_what_is_worked_out_comes_in_the_order_of_the_items_and_an_error_in_its_
 
 
 @given(NUMBERS)
-def test_what_is_made_ahead_comes_in_its_order_and_an_error_in_its_turn(numbers: list[int]) -> None:
+def test_prefetch_yields_items_and_errors_in_order(numbers: list[int]) -> None:
     def made() -> Iterator[float]:
         for number in numbers:
             yield inverse(number)
@@ -52,7 +52,7 @@ def test_what_is_made_ahead_comes_in_its_order_and_an_error_in_its_turn(numbers:
 
 
 @given(NUMBERS)
-def test_what_is_worked_on_behind_is_done_in_order_and_an_error_is_raised_at_the_latest_at_the_end(
+def test_background_worker_processes_items_in_order_and_raises_errors_at_the_end_at_the_latest(
     numbers: list[int],
 ) -> None:
     wanted, broken = until_broken(numbers)
@@ -71,7 +71,7 @@ def test_what_is_worked_on_behind_is_done_in_order_and_an_error_is_raised_at_the
     assert found == wanted
 
 
-def test_where_the_c_library_is_another_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malloc_is_not_tuned_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     before = pa.default_memory_pool()
     tune_malloc()

@@ -1,4 +1,4 @@
-"""A folder that several users of one key share: who makes a file there first does not matter."""
+"""The folder that users of one key share: any of them may create a file first."""
 
 import os
 import stat
@@ -32,9 +32,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("folder_mode", "file_mode"), [(0o700, 0o600), (0o2770, 0o660), (0o770, 0o660), (0o1777, 0o666), (0o755, 0o600)]
 )
-def test_a_file_can_be_written_by_those_who_can_write_to_its_folder(
-    tmp_path: Path, folder_mode: int, file_mode: int
-) -> None:
+def test_users_who_can_write_to_the_folder_can_write_the_file(tmp_path: Path, folder_mode: int, file_mode: int) -> None:
     folder = tmp_path / "locks"
     folder.mkdir()
     folder.chmod(folder_mode)
@@ -52,7 +50,7 @@ def test_a_file_gets_the_group_of_its_folder_also_without_the_set_group_id_bit(t
     assert (tmp_path / "locks" / "x.lock").stat().st_gid == GROUP
 
 
-def test_no_link_or_pipe_is_opened(tmp_path: Path) -> None:
+def test_links_and_pipes_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "file")
@@ -73,14 +71,14 @@ def folder_of(tmp_path: Path, mode: int, owner: int | None = None, group: int = 
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o2770, 0o1777, 0o775])
-def test_a_folder_of_ours_is_taken(tmp_path: Path, mode: int) -> None:
+def test_a_folder_of_this_user_is_accepted(tmp_path: Path, mode: int) -> None:
     folder = folder_of(tmp_path, mode)
     assert require_group_folder(folder) == folder
 
 
 @as_root
 @pytest.mark.parametrize("mode", [0o2770, 0o1770])
-def test_a_folder_of_somebody_else_is_taken_where_it_is_a_groups_of_ours(tmp_path: Path, mode: int) -> None:
+def test_a_folder_of_another_user_is_accepted_if_it_is_shared_with_our_group(tmp_path: Path, mode: int) -> None:
     folder = folder_of(tmp_path, mode, SOMEBODY, os.getegid())
     assert require_group_folder(folder) == folder
 
@@ -89,18 +87,18 @@ def test_a_folder_of_somebody_else_is_taken_where_it_is_a_groups_of_ours(tmp_pat
 @pytest.mark.parametrize(
     ("mode", "group"), [(0o700, 0), (0o770, 0), (0o2770, GROUP), (0o2755, 0), (0o777, 0), (0o1777, GROUP)]
 )
-def test_a_folder_of_somebody_else_is_refused_otherwise(tmp_path: Path, mode: int, group: int) -> None:
+def test_a_folder_of_another_user_is_refused_otherwise(tmp_path: Path, mode: int, group: int) -> None:
     folder = folder_of(tmp_path, mode, SOMEBODY, group)
     with pytest.raises(NotOursError, match=rf"--lock-dir: .*locks belongs to user {SOMEBODY} \(mode {mode:04o}\)"):
         require_group_folder(folder)
 
 
-def test_a_folder_in_which_everybody_can_replace_files_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_which_all_users_can_replace_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotOursError, match="all users can replace files in it"):
         require_group_folder(folder_of(tmp_path, 0o777))
 
 
-def test_what_is_no_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_path_that_is_no_folder_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "file").write_text("")
     told = {
@@ -141,7 +139,7 @@ def test_two_keys_of_one_organisation_exclude_each_other(desk: Desk) -> None:
             pass
 
 
-def test_the_pace_lies_in_the_folder_of_the_group_and_resume_and_verify_keep_to_it(desk: Desk) -> None:
+def test_the_pacer_state_is_in_the_group_folder_also_for_resume_and_verify(desk: Desk) -> None:
     locks = folder_of(desk.folder, 0o700)
     held: list[set[str]] = []
 
@@ -164,7 +162,7 @@ def test_a_lock_folder_that_cannot_be_used_sends_nothing(desk: Desk) -> None:
     assert desk.server.seen == []
 
 
-def test_undo_keeps_to_the_organisation_and_the_lock_folder_of_its_run(desk: Desk) -> None:
+def test_undo_uses_the_organisation_and_lock_folder_of_its_run(desk: Desk) -> None:
     locks = folder_of(desk.folder, 0o700)
     ran = desk.run([("a@x.com", "SN-1", "assign")], lock_dir=str(locks), organisation="acme")
     environ = {"TELEMETRON_API_KEY": KEY, "TELEMETRON_BASE_URL": BASE_URL}

@@ -1,4 +1,4 @@
-"""Who a run belongs to across hosts: never two who believe that they may act, whoever sleeps when for how long."""
+"""The lease: two processes never hold a valid one, whatever is suspended for how long."""
 
 import json
 import os
@@ -24,7 +24,7 @@ THERE = LeaseHolder(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DA
 
 
 class Time:
-    """One host's clock, which knows nothing of the others'."""
+    """The clock of one host, independent of other hosts."""
 
     def __init__(self, at: float = 0.0) -> None:
         self.at = at
@@ -49,7 +49,7 @@ def taken(lock: Path, holder: LeaseHolder = HERE, now: Callable[[], float] | Non
 
 
 def won_from(lock: Path, holder: LeaseHolder = THERE) -> Lease:
-    """Taken over by another host, to whose eyes the owner did nothing for long enough."""
+    """Return the lease after a takeover by another host, which saw no renewal for long enough."""
     now = Time(5_000.0)
     newcomer = LeaseAcquirer(lock, holder, "run night", now)
     assert newcomer.try_acquire() is None
@@ -59,7 +59,7 @@ def won_from(lock: Path, holder: LeaseHolder = THERE) -> Lease:
     return lease
 
 
-def test_while_a_run_is_owned_one_small_file_says_by_whom_and_then_none(lock: Path) -> None:
+def test_a_lease_file_names_the_owner_and_is_removed_on_release(lock: Path) -> None:
     lease = taken(lock, THERE)
     assert names(lock) == ["run.lease.1"]
     told = json.loads((lock.parent / "run.lease.1").read_text())
@@ -68,7 +68,7 @@ def test_while_a_run_is_owned_one_small_file_says_by_whom_and_then_none(lock: Pa
     assert names(lock) == []
 
 
-def test_on_the_owners_host_a_newcomer_with_the_kernels_lock_takes_over_at_once(lock: Path) -> None:
+def test_on_the_owners_host_a_process_with_the_kernel_lock_takes_over_at_once(lock: Path) -> None:
     taken(lock)
     newer = taken(lock, replace(HERE, pid=12))
     assert newer.number == 2
@@ -76,7 +76,7 @@ def test_on_the_owners_host_a_newcomer_with_the_kernels_lock_takes_over_at_once(
     assert names(lock) == ["run.lease.2"]
 
 
-def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
+def test_on_another_host_it_first_watches_by_its_own_clock(lock: Path) -> None:
     taken(lock, HERE, Time(1_000_000.0))
     now = Time(7.0)
     newcomer = LeaseAcquirer(lock, THERE, "run night", now)
@@ -91,12 +91,12 @@ def test_on_another_host_it_watches_first_by_its_own_clock(lock: Path) -> None:
     assert not lease.is_copied  # a write of the former owner's may still be on its way
 
 
-def test_the_term_is_shorter_than_the_watching_by_more_than_clocks_go_wrong() -> None:
+def test_the_term_is_shorter_than_the_takeover_time_with_a_margin_for_clocks() -> None:
     assert TAKEOVER_AFTER_S > 1.3 * LEASE_S
     assert LEASE_S > 5 * leases.RENEW_EVERY_S
 
 
-def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(lock: Path) -> None:
+def test_while_the_lease_is_renewed_another_host_is_refused_with_the_owner_named(lock: Path) -> None:
     now = Time()
     owner = taken(lock, THERE, now)
     newcomer = LeaseAcquirer(lock, HERE, "run night", now)
@@ -111,7 +111,7 @@ def test_while_it_is_renewed_a_newcomer_is_refused_and_told_who_has_it_where(loc
     assert refusal.value.exit_code == 6
 
 
-def test_a_newcomer_who_waits_gets_it_when_the_owner_has_ended(lock: Path) -> None:
+def test_a_waiting_process_gets_the_lease_when_the_owner_ends(lock: Path) -> None:
     now = Time()
     owner = taken(lock, THERE, now)
     newcomer = LeaseAcquirer(lock, HERE, "run night", now)
@@ -122,7 +122,7 @@ def test_a_newcomer_who_waits_gets_it_when_the_owner_has_ended(lock: Path) -> No
     assert lease.is_copied
 
 
-def test_a_renewed_lease_is_sure_for_a_term_from_when_the_renewal_began(lock: Path) -> None:
+def test_a_renewed_lease_is_valid_for_a_term_from_the_start_of_the_renewal(lock: Path) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
     for _ in range(50):
@@ -134,7 +134,7 @@ def test_a_renewed_lease_is_sure_for_a_term_from_when_the_renewal_began(lock: Pa
     assert not lease.is_valid
 
 
-def test_who_was_held_up_longer_than_the_term_goes_on_with_the_next_number_if_nobody_came(lock: Path) -> None:
+def test_an_owner_delayed_beyond_its_term_continues_with_the_next_number(lock: Path) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
     now.at += 3600
@@ -144,7 +144,7 @@ def test_who_was_held_up_longer_than_the_term_goes_on_with_the_next_number_if_no
     assert names(lock) == ["run.lease.2"]
 
 
-def test_who_was_held_up_while_another_host_took_over_has_lost_and_is_told_to_whom(lock: Path) -> None:
+def test_an_owner_delayed_during_a_takeover_loses_the_run_to_the_named_process(lock: Path) -> None:
     now, heard = Time(), []
     lease = taken(lock, HERE, now)
     other = won_from(lock)
@@ -159,7 +159,7 @@ def test_who_was_held_up_while_another_host_took_over_has_lost_and_is_told_to_wh
 
 
 def slowly(monkeypatch: pytest.MonkeyPatch, now: Time, seconds: float) -> None:
-    """Let the storage take so long for each write."""
+    """Make each write take this many seconds."""
     write = os.pwrite
 
     def late(descriptor: int, content: bytes, at: int) -> int:
@@ -169,7 +169,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch, now: Time, seconds: float) -> None:
     monkeypatch.setattr(os, "pwrite", late)
 
 
-def test_a_renewal_counts_from_when_it_began(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_counts_from_its_start(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
     slowly(monkeypatch, now, 10.0)
@@ -181,7 +181,7 @@ def test_a_renewal_counts_from_when_it_began(lock: Path, monkeypatch: pytest.Mon
     assert not lease.is_valid
 
 
-def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_that_finishes_after_the_term_does_not_count(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
     slowly(monkeypatch, now, 15.0)
@@ -190,7 +190,7 @@ def test_a_renewal_that_is_done_after_the_term_does_not_count(lock: Path, monkey
     assert not lease.is_valid
 
 
-def test_a_claim_below_another_does_not_count(lock: Path) -> None:
+def test_a_lease_file_below_a_higher_one_does_not_count(lock: Path) -> None:
     newcomer = LeaseAcquirer(lock, HERE, "run night", Time())
     look = newcomer._files.highest
 
@@ -205,7 +205,7 @@ def test_a_claim_below_another_does_not_count(lock: Path) -> None:
     assert names(lock) == ["run.lease.2"]
 
 
-def test_a_renewal_that_finds_a_higher_claim_loses_the_run_at_once(lock: Path) -> None:
+def test_a_renewal_that_finds_a_higher_number_loses_the_run(lock: Path) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
     LeaseFiles(lock).create(2, b"{}")
@@ -215,7 +215,7 @@ def test_a_renewal_that_finds_a_higher_claim_loses_the_run_at_once(lock: Path) -
         lease.ensure_valid()
 
 
-def test_a_newcomer_who_comes_while_the_late_owner_wins_the_next_number_watches_anew(lock: Path) -> None:
+def test_an_acquirer_starts_over_when_the_late_owner_takes_the_next_number(lock: Path) -> None:
     now = Time()
     owner = taken(lock, HERE, now)
     newcomer = LeaseAcquirer(lock, THERE, "run night", now)
@@ -226,7 +226,7 @@ def test_a_newcomer_who_comes_while_the_late_owner_wins_the_next_number_watches_
         newcomer.try_acquire()
 
 
-def test_a_lost_lease_leaves_its_claim_for_a_write_of_the_loser_may_be_under_way(lock: Path) -> None:
+def test_releasing_a_lost_lease_leaves_its_file(lock: Path) -> None:
     lease = taken(lock, HERE)
     LeaseFiles(lock).create(2, b"{}")
     lease.renew()
@@ -234,7 +234,7 @@ def test_a_lost_lease_leaves_its_claim_for_a_write_of_the_loser_may_be_under_way
     assert names(lock) == ["run.lease.1", "run.lease.2"]
 
 
-def test_what_a_former_owner_may_still_write_is_remembered_until_the_journal_is_apart(lock: Path) -> None:
+def test_a_possible_late_write_is_remembered_until_the_journal_is_copied(lock: Path) -> None:
     taken(lock)
     won_from(lock)  # and dies before it has made the copy
     again = taken(lock, replace(THERE, pid=23))
@@ -243,9 +243,7 @@ def test_what_a_former_owner_may_still_write_is_remembered_until_the_journal_is_
     assert taken(lock, replace(THERE, pid=24)).is_copied
 
 
-def test_storage_that_fails_now_and_then_is_passed_over_and_for_a_term_is_the_end(
-    lock: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_storage_errors_are_ignored_until_the_term_ends(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = Time()
     lease = taken(lock, HERE, now)
 
@@ -265,7 +263,7 @@ def test_storage_that_fails_now_and_then_is_passed_over_and_for_a_term_is_the_en
         lease.ensure_valid()
 
 
-def test_a_disk_too_full_for_a_claim_is_said_in_words_and_leaves_none(
+def test_a_disk_too_full_for_a_lease_file_is_reported_and_leaves_none(
     lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
@@ -277,7 +275,7 @@ def test_a_disk_too_full_for_a_claim_is_said_in_words_and_leaves_none(
     assert names(lock) == []
 
 
-def test_a_claim_of_this_boot_is_no_sign_of_life_and_one_of_another_host_may_be(lock: Path) -> None:
+def test_a_lease_counts_as_use_only_if_it_is_of_another_host(lock: Path) -> None:
     mine = LeaseHolder.of(LockOwner(1, "now", "night"))
     assert mine.boot == boot_id()
     lease = taken(lock, mine)
@@ -289,7 +287,7 @@ def test_a_claim_of_this_boot_is_no_sign_of_life_and_one_of_another_host_may_be(
     assert is_in_use(lock)
 
 
-def test_a_thread_renews_it(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_renews_the_lease(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.001)
     lease = taken(lock)
     before = (lock.parent / "run.lease.1").read_bytes()
@@ -305,11 +303,11 @@ def test_a_thread_renews_it(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """Ends the thread of a killed process."""
 
 
 class World:
-    """A folder that several hosts see, and true time, which none of them knows."""
+    """A folder on shared storage, and the true time, which no host knows."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -317,7 +315,7 @@ class World:
 
 
 class SteppedFiles(LeaseFiles):
-    """Claims whose every step, before it is done and before its answer arrives, waits to be told."""
+    """Lease files whose every operation waits for permission before it runs and before it returns."""
 
     def __init__(self, world: World, wait: Callable[[], None]) -> None:
         self._world, self._wait = world, wait
@@ -345,7 +343,7 @@ class SteppedFiles(LeaseFiles):
 
 
 class Process:
-    """One that wants the run and, when it has it, keeps it until it ends, is killed or loses it."""
+    """A process that acquires the run and keeps it until it ends, is killed or loses it."""
 
     def __init__(self, world: World, host: int, pid: int) -> None:
         self.host = host
@@ -367,7 +365,7 @@ class Process:
         return self.lease is not None and not self.is_over and self.lease.is_valid
 
     def step(self) -> None:
-        """Let it go on to its next step."""
+        """Continue to the next step."""
         if not self.is_over:
             self._turn.release()
             self._parked.acquire()
@@ -413,12 +411,12 @@ class Process:
 
 
 Step = tuple[int, int, float, str]
-"""Whose turn it is, for how many steps, what then happens to him, and how many seconds pass."""
+"""Host, number of steps, event for the host (end or kill), and seconds that pass afterwards."""
 SECONDS = (0.5, 3.0, 14.0, 27.0, 31.0, 44.0, 48.0, 200.0)
 
 
 def a_night(random: Random) -> Iterator[Step]:
-    """Three hosts of random haste; time mostly passes in between their steps, and now and then at length."""
+    """Yield random steps of three hosts of random speed; now and then much time passes."""
     haste = [random.choice((1, 3, 10)) for _ in range(3)]
     standing, dying = random.choice((0.02, 0.1, 0.4)), random.choice((0.0, 0.02, 0.05))
     for _ in range(250):
@@ -429,7 +427,7 @@ def a_night(random: Random) -> Iterator[Step]:
 
 
 def owners_over(steps: Iterable[Step]) -> Iterator[int]:
-    """How many believe that they may act, after each step of one of three hosts' processes."""
+    """Yield the number of processes with a valid lease after each step."""
     world = World()
     alive = [Process(world, host, host) for host in range(3)]
     pids = iter(range(3, 1000))
@@ -452,11 +450,11 @@ def owners_over(steps: Iterable[Step]) -> Iterator[int]:
 
 
 @given(st.integers(0, 1 << 32))
-def test_never_do_two_believe_that_they_may_act(seed: int) -> None:
+def test_two_processes_never_hold_a_valid_lease(seed: int) -> None:
     assert max(owners_over(a_night(Random(seed)))) <= 1
 
 
-def test_the_run_does_change_hands_in_such_a_world() -> None:
+def test_the_lease_changes_its_owner_in_such_a_world() -> None:
     owned = (0, 20, 1.0, "")
     watched = [(1, 20, 24.0, "")] * 3
     believed = [*owners_over([owned, (0, 0, 0.0, "k"), *watched])]

@@ -1,4 +1,4 @@
-"""A lock is held by a living process and by nobody else, and says by whom."""
+"""A lock is held only by a living process, and its file names the holder."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ Holder = Callable[[Path], subprocess.Popen[str]]
 
 @pytest.fixture
 def held() -> Iterator[Holder]:
-    """Starts another process that takes a lock and keeps it."""
+    """Yield a function that starts another process, which acquires a lock and keeps it."""
     holders = []
 
     def hold(path: Path) -> subprocess.Popen[str]:
@@ -46,7 +46,7 @@ def held() -> Iterator[Holder]:
         holder.communicate()
 
 
-def test_the_second_process_is_refused_and_told_who_has_it(held: Holder, tmp_path: Path) -> None:
+def test_the_second_process_is_refused_with_the_holder_named(held: Holder, tmp_path: Path) -> None:
     holder = held(tmp_path / "lock")
     with pytest.raises(LockedError) as refusal:
         Lock.acquire(tmp_path / "lock", ME, "this run")
@@ -56,7 +56,7 @@ def test_the_second_process_is_refused_and_told_who_has_it(held: Holder, tmp_pat
     assert refusal.value.exit_code == 6
 
 
-def test_to_look_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+def test_is_held_does_not_prevent_acquiring_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     Lock.acquire(path, ME, "this run").release()
     has_ended = threading.Event()
@@ -77,14 +77,14 @@ def test_to_look_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Pa
             looker.join()
 
 
-def test_a_lock_is_gone_with_its_killed_owner(held: Holder, tmp_path: Path) -> None:
+def test_a_lock_is_released_when_its_owner_is_killed(held: Holder, tmp_path: Path) -> None:
     holder = held(tmp_path / "lock")
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     Lock.acquire(tmp_path / "lock", ME, "this run").release()
 
 
-def test_a_refused_taker_leaves_the_owners_name_in_place(held: Holder, tmp_path: Path) -> None:
+def test_a_refused_process_leaves_the_holders_name(held: Holder, tmp_path: Path) -> None:
     held(tmp_path / "lock")
     before = (tmp_path / "lock").read_bytes()
     with pytest.raises(LockedError):
@@ -92,7 +92,7 @@ def test_a_refused_taker_leaves_the_owners_name_in_place(held: Holder, tmp_path:
     assert (tmp_path / "lock").read_bytes() == before
 
 
-def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
+def test_a_released_lock_can_be_acquired_again(tmp_path: Path) -> None:
     Lock.acquire(tmp_path / "lock", LockOwner(1, "x" * 500, "a long name"), "this").release()
     again = Lock.acquire(tmp_path / "lock", ME, "this")
     with pytest.raises(LockedError, match="run mine"):
@@ -100,7 +100,7 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
     again.release()
 
 
-def test_a_shared_lock_is_had_by_all_of_one_run_and_by_nobody_else(tmp_path: Path) -> None:
+def test_a_shared_lock_is_only_for_processes_of_one_run(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     mine = [Lock.acquire(path, ME, "the key", shared=True) for _ in range(3)]
     other = LockOwner(2, "later", "theirs")
@@ -124,13 +124,13 @@ def test_a_shared_lock_is_had_by_all_of_one_run_and_by_nobody_else(tmp_path: Pat
     alone.release()
 
 
-def test_locks_of_different_names_do_not_meet(tmp_path: Path) -> None:
+def test_locks_of_different_names_are_independent(tmp_path: Path) -> None:
     one, other = Lock.acquire(tmp_path / "a", ME, "a"), Lock.acquire(tmp_path / "b", ME, "b")
     one.release()
     other.release()
 
 
-def test_a_lock_whose_owner_has_not_signed_yet_is_held_all_the_same(tmp_path: Path) -> None:
+def test_a_lock_is_held_before_its_owner_has_written_its_name(tmp_path: Path) -> None:
     lock = Lock.acquire(tmp_path / "lock", ME, "this")
     lock.path.write_text("")
     with pytest.raises(LockedError, match="in use by another process"):
@@ -145,7 +145,7 @@ def test_lock_and_folder_are_the_owners_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(lock.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_instead_of_a_lock_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(ConfigError, match="cannot write"):
@@ -153,13 +153,13 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="name a folder that can be written to"):
         Lock.acquire(tmp_path / "file" / "lock", ME, "this")
 
 
-def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
+def test_a_full_disk_is_reported_when_the_owners_name_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
@@ -173,7 +173,7 @@ def test_a_disk_that_is_too_full_for_the_owners_name_is_said_in_words(
 # The folder for what outlives a run
 
 
-def test_state_is_kept_where_the_desktop_standard_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_is_kept_in_xdg_state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert state_dir() == tmp_path / "telemetron-batch"
     assert stat.S_IMODE(state_dir().stat().st_mode) == 0o700
@@ -187,13 +187,13 @@ def test_state_is_kept_in_the_home_by_default(tmp_path: Path, monkeypatch: pytes
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, without any home."""
+    """Return the folder for temporary files, for a user without a home."""
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
-def test_without_a_home_to_write_to_state_is_kept_with_temporary_files(
+def test_without_a_writable_home_state_is_kept_in_the_temporary_folder(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/dev/null")
@@ -201,9 +201,7 @@ def test_without_a_home_to_write_to_state_is_kept_with_temporary_files(
     assert stat.S_IMODE(state_dir().stat().st_mode) == 0o700
 
 
-def test_a_user_whom_the_system_does_not_know_has_a_state_folder(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_an_account_has_a_state_folder(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(_: int) -> None:
         raise KeyError
 
@@ -215,7 +213,7 @@ def test_a_user_whom_the_system_does_not_know_has_a_state_folder(
 # Names
 
 
-def test_a_client_name_is_stable_and_differs_with_url_and_key() -> None:
+def test_a_key_fingerprint_is_stable_and_differs_by_url_and_key() -> None:
     name = key_fingerprint("https://a", "key")
     assert name == key_fingerprint("https://a", "key")
     assert (
@@ -231,12 +229,12 @@ def test_a_client_name_is_stable_and_differs_with_url_and_key() -> None:
     )
 
 
-def test_a_client_name_is_the_same_for_all_spellings_of_one_api() -> None:
+def test_a_key_fingerprint_is_the_same_for_all_spellings_of_one_api() -> None:
     spellings = ["http://localhost:8765/v1", "HTTP://127.0.0.1:8765//v1/", "http://[::1]:8765/x/../v1"]
     assert len({key_fingerprint(url, "key") for url in spellings}) == 1
 
 
-def test_a_client_name_gives_neither_url_nor_key_away() -> None:
+def test_a_key_fingerprint_reveals_neither_url_nor_key() -> None:
     name = key_fingerprint("https://example.com", "sk-live-1")
     assert set(name) <= set("0123456789abcdef")
     assert len(name) == 24

@@ -1,4 +1,4 @@
-"""The log is JSON lines for its owner, without the key in them."""
+"""The log is private and consists of JSON lines without the key."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from telemetron_batch.domain.model import Secret
 from telemetron_batch.storage.log import LOGGER, Redaction, log_to_file
 
 KEY = Secret("sk/live+1 =")
-"""A key that looks different in a URL."""
+"""A key whose percent-encoded form differs."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_each_line_is_an_object_with_time_level_text_and_kind(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("text", ["the key is sk/live+1 =", "?key=sk%2Flive%2B1%20%3D&x", "sk/live+1 =sk/live+1 ="])
-def test_the_key_is_struck_out_in_each_spelling(text: str, tmp_path: Path) -> None:
+def test_the_key_is_removed_in_each_spelling(text: str, tmp_path: Path) -> None:
     with log_to_file(tmp_path / "run.log", KEY):
         LOGGER.info(text)
         LOGGER.info("with arguments: %s", text)
@@ -49,26 +49,26 @@ def test_the_key_is_struck_out_in_each_spelling(text: str, tmp_path: Path) -> No
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"), min_size=8), st.text())
-def test_no_message_carries_the_key(key: str, text: str) -> None:
+def test_no_message_contains_the_key(key: str, text: str) -> None:
     record = logging.LogRecord("telemetron_batch", logging.INFO, "", 0, "%s", (f"{text}{key}{text}",), None)
     assert Redaction(Secret(key)).filter(record) is True
     assert key not in record.getMessage()
 
 
-def test_a_short_key_is_struck_out_of_a_message_only_as_a_word_of_its_own() -> None:
+def test_a_short_key_is_removed_only_as_a_separate_word() -> None:
     record = logging.LogRecord("telemetron_batch", logging.INFO, "", 0, "SN-1 of SN, dev_SN: SN.", (), None)
     assert Redaction(Secret("SN")).filter(record) is True
     assert record.getMessage() == "SN-1 of ***, dev_SN: ***."
 
 
-def test_a_message_is_logged_as_it_is_where_there_is_no_key() -> None:
+def test_a_message_is_logged_unchanged_without_a_key() -> None:
     record = logging.LogRecord("telemetron_batch", logging.INFO, "", 0, "50% of %s", ("all",), None)
     record.msg = "half of %s"
     assert Redaction().filter(record) is True
     assert record.getMessage() == "half of all"
 
 
-def test_the_log_is_the_owners_only(tmp_path: Path) -> None:
+def test_the_log_is_private(tmp_path: Path) -> None:
     with log_to_file(tmp_path / "run.log"):
         pass
     assert stat.S_IMODE((tmp_path / "run.log").stat().st_mode) == 0o600
@@ -91,12 +91,12 @@ def test_after_the_run_nothing_is_logged_and_the_logger_is_as_before(tmp_path: P
     assert logged(tmp_path / "run.log") == []
 
 
-def test_a_log_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*run\.log"), log_to_file(tmp_path / "no" / "run.log"):
         pass
 
 
-def test_what_was_logged_before_the_run_does_not_silence_it(tmp_path: Path) -> None:
+def test_earlier_log_calls_do_not_silence_the_log(tmp_path: Path) -> None:
     LOGGER.info("nobody listens yet")
     with log_to_file(tmp_path / "run.log"):
         LOGGER.info("hello")

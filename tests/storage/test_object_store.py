@@ -67,7 +67,7 @@ def test_several_objects_of_one_name_are_one_run(desk: Desk, memory: Any) -> Non
     assert plan.rows == 4
 
 
-def test_an_object_is_looked_at_for_its_size_and_when_it_comes(
+def test_an_object_is_examined_for_its_size_and_at_the_download(
     desk: Desk, memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, written, asked = put(memory, "/rows.csv"), type(memory).modified, []
@@ -82,7 +82,7 @@ def test_a_file_url_is_a_path(desk: Desk) -> None:
     assert summary.fields["inputs"][0]["path"] == path
 
 
-def test_the_same_command_again_knows_the_object_again(desk: Desk, memory: Any) -> None:
+def test_the_same_command_recognizes_the_object(desk: Desk, memory: Any) -> None:
     url = put(memory, "/rows.csv")
     first = run(desk, url, run_id="r1")
     assert run(desk, url, run_id="r1").fields == first.fields
@@ -99,7 +99,7 @@ def test_the_age_of_an_object_is_that_of_its_last_write(desk: Desk, memory: Any)
     assert run(desk, url, max_age="3h").exit_code == 0
 
 
-def test_room_is_asked_for_before_anything_is_fetched(desk: Desk, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_space_is_checked_before_the_download(desk: Desk, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     url = put(memory, "/rows.csv")
 
     def fetched(*_: object) -> None:
@@ -112,7 +112,7 @@ def test_room_is_asked_for_before_anything_is_fetched(desk: Desk, memory: Any, m
 
 
 @pytest.mark.usefixtures("memory")
-def test_what_is_not_there_is_said_on_one_line_and_nothing_is_sent(desk: Desk) -> None:
+def test_a_missing_object_is_reported_on_one_line_and_nothing_is_sent(desk: Desk) -> None:
     with pytest.raises(InputError) as refusal:
         run(desk, "gs://no/rows.csv")
     assert str(refusal.value).startswith("gs://no/rows.csv: cannot be fetched (there is no such object or bucket)")
@@ -141,7 +141,7 @@ def test_what_is_not_there_is_said_on_one_line_and_nothing_is_sent(desk: Desk) -
         ("s3:///rows.csv", "names no bucket"),
     ],
 )
-def test_a_url_that_cannot_be_is_refused_without_telling_its_secrets(url: str, why: str) -> None:
+def test_an_invalid_url_is_refused_without_its_secrets(url: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as refusal:
         resolve([url], {}, {})
     assert "geheim" not in str(refusal.value)
@@ -152,7 +152,7 @@ def test_a_url_that_cannot_be_is_refused_without_telling_its_secrets(url: str, w
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.csv", "gs://b/x.csv::http://127.0.0.1:9/x", "memory://b/x.csv"])
 @pytest.mark.usefixtures("memory")
-def test_nothing_else_is_opened_whoever_names_it(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_schemes_are_never_opened(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_, **__: pytest.fail("opened"))
     (tmp_path / "x.csv").write_text(ROWS)
     with pytest.raises(InputError, match="is not supported"):
@@ -165,7 +165,7 @@ def test_the_scheme_may_be_written_in_capitals(desk: Desk, memory: Any) -> None:
     assert run(desk, put(memory, "/rows.csv").replace("gs:", "GS:")).counts["assigned"] == 2
 
 
-def test_a_missing_library_is_said_with_what_installs_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_the_install_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     there = builtins.__import__
 
     def without(name: str, *others: Any) -> Any:
@@ -200,7 +200,7 @@ def test_they_can_be_published_to_a_folder(desk: Desk, tmp_path: Path) -> None:
     assert there == sorted([*ran.json["files"], "summary.json"])
 
 
-def test_a_run_that_stopped_is_published_too_and_again_when_it_goes_on(desk: Desk, memory: Any) -> None:
+def test_a_stopped_run_is_published_and_published_again_when_continued(desk: Desk, memory: Any) -> None:
     rows = [(f"u{number}@x.com", f"SN-{number}", "assign") for number in range(6)]
     first = desk.run(rows, publish="gs://pub", rate="1/s", deadline="2s")
     assert first.summary.exit_code == 3
@@ -221,7 +221,7 @@ def test_report_and_verify_publish_what_they_write(desk: Desk, memory: Any) -> N
 
 @pytest.fixture
 def broken(memory: Any, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Nothing can be put into the store."""
+    """Make every upload to the store fail."""
 
     def refused(*_: object, **__: object) -> None:
         raise PermissionError("Forbidden")
@@ -231,7 +231,7 @@ def broken(memory: Any, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_run_that_cannot_be_published_is_done_and_says_so_with_3(desk: Desk) -> None:
+def test_a_run_that_cannot_be_published_ends_with_3(desk: Desk) -> None:
     ran = desk.run([("a@x.com", "SN-1", "assign")], publish="gs://pub")
     assert ran.summary.exit_code == ran.json["exitCode"] == 3
     assert ran.json["state"] == "finished"
@@ -265,7 +265,7 @@ def test_a_finished_run_can_be_published_afterwards(desk: Desk) -> None:
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_stopped_run_that_cannot_be_published_keeps_its_own_end(desk: Desk) -> None:
+def test_a_stopped_run_that_cannot_be_published_keeps_its_stop_reason(desk: Desk) -> None:
     desk.server.script = lambda _: Says(401, {"error": "no such key"})
     ran = desk.run([("a@x.com", "SN-1", "assign")], publish="gs://pub")
     assert ran.json["exitCode"] == 4
@@ -284,7 +284,7 @@ def test_a_run_is_not_published_into_its_own_folder(desk: Desk) -> None:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
-    """A server that plays S3, with one bucket."""
+    """Run a server that emulates S3, with one bucket."""
     moto = pytest.importorskip("moto.server")
     pytest.importorskip("s3fs")
     server = moto.ThreadedMotoServer(port=0)
@@ -309,7 +309,7 @@ def s3() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_from_s3_and_back_to_it(desk: Desk, s3: Any) -> None:
+def test_input_from_s3_and_files_published_to_s3(desk: Desk, s3: Any) -> None:
     s3.pipe_file("bucket/exports/night.csv", ROWS.encode())
     summary = run(desk, "s3://bucket/exports/night.csv", run_id="night", publish="s3://bucket/reports", max_age="9999d")
     assert summary.exit_code == 0
@@ -326,7 +326,7 @@ def test_from_s3_and_back_to_it(desk: Desk, s3: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("s3")
-def test_a_bucket_that_is_not_there_is_said_in_words(desk: Desk) -> None:
+def test_a_missing_bucket_is_reported(desk: Desk) -> None:
     with pytest.raises(InputError, match="there is no such object or bucket"):
         run(desk, "s3://nobody/rows.csv")
     ran = desk.run([("a@x.com", "SN-1", "assign")], publish="s3://nobody/reports")
@@ -337,7 +337,7 @@ def test_a_bucket_that_is_not_there_is_said_in_words(desk: Desk) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("s3")
-def test_no_network_is_said_in_words_and_nothing_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_reported_and_nothing_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(InputError, match="cannot be fetched") as refusal:
@@ -350,7 +350,7 @@ def test_no_network_is_said_in_words_and_nothing_is_sent(desk: Desk, monkeypatch
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("s3")
-def test_no_credentials_is_said_in_words_and_nothing_is_sent(
+def test_missing_credentials_are_reported_and_nothing_is_sent(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -1,4 +1,4 @@
-"""Columns, arrays and tables that hold the same in memory and in files."""
+"""Columns, arrays and tables have the same content in memory and in files."""
 
 import shutil
 import threading
@@ -34,7 +34,7 @@ def table_of(numbers: list[int]) -> pa.RecordBatch:
 
 @given(ROOM, NUMBERS)
 @SETTINGS
-def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: SpillLimits, blocks: list[list[int]]) -> None:
+def test_a_column_keeps_its_values_in_order(tmp_path: Path, room: SpillLimits, blocks: list[list[int]]) -> None:
     with Scratch(tmp_path / "s", room) as scratch:
         column = SpillColumn(scratch, np.int32)
         for block in blocks:
@@ -44,7 +44,7 @@ def test_a_column_holds_what_was_added_in_its_order(tmp_path: Path, room: SpillL
 
 @given(ROOM, st.lists(st.lists(st.integers(0, 5), max_size=8), max_size=6), st.data())
 @SETTINGS
-def test_numbers_that_mostly_follow_one_another_are_what_was_added(
+def test_a_run_length_column_keeps_its_numbers(
     tmp_path: Path, room: SpillLimits, blocks: list[list[int]], data: st.DataObject
 ) -> None:
     numbers = [number for block in blocks for number in block]
@@ -58,7 +58,7 @@ def test_numbers_that_mostly_follow_one_another_are_what_was_added(
 
 @given(ROOM, NUMBERS, st.booleans(), st.sampled_from([1, 24 << 20]))
 @SETTINGS
-def test_equal_numbers_go_into_one_part_and_keep_their_order(
+def test_records_with_equal_hashes_go_into_one_partition_in_order(
     tmp_path: Path, room: SpillLimits, blocks: list[list[int]], only_even: bool, at_once: int
 ) -> None:
     together = patch("telemetron_batch.storage.spill._FLUSH_BYTES", range(at_once, at_once + 1))
@@ -79,7 +79,7 @@ def test_equal_numbers_go_into_one_part_and_keep_their_order(
 
 @given(ROOM, st.integers(1, 30), st.dictionaries(st.integers(0, 29), st.text(max_size=5)), st.data())
 @SETTINGS
-def test_texts_of_rows_are_read_as_they_were_said(
+def test_texts_of_rows_are_read_as_they_were_added(
     tmp_path: Path, room: SpillLimits, rows: int, said: dict[int, str], data: st.DataObject
 ) -> None:
     with Scratch(tmp_path / "s", room) as scratch:
@@ -94,7 +94,7 @@ def test_texts_of_rows_are_read_as_they_were_said(
             assert texts.texts(first, end).to_pylist() == [told.get(row, "") for row in range(first, end)]
 
 
-def test_the_more_is_expected_the_more_parts_there_are_within_bounds(tmp_path: Path) -> None:
+def test_the_number_of_partitions_grows_with_the_expected_size_within_bounds(tmp_path: Path) -> None:
     parts = []
     with Scratch(tmp_path / "s") as scratch:
         for size in (0, 1 << 20, 3 << 30, 1 << 50):
@@ -105,7 +105,7 @@ def test_the_more_is_expected_the_more_parts_there_are_within_bounds(tmp_path: P
 
 
 @pytest.mark.parametrize("memory", [0, 1 << 20])
-def test_an_array_begins_with_zeros_and_keeps_what_is_put_in(tmp_path: Path, memory: int) -> None:
+def test_an_array_starts_with_zeros_and_keeps_its_values(tmp_path: Path, memory: int) -> None:
     with Scratch(tmp_path / "s", SpillLimits(memory=memory)) as scratch:
         array = scratch.array(1000, np.int32)
         array[[3, 999]] = 7
@@ -115,19 +115,19 @@ def test_an_array_begins_with_zeros_and_keeps_what_is_put_in(tmp_path: Path, mem
     assert not (tmp_path / "s").exists()
 
 
-def test_what_is_kept_in_a_file_reads_as_before(tmp_path: Path) -> None:
+def test_a_spilled_batch_reads_as_before(tmp_path: Path) -> None:
     with Scratch(tmp_path / "s", SpillLimits(memory=0)) as scratch:
         assert spill_batch(scratch, table_of([1, 2])).equals(table_of([1, 2]))
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "1").write_bytes(b"old")
     Scratch(tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
-def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_write_error_is_raised_before_anything_is_read(tmp_path: Path) -> None:
     with (
         Scratch(tmp_path / "s", SpillLimits(memory=0)) as scratch,
         patch("telemetron_batch.storage.spill._FLUSH_BYTES", range(1, 2)),
@@ -140,7 +140,7 @@ def test_what_cannot_be_written_is_raised_before_anything_is_read(tmp_path: Path
             next(spread.iter_parts())
 
 
-def test_nothing_is_written_any_more_once_it_is_removed(tmp_path: Path) -> None:
+def test_nothing_is_written_after_removal(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "s", SpillLimits(memory=0))
     path, gate = scratch.path(), threading.Event()
     scratch.writer_pool.submit(lambda: gate.wait() and path.touch())

@@ -1,4 +1,4 @@
-"""The number of a text: the same everywhere, and spread evenly."""
+"""The hash of a text is stable and evenly distributed."""
 
 import numpy as np
 import pyarrow as pa
@@ -23,26 +23,26 @@ TEXTS = st.lists(st.text(max_size=40), min_size=1, max_size=30)
         ("x" * 1024, 0x61E0D8841CF60554),
     ],
 )
-def test_the_number_of_a_text_stays_what_it_was(text: str, number: int) -> None:
+def test_the_hash_of_a_text_never_changes(text: str, number: int) -> None:
     assert hash_texts(pa.array([text]))[0] == number
 
 
 @given(TEXTS, st.integers(0, 5))
-def test_a_texts_number_depends_on_no_other_text(texts: list[str], start: int) -> None:
+def test_a_hash_depends_on_no_other_text(texts: list[str], start: int) -> None:
     together = hash_texts(pa.array(texts, pa.string()))
     assert together.tolist() == [int(hash_texts(pa.array([text]))[0]) for text in texts]
     assert hash_texts(pa.array(texts, pa.string()).slice(start)).tolist() == together[start:].tolist()
     assert hash_texts(pa.array(texts, pa.large_string())).tolist() == together.tolist()
 
 
-def test_a_long_text_is_known_by_its_beginning_and_its_length() -> None:
+def test_a_long_text_is_hashed_by_its_beginning_and_length() -> None:
     texts = ["x" * 1025, "x" * 1024 + "y", "x" * 1026, "y" + "x" * 1024, "x" * 1023 + "yx"]
     numbers = hash_texts(pa.array(texts)).tolist()
     assert numbers[0] == numbers[1]
     assert len(set(numbers)) == 4
 
 
-def test_no_texts_have_no_numbers() -> None:
+def test_no_texts_give_no_hashes() -> None:
     assert hash_texts(pa.array([], pa.string())).tolist() == []
 
 

@@ -1,4 +1,4 @@
-"""A run's folder is believed only if it is ours: other owners, links, and modes that let others write."""
+"""A run's folder is trusted only if it is ours: other owners, links and writable modes are refused."""
 
 import os
 import sqlite3
@@ -91,7 +91,7 @@ WAYS: list[Callable[[Desk, Path], object]] = [
 
 @pytest.mark.parametrize(("spoil", "what", "command"), FOREIGN)
 @pytest.mark.parametrize("way", WAYS, ids=["run", "resume", "verify", "report"])
-def test_a_run_that_is_not_ours_is_refused_with_what_mends_it(
+def test_a_run_that_is_not_ours_is_refused_with_advice(
     desk: Desk, way: Callable[[Desk, Path], object], spoil: Callable[[Path], None], what: str, command: str
 ) -> None:
     folder = desk.run(ROWS).folder
@@ -123,7 +123,7 @@ def test_the_list_of_runs_passes_over_what_is_not_ours(
 
 
 @pytest.mark.parametrize(("spoil", "_", "__"), FOREIGN)
-def test_what_is_not_ours_says_nothing_of_content_processed_before(
+def test_a_run_that_is_not_ours_does_not_count_as_processed_content(
     desk: Desk, spoil: Callable[[Path], None], _: str, __: str
 ) -> None:
     spoil(desk.run(ROWS, run_id="theirs").folder)
@@ -134,7 +134,7 @@ def test_what_is_not_ours_says_nothing_of_content_processed_before(
 
 
 @pytest.mark.parametrize(("spoil", "_", "__"), FOREIGN)
-def test_since_last_does_not_ask_what_is_not_ours(desk: Desk, spoil: Callable[[Path], None], _: str, __: str) -> None:
+def test_since_last_ignores_runs_that_are_not_ours(desk: Desk, spoil: Callable[[Path], None], _: str, __: str) -> None:
     spoil(desk.run(ROWS, run_id="theirs", since_last=True).folder)
     ran = desk.run(ROWS, run_id="ours", since_last=True)
     assert "unchanged" not in ran.outcomes
@@ -142,12 +142,12 @@ def test_since_last_does_not_ask_what_is_not_ours(desk: Desk, spoil: Callable[[P
 
 
 @as_root
-def test_a_night_that_is_not_ours_is_no_newer_night(desk: Desk) -> None:
+def test_a_run_that_is_not_ours_is_no_newer_run(desk: Desk) -> None:
     given_away(desk.run(ROWS, run_id="theirs", as_of="2026-05-02").folder)
     assert desk.run(ROWS, run_id="ours", as_of="2026-05-01").summary.exit_code == 0
 
 
-def test_where_nobody_made_the_folder_it_is_for_us_alone(desk: Desk) -> None:
+def test_a_new_run_folder_is_private(desk: Desk) -> None:
     (desk.folder / "reports").mkdir()
     (desk.folder / "reports").chmod(0o1777)
     folder = desk.run(ROWS).folder
@@ -155,7 +155,7 @@ def test_where_nobody_made_the_folder_it_is_for_us_alone(desk: Desk) -> None:
 
 
 @as_root
-def test_a_folder_that_somebody_made_before_is_not_used(desk: Desk) -> None:
+def test_a_folder_created_by_another_user_is_not_used(desk: Desk) -> None:
     folder = desk.folder / "reports" / "r1"
     folder.mkdir(parents=True)
     os.chown(folder, SOMEBODY, SOMEBODY)
@@ -203,7 +203,7 @@ def test_a_shared_folder_is_for_the_group_too(desk: Desk) -> None:
     assert desk.run(ROWS, shared_reports_dir=True).summary.exit_code == 0
 
 
-def test_a_shared_folder_is_not_for_everybody(desk: Desk) -> None:
+def test_a_shared_folder_is_not_for_all_users(desk: Desk) -> None:
     folder = desk.run(ROWS, shared_reports_dir=True).folder
     folder.chmod(0o777)
     with pytest.raises(ForeignRunError, match=r"mode 0777") as refusal:
@@ -220,9 +220,7 @@ def test_a_shared_folder_of_another_group_is_refused(desk: Desk) -> None:
         desk.run(ROWS, shared_reports_dir=True)
 
 
-def test_where_links_cannot_be_refused_in_opening_they_are_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_nofollow_links_are_detected_before_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trusted_folders, "_HAS_DESCRIPTORS", False)
     monkeypatch.setattr(trusted_folders, "_NO_LINK", 0)
     (tmp_path / "link").symlink_to(tmp_path / "precious")
@@ -236,7 +234,7 @@ def test_where_links_cannot_be_refused_in_opening_they_are_looked_for(
     assert not (tmp_path / "precious").exists()
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(NotOursError, match="is no file"):
         trusted_folders.read_file(tmp_path / "pipe")
@@ -281,7 +279,7 @@ def test_a_shard_that_others_can_write_to_is_not_made(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("size", [100, -200])
-def test_calls_left_behind_that_are_damaged_are_told_so(desk: Desk, size: int) -> None:
+def test_a_damaged_file_of_unreleased_devices_is_reported(desk: Desk, size: int) -> None:
     folder = shards(desk, "unassign")
     shard(desk)
     path = folder / "shards" / "1" / "left.arrow"
@@ -295,7 +293,7 @@ def test_calls_left_behind_that_are_damaged_are_told_so(desk: Desk, size: int) -
 # Whose API gets the key
 
 
-def test_a_shard_sends_no_key_where_only_the_journal_says_so(desk: Desk) -> None:
+def test_a_shard_sends_no_key_to_a_base_url_from_the_journal_alone(desk: Desk) -> None:
     shards(desk)
     with pytest.raises(ConfigError, match=f"was started with --base-url {BASE_URL}") as refusal:
         shard(desk, None)
@@ -311,7 +309,9 @@ def stopped(desk: Desk) -> Ran:
 
 
 @pytest.mark.parametrize("command", ["resume", "verify"])
-def test_no_key_goes_where_only_the_journal_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_no_key_is_sent_to_a_base_url_from_the_journal_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     folder = stopped(desk).folder
     monkeypatch.setenv("TELEMETRON_API_KEY", KEY)
     ended = call(command, folder)
@@ -323,7 +323,7 @@ def test_no_key_goes_where_only_the_journal_says_so(desk: Desk, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("how", ["flag", "variable", "profile", "spelling"])
-def test_the_api_may_be_named_in_every_way(
+def test_the_base_url_may_come_from_every_source(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
 ) -> None:
     folder = stopped(desk).folder
@@ -356,7 +356,7 @@ def test_a_sandbox_and_a_report_need_no_base_url(desk: Desk) -> None:
     assert call("report", stopped(desk).folder).exit_code == 3
 
 
-def test_the_advice_names_a_base_url_that_was_a_flag_and_no_other(desk: Desk) -> None:
+def test_the_advice_names_a_base_url_only_if_it_was_a_flag(desk: Desk) -> None:
     assert stopped(desk).json["stop"]["advice"] == f"run the same command again with --base-url {BASE_URL} to go on"
     path = desk.file([(f"v{n}@x.com", f"SN-{n}", "assign") for n in range(9)])
     told = {**flags(desk), "run_id": "r2", "rate": "1/s", "deadline": "2s"}
@@ -371,7 +371,7 @@ def test_the_advice_names_a_base_url_that_was_a_flag_and_no_other(desk: Desk) ->
 # Publishing
 
 
-def test_a_journal_does_not_say_which_files_are_published(desk: Desk) -> None:
+def test_a_journal_does_not_choose_the_published_files(desk: Desk) -> None:
     (desk.folder / "precious").write_text("a secret")
     folder = desk.run(ROWS).folder
     with closing(Journal(folder / "journal.sqlite3")) as journal:
@@ -382,7 +382,7 @@ def test_a_journal_does_not_say_which_files_are_published(desk: Desk) -> None:
     assert names == {"reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "report.html"}
 
 
-def test_what_is_published_is_not_read_through_a_link(desk: Desk) -> None:
+def test_published_files_are_not_read_through_a_link(desk: Desk) -> None:
     (desk.folder / "precious").write_text("a secret")
     folder = desk.run(ROWS).folder
     (folder / "undo.csv").unlink()
@@ -423,7 +423,7 @@ def no_umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_umask")
-def test_copies_are_for_the_group_to_read_at_most(desk: Desk) -> None:
+def test_published_copies_are_at_most_readable_by_the_group(desk: Desk) -> None:
     desk.run(ROWS, publish=str(desk.folder / "a" / "pub"))
     target = desk.folder / "a" / "pub" / "r1"
     assert {stat.S_IMODE(path.stat().st_mode) for path in target.iterdir()} == {0o640}
@@ -452,7 +452,7 @@ def test_the_log_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_umask")
-def test_a_sandbox_keeps_its_state_for_its_owner(tmp_path: Path) -> None:
+def test_the_state_of_a_sandbox_is_private(tmp_path: Path) -> None:
     with SandboxState(tmp_path / "db") as fleet:
         fleet.seed([(A, "SN-1", "assign")])
         modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
@@ -460,7 +460,7 @@ def test_a_sandbox_keeps_its_state_for_its_owner(tmp_path: Path) -> None:
 
 
 def bent(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-    """The same batch with an offset of its texts that leads elsewhere."""
+    """Return the batch with a wrong offset in its texts."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
@@ -470,7 +470,7 @@ def bent(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
 
 
 @pytest.mark.parametrize("offset", [3_000_000, 2002, -1])
-def test_a_journal_whose_texts_lead_elsewhere_is_damaged(tmp_path: Path, offset: int) -> None:
+def test_a_journal_with_offsets_outside_its_texts_is_damaged(tmp_path: Path, offset: int) -> None:
     texts = pa.record_batch({"a": ["z" * 1000, "q" * 1001]})
     path = tmp_path / "journal.sqlite3"
     JournalDraft(path).publish({"runId": "r1"})
@@ -487,7 +487,7 @@ def test_a_journal_whose_texts_lead_elsewhere_is_damaged(tmp_path: Path, offset:
         [*journal.blocks()]
 
 
-def test_sound_batches_are_sound_whatever_they_hold() -> None:
+def test_valid_batches_of_all_types_are_sound() -> None:
     lists = pa.array([["a", None], [], None, ["b"]], pa.list_(pa.string()))
     columns = {"t": ["a", "", None, "ü"], "n": [1, 2, None, 4], "l": lists, "b": [True, None, False, True]}
     batch = pa.record_batch(columns)
@@ -512,11 +512,11 @@ def key_file(tmp_path: Path) -> Path:
     return folder / "key"
 
 
-def test_a_key_is_read_from_a_file_of_ours(key_file: Path) -> None:
+def test_a_key_is_read_from_a_file_of_this_user(key_file: Path) -> None:
     assert api_key(str(key_file), {}) == Secret(KEY)
 
 
-def test_a_key_is_read_through_links_that_nobody_else_can_change(key_file: Path, tmp_path: Path) -> None:
+def test_a_key_is_read_through_links_that_others_cannot_change(key_file: Path, tmp_path: Path) -> None:
     """As Kubernetes mounts secrets: key -> ..data/key, ..data -> ..2026_05_31."""
     (tmp_path / "mount" / "..2026_05_31").mkdir(parents=True)
     (tmp_path / "mount" / "..data").symlink_to("..2026_05_31")
@@ -565,13 +565,13 @@ def test_a_link_to_a_key_that_others_can_change_is_refused(
 
 
 @as_root
-def test_a_key_in_a_file_of_somebody_else_is_refused(key_file: Path) -> None:
+def test_a_key_in_a_file_of_another_user_is_refused(key_file: Path) -> None:
     os.chown(key_file, SOMEBODY, SOMEBODY)
     with pytest.raises(ConfigError, match="belongs to"):
         api_key(str(key_file), {})
 
 
-def test_a_pipe_is_no_file_for_a_key_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_key_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ConfigError, match="is no regular file"):
         api_key(str(tmp_path / "pipe"), {})
@@ -584,14 +584,14 @@ def test_a_key_that_others_can_read_or_change_is_refused(key_file: Path, mode: i
         api_key(str(key_file), {})
 
 
-def test_a_link_that_leads_in_a_circle_is_told_so(tmp_path: Path) -> None:
+def test_a_circular_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(ConfigError, match="cannot read"):
         api_key(str(tmp_path / "a"), {})
 
 
-def test_the_group_is_trusted_within_the_time_that_was_said() -> None:
+def test_the_group_is_trusted_only_within_the_context() -> None:
     with shared_with_group(True), shared_with_group(False):
         assert trusted_folders.file_mode() == 0o660
     assert trusted_folders.file_mode() == 0o600

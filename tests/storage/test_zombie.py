@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
 
 
 class Place:
-    """A folder on shared storage, and processes on two hosts."""
+    """A folder on shared storage with processes on two hosts."""
 
     def __init__(self, folder: Path, base_url: str) -> None:
         self.folder, self._base_url = folder, base_url
@@ -61,7 +61,7 @@ def sent_from(server: Server, host: str) -> int:
 
 
 def reach(server: Server, host: str, count: int) -> None:
-    """Wait until so many requests have come from a host."""
+    """Wait until `count` requests have come from a host."""
     until = time.monotonic() + 60
     while sent_from(server, host) < count:
         assert time.monotonic() < until, f"{host} sends nothing"
@@ -69,7 +69,7 @@ def reach(server: Server, host: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(ZOMBIES))
-def test_a_zombie_sends_and_writes_nothing_more(number: int, server: Server, tmp_path: Path) -> None:
+def test_a_zombie_sends_and_writes_nothing(number: int, server: Server, tmp_path: Path) -> None:
     chance = random.Random(number)
     place = Place(tmp_path, server.base_url)
     first = place.start("host-a")
@@ -106,7 +106,9 @@ def test_a_zombie_sends_and_writes_nothing_more(number: int, server: Server, tmp
     assert not [name for name in left if "lease" in name or "apart" in name]
 
 
-def test_while_the_first_lives_the_second_is_refused_and_told_where_it_is(server: Server, tmp_path: Path) -> None:
+def test_while_the_first_process_lives_the_second_is_refused_with_its_host_named(
+    server: Server, tmp_path: Path
+) -> None:
     place = Place(tmp_path, server.base_url)
     first = place.start("host-a")
     reach(server, "host-a", 3)

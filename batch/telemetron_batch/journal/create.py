@@ -25,7 +25,7 @@ CREATE TABLE blocks (
 CREATE TABLE attempts (
     id INTEGER PRIMARY KEY,
     call INTEGER NOT NULL,
-    positions BLOB,          -- of the call's devices; NULL: all of them
+    positions BLOB,          -- of the devices in the call; NULL: all of them
     started REAL NOT NULL,   -- seconds since the epoch, for people
     boot INTEGER,            -- which boot of which machine `uptime` counts from
     uptime REAL,             -- seconds since that boot when it left, on a clock that never jumps
@@ -37,13 +37,13 @@ CREATE TABLE attempts (
     reason INTEGER,          -- code of a Reason
     text TEXT,               -- what completes the reason's sentence
     omitted INTEGER NOT NULL DEFAULT 0,        -- devices that the answer left out
-    foreign_count INTEGER NOT NULL DEFAULT 0   -- identifiers in the answer that nobody asked for
+    foreign_count INTEGER NOT NULL DEFAULT 0   -- identifiers in the answer that were not requested
 );
 CREATE INDEX attempts_of_call ON attempts (call);
 CREATE TABLE results (
     id INTEGER PRIMARY KEY,
     call INTEGER NOT NULL,
-    attempt INTEGER REFERENCES attempts (id),  -- NULL: settled without an answer of its own
+    attempt INTEGER REFERENCES attempts (id),  -- NULL: a result without an answer
     answer BLOB NOT NULL
 );
 CREATE INDEX results_of_call ON results (call);
@@ -54,11 +54,11 @@ CREATE TABLE holdings (  -- before the run first wrote to a customer
 ) WITHOUT ROWID;
 CREATE TABLE looks (     -- after the run
     customer TEXT PRIMARY KEY,
-    round INTEGER NOT NULL,  -- the verify that asked last
-    at REAL NOT NULL,        -- when the question left that brought these devices
+    round INTEGER NOT NULL,  -- the last verify that queried the customer
+    at REAL NOT NULL,        -- when the query was sent that returned these devices
     after_attempt INTEGER,   -- the last attempt then, if none before could act any more
-    devices BLOB,            -- NULL: never learnt
-    why TEXT NOT NULL        -- not learnt the last time, because ...
+    devices BLOB,            -- NULL: no query succeeded
+    why TEXT NOT NULL        -- error of the last query, "" if it succeeded
 ) WITHOUT ROWID;
 CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """

@@ -30,7 +30,7 @@ from telemetron_batch.storage.atomic_file import DiskReserve
 from telemetron_batch.storage.clock import boot_number
 
 # A failed query keeps the devices of an earlier successful one.
-_INSERT_LOOK: Final = """
+_UPSERT_QUERY: Final = """
 INSERT INTO looks (customer, round, at, after_attempt, devices, why) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (customer) DO UPDATE SET
     round = excluded.round,
@@ -39,40 +39,40 @@ ON CONFLICT (customer) DO UPDATE SET
     devices = coalesce(excluded.devices, devices),
     why = excluded.why
 """
-_INSERT_HELD: Final = "INSERT OR REPLACE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
+_INSERT_HOLDINGS: Final = "INSERT OR REPLACE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
 _BOOT: Final = "NULL" if boot_number() is None else boot_number()
-_STARTED: Final = Statement(
+_INSERT_ATTEMPT: Final = Statement(
     "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", f"(?, ?, ?, ?, {_BOOT}, ?)"
 )
-_ANSWERED: Final = Statement(
-    "WITH told (id, ended, status) AS (VALUES",
+_UPDATE_ANSWERED: Final = Statement(
+    "WITH ends (id, ended, status) AS (VALUES",
     "(?, ?, ?)",
     """) UPDATE attempts SET (ended, status, ending, verdict, may_act_later) =
-    (SELECT ended, status, 'answered', 'answered', 0 FROM told WHERE told.id = attempts.id)
-    WHERE id IN (SELECT id FROM told)""",
+    (SELECT ended, status, 'answered', 'answered', 0 FROM ends WHERE ends.id = attempts.id)
+    WHERE id IN (SELECT id FROM ends)""",
 )
-"""A shorter form of `_ENDED` for a usable, complete answer, which is the usual case."""
-_OF_ENDING: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
-_ENDED: Final = Statement(
-    f"WITH told (id, {_OF_ENDING}) AS (VALUES",
+"""A shorter form of `_UPDATE_ENDED` for a usable, complete answer, which is the usual case."""
+_END_COLUMNS: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
+_UPDATE_ENDED: Final = Statement(
+    f"WITH ends (id, {_END_COLUMNS}) AS (VALUES",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    f""") UPDATE attempts SET ({_OF_ENDING}) =
-    (SELECT {_OF_ENDING} FROM told WHERE told.id = attempts.id)
-    WHERE id IN (SELECT id FROM told)""",  # noqa: S608 - constants
+    f""") UPDATE attempts SET ({_END_COLUMNS}) =
+    (SELECT {_END_COLUMNS} FROM ends WHERE ends.id = attempts.id)
+    WHERE id IN (SELECT id FROM ends)""",  # noqa: S608 - constants
 )
-_OF_ATTEMPT: Final = f"call, positions, started, boot, uptime, {_OF_ENDING}"
-_SETTLED: Final = Statement("INSERT INTO results (call, attempt, answer) VALUES", "(?, ?, ?)")
+_ATTEMPT_COLUMNS: Final = f"call, positions, started, boot, uptime, {_END_COLUMNS}"
+_INSERT_RESULT: Final = Statement("INSERT INTO results (call, attempt, answer) VALUES", "(?, ?, ?)")
 _INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
-_COPIED: Final = (
+_COPY_STATEMENTS: Final = (
     (
-        f"SELECT id + ?, {_OF_ATTEMPT} FROM attempts ORDER BY id",  # noqa: S608 - constants
-        f"INSERT INTO attempts (id, {_OF_ATTEMPT}) VALUES ({', '.join('?' * 15)})",  # noqa: S608 - constants
+        f"SELECT id + ?, {_ATTEMPT_COLUMNS} FROM attempts ORDER BY id",  # noqa: S608 - constants
+        f"INSERT INTO attempts (id, {_ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 15)})",  # noqa: S608 - constants
     ),
     (
         "SELECT call, attempt + ?, answer FROM results ORDER BY id",
         "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)",
     ),
-    ("SELECT customer, is_known, devices FROM holdings", _INSERT_HELD),
+    ("SELECT customer, is_known, devices FROM holdings", _INSERT_HOLDINGS),
     ("SELECT at, kind, text FROM events ORDER BY id", _INSERT_EVENT),
 )
 """Statements that read rows from one journal, with renumbered attempts, and insert them into another."""
@@ -100,7 +100,7 @@ class AttemptEnd:
         return self.ending == self.verdict == AttemptEnding.ANSWERED and not (self.text or self.omitted or self.foreign)
 
     def values(self, attempt: int, at: float) -> tuple[object, ...]:
-        """Return the values for `_ENDED`."""
+        """Return the values for `_UPDATE_ENDED`."""
         return (
             attempt,
             at,
@@ -127,7 +127,7 @@ class Journal(JournalReader):
         self._reserve = DiskReserve(path.with_name("reserve"))
         with self._reading("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM results)") as cursor:
             self._was_begun = bool(cursor.fetchone()[0])
-        self._settled_unasked: set[int] = set()
+        self._settled_without_attempt: set[int] = set()
         self._last_attempt = 0
         """The number of the last recorded attempt, once there is a writer: no other process writes."""
 
@@ -156,7 +156,7 @@ class Journal(JournalReader):
         if self._writer is not None:
             self._writer.abandon()
         # A reference in a thread that never ends keeps the connection open until the process ends.
-        threading.Thread(target=_hold, args=(self._connection,), name="abandoned", daemon=True).start()
+        threading.Thread(target=_keep_referenced, args=(self._connection,), name="abandoned", daemon=True).start()
 
     @property
     def is_short_of_disk(self) -> bool:
@@ -168,7 +168,7 @@ class Journal(JournalReader):
 
         Most calls have none, and a query would cost as much as recording an attempt.
         """
-        return self._was_begun or call in self._settled_unasked
+        return self._was_begun or call in self._settled_without_attempt
 
     def set_facts(self, **facts: object) -> None:
         """Record facts about the run, replacing older values."""
@@ -226,7 +226,7 @@ class Journal(JournalReader):
     def _copy_to(self, connection: sqlite3.Connection) -> None:
         """Append the rows to another journal, renumbering attempts."""
         last = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
-        for read, insert in _COPIED:
+        for read, insert in _COPY_STATEMENTS:
             with self._reading(read, last if "?" in read else ()) as cursor:
                 connection.executemany(insert, cursor)
 
@@ -248,13 +248,15 @@ class Journal(JournalReader):
         writer = self._writing()
         self._last_attempt = attempt = self._last_attempt + 1
         row = (attempt, call, encode_positions(positions), at, uptime)
-        await writer.submit((Row(_STARTED, row),))
+        await writer.submit((Row(_INSERT_ATTEMPT, row),))
         return attempt
 
     async def ended(self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None) -> None:
         """Record the end of an attempt with the results it brought; on disk when this returns."""
         row = (
-            Row(_ANSWERED, (attempt, at, ending.status)) if ending.is_plain else Row(_ENDED, ending.values(attempt, at))
+            Row(_UPDATE_ANSWERED, (attempt, at, ending.status))
+            if ending.is_plain
+            else Row(_UPDATE_ENDED, ending.values(attempt, at))
         )
         rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
         await self._writing().submit(rows)
@@ -262,17 +264,17 @@ class Journal(JournalReader):
     async def held(self, customer: str, devices: Collection[str], *, is_known: bool = True) -> None:
         """Record a customer's devices before the run first writes to them; on disk when this returns."""
         row = (customer, is_known, encode_devices(devices))
-        await self._writing().submit(lambda connection: connection.execute(_INSERT_HELD, row))
+        await self._writing().submit(lambda connection: connection.execute(_INSERT_HOLDINGS, row))
 
     async def looked(self, holdings: CustomerHoldings, round_number: int) -> None:
         """Record a query of a customer's devices after the run; on disk when this returns."""
         devices = None if holdings.devices is None else encode_devices(holdings.devices)
         row = (holdings.customer, round_number, holdings.at, holdings.after_attempt, devices, holdings.error)
-        await self._writing().submit(lambda connection: connection.execute(_INSERT_LOOK, row))
+        await self._writing().submit(lambda connection: connection.execute(_UPSERT_QUERY, row))
 
     async def settled(self, settlement: RecordedAnswer) -> None:
         """Record results without an answer; on disk when this returns."""
-        self._settled_unasked.add(settlement.call)
+        self._settled_without_attempt.add(settlement.call)
         await self._writing().submit((_result(settlement, None),))
 
     def _apply(self, write: Callable[[sqlite3.Connection], object]) -> None:
@@ -298,11 +300,11 @@ class Journal(JournalReader):
         return self._writer
 
 
-def _hold(_: sqlite3.Connection) -> None:
+def _keep_referenced(_: sqlite3.Connection) -> None:
     threading.Event().wait()
 
 
 def _result(settlement: RecordedAnswer, attempt: int | None) -> Row:
     # Encoded in this thread, whose CPU cache holds the parts; only the compression runs in the writer thread.
     text = answer_json(settlement.answer)
-    return Row(_SETTLED, lambda: (settlement.call, attempt, compress_answer(text)))
+    return Row(_INSERT_RESULT, lambda: (settlement.call, attempt, compress_answer(text)))

@@ -105,7 +105,7 @@ class RecordedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledDevices:
     """The progress of a run."""
 
     devices: npt.NDArray[np.int64]
@@ -228,14 +228,14 @@ class JournalReader:
             for number, call, answer, by_attempt in cursor:
                 yield number, RecordedAnswer(call, decode_answer(answer), bool(by_attempt))
 
-    def settled_of(self, calls: int) -> Settled:
+    def settled_of(self, calls: int) -> SettledDevices:
         """Return the settled devices of calls 1 to `calls`, and their outcomes."""
         devices, codes = np.zeros(calls, np.int64), np.zeros(len(OUTCOMES), np.int64)
         for call_numbers, answers in self.answers():
             np.add.at(devices, call_numbers - 1, pc.list_value_length(answers["outcomes"]).to_numpy())
             codes += np.bincount(pc.list_flatten(answers["outcomes"]).to_numpy(), minlength=len(OUTCOMES))
         counts = zip(OUTCOMES, codes.tolist(), strict=True)
-        return Settled(devices, {outcome: count for outcome, count in counts if count})
+        return SettledDevices(devices, {outcome: count for outcome, count in counts if count})
 
     def answers(self) -> Iterator[tuple[Ints, pa.Table]]:
         """Yield batches of answers in the order of recording: their call numbers, and the table of `decode_answers`."""
