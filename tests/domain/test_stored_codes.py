@@ -1,6 +1,6 @@
-"""Codes that journals hold keep their meaning for ever: a new one gets a new number, and none is given twice.
+"""Stored codes never change their meaning: a new one gets a new number, and no number is used twice.
 
-A test that fails here means that stored journals would be read wrongly. To add a code, add it to the table.
+A failing test means that existing journals would be misread. To add a code, add it to the table.
 """
 
 from typing import get_args

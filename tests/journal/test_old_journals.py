@@ -1,6 +1,6 @@
-"""Journals of every schema are reported, resumed, listed and asked by later runs as on the day they were made.
+"""Journals of every schema give the same results as when they were made: report, resume, runs and --since-last.
 
-What is expected was written when the journals were made: `tests/support/journal_fixtures.py` tells where.
+The expected files were written when the journals were made; see `tests/support/journal_fixtures.py`.
 """
 
 import csv

@@ -1,6 +1,6 @@
-"""However an API spells and compares identifiers, no claim about what a customer holds or held is wrong.
+"""No claim about a customer's devices is wrong, however the API spells and compares identifiers.
 
-The judge is a model of the API that knows which devices each customer really has.
+Claims are checked against a model of the API that knows which devices each customer really has.
 """
 
 import csv

@@ -1,6 +1,6 @@
-"""Input from object stores and files published to them: with a store in memory, and with S3 as `moto` plays it.
+"""Input from object stores and files published to them, with a store in memory and with S3 emulated by `moto`.
 
-The second kind needs `make remote`, which installs it, and is skipped without.
+The S3 tests need `make remote`, which installs `moto`, and are skipped without it.
 """
 
 import builtins

@@ -1,7 +1,7 @@
-"""A process that was stopped, taken for dead and relieved by another host, and then goes on: it finds out first.
+"""A process that was suspended and lost its run to another host detects the loss before it does anything.
 
-Real processes, SIGSTOP and SIGCONT at random moments, on storage whose locks do not reach from host to host. The
-server tells from where each request came. TELEMETRON_ZOMBIES says how many; prints figures.
+Uses real processes, with SIGSTOP and SIGCONT at random times, on storage whose locks work on one host only. The
+server records the host of each request. TELEMETRON_ZOMBIES sets the number of runs. Prints figures.
 """
 
 import csv

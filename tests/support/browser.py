@@ -26,7 +26,7 @@ QUIET = [
 
 
 class Browser:
-    """A headless Chromium with one page, spoken to through two pipes."""
+    """A headless Chromium with one page, controlled through two pipes."""
 
     def __init__(self, profile: Path) -> None:
         ours_in, theirs_out = os.pipe()
@@ -51,7 +51,7 @@ class Browser:
             self(f"{domain}.enable")
 
     def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One order, and its answer; what happens until then is added to `events`."""
+        """Send a command and return its answer; events until then are added to `events`."""
         number = next(self._numbers)
         order: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self._session is not None:
@@ -75,7 +75,7 @@ class Browser:
         return dict(json.loads(message))
 
     def open(self, path: Path) -> None:
-        """Go to a page and wait until all that it starts by itself is over."""
+        """Open a page and wait until it is idle."""
         self.events.clear()
         self("Page.navigate", url=path.as_uri())
         while not self.js("document.readyState === 'complete' && location.protocol === 'file:'"):
@@ -97,7 +97,7 @@ class Browser:
         self("Emulation.setEmulatedMedia", media=media, features=features)
 
     def picture(self, *, width: int, height: int, scale: float = 1) -> bytes:
-        """The top of the page as PNG."""
+        """Return the top of the page as PNG."""
         self.look(width=width)
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
         shot = self("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)

@@ -1,4 +1,4 @@
-"""Rows, blocks and files of input in a line or two, for the tests of what is pure."""
+"""Short constructors of rows, blocks and input files for unit tests."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,11 +19,11 @@ A, B, C = "a@x.com", "b@x.com", "c@x.com"
 KEYS = ("customerEmail", "deviceIdentifier", "action")
 
 Row = tuple[str, ...]
-"""customer, device and action; then, where they matter, the device's type or a problem's name."""
+"""Customer, device and action; optionally the device type or the name of a problem."""
 
 
 def keys_of(rows: Sequence[Row], first_line: int = 2) -> pa.RecordBatch:
-    """The key columns of rows that stand on consecutive lines."""
+    """Return the key columns of rows on consecutive lines."""
     lines = range(first_line, first_line + len(rows))
     columns = zip(*(_key(row, line) for row, line in zip(rows, lines, strict=True)), strict=True)
     texts = [*columns] or [()] * len(KEY_SCHEMA)
@@ -43,7 +43,7 @@ def _key(row: Row, line: int) -> tuple[object, ...]:
 
 
 def rows_of(*files: Sequence[Row], scratch: Scratch | None = None) -> Rows:
-    """The rows of one or more files, as the loader hands them on."""
+    """Return the rows of one or more files, as the loader passes them on."""
     builder = RowsBuilder(scratch)
     for number, rows in enumerate(files):
         builder.add(number, keys_of(rows))
@@ -58,31 +58,31 @@ def planned(
     scratch: Scratch | None = None,
     left_out: npt.NDArray[np.int64] | None = None,
 ) -> Plan:
-    """The plan of one or more files; assigns are held because of other rows only if `hold`."""
+    """Return the plan of one or more files; other rows can hold assigns only with `hold`."""
     options = PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create, hold=hold)
     return plan_calls(rows_of(*files, scratch=scratch), options, left_out)
 
 
-def settle(books: Ledger, *answers: tuple[int, Answer]) -> None:
-    """Book answers, each to a call."""
+def settle(ledger: Ledger, *answers: tuple[int, Answer]) -> None:
+    """Add answers to a ledger, each for a call."""
     if not answers:
         return
     calls = np.array([call for call, _ in answers], np.int64)
-    books.add_answers(calls, decode_answers([answer_json(answer) for _, answer in answers]))
+    ledger.add_answers(calls, decode_answers([answer_json(answer) for _, answer in answers]))
 
 
 def sent_rows(plan: Plan) -> list[int]:
-    """Numbers of the rows that are sent, call after call."""
+    """Return the numbers of the sent rows, call after call."""
     return [row for number in range(1, plan.calls + 1) for row in plan.rows_of(number).tolist()]
 
 
 def repeated_rows(plan: Plan) -> list[int]:
-    """For each row the row that it repeats, or -1."""
+    """Return for each row the row that it repeats, or -1."""
     return plan.original_of(0, len(plan.rows)).tolist()
 
 
 def file_of(header: Iterable[str] = KEYS, rows: int = 0, *, name: str = "rows.csv", **columns: str) -> InputFile:
-    """An input file of such a header; `columns` maps fields to headers that are spelled otherwise."""
+    """Return an input file with this header; `columns` maps fields to headers with other names."""
     header = tuple(header)
     return InputFile(
         name=name,
@@ -98,7 +98,7 @@ def file_of(header: Iterable[str] = KEYS, rows: int = 0, *, name: str = "rows.cs
 
 
 def block_of(keys: pa.RecordBatch, cells: Sequence[Sequence[str]], file: int = 0) -> RowBlock:
-    """A block of rows with their cells as written, row by row."""
+    """Return a block of rows with their cells as written."""
     width = len(cells[0]) if cells else 0
     columns = [pa.array([row[at] for row in cells], pa.string()) for at in range(width)]
     return RowBlock(file, keys, pa.RecordBatch.from_arrays(columns, names=[str(at) for at in range(width)]))

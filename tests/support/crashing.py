@@ -58,7 +58,7 @@ _PATIENCE = 120.0
 
 
 class Boundaries:
-    """Counts the moments at which a crash may matter, and crashes at one of them."""
+    """Counts the boundaries at which a crash may matter, and crashes at one of them."""
 
     def __init__(self, fatal: int) -> None:
         self._fatal = fatal
@@ -73,7 +73,7 @@ class Boundaries:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self) -> None:
-        """From here on every boundary of the program is counted."""
+        """Start counting every boundary of the program."""
         self._watch_commits()
         self._watch_notes()
         self._watch_renames()
@@ -151,7 +151,7 @@ class Boundaries:
 
 
 def hurry() -> None:
-    """Let the program wait shorter between attempts, and less for what may still arrive at the server."""
+    """Shorten the waits between attempts, and the wait for late requests."""
     session._MARGIN = 0.1  # type: ignore[misc]
     clock.jitter = lambda: random.random() / 10
     retry.LONGEST_BACKOFF = 0.3  # type: ignore[misc]
@@ -159,20 +159,20 @@ def hurry() -> None:
 
 @dataclass(frozen=True)
 class Order:
-    """One program to run, and how it is to die."""
+    """A program to run, and how to kill it."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     said: str
-    """File to which it says whatever it says."""
+    """The file for its output."""
     crash_at: int | None = None
-    """The boundary at which it is killed."""
+    """The boundary at which to kill it."""
     kill_after: float | None = None
-    """The seconds after which it is killed."""
+    """The seconds after which to kill it."""
 
 
 def _be(order: Order) -> None:
-    """The life of a forked program."""
+    """A running forked program."""
     os.environ.update(order.environment)
     said = os.open(order.said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(said, 1)
@@ -190,7 +190,7 @@ def _be(order: Order) -> None:
 
 
 def _fork_forever() -> None:
-    """Fork what standard input orders, one after another, and tell how each ended."""
+    """Fork the programs that standard input names, one after another, and report how each ended."""
     for line in sys.stdin:
         order = Order(**json.loads(line))
         program = os.fork()
@@ -227,7 +227,7 @@ class Forge:
             process.stdin.close()  # type: ignore[union-attr]
 
     def run(self, order: Order) -> int:
-        """The exit code of a program, minus the signal that killed it, or HUNG."""
+        """Return the exit code of a program, the negative signal that killed it, or HUNG."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asdict(order)) + "\n")
@@ -240,19 +240,19 @@ class Forge:
 
 @dataclass(frozen=True)
 class Acts:
-    """The server does its work, but what is heard is something else: an answer, or a part of the true one."""
+    """The server acts, but sends another answer or only a part of the true one."""
 
     says: Says | None = None
-    """None: the true answer, cut short in its body."""
+    """None: the true answer with its body cut short."""
 
 
 @dataclass
 class Heard:
-    """A request that reached the server whole, and what it really did."""
+    """A request that reached the server completely, and its real effect."""
 
     seen: Seen
     changed: frozenset[str] = frozenset()
-    """Devices that it gave to the customer, or took from it."""
+    """Devices that it assigned to the customer or unassigned."""
     executed: bool = False
 
     @property
@@ -265,7 +265,7 @@ class Heard:
 
 
 class Server:
-    """The stand-in API behind a socket where anything may go wrong; keeps a log of what it truly did."""
+    """The sandbox API behind a faulty socket; records its real effects."""
 
     def __init__(self, script: Callable[[Seen], Any] = lambda _: None, latency: Callable[[], float] = float) -> None:
         self.script, self.latency = script, latency
@@ -275,11 +275,11 @@ class Server:
         self._background = Background()
 
     def renew(self) -> None:
-        """A new world, and nothing heard."""
+        """Reset the server."""
         self.fleet = SandboxState()
         self.heard: list[Heard] = []
         self.shared: list[str] = []
-        """Devices that were seen with several owners, whenever that was."""
+        """Devices that had several owners at any time."""
         self._api = httpx2.ASGITransport(app=stand_in(self.fleet))
 
     def __enter__(self) -> Self:
@@ -296,7 +296,7 @@ class Server:
         self._listener.close()
 
     def settle(self) -> None:
-        """Wait until what dead programs have left on the way has been done."""
+        """Wait until requests of dead programs have been processed."""
         until = time.monotonic() + 10
         quiet = 0
         while quiet < 3:
@@ -314,7 +314,7 @@ class Server:
             writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and what becomes of it; gives whether the connection lives on."""
+        """Process one request. Return whether the connection stays open."""
         path, headers, body = await request_from(reader)
         seen = Seen(len(self.heard) + 1, time.monotonic(), path, body, headers)
         heard = Heard(seen)
@@ -342,7 +342,7 @@ class Server:
         return not cut
 
     async def _act(self, heard: Heard) -> Says:
-        """Let the stand-in do its work, and note what it changed."""
+        """Let the sandbox act, and record what it changed."""
         answer = await carried_out(self._api, heard.seen)
         if answer.status == 200:
             told = json.loads(answer.body)
@@ -358,7 +358,7 @@ def _acts(event: Any) -> bool:
 
 
 def refusing(name: str) -> Callable[[Seen], Event]:
-    """Refuse whole every request that holds a device whose identifier begins so."""
+    """Refuse every request that contains a device with this prefix."""
 
     def script(seen: Seen) -> Event:
         bad = any(device.startswith(name) for device in seen.devices)
@@ -372,17 +372,17 @@ def refusing(name: str) -> Callable[[Seen], Event]:
 
 @dataclass(frozen=True)
 class Left:
-    """What a journal says of the past."""
+    """The history in a journal."""
 
     settled: frozenset[tuple[str, str, str]] = frozenset()
-    """Action, customer and device of everything that has its result."""
+    """Action, customer and device of all results."""
     ended: frozenset[tuple[str, str, tuple[str, ...]]] = frozenset()
-    """Requests that had an answer which stands: nobody may ask so again."""
+    """Requests with a final answer, which must not be sent again."""
     in_flight: int = 0
 
 
 def left_by(folder: Path) -> Left:
-    """Read the journal of a run; from a copy, so that whoever goes on with it finds it as it was left."""
+    """Read the journal of a run from a copy, so that the original stays unchanged."""
     if not (folder / JOURNAL_NAME).exists():
         return Left()
     with tempfile.TemporaryDirectory() as aside:
@@ -418,7 +418,7 @@ def _read(record: journal.Journal, plan: Plan) -> Left:
 
 @dataclass
 class Place:
-    """Where one run is made: its input, its folder, the state of its user."""
+    """The place of one run: its input, its folder, and the state of its user."""
 
     folder: Path
     server: Server
@@ -436,19 +436,19 @@ class Place:
         return self.forge.run(self.order(arguments, crash_at=crash_at, kill_after=kill_after))
 
     def order(self, arguments: Sequence[str], *, crash_at: int | None = None, kill_after: float | None = None) -> Order:
-        """A program to be run here."""
+        """Return a program to run here."""
         environment = {"TELEMETRON_API_KEY": KEY, "XDG_STATE_HOME": str(self.folder / "state")}
         return Order([*arguments], environment, str(self.folder / "said"), crash_at, kill_after)
 
     @property
     def said(self) -> str:
-        """What the programs said, the last words only."""
+        """Return the end of the programs' output."""
         path = self.folder / "said"
         return path.read_text()[-2000:] if path.exists() else ""
 
     @property
     def leftovers(self) -> list[str]:
-        """What stands in the run's folder and does not belong there."""
+        """Return unexpected files in the run's folder."""
         ours = {*FILES, JOURNAL_NAME, witness_of(Path(JOURNAL_NAME)).name, "run.log", "run.lock"}
         return [path.name for path in self.run_folder.iterdir() if path.name not in ours]
 

@@ -17,7 +17,7 @@ TERM, WATCHED_FOR, RENEW_EVERY_S = 2.0, 3.0, 0.2
 
 
 def be(host: str) -> None:
-    """Take this process to another host."""
+    """Make this process appear to be on another host."""
     boot = Path(tempfile.mkdtemp()) / "boot_id"
     boot.write_text(host)
     for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEW_EVERY_S": RENEW_EVERY_S}.items():

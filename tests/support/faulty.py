@@ -28,11 +28,11 @@ _BYTE_EVERY = 0.2
 
 @dataclass(frozen=True)
 class Arrived(Seen):
-    """A request as it came over the wire."""
+    """A request as received."""
 
     connection: int = 0
     nth: int = 1
-    """Which request of its connection this is."""
+    """Number of the request in its connection."""
 
 
 @dataclass(frozen=True)
@@ -44,42 +44,42 @@ class Resets:
 
 @dataclass(frozen=True)
 class Drips:
-    """The answer comes byte by byte, one each 0.2 s."""
+    """The answer arrives byte by byte, one every 0.2 s."""
 
     acted: bool = True
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """The server acts, promises its whole answer, sends so much of it and closes."""
+    """The server acts, announces its complete answer, sends a part of it and closes."""
 
     share: float = 0.5
 
 
 @dataclass(frozen=True)
 class Raw:
-    """These very bytes, then the end of the connection; the server does not act."""
+    """The server sends these bytes and closes, without acting."""
 
     content: bytes
 
 
 @dataclass(frozen=True)
 class ActsLate:
-    """No answer; the server does its work so many seconds later, whoever may still be there."""
+    """No answer; the server acts some seconds later, even if the client has gone."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Adds:
-    """All is well, and the answer has these headers besides."""
+    """Success, with these additional headers."""
 
     headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Leaves:
-    """All is well, but the connection is closed after the answer, without a word."""
+    """Success, but the connection is closed after the answer without notice."""
 
 
 Fault = Event | Resets | Drips | Cuts | Raw | ActsLate | Adds | Leaves
@@ -87,7 +87,7 @@ Script = Callable[[Arrived], Fault]
 
 
 def bomb(megabytes: int) -> Says:
-    """A 200 of a few hundred kB that unpacks to so many megabytes."""
+    """A 200 of a few hundred kB that decompresses to many megabytes."""
     packing = zlib.compressobj(wbits=31)  # one gzip member: of several, decoders may take the first only
     packed = b"".join(packing.compress(b" " * (1 << 20)) for _ in range(megabytes)) + packing.flush()
     return Says(200, packed, {"content-encoding": "gzip", "content-type": "application/json"})
@@ -95,7 +95,7 @@ def bomb(megabytes: int) -> Says:
 
 @dataclass
 class FaultyServer:
-    """The stand-in API on a free port of the loopback, and whatever `script` makes of each request."""
+    """The sandbox API on a free loopback port; `script` decides what happens to each request."""
 
     script: Script = field(default=lambda _: None)
     api_key: str | None = None
@@ -105,14 +105,14 @@ class FaultyServer:
     refusals: int = 0
     """Requests answered 429."""
     told: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """Action, customer and device of what a whole and untouched 200 answered."""
+    """Action, customer and device of everything in complete, unchanged 200 answers."""
     in_flight: int = 0
     most_in_flight: int = 0
     connections: int = 0
     open_connections: int = 0
     most_open: int = 0
     slam: int = 0
-    """So many of the next connections are reset as soon as they come about."""
+    """Number of the next connections to reset when they are established."""
 
     def __enter__(self) -> Self:
         self._api = httpx2.ASGITransport(app=stand_in(self.fleet, api_key=self.api_key))
@@ -134,7 +134,7 @@ class FaultyServer:
         return f"http://{HOST}:{self.port}{PATH}"
 
     def refuse_connections(self) -> None:
-        """Close the port and all that is open; whoever comes now is refused by the kernel."""
+        """Close the port and all connections; the kernel refuses new ones."""
         self._background.do(self._close_port())
 
     def accept_connections(self) -> None:
@@ -185,7 +185,7 @@ class FaultyServer:
                 self.in_flight -= 1
 
     async def _carry_out(self, fault: Fault, arrived: Arrived, wire: Wire) -> bool:
-        """Do to one request what is scripted for it; True if its connection goes on."""
+        """Process one request as scripted. Return whether its connection stays open."""
         writer = wire[1]
         await asyncio.sleep(self.latency)
         if isinstance(fault, Hangs | Loses | Resets | ActsLate | Drips):
@@ -206,7 +206,7 @@ class FaultyServer:
         return not isinstance(fault, Raw | Cuts | Leaves)
 
     async def _break_off(self, fault: Fault, arrived: Arrived, wire: Wire) -> None:
-        """Act or not, and never get to the end of an answer."""
+        """Act or not, and never finish an answer."""
         reader, writer = wire
         if isinstance(fault, ActsLate):
             self._late.add(asyncio.create_task(self._act_late(arrived, fault.seconds)))
@@ -242,7 +242,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Limit:
-    """A limit that nobody is told of; refuses with 429, with or without Retry-After."""
+    """An undocumented limit; refuses with 429, with or without Retry-After."""
 
     def __init__(self, calls: int, seconds: float, *, retry_after: bool) -> None:
         self.calls, self.seconds, self.retry_after = calls, seconds, retry_after
@@ -255,16 +255,16 @@ class Limit:
         return Says(429, {"error": "Too many requests"}, headers)
 
     def take(self, now: float) -> float:
-        """0 lets an arrival in; otherwise the seconds until one would be let in."""
+        """Return 0 to accept an arrival, or the seconds until one would be accepted."""
         raise NotImplementedError
 
     def shortest(self, calls: int) -> float:
-        """Seconds that so many calls take at the least."""
+        """Return the minimum seconds for a number of calls."""
         return (calls - 1) // self.calls * self.seconds
 
 
 class FixedWindow(Limit):
-    """So many calls in each window; windows follow one another."""
+    """A fixed window: a number of calls in each of consecutive windows."""
 
     _window, _let_in = -1, 0
 
@@ -279,7 +279,7 @@ class FixedWindow(Limit):
 
 
 class SlidingWindow(Limit):
-    """So many calls in any window."""
+    """A sliding window: a number of calls in any window."""
 
     def __init__(self, calls: int, seconds: float, *, retry_after: bool) -> None:
         super().__init__(calls, seconds, retry_after=retry_after)
@@ -295,7 +295,7 @@ class SlidingWindow(Limit):
 
 
 class Bucket(Limit):
-    """A bucket of `burst` tokens, full at first, which fills by `calls` tokens in `seconds`."""
+    """A bucket of `burst` tokens, initially full, that gains `calls` tokens every `seconds`."""
 
     def __init__(self, calls: int, seconds: float, *, retry_after: bool, burst: int = 20) -> None:
         super().__init__(calls, seconds, retry_after=retry_after)

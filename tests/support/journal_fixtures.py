@@ -1,4 +1,4 @@
-"""Checked-in journals, and what `report`, `resume`, `runs` and a later run with `--since-last` make of them.
+"""Checked-in journals, with the results of `report`, `resume`, `runs` and a later run with `--since-last`.
 
 Each journal has a folder, `tests/journals/schema-N/STATE/`, which holds what the folder of its run held:
 
@@ -42,7 +42,7 @@ ENVIRON: Final = {"TELEMETRON_API_KEY": KEY}
 ENVIRON_WITH_URL: Final = {**ENVIRON, "TELEMETRON_BASE_URL": BASE_URL}
 FILES: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json")
 OF_THE_RUN: Final = (f"{JOURNAL_NAME}*", "shards/*/journal.sqlite3*", "shards/*/*.arrow")
-"""What a fixture has of the run's folder."""
+"""Files of the run's folder that a fixture contains."""
 
 Files = dict[str, bytes]
 
@@ -67,11 +67,11 @@ class Fixture:
         return str(self.world["run"])
 
     def files(self, name: str) -> Files:
-        """The stored files of `expected` or `resumed`."""
+        """Return the stored files of `expected` or `resumed`."""
         return {path.name: path.read_bytes() for path in sorted((self.folder / name).iterdir())}
 
     def place(self) -> Path:
-        """Copy it, and the runs that came before it, below the reports folder; return the folder of the run."""
+        """Copy the run and the runs before it below the reports folder; return the run's folder."""
         for earlier in self.world["after"]:
             Fixture(self.folder.parent / earlier).place()
         target = REPORTS / self.run_id
@@ -79,13 +79,13 @@ class Fixture:
         return target
 
     def clock(self, later: float = 0.0) -> FakeClock:
-        """A clock at the moment when the run goes on."""
+        """Return a clock at the time when the run continues."""
         clock = FakeClock()
         clock.monotonic += self.world["at"] + later - clock.wall()
         return clock
 
     def server(self) -> ScriptedServer:
-        """An API that holds what it held when the run ended, and that answers from now on."""
+        """Return an API in the state at the end of the run, which answers from now on."""
         server = ScriptedServer()
         for customer, devices in self.world["customers"].items():
             server.fleet.assign(customer, devices or ["SN-of-nobody"], create=True)
@@ -95,7 +95,7 @@ class Fixture:
 
 
 def fixtures() -> list[Fixture]:
-    """All that are checked in, of every schema version."""
+    """Return all fixtures of every schema version."""
     return [Fixture(path.parent) for path in sorted(JOURNALS.glob("schema-*/*/world.json"))]
 
 
@@ -109,34 +109,34 @@ def copy_run(source: Path, target: Path) -> None:
 
 
 def report(fixture: Fixture) -> Files:
-    """The files that `report` writes from the journal."""
+    """Return the files that `report` writes from the journal."""
     folder = fixture.place()
     report_run(folder, clock=fixture.clock())
     return _files_in(folder)
 
 
 def resume(fixture: Fixture) -> Files:
-    """The files after the run has gone on to its end."""
+    """Return the files after the run was continued to its end."""
     folder = fixture.place()
     _RESUMED_BY[fixture.world["resumedBy"]](fixture, folder)
     return _files_in(folder)
 
 
 def resume_finished(fixture: Fixture) -> tuple[Summary, ScriptedServer]:
-    """The summary of a finished run that is told to go on, and the server, which may have been asked."""
+    """Return the summary of a finished run that was run again, and the server, to check that it was not called."""
     folder, server = fixture.place(), fixture.server()
     return pipeline.run(_config(fixture, folder), transport=server, clock=fixture.clock()), server
 
 
 def line_of_runs(fixture: Fixture) -> bytes:
-    """The line of `runs` for it."""
+    """Return the line of `runs`."""
     fixture.place()
     [line] = [line for line in list_runs(REPORTS) if line.run_id == fixture.run_id]
     return _json(line.as_json())
 
 
 def left_out_since(fixture: Fixture) -> bytes:
-    """The rows that a later run of the same job leaves out, with their details, and why."""
+    """Return the rows that a later run of the same job leaves out, with details and explanation."""
     fixture.place()
     paths = [_next_input(path, fixture.world["at"] + DAY) for path in sorted((fixture.folder / "input").iterdir())]
     where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": "next", "rate": "1000/s"}

@@ -1,4 +1,4 @@
-"""What the servers of the tests share: a loop on a thread of its own, and as much of HTTP/1.1 as a test needs."""
+"""Basis of the test servers: an event loop in a thread, and a minimal HTTP/1.1 parser."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """An event loop on a thread of its own; when it ends, so does all that is under way on it."""
+    """An event loop in a thread; closing it cancels its tasks."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -33,7 +33,7 @@ class Background:
         self._loop.close()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have something done there, and wait for it."""
+        """Run a coroutine on the loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
 
@@ -45,7 +45,7 @@ async def _cancel_others() -> None:
 
 
 async def request_from(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], Any]:
-    """Path, headers (their names in lower case) and body of the next request on a connection.
+    """Return path, headers (names in lower case) and body of the next request on a connection.
 
     Raises asyncio.IncompleteReadError where none comes any more.
     """
@@ -57,7 +57,7 @@ async def request_from(reader: asyncio.StreamReader) -> tuple[str, dict[str, str
 
 
 async def carried_out(api: httpx2.AsyncBaseTransport, seen: Seen) -> Says:
-    """What an API in this process does about a request, and says."""
+    """Let an API in this process handle a request, and return its answer."""
     key = {"x-api-key": seen.headers.get("x-api-key", "")}
     request = httpx2.Request("POST", f"http://{HOST}{seen.path}", json=seen.body, headers=key)
     answer = await api.handle_async_request(request)
@@ -65,7 +65,7 @@ async def carried_out(api: httpx2.AsyncBaseTransport, seen: Seen) -> Says:
 
 
 def packed(says: Says) -> bytes:
-    """An answer as it is written: JSON where its headers do not say otherwise."""
+    """Return the bytes of an answer; JSON unless its headers give another type."""
     content = says.body if isinstance(says.body, bytes) else json.dumps(says.body).encode()
     fields = {"content-type": "application/json", **says.headers, "content-length": str(len(content))}
     lines = "".join(f"{name}: {text}\r\n" for name, text in fields.items())

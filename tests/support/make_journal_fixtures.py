@@ -67,7 +67,7 @@ A, B, C, D = "a@x.com", "b@x.com", "c@x.com", "d@x.com"
 NOBODY, LOST, LOCKED = "nobody@x.com", "lost@x.com", "locked@x.com"
 HEADER: Final = ("customerEmail", "deviceIdentifier", "action")
 NIGHT_BEFORE: Final = "night-before"
-"""A finished run of the same rows, one day before those that stop or die: what they touched is sent again."""
+"""A finished run of the same rows, one day before the runs that stop or die."""
 REFUSED: Final = Says(401, {"error": "Unauthorized"})
 _STATES: Final[dict[str, Make]] = {}
 
@@ -79,7 +79,7 @@ def state(make: Make) -> Make:
 
 
 class Scene:
-    """Where the journal of one state is made: the current folder, a clock, a server, and how the run goes on."""
+    """The environment in which the journal of one state is made: folder, clock, server and later options."""
 
     def __init__(self, name: str) -> None:
         self.run_id = name
@@ -88,7 +88,7 @@ class Scene:
         self.face = RunObserver()
         self.resumed_by: str | None = None
         self.options: dict[str, Any] = {}
-        """Options that change when the run goes on."""
+        """Options that change when the run continues."""
         self.shape: dict[str, Any] = {}
         """Options of a later run of the same job."""
         self.after: list[str] = []
@@ -106,7 +106,7 @@ class Scene:
         return pipeline.run(config, face=self.face, transport=self.server, clock=self.clock)
 
     def stop(self, script: Script, **flags: Any) -> None:
-        """Make a run of twelve calls that stops by what happens to it, and that goes on later."""
+        """Make a run of twelve calls that is stopped and continued later."""
         self.server.script = script
         self.after = [NIGHT_BEFORE]
         assert self.run(self.file(customers(12)), **flags).fields["state"] == "stopped"
@@ -131,7 +131,7 @@ class Scene:
         return report_run(REPORTS / self.run_id, clock=self.clock)
 
     def save(self) -> None:
-        """Write down how the run goes on."""
+        """Record how the run continues."""
         emails = [email for (email,) in self.server.fleet._db.execute("SELECT email FROM customer ORDER BY number")]
         world = {
             "run": self.run_id,
@@ -145,12 +145,12 @@ class Scene:
         Path("world.json").write_text(json.dumps(world, indent=2) + "\n", encoding="utf-8")
 
     def die(self) -> None:
-        """Write down how the run goes on, and be killed."""
+        """Record how the run continues, and kill this process."""
         self.save()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def die_at(self, number: int, other: Script = lambda _: None) -> Script:
-        """A script that kills the process at a request, before the server acts on it."""
+        """Return a script that kills the process at a request, before the server acts."""
 
         def script(seen: Seen) -> Event:
             if seen.number == number:
@@ -161,29 +161,29 @@ class Scene:
 
 
 def customers(number: int, device: str = "SN") -> list[Row]:
-    """One device for each of so many customers."""
+    """Return one device for each of a number of customers."""
     return [(f"c{at:02}@x.com", f"{device}-{at}", "assign") for at in range(number)]
 
 
 def devices(number: int, customer: str = A, action: str = "assign") -> list[Row]:
-    """So many devices of one customer."""
+    """Return a number of devices of one customer."""
     return [(customer, f"{customer[0].upper()}-{at:03}", action) for at in range(number)]
 
 
 def handed_on(number: int) -> list[Row]:
-    """So many customers, each of whom hands a device on to the next."""
+    """Return a number of customers, each of whom passes a device to the next."""
     names = [f"c{at}@x.com" for at in range(number)]
     pairs = enumerate(zip(names, [*names[1:], names[0]], strict=True))
     return [row for at, (one, other) in pairs for row in ((one, f"H-{at}", "unassign"), (other, f"H-{at}", "assign"))]
 
 
 def from_request(number: int, event: Event) -> Script:
-    """From this request on the same happens to all."""
+    """Apply the same event to every request from this one on."""
     return lambda seen: event if seen.number >= number else None
 
 
 def at_request(events: Mapping[int, Event]) -> Script:
-    """What happens to some requests, by their numbers."""
+    """Apply events to requests by their numbers."""
     return lambda seen: events.get(seen.number)
 
 
@@ -192,7 +192,7 @@ def at_request(events: Mapping[int, Event]) -> Script:
 
 @state
 def finished(scene: Scene) -> None:
-    """Every outcome that a run of its own can end with, and every problem of a row."""
+    """Every outcome that a single run can have, and every problem of a row."""
     for customer, held in {A: ["SN-2", "SN-3"], LOCKED: ["SN-30"], C: ["AA:BB:CC:DD:EE:01"]}.items():
         scene.server.fleet.assign(customer, held)
     rows = [
@@ -272,7 +272,7 @@ def finished_with_a_baseline(scene: Scene) -> None:
 
 @state
 def finished_with_lost_answers(scene: Scene) -> None:
-    """Work that may be the run's own, a refusal that may not be the last word, a connection that never came about."""
+    """Results that a lost attempt may have caused, a refusal after a lost attempt, and a failed connection."""
     scene.server.fleet.assign(A, ["SN-9"])
     refused = Says(400, {"error": "The customer is locked"})
     once: dict[str, list[Event]] = {
@@ -288,7 +288,7 @@ def finished_with_lost_answers(scene: Scene) -> None:
 
 @state
 def finished_with_odd_answers(scene: Scene) -> None:
-    """Answers that leave a device out once or always, that name others, that have nothing usable, and odd refusals."""
+    """Answers that omit a device once or always, name other devices or are unusable, and odd refusals."""
     foreign = {"identifier": "SN-99", "deviceId": "dev_x", "wasCreated": False}
     always: dict[str, Event] = {
         A: Rewrites(lambda answer: answer | {"assignedDevices": [], "alreadyAssigned": []}),
@@ -317,7 +317,7 @@ def finished_with_split_calls(scene: Scene) -> None:
 
 @state
 def verified(scene: Scene) -> None:
-    """A run with an unconfirmed row, and a customer whom somebody else changed before it was verified."""
+    """A run with an unconfirmed row, and a customer who was changed elsewhere before the verify."""
     scene.server.script = lambda seen: Loses(acted=True) if seen.customer == LOST else None
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign"), (NOBODY, "SN-3", "unassign"), (LOST, "SN-4", "assign")]
     scene.run(scene.file(rows), attempts="1")
@@ -355,7 +355,7 @@ def stopped_by_max_failed(scene: Scene) -> None:
 
 @state
 def stopped_by_max_skipped(scene: Scene) -> None:
-    """Of seven devices that are to be taken the customer has the first four."""
+    """Unassign seven devices, of which the customer has the first four."""
     rows = devices(7, action="unassign")
     scene.server.fleet.assign(A, [device for _, device, _ in rows[:4]])
     scene.run(scene.file(rows), max_skipped="1", chunk_size="1")
@@ -400,14 +400,14 @@ def stopped_by_not_the_api(scene: Scene) -> None:
 
 @state
 def stopped_by_full_disk(scene: Scene) -> None:
-    """The space that was put by is used after the fifth attempt."""
+    """Use the disk reserve after the fifth attempt."""
     with patch.object(Journal, "is_short_of_disk", property(lambda self: self.last_attempt >= 5)):
         scene.stop(lambda _: None)
 
 
 @state
 def stopped_by_error(scene: Scene) -> None:
-    """A write to the journal that the disk refuses, once."""
+    """Make one write to the journal fail."""
     started = Journal.started
 
     async def refusing(self: Journal, *attempt: Any) -> int:
@@ -426,7 +426,7 @@ def stopped_in_split_calls(scene: Scene) -> None:
 
 
 def _split(scene: Scene, deadline: str) -> None:
-    """Calls that are too large, that one device spoils, and that the API always fails on."""
+    """Calls that are too large, that contain one rejected device, and that always fail with a server error."""
     too_many = Says(413, {"error": "Too many devices in a request"})
 
     def script(seen: Seen) -> Event:
@@ -485,7 +485,7 @@ def killed_with_attempts_in_flight(scene: Scene) -> None:
 
 
 def _die_in_flight(scene: Scene) -> None:
-    """Be killed while the server has acted on one of the attempts in flight and not on another."""
+    """Kill the process when the server has acted on one attempt in flight and not on another."""
     scene.after = [NIGHT_BEFORE]
     hanging = {"c03@x.com": Hangs(acted=True), "c05@x.com": Hangs(acted=False)}
 
@@ -507,7 +507,7 @@ def killed_before_its_files_were_written(scene: Scene) -> None:
 
 @state
 def records_lost(scene: Scene) -> None:
-    """The write-ahead log of a killed process is lost, as `_collect` sees to."""
+    """Lose the write-ahead log of a killed process (see `_collect`)."""
     _die_in_flight(scene)
 
 
@@ -521,7 +521,7 @@ def shards_planned(scene: Scene) -> None:
 
 @state
 def shards_partly_made(scene: Scene) -> None:
-    """One shard has been made as far as it could without the other, which has not begun."""
+    """One shard has run as far as it can without the other, which has not started."""
     scene.plan_shards(_with_owners(scene), 2)
     scene.run_shard(1)
 
@@ -534,7 +534,7 @@ def shards_partly_gathered(scene: Scene) -> None:
 
 @state
 def shards_killed(scene: Scene) -> None:
-    """All shards have unassigned; one is made, the other was killed among its assigns."""
+    """All shards have unassigned; one has finished, the other was killed during its assigns."""
     scene.plan_shards(_with_owners(scene), 2)
     for shard in (1, 2):
         assert scene.run_shard(shard, Phase.UNASSIGN) == 0
@@ -566,20 +566,20 @@ def _with_owners(scene: Scene) -> list[Row]:
 
 @state
 def nights_1(scene: Scene) -> None:
-    """The first night, on which everything is sent."""
+    """The first nightly run, which sends everything."""
     _night(scene, [*devices(2, A), *devices(2, B)])
 
 
 @state
 def nights_2(scene: Scene) -> None:
-    """The second night, which leaves out what the first has settled and is stopped."""
+    """The second nightly run, which leaves out settled rows and is stopped."""
     _interrupted_night(scene)
     scene.resumed_by = "run"
 
 
 @state
 def nights_3(scene: Scene) -> None:
-    """The third night, after the second was stopped."""
+    """The third nightly run, after the second was stopped."""
     _interrupted_night(scene)
     scene.server.script = lambda _: None
     _night(scene, [*devices(2, A), *devices(2, C), *devices(2, D)])
@@ -605,7 +605,7 @@ def _night(scene: Scene, rows: Sequence[Row]) -> None:
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """Replace what is random and what tells of this machine."""
+    """Replace random values and details of this machine."""
     started = Journal.started
 
     async def stamped(self: Journal, call: int, positions: Any, at: float, _: float | None = None) -> int:
@@ -629,7 +629,7 @@ def _make_here(name: str) -> None:
 
 
 def _make(name: str, target: Path) -> None:
-    """Make one state in a process of its own and put it where it is checked in."""
+    """Make one state in a separate process and copy it to the checked-in folder."""
     root = Path(__file__).parents[2]
     with _own_place() as place:
         environ = {**os.environ, "PYTHONPATH": str(root)}
@@ -641,7 +641,7 @@ def _make(name: str, target: Path) -> None:
 
 
 def _collect(name: str, place: Path, target: Path) -> None:
-    """Copy what a process has made, over a fixture that may be there."""
+    """Copy the result of a process, replacing an existing fixture."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copyfile(place / "world.json", target / "world.json")
@@ -653,7 +653,7 @@ def _collect(name: str, place: Path, target: Path) -> None:
 
 @contextmanager
 def _own_place() -> Iterator[Path]:
-    """An empty current folder, with locks and pacer state of its own."""
+    """Use an empty current folder with separate locks and pacer state."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "place"
         place.mkdir()
@@ -662,7 +662,7 @@ def _own_place() -> Iterator[Path]:
 
 
 def _expect(fixture: Fixture) -> None:
-    """Write what is expected of a fixture, as this version sees it."""
+    """Write the expected files of a fixture, as this version produces them."""
     files = _elsewhere(report, fixture)
     files["runs.json"] = _elsewhere(line_of_runs, fixture)
     files["since_last.json"] = _elsewhere(left_out_since, fixture)
@@ -684,7 +684,7 @@ def _write(folder: Path, files: Files) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do what the docstring of the module says."""
+    """Make the fixtures."""
     if arguments[:1] == ["--here"]:
         _make_here(arguments[1])
         return

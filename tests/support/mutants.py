@@ -1,4 +1,4 @@
-"""The score of `make mutants`, module by module, and what lives on; `mutmut show NAME` shows one of these."""
+"""Print the score of `make mutants` by module, and the surviving mutants; `mutmut show NAME` shows one."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,7 +11,7 @@ NOTICED = ("killed", "timeout", "segfault")
 
 
 def endings(module: Path) -> dict[str, str]:
-    """What became of each mutant of a module, by its name."""
+    """Return the status of each mutant of a module, by its name."""
     record = SourceFileMutationData(path=module)
     record.load()
     return {name: status_by_exit_code[code] for name, code in record.exit_code_by_key.items()}

@@ -37,7 +37,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, behind: int, burst: str, *, rate: int = 20) -> Iterator[int]:
-    """Gives its port; `behind` is that of the server, `burst` as its configuration has it, `rate` in calls a second."""
+    """Yield nginx's port; `behind` is the server's port, `rate` in calls per second, `burst` as nginx defines it."""
     assert BINARY is not None, "nginx is not installed"
     folder.mkdir()
     port = _free_port()
@@ -55,7 +55,7 @@ def nginx(folder: Path, behind: int, burst: str, *, rate: int = 20) -> Iterator[
 
 
 def refused(folder: Path) -> int:
-    """How many requests it has turned away, by its log."""
+    """Return the number of refused requests in its log."""
     return sum(line.split('" ')[1].startswith("503") for line in (folder / "access.log").read_text().splitlines())
 
 

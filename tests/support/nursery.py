@@ -1,4 +1,4 @@
-"""Reads input files each in a process of its own, which may take so much memory and time; tells how each ended.
+"""Reads each input file in a separate process with limited memory and time, and reports how it ended.
 
 A child begins where this process stands, with everything imported, so thousands of files take minutes.
 `python -m tests.support.nursery` takes one line of JSON a file and gives one back.
@@ -23,16 +23,16 @@ from telemetron_batch.domain.model import HiddenRows, InputOptions
 from telemetron_batch.input.load import load
 
 MEMORY = 1 << 30
-"""Address space that a child may take beyond what it begins with."""
+"""Address space that a child may use in addition to its initial size."""
 RESERVED = 1 << 30
-"""Address space that pyarrow's allocator takes at its first use, whether or not it is needed."""
+"""Address space that pyarrow's allocator reserves at its first use."""
 SECONDS = 10
 READ, REFUSED = "read", "refused"
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the reading of a file ended: `what` is `READ`, `REFUSED` or what must not be; memory is in bytes."""
+    """How reading a file ended: `what` is `READ`, `REFUSED` or a failure; memory is in bytes."""
 
     what: str
     words: str
@@ -41,12 +41,12 @@ class Ending:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether rows or one line came back."""
+        """Whether the result is rows or a one-line error."""
         return self.what in (READ, REFUSED)
 
 
 class Nursery:
-    """The process that has all children, as this one knows it."""
+    """Handle of the process that forks the children."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -58,11 +58,11 @@ class Nursery:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it."""
+        """End the process."""
         self._process.communicate()
 
     def read(self, path: Path, **options: Any) -> Ending:
-        """Have a file read."""
+        """Read a file in a child and return how that ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"path": str(path), "options": options}) + "\n")
@@ -92,7 +92,7 @@ def _read(path: str, options: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _child(pipe: int, path: str, options: Mapping[str, Any]) -> NoReturn:
-    """Read the file and tell how it ended."""
+    """Read the file and return how that ended."""
     most = _mapped() + MEMORY + RESERVED
     try:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

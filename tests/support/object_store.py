@@ -1,4 +1,4 @@
-"""An object store in memory, which takes the place of Google's: `gs://bucket/key`."""
+"""An object store in memory for `gs://bucket/key`."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class MemoryStore(MemoryFileSystem):
-    """Files of this process, under the URLs of an object store."""
+    """Files in memory under URLs of an object store."""
 
     protocol = "gs"
     store: ClassVar[dict[str, Any]] = {}
@@ -19,7 +19,7 @@ class MemoryStore(MemoryFileSystem):
 
 
 def memory_store() -> Any:
-    """Return the store, empty, and have it answer for `gs://`."""
+    """Return the empty store, registered for `gs://`."""
     fsspec.register_implementation("gs", MemoryStore, clobber=True)
     store = fsspec.filesystem("gs")
     store.store.clear()

@@ -37,7 +37,7 @@ pre {{ margin: 0; padding: 16px 22px 22px; width: 80ch; font: 15px/1.45 "DejaVu 
 
 
 def on_terminal(folder: Path) -> list[str]:
-    """The lines of a terminal, with their colours, after a run that was confirmed; its folder is `folder`."""
+    """Return the coloured lines of a terminal after a confirmed run; its folder is `folder`."""
     environment = {"XDG_STATE_HOME": str(folder / "state"), "TELEMETRON_REPORTS_DIR": str(folder)}
     program = OnTerminal([sys.executable, "-m", "telemetron_batch", *COMMAND], environment=environment)
     program.until(lambda written: "[y/N]" in written)
@@ -50,7 +50,7 @@ def on_terminal(folder: Path) -> list[str]:
 
 
 def as_page(lines: list[str]) -> str:
-    """A window with these lines in it."""
+    """Return a page that shows a window with these lines."""
     console = Console(record=True, width=200, file=io.StringIO(), color_system="truecolor")
     for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
@@ -59,7 +59,7 @@ def as_page(lines: list[str]) -> str:
 
 
 def main() -> None:
-    """Run, and take the pictures."""
+    """Run the program and take the pictures."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "terminal.html").write_text(as_page(on_terminal(folder)), encoding="utf-8")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def take(browser: Browser, page: Path, name: str, *, width: int | None, height: int | None = None) -> None:
-    """A picture of a page; of all of it, where no size is said."""
+    """Take a picture of a page; of the whole page without a size."""
     browser.look(width=width or 1280)
     browser.open(page)
     width = width or browser.js("document.body.offsetWidth")

@@ -1,4 +1,4 @@
-"""A program on a terminal of its own, for tests and pictures: what it wrote, and what stands there in the end."""
+"""A program on a pseudo-terminal, for tests and pictures: its output, and the final screen."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class OnTerminal:
-    """Runs a command on a pseudo-terminal so many columns wide."""
+    """Runs a command on a pseudo-terminal of a given width."""
 
     def __init__(
         self, command: Sequence[str], *, columns: int = 80, environment: Mapping[str, str] | None = None
@@ -43,7 +43,7 @@ class OnTerminal:
         os.write(self._ours, text.encode())
 
     def until(self, seen: Callable[[str], bool], seconds: float = 60) -> str:
-        """Read until something is seen; what was written so far."""
+        """Read until a text appears. Return the output so far."""
         end = time.monotonic() + seconds
         while not seen(self.written) and self._read(max(0.0, end - time.monotonic())):
             pass
@@ -51,7 +51,7 @@ class OnTerminal:
         return self.written
 
     def finish(self) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end. Return the exit code."""
         while self._read(60):
             pass
         code = self.process.wait(60)
@@ -60,12 +60,12 @@ class OnTerminal:
 
     @property
     def screen(self) -> list[str]:
-        """The lines as they stand in the end, colours included."""
+        """Return the lines of the final screen with colours."""
         return [_REDRAWN.sub("", line.rstrip("\r")) for line in self.written.split("\n")]
 
     @property
     def texts(self) -> list[str]:
-        """The lines as they stand in the end, without colours."""
+        """Return the lines of the final screen without colours."""
         return [_CODES.sub("", line) for line in self.screen]
 
     def _read(self, seconds: float) -> bool:

@@ -21,7 +21,7 @@ PROGRAM = shutil.which("redis-server") or ""
 
 
 class RedisServer:
-    """A redis-server on a free port, which keeps nothing."""
+    """A redis-server on a free port, without persistence."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         with socket.socket() as free:
@@ -48,12 +48,12 @@ class RedisServer:
                 time.sleep(0.01)
 
     def stop(self) -> None:
-        """At once; what it held is gone."""
+        """Stop the server immediately; its data is lost."""
         self.process.kill()
         self.process.wait()
 
     def freeze(self) -> None:
-        """It takes connections and answers no more."""
+        """Make the server accept connections but not answer."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -64,7 +64,7 @@ class RedisServer:
 
 
 class Member:
-    """A process that shares a pace, with the verbs of `Pacer`: each is one exchange, at the time it is given."""
+    """A process that shares the rate, with the methods of `Pacer`; each call is one exchange at a given time."""
 
     def __init__(self, client: redis.Redis, rate: Rate, name: str = "one", lost: float = 600.0) -> None:
         self.script = client.register_script(SCRIPT)

@@ -1,4 +1,4 @@
-"""A server with behaviour, in place of the network: the sandbox's own API, and whatever goes wrong on the way to it."""
+"""A server in place of the network: the sandbox API with scripted faults."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ BASE_URL = "http://127.0.0.1:9/api/ext-v1"
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it reached the server."""
+    """A request as received by the server."""
 
     number: int
     at: float
@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Says:
-    """The server, or something in front of it, answers so without acting."""
+    """The server, or a proxy in front of it, answers this without acting."""
 
     status: int
     body: object = None
@@ -48,19 +48,19 @@ class Says:
 
 @dataclass(frozen=True)
 class Refuses:
-    """No connection comes about."""
+    """The connection fails."""
 
 
 @dataclass(frozen=True)
 class Loses:
-    """The connection breaks before an answer comes; `acted` tells whether the server did its work."""
+    """The connection breaks before an answer; `acted` is whether the server acted."""
 
     acted: bool = True
 
 
 @dataclass(frozen=True)
 class Hangs:
-    """No answer ever comes; `acted` tells whether the server did its work."""
+    """No answer ever comes; `acted` is whether the server acted."""
 
     acted: bool = True
 
@@ -135,13 +135,13 @@ def _response(says: Says, request: httpx2.Request) -> httpx2.Response:
 
 
 def once(*events: Event) -> Callable[[Seen], Event]:
-    """These things happen to the first requests, one each; then all is well."""
+    """Apply one event to each of the first requests; later requests succeed."""
     left = deque(events)
     return lambda _: left.popleft() if left else None
 
 
 class Window:
-    """A strict sliding window in front of the server: so many requests in so many seconds."""
+    """A strict sliding window in front of the server."""
 
     def __init__(self, requests: int, seconds: float, *, retry_after: str | None = None) -> None:
         self._requests, self._seconds = requests, seconds

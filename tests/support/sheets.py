@@ -1,4 +1,4 @@
-"""Makes workbooks from the XML of their parts, for what no library would write."""
+"""Make workbooks from the XML of their parts, for content that no library writes."""
 
 import zipfile
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ def text(place: str, content: str) -> str:
 
 
 def row(line: int, *cells: str, more: str = "") -> str:
-    """A row whose cells are texts, or XML that begins with `<`."""
+    """Return a row whose cells are texts, or XML that begins with `<`."""
     xml = "".join(cell if cell[:1] == "<" else text(f"{chr(65 + at)}{line}", cell) for at, cell in enumerate(cells))
     return f'<row r="{line}"{more}>{xml}</row>'
 
 
 def device(line: int, cell: str, more: str = "") -> str:
-    """A row whose identifier is this XML, a cell without its place."""
+    """Return a row whose identifier is this XML, a cell without its reference."""
     return row(line, "a@b.cc", cell.replace("<c", f'<c r="B{line}"', 1), "assign", more=more)
 
 
@@ -54,7 +54,7 @@ def styles() -> str:
 
 
 def parts(sheet_xml: str, strings: str = "", settings: str = "") -> dict[str, str]:
-    """The parts of a workbook of one sheet."""
+    """Return the parts of a workbook with one sheet."""
     return {
         "_rels/.rels": _related(("officeDocument", BOOK)),
         BOOK: f'<workbook xmlns="{MAIN}" xmlns:r="{RELATION}">{settings}'
@@ -76,5 +76,5 @@ def packed(path: Path, contents: Mapping[str, str | bytes]) -> Path:
 
 
 def book(path: Path, *rows: str, **more: str) -> Path:
-    """A workbook of the usual header and these rows."""
+    """Return a workbook with the usual header and these rows."""
     return packed(path, parts(sheet(*rows), **more))

@@ -43,7 +43,7 @@ class FixedWindow(Unadvertised):
 
 
 class TalkativeWindow(FixedWindow):
-    """A fixed window that says with every answer what is left of it."""
+    """A fixed window whose answers give the remaining number of calls."""
 
     def quotas(self, now: float) -> list[tuple[int, float]]:
         return [(self.limit - self.used, (self.current + 1) * self.window - self.phase - now)]
@@ -78,7 +78,7 @@ class Bucket(Unadvertised):
 
 
 class Changing(Unadvertised):
-    """Other limits from other times on: pairs of (from when, server), in order."""
+    """Limits that change over time: pairs of start time and server, in order."""
 
     def __init__(self, *phases: tuple[float, Server]) -> None:
         self.phases = phases
@@ -89,7 +89,7 @@ class Changing(Unadvertised):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything around the pacer. Times in seconds; `calls` or `until` ends the run."""
+    """The environment of the pacer. Times are in seconds; `calls` or `until` ends the simulation."""
 
     server: Server
     calls: int = 1_000_000_000
@@ -100,19 +100,19 @@ class World:
     lateness: float = 0.02
     retry_after: bool = False
     lost: float = 0.0
-    """Share of attempts of which nothing is heard; noticed after two seconds."""
+    """Fraction of attempts without an answer; noticed after two seconds."""
     seed: int = 1
 
 
 @dataclass(slots=True)
 class Course:
-    """What happened: times of departures, of accepted arrivals and of refusals."""
+    """The result: times of departures, of accepted arrivals and of refusals."""
 
     departed: list[float] = field(default_factory=list)
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     holds: list[tuple[float, float]] = field(default_factory=list)
-    """When a refusal was heard, and until when it asked us to wait."""
+    """When a refusal arrived, and until when it asked to wait."""
     ended: float = 0.0
 
     @property
@@ -120,7 +120,7 @@ class Course:
         return len(self.refused) / max(1, len(self.accepted) + len(self.refused))
 
     def use(self, per_second: float, burst: float = 0.0) -> float:
-        """Accepted attempts as a share of what the server would have granted at best."""
+        """Accepted attempts as a fraction of the maximum that the server would have accepted."""
         return len(self.accepted) / (per_second * (self.ended) + burst)
 
     def accepted_between(self, begins: float, ends: float) -> int:
@@ -128,7 +128,7 @@ class Course:
 
 
 def most_in_a_window(times: list[float], window: float) -> int:
-    """The most of the sorted times that any half-open window of this length holds."""
+    """Return the maximum number of the sorted times in any half-open window of this length."""
     most, first = 0, 0
     for last, at in enumerate(times):
         while at - times[first] >= window:
@@ -138,7 +138,7 @@ def most_in_a_window(times: list[float], window: float) -> int:
 
 
 class Simulation:
-    """Workers that ask one pacer, send, wait for the answer, and ask again."""
+    """Workers that share one pacer: each waits for a permit, sends, and waits for the answer."""
 
     def __init__(self, pacer: Pacer, world: World, *, begins: float = 0.0) -> None:
         self.pacer, self.world, self.course = pacer, world, Course()
@@ -208,5 +208,5 @@ class Simulation:
 
 
 def run(pacer: Pacer, world: World, **changes: object) -> Course:
-    """One simulation from time 0 on."""
+    """Run one simulation from time 0."""
     return Simulation(pacer, replace(world, **changes)).run()  # type: ignore[arg-type]
