@@ -161,7 +161,7 @@ def test_whoever_asks_again_at_the_very_moment_told_may_leave():
 
 def test_a_limit_of_very_many_keeps_a_bounded_log_and_its_rate():
     pacer = Pacer(Rate(36_000, 3_600))
-    assert pacer._schedule._log.maxlen == 9_000
+    assert pacer._schedule.window_limit == 9_000
     assert pacer._schedule.gap == pytest.approx(3_600.5 / 36_000)
 
 

@@ -1,6 +1,8 @@
-"""The rate that a server seems to grant, learnt from its answers and refusals.
+"""Learn the rate that a server grants from its answers and refusals.
 
-Arithmetic only: knows no permits, holds or probes, which are the pacer's.
+Arithmetic only. Permits, holds and probes belong to the pacer. The constants were found
+by simulation against fixed windows, sliding windows and token buckets
+(tests/rate_limit/test_unknown_limits.py). shared_pace.lua reads the public ones.
 """
 
 import math
@@ -9,38 +11,83 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-# Found by simulation against fixed and sliding windows and token buckets (tests/test_unknown_limits.py).
-_START: Final = 5.0
-_FLOOR, _TOP = 0.05, 10_000.0
-_NARROW, _WIDE, _RESTORED = 1.06, 2.0, 1 / 0.9  # by what factor the truth may lie beside what was found
-_TRUST: Final = 0.75  # how much of the way to the upper bound the truth is to be expected
-_BELOW: Final = 0.95  # what was refused is surely too much
-_SHORTEST_MEMORY: Final = 1.0
-_PERIOD, _LONGEST_PERIOD = 6.0, 60.0
-_CALLS_A_PERIOD: Final = 75.0  # or slow limits would see a refusal every few calls
-_HOLDS_A_PERIOD, _LONGEST_HOLD = 8.0, 2.0  # the dearer a refusal, the rarer it should be
-_HURRY: Final = 0.7  # the less is known, the faster it should be found out
-_DOUBLES_IN: Final = 3.0
-_FEW: Final = 5
-_LOG_LENGTH: Final = 10_000
+INITIAL_RATE: Final = 5.0
+"""Attempts per second at the start, when no ceiling is given. It doubles every second until the first refusal."""
+MIN_RATE: Final = 0.05
+"""Attempts per second, the lowest rate. One attempt in 20 s still notices when the server grants more."""
+MAX_RATE: Final = 10_000.0
+"""Attempts per second, the highest rate. One process cannot send faster; the limit keeps the arithmetic finite."""
 
-_MOST_INCIDENTS, _INCIDENTS, _LAST_INCIDENTS = 20, 8, 5
-_SMALL_STEP, _IN_VAIN = 0.75, 0.6
-_OFTEN, _SELDOM = 8.0, 60.0  # attempts accepted for one refused, between which it may be chance
-_ALIKE, _MORE_OFTEN = 2.25, 4.0
+MIN_SPREAD: Final = 1.06
+"""Factor by which the granted rate may differ from the learned rate at least. No measurement is more precise."""
+_MAX_SPREAD: Final = 2.0
+"""Factor by which the granted rate may differ from the learned rate at most. A climb starts at rate / spread."""
+_RESTORED_SPREAD: Final = 1 / 0.9
+"""Spread of a rate that another process learned. The limit may have changed a little since."""
+
+UPPER_BOUND_WEIGHT: Final = 0.75
+"""Where between its lower bound (0) and its upper bound (1) the true value is expected.
+
+The lower bound counts the whole hold, in which the server may have recovered long before.
+"""
+_MAX_RATIO_TO_REFUSED: Final = 0.95
+"""Part of a refused rate that the learned rate may reach. The refused rate itself is too high."""
+MIN_MEMORY_S: Final = 1.0
+"""Seconds for which a server is assumed to remember attempts. Shorter windows behave like this one."""
+
+MIN_PERIOD_S: Final = 6.0
+"""Shortest climb from the reduced rate back to the learned rate, in seconds. Each climb can cost one refusal."""
+_MAX_PERIOD_S: Final = 60.0
+"""Longest climb from the reduced rate back to the learned rate, in seconds. Slower climbs waste the quota."""
+_MIN_ATTEMPTS_PER_PERIOD: Final = 75.0
+"""Attempts during one climb at least. With fewer, a low limit would refuse one attempt in every few."""
+_MIN_HOLDS_PER_PERIOD: Final = 8.0
+"""Length of a climb at least, as a multiple of the hold that the refusal cost. Expensive refusals must be rare."""
+_MAX_COUNTED_HOLD_S: Final = 2.0
+"""Seconds of a hold that count for `_MIN_HOLDS_PER_PERIOD`. A server that asks for more would slow every climb."""
+_SPREAD_SPEEDUP_EXPONENT: Final = 0.7
+"""How much a wide spread shortens the climb (0: not at all). An uncertain rate is worth testing soon."""
+DOUBLING_TIME_S: Final = 3.0
+"""Seconds in which the rate doubles once nothing has refused well above the learned rate: the limit has risen."""
+
+_MIN_SAMPLE: Final = 5
+"""Accepted attempts from which a rate is calculated. Fewer say too little."""
+MAX_REMEMBERED_ANSWERS: Final = 10_000
+"""Accepted attempts that are remembered since the last incident. Bounds memory."""
+
+_MAX_REMEMBERED_INCIDENTS: Final = 20
+"""Incidents that are remembered. Bounds memory; the tests below need fewer."""
+_INCIDENTS_TO_ASSUME_CHANCE: Final = 8
+"""Incidents from which refusals may be found independent of the rate. Fewer can look alike by accident."""
+_INCIDENTS_TO_REVOKE_CHANCE: Final = 5
+"""Latest incidents that decide whether refusals are still independent of the rate."""
+_SMALL_STEP_RATIO: Final = 0.75
+"""Part of a refused rate down to which the next refused rate is a small step. A larger fall restarts the test."""
+_USELESS_SLOWDOWN_RATIO: Final = 0.6
+"""Part of the highest refused rate below which refusals should have become rarer if they depended on the rate."""
+_MIN_ACCEPTED_PER_RANDOM_REFUSAL: Final = 8.0
+"""Accepted attempts per refusal. A server that refuses more often than this enforces a rate."""
+_MAX_ACCEPTED_PER_RANDOM_REFUSAL: Final = 60.0
+"""Accepted attempts per refusal. Rarer refusals fit a limit that each climb reaches once."""
+_SAME_FREQUENCY_RATIO: Final = 2.25
+"""Factor between two frequencies of refusals that still count as the same."""
+_HIGHER_FREQUENCY_RATIO: Final = 4.0
+"""Factor by which random refusals must become more frequent before they count as a limit again."""
 
 
-class _Incident(NamedTuple):
+class Incident(NamedTuple):
+    """One refusal together with those that followed it during the same hold."""
+
     rate: float
-    """What was refused, per second."""
+    """Attempts per second that were refused."""
     accepted: int
-    """Attempts since the incident before."""
+    """Attempts accepted since the previous incident."""
     refused: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedState:
-    """What incidents have taught, as one process can tell it to another."""
+    """What incidents have taught, in a form that processes can exchange."""
 
     learned_rate: float | None
     age: float
@@ -48,205 +95,216 @@ class LearnedState:
     spread: float
     memory: float
     chance: float | None
-    incidents: tuple[_Incident, ...]
+    incidents: tuple[Incident, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentHistory:
-    """An incident that is over, and what went before it. Times are seconds of one clock."""
+    """An incident that has ended and the time before it. Times are seconds of one clock."""
 
     since: float
-    """When the incident before was over, or the first attempt left."""
+    """When the previous incident ended, or when the first attempt left."""
     accepted: tuple[float, ...]
-    """When answers came since then."""
+    """When each accepted attempt since then was answered."""
     onset: float
+    """When the first refusal came."""
     refused_at: float
-    """The rate that was refused, per second."""
+    """The rate that was refused, in attempts per second."""
     refused: int
+    """Number of refusals."""
     closed: float
-    """Until when the server is taken to have refused."""
+    """Until when the server is assumed to have refused."""
 
 
 class AdaptiveRate:
-    """The rate that the server seems to grant, learnt from answers and refusals.
+    """The rate that the server grants, learned from answers and refusals.
 
-    A refusal and the hold that followed it bound the truth. From below: what was accepted,
-    over the time it took and the hold that the server then needed. From above: what it
-    accepted of late, over a stretch as long as it has been seen to remember. Between them
-    the rate is taken to be, and climbs from under it along a cubic, fast towards it and slow
-    around it (as CUBIC does in TCP); where nothing refuses well above it the limit has gone
-    up, and the rate doubles.
+    A refusal and the hold after it bound the granted rate. The lower bound is the number of
+    accepted attempts over the time they took plus the hold that the server needed. The upper
+    bound is what the server accepted lately, over a span as long as it has been seen to
+    remember. The learned rate lies between the two. The actual rate starts below it and
+    climbs along a cubic, fast at first and slow around the learned rate (as CUBIC does in
+    TCP). If nothing refuses well above it, the limit has risen and the rate doubles.
 
-    Some servers refuse now and then for no reason of rate. They are known by refusing as
-    often at a lower rate as at a higher; their refusals then cost a hold, but no rate.
+    Some servers refuse at random, independent of the rate. They refuse as often at a lower
+    rate as at a higher one. Their refusals cost a hold but do not lower the rate.
     """
 
     def __init__(self, ceiling: float) -> None:
         self.learned_rate: float | None = None
-        """The rate found, per second; None before the first refusal."""
+        """Attempts per second that the server grants; None before the first refusal."""
         self._ceiling = ceiling
-        self._ramp = min(ceiling, _START) if ceiling == math.inf else ceiling
-        self._stepped = self._last = self._since = 0.0
-        self._began = False
-        self._accepted: deque[float] = deque(maxlen=_LOG_LENGTH)
-        self._age, self._period, self._spread = 0.0, _PERIOD, _NARROW
+        self._unrefused_rate = min(ceiling, INITIAL_RATE) if ceiling == math.inf else ceiling
+        self._doubled_at = self._last_answer_at = self._since = 0.0
+        self._has_begun = False
+        self._accepted: deque[float] = deque(maxlen=MAX_REMEMBERED_ANSWERS)
+        self._age, self._period, self._spread = 0.0, MIN_PERIOD_S, MIN_SPREAD
         self._onset: float | None = None
-        self._refused_at = self._closed = 0.0
-        self.memory = _SHORTEST_MEMORY
-        """For how long the server has been seen to refuse at a stretch, in seconds."""
-        self._incidents: deque[_Incident] = deque(maxlen=_MOST_INCIDENTS)
-        self._refused = 0
-        self._random_refusal_rate: float | None = None
+        self._refused_rate = self._refusing_until = 0.0
+        self.memory = MIN_MEMORY_S
+        """Longest time that the server has been seen to refuse without a break, in seconds."""
+        self._incidents: deque[Incident] = deque(maxlen=_MAX_REMEMBERED_INCIDENTS)
+        self._refusals = 0
+        self._accepted_per_random_refusal: float | None = None
 
     def begin(self, now: float) -> None:
-        """An attempt leaves: from the first one on, time counts."""
-        if not self._began:
-            self._began = True
-            self._since = self._stepped = self._last = now
+        """Record that an attempt leaves; the first one starts the measurement."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._since = self._doubled_at = self._last_answer_at = now
 
     def rate(self) -> float:
-        """Attempts a second that may leave at present."""
+        """Return the attempts per second that may leave at present."""
         if self.learned_rate is None:
-            return self._ramp
-        way = self._age / self._period - 1
+            return self._unrefused_rate
+        distance = self._age / self._period - 1
         spread = math.log2(self._spread)
-        doublings = min(spread * way**3, spread + max(0.0, self._age - 2 * self._period) / _DOUBLES_IN)
-        return min(self._ceiling, _TOP, max(_FLOOR, self.learned_rate * math.exp2(min(40.0, doublings))))
+        doublings = min(spread * distance**3, spread + max(0.0, self._age - 2 * self._period) / DOUBLING_TIME_S)
+        # 40 doublings exceed every limit; more could overflow.
+        return min(self._ceiling, MAX_RATE, max(MIN_RATE, self.learned_rate * math.exp2(min(40.0, doublings))))
 
-    def answered(self, sent_at: float, now: float, *, pressed: bool) -> None:
-        """Climb, if the rate was what held us back: else an answer says nothing about it."""
+    def add_accepted(self, sent_at: float, now: float, *, rate_limited: bool) -> None:
+        """Record an accepted attempt, and climb if it was our rate that limited the attempts."""
         self._accepted.append(now)
-        passed, self._last = now - self._last, now
-        if pressed and self.learned_rate is not None:
+        passed, self._last_answer_at = now - self._last_answer_at, now
+        if rate_limited and self.learned_rate is not None:
             self._age += min(passed, max(1.0, 2 / self.rate()))
-        elif pressed and self._ceiling == math.inf and now - 1 >= self._stepped <= sent_at:
-            self._ramp, self._stepped = min(_TOP, 2 * self._ramp), now
+        elif rate_limited and self._ceiling == math.inf and now - 1 >= self._doubled_at <= sent_at:
+            self._unrefused_rate, self._doubled_at = min(MAX_RATE, 2 * self._unrefused_rate), now
 
-    def on_refusal(self, now: float) -> None:
-        """An incident begins: the server refuses."""
-        self._refused_at = self.rate()
+    def begin_incident(self, now: float) -> None:
+        """Record that the server begins to refuse."""
+        self._refused_rate = self.rate()
         self._onset = now
-        self._closed = max(self._closed, now)
+        self._refusing_until = max(self._refusing_until, now)
 
-    def refused(self, now: float, wait: float | None) -> None:
-        """The server refuses at this moment, and perhaps said for how long it will."""
-        self._refused += 1
-        # Waits are told in whole seconds, rounded up, and often generously.
-        self._closed = max(self._closed, now, now + _TRUST * ((wait or 0.0) - 1))
+    def add_refusal(self, now: float, wait: float | None) -> None:
+        """Record a refusal and the seconds that the server asked to wait, if any."""
+        self._refusals += 1
+        # Servers give whole seconds, rounded up and often generous.
+        self._refusing_until = max(self._refusing_until, now, now + UPPER_BOUND_WEIGHT * ((wait or 0.0) - 1))
 
     def end_incident(self, now: float) -> None:
-        """The incident is over: go on from what it taught."""
+        """Record that the server accepts again, and learn from the incident."""
         if self._onset is None:
             return
         held = now - self._onset
         self.memory = max(self.memory, held)
         self._record_incident()
-        if not self._is_chance():
-            found, most = self._bounds(self._onset, now)
-            self._settle(found, max(_NARROW, most / found), held)
-        self._onset, self._refused = None, 0
-        # The probe's is the first answer of what begins now.
+        if not self._refuses_at_random():
+            expected, highest = self._estimate(self._onset, now)
+            self._set_learned_rate(expected, max(MIN_SPREAD, highest / expected), held)
+        self._onset, self._refusals = None, 0
+        # The answer to the probe is the first one of the new measurement.
         self._accepted.clear()
         self._accepted.append(now)
-        self._since = self._last = now
+        self._since = self._last_answer_at = now
 
-    def restore(self, plateau: float) -> None:
-        """Take this rate, per second, which another process found, for what the server grants."""
-        self._settle(plateau, _RESTORED, 0.0)
+    def restore(self, learned_rate: float) -> None:
+        """Start from a rate, in attempts per second, that another process learned."""
+        self._set_learned_rate(learned_rate, _RESTORED_SPREAD, 0.0)
 
-    def _settle(self, plateau: float, spread: float, held: float) -> None:
-        self.learned_rate = min(_TOP, max(_FLOOR, plateau))
-        self._spread = min(_WIDE, spread)
+    def _set_learned_rate(self, learned_rate: float, spread: float, held: float) -> None:
+        self.learned_rate = min(MAX_RATE, max(MIN_RATE, learned_rate))
+        self._spread = min(_MAX_SPREAD, spread)
         period = max(
-            _PERIOD,
-            _CALLS_A_PERIOD / self.learned_rate,
-            _HOLDS_A_PERIOD * min(held, _LONGEST_HOLD),
-            self.memory,  # in a window that fills up slowly, a fast climb ends far above the limit
+            MIN_PERIOD_S,
+            _MIN_ATTEMPTS_PER_PERIOD / self.learned_rate,
+            _MIN_HOLDS_PER_PERIOD * min(held, _MAX_COUNTED_HOLD_S),
+            self.memory,  # a long window fills slowly: a faster climb would end far above the limit
         )
-        hurry = (math.log(_NARROW) / math.log(self._spread)) ** _HURRY
-        self._period = min(_LONGEST_PERIOD, hurry * period)
+        speedup = (math.log(MIN_SPREAD) / math.log(self._spread)) ** _SPREAD_SPEEDUP_EXPONENT
+        self._period = min(_MAX_PERIOD_S, speedup * period)
         self._age = 0.0
 
-    def _bounds(self, onset: float, now: float) -> tuple[float, float]:
-        """The rate to expect, and the most that it can be."""
-        closed = min(now, self._closed)
+    def _estimate(self, onset: float, now: float) -> tuple[float, float]:
+        """Return the expected granted rate and its upper bound."""
+        refusing_until = min(now, self._refusing_until)
         cycle = max(0.02, onset - self._since)
         recent = min(cycle, self.memory)
         latest = max((at for at in self._accepted if at <= onset), default=onset)
-        of_late = sum(latest - recent < at for at in self._accepted) / (recent + closed - onset)
-        high = min(self._refused_at, of_late)
-        low = min(high, self._sustained(onset, (closed + now) / 2))
-        if not low or len(self._accepted) < _FEW:
-            low = max(low, self._least())
-            high = max(low, min(_WIDE * low, self._refused_at))
-        trust = _TRUST * min(1.0, cycle / self.memory)
-        return min(low ** (1 - trust) * high**trust, _BELOW * self._refused_at), high
+        recent_rate = sum(latest - recent < at for at in self._accepted) / (recent + refusing_until - onset)
+        high = min(self._refused_rate, recent_rate)
+        low = min(high, self._best_sustained_rate(onset, (refusing_until + now) / 2))
+        if not low or len(self._accepted) < _MIN_SAMPLE:
+            low = max(low, self._lower_bound_of_small_sample())
+            high = max(low, min(_MAX_SPREAD * low, self._refused_rate))
+        weight = UPPER_BOUND_WEIGHT * min(1.0, cycle / self.memory)
+        return min(low ** (1 - weight) * high**weight, _MAX_RATIO_TO_REFUSED * self._refused_rate), high
 
-    def _sustained(self, onset: float, until: float) -> float:
-        """The best rate over any stretch that ended with the incident and lasted until then."""
+    def _best_sustained_rate(self, onset: float, until: float) -> float:
+        """Return the best rate over any span that starts with an accepted attempt and lasts until `until`."""
         count = len(self._accepted)
         rates = [(count - at) / (until - begun) for at, begun in enumerate(self._accepted) if begun < onset < until]
         return max(rates, default=0.0)
 
-    def _least(self) -> float:
-        """What to believe at least, after so few attempts: that they were refused may be chance, but not twice."""
+    def _lower_bound_of_small_sample(self) -> float:
+        """Return a careful rate after few attempts: one early refusal may be chance, two are not."""
         before = self._incidents[-2].accepted if len(self._incidents) > 1 else 0
-        return _SMALL_STEP * self._refused_at if before >= _FEW else min(self._refused_at / 4, _START)
+        if before >= _MIN_SAMPLE:
+            return _SMALL_STEP_RATIO * self._refused_rate
+        return min(self._refused_rate / 4, INITIAL_RATE)
 
     def _record_incident(self) -> None:
-        if self._incidents and self._refused_at < _SMALL_STEP * self._incidents[-1].rate:
+        if self._incidents and self._refused_rate < _SMALL_STEP_RATIO * self._incidents[-1].rate:
             self._incidents.clear()
-        self._incidents.append(_Incident(self._refused_at, len(self._accepted), self._refused))
+        self._incidents.append(Incident(self._refused_rate, len(self._accepted), self._refusals))
 
-    def _is_chance(self) -> bool:
-        """Is it chance, and not the rate, that the server refuses for?"""
-        if self._random_refusal_rate is None and _slowing_did_not_help(self._incidents):
-            self._random_refusal_rate = _accepted_per_refusal(self._incidents)
-            self._settle(max(incident.rate for incident in self._incidents), _NARROW, 0.0)
+    def _refuses_at_random(self) -> bool:
+        """Update and return whether the server refuses at random, independent of the rate."""
+        if self._accepted_per_random_refusal is None and _slowing_did_not_help(self._incidents):
+            self._accepted_per_random_refusal = _accepted_per_refusal(self._incidents)
+            self._set_learned_rate(max(incident.rate for incident in self._incidents), MIN_SPREAD, 0.0)
             self._incidents.clear()
-        elif self._random_refusal_rate is not None and len(self._incidents) >= _LAST_INCIDENTS:
-            lately = _accepted_per_refusal([*self._incidents][-_LAST_INCIDENTS:])
-            self._random_refusal_rate = (
-                self._random_refusal_rate if lately >= self._random_refusal_rate / _MORE_OFTEN else None
-            )
-        return self._random_refusal_rate is not None
+        elif self._accepted_per_random_refusal is not None and len(self._incidents) >= _INCIDENTS_TO_REVOKE_CHANCE:
+            lately = _accepted_per_refusal([*self._incidents][-_INCIDENTS_TO_REVOKE_CHANCE:])
+            if lately < self._accepted_per_random_refusal / _HIGHER_FREQUENCY_RATIO:
+                self._accepted_per_random_refusal = None
+        return self._accepted_per_random_refusal is not None
 
 
-def learn_from(known: LearnedState, course: IncidentHistory, now: float) -> LearnedState:
+def learn_from(state: LearnedState, incident: IncidentHistory, now: float) -> LearnedState:
     """Return the state learned from an incident that ended at `now`, for callers that keep no `AdaptiveRate`."""
-    climb = AdaptiveRate(math.inf)
-    climb.learned_rate, climb.memory = known.learned_rate, known.memory
-    climb._age, climb._period, climb._spread = known.age, known.period, known.spread
-    climb._random_refusal_rate = known.chance
-    climb._incidents.extend(known.incidents)
-    climb._since, climb._onset, climb._closed = course.since, course.onset, course.closed
-    climb._refused_at, climb._refused = course.refused_at, course.refused
-    climb._accepted.extend(course.accepted)
-    climb.end_incident(now)
+    adaptive = AdaptiveRate(math.inf)
+    adaptive.learned_rate, adaptive.memory = state.learned_rate, state.memory
+    adaptive._age, adaptive._period, adaptive._spread = state.age, state.period, state.spread
+    adaptive._accepted_per_random_refusal = state.chance
+    adaptive._incidents.extend(state.incidents)
+    adaptive._since, adaptive._onset = incident.since, incident.onset
+    adaptive._refusing_until = incident.closed
+    adaptive._refused_rate, adaptive._refusals = incident.refused_at, incident.refused
+    adaptive._accepted.extend(incident.accepted)
+    adaptive.end_incident(now)
     return LearnedState(
-        learned_rate=climb.learned_rate,
-        age=climb._age,
-        period=climb._period,
-        spread=climb._spread,
-        memory=climb.memory,
-        chance=climb._random_refusal_rate,
-        incidents=tuple(climb._incidents),
+        learned_rate=adaptive.learned_rate,
+        age=adaptive._age,
+        period=adaptive._period,
+        spread=adaptive._spread,
+        memory=adaptive.memory,
+        chance=adaptive._accepted_per_random_refusal,
+        incidents=tuple(adaptive._incidents),
     )
 
 
-def _accepted_per_refusal(incidents: Sequence[_Incident]) -> float:
+def _accepted_per_refusal(incidents: Sequence[Incident]) -> float:
     return sum(incident.accepted for incident in incidents) / sum(incident.refused for incident in incidents)
 
 
-def _slowing_did_not_help(incidents: Sequence[_Incident]) -> bool:
-    """Did the rate fall far in these small steps, and the server refuse as often all the same?
+def _slowing_did_not_help(incidents: Sequence[Incident]) -> bool:
+    """Return whether the rate fell far in small steps while refusals stayed as frequent.
 
-    A limit far below would have made a large step, one close by have been reached.
+    A limit far below would have caused a large step; a limit close below would have been reached.
     """
-    if len(incidents) < _INCIDENTS:
+    if len(incidents) < _INCIDENTS_TO_ASSUME_CHANCE:
         return False
     known, half = [*incidents], len(incidents) // 2
-    fell = known[-1].rate <= _IN_VAIN * max(incident.rate for incident in known)
-    least, most = sorted(map(_accepted_per_refusal, (known[:half], known[half:])))
-    worsens = _accepted_per_refusal(known[-2:]) < _OFTEN
-    return fell and not worsens and _OFTEN <= least <= most <= min(_SELDOM, _ALIKE * least)
+    fell_far = known[-1].rate <= _USELESS_SLOWDOWN_RATIO * max(incident.rate for incident in known)
+    lower, higher = sorted(map(_accepted_per_refusal, (known[:half], known[half:])))
+    is_getting_worse = _accepted_per_refusal(known[-2:]) < _MIN_ACCEPTED_PER_RANDOM_REFUSAL
+    is_steady = (
+        _MIN_ACCEPTED_PER_RANDOM_REFUSAL
+        <= lower
+        <= higher
+        <= min(_MAX_ACCEPTED_PER_RANDOM_REFUSAL, _SAME_FREQUENCY_RATIO * lower)
+    )
+    return fell_far and not is_getting_worse and is_steady

@@ -16,30 +16,30 @@ HEARTBEAT_S: Final = 1.0
 """Seconds without an exchange after which a process shows that it lives."""
 
 _LUA_CONSTANTS: Final = {
-    "LATENESS": pacer._LATENESS,
-    "SOONEST": pacer._SOONEST,
-    "LOOK_AGAIN": pacer._LOOK_AGAIN,
-    "FIRST_PAUSE": pacer._FIRST_PAUSE,
-    "A_LOOK": pacer._A_LOOK,
-    "LONGEST_FIRST": pacer._LONGEST_FIRST,
-    "LONGEST_PAUSE": pacer._LONGEST_PAUSE,
-    "DOUBLINGS": pacer._DOUBLINGS,
-    "LONGEST_GAP": pacer._LONGEST_GAP,
-    "EVEN": pacer._EVEN,
-    "FORGOTTEN": pacer._FORGOTTEN,
-    "START": adaptive_rate._START,
-    "FLOOR": adaptive_rate._FLOOR,
-    "TOP": adaptive_rate._TOP,
-    "NARROW": adaptive_rate._NARROW,
-    "TRUST": adaptive_rate._TRUST,
-    "MEMORY": adaptive_rate._SHORTEST_MEMORY,
-    "PERIOD": adaptive_rate._PERIOD,
-    "DOUBLES_IN": adaptive_rate._DOUBLES_IN,
-    "LOG_LENGTH": adaptive_rate._LOG_LENGTH,
-    "DEAD": 5 * HEARTBEAT_S,  # seconds of silence after which a process probes no more
-    "LATELY": 60.0,  # seconds of silence after which a process has no share any more
-    "NOTICED": 1.5,  # seconds in which whoever asks has noticed that nobody answers
-    "SETTLES": 3.0,  # seconds in which whoever is alone has noticed that somebody answers
+    "MAX_LATENESS_S": pacer.MAX_LATENESS_S,
+    "MIN_WAIT_S": pacer.MIN_WAIT_S,
+    "PROBE_POLL_S": pacer.PROBE_POLL_S,
+    "MIN_FIRST_PAUSE_S": pacer.MIN_FIRST_PAUSE_S,
+    "FIRST_PAUSE_PER_MEMORY": pacer.FIRST_PAUSE_PER_MEMORY,
+    "MAX_FIRST_PAUSE_S": pacer.MAX_FIRST_PAUSE_S,
+    "MAX_PAUSE_S": pacer.MAX_PAUSE_S,
+    "MAX_PAUSE_DOUBLINGS": pacer.MAX_PAUSE_DOUBLINGS,
+    "MAX_GAP_AFTER_PROBE_S": pacer.MAX_GAP_AFTER_PROBE_S,
+    "MAX_PACED_QUOTA_S": pacer.MAX_PACED_QUOTA_S,
+    "STATE_TTL_S": pacer.STATE_TTL_S,
+    "INITIAL_RATE": adaptive_rate.INITIAL_RATE,
+    "MIN_RATE": adaptive_rate.MIN_RATE,
+    "MAX_RATE": adaptive_rate.MAX_RATE,
+    "MIN_SPREAD": adaptive_rate.MIN_SPREAD,
+    "UPPER_BOUND_WEIGHT": adaptive_rate.UPPER_BOUND_WEIGHT,
+    "MIN_MEMORY_S": adaptive_rate.MIN_MEMORY_S,
+    "MIN_PERIOD_S": adaptive_rate.MIN_PERIOD_S,
+    "DOUBLING_TIME_S": adaptive_rate.DOUBLING_TIME_S,
+    "MAX_REMEMBERED_ANSWERS": adaptive_rate.MAX_REMEMBERED_ANSWERS,
+    "DEAD_AFTER_S": 5 * HEARTBEAT_S,  # seconds of silence after which a process probes no more
+    "SHARE_TTL_S": 60.0,  # seconds of silence after which a process has no share any more
+    "LOSS_NOTICED_S": 1.5,  # seconds in which whoever asks has noticed that nobody answers
+    "RETURN_NOTICED_S": 3.0,  # seconds in which whoever is alone has noticed that somebody answers
 }
 SCRIPT: Final = (
     f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _LUA_CONSTANTS.items())}}}\n"
@@ -80,7 +80,7 @@ def compute_update(facts: dict[str, Any]) -> dict[str, Any]:
         spread=told["spread"],
         memory=told["memory"],
         chance=told.get("chance") or None,
-        incidents=tuple(adaptive_rate._Incident(*one) for one in told["incidents"]),
+        incidents=tuple(adaptive_rate.Incident(*one) for one in told["incidents"]),
     )
     course = IncidentHistory(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
     now_known = asdict(learn_from(known, course, 0.0))

@@ -18,8 +18,7 @@ from uuid import uuid4
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.event_sink import EventSink
-from telemetron_batch.rate_limit import pacer as pacing
-from telemetron_batch.rate_limit.pacer import Ceiling, Pacer, PacerState, Permit, spacing
+from telemetron_batch.rate_limit.pacer import MIN_WAIT_S, Ceiling, Pacer, PacerState, Permit, spacing
 from telemetron_batch.rate_limit.script_backend import HEARTBEAT_S, LimitBackendError, ScriptBackend, unreachable
 from telemetron_batch.rate_limit.shared_answer import Answer, Granted, Timed, lesson_of, read_answer, turn_of, wait_of
 from telemetron_batch.storage import clock
@@ -124,7 +123,7 @@ class SharedRateLimiter:
         now = clock.now()
         if self._local is not None:
             return self._acquire_local(self._local, now)
-        return max(self._ask_at - now, pacing._SOONEST)
+        return max(self._ask_at - now, MIN_WAIT_S)
 
     async def before_send(self, permit: Permit, now: float) -> float:
         """0 when the permitted attempt may leave this very moment, else the seconds to wait."""

@@ -15,7 +15,7 @@ local answer = {}
 local packed = redis.call('GET', STATE)
 local s = packed and cmsgpack.unpack(packed)
   or {epoch = 0, streak = 0, count = 0, refused = 0, closed = 0, members = {}, flying = {},
-      age = 0, period = N.PERIOD, spread = N.NARROW, memory = N.MEMORY, ramp = N.START, incidents = {}}
+      age = 0, period = N.MIN_PERIOD_S, spread = N.MIN_SPREAD, memory = N.MIN_MEMORY_S, ramp = N.INITIAL_RATE, incidents = {}}
 
 -- Time never runs back, whoever sets the clock or takes over as master.
 local told = redis.call('TIME')
@@ -35,7 +35,7 @@ local turn_of = s.members[me] and s.members[me].turn
 s.members[me] = not ask.leaves and {seen = now, rule = ask.rule, alone = ask.alone and true, turn = turn_of} or nil
 local rule, sharers, horizon = {places = 1, span = 0, gap = 0}, 0, 1
 for id, member in pairs(s.members) do
-  if now - member.seen > N.LATELY then
+  if now - member.seen > N.SHARE_TTL_S then
     s.members[id] = nil
   else
     sharers = sharers + 1
@@ -57,8 +57,8 @@ local function climbed()
   local rate = ceiling or s.ramp
   if s.plateau then
     local spread, way = math.log(s.spread) / math.log(2), s.age / s.period - 1
-    local doublings = math.min(spread * way ^ 3, spread + math.max(0, s.age - 2 * s.period) / N.DOUBLES_IN)
-    rate = math.min(N.TOP, math.max(N.FLOOR, s.plateau * 2 ^ math.min(40, doublings)))
+    local doublings = math.min(spread * way ^ 3, spread + math.max(0, s.age - 2 * s.period) / N.DOUBLING_TIME_S)
+    rate = math.min(N.MAX_RATE, math.max(N.MIN_RATE, s.plateau * 2 ^ math.min(40, doublings)))
   end
   return math.min(rate, ceiling or rate)
 end
@@ -71,13 +71,13 @@ end
 
 local function accepted(sent_at)
   redis.call('RPUSH', ACCEPTED, string.format('%.17g', now))
-  redis.call('LTRIM', ACCEPTED, -N.LOG_LENGTH, -1)
+  redis.call('LTRIM', ACCEPTED, -N.MAX_REMEMBERED_ANSWERS, -1)
   local passed = now - s.last
   s.last = now
   if s.pressed and s.plateau then
     s.age = s.age + math.min(passed, math.max(1, 2 / climbed()))
   elseif s.pressed and not ceiling and now - 1 >= s.stepped and s.stepped <= sent_at then
-    s.ramp, s.stepped = math.min(N.TOP, 2 * s.ramp), now
+    s.ramp, s.stepped = math.min(N.MAX_RATE, 2 * s.ramp), now
   end
 end
 
@@ -88,14 +88,14 @@ end
 
 local function refused(wait)
   s.refused = s.refused + 1
-  s.closed = math.max(s.closed, now, now + N.TRUST * ((wait or 0) - 1))
+  s.closed = math.max(s.closed, now, now + N.UPPER_BOUND_WEIGHT * ((wait or 0) - 1))
 end
 
 -- Holds (Pacer._pause, ._hold, ._held)
 
 local function pause(wait, jitter)
-  local first = math.max(N.FIRST_PAUSE, math.min(N.LONGEST_FIRST, s.memory * N.A_LOOK))
-  local own = (0.5 + jitter / 2) * math.min(N.LONGEST_PAUSE, first * 2 ^ math.min(s.streak, N.DOUBLINGS))
+  local first = math.max(N.MIN_FIRST_PAUSE_S, math.min(N.MAX_FIRST_PAUSE_S, s.memory * N.FIRST_PAUSE_PER_MEMORY))
+  local own = (0.5 + jitter / 2) * math.min(N.MAX_PAUSE_S, first * 2 ^ math.min(s.streak, N.MAX_PAUSE_DOUBLINGS))
   return wait and math.max(own, wait + jitter * math.min(1, wait / 20)) or own
 end
 
@@ -107,8 +107,8 @@ local function held()
   if not s.held then return 0 end
   local probe = s.probe
   local owner = probe and s.members[probe.member]
-  if owner and now - owner.seen < N.DEAD and now - probe.at < probe.lost then
-    return math.max(N.LOOK_AGAIN, sharers * N.LOOK_AGAIN / 10)
+  if owner and now - owner.seen < N.DEAD_AFTER_S and now - probe.at < probe.lost then
+    return math.max(N.PROBE_POLL_S, sharers * N.PROBE_POLL_S / 10)
   end
   return s.held - now
 end
@@ -116,7 +116,7 @@ end
 local function resume()
   if s.held > now then return end
   s.held, s.streak = nil, 0
-  s.due = math.max(s.due or now, now + math.min(N.LONGEST_GAP, 1 / rate()))
+  s.due = math.max(s.due or now, now + math.min(N.MAX_GAP_AFTER_PROBE_S, 1 / rate()))
 end
 
 local function facts()
@@ -152,7 +152,7 @@ function heard.succeeded(news)
   accepted(flown[1])
   if was_probe(news.id) and s.held and s.held <= now then
     if s.onset then
-      s.probe = {id = 'lesson', member = me, at = now, lost = N.DEAD}
+      s.probe = {id = 'lesson', member = me, at = now, lost = N.DEAD_AFTER_S}
       answer.facts = facts()
     else
       resume()
@@ -195,7 +195,7 @@ function heard.quotas(news)
     local room, renewed_in = quota[1] - flying, quota[2]
     if room <= 0 then
       s.renewed = math.max(s.renewed or 0, now + renewed_in)
-    elseif renewed_in > 0 and renewed_in <= N.EVEN and (not spread or room / renewed_in < spread) then
+    elseif renewed_in > 0 and renewed_in <= N.MAX_PACED_QUOTA_S and (not spread or room / renewed_in < spread) then
       spread, ends = room / renewed_in, now + renewed_in
     end
   end
@@ -246,7 +246,7 @@ local function turn(seconds)
     mine.turn = nil
     return seconds
   end
-  if mine.turn and mine.turn <= now + N.SOONEST then return seconds end
+  if mine.turn and mine.turn <= now + N.MIN_WAIT_S then return seconds end
   local step, ahead = math.max(rule.gap, 1 / rate()), 0
   for id, member in pairs(s.members) do
     if id ~= me and member.turn and member.turn > now - step then ahead = ahead + 1 end
@@ -259,12 +259,12 @@ local function take()
   local seconds = wait()
   if seconds > 0 then
     s.pressed = true
-    answer.wait = math.max(turn(seconds), N.SOONEST)
+    answer.wait = math.max(turn(seconds), N.MIN_WAIT_S)
     return
   end
-  if not s.due or now - s.due > N.LATENESS then s.pressed = false end
+  if not s.due or now - s.due > N.MAX_LATENESS_S then s.pressed = false end
   if not s.stepped then s.since, s.stepped, s.last = now, now, now end
-  s.due = math.max(s.due or now, now - N.LATENESS) + math.max(1 / rate(), rule.gap)
+  s.due = math.max(s.due or now, now - N.MAX_LATENESS_S) + math.max(1 / rate(), rule.gap)
   s.count, s.members[me].turn = s.count + 1, nil
   local id = me .. ':' .. s.count
   logged(id)
@@ -280,7 +280,7 @@ local function move(id)
   local free = window_free()
   if free > now then
     if before then redis.call('ZADD', LOG, before, id) end
-    answer.wait = math.max(free - now, N.SOONEST)
+    answer.wait = math.max(free - now, N.MIN_WAIT_S)
   else
     logged(id)
     answer.wait = 0
@@ -291,9 +291,9 @@ end
 local function come_back()
   local others = false
   for id, member in pairs(s.members) do
-    others = others or (id ~= me and not member.alone and member.seen > now - ask.alone + N.NOTICED)
+    others = others or (id ~= me and not member.alone and member.seen > now - ask.alone + N.LOSS_NOTICED_S)
   end
-  if not s.settles and not others then s.settles = now + N.SETTLES end
+  if not s.settles and not others then s.settles = now + N.RETURN_NOTICED_S end
   answer.wait = s.settles and math.max(0, s.settles - now) or 0
 end
 
@@ -306,8 +306,8 @@ answer.rate, answer.found, answer.sharers = rate(), s.plateau, sharers
 answer.held = (s.held or held_for > 0) and held_for or nil
 answer.attempts, answer.seconds = rule.attempts, rule.seconds
 
-local keep = string.format('%d', 1000 * (N.FORGOTTEN + math.max(0, held_for)))
+local keep = string.format('%d', 1000 * (N.STATE_TTL_S + math.max(0, held_for)))
 redis.call('SET', STATE, cmsgpack.pack(s), 'PX', keep)
 redis.call('PEXPIRE', ACCEPTED, keep)
-redis.call('PEXPIRE', LOG, string.format('%d', 1000 * (N.FORGOTTEN + horizon)))
+redis.call('PEXPIRE', LOG, string.format('%d', 1000 * (N.STATE_TTL_S + horizon)))
 return cjson.encode(answer)
