@@ -29,7 +29,7 @@ NEAR = {"way_there": (0.1, 0.12), "way_back": (0.1, 0.12)}
 def leave(pacer: Pacer, now: float) -> tuple[Permit, float]:
     """The next permit, asked for until it comes, and when it came."""
     for _ in range(10_000):
-        answer = pacer.take(now)
+        answer = pacer.acquire(now)
         if isinstance(answer, Permit):
             return answer, now
         assert answer > 0
@@ -149,14 +149,14 @@ def test_a_late_timer_costs_no_throughput_even_for_one_worker_at_a_high_rate():
 def test_a_fortieth_of_the_window_is_allowed_for_the_network_but_at_least_25_and_at_most_500_ms(window, allowance):
     pacer = Pacer(Rate(1, window))
     leave(pacer, 0.0)
-    assert pacer.take(window) == pytest.approx(allowance)
+    assert pacer.acquire(window) == pytest.approx(allowance)
 
 
 def test_whoever_asks_again_at_the_very_moment_told_may_leave():
     pacer = Pacer(Rate(1))
     leave(pacer, 0.0)
-    assert pacer.take(0.0) == 1.025
-    assert isinstance(pacer.take(1.025), Permit)
+    assert pacer.acquire(0.0) == 1.025
+    assert isinstance(pacer.acquire(1.025), Permit)
 
 
 def test_a_limit_of_very_many_keeps_a_bounded_log_and_its_rate():
@@ -169,7 +169,7 @@ def test_an_abandoned_attempt_counts_against_the_window_all_the_same():
     pacer = Pacer(Rate(1))
     permit, now = leave(pacer, 0.0)
     pacer.abandoned(permit, now)
-    assert pacer.take(0.5) == pytest.approx(0.525)
+    assert pacer.acquire(0.5) == pytest.approx(0.525)
 
 
 def test_departures_and_refusals_are_counted():
@@ -183,38 +183,38 @@ def test_departures_and_refusals_are_counted():
 
 def test_what_was_permitted_evenly_and_then_bunched_still_leaves_no_faster_than_the_rate():
     pacer = Pacer(Rate(2))
-    assert [pacer.depart(0.0), pacer.depart(0.5)] == [0, 0]
-    assert pacer.depart(0.75) == pytest.approx(0.275)
-    assert [pacer.depart(1.025), pacer.depart(1.525)] == [0, 0]
-    assert pacer.depart(1.75) == pytest.approx(0.3)
+    assert [pacer.before_send(0.0), pacer.before_send(0.5)] == [0, 0]
+    assert pacer.before_send(0.75) == pytest.approx(0.275)
+    assert [pacer.before_send(1.025), pacer.before_send(1.525)] == [0, 0]
+    assert pacer.before_send(1.75) == pytest.approx(0.3)
 
 
 def test_whoever_is_told_to_wait_is_told_long_enough_to_move_any_clock():
     pacer = Pacer(Rate(1))
-    pacer.depart(0.0)
-    assert pacer.depart(1.025 - 1e-9) == 1e-4
+    pacer.before_send(0.0)
+    assert pacer.before_send(1.025 - 1e-9) == 1e-4
 
 
 def test_where_no_limit_was_told_whoever_has_leave_leaves():
     pacer = Pacer(Rate.AUTO)
-    assert [pacer.depart(0.0) for _ in range(3)] == [0, 0, 0]
+    assert [pacer.before_send(0.0) for _ in range(3)] == [0, 0, 0]
 
 
 def test_an_attempt_that_left_late_counts_from_when_it_left():
     pacer = Pacer(Rate(1))
-    pacer.depart(0.0)
-    pacer.left_late(0.0, 0.5)
-    assert pacer.depart(1.2) == pytest.approx(0.325)
-    assert pacer.depart(1.525) == 0
+    pacer.before_send(0.0)
+    pacer.adjust_send_time(0.0, 0.5)
+    assert pacer.before_send(1.2) == pytest.approx(0.325)
+    assert pacer.before_send(1.525) == 0
 
 
 def test_a_lateness_of_a_millisecond_or_of_an_attempt_long_gone_changes_nothing():
     pacer = Pacer(Rate(1))
-    pacer.depart(10.0)
-    pacer.left_late(10.0, 10.001)
-    assert pacer.depart(11.025) == 0
-    pacer.left_late(10.0, 12.0)
-    assert pacer.depart(12.05) == 0
+    pacer.before_send(10.0)
+    pacer.adjust_send_time(10.0, 10.001)
+    assert pacer.before_send(11.025) == 0
+    pacer.adjust_send_time(10.0, 12.0)
+    assert pacer.before_send(12.05) == 0
 
 
 # Holds and probes
@@ -224,7 +224,7 @@ def test_nobody_leaves_earlier_than_the_server_asked():
     pacer = Pacer(Rate(10))
     refused(pacer, wait=30.0)
     assert pacer.held_until(1.0) == 31
-    assert pacer.take(30.99) == pytest.approx(0.01)
+    assert pacer.acquire(30.99) == pytest.approx(0.01)
     probe, now = leave(pacer, 1.0)
     assert probe.probe
     assert now >= 31
@@ -249,10 +249,10 @@ def test_chance_spreads_a_hold_of_our_own_between_half_of_it_and_all():
 def test_a_hold_that_begins_while_workers_sleep_holds_them():
     pacer = Pacer(Rate(10))
     permit, now = leave(pacer, 0.0)
-    wait = pacer.take(now)
+    wait = pacer.acquire(now)
     pacer.throttled(permit, now + 0.01, 5.0, 0.0)
     assert isinstance(wait, float)
-    assert pacer.take(now + wait) > 4
+    assert pacer.acquire(now + wait) > 4
 
 
 def test_a_wait_of_hours_is_told_to_whoever_asks():
@@ -268,7 +268,7 @@ def test_one_probe_leaves_after_a_hold_and_the_others_wait_for_it_wherever_the_c
     pacer.throttled(permit, begins + 1, 2.0, 0.0)
     probe, now = leave(pacer, begins + 3)
     assert probe.probe
-    assert all(isinstance(pacer.take(now + later), float) for later in (0.0, 1.0, 5.0))
+    assert all(isinstance(pacer.acquire(now + later), float) for later in (0.0, 1.0, 5.0))
     assert pacer.held_until(now + 5) == now + 5
     pacer.succeeded(probe, now + 6)
     assert pacer.held_until(now + 6) is None
@@ -281,7 +281,7 @@ def test_after_a_probe_that_was_let_through_the_next_leaves_a_gap_later_but_with
     pacer.restore(PacerState(hold=20.0, plateau=found), 0.0, 0.0)
     probe, now = leave(pacer, 0.0)
     pacer.succeeded(probe, now + 30)
-    assert pacer.take(now + 30) == pytest.approx(gap)
+    assert pacer.acquire(now + 30) == pytest.approx(gap)
 
 
 def test_after_a_probe_that_was_let_through_the_next_hold_is_short_again():
@@ -399,7 +399,7 @@ def test_a_probe_answered_during_a_longer_hold_does_not_end_it():
     probe, now = leave(pacer, now)
     pacer.throttled(second, now, 5.0, 0.0)
     pacer.succeeded(probe, now + 0.1)
-    assert pacer.take(now + 0.1) == pytest.approx(4.9)
+    assert pacer.acquire(now + 0.1) == pytest.approx(4.9)
     assert leave(pacer, now + 0.1)[0].probe
 
 
@@ -414,7 +414,7 @@ def test_the_longer_a_server_says_it_is_closed_the_less_it_is_taken_to_grant():
         pacer.throttled(permit, now, wait, 0.0)
         probe, _ = leave(pacer, now + 10)
         pacer.succeeded(probe, now + 10)
-        found.append(pacer.found)
+        found.append(pacer.learned_rate)
     assert found[2] < found[1] < found[0] < 10
 
 
@@ -434,7 +434,7 @@ def test_a_quota_is_spread_over_its_rest_of_time():
     pacer = Pacer(Rate(10))
     permit, _ = leave(pacer, 0.0)
     pacer.succeeded(permit, 0.2)
-    pacer.heed([(3, 10.0)], 0.2)
+    pacer.apply_quotas([(3, 10.0)], 0.2)
     departed, now = [], 0.2
     while now < 10.2:
         departed.append(now := leave(pacer, now)[1])
@@ -447,7 +447,7 @@ def test_a_spent_quota_holds_all_until_it_is_renewed_and_costs_no_rate():
     pacer = Pacer(Rate(10))
     permit, _ = leave(pacer, 0.0)
     pacer.succeeded(permit, 0.2)
-    pacer.heed([(50, 3.0), (0, 30.0)], 0.2)
+    pacer.apply_quotas([(50, 3.0), (0, 30.0)], 0.2)
     assert pacer.held_until(0.2) == pytest.approx(30.2)
     permit, now = leave(pacer, 0.2)
     assert now >= 30.2
@@ -460,7 +460,7 @@ def test_attempts_in_flight_count_against_the_quota():
     pacer = Pacer(Rate(10))
     leave(pacer, 0.0)
     leave(pacer, 0.0)
-    pacer.heed([(2, 30.0)], 0.2)
+    pacer.apply_quotas([(2, 30.0)], 0.2)
     assert pacer.held_until(0.2) == pytest.approx(30.2)
 
 
@@ -479,29 +479,29 @@ def test_an_attempt_reported_back_is_in_flight_no_more(report):
         permit, now = leave(pacer, now)
         permits.append(permit)
     report(pacer, permits[0])
-    pacer.heed([(3, 10.0)], 0.5)
+    pacer.apply_quotas([(3, 10.0)], 0.5)
     assert pacer.rate(0.5) == pytest.approx(0.1)
 
 
 def test_the_tighter_of_two_quotas_holds_and_that_of_a_day_is_not_spread():
     pacer = Pacer(Rate(10))
-    pacer.heed([(900, 86_400.0), (30, 10.0), (10, 10.0)], 0.0)
+    pacer.apply_quotas([(900, 86_400.0), (30, 10.0), (10, 10.0)], 0.0)
     assert pacer.rate(1.0) == pytest.approx(1.0)
-    pacer.heed([], 1.0)
+    pacer.apply_quotas([], 1.0)
     assert pacer.rate(11.0) == 10
 
 
 @pytest.mark.parametrize(("left", "renewed_in", "rate"), [(3, 0.5, 6.0), (12, 120.0, 0.1), (12, 121.0, 10.0)])
 def test_a_quota_of_up_to_two_minutes_is_spread_and_one_of_longer_is_not(left, renewed_in, rate):
     pacer = Pacer(Rate(10))
-    pacer.heed([(left, renewed_in)], 0.0)
+    pacer.apply_quotas([(left, renewed_in)], 0.0)
     assert pacer.rate(0.0) == pytest.approx(rate)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0, 1e9)), max_size=5))
 def test_a_hint_never_makes_us_faster(quotas):
     pacer = Pacer(Rate(10))
-    pacer.heed(quotas, 0.0)
+    pacer.apply_quotas(quotas, 0.0)
     assert pacer.rate(0.0) <= 10
 
 
@@ -625,11 +625,11 @@ def test_whatever_happens_a_later_time_gives_a_permit(rate, events):
     for event, choice, passed, wait in events:
         now += passed
         if event == "take":
-            answer = pacer.take(now)
+            answer = pacer.acquire(now)
             assert isinstance(answer, Permit) or 0 < answer < math.inf
             out += [answer] if isinstance(answer, Permit) else []
         elif event == "heed":
-            pacer.heed([(choice, wait or 0.0)], now)
+            pacer.apply_quotas([(choice, wait or 0.0)], now)
         elif out:
             permit = out.pop(choice % len(out))
             extra = (wait, 0.5) if event == "throttled" else ()
@@ -708,14 +708,14 @@ def test_after_a_restart_the_first_leaves_a_gap_later_but_within_about_a_second(
     for rate, wait in (Rate(10), 0.1525), (Rate(6, 60), 1.05):
         pacer = Pacer(rate)
         pacer.restore(PacerState(), 0.0, 100.0)
-        assert pacer.take(100.0) == pytest.approx(wait)
+        assert pacer.acquire(100.0) == pytest.approx(wait)
 
 
 def test_a_restart_waits_no_longer_than_the_gap_of_the_rate_it_had_found():
     pacer = Pacer(Rate(10))
     pacer.restore(PacerState(ahead=100.0, plateau=0.5), 0.0, 100.0)
     assert pacer.rate(100.0) == pytest.approx(0.45)
-    assert pacer.take(100.0) == pytest.approx(1 / 0.45 + 0.05)
+    assert pacer.acquire(100.0) == pytest.approx(1 / 0.45 + 0.05)
 
 
 @pytest.mark.parametrize("plateau", [0.0, -1.0, math.inf, math.nan])

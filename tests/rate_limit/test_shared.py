@@ -87,7 +87,7 @@ def test_for_one_process_the_script_decides_as_its_own_pacer_would(
 def leave(member: Member, now: float) -> tuple[Permit, float]:
     """The next permit, asked for until it comes, and when it came."""
     for _ in range(10_000):
-        answer = member.take(now)
+        answer = member.acquire(now)
         if isinstance(answer, Permit):
             return answer, now
         now += answer
@@ -105,7 +105,7 @@ def test_a_refusal_that_one_hears_holds_all_as_long_as_it_asks(client: redis.Red
     one, two = members(client, "one", "two")
     permit, now = leave(one, BEGINS)
     one.throttled(permit, now, 30.0, 0.0)
-    assert two.take(now + 0.2) == pytest.approx(29.8)
+    assert two.acquire(now + 0.2) == pytest.approx(29.8)
     assert two.answer["held"] == pytest.approx(29.8)
 
 
@@ -115,7 +115,7 @@ def test_after_a_hold_one_probe_leaves_for_all(client: redis.Redis) -> None:
     one.throttled(permit, now, 5.0, 0.0)
     probe, now = leave(two, now + 5)
     assert probe.probe
-    assert isinstance(one.take(now + 1), float)
+    assert isinstance(one.acquire(now + 1), float)
     two.succeeded(probe, now + 1)
     after, later = leave(one, now + 1)
     assert not after.probe
@@ -127,7 +127,7 @@ def test_a_probe_whose_process_falls_silent_is_taken_over_after_a_while(client: 
     permit, now = leave(one, BEGINS)
     one.throttled(permit, now, 5.0, 0.0)
     probe, sent = leave(two, now + 5)
-    assert isinstance(one.take(sent + 4), float)
+    assert isinstance(one.acquire(sent + 4), float)
     taken_over, _ = leave(one, sent + 4)
     assert probe.probe
     assert taken_over.probe
@@ -181,8 +181,8 @@ def test_after_a_fluke_the_rate_is_back_at_the_ceiling_within_two_minutes(client
 
 def test_a_quota_told_to_one_is_heeded_by_all(client: redis.Redis) -> None:
     one, two = members(client, "one", "two")
-    one.heed([(0, 7.0)], BEGINS)
-    assert two.take(BEGINS) == pytest.approx(7.0)
+    one.apply_quotas([(0, 7.0)], BEGINS)
+    assert two.acquire(BEGINS) == pytest.approx(7.0)
 
 
 def test_the_lowest_rate_of_those_who_share_holds_until_it_leaves(client: redis.Redis) -> None:
@@ -198,10 +198,10 @@ def test_the_lowest_rate_of_those_who_share_holds_until_it_leaves(client: redis.
 def test_an_attempt_that_leaves_late_waits_until_the_window_has_room(client: redis.Redis) -> None:
     (one,) = members(client, "one", rate=Rate(2))
     late, now = leave(one, BEGINS)
-    one.depart(leave(one, now)[0], now + 0.6)
-    one.depart(leave(one, now + 1.2)[0], now + 1.2)
-    assert one.depart(late, now + 1.3) == pytest.approx(0.6 + 1.025 - 1.3, abs=0.02)
-    assert one.depart(late, now + 1.7) == 0
+    one.before_send(leave(one, now)[0], now + 0.6)
+    one.before_send(leave(one, now + 1.2)[0], now + 1.2)
+    assert one.before_send(late, now + 1.3) == pytest.approx(0.6 + 1.025 - 1.3, abs=0.02)
+    assert one.before_send(late, now + 1.7) == 0
 
 
 def test_a_clock_that_is_set_back_holds_nobody_up(client: redis.Redis) -> None:
@@ -226,7 +226,7 @@ def test_processes_are_told_their_turns_so_that_few_ask_in_vain(client: redis.Re
     left: dict[str, int] = dict.fromkeys(names, 0)
     while sum(left.values()) < 400:
         name = min(due, key=lambda one: due[one])
-        answer = found[name].take(due[name])
+        answer = found[name].acquire(due[name])
         asked += 1
         if isinstance(answer, Permit):
             left[name] += 1

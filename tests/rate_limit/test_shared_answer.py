@@ -17,7 +17,7 @@ from telemetron_batch.rate_limit.pacer import Ceiling, Permit
 from telemetron_batch.rate_limit.redis_backend import RedisBackend
 from telemetron_batch.rate_limit.script_backend import LimitBackendError
 from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimiter
-from telemetron_batch.rate_limit.shared_answer import lesson_of, read_answer
+from telemetron_batch.rate_limit.shared_answer import learned_from_facts, read_answer
 from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
 from tests.support.simulate import most_in_a_window
@@ -175,13 +175,13 @@ def test_however_long_it_says_to_wait_it_is_asked_again() -> None:
 
 def test_who_makes_no_sense_from_the_start_is_an_error_of_one_line() -> None:
     pace = SharedRateLimiter(Liar(lambda _: ""), LimiterSettings(Rate(10), Rate(10), 35.0), lambda *_, **__: None)
-    pace._line.asked = 1  # type: ignore[attr-defined]
+    pace._backend.asked = 1  # type: ignore[attr-defined]
 
     async def join() -> None:
         async with pace.joined():
             pass
 
-    with pytest.raises(ConfigError, match=r"cannot reach Redis at nowhere:6379 \(it answers what cannot be read\)"):
+    with pytest.raises(ConfigError, match=r"cannot reach Redis at nowhere:6379 \(its answer cannot be read\)"):
         FakeClock().run(join())
 
 
@@ -209,7 +209,7 @@ def test_whatever_is_answered_it_is_read_or_refused(answer: object) -> None:
 @given(FACTS | st.dictionaries(st.text(max_size=3), JSON))
 def test_whatever_the_facts_are_they_teach_something_or_are_refused(facts: dict[str, Any]) -> None:
     with suppress(LimitBackendError):
-        lesson_of(facts)
+        learned_from_facts(facts)
 
 
 @pytest.mark.parametrize(("scheme", "checked"), [("rediss", True), ("redis", None)])

@@ -82,7 +82,7 @@ class Member:
             self.exchange(now, {"kind": "lesson", "known": compute_update(answer["facts"])})
         return answer
 
-    def take(self, now: float) -> Permit | float:
+    def acquire(self, now: float) -> Permit | float:
         answer = self.exchange(now, wants=True)
         if "permit" not in answer:
             return float(answer["wait"])
@@ -99,9 +99,9 @@ class Member:
     def abandoned(self, permit: _SharedPermit, now: float) -> None:
         self.exchange(now, {"kind": "abandoned", "id": permit.id})
 
-    def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
+    def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         if told := [*quotas]:
             self.exchange(now, {"kind": "quotas", "quotas": told})
 
-    def depart(self, permit: _SharedPermit, now: float) -> float:
+    def before_send(self, permit: _SharedPermit, now: float) -> float:
         return float(self.exchange(now, move=permit.id)["wait"])

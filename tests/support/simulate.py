@@ -164,7 +164,7 @@ class Simulation:
         return self.course
 
     def ask(self, now: float) -> None:
-        permit = self.pacer.take(now)
+        permit = self.pacer.acquire(now)
         if isinstance(permit, float):
             self.at(now + permit + self.random.uniform(0, self.world.lateness), self.ask)
             return
@@ -198,7 +198,7 @@ class Simulation:
 
     def succeed(self, permit: Permit, now: float, quotas: list[tuple[int, float]]) -> None:
         self.pacer.succeeded(permit, now)
-        self.pacer.heed(quotas, now)
+        self.pacer.apply_quotas(quotas, now)
         self.ask(now)
 
     def throttle(self, permit: Permit, now: float, wait: float | None) -> None:

@@ -1,1 +1,1 @@
-"""When an attempt may leave."""
+"""Rate limiting: decide when an attempt may leave."""

@@ -1,4 +1,4 @@
-"""Where the pace of a run is kept beyond its process: in a file of this host, or with all who share it in Redis."""
+"""Open the rate limiter of a run: its state is kept in a file of this host, or shared in Redis."""
 
 import json
 import os
@@ -18,98 +18,100 @@ from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimite
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.group_folder import open_shared
 
-_SAVED_EVERY: Final = 1.0
+_SAVE_INTERVAL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPace:
-    """A pace, and what keeps it up to date where it lies."""
+class OpenLimiter:
+    """A rate limiter and the function that saves its state."""
 
-    pace: RateLimiter
-    save_now_and_then: Callable[[], None]
-    """To be called often; does nothing most of the time."""
+    limiter: RateLimiter
+    save_periodically: Callable[[], None]
+    """Saves the state if it was not saved within the last second; call it often."""
 
 
 @dataclass(frozen=True, slots=True)
-class LimiterHandle:
-    """Whose pace it is."""
+class LimiterContext:
+    """What a rate limiter needs to know about its run."""
 
     name: str
-    """Of the base URL and key; gives neither away."""
+    """Identifies the base URL and key without revealing them."""
     file: Path
-    """Where it is kept on this host."""
+    """Where the state is kept on this host."""
     attempt_expiry: float
-    """Seconds after which nothing more is heard of an attempt."""
+    """Seconds after which an attempt can no longer be answered."""
     wall: Callable[[], float]
-    tell: EventSink
+    """Returns the current time in seconds since the epoch."""
+    on_event: EventSink
 
 
-def open_rate_limiter(sending: Sending, whose: LimiterHandle) -> AbstractAsyncContextManager[KeptPace]:
-    """The pace while a run sends. Raises ConfigError where it is to be shared and cannot be."""
+def open_rate_limiter(sending: Sending, context: LimiterContext) -> AbstractAsyncContextManager[OpenLimiter]:
+    """Return the rate limiter for the time in which a run sends. Raises ConfigError if Redis cannot be used."""
     if sending.limit_url is None:
-        return _own(sending, whose)
-    return _shared(sending, sending.limit_url, whose)
+        return _open_local(sending, context)
+    return _open_shared(sending, sending.limit_url, context)
 
 
 @asynccontextmanager
-async def _own(sending: Sending, whose: LimiterHandle) -> AsyncIterator[KeptPace]:
+async def _open_local(sending: Sending, context: LimiterContext) -> AsyncIterator[OpenLimiter]:
     pacer = Pacer(sending.process_rate)
-    memory = _PacerStateFile(whose.file, pacer, whose.wall)
-    memory.load()
-    yield KeptPace(LocalRateLimiter(pacer), memory.save_now_and_then)
-    memory.save()
+    state = _PacerStateFile(context.file, pacer, context.wall)
+    state.load()
+    yield OpenLimiter(LocalRateLimiter(pacer), state.save_periodically)
+    state.save()
 
 
 @asynccontextmanager
-async def _shared(sending: Sending, url: Secret, whose: LimiterHandle) -> AsyncIterator[KeptPace]:
-    pace = SharedRateLimiter(
-        RedisBackend(url, whose.name),
-        LimiterSettings(sending.rate, sending.process_rate, whose.attempt_expiry),
-        whose.tell,
+async def _open_shared(sending: Sending, url: Secret, context: LimiterContext) -> AsyncIterator[OpenLimiter]:
+    limiter = SharedRateLimiter(
+        RedisBackend(url, context.name),
+        LimiterSettings(sending.rate, sending.process_rate, context.attempt_expiry),
+        context.on_event,
     )
-    async with pace.joined():
-        yield KeptPace(pace, lambda: None)
+    async with limiter.joined():
+        yield OpenLimiter(limiter, lambda: None)
 
 
 class _PacerStateFile:
-    """The pacer's state in a file, so that a restart neither bursts nor forgets what the API asked for."""
+    """The pacer's state in a file, so that a restart neither bursts nor ignores a wait that the API asked for."""
 
     def __init__(self, path: Path, pacer: Pacer, wall: Callable[[], float]) -> None:
         self._path = path
         self._pacer = pacer
         self._wall = wall
-        self._saved = -_SAVED_EVERY
+        self._saved_at = -_SAVE_INTERVAL_S
 
     def load(self) -> None:
-        """Let the pacer go on where the last process with this base URL and key was."""
+        """Let the pacer continue where the last process with this base URL and key stopped."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            known = json.loads(_read(self._path))
-            elapsed = self._wall() - float(known.pop("at"))
-            self._pacer.restore(PacerState(**known), elapsed, clock.now())
+            state = json.loads(_read_first_line(self._path))
+            elapsed = self._wall() - float(state.pop("at"))
+            self._pacer.restore(PacerState(**state), elapsed, clock.now())
 
-    def save_now_and_then(self) -> None:
-        """Save, unless that was done just now."""
-        if clock.now() - self._saved >= _SAVED_EVERY:
+    def save_periodically(self) -> None:
+        """Save the state, unless it was saved within the last second."""
+        if clock.now() - self._saved_at >= _SAVE_INTERVAL_S:
             self.save()
 
     def save(self) -> None:
-        """Save the state. Losing it costs a moment's waiting, so errors are passed over."""
-        self._saved = clock.now()
-        state = asdict(self._pacer.snapshot(self._saved)) | {"at": self._wall()}
+        """Save the state. Errors are ignored, because a lost state costs only a short wait."""
+        self._saved_at = clock.now()
+        state = asdict(self._pacer.snapshot(self._saved_at)) | {"at": self._wall()}
         line = json.dumps(state).encode() + b"\n"
         with suppress(OSError):
             descriptor = open_shared(self._path)
             try:
-                # The lock on this key makes us the only writer. Written in place: in a sticky folder nobody can
-                # replace a file of another user. A kill between the two leaves a tail, which nobody reads.
+                # The lock on this key makes this process the only writer. The file is written in place, because
+                # in a sticky folder no user can replace another user's file. A kill between the two calls
+                # leaves a tail, which `load` does not read.
                 os.pwrite(descriptor, line, 0)
                 os.ftruncate(descriptor, len(line))
             finally:
                 os.close(descriptor)
 
 
-def _read(path: Path) -> bytes:
-    """Return the first line of a file; a link is not followed, and nothing waits for a pipe."""
+def _read_first_line(path: Path) -> bytes:
+    """Return the first line of a file. Does not follow links and does not wait for a pipe."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
         return file.readline(1 << 20)

@@ -182,7 +182,7 @@ class Pacer:
         self._quota_rate, self._quota_rate_ends_at = math.inf, -math.inf
         self._quota_renewed_at = -math.inf
 
-    def take(self, now: float) -> Permit | float:
+    def acquire(self, now: float) -> Permit | float:
         """Return a permit to leave now, or the seconds (more than 0) after which to ask again."""
         wait = max(self._schedule.wait(now), self._quota_renewed_at - now, self._hold_wait(now))
         if wait > 0:
@@ -199,11 +199,11 @@ class Pacer:
             self._probe = permit
         return permit
 
-    def left_late(self, permitted: float, now: float) -> None:
+    def adjust_send_time(self, permitted: float, now: float) -> None:
         """Record that a permitted attempt reached the wire later, for instance after a new connection was made."""
         self._schedule.correct(permitted, now)
 
-    def depart(self, now: float) -> float:
+    def before_send(self, now: float) -> float:
         """Return 0 when a permitted attempt may leave at this moment, else the seconds to wait.
 
         The attempt is written to the journal between permit and departure. A slow disk can
@@ -249,7 +249,7 @@ class Pacer:
             self._probe = None
             self._hold(now + self._pause(None, 0.0))
 
-    def heed(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
+    def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         """Slow down for the quotas of an answer: attempts left, seconds until renewed.
 
         Call this after the answer's permit was reported. Attempts in flight count as used.
@@ -278,7 +278,7 @@ class Pacer:
         return min(self._adaptive_rate.rate(), self._quota_rate if now < self._quota_rate_ends_at else math.inf)
 
     @property
-    def found(self) -> float | None:
+    def learned_rate(self) -> float | None:
         """Attempts per second that the server grants; None if it never refused."""
         return self._adaptive_rate.learned_rate
 
@@ -286,7 +286,7 @@ class Pacer:
         """Return the state that keeps the next process from bursting and from ignoring a hold."""
         ahead = max(0.0, self._schedule.due - now)
         held_until = self.held_until(now)
-        return PacerState(ahead, 0.0 if held_until is None else held_until - now, self.found)
+        return PacerState(ahead, 0.0 if held_until is None else held_until - now, self.learned_rate)
 
     def restore(self, state: PacerState, elapsed: float, now: float) -> None:
         """Continue from the state of `elapsed` seconds ago; absurd numbers are clamped."""

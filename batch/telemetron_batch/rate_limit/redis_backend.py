@@ -1,7 +1,7 @@
-"""The way to a Redis that keeps a shared pace: the only module that knows redis.
+"""Script backend over Redis; the only module that imports redis.
 
-Every request is one run of the script, in order; whatever goes wrong is a NoLineError of
-few words, in which no password stands.
+Every request runs the script once, in order. Every failure is a short LimitBackendError
+without the password.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -14,30 +14,30 @@ from telemetron_batch.rate_limit.script_backend import SCRIPT, LimitBackendError
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-_SECONDS: Final = 1.0
-"""For connecting, and for an answer; in one place with the API they take a millisecond."""
-_PORT: Final = 6379
+_TIMEOUT_S: Final = 1.0
+"""Seconds for connecting and for an answer. In the same network both take about a millisecond."""
+_DEFAULT_PORT: Final = 6379
 _KEYS: Final = ("state", "departures", "accepted")
 
 
 class RedisBackend:
-    """Asks one Redis, over one connection at a time. Raises ConfigError where the library is missing."""
+    """Uses one Redis, over one connection at a time. Raises ConfigError if the library is missing."""
 
     def __init__(self, url: Secret, name: str) -> None:
         try:
-            import redis.asyncio  # noqa: F401 - an extra
+            import redis.asyncio  # noqa: F401 - an optional dependency
         except ImportError as exc:
             raise ConfigError("--limit-url needs redis", "pip install 'telemetron-batch[redis]'") from exc
         parts = urlsplit(url.reveal())
-        self.address = f"Redis at {parts.hostname}:{parts.port or _PORT}"
+        self.address = f"Redis at {parts.hostname}:{parts.port or _DEFAULT_PORT}"
         self._url = url
-        # One slot of a cluster: the script takes all of them.
+        # The braces put all keys into one slot of a cluster, as a script requires.
         self._keys = [f"telemetron-batch:1:{{{name}}}:{key}" for key in _KEYS]
         self._redis: Redis | None = None
         self._script: Any = None
 
     async def eval_script(self, request: str) -> str:
-        """Run the script over a request and give its answer. Raises NoLineError within a second or two."""
+        """Run the script with a request and return its answer. Raises LimitBackendError within two seconds."""
         from redis.exceptions import RedisError
 
         try:
@@ -49,7 +49,7 @@ class RedisBackend:
             raise LimitBackendError(_error_text(exc)) from exc
 
     async def ping(self) -> None:
-        """Look whether it answers and takes the script. Raises ConfigError."""
+        """Check that Redis answers and accepts the script. Raises ConfigError."""
         from redis.exceptions import RedisError
 
         try:
@@ -62,10 +62,10 @@ class RedisBackend:
             await self.close()
 
     async def close(self) -> None:
-        """Let go of the connection; the next request makes a new one."""
-        known, self._redis = self._redis, None
-        if known is not None:
-            await known.aclose()
+        """Close the connection; the next request opens a new one."""
+        connection, self._redis = self._redis, None
+        if connection is not None:
+            await connection.aclose()
 
     def _connect(self) -> None:
         from redis.asyncio import Redis
@@ -73,13 +73,13 @@ class RedisBackend:
         from redis.backoff import NoBackoff
 
         url = self._url.reveal()
-        # Its version 5 does not compare the name of the host with the certificate unless it is told to.
-        of_tls: dict[str, Any] = {"ssl_check_hostname": True} if url.startswith("rediss:") else {}
+        # redis 5 does not compare the host name with the certificate by default.
+        tls_options: dict[str, Any] = {"ssl_check_hostname": True} if url.startswith("rediss:") else {}
         self._redis = Redis.from_url(
             url,
-            **of_tls,
-            socket_timeout=_SECONDS,
-            socket_connect_timeout=_SECONDS,
+            **tls_options,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             decode_responses=True,
         )
@@ -87,6 +87,6 @@ class RedisBackend:
 
 
 def _error_text(exc: Exception) -> str:
-    """The error in few words, on one line."""
+    """Return the error on one line of at most 200 characters."""
     text = " ".join(str(exc).split())
     return text[:200] or type(exc).__name__

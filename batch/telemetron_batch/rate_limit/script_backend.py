@@ -1,7 +1,7 @@
-"""The line to the one place where a shared pace is kept, and what is run at its other end.
+"""Interface to the store of a shared rate limit, and the script that runs there.
 
-What is kept there, and how it is decided, is in shared_pace.lua. What carries a request
-there is no business of this.
+shared_pace.lua describes the stored state and the rules. The rules exist twice, there and in
+pacer.py and adaptive_rate.py; a test compares both step by step.
 """
 
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from telemetron_batch.rate_limit import adaptive_rate, pacer
 from telemetron_batch.rate_limit.adaptive_rate import IncidentHistory, LearnedState, learn_from
 
 HEARTBEAT_S: Final = 1.0
-"""Seconds without an exchange after which a process shows that it lives."""
+"""Seconds without an exchange after which a process reports that it is alive."""
 
 _LUA_CONSTANTS: Final = {
     "MAX_LATENESS_S": pacer.MAX_LATENESS_S,
@@ -36,55 +36,55 @@ _LUA_CONSTANTS: Final = {
     "MIN_PERIOD_S": adaptive_rate.MIN_PERIOD_S,
     "DOUBLING_TIME_S": adaptive_rate.DOUBLING_TIME_S,
     "MAX_REMEMBERED_ANSWERS": adaptive_rate.MAX_REMEMBERED_ANSWERS,
-    "DEAD_AFTER_S": 5 * HEARTBEAT_S,  # seconds of silence after which a process probes no more
-    "SHARE_TTL_S": 60.0,  # seconds of silence after which a process has no share any more
-    "LOSS_NOTICED_S": 1.5,  # seconds in which whoever asks has noticed that nobody answers
-    "RETURN_NOTICED_S": 3.0,  # seconds in which whoever is alone has noticed that somebody answers
+    "DEAD_AFTER_S": 5 * HEARTBEAT_S,  # silence after which the probe of a process is given to another one
+    "SHARE_TTL_S": 60.0,  # silence after which a process loses its share of the limit
+    "LOSS_NOTICED_S": 1.5,  # every active process notices within this time that Redis is out of reach
+    "RETURN_NOTICED_S": 3.0,  # every process on its own notices within this time that Redis is back
 }
 SCRIPT: Final = (
     f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _LUA_CONSTANTS.items())}}}\n"
     + Path(__file__).with_name("shared_pace.lua").read_text("utf-8")
 )
-"""What decides, for whatever runs Lua as Redis does: one exchange for each call."""
+"""The Lua script with its constants; one run is one exchange."""
 
 
 class LimitBackendError(Exception):
-    """The place where the pace is kept cannot be asked. `str()` says why, in words."""
+    """The store of the shared limit cannot be used. `str()` gives the reason."""
 
 
 class ScriptBackend(Protocol):
-    """The way to where the pace is kept."""
+    """Connection to the store of a shared limit."""
 
     address: str
-    """How a message calls it."""
+    """Name of the store in messages."""
 
     async def eval_script(self, request: str) -> str:
-        """Run the script over a request and give its answer. Raises NoLineError within a second or two."""
+        """Run the script with a request and return its answer. Raises LimitBackendError within two seconds."""
 
     async def close(self) -> None:
-        """Ask nothing any more."""
+        """Close the connection."""
 
 
-def unreachable(where: str, why: LimitBackendError) -> ConfigError:
-    """The error of a limit that cannot be shared from the start."""
-    return ConfigError(f"cannot reach {where} ({why})", "nothing was sent; check --limit-url, or leave it out")
+def unreachable(address: str, reason: LimitBackendError) -> ConfigError:
+    """Return the error for a store that cannot be reached when a run starts."""
+    return ConfigError(f"cannot reach {address} ({reason})", "nothing was sent; check --limit-url, or leave it out")
 
 
 def compute_update(facts: dict[str, Any]) -> dict[str, Any]:
-    """What an incident teaches, worked out from facts of which times are seconds from now."""
-    told = facts["known"]
-    known = LearnedState(
-        learned_rate=told.get("plateau"),
-        age=told["age"],
-        period=told["period"],
-        spread=told["spread"],
-        memory=told["memory"],
-        chance=told.get("chance") or None,
-        incidents=tuple(adaptive_rate.Incident(*one) for one in told["incidents"]),
+    """Return the state learned from an incident. Times in `facts` are seconds from now."""
+    stored = facts["known"]
+    state = LearnedState(
+        learned_rate=stored.get("plateau"),
+        age=stored["age"],
+        period=stored["period"],
+        spread=stored["spread"],
+        memory=stored["memory"],
+        chance=stored.get("chance") or None,
+        incidents=tuple(adaptive_rate.Incident(*one) for one in stored["incidents"]),
     )
-    course = IncidentHistory(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
-    now_known = asdict(learn_from(known, course, 0.0))
-    now_known["plateau"] = now_known.pop("learned_rate")  # its name in the script
-    # No number stands for "none": a name that is missing would leave the former one.
-    now_known["chance"] = now_known["chance"] or 0
-    return {name: value for name, value in now_known.items() if value is not None}
+    incident = IncidentHistory(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
+    learned = asdict(learn_from(state, incident, 0.0))
+    learned["plateau"] = learned.pop("learned_rate")  # its name in the script
+    # 0 means None here, because the script keeps the old value of a name that is missing.
+    learned["chance"] = learned["chance"] or 0
+    return {name: value for name, value in learned.items() if value is not None}

@@ -1,10 +1,9 @@
-"""One pace for all processes that share a limit: kept in one place, asked for by each.
+"""Rate limiter for several processes that share one limit, whose state is kept in a store.
 
-What is kept and how it is decided is beyond the `line`; here a process takes part in
-it: tells what became of its attempts, asks for leave in turn, and where the place is out
-of reach goes on alone at its share. What carries a request there is no business of this.
-Others can write there, so an answer is not trusted: whatever it says, this process does not
-exceed its own rate, and one that makes no sense counts as none.
+The script in the store decides. This side reports what became of its attempts, asks for
+permits, and continues alone at its share of the limit while the store is out of reach.
+Answers are untrusted, because others can write to the store: an invalid answer counts as
+none, and no answer makes this process exceed its own rate.
 """
 
 import asyncio
@@ -20,104 +19,113 @@ from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.rate_limit.pacer import MIN_WAIT_S, Ceiling, Pacer, PacerState, Permit, spacing
 from telemetron_batch.rate_limit.script_backend import HEARTBEAT_S, LimitBackendError, ScriptBackend, unreachable
-from telemetron_batch.rate_limit.shared_answer import Answer, Granted, Timed, lesson_of, read_answer, turn_of, wait_of
+from telemetron_batch.rate_limit.shared_answer import (
+    Acknowledgement,
+    Answer,
+    GrantedPermit,
+    learned_from_facts,
+    permit_or_wait,
+    read_answer,
+    required_wait,
+)
 from telemetron_batch.storage import clock
 
-_PATIENCE: Final = 2.0
-"""Seconds after which nobody waits for an answer any more."""
-_WORTH_MOVING: Final = 0.005
-"""Seconds by which an attempt may leave after its permit: less than this the allowance for the network takes."""
-_SOON: Final = 0.005
-"""Seconds after which it is asked again at the soonest."""
-_LATE: Final = 60.0
-"""Seconds after which it is asked again at the latest."""
-_A_MOMENT: Final = 0.25
-"""For how long a refusal that says nothing holds, until the answer tells it."""
+_REQUEST_EXPIRY_S: Final = 2.0
+"""Seconds after which a request must have no effect, because this side has given up waiting for its answer."""
+_JITTER_TOLERANCE_S: Final = 0.005
+"""Seconds by which an attempt may leave after its permit. The window's allowance for jitter covers them."""
+_MIN_POLL_S: Final = 0.005
+"""Seconds before the store is asked again at the earliest."""
+_MAX_POLL_S: Final = 60.0
+"""Seconds before the store is asked again at the latest."""
+_UNANNOUNCED_PAUSE_S: Final = 0.25
+"""Seconds that a refusal without a wait holds this process, until the store's answer gives the real hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterSettings:
-    """On what terms a process takes part."""
+    """How a process takes part in a shared limit."""
 
     rate: Rate
-    """Ceiling of all together; where processes differ in it, the lowest holds."""
+    """Ceiling of all processes together; if they differ in it, the lowest applies."""
     share: Rate
-    """What this process may use of it alone at most; less, where others are seen to share."""
-    lost: float
-    """Seconds after which nothing more is heard of an attempt."""
+    """Ceiling of this process while it is alone; less if more processes share the limit."""
+    attempt_expiry: float
+    """Seconds after which an attempt can no longer be answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SharedState:
-    """How things stood at an exchange."""
+    """The shared state as of the last exchange."""
 
     at: float = 0.0
     rate: float = math.inf
-    found: float | None = None
+    learned_rate: float | None = None
     sharers: int = 1
     ceiling: Rate | None = None
-    until: float | None = None
-    """When the hold of all ends."""
+    held_until: float | None = None
+    """When the hold of all processes ends; None without a hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SharedPermit(Permit):
-    """A permit, by those who share the limit, or while this process is alone by a pacer of its own."""
+    """A permit from the store, or from this process's own pacer while it is alone."""
 
     id: str = ""
-    own: tuple[Pacer, Permit] | None = None
+    local: tuple[Pacer, Permit] | None = None
 
 
 class SharedRateLimiter:
-    """A `Pace` that holds for all processes that ask at one place."""
+    """A `RateLimiter` for all processes that use the same store."""
 
-    def __init__(self, line: ScriptBackend, terms: LimiterSettings, tell: EventSink) -> None:
-        self._line = line
-        self._terms = terms
-        self._tell = tell
+    def __init__(self, backend: ScriptBackend, settings: LimiterSettings, on_event: EventSink) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._on_event = on_event
         self._member = uuid4().hex[:12]
         self._exchange_lock, self._acquire_lock = asyncio.Lock(), asyncio.Lock()
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
-        self._news: list[dict[str, Any]] = []
-        self._view = _SharedState(ceiling=terms.rate)
+        self._reports: list[dict[str, Any]] = []
+        self._state = _SharedState(ceiling=settings.rate)
         self._ask_at = self._paused_until = self._lost_at = -math.inf
         self._local: Pacer | None = None
-        self._permitted, self._left = Ceiling(terms.rate), Ceiling(terms.rate)
-        self._clock: float | None = None
-        """By how much the clock there is ahead of ours."""
+        """The pacer in use while this process is alone."""
+        self._permitted, self._departed = Ceiling(settings.rate), Ceiling(settings.rate)
+        self._clock_offset: float | None = None
+        """Seconds by which the store's clock is ahead of this process's."""
         self.departures = 0
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
-        """Take part while this lasts. Raises ConfigError where nobody can be asked from the start."""
+        """Take part in the shared limit. Raises ConfigError if the store cannot be used at the start."""
         try:
             await self._exchange()
         except LimitBackendError as exc:
-            await self._line.close()
-            raise unreachable(self._line.address, exc) from exc
-        pulse = asyncio.create_task(self._keep_in_touch())
+            await self._backend.close()
+            raise unreachable(self._backend.address, exc) from exc
+        heartbeat = asyncio.create_task(self._keep_in_touch())
         try:
             yield
         finally:
             self._closing.set()
             self._wake.set()
-            await pulse
+            await heartbeat
             with suppress(LimitBackendError):
                 await self._exchange(leaves=True)
-            await self._line.close()
+            await self._backend.close()
 
     @property
     def learned_rate(self) -> float | None:
-        """Attempts a second that the server was found to grant to all; None when it never refused."""
-        return self._view.found
+        """Attempts per second that the server grants to all processes; None if it never refused."""
+        return self._state.learned_rate
 
     async def acquire(self, now: float) -> Permit | float:
-        """A permit to leave now, or the seconds (more than 0) after which to ask again."""
+        """Return a permit to leave now, or the seconds (more than 0) after which to ask again."""
         if self._may_ask(now):
-            async with self._acquire_lock:  # the others would only be told to wait
+            async with self._acquire_lock:  # further requests would only be answered with a wait
                 if self._may_ask(clock.now()):
                     try:
-                        return await self._ask_for_leave()
+                        return await self._request_permit()
                     except LimitBackendError as exc:
                         self._fall_back(exc)
         now = clock.now()
@@ -126,151 +134,156 @@ class SharedRateLimiter:
         return max(self._ask_at - now, MIN_WAIT_S)
 
     async def before_send(self, permit: Permit, now: float) -> float:
-        """0 when the permitted attempt may leave this very moment, else the seconds to wait."""
-        given = _given(permit)
-        wait = self._left.wait(now) or await self._wait_to_depart(given, now)
+        """Return 0 when the permitted attempt may leave at this moment, else the seconds to wait."""
+        shared = _as_shared(permit)
+        wait = self._departed.wait(now) or await self._wait_to_depart(shared, now)
         if wait == 0:
-            self._left.add(clock.now())
+            self._departed.add(clock.now())
         return wait
 
-    async def _wait_to_depart(self, given: "_SharedPermit", now: float) -> float:
-        if given.own is None and self._local is None:
-            if now - given.sent_at <= _WORTH_MOVING:
+    async def _wait_to_depart(self, permit: "_SharedPermit", now: float) -> float:
+        if permit.local is None and self._local is None:
+            if now - permit.sent_at <= _JITTER_TOLERANCE_S:
                 return 0.0
             try:
-                wait = wait_of(await self._exchange(move=given.id))
+                wait = required_wait(await self._exchange(move=permit.id))
                 return wait and _bounded(wait)
             except LimitBackendError as exc:
                 self._fall_back(exc)
                 now = clock.now()
-        pacer = given.own[0] if given.own else self._local
-        return 0.0 if pacer is None else pacer.depart(now)
+        pacer = permit.local[0] if permit.local else self._local
+        return 0.0 if pacer is None else pacer.before_send(now)
 
     def adjust_send_time(self, permit: Permit, departed: float, now: float) -> None:
-        """An attempt that departed at one time reached the wire at a later one."""
-        given = _given(permit)
-        pacer = given.own[0] if given.own else self._local
+        """Record that an attempt reached the wire later than it departed."""
+        shared = _as_shared(permit)
+        pacer = shared.local[0] if shared.local else self._local
         if pacer is not None:
-            pacer.left_late(departed, now)
-        elif now - departed > _WORTH_MOVING:
-            self._report("late", id=given.id)
+            pacer.adjust_send_time(departed, now)
+        elif now - departed > _JITTER_TOLERANCE_S:
+            self._report("late", id=shared.id)
 
     def succeeded(self, permit: Permit, now: float) -> None:
-        """The server let the attempt through."""
-        given = _given(permit)
-        if given.own is not None:
-            given.own[0].succeeded(given.own[1], now)
+        """Record that the rate limit let the attempt through."""
+        shared = _as_shared(permit)
+        if shared.local is not None:
+            shared.local[0].succeeded(shared.local[1], now)
         else:
-            self._report("succeeded", id=given.id)
+            self._report("succeeded", id=shared.id)
 
     def throttled(self, permit: Permit, now: float, wait: float | None, jitter: float) -> None:
-        """The server refused the attempt for its rate: all wait, in all processes."""
-        given = _given(permit)
+        """Record a refusal for the rate: the workers of all processes wait."""
+        shared = _as_shared(permit)
         asked = {} if wait is None else {"wait": wait}
-        self._paused_until = max(self._paused_until, now + (wait or _A_MOMENT))
-        if given.own is not None:
-            given.own[0].throttled(given.own[1], now, wait, jitter)
+        self._paused_until = max(self._paused_until, now + (wait or _UNANNOUNCED_PAUSE_S))
+        if shared.local is not None:
+            shared.local[0].throttled(shared.local[1], now, wait, jitter)
             self._report("throttled", id="", epoch=-1, jitter=jitter, **asked)
         elif self._local is not None:
-            self._local.heed([(0, wait or _A_MOMENT)], now)
+            self._local.apply_quotas([(0, wait or _UNANNOUNCED_PAUSE_S)], now)
         else:
-            self._report("throttled", id=given.id, epoch=given.epoch, jitter=jitter, **asked)
+            self._report("throttled", id=shared.id, epoch=shared.epoch, jitter=jitter, **asked)
 
     def abandoned(self, permit: Permit, now: float) -> None:
-        """No answer came at all, or the attempt never left."""
-        given = _given(permit)
-        if given.own is not None:
-            given.own[0].abandoned(given.own[1], now)
+        """Record that no answer came, or that the attempt never left."""
+        shared = _as_shared(permit)
+        if shared.local is not None:
+            shared.local[0].abandoned(shared.local[1], now)
         else:
-            self._report("abandoned", id=given.id)
+            self._report("abandoned", id=shared.id)
 
     def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
-        """Slow down for the quotas that an answer told: attempts left, seconds until renewed."""
-        told = [*quotas]
+        """Slow down for the quotas of an answer: attempts left, seconds until renewed."""
+        quotas = [*quotas]
         if self._local is not None:
-            self._local.heed([(left // self._view.sharers, renewed_in) for left, renewed_in in told], now)
-        elif told:
-            self._report("quotas", quotas=told)
+            self._local.apply_quotas([(left // self._state.sharers, resets_in) for left, resets_in in quotas], now)
+        elif quotas:
+            self._report("quotas", quotas=quotas)
 
     def held_until(self, now: float) -> float | None:
-        """When the hold of all workers ends, or None while they may leave."""
+        """Return when the hold of all workers ends, or None without a hold."""
         if self._local is not None:
             return self._local.held_until(now)
-        if self._view.until is None and self._paused_until <= now:
+        if self._state.held_until is None and self._paused_until <= now:
             return None
-        return max(now, self._paused_until, self._view.until or now)
+        return max(now, self._paused_until, self._state.held_until or now)
 
     def rate(self, now: float) -> float:
-        """Attempts a second that may leave at present, holds apart: of all together, or of this one alone."""
-        return self._view.rate if self._local is None else self._local.rate(now)
+        """Return the attempts per second that may leave at present, of all processes or of this one if it is alone."""
+        return self._state.rate if self._local is None else self._local.rate(now)
 
-    # In touch
+    # With the store
 
     def _may_ask(self, now: float) -> bool:
         return self._local is None and now >= self._ask_at
 
-    async def _ask_for_leave(self) -> Permit | float:
-        asked = clock.now()
-        if (wait := self._permitted.wait(asked)) > 0:
+    async def _request_permit(self) -> Permit | float:
+        asked_at = clock.now()
+        if (wait := self._permitted.wait(asked_at)) > 0:
             return wait
-        told = turn_of(await self._exchange(wants=True))
-        if not isinstance(told, Granted):
-            self._ask_at = clock.now() + _bounded(told)
-            return _bounded(told)
+        answer = permit_or_wait(await self._exchange(wants=True))
+        if not isinstance(answer, GrantedPermit):
+            self._ask_at = clock.now() + _bounded(answer)
+            return _bounded(answer)
         self.departures += 1
         self._permitted.add(clock.now())
-        return _SharedPermit(told.epoch, asked, told.probe, id=told.id)
+        return _SharedPermit(answer.epoch, asked_at, answer.probe, id=answer.id)
 
-    async def _exchange(self, **besides: Any) -> Answer:
-        """One exchange: the news since the last, and what is asked besides.
+    async def _exchange(self, **request: Any) -> Answer:
+        """Send the reports since the last exchange together with a request, and return the answer.
 
-        `wants` a permit, answered by `permit` or `wait`; `move`: the id of one that leaves
-        only now, answered by `wait`; `alone`: back after so many seconds, answered by
-        `wait`; `leaves`: for good. Raises NoLineError.
+        `wants`: ask for a permit, answered by `permit` or `wait`. `move`: the id of a permit whose
+        attempt leaves only now, answered by `wait`. `alone`: seconds without the store, on return,
+        answered by `wait`. `leaves`: leave for good. Raises LimitBackendError.
         """
         async with self._exchange_lock:
-            news, self._news = self._news, []
-            request = {"member": self._member, "rule": self._limit_spec(), "lost": self._terms.lost, "news": news}
-            answer = await self._ask(request | besides)
-            if not isinstance(answer, Answer):  # the clock there was set
-                answer = await self._ask(request | besides)
+            reports, self._reports = self._reports, []
+            message = {
+                "member": self._member,
+                "rule": self._limit_spec(),
+                "lost": self._settings.attempt_expiry,
+                "news": reports,
+                **request,
+            }
+            answer = await self._ask(message)
+            if not isinstance(answer, Answer):  # the store's clock was set; now the difference is known
+                answer = await self._ask(message)
             if not isinstance(answer, Answer):
                 raise LimitBackendError("it answers too late")
         if self._local is None:
             self._update_state(answer)
         if answer.facts is not None:
-            self._report("lesson", known=lesson_of(answer.facts))
+            self._report("lesson", known=learned_from_facts(answer.facts))
         return answer
 
-    async def _ask(self, request: dict[str, Any]) -> Answer | Timed:
-        """Ask, as one who will not wait for long: what is answered later shall have no effect."""
-        asked = clock.now()
-        by = {} if self._clock is None else {"by": asked + self._clock + _PATIENCE}
-        answer = read_answer(await self._line.eval_script(json.dumps(request | by)))
-        self._clock = answer.now - clock.now()
+    async def _ask(self, message: dict[str, Any]) -> Answer | Acknowledgement:
+        """Run the script with a message that expires, so that a delayed one has no effect."""
+        expiry = {} if self._clock_offset is None else {"by": clock.now() + self._clock_offset + _REQUEST_EXPIRY_S}
+        answer = read_answer(await self._backend.eval_script(json.dumps(message | expiry)))
+        self._clock_offset = answer.now - clock.now()
         return answer
 
     def _limit_spec(self) -> dict[str, float]:
-        """Return the rate as the script knows it."""
-        rate, (limit, window_s, gap) = self._terms.rate, spacing(self._terms.rate)
-        told = {"places": limit, "span": window_s, "gap": gap}
-        return told if rate == Rate.AUTO else told | {"attempts": rate.attempts, "seconds": rate.seconds}
+        """Return the rate in the form that the script expects."""
+        rate, (limit, window_s, gap) = self._settings.rate, spacing(self._settings.rate)
+        spec = {"places": limit, "span": window_s, "gap": gap}
+        return spec if rate == Rate.AUTO else spec | {"attempts": rate.attempts, "seconds": rate.seconds}
 
     def _update_state(self, answer: Answer) -> None:
         now = clock.now()
-        self._view = _SharedState(
+        self._state = _SharedState(
             at=now,
             rate=answer.rate,
-            found=answer.found,
+            learned_rate=answer.found,
             sharers=int(answer.sharers),
             ceiling=Rate.AUTO if answer.attempts is None else Rate(answer.attempts, answer.seconds),
-            until=None if answer.held is None else now + answer.held,
+            held_until=None if answer.held is None else now + answer.held,
         )
 
-    def _report(self, kind: str, **news: Any) -> None:
-        """Have news told as soon as may be; while nobody can be asked they are of no use."""
+    def _report(self, kind: str, **fields: Any) -> None:
+        """Queue a report for the next exchange. While this process is alone, reports are dropped."""
         if self._local is None:
-            self._news.append({"kind": kind, **news})
+            self._reports.append({"kind": kind, **fields})
             self._wake.set()
 
     async def _keep_in_touch(self) -> None:
@@ -279,7 +292,7 @@ class SharedRateLimiter:
             self._wake.clear()
             if self._local is not None:
                 await self._reconnect()
-            elif self._news or clock.now() - self._view.at >= HEARTBEAT_S:
+            elif self._reports or clock.now() - self._state.at >= HEARTBEAT_S:
                 try:
                     await self._exchange()
                 except LimitBackendError as exc:
@@ -288,42 +301,43 @@ class SharedRateLimiter:
     # Alone
 
     def _acquire_local(self, pacer: Pacer, now: float) -> Permit | float:
-        answer = pacer.take(now)
-        if not isinstance(answer, Permit):
-            return answer
+        permit = pacer.acquire(now)
+        if not isinstance(permit, Permit):
+            return permit
         self.departures += 1
         self._permitted.add(now)
-        return _SharedPermit(answer.epoch, answer.sent_at, answer.probe, own=(pacer, answer))
+        return _SharedPermit(permit.epoch, permit.sent_at, permit.probe, local=(pacer, permit))
 
-    def _fall_back(self, why: LimitBackendError) -> None:
-        """From now on send at this process' share, a gap of it from now: together they stay within the limit."""
+    def _fall_back(self, reason: LimitBackendError) -> None:
+        """Continue alone at this process's share, starting one gap from now; all shares together keep the limit."""
         if self._local is not None:
             return
-        now, view, share = clock.now(), self._view, self._share()
+        now, state, share = clock.now(), self._state, self._share()
         held_until = self.held_until(now)
-        found = None if view.found is None else view.found / view.sharers
+        learned_rate = None if state.learned_rate is None else state.learned_rate / state.sharers
         pacer = Pacer(share)
-        pacer.restore(PacerState(math.inf, 0.0 if held_until is None else held_until - now, found), 0.0, now)
-        self._local, self._news, self._lost_at = pacer, [], view.at
-        part = "" if view.sharers == 1 else f", one of {view.sharers} processes,"
-        self._tell("alone", f"cannot reach {self._line.address} ({why}): this process{part} goes on alone at {share}")
+        pacer.restore(PacerState(math.inf, 0.0 if held_until is None else held_until - now, learned_rate), 0.0, now)
+        self._local, self._reports, self._lost_at = pacer, [], state.at
+        part = "" if state.sharers == 1 else f", one of {state.sharers} processes,"
+        text = f"cannot reach {self._backend.address} ({reason}): this process{part} goes on alone at {share}"
+        self._on_event("alone", text)
 
     def _share(self) -> Rate:
-        """What this process may use of the limit while it hears nothing of the others."""
-        view = self._view
-        whole = view.ceiling or self._terms.rate
+        """Return the part of the limit that this process may use while it is alone."""
+        state = self._state
+        whole = state.ceiling or self._settings.rate
         if whole == Rate.AUTO:
-            whole = Rate(view.rate)
+            whole = Rate(state.rate)
         try:
-            equal = whole.share(view.sharers, view.sharers - 1)
+            equal = whole.share(state.sharers, state.sharers - 1)
         except ValueError:  # more processes than attempts in a window
-            equal = Rate(1, whole.seconds * view.sharers / whole.attempts)
-        return min(equal, self._terms.share, key=lambda rate: rate.per_second)
+            equal = Rate(1, whole.seconds * state.sharers / whole.attempts)
+        return min(equal, self._settings.share, key=lambda rate: rate.per_second)
 
     async def _reconnect(self) -> None:
-        """Share the limit again, if somebody answers, once all had the time to notice it."""
+        """Return to the shared limit if the store answers, once all processes had time to notice it."""
         try:
-            while (wait := wait_of(answer := await self._exchange(alone=clock.now() - self._lost_at))) > 0:
+            while (wait := required_wait(answer := await self._exchange(alone=clock.now() - self._lost_at))) > 0:
                 await clock.wait_for_event(self._closing, _bounded(wait))
                 if self._closing.is_set():
                     return
@@ -331,13 +345,13 @@ class SharedRateLimiter:
             return
         self._local, self._ask_at = None, -math.inf
         self._update_state(answer)
-        self._tell("shared", f"{self._line.address} answers again: the limit is shared")
+        self._on_event("shared", f"{self._backend.address} answers again: the limit is shared")
 
 
 def _bounded(wait: float) -> float:
-    return min(max(wait, _SOON), _LATE)
+    return min(max(wait, _MIN_POLL_S), _MAX_POLL_S)
 
 
-def _given(permit: Permit) -> _SharedPermit:
-    assert isinstance(permit, _SharedPermit)  # noqa: S101 - whoever asks here gives back what was given here
+def _as_shared(permit: Permit) -> _SharedPermit:
+    assert isinstance(permit, _SharedPermit)  # noqa: S101 - every permit reported here was granted here
     return permit

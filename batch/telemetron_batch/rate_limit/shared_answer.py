@@ -1,4 +1,4 @@
-"""What the place that keeps a shared pace answers, checked: others can write there."""
+"""Read and validate the answers of the store of a shared limit. Others can write there, so they are untrusted."""
 
 from typing import Annotated, Any, Final
 
@@ -7,30 +7,31 @@ from msgspec import Meta
 
 from telemetron_batch.rate_limit.script_backend import LimitBackendError, compute_update
 
-_LARGEST: Final = 4 * 1024 * 1024
-"""Characters. The facts of a lesson, the longest of all, take far less."""
+_MAX_ANSWER_LENGTH: Final = 4 * 1024 * 1024
+"""Characters. The longest valid answer, the facts of an incident, is far shorter."""
 _Number = Annotated[float, Meta(gt=0.0, le=1e9)]
 _Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 
 
-class Granted(msgspec.Struct, kw_only=True, frozen=True):
-    """A permit."""
+class GrantedPermit(msgspec.Struct, kw_only=True, frozen=True):
+    """A permit to send one attempt."""
 
     id: Annotated[str, Meta(max_length=100)]
     epoch: Annotated[int, Meta(ge=0)]
     probe: bool
 
 
-class Timed(msgspec.Struct, kw_only=True, frozen=True):
-    """All that an answer tells that came too late and has no effect."""
+class Acknowledgement(msgspec.Struct, kw_only=True, frozen=True):
+    """The part of an answer that is sent even when the request came too late and had no effect."""
 
     now: Annotated[float, Meta(ge=0.0, le=1e12)]
-    """By the clock there."""
+    """The time by the store's clock, in seconds since the epoch."""
     stale: bool = False
+    """Whether the request came too late."""
 
 
-class Answer(Timed, kw_only=True, frozen=True):
-    """An answer. Times are seconds from then, but for `now`."""
+class Answer(Acknowledgement, kw_only=True, frozen=True):
+    """The answer to one exchange. Times other than `now` are seconds from `now`."""
 
     rate: _Number
     sharers: Annotated[float, Meta(ge=1.0, le=1e6)]
@@ -38,43 +39,43 @@ class Answer(Timed, kw_only=True, frozen=True):
     attempts: _Number | None = None
     seconds: _Number = 1.0
     held: _Seconds | None = None
-    permit: Granted | None = None
+    permit: GrantedPermit | None = None
     wait: _Seconds | None = None
     facts: dict[str, Any] | None = None
 
 
-_TIMED: Final = msgspec.json.Decoder(Timed)
-_ANSWER: Final = msgspec.json.Decoder(Answer)
+_ACKNOWLEDGEMENT_DECODER: Final = msgspec.json.Decoder(Acknowledgement)
+_ANSWER_DECODER: Final = msgspec.json.Decoder(Answer)
 
 
-def read_answer(text: str) -> Answer | Timed:
-    """Return an answer. Raises NoLineError for what is none: whoever gives it keeps no pace."""
+def read_answer(text: str) -> Answer | Acknowledgement:
+    """Return the decoded answer. Raises LimitBackendError if it is invalid."""
     try:
-        if len(text) > _LARGEST:
+        if len(text) > _MAX_ANSWER_LENGTH:
             raise ValueError("too long")
-        timed = _TIMED.decode(text)
-        return timed if timed.stale else _ANSWER.decode(text)
+        acknowledgement = _ACKNOWLEDGEMENT_DECODER.decode(text)
+        return acknowledgement if acknowledgement.stale else _ANSWER_DECODER.decode(text)
     except (ValueError, RecursionError) as exc:
         raise _unreadable() from exc
 
 
-def wait_of(answer: Answer) -> float:
-    """Return the seconds to wait that an answer has to tell, 0 for none. Raises NoLineError."""
+def required_wait(answer: Answer) -> float:
+    """Return the seconds to wait, which the answer must contain. Raises LimitBackendError if it does not."""
     if answer.wait is None:
         raise _unreadable()
     return answer.wait
 
 
-def turn_of(answer: Answer) -> Granted | float:
-    """Return the permit, or the seconds (more than 0) after which to ask again. Raises NoLineError."""
-    turn = answer.permit or wait_of(answer)
-    if turn == 0:
+def permit_or_wait(answer: Answer) -> GrantedPermit | float:
+    """Return the permit, or the seconds (more than 0) after which to ask again. Raises LimitBackendError."""
+    result = answer.permit or required_wait(answer)
+    if result == 0:
         raise _unreadable()
-    return turn
+    return result
 
 
-def lesson_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what facts teach. Raises NoLineError for what are none."""
+def learned_from_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the state learned from an incident's facts. Raises LimitBackendError if they are invalid."""
     try:
         return compute_update(facts)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
@@ -82,4 +83,4 @@ def lesson_of(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unreadable() -> LimitBackendError:
-    return LimitBackendError("it answers what cannot be read")
+    return LimitBackendError("its answer cannot be read")

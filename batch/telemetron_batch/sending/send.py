@@ -47,7 +47,7 @@ async def _send(job: Job, target: ApiTarget, afterwards: AfterSending | None) ->
         client.uptime = job.clock.uptime
         baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
         runner = Scheduler(job.plan, job.journal, client, run_limits(job), baseline)
-        runner.on_call = [way.kept.save_now_and_then]
+        runner.on_call = [way.kept.save_periodically]
         runner.tell_wait = partial(_tell_wait, way.traffic.tell)
         async with show_progress(
             job.face, ProgressTracker(runner.tally, way.traffic, sending.process_rate, job.clock.wall)

@@ -20,7 +20,7 @@ from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.calls import CallPlan
-from telemetron_batch.rate_limit.limiter_factory import KeptPace, LimiterHandle, open_rate_limiter
+from telemetron_batch.rate_limit.limiter_factory import LimiterContext, OpenLimiter, open_rate_limiter
 from telemetron_batch.rate_limit.outage import OutageDetector
 from telemetron_batch.sending.holds import UnreleasedDevices
 from telemetron_batch.sending.observer import RunObserver
@@ -78,7 +78,7 @@ class Session:
     post: Post
     looker: CustomerQuery
     traffic: AttemptGate
-    kept: KeptPace
+    kept: OpenLimiter
 
 
 @asynccontextmanager
@@ -89,10 +89,10 @@ async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
     job.journal.set_facts(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
     folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
     file = job.pacer_file or folder / f"{target.name}.json"
-    whose = LimiterHandle(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _event_sink(job))
+    whose = LimiterContext(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _event_sink(job))
     connecting = open_http(target.base_url, seconds=sending.timeout, transport=target.transport)
     async with open_rate_limiter(sending, whose) as kept, connecting as http:
-        traffic = AttemptGate(kept.pace, OutageDetector(), _patience(job), tell=whose.tell, wall=job.clock.wall)
+        traffic = AttemptGate(kept.limiter, OutageDetector(), _patience(job), tell=whose.on_event, wall=job.clock.wall)
         traffic.can_record = lambda: not job.journal.is_short_of_disk
         traffic.owns_run = lambda: job.lease.is_valid
         exchanger = HttpClient(
@@ -106,8 +106,8 @@ async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
             stop_on_lease_loss(job.lease, ending),
         ):
             yield Session(exchanger.post, looker, traffic, kept)
-    if kept.pace.learned_rate is not None:
-        job.journal.set_facts(rateFound=round(kept.pace.learned_rate, 3))
+    if kept.limiter.learned_rate is not None:
+        job.journal.set_facts(rateFound=round(kept.limiter.learned_rate, 3))
 
 
 async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:

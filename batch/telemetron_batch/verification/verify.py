@@ -33,7 +33,7 @@ async def verify_in_session(job: Job, way: Session) -> None:
     sending = job.config.sending
     assert isinstance(job.plan, Plan)  # noqa: S101 - a shard is not verified by itself
     verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, run_limits(job))
-    verifier.on_query = [way.kept.save_now_and_then]
+    verifier.on_query = [way.kept.save_periodically]
     async with show_progress(
         job.face, ProgressTracker(verifier.tally, way.traffic, sending.process_rate, job.clock.wall)
     ):
