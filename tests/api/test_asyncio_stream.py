@@ -10,7 +10,7 @@ from typing import Any
 import httpcore2
 import pytest
 
-from telemetron_batch.api.asyncio_stream import Stream, opened
+from telemetron_batch.api.asyncio_stream import Stream, open_stream
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -28,7 +28,7 @@ async def connected_to(serve: Serve) -> AsyncIterator[Stream]:
             writer.close()
 
     listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    stream = await opened("127.0.0.1", listener.sockets[0].getsockname()[1], None)
+    stream = await open_stream("127.0.0.1", listener.sockets[0].getsockname()[1], None)
     try:
         yield stream
     finally:
@@ -172,10 +172,10 @@ def test_nothing_is_written_that_may_not_leave() -> None:
 
     async def main() -> None:
         async with connected_to(hear) as stream:
-            stream.leaves = withhold
+            stream.before_write = withhold
             with pytest.raises(RuntimeError, match="withdrawn"):
                 await stream.write(b"first")
-            stream.leaves = lambda: None
+            stream.before_write = lambda: None
             await stream.write(b"second")
             await stream.read(10)
 

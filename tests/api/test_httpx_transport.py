@@ -11,7 +11,7 @@ import pytest
 from telemetron_batch.api import httpcore_transport, httpx_transport
 from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
 from telemetron_batch.api.http_client import HttpClient, HttpResult, open_http
-from telemetron_batch.api.httpx_transport import ENDINGS
+from telemetron_batch.api.httpx_transport import ERROR_KINDS
 from telemetron_batch.domain.model import Secret
 
 aiohttp = pytest.importorskip("aiohttp")
@@ -81,7 +81,7 @@ def leaves_of(library: ModuleType) -> list[type[Exception]]:
 @pytest.mark.parametrize(
     ("kind", "endings"),
     [
-        pytest.param(kind, carrier.ENDINGS, id=f"{library.__name__}.{kind.__name__}")
+        pytest.param(kind, carrier.ERROR_KINDS, id=f"{library.__name__}.{kind.__name__}")
         for library, carrier in ((httpx2, httpx_transport), (httpcore2, httpcore_transport), (aiohttp, fast))
         for kind in leaves_of(library)
     ],
@@ -115,7 +115,7 @@ def raised(kind: type[Exception], *, traced: str | None = None) -> HttpResult:
 
 ENDING_KINDS = pytest.mark.parametrize(
     ("kind", "how"),
-    [*ENDINGS.items(), (TimeoutError, FailureKind.TIMEOUT)],
+    [*ERROR_KINDS.items(), (TimeoutError, FailureKind.TIMEOUT)],
     ids=lambda one: getattr(one, "__name__", ""),
 )
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.api import customer_query, httpcore_transport, protocol
-from telemetron_batch.api.asyncio_stream import Stream, opened
+from telemetron_batch.api.asyncio_stream import Stream, open_stream
 from telemetron_batch.api.classify import CallRejected, ErrorResponse, FailureKind, NoResponse, StopRun
 from telemetron_batch.api.http_client import HttpClient, HttpResult, open_http
 from telemetron_batch.api.protocol import Reply, UnusableError, read_error, read_holdings, read_reply
@@ -181,18 +181,18 @@ def test_a_new_connection_that_speaks_first_is_not_used_and_nothing_was_sent() -
     way.prepare(trip)
     stream.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
     with pytest.raises(TransportError, match="before it was asked"):
-        way._leaves(stream)
+        way._check_before_write(stream)
     assert not trip.sent
 
 
 def test_bytes_that_the_event_loop_has_not_read_are_news() -> None:
     async def main() -> tuple[bool, bool]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            stream = await opened("127.0.0.1", listener.getsockname()[1], None)
+            stream = await open_stream("127.0.0.1", listener.getsockname()[1], None)
             with closing(listener.accept()[0]) as other:
-                before = stream.has_news
+                before = stream.has_unexpected_input
                 other.sendall(b"x")
-                return before, stream.has_news
+                return before, stream.has_unexpected_input
 
     assert asyncio.run(main()) == (False, True)
 
@@ -364,7 +364,7 @@ def test_no_depth_of_nesting_is_too_much(depth: int) -> None:
 def test_more_values_than_any_answer_has_are_not_read(start: bytes, value: bytes) -> None:
     body = start + value * 2_000_001 + b"0]}"
     for read in (lambda: read_reply(body, CALL, (0,)), lambda: read_holdings(body, "a@x.com")):
-        assert reason(read) == "it holds more than 2,000,000 values"
+        assert reason(read) == "it contains more than 2,000,000 values"
     assert not read_error(body).is_api_error
 
 

@@ -151,10 +151,10 @@ class Boundaries:
 
 
 def hurry() -> None:
-    """Shorten the waits between attempts, and the wait for late requests."""
+    """Shorten the waits between attempts, and the time for which an unanswered attempt may still act."""
     session._MARGIN = 0.1  # type: ignore[misc]
     clock.jitter = lambda: random.random() / 10
-    retry.LONGEST_BACKOFF = 0.3  # type: ignore[misc]
+    retry.MAX_BACKOFF_S = 0.3  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

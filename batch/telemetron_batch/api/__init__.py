@@ -1,1 +1,1 @@
-"""One request to Telemetron, and what its answer means."""
+"""The Telemetron API: send one request, read and classify its answer."""

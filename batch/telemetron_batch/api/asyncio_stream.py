@@ -1,7 +1,7 @@
-"""A connection of asyncio as httpcore2 writes to it and reads from it.
+"""An asyncio connection with httpcore2's stream interface.
 
-httpcore2's own, over anyio, goes round the event loop and has the system watch the socket
-anew for each piece: two fifths of what a request costs. Knows no HTTP and no deadlines.
+httpcore2's own streams, over anyio, register the socket with the system for each read. That is
+two fifths of the processor time of a request.
 """
 
 import asyncio
@@ -13,29 +13,29 @@ from typing import Any, Final
 
 import httpcore2
 
-_NEXT_ADDRESS: Final = 0.25
-"""Seconds after which another address of a host is tried beside the one that does not answer."""
-_NO_BYTES: Final = bytes(4)
+_HAPPY_EYEBALLS_DELAY_S: Final = 0.25
+"""Seconds after which another address of a host is tried in parallel."""
+_ZERO: Final = bytes(4)
 """Zero as a C int."""
 _HIGH_WATER: Final = 1 << 19
-"""Bytes that have come and wait to be read, from which on no more are taken in."""
+"""Unread bytes from which reading is paused."""
 
 
-async def opened(host: str, port: int, tls: ssl.SSLContext | None) -> "Stream":
-    """A new connection. Raises OSError."""
+async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> "Stream":
+    """Open a new connection. Raises OSError."""
     connecting = asyncio.get_running_loop().create_connection(
-        Stream, host, port, ssl=tls, happy_eyeballs_delay=_NEXT_ADDRESS
+        Stream, host, port, ssl=tls, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S
     )
     _, stream = await connecting
     return stream
 
 
-def has_news(transport: asyncio.BaseTransport) -> bool:
-    """Return whether bytes have come that the event loop has not read yet, or the connection is closed."""
+def has_unread_input(transport: asyncio.BaseTransport) -> bool:
+    """Return whether bytes wait that the event loop has not read yet, or the connection is closed."""
     if transport.is_closing():
         return True
-    unread: bytes = fcntl.ioctl(transport.get_extra_info("socket"), termios.FIONREAD, _NO_BYTES)
-    return unread != _NO_BYTES
+    unread: bytes = fcntl.ioctl(transport.get_extra_info("socket"), termios.FIONREAD, _ZERO)
+    return unread != _ZERO
 
 
 class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
@@ -44,8 +44,8 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     _transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.leaves: Callable[[], None] = lambda: None
-        """Called before bytes are written; what it raises keeps them from it."""
+        self.before_write: Callable[[], None] = lambda: None
+        """Called before bytes are written. If it raises, they are not written."""
         self._buffer = bytearray()
         self._ended = False
         self._fault: Exception | None = None
@@ -54,76 +54,76 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It stands, also as far as TLS goes."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of TCP it is
+        """Keep the transport; called when the connection, including TLS, is open."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - always true for TCP
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes came."""
+        """Buffer received bytes, and pause reading when too many wait."""
         self._buffer += data
         if len(self._buffer) > _HIGH_WATER:
             self._transport.pause_reading()
         self._readable.set()
 
     def eof_received(self) -> None:
-        """The other side says no more."""
+        """Record that the server has closed its side."""
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is closed; or it broke, and there is an exception."""
+        """Record that the connection was closed, or broke with an exception."""
         self._end(exc)
 
     def pause_writing(self) -> None:
-        """Much is written that has not left."""
+        """Block further writes while too many bytes wait to leave."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It has left."""
+        """Allow further writes."""
         self._writable.set()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore2's
-        """What came, as soon as something does; nothing once all was read. Raises ReadError."""
+        """Wait for bytes and return at most `max_bytes`; empty at the end. Raises ReadError."""
         while not (self._buffer or self._ended):
             self._readable.clear()
             await self._readable.wait()
         if self._fault is not None and not self._buffer:
             raise httpcore2.ReadError(str(self._fault)) from self._fault
-        piece = bytes(self._buffer[:max_bytes])
+        data = bytes(self._buffer[:max_bytes])
         del self._buffer[:max_bytes]
         self._transport.resume_reading()
-        return piece
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - httpcore2's
-        """Write, and wait while there is no room for more. Raises WriteError."""
+        """Write bytes and wait until the transport accepts more. Raises WriteError."""
         if not buffer:
             return
-        self.leaves()
+        self.before_write()
         if self._transport.is_closing():
             raise httpcore2.WriteError("the connection is closed")
         self._transport.write(buffer)
         await self._writable.wait()
 
     async def start_tls(self, *_: Any, **__: Any) -> "Stream":
-        """It has been opened with TLS."""
+        """Return this stream, which was opened with TLS already."""
         return self
 
     async def aclose(self) -> None:
-        """Close it at once: whatever is still to come or to leave, nobody wants it."""
+        """Close the connection at once and discard what was not read or written."""
         self._transport.abort()
 
     def get_extra_info(self, info: str) -> Any:
-        """`is_readable`: has something come that no request asked for, or has the other side closed it?"""
+        """Return, for `is_readable`, whether bytes wait or the connection is closed; None for any other name."""
         return bool(self._buffer) or self._transport.is_closing() if info == "is_readable" else None
 
     @property
     def has_unread(self) -> bool:
-        """Whether bytes have come that nobody has read."""
+        """Whether bytes have come that were not read."""
         return bool(self._buffer)
 
     @property
-    def has_news(self) -> bool:
-        """Whether bytes have come that nobody has read, or the other side has closed the connection."""
-        return bool(self._buffer) or self._ended or has_news(self._transport)
+    def has_unexpected_input(self) -> bool:
+        """Whether bytes have come that were not read, or the server has closed the connection."""
+        return bool(self._buffer) or self._ended or has_unread_input(self._transport)
 
     def _end(self, fault: Exception | None) -> None:
         self._ended = True

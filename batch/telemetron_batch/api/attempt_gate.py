@@ -1,7 +1,7 @@
-"""The gate that every attempt passes: rate, holds, outages and the end of the run.
+"""The gate that every attempt passes: rate limit, holds, outages and the end of the run.
 
-One gate serves all workers. It joins the arithmetic of pacing and outage to the
-running clock; what an attempt is about it does not know.
+One gate serves all workers. It connects the rate limiter and the outage detector to the
+running clock.
 """
 
 import asyncio
@@ -22,34 +22,34 @@ from telemetron_batch.storage import clock
 from telemetron_batch.storage.clock import iso
 
 _RETRY_BUDGET: Final = 50
-"""Retries that may go out, on top of one for each answer, before all of them slow down."""
+"""Retries in addition to one per answer, before all retries wait their longest."""
 
 RECOGNITION: Final = 0
-"""The number of the call by which it is found out whether the API is there at all."""
+"""Call number of the query that checks whether the API is at the URL."""
 
 _LEASE_POLL_S: Final = 0.25
-"""Seconds between two looks whether the run is surely ours again."""
+"""Seconds between two checks whether this process owns the run again."""
 _RENOTIFY_RATIO: Final = 0.2
-"""Part of a pause by which another one has to outlast it to be told as well."""
+"""Part of a pause by which it must grow before it is reported again."""
 _NOTIFY_PAUSE_S: Final = 5.0
-"""Seconds of a pause from which on it is said, and not only put on record."""
-_DAY: Final = 86_400.0
-_YEAR: Final = 365 * _DAY
-"""Nobody means more; and calendars end somewhere."""
+"""Seconds from which a pause is shown to the user; shorter ones are only recorded."""
+_DAY_S: Final = 86_400.0
+_YEAR_S: Final = 365 * _DAY_S
+"""Longest wait that is shown as a date, because calendars end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds after which a run stops rather than wait on."""
+    """Longest waits, in seconds, before a run stops."""
 
     down: float
     """How long the API may be down."""
     hold: float
-    """How long it may ask to be left alone."""
+    """How long the API may ask to wait."""
 
 
 class StopSignal:
-    """The end of a run before its last call; the first reason given is the one that stands."""
+    """Signals that the run stops before its last call. The first reason given is kept."""
 
     def __init__(self) -> None:
         self.stop: Stop | None = None
@@ -59,7 +59,7 @@ class StopSignal:
         return self.stop is not None
 
     def now(self, stop: Stop) -> None:
-        """Let nothing more leave."""
+        """Stop the run for this reason: no further attempt leaves."""
         if self.stop is None:
             self.stop = stop
             self.event.set()
@@ -67,34 +67,34 @@ class StopSignal:
 
 @dataclass(frozen=True, slots=True)
 class AttemptSlot:
-    """Leave for one attempt; given back exactly once, through one of the gate's methods."""
+    """Permission for one attempt; reported back exactly once, through `AttemptGate.report`."""
 
     call: int
     permit: Permit
     while_down: bool
-    """A probe of an API that seems to be down: does not count against its call."""
+    """Whether this attempt probes an API that seems to be down. It then does not count against its call."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateStatus:
-    """What lets attempts leave, or keeps them from it, at one moment. Times are seconds from then."""
+    """State of the gate at one moment. Times are seconds from that moment."""
 
     departures: int
-    """Attempts that left so far."""
+    """Number of attempts that have left."""
     rate: float
-    """Attempts a second that may leave at present, holds apart."""
+    """Attempts per second that may leave at present, apart from holds."""
     held_for: float
-    """How long all workers will still wait because the API asked for it; 0 if they need not."""
+    """Seconds that all workers will still wait because the API asked for it; 0 without a hold."""
     down_for: float | None
-    """How long the API has been down; None while it is up."""
+    """Seconds for which the API has been down; None while it is up."""
     next_probe: float | None
-    """While it is down: until one attempt looks whether it is back; None if that is out."""
+    """Seconds until the next probe while the API is down; None if a probe is in flight."""
     stop: Stop | None
-    """Why nothing more leaves, if so."""
+    """Why no further attempt leaves; None while the run continues."""
 
 
 class AttemptGate:
-    """Says when an attempt may leave, and learns from what became of it."""
+    """Decides when an attempt may leave, and learns from its result."""
 
     def __init__(
         self,
@@ -111,34 +111,34 @@ class AttemptGate:
         self._wall = wall
         self.halt = StopSignal()
         self.tell = tell
-        self._told_hold = 0.0
+        self._notified_hold_until = 0.0
         self.successes = 0
         self.can_record: Callable[[], bool] = lambda: True
-        """Can another attempt be put on record? Asked before each."""
+        """Returns whether the journal can record another attempt; called before each."""
         self.owns_run: Callable[[], bool] = lambda: True
-        """Is it sure that nobody else carries this run out? Asked before each attempt, and as its first byte leaves."""
-        self._retries = _RETRY_BUDGET
+        """Returns whether only this process executes the run. Called before each attempt and at its first byte."""
+        self._retry_tokens = _RETRY_BUDGET
         self._unreachable_since: float | None = None
         self.ever_reached = False
-        """Has the API given any sign of life?"""
+        """Whether anything has ever answered."""
         self.is_recognised = False
-        """Has any answer had the shape of the API's?"""
+        """Whether any answer had the form of the API's answers."""
         self.is_recognising = False
-        """Is it being found out whether the API is there at all? Nothing else leaves meanwhile."""
+        """Whether a query is checking that the API is at the URL. No other attempt leaves meanwhile."""
 
     @property
     def is_down(self) -> bool:
-        """Does the API seem to be out of reach?"""
+        """Whether the API seems to be down."""
         return self._detector.is_down
 
     def held_for(self) -> float:
-        """Seconds that all workers will still wait because the API asked for it; 0 if they need not."""
+        """Return the seconds that all workers will still wait because the API asked for it; 0 without a hold."""
         now = clock.now()
         until = self._pace.held_until(now)
         return 0.0 if until is None else until - now
 
     def condition(self) -> GateStatus:
-        """How things stand, for whoever shows it."""
+        """Return the gate's state, for display."""
         now = clock.now()
         return GateStatus(
             departures=self._pace.departures,
@@ -150,121 +150,121 @@ class AttemptGate:
         )
 
     async def acquire(self, call: int) -> AttemptSlot | None:
-        """Wait until an attempt may leave; None when the run ends first."""
+        """Wait until an attempt may leave and return its slot; None if the run stops first."""
         while not self.halt:
             if not self.owns_run() or (self.is_recognising and call != RECOGNITION):
                 await clock.wait_for_event(self.halt.event, _LEASE_POLL_S)
                 continue
             now = clock.now()
-            self._look_at_limits(now)
+            self._stop_if_out_of_patience(now)
             wait = self._detector.take(call, now, clock.jitter())
             if wait <= 0:
                 permit = await self._pace.acquire(now)
                 if isinstance(permit, Permit):
-                    return self._leave(call, permit)
+                    return self._open_slot(call, permit)
                 wait = permit
                 if self.held_for() >= _NOTIFY_PAUSE_S:  # another process may have been asked to wait
-                    self._tell_hold()
+                    self._notify_hold()
             await clock.wait_for_event(self.halt.event, wait)
         return None
 
-    def _leave(self, call: int, permit: Permit) -> AttemptSlot | None:
-        if self.halt:  # the run ended while the permit was asked for
+    def _open_slot(self, call: int, permit: Permit) -> AttemptSlot | None:
+        if self.halt:  # the run stopped while the permit was requested
             self._pace.abandoned(permit, clock.now())
             return None
         return AttemptSlot(call, permit, self._detector.is_down)
 
-    async def before_send(self, leave: AttemptSlot) -> Callable[[], None]:
-        """Wait, if need be, until the window has room: the disk may have delayed attempts into a bunch.
+    async def before_send(self, slot: AttemptSlot) -> Callable[[], None]:
+        """Wait until the window has room, because a slow disk may have bunched attempts.
 
-        Gives what is to be called when the request really begins to be written. It raises
-        WithdrawnError where the request must not leave.
+        Return the function to call when the request begins to be written. It raises
+        WithdrawnError if the request must not leave.
         """
-        while (wait := await self._pace.before_send(leave.permit, at := clock.now())) > 0:
+        while (wait := await self._pace.before_send(slot.permit, at := clock.now())) > 0:
             await clock.sleep(wait)
 
-        def left() -> None:
+        def on_send() -> None:
             if not self.owns_run():
-                raise WithdrawnError("this process was held up, and the run may have gone to another")
-            self._pace.adjust_send_time(leave.permit, at, clock.now())
+                raise WithdrawnError("this process was paused, and another one may have taken over the run")
+            self._pace.adjust_send_time(slot.permit, at, clock.now())
 
-        return left
+        return on_send
 
     @contextmanager
     def recognition(self) -> Iterator[None]:
-        """While this lasts only `RECOGNITION` leaves."""
+        """Let only the attempts of `RECOGNITION` leave."""
         self.is_recognising = True
         try:
             yield
         finally:
             self.is_recognising = False
 
-    def report(self, leave: AttemptSlot, verdict: Verdict | None, exchange: HttpResult) -> None:
-        """Hear what became of an attempt; a verdict of None is a usable answer."""
-        hint = exchange.hint
-        self.ever_reached |= exchange.status is not None
-        self.is_recognised |= verdict is None or _is_api_error(exchange)
+    def report(self, slot: AttemptSlot, verdict: Verdict | None, result: HttpResult) -> None:
+        """Record the result of an attempt; a verdict of None means a usable answer."""
+        hint = result.hint
+        self.ever_reached |= result.status is not None
+        self.is_recognised |= verdict is None or _is_api_error(result)
         if isinstance(verdict, Throttled):
-            self._throttled(leave, hint)
+            self._throttled(slot, hint)
         elif isinstance(verdict, Transient) and verdict.counts_as_down:
-            self._failed(leave, verdict.text)
+            self._failed(slot, verdict.text)
         else:
-            self._answered(leave, hint)
+            self._answered(slot, hint)
         if isinstance(verdict, StopRun):
             self.halt.now(verdict.stop)
 
     def stop_if_never_reached(self, text: str) -> bool:
-        """End the run if the API has never given any sign of life: that is no fault of a single call."""
+        """Stop the run if nothing has ever answered, and return whether that is so. No single call is to blame then."""
         if not self.ever_reached:
             self.halt.now(Stop(StopReason.API_UNREACHABLE, f": {text}"))
         return not self.ever_reached
 
     def take_retry_token(self) -> bool:
-        """Book a retry; False when retries have come to outnumber answers, and each should wait its longest."""
-        self._retries = max(0, self._retries - 1)
-        return self._retries > 0
+        """Take a token for a retry. Return False if retries outnumber answers: each must then wait its longest."""
+        self._retry_tokens = max(0, self._retry_tokens - 1)
+        return self._retry_tokens > 0
 
-    def _answered(self, leave: AttemptSlot, hint: ServerHint) -> None:
-        self._retries = min(_RETRY_BUDGET, self._retries + 1)
+    def _answered(self, slot: AttemptSlot, hint: ServerHint) -> None:
+        self._retry_tokens = min(_RETRY_BUDGET, self._retry_tokens + 1)
         now = clock.now()
         self.successes += 1
-        self._pace.succeeded(leave.permit, now)
+        self._pace.succeeded(slot.permit, now)
         self._pace.apply_quotas(hint.quotas, now)
-        if self.held_for() >= _NOTIFY_PAUSE_S:  # a quota that is spent each second is no event
-            self._tell_hold()
-        self._mark_up(leave, now)
+        if self.held_for() >= _NOTIFY_PAUSE_S:  # a quota that is spent every second is not worth a message
+            self._notify_hold()
+        self._mark_up(slot, now)
 
-    def _throttled(self, leave: AttemptSlot, hint: ServerHint) -> None:
+    def _throttled(self, slot: AttemptSlot, hint: ServerHint) -> None:
         now = clock.now()
-        self._pace.throttled(leave.permit, now, hint.wait, clock.jitter())
-        self._mark_up(leave, now)
-        self._tell_hold()
+        self._pace.throttled(slot.permit, now, hint.wait, clock.jitter())
+        self._mark_up(slot, now)
+        self._notify_hold()
 
-    def _tell_hold(self) -> None:
-        """Tell of a pause once; again only if the refusals of attempts under way make it notably longer."""
+    def _notify_hold(self) -> None:
+        """Report a pause once, and again only if further refusals make it clearly longer."""
         held = self.held_for()
         until = clock.now() + held
-        if held > 0 and until > self._told_hold + _RENOTIFY_RATIO * held:
-            self._told_hold = until
+        if held > 0 and until > self._notified_hold_until + _RENOTIFY_RATIO * held:
+            self._notified_hold_until = until
             self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _NOTIFY_PAUSE_S)
 
-    def _failed(self, leave: AttemptSlot, text: str) -> None:
+    def _failed(self, slot: AttemptSlot, text: str) -> None:
         now = clock.now()
         was_down = self._detector.is_down
         self._unreachable_since = self._unreachable_since or now
-        self._pace.abandoned(leave.permit, now)
-        self._detector.failed(leave.call, now)
+        self._pace.abandoned(slot.permit, now)
+        self._detector.failed(slot.call, now)
         if self._detector.is_down and not was_down:
             self.tell("down", f"the API seems to be down ({text}); probing until it answers")
 
-    def _mark_up(self, leave: AttemptSlot, now: float) -> None:
+    def _mark_up(self, slot: AttemptSlot, now: float) -> None:
         was_down = self._detector.is_down
-        self._detector.answered(leave.call, now)
+        self._detector.answered(slot.call, now)
         if was_down:
             self.tell("up", "the API answers again")
 
-    def _look_at_limits(self, now: float) -> None:
-        """Stop when the API has been down, or asks to be left alone, for too long."""
+    def _stop_if_out_of_patience(self, now: float) -> None:
+        """Stop the run if the API is down or asks to wait for too long, or if the journal cannot grow."""
         if (
             not self.ever_reached
             and self._unreachable_since is not None
@@ -276,16 +276,16 @@ class AttemptGate:
         if self._detector.is_down and self._detector.down_for(now) >= self._patience.down:
             self.halt.now(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
         elif self.held_for() > self._patience.hold:
-            until = self._wall() + min(self.held_for(), _YEAR)
-            wait = "for more than a year" if self.held_for() > _YEAR else f"until {_moment(until, self._wall())}"
+            until = self._wall() + min(self.held_for(), _YEAR_S)
+            wait = "for more than a year" if self.held_for() > _YEAR_S else f"until {_time_text(until, self._wall())}"
             self.halt.now(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
 
 
-def _is_api_error(exchange: HttpResult) -> bool:
-    return isinstance(exchange.failure, ErrorResponse) and exchange.failure.is_api_error
+def _is_api_error(result: HttpResult) -> bool:
+    return isinstance(result.failure, ErrorResponse) and result.failure.is_api_error
 
 
-def _moment(at: float, now: float) -> str:
-    """A moment to come, in UTC: its time, and its date where that is not clear."""
+def _time_text(at: float, now: float) -> str:
+    """Return a future time in UTC, with its date if it is more than a day ahead."""
     date, _, time = iso(at).partition("T")
-    return f"{time[:8]}Z" if at - now < _DAY else f"{date} {time[:8]}Z"
+    return f"{time[:8]}Z" if at - now < _DAY_S else f"{date} {time[:8]}Z"

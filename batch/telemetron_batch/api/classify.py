@@ -1,7 +1,6 @@
-"""What an attempt's ending means for its call: settle, try again, wait, split, refuse or stop.
+"""Classify failed attempts: retry, wait, split the call, reject it or stop the run.
 
-One table, read top to bottom. Pure: an ending comes in, a verdict goes out; who waits,
-counts and sends is not known here.
+Pure functions from a failure to a verdict. Waiting, counting and sending happen elsewhere.
 """
 
 import re
@@ -28,16 +27,16 @@ class FailureKind(Enum):
 
 
 class WithdrawnError(Exception):
-    """Raised by us where an attempt is about to leave and must not."""
+    """Raised by the gate when an attempt is about to leave and must not."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """An attempt that brought no HTTP answer, or a 200 that says nothing usable."""
+    """An attempt without an HTTP answer, or with a 200 that cannot be used."""
 
     how: FailureKind
     sent: bool
-    """Did a byte of the request leave? If not, the server cannot have acted."""
+    """Whether a byte of the request left. If not, the server cannot have acted."""
     text: str
 
 
@@ -48,49 +47,49 @@ class ErrorResponse:
     status: int
     text: str
     asks_to_wait: bool = False
-    """A Retry-After header, or another sign that this is throttling."""
+    """Whether a Retry-After header or another sign shows throttling."""
     is_api_error: bool = True
-    """Has its body the shape of the API's own errors, `{"error": ...}`? Else a gateway may have answered."""
+    """Whether the body has the form of the API's own errors, `{"error": ...}`; else a gateway may have answered."""
     raw_text: str = field(default="", repr=False, compare=False)
-    """The text with the key in it if the API echoes it: for decisions, never shown or stored. Empty: as `text`."""
+    """The text before redaction, for decisions; never shown or stored. Empty if it equals `text`."""
 
     @property
     def words(self) -> str:
-        """The text to decide by."""
+        """The text that decisions are based on."""
         return self.raw_text or self.text
 
 
 class SideEffects(Enum):
-    """May the attempt have acted although we cannot know it?"""
+    """Whether a failed attempt may have changed something."""
 
     NOT_DONE = auto()
-    """Surely nothing was done."""
+    """The attempt changed nothing."""
     UNCLEAR = auto()
-    """It may have acted, or may still act until its deadline and a margin have passed."""
+    """The attempt may have acted, or may still act until its deadline and a margin have passed."""
     UNCLEAR_BUT_OVER = auto()
-    """It may have acted; the API has answered it, so it cannot act any more."""
+    """The attempt may have acted. The API has answered it, so it cannot act later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transient:
-    """A passing fault of this attempt."""
+    """A failure that a retry may solve."""
 
     code: ClassVar = "tryAgain"
     doubt: SideEffects
     reason: Reason
     text: str
     counts_as_down: bool
-    """Does it speak of the API as a whole being out of reach?"""
+    """Whether the failure indicates that the whole API is down."""
 
     @property
     def is_from_elsewhere(self) -> bool:
-        """Has the answer nothing of the API's shape?"""
+        """Whether the answer does not have the form of the API's answers."""
         return self.reason is Reason.NOT_THE_API
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Too fast: all workers wait; costs the call nothing."""
+    """The rate was refused: all workers wait, and the attempt does not count against its call."""
 
     code: ClassVar = "throttled"
     reason: ClassVar = Reason.THROTTLED
@@ -100,7 +99,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class PayloadTooLarge:
-    """The call holds more devices than the API takes."""
+    """The call contains more devices than the API accepts."""
 
     code: ClassVar = "tooMany"
     reason: ClassVar = Reason.TOO_MANY_DEVICES
@@ -110,23 +109,23 @@ class PayloadTooLarge:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRejected:
-    """Some device of the call is refused, and we must find out which."""
+    """The API refuses at least one device of the call, and a search must find out which."""
 
     code: ClassVar = "suspect"
     reason: ClassVar = Reason.DEVICE_REFUSED
     text: str
     doubt: SideEffects = SideEffects.NOT_DONE
-    """Unclear where not the API itself has refused the call, but something before it."""
+    """Unclear if something in front of the API refused the call."""
 
     @property
     def is_from_elsewhere(self) -> bool:
-        """Has the answer nothing of the API's shape?"""
+        """Whether the answer does not have the form of the API's answers."""
         return self.doubt is not SideEffects.NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
 class CallRejected:
-    """Every device of the call is refused alike."""
+    """The API refuses every device of the call for the same reason."""
 
     code: ClassVar = "settled"
     doubt: ClassVar = SideEffects.NOT_DONE
@@ -137,7 +136,7 @@ class CallRejected:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """The API refuses this client: no further call can do better."""
+    """The API refuses this client, so further calls are pointless."""
 
     code: ClassVar = "stopRun"
     doubt: ClassVar = SideEffects.NOT_DONE
@@ -146,42 +145,43 @@ class StopRun:
 
     @property
     def text(self) -> str:
-        """The stop in words."""
+        """The sentence that explains the stop."""
         return self.stop.sentence
 
 
 Verdict = Transient | Throttled | PayloadTooLarge | DeviceRejected | CallRejected | StopRun
 
-LONGEST_BACKOFF: Final = 30.0
 
 _NO_VALID_DEVICES: Final = re.compile(
     r"\bno valid (devices?|identifiers?|device[ _]?(id|identifier)s?)\b", re.IGNORECASE
 )
 _TOO_MANY: Final = re.compile(r"too (many|large|long)", re.IGNORECASE)
 _AT_MOST: Final = re.compile(r"\b(maximum|max|at most|limit(ed)? (of|to)|exceed\w*|no more than)\b", re.IGNORECASE)
-_OF_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
-_OF_REQUEST: Final = re.compile(r"request|call|payload|body|array|batch|at once", re.IGNORECASE)
-_OF_CUSTOMER: Final = re.compile(r"e-?mail|customer", re.IGNORECASE)
-_WHO: Final = r"(the )?customer( with (this |that |the )?(e-?mail( address)?|address))?:? ?[\"'(]?(\S*@\S*?)?[\"')]?"
+_MENTIONS_DEVICES: Final = re.compile(r"device|identifier|item|array|payload|request|body", re.IGNORECASE)
+_MENTIONS_REQUEST: Final = re.compile(r"request|call|payload|body|array|batch|at once", re.IGNORECASE)
+_MENTIONS_CUSTOMER: Final = re.compile(r"e-?mail|customer", re.IGNORECASE)
+_THE_CUSTOMER: Final = (
+    r"(the )?customer( with (this |that |the )?(e-?mail( address)?|address))?:? ?[\"'(]?(\S*@\S*?)?[\"')]?"
+)
 _CUSTOMER_NOT_FOUND: Final = re.compile(
-    rf"({_WHO} ?(was |is |does )?(not (found|exist|known)|unknown)|(no such|unknown) customer( \S*@\S*)?)"
+    rf"({_THE_CUSTOMER} ?(was |is |does )?(not (found|exist|known)|unknown)|(no such|unknown) customer( \S*@\S*)?)"
     r"( (for|in) (this|your|the) organi[sz]ation)?:?( \S*@\S*)?\.?",
     re.IGNORECASE,
 )
-"""The whole of what the API says of an unknown customer. A gateway without a route says 404 too, and may name
-a path, a service or a device in which these words stand as well: that tells nothing of any customer."""
+"""The complete error text for an unknown customer. A gateway without a route also answers 404, and its text may
+contain the same words about a path, a service or a device; that says nothing about a customer."""
 _TEMPORARY_REFUSALS: Final = frozenset({409, 425})
 _NO_ROUTE: Final = frozenset({404, 405})
 _ANSWERED_BY_THE_API: Final = frozenset({500})
-"""Server errors after which an attempt cannot act any more, if the API itself has said so."""
+"""Server errors after which an attempt cannot act later, if the answer comes from the API itself."""
 
 
-_SAYS_NOTHING: Final = {
+_NOT_AN_OUTAGE: Final = {
     FailureKind.UNUSABLE: Reason.UNUSABLE_ANSWER,
     FailureKind.NOT_THE_API: Reason.NOT_THE_API,
     FailureKind.WITHDRAWN: Reason.WITHDRAWN,
 }
-"""Endings that do not tell whether the API is down: something answered, or nothing was asked."""
+"""Failures that do not show whether the API is down: something answered, or nothing was sent."""
 
 
 def customer_not_found(refusal: ErrorResponse) -> bool:
@@ -189,77 +189,69 @@ def customer_not_found(refusal: ErrorResponse) -> bool:
     return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.fullmatch(refusal.words.strip()))
 
 
-def classify(ending: NoResponse | ErrorResponse, action: Action) -> Verdict:
-    """Return the verdict on an ending that is not a usable answer."""
-    return _judge_silence(ending) if isinstance(ending, NoResponse) else _judge_status(ending, action)
+def classify(failure: NoResponse | ErrorResponse, action: Action) -> Verdict:
+    """Return the verdict on an attempt without a usable answer."""
+    return _classify_no_response(failure) if isinstance(failure, NoResponse) else _classify_status(failure, action)
 
 
-def _judge_silence(ending: NoResponse) -> Transient:
-    doubt = SideEffects.UNCLEAR if ending.sent else SideEffects.NOT_DONE
-    reason = Reason.NO_ANSWER if ending.sent else Reason.NO_CONNECTION
-    return Transient(doubt, _SAYS_NOTHING.get(ending.how, reason), ending.text, ending.how not in _SAYS_NOTHING)
+def _classify_no_response(failure: NoResponse) -> Transient:
+    side_effects = SideEffects.UNCLEAR if failure.sent else SideEffects.NOT_DONE
+    reason = Reason.NO_ANSWER if failure.sent else Reason.NO_CONNECTION
+    counts_as_down = failure.how not in _NOT_AN_OUTAGE
+    return Transient(side_effects, _NOT_AN_OUTAGE.get(failure.how, reason), failure.text, counts_as_down)
 
 
-def _judge_status(ending: ErrorResponse, action: Action) -> Verdict:
-    status, words = ending.status, _error_text(ending)
+def _classify_status(error: ErrorResponse, action: Action) -> Verdict:
+    status, text = error.status, _error_text(error)
     if status == 429:
-        return Throttled(SideEffects.NOT_DONE, words)
-    if status == 503 and ending.asks_to_wait:
-        return Throttled(SideEffects.UNCLEAR, words)
+        return Throttled(SideEffects.NOT_DONE, text)
+    if status == 503 and error.asks_to_wait:
+        return Throttled(SideEffects.UNCLEAR, text)
     if status >= 500:
-        over = ending.is_api_error and status in _ANSWERED_BY_THE_API
-        doubt = SideEffects.UNCLEAR_BUT_OVER if over else SideEffects.UNCLEAR
-        return Transient(doubt, Reason.SERVER_ERROR, words, counts_as_down=True)
-    if status == 408:  # a gateway may say so of a request that it has handed on
-        return Transient(SideEffects.UNCLEAR, Reason.NO_ANSWER, words, counts_as_down=False)
+        is_over = error.is_api_error and status in _ANSWERED_BY_THE_API
+        side_effects = SideEffects.UNCLEAR_BUT_OVER if is_over else SideEffects.UNCLEAR
+        return Transient(side_effects, Reason.SERVER_ERROR, text, counts_as_down=True)
+    if status == 408:  # a gateway may send it for a request that it has already passed on
+        return Transient(SideEffects.UNCLEAR, Reason.NO_ANSWER, text, counts_as_down=False)
     if status in _TEMPORARY_REFUSALS:
-        doubt = SideEffects.NOT_DONE if ending.is_api_error else SideEffects.UNCLEAR
-        return Transient(doubt, Reason.TEMPORARY_REFUSAL, words, counts_as_down=False)
-    if status < 300:  # no status of HTTP/1.1 that could end an exchange
-        return Transient(SideEffects.UNCLEAR, Reason.UNUSABLE_ANSWER, words, counts_as_down=False)
+        side_effects = SideEffects.NOT_DONE if error.is_api_error else SideEffects.UNCLEAR
+        return Transient(side_effects, Reason.TEMPORARY_REFUSAL, text, counts_as_down=False)
+    if status < 300:  # HTTP/1.1 has no such status that ends an exchange
+        return Transient(SideEffects.UNCLEAR, Reason.UNUSABLE_ANSWER, text, counts_as_down=False)
     if status < 400:
         return StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
     if status in (401, 403):
-        return StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, words))
-    if status in _NO_ROUTE and not ending.is_api_error:
-        return Transient(SideEffects.UNCLEAR, Reason.NOT_THE_API, words, counts_as_down=False)
-    return _judge_refused(ending, action)
+        return StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, text))
+    if status in _NO_ROUTE and not error.is_api_error:
+        return Transient(SideEffects.UNCLEAR, Reason.NOT_THE_API, text, counts_as_down=False)
+    return _classify_refusal(error, action)
 
 
-def _judge_refused(ending: ErrorResponse, action: Action) -> Verdict:
-    """Return the verdict on any other 4xx: the API did not accept the request, and changed nothing."""
-    text, words = ending.words, _error_text(ending)
-    if ending.status == 413:
-        return PayloadTooLarge(words)
-    if not ending.is_api_error:
-        return DeviceRejected(words, SideEffects.UNCLEAR)
-    if action is Action.UNASSIGN and customer_not_found(ending):
+def _classify_refusal(error: ErrorResponse, action: Action) -> Verdict:
+    """Return the verdict on any other 4xx: the API did not accept the request and changed nothing."""
+    full_text, text = error.words, _error_text(error)
+    if error.status == 413:
+        return PayloadTooLarge(text)
+    if not error.is_api_error:
+        return DeviceRejected(text, SideEffects.UNCLEAR)
+    if action is Action.UNASSIGN and customer_not_found(error):
         return CallRejected(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
-    if _NO_VALID_DEVICES.search(text):
-        return CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, words)
-    if _speaks_of_size(text):
-        return PayloadTooLarge(words)
-    if _OF_CUSTOMER.search(text):
-        return CallRejected(Outcome.FAILED, Reason.CUSTOMER_REFUSED, words)
-    return DeviceRejected(words)
+    if _NO_VALID_DEVICES.search(full_text):
+        return CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, text)
+    if _is_about_request_size(full_text):
+        return PayloadTooLarge(text)
+    if _MENTIONS_CUSTOMER.search(full_text):
+        return CallRejected(Outcome.FAILED, Reason.CUSTOMER_REFUSED, text)
+    return DeviceRejected(text)
 
 
-def _speaks_of_size(text: str) -> bool:
-    """Is the request too large? A customer's own quota, which no smaller request helps, is not meant."""
-    if not _OF_DEVICES.search(text):
+def _is_about_request_size(text: str) -> bool:
+    """Return whether the request is too large. A customer's own quota does not count: smaller requests do not help."""
+    if not _MENTIONS_DEVICES.search(text):
         return False
-    quota = _OF_CUSTOMER.search(text) and not _OF_REQUEST.search(text)
-    return bool(_TOO_MANY.search(text) or (_AT_MOST.search(text) and not quota))
+    is_quota = _MENTIONS_CUSTOMER.search(text) and not _MENTIONS_REQUEST.search(text)
+    return bool(_TOO_MANY.search(text) or (_AT_MOST.search(text) and not is_quota))
 
 
-def _error_text(ending: ErrorResponse) -> str:
-    return f"{ending.status}: {ending.text}" if ending.text else f"HTTP {ending.status}"
-
-
-def backoff(failures: int, jitter: float) -> float:
-    """Seconds to wait before trying a call again after this many passing faults (from 1).
-
-    Exponential with full jitter: uniform over [0, min(30, 0.5 * 2^(failures - 1))];
-    `jitter` is a random number in [0, 1).
-    """
-    return jitter * min(LONGEST_BACKOFF, 0.5 * 2.0 ** min(failures - 1, 16))
+def _error_text(error: ErrorResponse) -> str:
+    return f"{error.status}: {error.text}" if error.text else f"HTTP {error.status}"

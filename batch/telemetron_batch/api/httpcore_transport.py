@@ -1,7 +1,7 @@
-"""Requests over httpcore2, the library under httpx2, which is always there.
+"""Transport over httpcore2, the library under httpx2, which is always installed.
 
-Without httpx2's client, its pool and httpcore2's own streams, which do for each request what
-is wanted for none: together they cost more than all the rest of a call.
+It uses neither httpx2's client and pool nor httpcore2's streams: together they cost more processor
+time than the rest of a call, for features that are not needed here.
 """
 
 import ssl
@@ -12,86 +12,86 @@ import anyio
 import httpcore2
 import httpx2
 
-from telemetron_batch.api.asyncio_stream import Stream, opened
+from telemetron_batch.api.asyncio_stream import Stream, open_stream
 from telemetron_batch.api.classify import FailureKind
 from telemetron_batch.api.transport import (
     HEADERS,
     IDLE_SECONDS,
     KEY_HEADER,
     RequestTrace,
-    SpokenError,
+    StaleConnectionError,
     decompress,
     read_limited,
-    spoke_first,
     tls_context,
     transport_error,
+    unexpected_data_error,
 )
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.storage import clock
 
-ENDINGS: Final[Mapping[type[Exception], FailureKind]] = {
+ERROR_KINDS: Final[Mapping[type[Exception], FailureKind]] = {
     httpcore2.ConnectError: FailureKind.CONNECTION,
     httpcore2.ConnectTimeout: FailureKind.CONNECTION,
     httpcore2.ReadError: FailureKind.CUT,
     httpcore2.WriteError: FailureKind.CUT,
     httpcore2.RemoteProtocolError: FailureKind.CUT,
 }
-"""How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
+"""The kind of failure for each exception of the library. Any other exception is a bug and is raised."""
 
 
 class _Backend(httpcore2.AsyncNetworkBackend):
-    """How one connection is made: by asyncio, TLS and all."""
+    """Opens one connection with asyncio, including TLS, and checks it before each request."""
 
-    def __init__(self, tls: ssl.SSLContext | None, seconds: float) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, connect_timeout_s: float) -> None:
         self._tls = tls
-        self._seconds = seconds
+        self._connect_timeout_s = connect_timeout_s
         self._is_used = False
 
-    def prepare(self, trip: RequestTrace) -> None:
-        """Have the next request written on behalf of this trip."""
-        self._trip = trip
+    def prepare(self, trace: RequestTrace) -> None:
+        """Set the trace of the next request."""
+        self._trace = trace
 
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Stream:
-        """A connection. Raises ConnectError or ConnectTimeout."""
+        """Open a connection. Raises ConnectError or ConnectTimeout."""
         try:
-            async with clock.deadline(self._seconds):
-                stream = await opened(host, port, self._tls)
+            async with clock.deadline(self._connect_timeout_s):
+                stream = await open_stream(host, port, self._tls)
         except TimeoutError as exc:
             raise httpcore2.ConnectTimeout from exc
         except OSError as exc:
             raise httpcore2.ConnectError(str(exc)) from exc
-        stream.leaves = lambda: self._leaves(stream)
+        stream.before_write = lambda: self._check_before_write(stream)
         return stream
 
-    def _leaves(self, stream: Stream) -> None:
+    def _check_before_write(self, stream: Stream) -> None:
         """Check the connection before the first byte of each request is written."""
-        if self._trip.sent:
+        if self._trace.sent:
             return
-        if self._is_used and stream.has_news:
-            raise SpokenError
+        if self._is_used and stream.has_unexpected_input:
+            raise StaleConnectionError
         if not self._is_used and stream.has_unread:
-            raise spoke_first()
+            raise unexpected_data_error()
         self._is_used = True
-        self._trip.mark_sending()
+        self._trace.mark_sending()
 
 
 class _PooledConnection(NamedTuple):
-    """A connection, and how it is made."""
+    """A connection and its backend."""
 
     connection: httpcore2.AsyncHTTPConnection
-    way: _Backend
+    backend: _Backend
 
 
-class Plain:
-    """Connections of httpcore2 to one host; the one that came free last is taken first.
+class HttpcoreTransport:
+    """Connections of httpcore2 to one host; the most recently used one is taken first.
 
-    HTTP/1.1 only: with HTTP/2 all calls would share the fate of one connection.
+    HTTP/1.1 only, because with HTTP/2 one broken connection would fail all calls.
     """
 
     name = f"httpcore2 {httpcore2.__version__}"
 
     def __init__(self, base_url: str, *, connect: float) -> None:
-        """Inside a running event loop."""
+        """Prepare connections; needs a running event loop. `connect` is the time limit in seconds for opening one."""
         url = httpx2.URL(base_url.rstrip("/"))
         port = url.port or (443 if url.scheme == "https" else 80)
         self._origin = httpcore2.Origin(url.raw_scheme, url.raw_host, port)
@@ -99,40 +99,40 @@ class Plain:
         self._headers = [
             (name.encode(), text.encode()) for name, text in {"host": url.netloc.decode(), **HEADERS}.items()
         ]
-        self._trusted = tls_context(base_url)
-        if self._trusted is not None:
-            self._trusted.set_alpn_protocols(["http/1.1"])
-        self._connect_seconds = connect
+        self._tls = tls_context(base_url)
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["http/1.1"])
+        self._connect_timeout_s = connect
         self._idle: list[_PooledConnection] = []
-        # Loads what the first request would; then the first attempt leaves when it may, and not close to the second.
+        # Loads modules that the first request needs. Otherwise it would leave late, close to the second one.
         anyio.current_time()
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
-        """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
+    async def post(self, path: str, body: bytes, key: Secret, trace: RequestTrace) -> bytes:
+        """Make one request and return the decoded body of the answer. Raises TransportError."""
         request = self._request(path, body, key)
         try:
-            packed = await self._asked(request, trip)
-        except tuple(ENDINGS) as exc:
-            raise transport_error(exc, ENDINGS) from exc
-        return decompress(packed, trip)
+            raw_body = await self._send(request, trace)
+        except tuple(ERROR_KINDS) as exc:
+            raise transport_error(exc, ERROR_KINDS) from exc
+        return decompress(raw_body, trace)
 
     async def close(self) -> None:
-        """Close all that is idle, and that is all when nothing is under way."""
+        """Close all idle connections; call this when no request is in flight."""
         while self._idle:
             await self._idle.pop().connection.aclose()
 
-    async def _asked(self, request: httpcore2.Request, trip: RequestTrace) -> bytes:
-        """Return the body of the answer, over the first connection that is fit for the request."""
+    async def _send(self, request: httpcore2.Request, trace: RequestTrace) -> bytes:
+        """Send the request over the first usable connection and return the body of the answer."""
         while True:
-            connection, way = line = await self._checkout()
-            way.prepare(trip)
+            connection, backend = pooled = await self._checkout()
+            backend.prepare(trace)
             try:
-                return await _answer(connection, request, trip)
-            except SpokenError:
-                continue  # over another connection
+                return await _answer(connection, request, trace)
+            except StaleConnectionError:
+                continue  # with another connection
             finally:
-                if connection.is_available() and not _is_followed(connection):
-                    self._idle.append(line)
+                if connection.is_available() and not _has_trailing_data(connection):
+                    self._idle.append(pooled)
                 else:
                     await connection.aclose()
 
@@ -147,37 +147,37 @@ class Plain:
         return httpcore2.Request("POST", url, headers=headers, content=body)
 
     async def _checkout(self) -> _PooledConnection:
-        """A connection that was kept and still stands, or a new one, not yet connected."""
+        """Return an idle connection that is still open, or a new one that is not yet connected."""
         while self._idle:
-            line = self._idle.pop()
-            if not line.connection.has_expired():
-                return line
-            await line.connection.aclose()
-        way = _Backend(self._trusted, self._connect_seconds)
+            pooled = self._idle.pop()
+            if not pooled.connection.has_expired():
+                return pooled
+            await pooled.connection.aclose()
+        backend = _Backend(self._tls, self._connect_timeout_s)
         return _PooledConnection(
             httpcore2.AsyncHTTPConnection(
-                self._origin, self._trusted, keepalive_expiry=IDLE_SECONDS, network_backend=way
+                self._origin, self._tls, keepalive_expiry=IDLE_SECONDS, network_backend=backend
             ),
-            way,
+            backend,
         )
 
 
-def _is_followed(connection: httpcore2.AsyncHTTPConnection) -> bool:
-    """Return whether bytes were read behind the answer, which h11 would take for the next one.
+def _has_trailing_data(connection: httpcore2.AsyncHTTPConnection) -> bool:
+    """Return whether bytes were read behind the answer, which h11 would take for the next answer.
 
-    httpcore2 does not tell. If its parts should have other names one day, no connection is used again.
+    httpcore2 has no public way to ask. If its private names change, no connection is used again.
     """
     h11_state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
     return h11_state is None or h11_state.trailing_data != (b"", False)
 
 
-async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request, trip: RequestTrace) -> bytes:
-    """The body of the answer as it came; its head goes to the trip."""
+async def _answer(connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request, trace: RequestTrace) -> bytes:
+    """Return the raw body of the answer; its head goes to `trace`."""
     response = await connection.handle_async_request(request)
     try:
-        trip.mark_response(
+        trace.mark_response(
             response.status, ((name.decode(), text.decode("latin-1")) for name, text in response.headers)
         )
-        return await read_limited(response.aiter_stream(), trip)
+        return await read_limited(response.aiter_stream(), trace)
     finally:
         await response.aclose()

@@ -1,4 +1,4 @@
-"""Requests over a transport that is handed in: an API inside this process, a script of a test, a proxy of one's own."""
+"""Transport over an httpx2 transport passed by the caller, such as an API inside this process or a test's script."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,7 +9,7 @@ from telemetron_batch.api.classify import FailureKind
 from telemetron_batch.api.transport import HEADERS, KEY_HEADER, RequestTrace, read_limited, transport_error
 from telemetron_batch.domain.model import Secret
 
-ENDINGS: Final[Mapping[type[Exception], FailureKind]] = {
+ERROR_KINDS: Final[Mapping[type[Exception], FailureKind]] = {
     httpx2.ConnectError: FailureKind.CONNECTION,
     httpx2.ConnectTimeout: FailureKind.CONNECTION,
     httpx2.PoolTimeout: FailureKind.CONNECTION,
@@ -22,14 +22,14 @@ ENDINGS: Final[Mapping[type[Exception], FailureKind]] = {
     httpx2.RemoteProtocolError: FailureKind.CUT,
     httpx2.DecodingError: FailureKind.UNUSABLE,
 }
-"""How each way to fail ends an attempt. What is not here is a bug of ours and is raised."""
+"""The kind of failure for each exception of the library. Any other exception is a bug and is raised."""
 
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-"""Where a transport keeps no trace, these alone tell that nothing was sent."""
+"""Exceptions that show that nothing was sent, for transports that do not support the trace extension."""
 
 
-class Given:
-    """Makes requests over a transport of httpx2."""
+class HttpxTransport:
+    """Makes requests over an httpx2 transport."""
 
     def __init__(self, base_url: str, transport: httpx2.AsyncBaseTransport, *, connect: float) -> None:
         self.name = f"httpx2 {httpx2.__version__}, {type(transport).__name__}"
@@ -37,28 +37,28 @@ class Given:
         self._transport = transport
         self._timeout = {"connect": connect, "read": None, "write": None, "pool": None}
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
-        """Make one request; gives the decoded body of the answer. Raises BrokeOffError."""
-        trace = _Trace(trip)
+    async def post(self, path: str, body: bytes, key: Secret, trace: RequestTrace) -> bytes:
+        """Make one request and return the decoded body of the answer. Raises TransportError."""
+        listener = _TraceListener(trace)
         request = httpx2.Request(
             "POST",
             self._base_url + path,
             headers={**HEADERS, KEY_HEADER: key.reveal()},
             content=body,
-            extensions={"timeout": self._timeout, "trace": trace},
+            extensions={"timeout": self._timeout, "trace": listener},
         )
         try:
             response = await self._transport.handle_async_request(request)
             try:
-                trip.mark_response(response.status_code, response.headers.multi_items())
-                return await read_limited(response.aiter_bytes(), trip)
+                trace.mark_response(response.status_code, response.headers.multi_items())
+                return await read_limited(response.aiter_bytes(), trace)
             finally:
                 await response.aclose()
-        except tuple(ENDINGS) as exc:
-            trip.sent |= not (trace.heard or isinstance(exc, _NEVER_SENT))
-            raise transport_error(exc, ENDINGS) from exc
+        except tuple(ERROR_KINDS) as exc:
+            trace.sent |= not (listener.was_called or isinstance(exc, _NEVER_SENT))
+            raise transport_error(exc, ERROR_KINDS) from exc
         except BaseException:
-            trip.sent |= not trace.heard
+            trace.sent |= not listener.was_called
             raise
 
     async def close(self) -> None:
@@ -66,14 +66,14 @@ class Given:
         await self._transport.aclose()
 
 
-class _Trace:
-    """Listens to the transport: has it begun to write the request?"""
+class _TraceListener:
+    """Receives the transport's trace events and marks when the request begins to be written."""
 
-    def __init__(self, trip: RequestTrace) -> None:
-        self._trip = trip
-        self.heard = False
+    def __init__(self, trace: RequestTrace) -> None:
+        self._trace = trace
+        self.was_called = False
 
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
-        self.heard = True
+        self.was_called = True
         if event.endswith("send_request_headers.started"):
-            self._trip.mark_sending()
+            self._trace.mark_sending()

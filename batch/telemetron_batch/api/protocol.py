@@ -1,7 +1,6 @@
-"""The API's shape, once: a call becomes a request, a body becomes results by device.
+"""The API's JSON format: build requests, read answers and match them to the requested devices.
 
-Knows paths, field names and the rules by which an answer is joined to what was asked;
-knows nothing of connections, retries or rows.
+This module knows paths, field names and matching rules, but no connections, retries or rows.
 """
 
 import json
@@ -36,60 +35,62 @@ _LISTS: Final = {
     Action.UNASSIGN: {"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
 }
 _REMAINING: Final = "devicesRemaining"
-"""In the answer to an unassign: the devices that the customer still has."""
+"""Field of an unassign's answer: the devices that the customer still has."""
 _WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Reason.NOT_WITH_CUSTOMER}
-_LONGEST_ERROR: Final = 300
-_LONGEST_PAGE: Final = 4096
-"""Characters of a text that are looked at to make a line of it."""
-_LONGEST_JSON_ERROR: Final = 64 * 1024
-"""Bytes of an error's body that is read as JSON; a longer one is none of the API's."""
-_MANY_BYTES: Final = 1024 * 1024
-_MOST_VALUES: Final = 2_000_000
-"""Values in an answer: what it takes to hold more, in memory and time, no honest answer is worth."""
+_MAX_ERROR_LENGTH: Final = 300
+"""Characters of an error text that is stored or shown."""
+_MAX_TEXT_LENGTH: Final = 4096
+"""Characters of a text that are read to make one line of it."""
+_MAX_JSON_ERROR_BYTES: Final = 64 * 1024
+"""Bytes of an error body that is read as JSON. The API's own errors are shorter."""
+_MIN_COUNTED_BYTES: Final = 1024 * 1024
+"""Bytes of an answer from which its values are counted before it is decoded."""
+_MAX_VALUES: Final = 2_000_000
+"""Values in an answer. More would take too much memory and time, and no valid answer has them."""
 
 
 Show = Callable[[str], str]
-"""Makes a text of the API fit to be stored and shown; never applied to what is compared."""
+"""Makes a text of the API safe to store and show. Never applied to texts that are compared."""
 
 
 class UnusableError(ValueError):
-    """A body that cannot be taken for an answer; `str()` says why."""
+    """A body that cannot be used as an answer; `str()` gives the reason."""
 
 
 class NotTheApiError(UnusableError):
-    """A body that has nothing of the API's shape: something else may have answered."""
+    """A body that does not have the form of the API's answers: something else may have answered."""
 
 
 class ErrorBody(NamedTuple):
-    """What the body of a refusal says."""
+    """The content of an error's body."""
 
     text: str
-    """On one line and of bearable length."""
+    """The error text on one line, shortened."""
     is_api_error: bool
-    """Has it the shape of the API's own errors, `{"error": ...}`?"""
+    """Whether the body has the form of the API's own errors, `{"error": ...}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A usable answer to a bulk request, joined to the positions that were asked."""
+    """A usable answer to a bulk request, matched to the requested positions."""
 
     results: Results
     missing: tuple[int, ...]
-    """Positions that were asked and that the answer leaves out or contradicts itself about."""
+    """Requested positions that the answer omits or contradicts itself about."""
     unexpected: tuple[str, ...]
-    """Identifiers that the answer names and nobody asked for."""
+    """Identifiers in the answer that were not requested."""
     customer_id: str
     customer_was_created: bool | None
     devices_remaining: int | None = None
-    """How many devices the customer still has; None where the answer does not say."""
+    """Number of devices that the customer still has; None if the answer does not say."""
 
 
 _Entry = tuple[str, DeviceResult]
-"""One entry of one of the answer's lists: an identifier, and what is said of it."""
+"""One entry of an answer's lists: an identifier and its result."""
 
 
 def request_body(call: Call, positions: Sequence[int]) -> bytes:
-    """The JSON that asks for these positions of the call's devices."""
+    """Return the JSON request for these positions of the call's devices."""
     body: dict[str, object] = {
         "customerEmail": call.customer,
         "deviceIdentifiers": _devices_at(call, positions),
@@ -102,37 +103,37 @@ def request_body(call: Call, positions: Sequence[int]) -> bytes:
 
 def _devices_at(call: Call, positions: Sequence[int]) -> Sequence[str]:
     if len(positions) == len(call.devices):
-        return call.devices  # as mostly
+        return call.devices  # the usual case
     return [call.devices[position] for position in positions]
 
 
 def query_body(customer: str) -> bytes:
-    """The JSON that asks what a customer holds."""
+    """Return the JSON request for a customer's devices."""
     return json.dumps({"email": customer}).encode()
 
 
 def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = printable) -> Reply:
-    """Join a 200 to what was asked.
+    """Read a 200 and match it to the requested positions.
 
-    Raises UnusableError where it is not an object whose `success` is true, or lists
-    something else than devices.
+    Raises UnusableError if it is not an object whose `success` is true, or if its lists
+    contain anything but devices.
     """
     _refuse_too_many_values(body)
     return _read_fast(body, call, positions, show) or _read_lenient(_object(body), call, positions, show)
 
 
 def _read_lenient(answer: Mapping[str, object], call: Call, positions: Sequence[int], show: Show) -> Reply:
-    """What any answer says that says something usable."""
+    """Return the reply of any usable answer."""
     if answer.get("success") is not True:
         kind = UnusableError if "success" in answer or "error" in answer else NotTheApiError
         raise kind(f"its success is not true: {_error_text(answer, show)}")
-    said = [*_entries(answer, call.action, show)]
-    results, foreign = _match(said, call.devices, frozenset(positions))
+    entries = [*_entries(answer, call.action, show)]
+    results, unexpected = _match(entries, call.devices, frozenset(positions))
     created = answer.get("customerWasCreated")
     return Reply(
         results=Results.of(results),
         missing=_missing(positions, results),
-        unexpected=tuple(_cut(show(identifier)) for identifier in foreign),
+        unexpected=tuple(_cut(show(identifier)) for identifier in unexpected),
         customer_id=_text(answer.get("customerId"), show),
         customer_was_created=created if isinstance(created, bool) else None,
         devices_remaining=_remaining(answer) if call.action is Action.UNASSIGN else None,
@@ -140,7 +141,7 @@ def _read_lenient(answer: Mapping[str, object], call: Call, positions: Sequence[
 
 
 def _remaining(answer: Mapping[str, object]) -> int | None:
-    """Count the distinct devices that the customer still has; None without a list of devices."""
+    """Return the number of distinct devices that the customer still has; None without a list of devices."""
     entries = answer.get(_REMAINING)
     if not isinstance(entries, list):
         return None
@@ -153,21 +154,21 @@ def _distinct(devices: Iterable[object] | None) -> int | None:
 
 
 def read_error(body: bytes, show: Show = printable) -> ErrorBody:
-    """Return what the body of a refusal says."""
+    """Return the content of an error's body."""
     try:
-        answer = _object(body if len(body) <= _LONGEST_JSON_ERROR else b"")
+        answer = _object(body if len(body) <= _MAX_JSON_ERROR_BYTES else b"")
         return ErrorBody(
             _error_text(answer, show), is_api_error=isinstance(answer.get("error"), str) and bool(answer["error"])
         )
     except UnusableError:
-        page = _beginning(body[: 4 * (_LONGEST_PAGE + 1)].decode("utf-8", "replace"), _LONGEST_PAGE)
+        page = _beginning(body[: 4 * (_MAX_TEXT_LENGTH + 1)].decode("utf-8", "replace"), _MAX_TEXT_LENGTH)
         return ErrorBody(one_line(re.sub(r"<[^>]*>", " ", page), show), is_api_error=False)
 
 
 def _refuse_too_many_values(body: bytes) -> None:
-    """Raise UnusableError for a body of which an object in memory would be many times as large as the body."""
-    if len(body) > _MANY_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise UnusableError(f"it holds more than {_MOST_VALUES:,} values")
+    """Raise UnusableError for a body whose decoded object would take many times its size in memory."""
+    if len(body) > _MIN_COUNTED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+        raise UnusableError(f"it contains more than {_MAX_VALUES:,} values")
 
 
 def _object(body: bytes) -> dict[str, object]:
@@ -188,26 +189,26 @@ def _error_text(answer: Mapping[str, object], show: Show) -> str:
 
 
 def one_line(text: str, show: Show = printable) -> str:
-    """Return the text fit to be shown, on one line and of bearable length."""
-    return _cut(show(" ".join(_beginning(text, _LONGEST_PAGE).split())))
+    """Return the text in printable form, on one line and shortened."""
+    return _cut(show(" ".join(_beginning(text, _MAX_TEXT_LENGTH).split())))
 
 
-def _beginning(text: str, most: int) -> str:
-    """Return so many characters at most, whole words: one that is cut in two might be half a secret."""
-    if len(text) <= most:
+def _beginning(text: str, limit: int) -> str:
+    """Return at most `limit` characters, without cutting a word: half a secret would not be redacted."""
+    if len(text) <= limit:
         return text
-    return text[: next((at for at in reversed(range(most)) if text[at].isspace()), most)]
+    return text[: next((at for at in reversed(range(limit)) if text[at].isspace()), limit)]
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 3] + "..."
+    return text if len(text) <= _MAX_ERROR_LENGTH else text[: _MAX_ERROR_LENGTH - 3] + "..."
 
 
 def _as_text(value: object) -> str:
-    """Return a text as it is, anything else as JSON. Raises UnusableError."""
+    """Return a text unchanged and any other value as JSON. Raises UnusableError."""
     try:
         return value if isinstance(value, str) else json.dumps(value)
-    except RecursionError as exc:  # to write takes a deeper stack than to read
+    except RecursionError as exc:  # writing needs a deeper stack than reading
         raise UnusableError("it is nested too deeply") from exc
 
 
@@ -216,7 +217,7 @@ def _text(value: object, show: Show) -> str:
 
 
 def _entries(answer: Mapping[str, object], action: Action, show: Show) -> Iterator[_Entry]:
-    """Every device the answer speaks of; entries may be objects or bare identifiers."""
+    """Yield every entry of the answer's lists, which may be objects or bare identifiers."""
     for name, outcome in _LISTS[action].items():
         entries = answer.get(name) or []
         if not isinstance(entries, list):
@@ -226,41 +227,41 @@ def _entries(answer: Mapping[str, object], action: Action, show: Show) -> Iterat
             fields = entry if isinstance(entry, dict) else {"identifier": entry}
             identifier, created = fields.get("identifier"), fields.get("wasCreated")
             if not isinstance(identifier, str):
-                raise UnusableError(f"its {name} holds something that is not a device")
+                raise UnusableError(f"its {name} contains something that is not a device")
             if not isinstance(created, bool):
                 created = None
             yield identifier, DeviceResult(outcome, _text(fields.get("deviceId"), show), created, reason)
 
 
 def _match(
-    said: Sequence[_Entry], devices: Sequence[str], asked: AbstractSet[int]
+    entries: Sequence[_Entry], devices: Sequence[str], asked: AbstractSet[int]
 ) -> tuple[Mapping[int, DeviceResult], tuple[str, ...]]:
-    """The results of the positions that the answer does not contradict itself about, and what nobody asked for.
+    """Return results by position, without contradictory ones, and the identifiers that were not requested.
 
-    Matched by identifier: exact, then trimmed, then ignoring case where only one can be meant.
-    Meant among all devices of the call, so that one asked for later is not mistaken for
-    its lookalike.
+    Identifiers match exactly, else trimmed, else ignoring case if only one device fits. All devices
+    of the call are considered, so that one requested later is not mistaken for a similar one.
     """
     exact = {identifier: position for position, identifier in enumerate(devices)}
-    positions = exact | _lookalikes([identifier for identifier, _ in said if identifier not in exact], devices)
-    joined: defaultdict[int, list[_Entry]] = defaultdict(list)
-    foreign = []
-    for identifier, result in said:
+    other_spellings = [identifier for identifier, _ in entries if identifier not in exact]
+    positions = exact | _match_loosely(other_spellings, devices)
+    by_position: defaultdict[int, list[_Entry]] = defaultdict(list)
+    unexpected = []
+    for identifier, result in entries:
         position = positions.get(identifier)
         if position is None or position not in asked:
-            foreign.append(identifier)
+            unexpected.append(identifier)
         else:
-            joined[position].append((identifier, result))
+            by_position[position].append((identifier, result))
     results = {
-        position: entries[0][1]
-        for position, entries in _without_lookalikes(joined, devices).items()
-        if len({result.outcome for _, result in entries}) == 1
+        position: matched[0][1]
+        for position, matched in _prefer_exact(by_position, devices).items()
+        if len({result.outcome for _, result in matched}) == 1
     }
-    return results, tuple(foreign)
+    return results, tuple(unexpected)
 
 
-def _lookalikes(spellings: Sequence[str], devices: Sequence[str]) -> dict[str, int]:
-    """Return the positions of the devices meant by other spellings, without those that may mean several or none."""
+def _match_loosely(spellings: Sequence[str], devices: Sequence[str]) -> dict[str, int]:
+    """Return the position of the device that each spelling means, without ambiguous and unknown ones."""
     if not spellings:
         return {}
     found: dict[str, int] = {}
@@ -272,18 +273,18 @@ def _lookalikes(spellings: Sequence[str], devices: Sequence[str]) -> dict[str, i
 
 
 def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:
-    """Spelling to position, without the spellings that several positions share."""
+    """Return spelling to position, without spellings that several positions share."""
     positions: defaultdict[str, list[int]] = defaultdict(list)
     for position, spelling in enumerate(spellings):
         positions[spelling].append(position)
     return {spelling: found[0] for spelling, found in positions.items() if len(found) == 1}
 
 
-def _without_lookalikes(joined: Mapping[int, list[_Entry]], asked: Sequence[str]) -> Mapping[int, list[_Entry]]:
-    """Where the answer spells a device as asked, its other spellings are somebody else's."""
+def _prefer_exact(by_position: Mapping[int, list[_Entry]], devices: Sequence[str]) -> Mapping[int, list[_Entry]]:
+    """Drop other spellings of a device that the answer also spells as requested: they belong to other customers."""
     return {
-        position: (len(entries) > 1 and [entry for entry in entries if entry[0] == asked[position]]) or entries
-        for position, entries in joined.items()
+        position: (len(entries) > 1 and [entry for entry in entries if entry[0] == devices[position]]) or entries
+        for position, entries in by_position.items()
     }
 
 
@@ -309,11 +310,11 @@ _DECODERS: Final[Mapping[Action, msgspec.json.Decoder[Any]]] = {
     )
     for action, lists in _LISTS.items()
 }
-"""Read nothing but answers as the vendor shows them."""
+"""Strict decoders for answers in the vendor's documented form."""
 
 
 def _read_fast(body: bytes, call: Call, positions: Sequence[int], show: Show) -> Reply | None:
-    """Return what `_read_lenient` gives for a usual answer, in a tenth of the time; None for any other.
+    """Return what `_read_lenient` returns, in a tenth of the time; None if the answer is not of the usual form.
 
     A usual answer names each device once, spelled as in the request.
     """
@@ -322,21 +323,21 @@ def _read_fast(body: bytes, call: Call, positions: Sequence[int], show: Show) ->
     except (ValueError, RecursionError):
         return None
     devices, codes = _listed(answer, call.action)
-    places = _match_exact([device.identifier for device in devices], call.devices, positions)
-    if places is None or not answer.success:
+    matched = _match_exact([device.identifier for device in devices], call.devices, positions)
+    if matched is None or not answer.success:
         return None
     device_ids, customer_id = [device.device_id or "" for device in devices], answer.customerId or ""
     if not (is_ascii and show is printable and b"\\" not in body and b"\x7f" not in body):
         device_ids, customer_id = [show(one) for one in device_ids], show(customer_id)
     return Reply(
         results=Results(
-            positions=places,
+            positions=matched,
             codes=codes,
             device_ids=device_ids,
             created=[device.was_created for device in devices],
             reasons=_reasons(codes, call.action) if answer.skipped else None,
         ),
-        missing=_missing(positions, places),
+        missing=_missing(positions, matched),
         unexpected=(),
         customer_id=customer_id,
         customer_was_created=answer.customerWasCreated,
@@ -345,7 +346,7 @@ def _read_fast(body: bytes, call: Call, positions: Sequence[int], show: Show) ->
 
 
 def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int]]:
-    """What a usual answer lists, and of each the code of its outcome."""
+    """Return the devices that a usual answer lists, and their outcome codes."""
     devices: list[_Device] = []
     codes: list[int] = []
     for name, outcome in _LISTS[action].items():
@@ -368,12 +369,12 @@ def _reason(outcome: Outcome, action: Action) -> Reason:
 def _missing(positions: Sequence[int], settled: Collection[int]) -> tuple[int, ...]:
     if len(settled) == len(positions):
         return ()
-    told = frozenset(settled)
-    return tuple(position for position in positions if position not in told)
+    done = frozenset(settled)
+    return tuple(position for position in positions if position not in done)
 
 
 def _match_exact(spellings: Sequence[str], devices: Sequence[str], asked: Sequence[int]) -> Sequence[int] | None:
-    """The positions of devices that were asked for, each named once as it was spelled; None if they are not."""
+    """Return the positions of requested devices, each named once and spelled as requested; None otherwise."""
     if len(asked) == len(devices) and tuple(spellings) == devices:
         return range(len(devices))
     position_of = {device: position for position, device in enumerate(devices)}
@@ -383,20 +384,20 @@ def _match_exact(spellings: Sequence[str], devices: Sequence[str], asked: Sequen
 
 
 def read_holdings(body: bytes, customer: str) -> frozenset[str]:
-    """The identifiers that a queryCustomer answer lists, whole or not at all.
+    """Return all identifiers of a queryCustomer answer.
 
-    Raises UnusableError where it speaks of another customer or lists what is no device:
-    a device that was overlooked would pass for one that the customer does not have.
+    Raises UnusableError if it is about another customer or lists anything but devices: a device
+    that is overlooked would count as one that the customer does not have.
     """
     _refuse_too_many_values(body)
     answer = _object(body)
     email, entries = answer.get("email"), answer.get("devices")
     if isinstance(email, str) and email.strip().casefold() != customer.strip().casefold():
-        raise UnusableError("it speaks of another customer")
+        raise UnusableError("it is about another customer")
     if not isinstance(entries, list):
         raise (UnusableError if "email" in answer or "error" in answer else NotTheApiError)("it lists no devices")
     named = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
     devices = [device for device in named if isinstance(device, str)]
     if len(devices) < len(named):
-        raise UnusableError("its devices hold something that is not a device")
-    return frozenset(map(encodable, devices))  # otherwise as they were sent: they are compared
+        raise UnusableError("its devices contain something that is not a device")
+    return frozenset(map(encodable, devices))  # not made printable, because they are compared

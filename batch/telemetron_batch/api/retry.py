@@ -1,44 +1,48 @@
-"""Attempts at one request until it is settled or they are spent: the only module that knows tenacity.
+"""Retry one request until its result is final or its attempts are spent; the only module that imports tenacity.
 
-Throttling costs nothing here: it is waited for at the gate, by all together. What an
-attempt is and what its results mean is its owner's business.
+A throttled attempt does not count here: all workers wait for it together at the gate.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import tenacity
 
 from telemetron_batch.api.attempt_gate import AttemptGate
-from telemetron_batch.api.classify import LONGEST_BACKOFF, Throttled, Transient, backoff
+from telemetron_batch.api.classify import Throttled, Transient
 from telemetron_batch.storage import clock
 
 T = TypeVar("T")
 
+MAX_BACKOFF_S: Final = 30.0
+"""Longest wait before a retry, in seconds."""
+_FIRST_BACKOFF_S: Final = 0.5
+"""Longest wait before the first retry, in seconds. It doubles with each failure."""
+
 
 @dataclass(slots=True)
 class AttemptBudget:
-    """What a request has cost so far."""
+    """The attempts that a request has used so far."""
 
     failures: int = 0
-    """Attempts that count: neither throttled nor made while the API was down."""
+    """Failed attempts that count: neither throttled nor made while the API was down."""
     server_errors: int = 0
 
 
 async def retry_until_final(
     attempt: Callable[[], Awaitable[T]], spent: AttemptBudget, attempts: int, traffic: AttemptGate
 ) -> T:
-    """Make attempts until a result is no passing fault; gives the last result when attempts are spent."""
+    """Make attempts until the result is final or the attempts are spent, and return the last result."""
     first = await attempt()
     if not _is_transient(first):
-        return first  # as most are: what goes on below costs as much as to read an answer
+        return first  # the usual case: setting up tenacity costs as much as reading an answer
     results = [first]
 
     async def next_one() -> T:
         return results.pop() if results else await attempt()
 
-    # A fresh one for each request: shared by several tasks it would mix up their attempts.
+    # tenacity keeps state, so every request needs its own instance.
     again = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_result(_is_transient),
         stop=lambda _: spent.failures >= attempts,
@@ -59,7 +63,16 @@ def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, traffic: Attemp
         return 0.0
     if traffic.is_down or traffic.take_retry_token():
         return backoff(max(1, spent.failures), clock.jitter())
-    return LONGEST_BACKOFF * (1 + clock.jitter()) / 2
+    return MAX_BACKOFF_S * (1 + clock.jitter()) / 2
+
+
+def backoff(failures: int, jitter: float) -> float:
+    """Return the seconds to wait before a retry after this many transient failures (from 1).
+
+    Exponential with full jitter: uniform over [0, min(30, 0.5 * 2^(failures - 1))];
+    `jitter` is a random number in [0, 1).
+    """
+    return jitter * min(MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 16))
 
 
 def _last_result(state: tenacity.RetryCallState) -> object:

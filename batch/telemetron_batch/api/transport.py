@@ -1,11 +1,10 @@
-"""How a request travels, whatever library carries it: what its carrier tells, and what may be read of an answer.
+"""Transport interface: send one POST, report when its first byte leaves, return a size-limited body.
 
-A carrier keeps connections to one host and makes one POST after another, nothing more:
-no redirects, no cookies, no proxies or credentials from the environment, no retries. What
-its library raises ends in it, as a `TransportError`; whether the request has begun to
-leave is read off the wire and told by the `RequestTrace`, never guessed from an exception: the
-same broken connection comes when the server never saw the request and when it has long
-acted on it.
+A transport keeps connections to one host. It follows no redirects, stores no cookies, takes no
+proxies or credentials from the environment and never retries. It translates its library's
+exceptions to `TransportError`. `RequestTrace` records whether the request began to leave; this is
+never derived from an exception, because the same error comes before and after the server has
+seen the request.
 """
 
 import ssl
@@ -20,11 +19,11 @@ from telemetron_batch.api.classify import FailureKind
 from telemetron_batch.domain.model import Secret
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
-"""Bytes: more than any honest answer needs."""
+"""Bytes of an answer at most. No valid answer is larger."""
 LARGEST_ERROR: Final = 1024 * 1024
-"""Bytes of an error's body; what comes after them is not read."""
+"""Bytes of an error body that are read at most."""
 IDLE_SECONDS: Final = 4.0
-"""Shorter than common servers keep an idle connection, so that few close under a request."""
+"""Seconds for which an idle connection is kept. Common servers close theirs later, so few close under a request."""
 HEADERS: Final[Mapping[str, str]] = {
     "accept": "application/json",
     "accept-encoding": "identity",
@@ -33,46 +32,50 @@ HEADERS: Final[Mapping[str, str]] = {
     "user-agent": f"telemetron-batch/{__version__}",
 }
 KEY_HEADER: Final = "x-api-key"
-"""Set for each request rather than on what lasts: that could be printed."""
+"""Set on each request instead of the session, whose headers could be printed."""
 
 _ZLIB_OR_GZIP: Final = 47
-_UNPACKED_ANYWAY: Final = 1024 * 1024
-_RATIO: Final = 100
-"""How many times as large as it came an answer of more than `_UNPACKED_ANYWAY` bytes is unpacked."""
-_PIECE: Final = 1 << 20
+"""The wbits value with which zlib detects both formats."""
+_MAX_UNCHECKED_BYTES: Final = 1024 * 1024
+"""Bytes up to which an answer is decompressed at any ratio."""
+_MAX_COMPRESSION_RATIO: Final = 100
+"""Ratio at which decompression stops beyond `_MAX_UNCHECKED_BYTES`. No valid answer compresses better."""
+_DECOMPRESS_STEP: Final = 1 << 20
+"""Bytes that are decompressed at a time."""
 
 OnSend = Callable[[], None]
+"""Called when a request begins to be written; it may raise WithdrawnError."""
 
 
 class TransportError(Exception):
-    """The request came to no whole answer; `how` it ended, and what the library said of it."""
+    """The request got no complete answer. `kind` is the kind of failure; `str()` is the library's text."""
 
-    def __init__(self, how: FailureKind, words: str) -> None:
-        super().__init__(words)
-        self.kind = how
-
-
-class SpokenError(Exception):
-    """A used connection brought bytes before the next request left; they would pass for that request's answer."""
+    def __init__(self, kind: FailureKind, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
-def spoke_first() -> TransportError:
-    """Return the end of a request whose new connection brought bytes before it: another would be no better."""
+class StaleConnectionError(Exception):
+    """A used connection received bytes before the next request. They would be taken for that request's answer."""
+
+
+def unexpected_data_error() -> TransportError:
+    """Return the error for a new connection that received bytes, or was closed, before the first request."""
     return TransportError(FailureKind.CUT, "the server answered or hung up before it was asked")
 
 
 def transport_error(
-    exc: Exception, endings: Mapping[type[Exception], FailureKind], words: str | None = None
+    exc: Exception, error_kinds: Mapping[type[Exception], FailureKind], text: str | None = None
 ) -> TransportError:
-    """What a library has raised, by the first of the carrier's endings that fits; in its words, or in others."""
-    how = next(ending for kind, ending in endings.items() if isinstance(exc, kind))
-    if how in (FailureKind.CONNECTION, FailureKind.CUT) and _is_of_tls(exc):
-        how = FailureKind.TLS
-    return TransportError(how, str(exc) if words is None else words)
+    """Translate a library's exception by the first kind that fits; `text` replaces the exception's text."""
+    kind = next(kind for error, kind in error_kinds.items() if isinstance(exc, error))
+    if kind in (FailureKind.CONNECTION, FailureKind.CUT) and _is_tls_failure(exc):
+        kind = FailureKind.TLS
+    return TransportError(kind, str(exc) if text is None else text)
 
 
-def _is_of_tls(exc: BaseException | None) -> bool:
-    """Return whether the exception or one of its causes is a failure of TLS, other than an end of the connection."""
+def _is_tls_failure(exc: BaseException | None) -> bool:
+    """Return whether the exception or one of its causes is a TLS failure other than a closed connection."""
     while exc is not None:
         if isinstance(exc, ssl.SSLError):
             return not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
@@ -81,27 +84,27 @@ def _is_of_tls(exc: BaseException | None) -> bool:
 
 
 class RequestTrace:
-    """One request on its way, as its carrier sees it: has it begun to leave, has an answer begun to come?"""
+    """What a transport observes of one request: whether it began to leave and whether an answer began to come."""
 
-    __slots__ = ("_left", "_now", "began", "headers", "seconds", "sent", "status")
+    __slots__ = ("_now", "_on_send", "began", "headers", "seconds", "sent", "status")
 
-    def __init__(self, left: OnSend, now: Callable[[], float]) -> None:
-        self._left = left
+    def __init__(self, on_send: OnSend, now: Callable[[], float]) -> None:
+        self._on_send = on_send
         self._now = now
         self.began = now()
         self.sent = False
-        """Can a byte of the request have reached the server?"""
+        """Whether a byte of the request may have reached the server."""
         self.status: int | None = None
-        """Of the answer, once its head has come."""
+        """Status of the answer; None until its head has come."""
         self.headers: Mapping[str, str] = {}
-        """Of the answer, their names in lower case."""
+        """Headers of the answer, with names in lower case."""
         self.seconds = 0.0
-        """Until the head of the answer came."""
+        """Seconds until the head of the answer came."""
 
     def mark_sending(self) -> None:
-        """The request begins to be written. May raise WithdrawnError: then nothing of it may be."""
+        """Record that the request begins to be written. If this raises WithdrawnError, no byte may be written."""
         if not self.sent:
-            self._left()
+            self._on_send()
             self.sent = True
 
     @property
@@ -111,11 +114,11 @@ class RequestTrace:
 
     @property
     def largest_body(self) -> int:
-        """Bytes of the answer's body that are read at most."""
+        """Bytes of the answer's body that are read at most: less for an error."""
         return LARGEST_ERROR if self.is_refused else MAX_BODY_BYTES
 
     def mark_response(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The head of the answer has come."""
+        """Record that the head of the answer has come."""
         self.seconds = self._now() - self.began
         self.status = status
         fields: dict[str, str] = {}
@@ -126,63 +129,64 @@ class RequestTrace:
 
 
 class Transport(Protocol):
-    """Connections to one host, one for each request under way; kept, and used again."""
+    """Connections to one host, one for each request in flight; idle ones are used again."""
 
     name: str
-    """The library, as it is told to the user."""
+    """Name and version of the library."""
 
-    async def post(self, path: str, body: bytes, key: Secret, trip: RequestTrace) -> bytes:
-        """Make one request; gives the decoded body of the answer, whose head `trip` has. Raises BrokeOffError."""
+    async def post(self, path: str, body: bytes, key: Secret, trace: RequestTrace) -> bytes:
+        """Make one request and return the decoded body; the head goes to `trace`. Raises TransportError."""
 
     async def close(self) -> None:
-        """Close all that is idle, and that is all when nothing is under way."""
+        """Close all idle connections; call this when no request is in flight."""
 
 
-async def read_limited(pieces: AsyncIterable[bytes], trip: RequestTrace) -> bytes:
-    """Return the body of the trip's answer; of an error only as much as is read. Raises BrokeOffError if too large."""
-    body, most = bytearray(), trip.largest_body
-    async for piece in pieces:
-        body += piece
-        if len(body) > most:
-            return _cut(body, trip)
+async def read_limited(chunks: AsyncIterable[bytes], trace: RequestTrace) -> bytes:
+    """Return the answer's body; an error's body is cut. Raises TransportError if another body is too large."""
+    body, limit = bytearray(), trace.largest_body
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            return _cut(body, trace)
     return bytes(body)
 
 
-def _cut(body: bytearray, trip: RequestTrace) -> bytes:
-    """Return as much of a body as is read of an error. Raises BrokeOffError if it is no error's."""
-    if trip.is_refused:
+def _cut(body: bytearray, trace: RequestTrace) -> bytes:
+    """Return the beginning of an error's body. Raises TransportError for another body."""
+    if trace.is_refused:
         return bytes(body[:LARGEST_ERROR])
     size = len(body) >> 20
-    body.clear()  # or the exception would keep it alive while the connection is closed
+    body.clear()  # the exception would keep it in memory while the connection is closed
     raise TransportError(FailureKind.UNUSABLE, f"an answer of over {size} MiB")
 
 
-def decompress(body: bytes, trip: RequestTrace) -> bytes:
-    """Return a body decompressed if the answer's head says that it is compressed. Raises BrokeOffError."""
-    encoding = trip.headers.get("content-encoding", "")
+def decompress(body: bytes, trace: RequestTrace) -> bytes:
+    """Return the body, decompressed according to the answer's headers. Raises TransportError."""
+    encoding = trace.headers.get("content-encoding", "")
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise TransportError(FailureKind.UNUSABLE, f"content-encoding {encoding}")
-    most = min(trip.largest_body, max(_UNPACKED_ANYWAY, _RATIO * len(body)))
-    unpacker, text = zlib.decompressobj(_ZLIB_OR_GZIP), bytearray()
+    limit = min(trace.largest_body, max(_MAX_UNCHECKED_BYTES, _MAX_COMPRESSION_RATIO * len(body)))
+    decompressor, text = zlib.decompressobj(_ZLIB_OR_GZIP), bytearray()
     try:
-        while body and not unpacker.eof:
-            text += unpacker.decompress(body, _PIECE)
-            body = unpacker.unconsumed_tail
-            if len(text) > most:
-                return _cut(text, trip)
+        while body and not decompressor.eof:
+            text += decompressor.decompress(body, _DECOMPRESS_STEP)
+            body = decompressor.unconsumed_tail
+            if len(text) > limit:
+                return _cut(text, trace)
     except zlib.error as exc:
         raise TransportError(FailureKind.UNUSABLE, str(exc)) from exc
-    if not unpacker.eof:
-        raise TransportError(FailureKind.UNUSABLE, f"{encoding} that breaks off")
+    if not decompressor.eof:
+        raise TransportError(FailureKind.UNUSABLE, f"incomplete {encoding} data")
     return bytes(text)
 
 
 def tls_context(base_url: str) -> ssl.SSLContext | None:
-    """What the system trusts, or SSL_CERT_FILE where that is set; None for a base URL without TLS."""
+    """Return a context that trusts SSL_CERT_FILE, or else the system's store; None for a base URL without TLS."""
     if httpx2.URL(base_url).scheme != "https":
         return None
     context = httpx2.create_ssl_context()
-    context.keylog_filename = None  # type: ignore[assignment]  # whoever sets SSLKEYLOGFILE could read the key off the network
+    # With SSLKEYLOGFILE, the API key could be read from recorded network traffic.
+    context.keylog_filename = None  # type: ignore[assignment]
     return context
