@@ -46,13 +46,13 @@ def expected(row: Pair, rows: list[Pair], held: dict[int, frozenset[str]], unpro
 
 @given(st.lists(pairs, max_size=8), lists, st.frozensets(st.integers(0, 4)), st.integers(1, 5))
 def test_each_row_is_judged_as_one_alone_would_be(
-    rows: list[Pair], held: dict[int, frozenset[str]], unproven: frozenset[int], at_once: int
+    rows: list[Pair], held: dict[int, frozenset[str]], unproven: frozenset[int], batch_size: int
 ) -> None:
-    before, holdings._AT_ONCE = holdings._AT_ONCE, at_once  # type: ignore[misc]
+    before, holdings._BATCH_SIZE = holdings._BATCH_SIZE, batch_size  # type: ignore[misc]
     try:
         states = holding_states(keys_of(rows), held.items(), unproven)
     finally:
-        holdings._AT_ONCE = before  # type: ignore[misc]
+        holdings._BATCH_SIZE = before  # type: ignore[misc]
     assert states.tolist() == [expected(row, rows, held, unproven) for row in rows]
 
 

@@ -413,7 +413,7 @@ def test_a_foreign_identifier_with_half_a_surrogate_pair_ends_the_run_normally(d
     names = {path.name for path in ran.folder.iterdir()}
     assert {"attention.csv", "reconciliation.csv", "report.html", "summary.json", "undo.csv", "run.log"} <= names
     log = (ran.folder / "run.log").read_text("utf-8")
-    assert r"nobody asked for: SN-\\ud83d\\x1b[2J" in log
+    assert r"not requested: SN-\\ud83d\\x1b[2J" in log
 
 
 # The key

@@ -152,7 +152,7 @@ class Boundaries:
 
 def hurry() -> None:
     """Shorten the waits between attempts, and the time for which an unanswered attempt may still act."""
-    session._MARGIN = 0.1  # type: ignore[misc]
+    session.LATE_EFFECT_MARGIN_S = 0.1  # type: ignore[misc]
     clock.jitter = lambda: random.random() / 10
     retry.MAX_BACKOFF_S = 0.3  # type: ignore[misc]
 

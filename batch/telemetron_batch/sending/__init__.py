@@ -1,1 +1,1 @@
-"""Calls become answers: paced, retried, taken apart, and each attempt in the journal before it leaves."""
+"""Send the calls of a plan: paced, retried, split if refused, with each attempt in the journal before it leaves."""

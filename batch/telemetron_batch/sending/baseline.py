@@ -1,10 +1,9 @@
-"""What customers held before this run first wrote to them, so that lost answers can be told exactly.
+"""Record what customers held before this run first wrote to them, so that lost answers can be interpreted.
 
-An answer `alreadyAssigned` after a lost one is this run's own work if the customer did
-not have the device before, and not if they had. Each customer is looked at once, before
-their first call, and the journal keeps it; a customer who could not be looked at is
-attributed as without a baseline: marked, not guessed. So is a device if the customer held one
-whose identifier is spelled otherwise.
+`alreadyAssigned` after a lost answer is this run's own work only if the customer did not have
+the device before. Each customer is queried once, before the first call, and the result is stored
+in the journal. If the query fails, or if the customer held a device whose identifier is spelled
+differently, the result is marked as unclear instead of guessed.
 """
 
 from telemetron_batch.api.customer_query import CustomerQuery
@@ -19,45 +18,45 @@ _HELD_AFTER = {Outcome.ASSIGNED: True, Outcome.ALREADY_ASSIGNED: True, Outcome.U
 
 
 class Baseline:
-    """Knows, or finds out, who held what before a call."""
+    """Provides which devices a customer held before a call, and queries it if necessary."""
 
     def __init__(self, looker: CustomerQuery, journal: Journal, plan: CallPlan) -> None:
         self._looker = looker
         self._journal = journal
         self._plan = plan
         self._own_changes: dict[tuple[str, str], bool] = {}
-        """Pairs that the run sends several times: what they came to last."""
-        self._written = plan.customer_emails_of_calls(journal.calls_that_may_have_acted())
-        """Customers whom earlier processes may have changed: what they hold now is not what they held before."""
-        self._looked: dict[str, bool] = {}
-        """Customers whom this process has asked for, and whether that told anything."""
+        """For pairs that the run sends several times: whether the customer holds the device after the last call."""
+        self._already_written = plan.customer_emails_of_calls(journal.calls_that_may_have_acted())
+        """Customers that earlier processes may have changed. A query now would not show what they held before."""
+        self._queried: dict[str, bool] = {}
+        """Customers that this process queried, and whether the query succeeded."""
 
     async def held_before(self, call: Call) -> HeldBefore | None:
         """Return for each device of a call whether its customer held it before; None if that is not known.
 
-        What an earlier process saw of a customer counts only if it has written to them since: else
-        others may have changed it.
+        A query by an earlier process counts only if that process has written to the customer since.
+        Otherwise others may have changed the holdings meanwhile.
         """
         customer = call.customer
-        if customer not in self._written and customer not in self._looked:
-            self._looked[customer] = await self._look(customer)
+        if customer not in self._already_written and customer not in self._queried:
+            self._queried[customer] = await self._query(customer)
         held = self._journal.holdings(customer)
-        if held is None or not self._looked.get(customer, True):
+        if held is None or not self._queried.get(customer, True):
             return None
         states = zip(call.devices, held_by_one(call.devices, held), strict=True)
         devices = {device: self._own_changes.get((customer, device), state) for device, state in states}
         return HeldBefore(devices, self._journal.was_known(customer) is True)
 
-    async def _look(self, customer: str) -> bool:
-        """Ask what a customer holds, and put it down; return whether that could be learnt."""
-        look = await self._looker.fetch(customer)
-        if look is None or look.devices is None:
+    async def _query(self, customer: str) -> bool:
+        """Query what a customer holds and record it; return whether the query succeeded."""
+        holdings = await self._looker.fetch(customer)
+        if holdings is None or holdings.devices is None:
             return False
-        await self._journal.held(customer, look.devices, is_known=look.is_known)
+        await self._journal.held(customer, holdings.devices, is_known=holdings.is_known)
         return True
 
     def learn(self, call: Call, answer: Answer) -> None:
-        """Hear what the run itself has changed."""
+        """Record what the run itself has changed."""
         for position, result in answer.results.items():
             device = call.devices[position]
             if result.outcome in _HELD_AFTER and self._plan.has_multiple_calls(device):

@@ -1,8 +1,8 @@
-"""One call, brought to its end: attempts, retries, splits, and all of it in the journal.
+"""Execute one call: attempts, retries and splits, each recorded in the journal.
 
-What an answer means is decided in `wire` and `verdict`, what to ask for next in
-`split`, when to leave in `traffic`, how a request travels in `exchange`; here these
-are joined in the order that keeps the books true: permit, journal, request, journal.
+`protocol` and `classify` interpret answers, `rejected_search` selects the next request, the gate
+decides when it leaves, and the HTTP client sends it. This module keeps the order that makes the
+journal reliable: permit, journal, request, journal.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -47,29 +47,30 @@ from telemetron_batch.storage import clock
 from telemetron_batch.storage.log import LOGGER
 
 _STUBBORN_AFTER: Final = 3
-"""A server error that repeats so often on one call, while others succeed, is the call's."""
+"""Server errors of one call after which, while others succeed, the call itself is taken for the cause."""
 _MAX_PRESUMED_THROTTLES: Final = 5
-"""So often a call's hasty 503 is taken for throttling; a limit refuses any call, and hardly one so often."""
-_FOREIGN_TOLD: Final = 5
+"""Fast 503s of one call that count as throttling. A rate limit hardly refuses the same call more often."""
+_MAX_REPORTED_IDENTIFIERS: Final = 5
+"""Unexpected identifiers of an answer that are named in the log."""
 _USUAL: Final = AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, 200)
 _OMITTED_TWICE: Final = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.LEFT_OUT_OF_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What `Client.settle` brought about."""
+    """The result of `CallExecutor.settle`."""
 
     answers: tuple[Answer, ...]
-    """Those recorded now, not by an earlier process."""
+    """Answers recorded by this process."""
     pending_since: float | None = None
-    """When the last attempt of this process left that may still act, on the event loop's clock."""
+    """When the last attempt that may still act left, on the event loop's clock; None without one."""
     has_doubts: bool = False
-    """May any attempt have acted without our hearing of it?"""
+    """Whether any attempt may have acted without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class PersistentServerError:
-    """The API fails on this very call while it answers others."""
+    """The API fails repeatedly on this call while it answers others."""
 
     code: ClassVar = STUBBORN
     reason: ClassVar = Reason.REPEATED_SERVER_ERROR
@@ -79,7 +80,7 @@ class PersistentServerError:
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """The run ended before the attempt could leave."""
+    """The run stopped before the attempt could leave."""
 
 
 Result = protocol.Reply | Verdict | PersistentServerError | Halted
@@ -95,33 +96,33 @@ class _RequestAttempts(AttemptBudget):
 
 @dataclass(slots=True)
 class Unanswered:
-    """Whom unanswered assigns of this run concern: what a later answer says was created may be their work."""
+    """Customers and devices of this run's unanswered assigns, which may have created them."""
 
     customers: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
-    """Only such as may have been created."""
+    """Devices of calls that create devices automatically."""
 
     def add(self, call: Call, positions: "Positions | range") -> None:
-        """Remember an attempt at these devices that may have acted."""
+        """Record an attempt at these devices that may have acted."""
         if call.action is Action.ASSIGN:
             self.customers.add(call.customer)
             if call.device_type is not None:
                 self.devices.update(call.devices[at] for at in positions)
 
     def customer_was_created(self, work: CallState, reply: protocol.Reply) -> bool | None:
-        """Return whether this run created the customer of an answer; None where that is not known.
+        """Return whether this run created the customer of an answer; None if that is not known.
 
-        An answer that says no follows, perhaps, an attempt that created them and was not heard.
+        An answer that says no may follow an unanswered attempt that created the customer.
         """
         created, customer = reply.customer_was_created, work.call.customer
         if created is False and customer in self.customers and not work.customer_was_known:
             created = None if work.customer_was_known is None else True
         if work.call.action is Action.ASSIGN:
-            self.customers.discard(customer)  # this answer was in doubt; later ones are to be believed
+            self.customers.discard(customer)  # only this answer is in doubt; later ones are reliable
         return created
 
     def without_untrue_flags(self, call: Call, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
-        """Return the results; where one says that it created no device, an unanswered attempt may have."""
+        """Return the results without "not created" flags of devices that an unanswered attempt may have created."""
         return {
             at: one._replace(was_created=None) if one.was_created is False and call.devices[at] in self.devices else one
             for at, one in results.items()
@@ -129,7 +130,7 @@ class Unanswered:
 
 
 class CallExecutor:
-    """Settles calls against the API, one at a time for each worker that asks."""
+    """Executes calls against the API. Each worker executes one call at a time."""
 
     def __init__(
         self, post: Post, journal: Journal, traffic: AttemptGate, *, attempts: int, wall: Callable[[], float]
@@ -142,19 +143,19 @@ class CallExecutor:
         self._maximum = NO_MAXIMUM
         self.unanswered = Unanswered()
         self.recognise: Callable[[], Awaitable[None]] | None = None
-        """Called after an answer that has nothing of the API's shape."""
+        """Called after an answer that does not have the form of the API's answers."""
         self.uptime: Callable[[], float] | None = None
-        """Seconds since this machine's boot, for the journal."""
+        """Returns the seconds since this machine's boot, for the journal."""
 
     @property
     def halt(self) -> StopSignal:
-        """What ends the run early."""
+        """The signal that stops the run early."""
         return self._traffic.halt
 
     async def settle(self, call: Call, before: HeldBefore | None = None) -> CallResult:
-        """Go on with a call until each of its devices has a result in the journal, or the run halts.
+        """Continue a call until each of its devices has a result in the journal, or the run stops.
 
-        `before` is what the customer held before this run; None where that is not known.
+        `before` is what the customer held before this run; None if that is not known.
         """
         work = restore(call, self._journal, self._maximum)
         if before is not None:
@@ -174,33 +175,32 @@ class CallExecutor:
         attempt = partial(self._attempt, work, spent)
         result = await retry_until_final(attempt, spent, self._attempts, self._traffic)
         if isinstance(result, Transient):
-            # An attempt that was cut short by the end of the run is not spent.
+            # An attempt that the end of the run cut short does not count.
             return Halted() if self._traffic.halt else await self._give_up(work, asked, result)
         return result
 
     async def _attempt(self, work: CallState, spent: _RequestAttempts) -> Result:
-        """One attempt: permit, journal, request, journal."""
+        """Make one attempt: permit, journal, request, journal."""
         call, asked = work.call, spent.asked
         body = protocol.request_body(call, asked)
-        leave = await self._traffic.acquire(call.number)
-        if leave is None:
+        slot = await self._traffic.acquire(call.number)
+        if slot is None:
             return Halted()
         number = await self._journal.started(
             call.number, _positions_for_journal(call, asked), self._wall(), self._uptime()
         )
-        left = await self._traffic.before_send(leave)
-        left_at = clock.now()
-        exchange = await self._post(protocol.PATHS[call.action], body, left)
-        result = self._classify(work, spent, leave, exchange)
-        ending = _ending(result, exchange)
-        omitted = result.missing if isinstance(result, protocol.Reply) else ()
-        doubt = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
-        work.tries += attempt_records(asked, omitted, doubt, left_at)
-        if omitted or doubt is not SideEffects.NOT_DONE:
-            self.unanswered.add(call, omitted or asked)
-        answer = self._settled_by(work, asked, result, exchange.status)
-        settlement = None if answer is None else RecordedAnswer(call.number, answer, by_attempt=True)
-        await self._journal.ended(number, ending, self._wall(), settlement)
+        on_send = await self._traffic.before_send(slot)
+        sent_at = clock.now()
+        response = await self._post(protocol.PATHS[call.action], body, on_send)
+        result = self._classify(work, spent, slot, response)
+        missing = result.missing if isinstance(result, protocol.Reply) else ()
+        side_effects = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
+        work.tries += attempt_records(asked, missing, side_effects, sent_at)
+        if missing or side_effects is not SideEffects.NOT_DONE:
+            self.unanswered.add(call, missing or asked)
+        answer = self._answer_from(work, asked, result, response.status)
+        recorded = None if answer is None else RecordedAnswer(call.number, answer, by_attempt=True)
+        await self._journal.ended(number, _attempt_end(result, response), self._wall(), recorded)
         if self.recognise is not None and isinstance(result, Transient | DeviceRejected) and result.is_from_elsewhere:
             await self.recognise()
         return result
@@ -209,40 +209,40 @@ class CallExecutor:
         return None if self.uptime is None else self.uptime()
 
     def _classify(
-        self, work: CallState, spent: _RequestAttempts, leave: AttemptSlot, exchange: HttpResult
+        self, work: CallState, spent: _RequestAttempts, slot: AttemptSlot, response: HttpResult
     ) -> protocol.Reply | Verdict | PersistentServerError:
-        """The result of an exchange; the gate learns of it, and the round counts it."""
+        """Classify a response, report it to the gate and count it."""
         call, asked = work.call, spent.asked
-        work.seemed_throttled += exchange.seems_throttled
+        work.seemed_throttled += response.seems_throttled
         if work.seemed_throttled > _MAX_PRESUMED_THROTTLES:
-            exchange = exchange.as_server_error()
-        read = exchange.read(lambda body: protocol.read_reply(body, call, asked, exchange.show), call.action)
-        result = _about_devices(read, call, asked)
+            response = response.as_server_error()
+        read = response.read(lambda body: protocol.read_reply(body, call, asked, response.show), call.action)
+        result = _reject_devices_if_named(read, call, asked)
         if isinstance(result, DeviceRejected) and result.is_from_elsewhere and not self._traffic.is_recognised:
             result = Transient(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
-        self._traffic.report(leave, None if isinstance(result, protocol.Reply) else result, exchange)
+        self._traffic.report(slot, None if isinstance(result, protocol.Reply) else result, response)
         self._log(call, result)
         if not isinstance(result, Transient):
             return result
-        spent.failures += not leave.while_down
-        spent.server_errors += exchange.status is not None and exchange.status >= 500
+        spent.failures += not slot.while_down
+        spent.server_errors += response.status is not None and response.status >= 500
         return PersistentServerError(result.doubt, result.text) if self._is_stubborn(spent) else result
 
     def _is_stubborn(self, spent: _RequestAttempts) -> bool:
-        """Is it this call that the API fails on, and can it be taken apart?"""
+        """Return whether the API fails on this call only, and the call can be split."""
         others_succeed = self._traffic.successes > spent.successes_before
         return len(spent.asked) > 1 and spent.server_errors >= _STUBBORN_AFTER and others_succeed
 
-    def _settled_by(self, work: CallState, asked: Positions, result: Result, status: int | None) -> Answer | None:
-        """What a result settles of its call, as the answer for the journal; None if nothing."""
+    def _answer_from(self, work: CallState, asked: Positions, result: Result, status: int | None) -> Answer | None:
+        """Return the answer for the devices that a result settles, to be recorded; None if it settles none."""
         results: Mapping[int, DeviceResult] = {}
         match result:
             case protocol.Reply():
-                # Learnt only now: where no smaller request helps, it was not the size.
+                # Set only after a success: if smaller requests fail as well, the size was not the cause.
                 self._maximum = min(self._maximum, work.maximum)
                 results = result.results
-                if left_out := work.split.settled(asked, result.missing):
-                    results = {**results, **dict.fromkeys(left_out, _OMITTED_TWICE)}
+                if omitted_twice := work.split.settled(asked, result.missing):
+                    results = {**results, **dict.fromkeys(omitted_twice, _OMITTED_TWICE)}
             case CallRejected(outcome, reason, text):
                 work.split.settled(asked)
                 alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
@@ -255,8 +255,8 @@ class CallExecutor:
                 work.split.refused(asked, rejection_result(result.code, result.text), refused)
             case _:
                 return None
-        if condemned := work.split.condemned():
-            results = {**results, **{at: _rejected_result(one) for at, one in condemned.items()}}
+        if rejected := work.split.condemned():
+            results = {**results, **{at: _rejected_result(one) for at, one in rejected.items()}}
         if not results:
             return None
         answer = self._answer(work, results, status, result if isinstance(result, protocol.Reply) else None)
@@ -264,9 +264,9 @@ class CallExecutor:
         return answer
 
     async def _give_up(self, work: CallState, asked: Positions, last: Transient) -> Result:
-        """The attempts are spent: say of the devices what we know, which may be that we do not.
+        """Record the devices as failed or unconfirmed, because the attempts are spent.
 
-        An API that no request has ever reached is no fault of this call: the run stops.
+        If nothing has ever answered, the call is not to blame and the run stops instead.
         """
         unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
         if not unclear and self._traffic.stop_if_never_reached(last.text):
@@ -283,11 +283,12 @@ class CallExecutor:
         return last
 
     def _log(self, call: Call, result: protocol.Reply | Verdict | PersistentServerError) -> None:
-        """What an operator may want to look up later: whatever did not go as it should."""
+        """Log every result that is not a plain success."""
         if isinstance(result, protocol.Reply):
             if result.unexpected:
-                names = ", ".join(result.unexpected[:_FOREIGN_TOLD])
-                self._traffic.tell("foreign", f"call {call.number}: the answer names what nobody asked for: {names}")
+                names = ", ".join(result.unexpected[:_MAX_REPORTED_IDENTIFIERS])
+                text = f"call {call.number}: the answer names devices that were not requested: {names}"
+                self._traffic.tell("foreign", text)
         else:
             LOGGER.info("call %d: %s: %s", call.number, result.code, sentence(result.reason, result.text))
 
@@ -299,7 +300,7 @@ class CallExecutor:
         reply: protocol.Reply | None = None,
     ) -> Answer:
         if reply and len(work.tries) == 1:
-            attempts, unclear = 1, 0  # as mostly
+            attempts, unclear = 1, 0  # the usual case
         else:
             attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
         if unclear:
@@ -318,8 +319,10 @@ class CallExecutor:
         )
 
 
-def _about_devices(result: protocol.Reply | Verdict, call: Call, asked: Positions) -> protocol.Reply | Verdict:
-    """Return a refusal for the customer's sake as one for a device's, where it names devices, but not all of them."""
+def _reject_devices_if_named(
+    result: protocol.Reply | Verdict, call: Call, asked: Positions
+) -> protocol.Reply | Verdict:
+    """Turn a refusal of the customer into one of devices if its text names some, but not all, of them."""
     if not isinstance(result, CallRejected) or result.reason is not Reason.CUSTOMER_REFUSED:
         return result
     return (
@@ -329,51 +332,51 @@ def _about_devices(result: protocol.Reply | Verdict, call: Call, asked: Position
     )
 
 
-def _ending(result: protocol.Reply | Verdict | PersistentServerError, exchange: HttpResult) -> AttemptEnd:
-    """Return how the journal records the attempt."""
-    status = exchange.status
+def _attempt_end(result: protocol.Reply | Verdict | PersistentServerError, response: HttpResult) -> AttemptEnd:
+    """Return the attempt's record for the journal."""
+    status = response.status
     if isinstance(result, protocol.Reply):
         if not (result.missing or result.unexpected) and status == _USUAL.status:
             return _USUAL
         omitted, foreign = len(result.missing), len(result.unexpected)
         return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
-    if isinstance(exchange.failure, NoResponse) and not exchange.failure.sent:
+    if isinstance(response.failure, NoResponse) and not response.failure.sent:
         return AttemptEnd(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
-    how = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
-    lasts = result.doubt is SideEffects.UNCLEAR
-    return AttemptEnd(how, result.code, status, result.reason, result.text, may_act_later=lasts)
+    ending = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
+    may_act_later = result.doubt is SideEffects.UNCLEAR
+    return AttemptEnd(ending, result.code, status, result.reason, result.text, may_act_later=may_act_later)
 
 
-def _rejected_result(condemned: Rejected[DeviceResult]) -> DeviceResult:
-    """Return the result of a condemned device; where it never stood alone, that is said."""
-    result = condemned.blame
-    return result if condemned.alone else result._replace(reason=WITH_OTHERS.get(result.reason, result.reason))
+def _rejected_result(rejected: Rejected[DeviceResult]) -> DeviceResult:
+    """Return the result of a rejected device; its reason shows if the device was never sent alone."""
+    result = rejected.blame
+    return result if rejected.alone else result._replace(reason=WITH_OTHERS.get(result.reason, result.reason))
 
 
 def _annotate_lost_attempts(work: CallState, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
-    """The results where an earlier attempt went unanswered: what is said of each, and what that leaves open.
+    """Return the results, adjusted for earlier attempts without an answer.
 
-    A doubt about one is told of all in its answer of which it is not known whether they were held before: the
-    column is theirs together.
+    The number of unclear attempts is stored once per answer. A doubt about one device therefore
+    marks all devices of the answer whose earlier holding is not known.
     """
-    doubted = {at: doubts > 0 for at, (_, doubts) in work.each_asked_before(results).items()}
-    weighed = {}
+    is_doubted = {at: doubts > 0 for at, (_, doubts) in work.each_asked_before(results).items()}
+    annotated = {}
     for at, result in results.items():
-        if doubted[at] or work.held(at) is None:
+        if is_doubted[at] or work.held(at) is None:
             result = _attribute(result, work.call.action, work.held(at))
-        weighed[at] = _append_uncertainty(result) if doubted[at] else result
-    return weighed
+        annotated[at] = _append_uncertainty(result) if is_doubted[at] else result
+    return annotated
 
 
 def _attribute(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:
-    """The result when an earlier attempt went unanswered: whose work is what is now found done?
+    """Return a result "already done" as this run's own work, as earlier work, or marked as unclear.
 
-    Exactly, where it is known what the customer held before; otherwise only marked.
+    It can be attributed if it is known whether the customer held the device before.
     """
-    done_already = (
+    is_already_done = (
         result.outcome is Outcome.ALREADY_ASSIGNED if action is Action.ASSIGN else result.outcome is Outcome.SKIPPED
     )
-    if not done_already:
+    if not is_already_done:
         return result
     if held_before is None:
         return result._replace(unheard=Unheard.WHOSE_WORK)
@@ -384,9 +387,9 @@ def _attribute(result: DeviceResult, action: Action, held_before: bool | None) -
 
 
 def _append_uncertainty(result: DeviceResult) -> DeviceResult:
-    """Return the result when an earlier attempt went unanswered: that the repeat was refused does not undo it.
+    """Return a failed result as unconfirmed, because an earlier attempt without an answer may have succeeded.
 
-    Of flags that say that nothing was created nothing is known then.
+    A flag "not created" becomes unknown for the same reason.
     """
     if result.was_created is False:
         result = result._replace(was_created=None)

@@ -1,7 +1,7 @@
-"""A call under way: what of it is open, what was tried, and how a killed run's call goes on.
+"""State of a call in progress: open positions, attempts so far, and how to restore it from the journal.
 
-The journal's attempts are played back through the same `RejectedDeviceSearch` that made them, so that
-a resumed run asks just what the former one would have asked next.
+The recorded attempts are replayed through the same `RejectedDeviceSearch` that made them, so a
+resumed run sends the request that the former process would have sent next.
 """
 
 import re
@@ -19,19 +19,19 @@ from telemetron_batch.journal.reader import Attempt
 from telemetron_batch.sending.rejected_search import Positions, RejectedDeviceSearch
 
 _SPECIFIC_IDENTIFIER: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
-"""Anything shorter, such as a lone number, may stand in an error text by chance."""
+"""Matches identifiers that are specific enough. A shorter one, such as a single digit, can be in a text by chance."""
 
 NO_MAXIMUM: Final = 1 << 30
 ANSWERED: Final = "answered"
-"""The stored code of the verdict on a usable answer."""
+"""Stored verdict code of a usable answer."""
 STUBBORN: Final = "stubborn"
-"""The stored code of the verdict on a call that the API keeps failing on."""
+"""Stored verdict code of a call on which the API fails repeatedly."""
 BLAMED: Final = (DeviceRejected.code, STUBBORN)
 
 
 @lru_cache(maxsize=16)
 def all_of(devices: int) -> Positions:
-    """The positions of a call of so many devices: the same object for all, as most calls are alike."""
+    """Return all positions of a call of this size. Calls of the same size share one object."""
     return tuple(range(devices))
 
 
@@ -42,94 +42,95 @@ def _set_of(positions: Positions) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """An attempt as the bookkeeping of its call needs it."""
+    """An attempt at some positions of a call."""
 
     asked: frozenset[int]
     may_have_acted: bool
+    """Whether it may have changed something without an answer that says so."""
     pending_since: float | None = None
-    """When it left, on the event loop's clock, if it may still act; None if not, or if it left in another process."""
+    """When it left, on the event loop's clock, if it may still act; None if not, or if another process made it."""
 
 
 class HeldBefore(NamedTuple):
-    """What a customer held before the run first wrote to them."""
+    """What a customer held before the run first wrote to it."""
 
     devices: Mapping[str, bool | None]
-    """Of each device of a call, did they hold it? None: not known."""
+    """Whether the customer held each device of a call; None if that is not known."""
     is_known: bool
-    """Did the API know the customer?"""
+    """Whether the API knew the customer."""
 
 
 @dataclass(slots=True)
 class CallState:
-    """A call under way."""
+    """A call in progress."""
 
     call: Call
     split: RejectedDeviceSearch[DeviceResult]
     tries: list[AttemptRecord] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    """Those recorded by this process."""
+    """Answers recorded by this process."""
     held_before: Mapping[str, bool | None] | None = None
-    """Of each device, did the customer hold it before this run? None: not known."""
+    """Whether the customer held each device before this run; None if that is not known."""
     customer_was_known: bool | None = None
-    """Did the API know the customer before this run? None: not known."""
+    """Whether the API knew the customer before this run; None if that is not known."""
     maximum: int = NO_MAXIMUM
-    """Devices that one request may hold, as far as refusals of this call tell."""
+    """Devices that one request may contain, according to refusals of this call."""
     successes_before: int = 0
-    """Answers that calls had had when work on this one began."""
+    """Number of successful attempts of all calls when this one began."""
     seemed_throttled: int = 0
-    """Refusals of this call that were throttling by their haste alone."""
+    """Number of 503s of this call that counted as throttling only because they were fast."""
 
     def held(self, position: int) -> bool | None:
-        """Did the customer hold this device before the run? None: not known."""
+        """Return whether the customer held this device before the run; None if that is not known."""
         return None if self.held_before is None else self.held_before[self.call.devices[position]]
 
     def asked_before(self, asked: Iterable[int]) -> tuple[int, int]:
-        """Attempts that held all these positions, and how many of them may have acted unheard."""
+        """Return how many attempts contained all these positions, and how many of those may have acted."""
         doubts = [one.may_have_acted for one in self.tries if one.asked.issuperset(asked)]
         return len(doubts), sum(doubts)
 
     def all_asked_before(self, positions: Collection[int]) -> tuple[int, int] | None:
-        """What `asked_before` says of these positions, where it says the same of each; mostly it does."""
+        """Return the counts of `asked_before` if they are the same for each position (the usual case), else None."""
         if not all(one.asked.issuperset(positions) for one in self.tries):
             return None
         return len(self.tries), sum(one.may_have_acted for one in self.tries)
 
     def most_asked_before(self, positions: Collection[int]) -> tuple[int, int]:
-        """The most that `asked_before` says of one of these positions, of each number."""
+        """Return the maximum of each count of `asked_before` over these positions."""
         attempts, doubts = zip(*self.each_asked_before(positions).values(), strict=True)
         return max(attempts), max(doubts)
 
     def each_asked_before(self, positions: Collection[int]) -> dict[int, tuple[int, int]]:
-        """Of each position what `asked_before` says of it alone."""
+        """Return the counts of `asked_before` for each single position."""
         alike = self.all_asked_before(positions)
         return {at: alike or self.asked_before((at,)) for at in positions}
 
     def pending_since(self) -> float | None:
-        """Return when the last attempt left that may still act, on the event loop's clock; None without one."""
+        """Return when the last attempt that may still act left, on the event loop's clock; None without one."""
         return max((one.pending_since for one in self.tries if one.pending_since is not None), default=None)
 
     def has_doubts(self) -> bool:
-        """Return whether any attempt may have acted unheard."""
+        """Return whether any attempt may have acted without an answer."""
         return any(one.may_have_acted for one in self.tries)
 
 
 def attempt_records(
-    asked: Positions, omitted: Collection[int], doubt: SideEffects, left: float | None = None
+    asked: Positions, omitted: Collection[int], side_effects: SideEffects, sent_at: float | None = None
 ) -> list[AttemptRecord]:
-    """Return an attempt for bookkeeping: what its answer left out may have been done all the same.
+    """Return the records of an attempt. Devices that its answer omits may have been changed and get their own.
 
-    `left` is when it left on the event loop's clock; None for an attempt of an earlier process.
+    `sent_at` is a time of the event loop's clock; None for an attempt of an earlier process.
     """
-    may_have_acted = doubt is not SideEffects.NOT_DONE
-    pending_since = left if doubt is SideEffects.UNCLEAR else None
+    may_have_acted = side_effects is not SideEffects.NOT_DONE
+    pending_since = sent_at if side_effects is SideEffects.UNCLEAR else None
     if not omitted:
         return [AttemptRecord(_set_of(asked), may_have_acted, pending_since)]
-    told = frozenset(asked).difference(omitted)
-    return [AttemptRecord(told, may_have_acted, pending_since), AttemptRecord(frozenset(omitted), may_have_acted=True)]
+    rest = frozenset(asked).difference(omitted)
+    return [AttemptRecord(rest, may_have_acted, pending_since), AttemptRecord(frozenset(omitted), may_have_acted=True)]
 
 
 def restore(call: Call, journal: Journal, maximum: int) -> CallState:
-    """The work on a call as the journal left it; all of it open if the journal knows nothing of it."""
+    """Return the state of a call according to the journal; all positions are open if it has no record."""
     everything = all_of(len(call.devices))
     if not journal.may_have_history(call.number):
         return CallState(call, RejectedDeviceSearch(everything, maximum))
@@ -141,21 +142,21 @@ def restore(call: Call, journal: Journal, maximum: int) -> CallState:
     tries: list[AttemptRecord] = []
     for one in history:
         asked = everything if one.positions is None else one.positions
-        told = asked if one.verdict != ANSWERED else answered.get(one.number, ())
-        omitted = set(asked).difference(told)
+        settled_by_it = asked if one.verdict != ANSWERED else answered.get(one.number, ())
+        omitted = set(asked).difference(settled_by_it)
         tries += attempt_records(asked, omitted, SideEffects.UNCLEAR if one.may_have_acted else SideEffects.NOT_DONE)
     closed = {position for _, positions in settled for position in positions}
     still_open = tuple(position for position in everything if position not in closed)
-    split = _played_back(call, history, answered)
+    split = _replay(call, history, answered)
     if split is None or set(split.open()) != set(still_open):
         split = RejectedDeviceSearch(still_open, maximum)
     return CallState(call, split, tries)
 
 
-def _played_back(
+def _replay(
     call: Call, history: list[Attempt], settled: dict[int, Positions]
 ) -> RejectedDeviceSearch[DeviceResult] | None:
-    """The split after these attempts; None where they do not fit together."""
+    """Return the search after these attempts; None if they do not fit together."""
     everything = all_of(len(call.devices))
     largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
     split: RejectedDeviceSearch[DeviceResult] = RejectedDeviceSearch(everything, largest)
@@ -165,12 +166,12 @@ def _played_back(
             continue
         if split.next() != asked:
             return None
-        _play(split, call, attempt, (asked, settled.get(attempt.number, ())))
+        _replay_attempt(split, call, attempt, (asked, settled.get(attempt.number, ())))
         split.condemned()
     return split
 
 
-def _play(
+def _replay_attempt(
     split: RejectedDeviceSearch[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]
 ) -> None:
     asked, answered = positions
@@ -189,7 +190,7 @@ def _play(
 
 
 def rejection_result(verdict: str | None, text: str) -> DeviceResult:
-    """The outcome of devices that a refusal settles. What the API failed on may be done all the same."""
+    """Return the result of devices that a refusal settles. After server errors they are unconfirmed."""
     if verdict == STUBBORN:
         return DeviceResult(Outcome.UNCONFIRMED, reason=Reason.REPEATED_SERVER_ERROR, text=text)
     reason = Reason.TOO_MANY_DEVICES if verdict == PayloadTooLarge.code else Reason.DEVICE_REFUSED
@@ -197,12 +198,12 @@ def rejection_result(verdict: str | None, text: str) -> DeviceResult:
 
 
 def halved(asked: Positions) -> int:
-    """The largest number of devices to ask for when so many were too many."""
+    """Return the maximum number of devices per request after a request that was too large."""
     return max(1, len(asked) // 2)
 
 
 def devices_named_in(call: Call, asked: Positions, text: str) -> Positions:
-    """The positions whose identifiers stand in an error text, as words of their own."""
+    """Return the positions whose identifiers occur in an error text as whole words."""
     return tuple(
         position
         for position in asked

@@ -1,4 +1,4 @@
-"""The count of what has happened so far: fed once a call, read by the progress display and the brakes."""
+"""Totals of a run so far, updated once per call; read by the progress display and the safety limits."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,24 +9,24 @@ from telemetron_batch.domain.outcomes import FAILURES, Outcome
 
 @dataclass(slots=True)
 class RunCounters:
-    """Running totals of one run, calls of earlier processes included."""
+    """Running totals of one run, including the calls of earlier processes."""
 
     calls: int
-    """Calls of the plan; or what else is to be done, one by one."""
+    """Number of calls of the plan, or of other units of work; see `unit`."""
     calls_done: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     unassigns_without_effect: int = 0
-    """Devices that the customer of an unassign surely did not have."""
+    """Devices of unassigns that the customer certainly did not have."""
     new_customers: set[str] = field(default_factory=set)
     """Customers that this run created."""
     perhaps_new_customers: set[str] = field(default_factory=set)
     """Customers that unanswered attempts of this run may have created."""
     unit: str = "calls"
-    """What `calls` counts, in one word."""
+    """The word for what `calls` counts."""
 
     @property
     def failed(self) -> int:
-        """Devices that the API refused, or of which we cannot say."""
+        """Devices that the API refused, or whose result is unclear."""
         return sum(self.outcomes[outcome] for outcome in FAILURES)
 
     @property

@@ -1,9 +1,9 @@
-"""Lists of what customers hold, joined to rows: does its customer hold the row's device?
+"""Compare rows with lists of holdings: determine whether each row's customer holds its device.
 
-A device is held if the list has its identifier, trimmed. If the list has only an identifier with the
-same letters and digits in another spelling, whether it is held is not known: the API does not say
-whether that is the same device. An identifier that is exactly the one of another row of the customer
-belongs to that row. Knows not when or why anybody was asked.
+A device is held if the list contains its trimmed identifier. If the list contains only an
+identifier with the same letters and digits in another spelling, the state is unknown, because the
+API does not say whether that is the same device. An identifier that matches another row of the
+customer exactly belongs to that row.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -22,18 +22,18 @@ from telemetron_batch.planning.plan import SentRows
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Holding = tuple[int, frozenset[str]]
-"""A customer's code, and the identifiers of all that they hold."""
+"""A customer's code and the identifiers of all its devices."""
 States = npt.NDArray[np.int8]
-"""Does the customer hold the device: 1 yes, 0 no, or below 0 why that is not known."""
+"""Whether the customer holds the device: 1 yes, 0 no, below 0 the reason why it is not known."""
 
 UNKNOWN: Final = -1
 SPELLED_DIFFERENTLY: Final = -2
-"""They hold one with the same letters and digits in another spelling."""
+"""The customer holds a device with the same letters and digits in another spelling."""
 ABSENCE_UNPROVEN: Final = -3
-"""The list does not have it, but the API spells this customer's devices in a form of its own."""
+"""The list does not contain the device, but the API spells this customer's devices in its own form."""
 
-_AT_ONCE: Final = 1 << 20
-"""Identifiers that are looked up together: each time a large set is built for it."""
+_BATCH_SIZE: Final = 1 << 20
+"""Identifiers that are looked up together. Each lookup builds a large set."""
 _NONE: Final = -1
 _NOTHING: Final = np.empty(0, np.int64)
 
@@ -41,8 +41,8 @@ _NOTHING: Final = np.empty(0, np.int64)
 def holding_states(keys: SentRows, holdings: Iterable[Holding], absence_unproven: Collection[int] = ()) -> States:
     """Return for each of some rows whether its customer holds its device.
 
-    `absence_unproven` are codes of customers whose devices the API spells in a form of its own: their
-    lists prove the absence of a device only if they are empty.
+    `absence_unproven` are codes of customers whose devices the API spells in its own form. Only an
+    empty list proves that such a customer does not hold a device.
     """
     comparison = _Comparison(keys)
     for batch in _batches(holdings):
@@ -51,7 +51,7 @@ def holding_states(keys: SentRows, holdings: Iterable[Holding], absence_unproven
 
 
 def held_by_one(devices: Sequence[str], held: Collection[str]) -> list[bool | None]:
-    """Return for each of one customer's distinct devices whether they hold it; None if that is not known."""
+    """Return for each of one customer's distinct devices whether the customer holds it; None if that is not known."""
     numbers = np.arange(len(devices))
     keys = SentRows(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
     states = holding_states(keys, [(0, frozenset(held))]).tolist()
@@ -59,7 +59,7 @@ def held_by_one(devices: Sequence[str], held: Collection[str]) -> list[bool | No
 
 
 class _Comparison:
-    """Rows compared with lists of what their customers hold, some lists at a time."""
+    """Compares rows with lists of holdings, batch by batch."""
 
     def __init__(self, keys: SentRows) -> None:
         self._customer = keys.customer
@@ -72,7 +72,7 @@ class _Comparison:
         self._size = max(1, len(self._spellings))
         self._pairs, self._pair = np.unique(self._customer * self._size + self._device, return_inverse=True)
         self._held = np.zeros(len(self._pairs), np.bool_)
-        """Pairs of a customer and a device that were found."""
+        """Whether each pair of customer and device was found."""
         self._asked, self._holders, self._alike = [_NOTHING], [_NOTHING], [_NOTHING]
 
     def add(self, batch: Sequence[Holding]) -> None:
@@ -88,7 +88,7 @@ class _Comparison:
             self._alike.append(self._alike_pairs(owners[is_stray], names.filter(pa.array(is_stray))))
 
     def states(self, absence_unproven: Collection[int]) -> States:
-        """Return what was found of each row."""
+        """Return the state of each row."""
         customer = self._customer
         unproven = np.intersect1d(np.concatenate(self._holders), np.array([*absence_unproven], np.int64))
         states = np.where(np.isin(customer, unproven), ABSENCE_UNPROVEN, 0)
@@ -102,7 +102,7 @@ class _Comparison:
         return states.astype(np.int8)
 
     def _find(self, owners: Ints, names: pa.Array) -> Flags:
-        """Note the pairs that are held, and return which of the identifiers belong to a row of their owner."""
+        """Mark the pairs that are held, and return which identifiers belong to a row of their owner."""
         if not len(self._pairs):
             return np.zeros(len(names), np.bool_)
         device = _positions(names, self._spellings)
@@ -118,7 +118,7 @@ class _Comparison:
         return letters_and_digits(self._spellings).dictionary_encode()
 
     def _alike_pairs(self, owners: Ints, names: pa.Array) -> Ints:
-        """Return the owners, each with the letters and digits that a device of some row has too."""
+        """Return pairs of an owner and letters and digits that also a device of some row has."""
         letters = _positions(letters_and_digits(names), self._letters.dictionary)
         pairs: Ints = (owners * self._size + letters)[letters != _NONE]
         return pairs
@@ -130,7 +130,7 @@ def _batches(holdings: Iterable[Holding]) -> Iterator[list[Holding]]:
     for one in holdings:
         batch.append(one)
         size += len(one[1])
-        if size >= _AT_ONCE:
+        if size >= _BATCH_SIZE:
             yield batch
             batch, size = [], 0
     if batch:
@@ -138,7 +138,7 @@ def _batches(holdings: Iterable[Holding]) -> Iterator[list[Holding]]:
 
 
 def _positions(texts: pa.Array, known: pa.Array) -> Ints:
-    """Positions among the known texts, `_NONE` for all others."""
+    """Return the position of each text among the known ones; `_NONE` for others."""
     return _codes(pc.fill_null(pc.index_in(texts, value_set=known), _NONE))
 
 

@@ -1,7 +1,7 @@
-"""Devices that may still sit with a former owner, and what was held because of them.
+"""Devices that may still be with a former owner, and the assigns that are held because of them.
 
-Within one process the runner learns of them as answers come. Shards tell one another: what
-a shard has left behind is written to a file once its unassigns are at rest.
+Within one process, the scheduler learns of them from answers. Across shards, each shard writes
+the devices that it did not release to a file once no process works on its unassigns.
 """
 
 from collections import defaultdict
@@ -28,28 +28,28 @@ _COMPLETE = b"complete"
 
 @dataclass(slots=True)
 class UnreleasedDevices:
-    """Devices that may still sit with a former owner, because their unassign did not succeed."""
+    """Devices that may still be with a former owner, because their unassign did not succeed."""
 
     _owners: dict[str, set[str]] = field(default_factory=dict)
     _open: set[tuple[str, str]] = field(default_factory=set)
-    """Customer and device of those whose unassign is not settled."""
+    """Pairs of customer and device whose unassign is not settled."""
 
     def __bool__(self) -> bool:
         return bool(self._owners)
 
     @property
     def has_pending(self) -> bool:
-        """Is one of them yet to be taken from its owner?"""
+        """Whether the unassign of any of these devices is not settled."""
         return bool(self._open)
 
     def add(self, customer: str, device: str, *, is_open: bool = False) -> None:
-        """This customer may still have the device; `is_open` if to take it from them is yet to come."""
+        """Record that this customer may still have the device; `is_open` if the unassign is not settled."""
         self._owners.setdefault(device, set()).add(customer)
         if is_open:
             self._open.add((customer, device))
 
     def record(self, call: Call, answer: Answer) -> None:
-        """Hear what an unassign came to. A later unassign of the pair that succeeds ends what an earlier one began."""
+        """Record the answer to an unassign. A success releases the pair even if an earlier unassign failed."""
         results = Results.of(answer.results)
         has_failures = not results.counts().keys().isdisjoint(FAILURES)
         for position in results if has_failures or self._owners else ():
@@ -57,22 +57,22 @@ class UnreleasedDevices:
             if has_failures and may_still_be_held(results[position]):
                 self.add(call.customer, device)
             elif device in self._owners:
-                self._let_go(call.customer, device)
+                self._release(call.customer, device)
 
-    def _let_go(self, customer: str, device: str) -> None:
+    def _release(self, customer: str, device: str) -> None:
         self._owners[device].discard(customer)
         if not self._owners[device]:
             del self._owners[device]
 
     def pairs(self) -> list[tuple[str, str, bool]]:
-        """Customer, device and whether it is open, in an order that says nothing of the one in which they came."""
+        """Return customer, device and whether the unassign is open, sorted by customer and device."""
         pairs = sorted((customer, device) for device, owners in self._owners.items() for customer in owners)
         return [(*pair, pair in self._open) for pair in pairs]
 
     def former_owner(self, customer: str, device: str) -> str | None:
-        """Who may still have the device that this customer is to have; None if all is clear.
+        """Return who may still have the device that this customer is to get; None if nobody.
 
-        The customer too, if it is yet to be taken from them: it would be so after it was given.
+        This can be the customer itself, if an open unassign would take the device away after the assign.
         """
         others = self._owners.get(device, set()) - {customer}
         return min(others, default=customer if (customer, device) in self._open else None)
@@ -90,23 +90,23 @@ def may_still_be_held(result: DeviceResult) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UnreleasedReport:
-    """What the unassigns of a shard have left behind, when nobody is at work on them."""
+    """The unreleased devices of a shard's unassigns, while no process works on them."""
 
     complete: bool
-    """Is every one of them settled? Then it is the last word."""
+    """Whether all unassigns are settled, so that the report is final."""
     pairs: pa.Table
-    """`customer` and `device` of each that did not succeed, or is not settled, which `open` says."""
+    """`customer` and `device` of each unassign that did not succeed or, if `open`, is not settled."""
 
     def write(self, path: Path) -> None:
-        """Put it into a file. Raises DiskError."""
+        """Write the report to a file. Raises DiskError."""
         schema = _SCHEMA.with_metadata({_COMPLETE: b"1" if self.complete else b"0"})
         with atomic_write(path) as file, pa.ipc.new_file(file, schema) as writer:
             writer.write_table(self.pairs.cast(schema))
 
     @classmethod
     def read(cls, path: Path) -> "UnreleasedReport | None":
-        """What a file holds; None without one. Raises JournalError where it is damaged."""
-        advice = f"move {path} away: what it tells is then read off the shard's journal"
+        """Read a report from a file; return None without one. Raises JournalError if it is damaged."""
+        advice = f"move {path} away: its content is then read from the shard's journal"
         try:
             table = read_table(path)
         except FileNotFoundError:
@@ -123,12 +123,12 @@ class UnreleasedReport:
 
 
 def collect_unreleased(unassigns: CallPlan, journal: Journal | None) -> UnreleasedReport:
-    """What these calls have left behind, as the journal has it; without one, all of it."""
+    """Return the unreleased devices of these calls according to the journal; without a journal, all devices."""
     stuck, settled = UnreleasedDevices(), defaultdict[int, set[int]](set)
-    for settlement in journal.settlements() if journal else ():
-        if unassigns.includes(settlement.call):
-            settled[settlement.call].update(settlement.answer.results)
-            stuck.record(unassigns.call(settlement.call), settlement.answer)
+    for recorded in journal.settlements() if journal else ():
+        if unassigns.includes(recorded.call):
+            settled[recorded.call].update(recorded.answer.results)
+            stuck.record(unassigns.call(recorded.call), recorded.answer)
     is_open = [number for number in _numbers(unassigns) if len(settled[number]) < unassigns.size_of(number)]
     for number in is_open:
         call = unassigns.call(number)
@@ -144,9 +144,9 @@ def _numbers(calls: CallPlan) -> Iterator[int]:
 
 
 def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[UnreleasedReport]) -> None:
-    """Take back what was held because of devices that are free by now: it was never sent, and is decided anew.
+    """Delete results `held` whose devices have been released since, so that their assigns are sent.
 
-    `left` is what is known from elsewhere; what the journal itself says is added.
+    `left` are the reports of other shards; the journal's own answers are added.
     """
     held = [
         (number, calls.call(one.call), one.answer)
@@ -156,10 +156,10 @@ def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[Unr
     if not held:
         return
     stuck = unreleased_among(left, pa.array({call.devices[at] for _, call, answer in held for at in answer.results}))
-    for settlement in journal.settlements():
-        call = calls.call(settlement.call)
+    for recorded in journal.settlements():
+        call = calls.call(recorded.call)
         if call.action is Action.UNASSIGN:
-            stuck.record(call, settlement.answer)
+            stuck.record(call, recorded.answer)
     free = [
         number
         for number, call, answer in held
@@ -170,20 +170,21 @@ def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[Unr
 
 @dataclass(frozen=True, slots=True)
 class StaleResult:
-    """A result by which an earlier process heard that the API does not know a customer."""
+    """A result "customer not found" recorded by an earlier process."""
 
     number: int
-    """In the journal."""
+    """Number of the result in the journal."""
     call: Call
     kept: Answer | None
-    """What is to stay of it, None for nothing: devices that the run has assigned to the customer since."""
+    """The part to keep: devices that the run has assigned to the customer since. None if there are none."""
 
 
 def unknown_customers(journal: Journal, calls: CallPlan) -> list[StaleResult]:
-    """Return the results by which earlier processes heard that the API does not know a customer.
+    """Return the results "customer not found" that earlier processes recorded.
 
-    The customer may be back. Asked again, no device is given to another one on old news. But a device that
-    the run has assigned to the customer since would be taken from them again.
+    They are sent again, because the customer may exist by now and hold a device that the run is
+    about to assign to another customer. Devices that the run has assigned to the customer since are
+    kept: sending their unassign again would take them away.
     """
     unknown = [
         (number, calls.call(one.call), one.answer)
@@ -198,39 +199,39 @@ def unknown_customers(journal: Journal, calls: CallPlan) -> list[StaleResult]:
 
 
 def ask_again(journal: Journal, stale: Iterable[StaleResult]) -> None:
-    """Forget results, so that their devices are asked for again, but for what is to stay of each."""
+    """Delete results, except for the part to keep of each, so that their devices are sent again."""
     journal.shorten({one.number: one.kept for one in stale})
 
 
 @dataclass(slots=True)
 class OpenCalls:
-    """What calls that are yet to be settled concern."""
+    """Customers and devices of calls that are not settled."""
 
     customers: set[str] = field(default_factory=set)
-    """From whom something is yet to be taken."""
+    """Customers of open unassigns."""
     devices: set[str] = field(default_factory=set)
-    """Devices that are yet to be given to somebody."""
+    """Devices of open assigns."""
 
     @classmethod
     def of(cls, calls: CallPlan, settled: Mapping[int, int]) -> "OpenCalls":
-        """Return what is open; `settled` is how many devices of a call are settled."""
-        found = cls()
+        """Return the open calls of a plan; `settled` is the number of settled devices by call."""
+        open_calls = cls()
         for number in _numbers(calls):
             if settled.get(number, 0) < calls.size_of(number):
                 call = calls.call(number)
                 if call.action is Action.UNASSIGN:
-                    found.customers.add(call.customer)
+                    open_calls.customers.add(call.customer)
                 else:
-                    found.devices.update(call.devices)
-        return found
+                    open_calls.devices.update(call.devices)
+        return open_calls
 
     def depend_on(self, call: Call) -> bool:
-        """Return whether what became of an unassign matters to any of them."""
+        """Return whether any open call depends on the result of this unassign."""
         return call.customer in self.customers or not self.devices.isdisjoint(call.devices)
 
 
 def _last_assigns(journal: Journal, calls: CallPlan, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """Return the last stage in which the run has tried to assign each of some pairs of customer and device."""
+    """Return the last stage in which the run tried to assign each of these pairs of customer and device."""
     last: dict[tuple[str, str], int] = {}
     for number, _ in journal.last_attempts() if pairs else ():
         call = calls.call(number)
@@ -241,7 +242,7 @@ def _last_assigns(journal: Journal, calls: CallPlan, pairs: set[tuple[str, str]]
 
 
 def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], int]) -> Answer | None:
-    """Return the part of an unassign's answer about devices that a later stage has assigned; None without any."""
+    """Return the part of an unassign's answer about devices that a later stage has assigned; None if empty."""
     results = {
         at: result
         for at, result in answer.results.items()
@@ -251,11 +252,11 @@ def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], in
 
 
 def unreleased_among(left: Sequence[UnreleasedReport], devices: pa.Array) -> UnreleasedDevices:
-    """Which of these devices are among what was left behind."""
+    """Return which of these devices the reports contain."""
     stuck = UnreleasedDevices()
-    for one in left:
-        of_these = one.pairs.filter(pc.is_in(one.pairs["device"], devices))
-        for customer, device, is_open in zip(*(column.to_pylist() for column in of_these.columns), strict=True):
+    for report in left:
+        matching = report.pairs.filter(pc.is_in(report.pairs["device"], devices))
+        for customer, device, is_open in zip(*(column.to_pylist() for column in matching.columns), strict=True):
             stuck.add(customer, device, is_open=is_open)
     return stuck
 

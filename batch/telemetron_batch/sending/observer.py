@@ -1,4 +1,4 @@
-"""What a door (command line, Airflow, ...) shows of a run, and what it is asked."""
+"""Observer of a run: how the command line, Airflow and others show progress and answer questions."""
 
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.planning.plan_summary import PlanSummary
@@ -6,31 +6,31 @@ from telemetron_batch.sending.progress import ProgressSnapshot
 
 
 class RunObserver:
-    """What a door shows while a run goes on; this one shows nothing and agrees to everything."""
+    """Observer that shows nothing, confirms every plan and declines to repeat a run. Subclasses override methods."""
 
     interrupt: CancelToken | None = None
-    """Through which the door ends the run. None: signals do, as at a terminal."""
+    """Token that stops the run. If None, signals stop it, as in a terminal."""
 
     def confirm_plan(self, plan: PlanSummary) -> bool:  # noqa: ARG002
-        """The plan is made. Shall it be carried out?"""
+        """Return whether this plan is to be sent."""
         return True
 
     def confirm_repeat(self, former: str) -> bool:  # noqa: ARG002
-        """This content was already processed by that run. Shall it be processed again?"""
+        """Return whether content that the run `former` has already processed is to be processed again."""
         return False
 
     def on_message(self, kind: str, text: str) -> None:
-        """Something worth telling happened: a warning, a hold, an outage."""
+        """Show an event such as a warning, a hold or an outage."""
 
     def wants_progress(self) -> bool:
-        """Does it want to see how the run gets on?"""
+        """Return whether `on_progress` is to be called."""
         return False
 
     def on_start(self) -> None:
-        """Sending begins, or asking afterwards: from now on nothing here may keep the event loop waiting."""
+        """Handle the start of sending or verification. From now on no method may block the event loop."""
 
     def on_progress(self, view: ProgressSnapshot) -> None:
-        """The run as it is now, some times a second; the last one is `over`."""
+        """Show the current state; called a few times per second. The last one is `over`."""
 
     def on_stop(self) -> None:
-        """What began has ended. May be called twice."""
+        """Handle the end of sending or verification. May be called twice."""

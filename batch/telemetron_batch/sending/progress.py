@@ -1,7 +1,7 @@
-"""How far a run is, as one line: calls, the rate reached, the time left, and what keeps it waiting.
+"""Progress of a run on one line: calls, the rate reached, the time left and the reason for a wait.
 
-Turns what is known of one moment into words that fit a width. Refuses to know terminals
-and threads; a `ProgressSnapshot` is frozen, so that another thread may draw it while sending goes on.
+Formats one snapshot for a given width. A `ProgressSnapshot` is frozen, so another thread can
+draw it while sending continues.
 """
 
 import math
@@ -18,22 +18,25 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.storage import clock
 
-_LONG_ENOUGH: Final = 10.0
-"""Seconds over which a rate is measured at least, and departures: fewer would make it dance."""
-_TOO_LITTLE: Final = 3
-"""Calls settled below which the measured speed says nothing yet."""
-_WORTH_TELLING: Final = 1.0
+_MIN_WINDOW: Final = 10.0
+"""Seconds, and departures, over which a rate is measured at least. Over fewer it would fluctuate."""
+_MIN_SETTLED_CALLS: Final = 3
+"""Settled calls from which the measured speed is used to estimate the time left."""
+_MIN_SHOWN_HOLD_S: Final = 1.0
+"""Seconds from which a hold is shown."""
 _GAP: Final = "  "
-_SHARE_OF_BAR: Final = 8
-_SHORTEST_BAR: Final = 6
-_FINE: Final = (Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.SKIPPED)
-"""In the order in which they are shown."""
-_TROUBLE: Final = (Outcome.HELD, Outcome.UNCONFIRMED, Outcome.FAILED)
-_ORDER: Final = (*_FINE, *_TROUBLE)
+_BAR_WIDTH_DIVISOR: Final = 8
+"""The bar takes this fraction of the line."""
+_MIN_BAR_WIDTH: Final = 6
+"""Characters of the shortest bar that is shown."""
+_GOOD_OUTCOMES: Final = (Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.SKIPPED)
+"""In display order."""
+_BAD_OUTCOMES: Final = (Outcome.HELD, Outcome.UNCONFIRMED, Outcome.FAILED)
+_DISPLAY_ORDER: Final = (*_GOOD_OUTCOMES, *_BAD_OUTCOMES)
 
 
 class Style(Enum):
-    """What a piece of the line is about, for whoever gives it a colour."""
+    """Meaning of a piece of the line, from which a terminal derives its colour."""
 
     PLAIN = "plain"
     DONE = "done"
@@ -48,32 +51,32 @@ Piece = tuple[str, Style]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressSnapshot:
-    """A run at one moment."""
+    """The state of a run at one moment."""
 
     what: str = "calls"
-    """What is counted, in one word."""
+    """The word for what is counted."""
     calls: int
-    """Calls of the plan; or of what else there is to be done."""
+    """Number of calls of the plan, or of other units of work."""
     done: int
-    """Calls settled, those of earlier processes included."""
+    """Number of settled calls, including those of earlier processes."""
     outcomes: dict[Outcome, int]
-    """Devices so far."""
+    """Number of devices by outcome."""
     ceiling: Rate
     reached: float | None
-    """Attempts a second that really left; None before there are enough to tell."""
+    """Measured attempts per second; None before there are enough."""
     seconds_left: float | None
-    """If nothing more gets in the way; None while nobody can tell."""
+    """Estimated seconds until the end without further holds; None if no estimate is possible."""
     elapsed: float
     """Seconds since this process began to send."""
     down_at: float | None
-    """Since when the API has been down, in seconds of the epoch; None while it is up."""
+    """When the API went down, in seconds since the epoch; None while it is up."""
     condition: GateStatus
     over: bool = False
-    """Nothing more will be sent by this process."""
+    """Whether this process has stopped sending."""
 
 
 class ProgressTracker:
-    """Looks at a run from time to time and works out how fast it gets on. Used on the event loop."""
+    """Samples a run periodically and measures its speed. Use it on the event loop."""
 
     def __init__(self, tally: RunCounters, traffic: AttemptGate, ceiling: Rate, wall: Callable[[], float]) -> None:
         self._tally = tally
@@ -85,7 +88,7 @@ class ProgressTracker:
         self._marks = deque([self._mark(self._began, 0)])
 
     def view(self, *, over: bool = False) -> ProgressSnapshot:
-        """The run as it is now."""
+        """Return a snapshot of the run."""
         now, condition = clock.now(), self._traffic.condition()
         if condition.down_for is None and condition.held_for <= 0:
             self._active_seconds += now - self._seen
@@ -109,7 +112,7 @@ class ProgressTracker:
         return _Sample(now, self._active_seconds, self._tally.calls_done, departures)
 
     def _remember(self, mark: "_Sample") -> None:
-        """Keep as many marks as a steady figure needs; one of a moment in which nothing happened adds nothing."""
+        """Keep the samples that a steady figure needs. A sample without new calls or departures adds nothing."""
         if mark.counts == self._marks[-1].counts:
             return
         self._marks.append(mark)
@@ -118,33 +121,33 @@ class ProgressTracker:
 
     def _reached(self, condition: GateStatus) -> float | None:
         first, last = self._marks[0], self._marks[-1]
-        return _pace_of(condition.departures - first.departures, last.at - first.at, self._seen - first.at)
+        return _rate_of(condition.departures - first.departures, last.at - first.at, self._seen - first.at)
 
     def _seconds_left(self, condition: GateStatus) -> float | None:
-        """Rest of the pause and the calls still open, at the speed of late; pauses that are over do not count."""
+        """Return the rest of the hold plus the time for the open calls at the recent speed, without past holds."""
         if condition.down_for is not None:
             return None
         first, last = self._marks[0], self._marks[-1]
         settled = self._tally.calls_done - first.done
-        speed = _pace_of(settled, last.awake - first.awake, self._active_seconds - first.awake)
-        if speed is None or settled < _TOO_LITTLE:
+        speed = _rate_of(settled, last.active_s - first.active_s, self._active_seconds - first.active_s)
+        if speed is None or settled < _MIN_SETTLED_CALLS:
             speed = min(condition.rate, self._ceiling.per_second)
         return condition.held_for + (self._tally.calls - self._tally.calls_done) / speed
 
 
-def _pace_of(number: int, until_last: float, until_now: float) -> float | None:
-    """So many a second; None if there are none. What has passed since the last one counts if it is long for a gap."""
+def _rate_of(number: int, until_last: float, until_now: float) -> float | None:
+    """Return events per second; None without any. The time since the last event counts if it is longer than usual."""
     seconds = max(until_last, until_now * number / (number + 1))
     return number / seconds if number > 0 and seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """How much was done by a moment."""
+    """The counts at one moment."""
 
     at: float
-    awake: float
-    """Seconds by then in which nothing kept attempts from leaving."""
+    active_s: float
+    """Seconds so far without a hold or an outage."""
     done: int
     departures: int
 
@@ -153,16 +156,16 @@ class _Sample:
         return self.done, self.departures
 
     def is_long_before(self, later: "_Sample") -> bool:
-        """Is it so long before that the marks between can be measured without an older one?"""
-        return later.awake - self.awake >= _LONG_ENOUGH and later.departures - self.departures >= _LONG_ENOUGH
+        """Return whether the time and departures between two samples suffice to measure a rate."""
+        return later.active_s - self.active_s >= _MIN_WINDOW and later.departures - self.departures >= _MIN_WINDOW
 
 
 def format_line(view: ProgressSnapshot, width: int) -> list[Piece]:
-    """The line in pieces, at most so many signs together; what matters less is left out first."""
+    """Return the line in pieces of at most `width` characters together. Less important pieces are omitted first."""
     count = _count(view)
-    told = [*_state(view, width - len(count[0]) - len(_GAP))] or ([] if view.over else [_pace(view)])
+    state = [*_state(view, width - len(count[0]) - len(_GAP))] or ([] if view.over else [_pace(view)])
     pieces = [count]
-    for piece in (*told, *_left(view)):
+    for piece in (*state, *_time(view)):
         if _length([*pieces, piece]) <= width:
             pieces.append(piece)
     bar, outcomes = _bar_and_outcomes(view, width, width - _length(pieces))
@@ -170,26 +173,26 @@ def format_line(view: ProgressSnapshot, width: int) -> list[Piece]:
 
 
 def _bar_and_outcomes(view: ProgressSnapshot, width: int, room: int) -> tuple[list[Piece], list[Piece]]:
-    """Bar and outcomes for what is left of the line; rather no bar than no outcome."""
-    bar = _bar(view, width // _SHARE_OF_BAR)
+    """Return the bar and the outcomes that fit into the rest of the line. Outcomes take precedence over the bar."""
+    bar = _bar(view, width // _BAR_WIDTH_DIVISOR)
     outcomes = [*_outcomes(view, room)]
-    beside = [*_outcomes(view, room - len(_text(bar)) - len(_GAP))] if bar else outcomes
-    if not bar or (outcomes and not beside) or room < len(_text(bar)) + len(_GAP):
+    beside_bar = [*_outcomes(view, room - len(_text(bar)) - len(_GAP))] if bar else outcomes
+    if not bar or (outcomes and not beside_bar) or room < len(_text(bar)) + len(_GAP):
         return [], outcomes
-    return bar, beside
+    return bar, beside_bar
 
 
 def format_log(view: ProgressSnapshot) -> str:
-    """The same in words, for a log: no bar, nothing left out."""
-    told = [text for text, _ in (*_state(view, 1000), *_left(view))]
-    outcomes = ", ".join(f"{view.outcomes[one]:,} {one}" for one in _ORDER if view.outcomes.get(one))
+    """Return the complete progress as a text for a log, without a bar."""
+    state = [text for text, _ in (*_state(view, 1000), *_time(view))]
+    outcomes = ", ".join(f"{view.outcomes[one]:,} {one}" for one in _DISPLAY_ORDER if view.outcomes.get(one))
     pace = [] if view.over or view.condition.stop else [_pace(view)[0].strip()]
-    so_far = f"{view.done:,} of {view.calls:,} {view.what}, {', '.join([*pace, *told])}"
+    so_far = f"{view.done:,} of {view.calls:,} {view.what}, {', '.join([*pace, *state])}"
     return f"{so_far}; {outcomes}" if outcomes else so_far
 
 
 def duration(seconds: float) -> str:
-    """So long, as people say it: 40 s, 3 min 20 s, 1 h 5 min."""
+    """Return a duration such as 40 s, 3 min 20 s or 1 h 5 min."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
@@ -204,7 +207,7 @@ def _count(view: ProgressSnapshot) -> Piece:
 
 
 def _bar(view: ProgressSnapshot, width: int) -> list[Piece]:
-    if width < _SHORTEST_BAR:
+    if width < _MIN_BAR_WIDTH:
         return []
     full = math.floor(width * view.done / max(1, view.calls))
     return [("━" * full, Style.DONE), ("─" * (width - full), Style.OPEN)]
@@ -224,7 +227,7 @@ def _figure(number: float) -> str:
 
 
 def _state(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
-    """What keeps the run waiting, if anything does, in words for so many signs."""
+    """Yield the reason for a wait, if there is one, in at most `room` characters if possible."""
     condition = view.condition
     if view.over:
         return
@@ -237,9 +240,9 @@ def _state(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
             if condition.next_probe is None
             else (f"next probe in {_whole(condition.next_probe)}", f"probe in {_whole(condition.next_probe)}")
         )
-        told = f"API down since {since}, {long}"
-        yield told if len(told) <= room else f"down since {since}, {short}", Style.TROUBLE
-    elif condition.held_for >= _WORTH_TELLING:
+        text = f"API down since {since}, {long}"
+        yield text if len(text) <= room else f"down since {since}, {short}", Style.TROUBLE
+    elif condition.held_for >= _MIN_SHOWN_HOLD_S:
         yield f"waiting {_whole(condition.held_for)}: the API asked for it", Style.WAITING
 
 
@@ -247,7 +250,7 @@ def _whole(seconds: float) -> str:
     return duration(math.ceil(seconds))
 
 
-def _left(view: ProgressSnapshot) -> Iterator[Piece]:
+def _time(view: ProgressSnapshot) -> Iterator[Piece]:
     if view.over:
         yield f"{'stopped after' if view.done < view.calls else 'took'} {duration(view.elapsed)}", Style.PLAIN
     elif view.seconds_left is not None and view.done < view.calls and not view.condition.stop:
@@ -255,30 +258,30 @@ def _left(view: ProgressSnapshot) -> Iterator[Piece]:
 
 
 def _clock_text(seconds: float) -> str:
-    """So long, as clocks show it: 0:40, 3:20, 1:05:00."""
+    """Return a duration in the form 0:40, 3:20 or 1:05:00."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _round_eta(seconds: float) -> float:
-    """As exact as it can be meant."""
+    """Round an estimate up; the longer it is, the coarser."""
     step = 1 if seconds < 60 else 5 if seconds < 300 else 30 if seconds < 1800 else 60
     return math.ceil(seconds / step) * step
 
 
 def _outcomes(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
-    """As many outcomes as there is room for: trouble is taken first, and stands last."""
-    told = (one for one in _ORDER if view.outcomes.get(one))
-    wanted = sorted(told, key=lambda one: (one not in _TROUBLE, -view.outcomes[one]))
-    taken: list[Outcome] = []
-    for outcome in wanted:
+    """Yield the outcomes that fit. Bad outcomes are selected first and shown last."""
+    present = (one for one in _DISPLAY_ORDER if view.outcomes.get(one))
+    by_importance = sorted(present, key=lambda one: (one not in _BAD_OUTCOMES, -view.outcomes[one]))
+    shown: list[Outcome] = []
+    for outcome in by_importance:
         room -= len(_GAP) + len(f"{view.outcomes[outcome]:,} {outcome}")
         if room < 0:
             break
-        taken.append(outcome)
-    for outcome in sorted(taken, key=_ORDER.index):
-        yield f"{view.outcomes[outcome]:,} {outcome}", Style.TROUBLE if outcome in _TROUBLE else Style.SOFT
+        shown.append(outcome)
+    for outcome in sorted(shown, key=_DISPLAY_ORDER.index):
+        yield f"{view.outcomes[outcome]:,} {outcome}", Style.TROUBLE if outcome in _BAD_OUTCOMES else Style.SOFT
 
 
 # Putting them together

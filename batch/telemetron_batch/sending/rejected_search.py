@@ -1,17 +1,16 @@
-"""Which devices of a call to ask for next, when the call cannot be made in one piece.
+"""Search for the devices that the API rejects: decide which devices of a call to request next.
 
-A pure state machine over positions 0 ... n-1 of one call: fed with what became of each
-request, it says which positions the next request shall hold. What a refusal blames is
-kept and compared, never looked into. Knows no network and no journal; the same history
-always gives the same state, so a resumed run plays the journal back and goes on.
+A pure state machine over positions 0 ... n-1 of one call. It gets the result of each request and
+returns the positions of the next one. The same history always gives the same state, so a resumed
+run replays the journal and continues.
 
-The search for refused devices. A request that holds a refused device is refused whole
-and changes nothing. `slack` is the number of requests that we could waste and still, by
-asking for every open device alone, stay within n + 1 requests after the first; a group
-of k that goes through earns k - 1, a group that is refused costs one. Groups are risked
-when the slack allows it, or a small debt where refused devices have been rare: one bad
-device in 500 costs at most 18 requests, and no call of n more than n + 1. Where the debt
-was not earned back, the last few open devices are condemned without having stood alone.
+A request that contains a rejected device is refused as a whole and changes nothing. `budget` is the
+number of requests that can be wasted while requesting every open device alone still keeps the
+total within n + 1 requests after the first. An accepted group of k earns k - 1, a refused group
+costs one. Groups are requested if the budget allows it, or with a small overdraft while rejected
+devices are rare: one bad device in 500 costs at most 18 requests, and no call of n costs more
+than n + 1. If the overdraft is not earned back, the last open devices are rejected without having
+been requested alone.
 """
 
 from collections import deque
@@ -24,21 +23,21 @@ Positions = tuple[int, ...]
 Blame = TypeVar("Blame")
 
 STOP_AFTER_SAME_ERROR: Final = 16
-"""So many devices refused alone, all alike, and the rest gets one last chance together."""
-_STREAK: Final = 8
-"""So many requests accepted in a row make a small group worth its risk without slack ..."""
-_RARE: Final = 6
-"""... as long as at least so many devices were let through for each one found guilty ..."""
-_DEBT: Final = 16
-"""... and no more than one for so many devices of the refused group is owed."""
+"""Devices refused alone with the same error, after which the rest is requested together one last time."""
+_MIN_ACCEPTED_IN_ROW: Final = 8
+"""Requests accepted in a row from which an overdraft is allowed."""
+_MIN_ACCEPTED_PER_REJECTED: Final = 6
+"""Accepted devices per rejected device from which an overdraft is allowed."""
+_DEVICES_PER_OVERDRAFT: Final = 16
+"""Devices of the refused call for each request of overdraft."""
 
 
 class Rejected(NamedTuple, Generic[Blame]):
-    """Why a position is settled as refused."""
+    """Why a position is rejected."""
 
     blame: Blame
     alone: bool
-    """Did it stand alone? Otherwise it was refused along with others, each time it was sent."""
+    """Whether the device was requested alone. Otherwise each request with it was refused along with others."""
 
 
 class _Group(NamedTuple, Generic[Blame]):
@@ -48,30 +47,32 @@ class _Group(NamedTuple, Generic[Blame]):
 
 @dataclass(slots=True)
 class _Search(Generic[Blame]):
-    """The hunt for refused devices in one group of positions that was refused whole."""
+    """The search for rejected devices in one refused group of positions."""
 
     left: int
-    """Requests that may still be spent."""
+    """Requests that may still be made."""
     blame: Blame
-    """What the refusal of the whole group said."""
+    """The refusal of the whole group."""
     allowed_overdraft: int
     guilty: list[_Group[Blame]] = field(default_factory=list)
-    """Groups that surely hold a refused device, the next to look into last."""
+    """Groups that contain at least one rejected device; the last one is searched next."""
     open: deque[int] = field(default_factory=deque)
-    """Positions of which nothing is known yet."""
+    """Positions about which nothing is known."""
     budget: int = 1
     cleared: int = 0
+    """Number of accepted devices."""
     group_size: int = 1
     all_at_once: bool = False
-    """The last refusal named whom it meant, so the open positions are likely fine together."""
+    """Whether the last refusal named its devices, so that the open positions are probably acceptable together."""
     last_chance: bool = False
+    """Whether the rest is being requested together one last time."""
     accepted_in_row: int = 0
     alone: list[Blame | None] = field(default_factory=list)
-    """What was said to the devices that stood alone; None is an acceptance."""
+    """Results of devices requested alone; None is an acceptance."""
 
 
 class RejectedDeviceSearch(Generic[Blame]):
-    """The open positions of one call. Ask `next`, send that, tell what became of it."""
+    """The open positions of one call. Call `next`, send the request and report its result."""
 
     def __init__(self, positions: Positions, maximum: int) -> None:
         self._whole: deque[Positions] = deque()
@@ -81,26 +82,25 @@ class RejectedDeviceSearch(Generic[Blame]):
         self._enqueue(positions, maximum)
 
     def next(self) -> Positions | None:
-        """The positions of the next request; None when none is left to make."""
+        """Return the positions of the next request; None if all are settled."""
         if self._search is not None:
             return _next_in(self._search)
         return self._whole[0] if self._whole else None
 
     @property
     def searching(self) -> bool:
-        """Is a refused group being taken apart?"""
+        """Whether a refused group is being searched."""
         return self._search is not None
 
     def condemned(self) -> dict[int, Rejected[Blame]]:
-        """The positions settled as refused since last asked, and why."""
+        """Return and clear the positions rejected since the last call of this method."""
         settled, self._condemned = self._condemned, {}
         return settled
 
     def settled(self, asked: Positions, omitted: Collection[int] = ()) -> Positions:
-        """The request came to an end that blames no device.
+        """Record a request that ended without a refusal.
 
-        Of the `omitted` positions gives those that have had their second chance; the
-        others are asked once more.
+        `omitted` positions are requested once more. Return those that were omitted for the second time.
         """
         fresh = tuple(position for position in omitted if position not in self._asked_again)
         self._asked_again.update(fresh)
@@ -110,15 +110,17 @@ class RejectedDeviceSearch(Generic[Blame]):
         return tuple(position for position in omitted if position not in fresh)
 
     def refused(self, asked: Positions, blame: Blame, named: Sequence[int] = ()) -> None:
-        """The request was refused for a device in it.
+        """Record that the request was refused because of a device in it.
 
-        `named` are positions that the refusal speaks of by identifier.
+        `named` are positions whose identifiers the refusal names.
         """
         if len(asked) == 1:
             self._refused_alone(asked, blame)
         elif self._search is None:
             self._whole.popleft()
-            self._search = _Search(left=len(asked) + 1, blame=blame, allowed_overdraft=len(asked) // _DEBT)
+            self._search = _Search(
+                left=len(asked) + 1, blame=blame, allowed_overdraft=len(asked) // _DEVICES_PER_OVERDRAFT
+            )
             _suspect(self._search, _Group(asked, blame), named)
         else:
             _spend(self._search, asked)
@@ -129,9 +131,9 @@ class RejectedDeviceSearch(Generic[Blame]):
         self._close_if_done()
 
     def too_many(self, asked: Positions, maximum: int, blame: Blame) -> None:
-        """The request held too many devices; one device that is too many is condemned.
+        """Record that the request contained too many devices. A single device that is too many is rejected.
 
-        What still waits is cut anew as well: it would be refused for the same reason.
+        Waiting requests are split as well, because they would be refused for the same reason.
         """
         self._accepted(asked)
         if len(asked) == 1:
@@ -142,19 +144,19 @@ class RejectedDeviceSearch(Generic[Blame]):
             self._enqueue(waiting, maximum)
 
     def open(self) -> Positions:
-        """Every position that is not settled yet, in no order that means anything."""
+        """Return all positions that are not settled, in no particular order."""
         waiting = tuple(position for group in self._whole for position in group)
         return waiting if self._search is None else (*_unsettled(self._search), *waiting)
 
     def give_up(self) -> Positions:
-        """Every open position, which thereby is open no more."""
+        """Close and return all open positions."""
         rest = self.open()
         self._whole.clear()
         self._search = None
         return rest
 
     def _enqueue(self, positions: Positions, maximum: int) -> None:
-        """Cut positions into requests of at most `maximum`, before those that already wait."""
+        """Split positions into requests of at most `maximum`, in front of those that already wait."""
         pieces = [positions[at : at + maximum] for at in range(0, len(positions), maximum)]
         self._whole.extendleft(reversed(pieces))
 
@@ -177,14 +179,14 @@ class RejectedDeviceSearch(Generic[Blame]):
         self._search.accepted_in_row = 0
         self._search.group_size = 1
         self._search.alone.append(blame)
-        if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(said == blame for said in self._search.alone):
+        if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(one == blame for one in self._search.alone):
             _retry_rest_together(self._search)
 
     def _close_if_done(self) -> None:
-        """End the search when nothing is open, or when no request may be spent on what is.
+        """End the search if nothing is open, or if no further request may be made.
 
-        What is then left was refused along with others each time it was sent: surely
-        nothing was done for it, though it may not be the one to blame.
+        The positions that are left were part of refused requests only. So nothing was changed for
+        them, although another device may have been the cause.
         """
         search = self._search
         if search is None:
@@ -204,37 +206,39 @@ def _unsettled(search: _Search[Blame]) -> list[int]:
 
 
 def _retry_rest_together(search: _Search[Blame]) -> None:
-    """Ask for all the rest at once: perhaps the bad ones just stood together in the file."""
+    """Request all remaining positions at once, because the bad ones may just be adjacent in the file."""
     search.open = deque(_unsettled(search))
     search.guilty = []
     search.all_at_once = search.last_chance = True
 
 
 def _next_in(search: _Search[Blame]) -> Positions:
-    """From a guilty group its first half, or what the slack allows; else from the open ones."""
+    """Return up to half of the last guilty group, or else open positions, as far as the budget allows."""
     if search.guilty:
         group = search.guilty[-1].positions
-        return group if len(group) == 1 else group[: _stride(search, len(group) // 2)]
-    wish = len(search.open)
-    return tuple(islice(search.open, wish if search.all_at_once else _stride(search, wish)))
+        return group if len(group) == 1 else group[: _next_size(search, len(group) // 2)]
+    wanted = len(search.open)
+    return tuple(islice(search.open, wanted if search.all_at_once else _next_size(search, wanted)))
 
 
-def _stride(search: _Search[Blame], wish: int) -> int:
-    """How many positions to risk in one request: all we wish for only with slack to spare."""
-    if search.budget >= wish.bit_length():
-        return wish
-    found = len(search.alone) - search.alone.count(None)
-    rare = search.accepted_in_row >= _STREAK and search.cleared >= _RARE * found
-    if search.budget >= 1 or (rare and search.budget > -search.allowed_overdraft):
-        return max(1, min(wish, search.group_size))
+def _next_size(search: _Search[Blame], wanted: int) -> int:
+    """Return how many positions to request at once: all that are wanted only if the budget suffices."""
+    if search.budget >= wanted.bit_length():
+        return wanted
+    rejected = len(search.alone) - search.alone.count(None)
+    are_rare = (
+        search.accepted_in_row >= _MIN_ACCEPTED_IN_ROW and search.cleared >= _MIN_ACCEPTED_PER_REJECTED * rejected
+    )
+    if search.budget >= 1 or (are_rare and search.budget > -search.allowed_overdraft):
+        return max(1, min(wanted, search.group_size))
     return 1
 
 
 def _spend(search: _Search[Blame], asked: Positions) -> None:
-    """Book one refused request, and take what it asked for out of the groups."""
+    """Count one refused request and remove its positions from the groups."""
     search.left -= 1
     if search.guilty:
-        # The refusal of `asked` explains that of its group: of the rest nothing is known now.
+        # The refusal of `asked` explains the refusal of its group, so nothing is known about the rest now.
         search.open.extendleft(reversed(search.guilty.pop().positions[len(asked) :]))
     else:
         search.all_at_once = False
@@ -243,7 +247,7 @@ def _spend(search: _Search[Blame], asked: Positions) -> None:
 
 
 def _clear(search: _Search[Blame], asked: Positions) -> None:
-    """Book one request that went through: what remains of a guilty group is guilty still."""
+    """Count one accepted request; the rest of a guilty group stays guilty."""
     search.left -= 1
     if search.guilty:
         group = search.guilty.pop()
@@ -261,12 +265,12 @@ def _clear(search: _Search[Blame], asked: Positions) -> None:
 
 
 def _suspect(search: _Search[Blame], group: _Group[Blame], named: Sequence[int]) -> None:
-    """File a refused group: as one, or with the devices that the refusal names apart."""
-    accused = set(named)
-    apart = [position for position in group.positions if position in accused]
-    if not apart or len(apart) == len(group.positions):
+    """Add a refused group as a whole, or each device alone that the refusal names."""
+    suspects = set(named)
+    singles = [position for position in group.positions if position in suspects]
+    if not singles or len(singles) == len(group.positions):
         search.guilty.append(group)
         return
-    search.open.extendleft(reversed([position for position in group.positions if position not in accused]))
+    search.open.extendleft(reversed([position for position in group.positions if position not in suspects]))
     search.all_at_once = True
-    search.guilty.extend(_Group((position,), group.blame) for position in reversed(apart))
+    search.guilty.extend(_Group((position,), group.blame) for position in reversed(singles))

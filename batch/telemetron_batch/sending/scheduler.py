@@ -1,8 +1,8 @@
-"""The plan carried out: stages one after another, their lanes side by side.
+"""Execute a plan: stages one after another, the lanes of a stage in parallel.
 
-Decides what is sent when, what is held back and when to stop; how a call comes to its
-end is the client's. An assign never overtakes the unassign that it depends on, because
-a stage starts only when the one before has settled.
+The scheduler decides what is sent when, what is held and when the run stops; `CallExecutor`
+executes the calls. An assign never overtakes the unassign it depends on, because a stage starts
+only after the previous one has settled.
 """
 
 import asyncio
@@ -29,53 +29,51 @@ from telemetron_batch.storage import clock
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLimits:
-    """What bounds the work of a run."""
+    """The limits of a run."""
 
     concurrency: int = 8
     max_failed: float | None = None
-    """Rows; a share of the input has been worked out by then."""
+    """Rows that may fail; percentages are converted before."""
     max_skipped: float | None = None
-    """Unassigns that had no effect."""
+    """Unassigns that may have no effect."""
     max_new_customers: int | None = None
     hold: bool = True
-    """Hold assigns whose device may still be with its former owner."""
+    """Whether assigns are held if their device may still be with its former owner."""
     stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
-    """Devices that may still be with a former owner, as others know who unassign."""
+    """Devices that may still be with a former owner according to other shards."""
     late_effect_s: float = 35.0
-    """Seconds after which an unanswered attempt can no longer act: its deadline and a margin."""
+    """Seconds after which an unanswered attempt can no longer act: its timeout and a margin."""
     uptime: Callable[[], float] = clock.uptime
-    """Seconds since this machine's boot."""
+    """Returns the seconds since this machine's boot."""
 
-    def lasts(self, left: float | None) -> float:
-        """Return for how many seconds an attempt of an earlier process may still act; `left` is its uptime.
+    def lasts(self, sent_at_uptime: float | None) -> float:
+        """Return for how many seconds an attempt of an earlier process may still act.
 
-        As long as possible where that is not known: the wall clock may have been set since.
+        If its uptime is not known, assume the longest time. The wall clock may have been set since.
         """
-        return (
-            self.late_effect_s
-            if left is None
-            else min(self.late_effect_s, max(0.0, left + self.late_effect_s - self.uptime()))
-        )
+        if sent_at_uptime is None:
+            return self.late_effect_s
+        return min(self.late_effect_s, max(0.0, sent_at_uptime + self.late_effect_s - self.uptime()))
 
 
 @dataclass(slots=True)
 class _Memory:
-    """What the runner must remember between calls."""
+    """What the scheduler remembers between calls."""
 
     tally: RunCounters
     stuck: UnreleasedDevices
     settled: dict[int, int] = field(default_factory=dict)
-    """Call number to settled devices, from earlier processes."""
+    """Number of devices that earlier processes settled, by call number."""
     unknown_customers: set[tuple[int, str]] = field(default_factory=set)
-    """Stage and customer of unassigns that the API answered with: no such customer. By this process only."""
+    """Stage and customer of unassigns that this process saw refused with "customer not found"."""
     pending: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
-    """Customer and device to what was last asked of them without an answer, and until when that may still act.
+    """By customer and device: the action of the last unanswered attempt, and until when it may still act.
 
-    The moment is one of the event loop's clock, which never jumps.
+    The time is one of the event loop's clock, which never jumps.
     """
 
     def expect_late(self, call: Call, positions: Iterable[int], until: float) -> None:
-        """Remember an attempt that may be carried out later than we think."""
+        """Record an attempt that may still act until this time."""
         for at in positions:
             pair = call.customer, call.devices[at]
             action, former = self.pending.get(pair, (call.action, 0.0))
@@ -83,7 +81,7 @@ class _Memory:
 
 
 class _LaneQueue:
-    """The lanes of a stage as workers take them: in their order, except that those which have to wait let others go."""
+    """The lanes of a stage in the order in which workers take them. Lanes that must wait are overtaken."""
 
     def __init__(self, lanes: Sequence[range]) -> None:
         self._lanes = lanes
@@ -92,11 +90,11 @@ class _LaneQueue:
 
     @property
     def has_untaken(self) -> bool:
-        """Is there a lane that nobody has taken yet?"""
+        """Whether a lane was never taken."""
         return self._taken < len(self._lanes)
 
     def take(self, now: float) -> Sequence[int] | None:
-        """The next lane: one that has waited for long enough, else a new one, else the one that waits least."""
+        """Return the next lane: a due one, else a new one, else the one that is due first; None if all are done."""
         if self._waiting and (self._waiting[0][0] <= now or not self.has_untaken):
             return heappop(self._waiting)[-1]
         if not self.has_untaken:
@@ -105,33 +103,33 @@ class _LaneQueue:
         return self._lanes[self._taken - 1]
 
     def requeue_at(self, due: float, calls: Sequence[int]) -> None:
-        """Put calls of a lane off to a moment of the event loop's clock."""
+        """Put calls of a lane back until a time of the event loop's clock."""
         heappush(self._waiting, (due, calls[0], calls))
 
 
 class Scheduler:
-    """Carries out one plan."""
+    """Executes one plan."""
 
     def __init__(
         self,
         plan: CallPlan,
         journal: Journal,
-        client: CallExecutor,
+        executor: CallExecutor,
         limits: RunLimits,
         baseline: Baseline | None = None,
     ) -> None:
         self._plan = plan
         self._journal = journal
-        self._client = client
-        self._halt = client.halt
+        self._executor = executor
+        self._halt = executor.halt
         self._limits = limits
         self._progress = _Memory(RunCounters(plan.calls), limits.stuck)
         self._baseline = baseline
-        self._has_told_wait = False
-        self.tell_wait: Callable[[float], None] = lambda _: None
-        """Called with the seconds for which the first call of a stage has to wait for an unanswered attempt."""
+        self._has_reported_wait = False
+        self.on_wait: Callable[[float], None] = lambda _: None
+        """Called once per stage, with the seconds for which a call must wait for an unanswered attempt."""
         self.on_call: list[Callable[[], None]] = []
-        """Called after each call, on the event loop: must not take long."""
+        """Called after each call on the event loop, so they must not block."""
 
     @property
     def tally(self) -> RunCounters:
@@ -139,41 +137,41 @@ class Scheduler:
         return self._progress.tally
 
     async def run(self) -> None:
-        """Settle every call, or as many as may be settled before the run is halted."""
-        self._ask_unknown_customers_again()
+        """Settle every call, or as many as possible before the run stops."""
+        self._resend_unknown_customers()
         self._restore()
-        self._check_limits()  # what stopped the process before this one holds until somebody raises it
+        self._check_limits()  # a limit that stopped the previous process still applies
         for stage in self._plan.stages():
-            turns = _LaneQueue(stage.lanes)
-            self._has_told_wait = False
+            lanes = _LaneQueue(stage.lanes)
+            self._has_reported_wait = False
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
-                    workers.create_task(self._work(turns))
+                    workers.create_task(self._work(lanes))
             if self._halt:
                 return
 
-    async def _work(self, turns: "_LaneQueue") -> None:
-        """One worker: take the lane whose turn it is, and settle its calls one after another."""
-        while (lane := turns.take(clock.now())) is not None:
-            late: list[tuple[float, int]] = []
+    async def _work(self, lanes: "_LaneQueue") -> None:
+        """Take lane after lane and settle its calls one after another."""
+        while (lane := lanes.take(clock.now())) is not None:
+            waiting: list[tuple[float, int]] = []
             for number in lane:
                 if self._halt:
                     return
                 if not self._is_settled(number):
                     call = self._plan.call(number)
-                    due = self._quiet_at(call)
+                    due = self._safe_at(call)
                     if due and due > clock.now():
-                        late.append((due, number))  # nothing that need not wait does
+                        waiting.append((due, number))  # other calls of the lane need not wait for it
                     else:
                         await self._settle(call)
-            if late and len(late) == len(lane) and not turns.has_untaken:
-                due, first = late.pop(late.index(min(late)))
+            if waiting and len(waiting) == len(lane) and not lanes.has_untaken:
+                due, first = waiting.pop(waiting.index(min(waiting)))
                 await self._settle(self._plan.call(first), due - clock.now())
-            if late:
-                turns.requeue_at(min(late)[0], [number for _, number in late])
+            if waiting:
+                lanes.requeue_at(min(waiting)[0], [number for _, number in waiting])
 
     def _is_settled(self, number: int) -> bool:
-        """Did earlier processes settle all of a call?"""
+        """Return whether earlier processes settled the whole call."""
         done = self._progress.settled.get(number)
         return done is not None and done == self._plan.size_of(number)
 
@@ -182,9 +180,9 @@ class Scheduler:
             await self._fail_unsent(call)
             return
         if wait > 0:
-            if not self._has_told_wait:
-                self._has_told_wait = True
-                self.tell_wait(wait)
+            if not self._has_reported_wait:
+                self._has_reported_wait = True
+                self.on_wait(wait)
             await clock.wait_for_event(self._halt.event, wait)
         held = await self._hold_unreleased(call)
         settled = self._progress.settled.get(call.number, 0)
@@ -192,31 +190,32 @@ class Scheduler:
             self._record(call, CallResult((held,)))
             return
         before = None if self._baseline is None else await self._baseline.held_before(call)
-        end = await self._client.settle(call, before)
-        self._record(call, end if held is None else replace(end, answers=(held, *end.answers)))
+        result = await self._executor.settle(call, before)
+        self._record(call, result if held is None else replace(result, answers=(held, *result.answers)))
 
-    def _record(self, call: Call, end: CallResult) -> None:
-        """Count a call's answers, learn what they mean for other calls, and look at the brakes."""
-        for answer in end.answers:
+    def _record(self, call: Call, result: CallResult) -> None:
+        """Count a call's answers, apply them to other calls and check the limits."""
+        for answer in result.answers:
             self._learn(call, answer)
-        done = sum(len(answer.results) for answer in end.answers)
+        done = sum(len(answer.results) for answer in result.answers)
         done += self._progress.settled.get(call.number, 0)
         self.tally.calls_done += done == len(call.devices)
-        if end.pending_since is not None:
-            self._progress.expect_late(call, range(len(call.devices)), end.pending_since + self._limits.late_effect_s)
-        if end.has_doubts:
+        if result.pending_since is not None:
+            until = result.pending_since + self._limits.late_effect_s
+            self._progress.expect_late(call, range(len(call.devices)), until)
+        if result.has_doubts:
             self._expect_new_customer(call)
         self._check_limits()
-        for hear in self.on_call:
-            hear()
+        for callback in self.on_call:
+            callback()
 
     def _expect_new_customer(self, call: Call) -> None:
-        """Hear of a call of which an attempt may have acted unheard, and so may have created its customer."""
+        """Record that an unanswered attempt at this call may have created its customer."""
         if call.action is Action.ASSIGN and not self._journal.was_known(call.customer):
             self.tally.perhaps_new_customers.add(call.customer)
 
     def _learn(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
-        """Hear what an answer means for the calls to come; `is_new` if this process got it."""
+        """Apply an answer to later calls; `is_new` if this process received it."""
         self.tally.add(call.customer, answer)
         if self._baseline is not None:
             self._baseline.learn(call, answer)
@@ -227,7 +226,7 @@ class Scheduler:
             self._progress.unknown_customers.add((call.stage, call.customer))
 
     async def _hold_unreleased(self, call: Call) -> Answer | None:
-        """Settle as held the devices of an assign that may still be with a former owner."""
+        """Record as held the devices of an assign that may still be with a former owner."""
         if call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck):
             return None
         owners = {
@@ -245,7 +244,7 @@ class Scheduler:
         return answer
 
     def _open_positions(self, call: Call) -> Iterable[int]:
-        """Positions of a call that earlier processes have not settled."""
+        """Return the positions of a call that earlier processes have not settled."""
         everything = range(len(call.devices))
         if call.number not in self._progress.settled:
             return everything
@@ -253,17 +252,16 @@ class Scheduler:
         return [at for at in everything if at not in settled]
 
     async def _fail_unsent(self, call: Call) -> None:
-        """The customer is unknown: an unassign need not be sent to learn so again."""
+        """Record an unassign as failed without sending it, because the API does not know the customer."""
         result = DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)
         answer = Answer(dict.fromkeys(range(len(call.devices)), result))
         await self._journal.settled(RecordedAnswer(call.number, answer, by_attempt=False))
         self._record(call, CallResult((answer,)))
 
-    def _quiet_at(self, call: Call) -> float:
-        """Return the moment from which no unanswered attempt can undo a call, on the event loop's clock; 0 if none can.
+    def _safe_at(self, call: Call) -> float:
+        """Return from when no unanswered attempt can undo this call, on the event loop's clock; 0 if none can.
 
-        A request that timed out here may still be carried out there, later than the
-        opposite one that follows it.
+        The API may still execute a request that timed out here, even after a later request for the opposite.
         """
         if not self._progress.pending:
             return 0.0
@@ -282,18 +280,18 @@ class Scheduler:
             customers = "1 customer was" if created == 1 else f"{created} customers were"
             self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))
 
-    def _ask_unknown_customers_again(self) -> None:
-        """Have asked again what earlier processes heard of customers whom the API did not know, if it still matters.
+    def _resend_unknown_customers(self) -> None:
+        """Have the unassigns of unknown customers in earlier processes sent again, if open calls depend on them.
 
-        Not where a brake holds: then nothing is asked at all.
+        Do nothing if a limit stops the run, because then nothing is sent.
         """
         unknown = unknown_customers(self._journal, self._plan)
         if not unknown:
             return
         settled, outcomes = Counter[int](), Counter[Outcome]()
-        for one in self._journal.settlements():
-            settled[one.call] += len(one.answer.results)
-            outcomes.update(Results.of(one.answer.results).counts())
+        for recorded in self._journal.settlements():
+            settled[recorded.call] += len(recorded.answer.results)
+            outcomes.update(Results.of(recorded.answer.results).counts())
         failed = sum(outcomes[outcome] for outcome in FAILURES)
         if self._limits.max_failed is not None and failed > self._limits.max_failed:
             return
@@ -301,14 +299,14 @@ class Scheduler:
         ask_again(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
 
     def _restore(self) -> None:
-        """Learn what earlier processes of this run have settled, and what of theirs may still act."""
-        for settlement in self._journal.settlements():
-            number = settlement.call
-            self._progress.settled[number] = self._progress.settled.get(number, 0) + len(settlement.answer.results)
-            self._learn(self._plan.call(number), settlement.answer, is_new=False)
+        """Apply what earlier processes of this run have settled, and their attempts that may still act."""
+        for recorded in self._journal.settlements():
+            number = recorded.call
+            self._progress.settled[number] = self._progress.settled.get(number, 0) + len(recorded.answer.results)
+            self._learn(self._plan.call(number), recorded.answer, is_new=False)
         for attempt in self._journal.unclear_attempts():
             call = self._plan.call(attempt.call)
-            self._client.unanswered.add(call, _asked(call, attempt.positions))
+            self._executor.unanswered.add(call, _asked(call, attempt.positions))
             self._expect_new_customer(call)
         for pending in self._journal.pending_attempts():
             call = self._plan.call(pending.call)

@@ -1,4 +1,4 @@
-"""The sending part of a run: the calls of a plan that are not settled yet."""
+"""Send the calls of a plan that are not settled yet."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,13 +22,13 @@ from telemetron_batch.sending.session import (
 from telemetron_batch.storage.gc_tuning import relaxed_gc
 
 AfterSending = Callable[[Job, Session], Awaitable[None]]
-"""What is done on the same way to the API once all is sent."""
+"""Called in the same session once all calls are sent."""
 
 
 def send(job: Job, target: ApiTarget, afterwards: AfterSending | None = None) -> Stop | None:
-    """Send what of the plan is not settled yet, and then do what comes `afterwards` on the same way.
+    """Send the calls that are not settled yet, then call `afterwards` in the same session.
 
-    None, or why it stopped before the end.
+    Return None, or why the run stopped before the end.
     """
     with relaxed_gc():
         try:
@@ -41,23 +41,23 @@ def send(job: Job, target: ApiTarget, afterwards: AfterSending | None = None) ->
 
 async def _send(job: Job, target: ApiTarget, afterwards: AfterSending | None) -> Stop | None:
     sending = job.config.sending
-    async with open_session(job, target) as way:
-        client = CallExecutor(way.post, job.journal, way.traffic, attempts=sending.attempts, wall=job.clock.wall)
-        client.recognise = partial(way.looker.recognise, target.base_url)
-        client.uptime = job.clock.uptime
-        baseline = Baseline(way.looker, job.journal, job.plan) if sending.baseline else None
-        runner = Scheduler(job.plan, job.journal, client, run_limits(job), baseline)
-        runner.on_call = [way.kept.save_periodically]
-        runner.tell_wait = partial(_tell_wait, way.traffic.tell)
-        async with show_progress(
-            job.face, ProgressTracker(runner.tally, way.traffic, sending.process_rate, job.clock.wall)
-        ):
-            await run_until_stopped(runner.run(), way.traffic.halt)
-        if afterwards is not None and not way.traffic.halt:
-            job.journal.set_facts(allSent=True)  # what may stop it from here on is no reason to send again
-            await afterwards(job, way)
-    return way.traffic.halt.stop
+    async with open_session(job, target) as session:
+        gate = session.traffic
+        executor = CallExecutor(session.post, job.journal, gate, attempts=sending.attempts, wall=job.clock.wall)
+        executor.recognise = partial(session.looker.recognise, target.base_url)
+        executor.uptime = job.clock.uptime
+        baseline = Baseline(session.looker, job.journal, job.plan) if sending.baseline else None
+        scheduler = Scheduler(job.plan, job.journal, executor, run_limits(job), baseline)
+        scheduler.on_call = [session.kept.save_periodically]
+        scheduler.on_wait = partial(_report_wait, gate.tell)
+        tracker = ProgressTracker(scheduler.tally, gate, sending.process_rate, job.clock.wall)
+        async with show_progress(job.face, tracker):
+            await run_until_stopped(scheduler.run(), gate.halt)
+        if afterwards is not None and not gate.halt:
+            job.journal.set_facts(allSent=True)  # a stop from here on must not cause another sending
+            await afterwards(job, session)
+    return gate.halt.stop
 
 
-def _tell_wait(tell: EventSink, seconds: float) -> None:
-    tell("wait", f"waiting up to {seconds:.0f} s: an unanswered attempt at the opposite may still be carried out")
+def _report_wait(on_event: EventSink, seconds: float) -> None:
+    on_event("wait", f"waiting up to {seconds:.0f} s: an unanswered attempt at the opposite may still be carried out")

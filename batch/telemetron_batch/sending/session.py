@@ -1,4 +1,4 @@
-"""The way to the API for all that one process asks of it: pacer, outage detector and what ends a run, put together."""
+"""Open one process's session with the API: rate limiter, gate, HTTP client and everything that stops a run."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -33,14 +33,14 @@ from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.lock import key_fingerprint, lock_folders, organisation_name
 from telemetron_batch.storage.log import LOGGER
 
-_MARGIN: Final = 5.0
-"""Seconds beyond its deadline in which an unanswered attempt might still be carried out."""
-_LOOK_EVERY: Final = 0.25
+LATE_EFFECT_MARGIN_S: Final = 5.0
+"""Seconds after its deadline for which an unanswered attempt may still act."""
+_PROGRESS_INTERVAL_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be sent, where, and how it is recorded and shown."""
+    """What to send and how to record and show it."""
 
     config: RunConfig
     plan: CallPlan
@@ -49,9 +49,9 @@ class Job:
     clock: Clock
     lease: Lease
     stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
-    """Devices that may still be with a former owner, as far as that is known from elsewhere."""
+    """Devices that may still be with a former owner according to other shards."""
     pacer_file: Path | None = None
-    """Where the pace outlives the process; None: under the name of base URL and key."""
+    """File of the rate limiter's state; None for the default, named after base URL and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ApiTarget:
 
     @property
     def name(self) -> str:
-        """A name for what belongs to this base URL and organisation, by default the key; gives none of them away."""
+        """A name for this base URL and organisation (by default the key), which does not reveal them."""
         if self.organisation is not None:
             return organisation_name(self.base_url, self.organisation)
         return key_fingerprint(self.base_url, self.key.reveal())
@@ -73,7 +73,7 @@ class ApiTarget:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The way to the API, for all that one process asks of it."""
+    """One process's session with the API."""
 
     post: Post
     looker: CustomerQuery
@@ -83,35 +83,34 @@ class Session:
 
 @asynccontextmanager
 async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
-    """One pacer, one outage detector and one end for all; signals and the deadline are heeded."""
+    """Open a session and close it at the end. Signals, the deadline and a lost lease stop it."""
     sending = job.config.sending
-    # An attempt of an earlier process may have had a later deadline than those of this one.
-    job.journal.set_facts(quiet=max(job.journal.meta(Fact.QUIET, 0.0), sending.timeout + _MARGIN))
+    attempt_expiry = sending.timeout + LATE_EFFECT_MARGIN_S
+    # An attempt of an earlier process may have had a longer timeout.
+    job.journal.set_facts(quiet=max(job.journal.meta(Fact.QUIET, 0.0), attempt_expiry))
     folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
     file = job.pacer_file or folder / f"{target.name}.json"
-    whose = LimiterContext(target.name, file, sending.timeout + _MARGIN, job.clock.wall, _event_sink(job))
+    context = LimiterContext(target.name, file, attempt_expiry, job.clock.wall, _event_sink(job))
     connecting = open_http(target.base_url, seconds=sending.timeout, transport=target.transport)
-    async with open_rate_limiter(sending, whose) as kept, connecting as http:
-        traffic = AttemptGate(kept.limiter, OutageDetector(), _patience(job), tell=whose.on_event, wall=job.clock.wall)
-        traffic.can_record = lambda: not job.journal.is_short_of_disk
-        traffic.owns_run = lambda: job.lease.is_valid
-        exchanger = HttpClient(
-            http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets
-        )
-        looker = CustomerQuery(exchanger.post, traffic, attempts=sending.attempts, wall=job.clock.wall)
-        ending = Shutdown(traffic.halt, exchanger)
+    async with open_rate_limiter(sending, context) as kept, connecting as http:
+        gate = AttemptGate(kept.limiter, OutageDetector(), _patience(job), tell=context.on_event, wall=job.clock.wall)
+        gate.can_record = lambda: not job.journal.is_short_of_disk
+        gate.owns_run = lambda: job.lease.is_valid
+        client = HttpClient(http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets)
+        looker = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=job.clock.wall)
+        shutdown = Shutdown(gate.halt, client)
         with (
-            stop_at_deadline(traffic.halt, sending.deadline),
-            stop_on_signals(job.face, ending),
-            stop_on_lease_loss(job.lease, ending),
+            stop_at_deadline(gate.halt, sending.deadline),
+            stop_on_signals(job.face, shutdown),
+            stop_on_lease_loss(job.lease, shutdown),
         ):
-            yield Session(exchanger.post, looker, traffic, kept)
+            yield Session(client.post, looker, gate, kept)
     if kept.limiter.learned_rate is not None:
         job.journal.set_facts(rateFound=round(kept.limiter.learned_rate, 3))
 
 
 async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:
-    """Work until all is done; a disk that refuses the journal is an end like any other, as is a run that was lost."""
+    """Await the work; turn errors of the disk, the journal and the lease into a stop of the run."""
     try:
         await work
     except* (DiskError, PlaceError, JournalError, LockedError, OSError) as group:
@@ -119,10 +118,10 @@ async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:
 
 
 def stop_for_error(error: Exception) -> Stop:
-    """Return why a run stops that met an error."""
-    told = system_error(error) if isinstance(error, OSError) else error
-    advice = told.next_step if isinstance(told, BatchError) else Advice()
-    return Stop(StopReason.ERROR, getattr(told, "reason", str(told)), advice=advice)
+    """Return the stop for an error, with its advice."""
+    translated = system_error(error) if isinstance(error, OSError) else error
+    advice = translated.next_step if isinstance(translated, BatchError) else Advice()
+    return Stop(StopReason.ERROR, getattr(translated, "reason", str(translated)), advice=advice)
 
 
 def _patience(job: Job) -> Patience:
@@ -132,7 +131,7 @@ def _patience(job: Job) -> Patience:
 
 
 def run_limits(job: Job) -> RunLimits:
-    """Return what bounds the work of a run; shares of rows as numbers."""
+    """Return the limits of a run, with percentages converted to numbers of rows."""
     brakes, sending = job.config.brakes, job.config.sending
     return RunLimits(
         concurrency=sending.concurrency,
@@ -158,14 +157,14 @@ def _event_sink(job: Job) -> EventSink:
 
 @asynccontextmanager
 async def show_progress(face: RunObserver, watch: ProgressTracker) -> AsyncIterator[None]:
-    """While this lasts the face sees how the run gets on, if it wants to."""
+    """Show progress to the observer, if it wants to see it."""
     face.on_start()
-    looking = asyncio.create_task(_poll_progress(face, watch)) if face.wants_progress() else None
+    polling = asyncio.create_task(_poll_progress(face, watch)) if face.wants_progress() else None
     try:
         yield
     finally:
-        if looking is not None:
-            looking.cancel()
+        if polling is not None:
+            polling.cancel()
             face.on_progress(watch.view(over=True))
         face.on_stop()
 
@@ -173,4 +172,4 @@ async def show_progress(face: RunObserver, watch: ProgressTracker) -> AsyncItera
 async def _poll_progress(face: RunObserver, watch: ProgressTracker) -> None:
     while True:
         face.on_progress(watch.view())
-        await clock.sleep(_LOOK_EVERY)
+        await clock.sleep(_PROGRESS_INTERVAL_S)

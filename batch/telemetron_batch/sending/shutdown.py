@@ -1,6 +1,6 @@
-"""What ends a run early: signals, a deadline, an interrupt by a door, a lease that is lost.
+"""Stop a run early: on signals, a deadline, a cancel token or a lost lease.
 
-Whatever does, what is under way is given a little time and the journal stays true.
+Attempts in flight get a short time to finish, so that the journal stays correct.
 """
 
 import asyncio
@@ -19,33 +19,33 @@ from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.lease import Lease
 
 SHUTDOWN_GRACE_S: Final = 3.5
-"""Seconds that calls in flight get after a signal: Airflow kills after five."""
+"""Seconds that attempts in flight get after a signal. Airflow kills after five."""
 
 
 class Shutdown:
-    """Ends a run early: nothing more leaves, and what is under way gets a little time."""
+    """Stops a run early: no further attempt leaves, and those in flight get a short time to finish."""
 
-    def __init__(self, halt: StopSignal, exchanger: HttpClient) -> None:
+    def __init__(self, halt: StopSignal, client: HttpClient) -> None:
         self._halt = halt
-        self._exchanger = exchanger
+        self._client = client
         self.begun = False
 
-    def begin(self, why: str) -> None:
-        """End it for this reason, unless it ends already."""
+    def begin(self, reason: str) -> None:
+        """Stop the run for this reason, unless it stops already."""
         self.begun = True
-        self._halt.now(Stop(StopReason.INTERRUPTED, why))
-        self._exchanger.shorten_deadlines(SHUTDOWN_GRACE_S)
+        self._halt.now(Stop(StopReason.INTERRUPTED, reason))
+        self._client.shorten_deadlines(SHUTDOWN_GRACE_S)
 
     def lease_lost(self) -> None:
-        """End it at once: what may still be answered could not be recorded."""
+        """Stop the run at once, because further answers could not be recorded."""
         self.begun = True
         self._halt.now(Stop(StopReason.RUN_LOST))
-        self._exchanger.shorten_deadlines(0)
+        self._client.shorten_deadlines(0)
 
 
 @contextmanager
 def stop_at_deadline(halt: StopSignal, seconds: float | None) -> Iterator[None]:
-    """So many seconds from now the run ends."""
+    """Stop the run this many seconds from now; never if None."""
     loop = asyncio.get_running_loop()
     stop = Stop(StopReason.DEADLINE)
     timer = None if seconds is None else loop.call_later(seconds, halt.now, stop)
@@ -56,22 +56,22 @@ def stop_at_deadline(halt: StopSignal, seconds: float | None) -> Iterator[None]:
             timer.cancel()
 
 
-def stop_on_signals(face: RunObserver, ending: Shutdown) -> AbstractContextManager[None]:
-    """Whoever may end the run is heard while this lasts."""
-    return _signals(face, ending) if face.interrupt is None else _interrupts(face.interrupt, ending)
+def stop_on_signals(face: RunObserver, shutdown: Shutdown) -> AbstractContextManager[None]:
+    """Stop the run on a signal, or through the observer's cancel token if it has one."""
+    return _stop_on_signal(face, shutdown) if face.interrupt is None else _stop_on_cancel(face.interrupt, shutdown)
 
 
 @contextmanager
-def _signals(face: RunObserver, ending: Shutdown) -> Iterator[None]:
-    """A signal ends the run while this lasts; a second one ends the process at once."""
+def _stop_on_signal(face: RunObserver, shutdown: Shutdown) -> Iterator[None]:
+    """Stop the run on the first signal and exit the process on the second."""
     loop = asyncio.get_running_loop()
 
     def interrupted(name: str) -> None:
-        if ending.begun:
+        if shutdown.begun:
             face.on_stop()
             os._exit(ExitCode.STOPPED)
         face.on_message("stop", f"{name}: letting calls under way finish; once more ends at once")
-        ending.begin(f"stopped by {name}")
+        shutdown.begin(f"stopped by {name}")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -88,21 +88,21 @@ def _signals(face: RunObserver, ending: Shutdown) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts(interrupt: CancelToken, ending: Shutdown) -> Iterator[None]:
-    """Whoever holds the interrupt ends the run while this lasts, from whatever thread."""
+def _stop_on_cancel(interrupt: CancelToken, shutdown: Shutdown) -> Iterator[None]:
+    """Stop the run when the token is cancelled, from any thread."""
     loop = asyncio.get_running_loop()
-    with interrupt.on_cancel(lambda: _from_outside(loop, lambda: ending.begin(interrupt.reason or "stopped"))):
+    with interrupt.on_cancel(lambda: _call_in_loop(loop, lambda: shutdown.begin(interrupt.reason or "stopped"))):
         yield
 
 
 @contextmanager
-def stop_on_lease_loss(lease: Lease, ending: Shutdown) -> Iterator[None]:
-    """The run ends while this lasts when it turns out to belong to somebody else."""
+def stop_on_lease_loss(lease: Lease, shutdown: Shutdown) -> Iterator[None]:
+    """Stop the run when another process has taken over its lease."""
     loop = asyncio.get_running_loop()
-    with lease.on_lost(lambda: _from_outside(loop, ending.lease_lost)):
+    with lease.on_lost(lambda: _call_in_loop(loop, shutdown.lease_lost)):
         yield
 
 
-def _from_outside(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
-        loop.call_soon_threadsafe(what)
+def _call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed, because the run has ended
+        loop.call_soon_threadsafe(callback)

@@ -1,1 +1,1 @@
-"""What customers hold, compared with what a run did."""
+"""Verification: compare what customers hold with what a run did."""

@@ -1,10 +1,9 @@
-"""Closed books put against what the API was seen to hold afterwards.
+"""Apply the verification to a reconciliation: compare outcomes with the holdings queried after the run.
 
-A look tells one thing: whether a customer holds a device now. So it can judge the last
-row of a pair (a customer and a device) that may have changed anything, and settle it
-where no answer did; of the rows before it only the answers of later rows tell. Whose
-work it was stays open, unless what the customer held before is known. Pure: knows no
-journal and asks nobody.
+A query shows only whether a customer holds a device now. So it can check the last row of a pair
+(customer and device) that may have changed anything, and settle it if no answer did. Earlier rows
+of the pair can only be settled by the answers of later rows. Which process did the work is known
+only if it is known what the customer held before. Pure functions, without journal or requests.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -48,27 +47,27 @@ _A_LATER_ROW: Final = ("a later row found the customer without it", "a later row
 _OWN_WORK: Final = ": done by an attempt whose answer was lost"
 _NO_WORK: Final = ", as before"
 _SUPERSEDED: Final = "later rows are about the same device, so that asking afterwards does not tell"
-_SPELLED_OTHERWISE: Final = "asked afterwards, the API has one with the customer that is spelled otherwise"
+_SPELLED_DIFFERENTLY: Final = "asked afterwards, the API has one with the customer that is spelled otherwise"
 _OWN_FORM: Final = "the API spells devices in a form of its own, so that asking afterwards does not tell"
 _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer holds"
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationData:
-    """What is known of holdings besides the answers."""
+    """What queries show about holdings."""
 
     looks: Iterable[CustomerHoldings]
-    """One for each customer who was asked after the run."""
+    """One query for each customer that was queried after the run."""
     before: Iterable[tuple[str, frozenset[str]]]
-    """Customers who were asked before the run wrote to them, and what they held."""
+    """Customers that were queried before the run wrote to them, and what they held."""
     last_attempts: Iterable[tuple[int, int]]
-    """Calls, and the number of the last attempt at each."""
+    """Call numbers and the number of the last attempt at each."""
     absence_unproven: Collection[int] = ()
-    """Codes of customers of whom an answer of this run named identifiers that nobody asked for."""
+    """Codes of customers for which an answer of this run named identifiers that were not requested."""
 
 
 def customers_to_query(books: Reconciliation) -> Ints:
-    """Codes of the customers of whom a look can tell anything."""
+    """Return the codes of the customers whose holdings can show anything."""
     return np.unique(_Pairs.of(books).keys.customer)
 
 
@@ -81,17 +80,17 @@ def last_attempts(plan: Plan, by_call: Iterable[tuple[int, int]]) -> Ints:
     return last
 
 
-def is_timely(look: CustomerHoldings, last_attempt: int) -> bool:
-    """Return whether no attempt at the customer came after a look, or could still act when it was taken."""
-    return look.after_attempt is not None and look.after_attempt >= last_attempt
+def is_timely(holdings: CustomerHoldings, last_attempt: int) -> bool:
+    """Return whether the query came after the last attempt at the customer, when none could still act."""
+    return holdings.after_attempt is not None and holdings.after_attempt >= last_attempt
 
 
 def apply_verification(books: Reconciliation, evidence: VerificationData) -> Reconciliation:
-    """The books with `verified` filled in, and rows settled that a look can settle."""
+    """Return the reconciliation with `verified` filled in and with the rows settled that queries can settle."""
     pairs = _Pairs.of(books)
-    looks = _Looks(books.plan.all_customer_emails(), last_attempts(books.plan, evidence.last_attempts))
-    held_now = holding_states(pairs.keys, looks.usable(evidence.looks), evidence.absence_unproven)
-    held_first = holding_states(pairs.keys, looks.coded(evidence.before), evidence.absence_unproven)
+    queries = _Queries(books.plan.all_customer_emails(), last_attempts(books.plan, evidence.last_attempts))
+    held_now = holding_states(pairs.keys, queries.usable(evidence.looks), evidence.absence_unproven)
+    held_first = holding_states(pairs.keys, queries.coded(evidence.before), evidence.absence_unproven)
     seen = np.where(pairs.last, held_now, UNKNOWN)
     after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.held_before_next), pairs.held_after_by_answer)
     before = np.where(pairs.first, held_first, np.roll(after, 1))
@@ -100,12 +99,12 @@ def apply_verification(books: Reconciliation, evidence: VerificationData) -> Rec
     settled, known = pairs.is_open & (after >= 0), seen >= 0
     outcome[pairs.rows[settled]] = _outcomes(pairs.desired, before, after)[settled]
     verified[pairs.rows[known]] = (pairs.is_open | (pairs.held_after_by_answer == seen))[known]
-    words = _DetailNotes(len(outcome))
-    for some, said in _messages(pairs, before, after, seen):
-        words.say(pairs.rows[some], said)
-    for row, said in looks.failures(pairs):
-        words.say(row, said)
-    detail, details = words.added_to(books)
+    notes = _DetailNotes(len(outcome))
+    for selected, note in _notes(pairs, before, after, seen):
+        notes.set(pairs.rows[selected], note)
+    for row, note in queries.failures(pairs):
+        notes.set(row, note)
+    detail, details = notes.added_to(books)
     return replace(
         books,
         outcome=outcome,
@@ -116,41 +115,42 @@ def apply_verification(books: Reconciliation, evidence: VerificationData) -> Rec
     )
 
 
-def _outcomes(target: States, before: States, after: States) -> States:
-    """What became of rows of which it is known whether the customer held the device afterwards."""
-    changed = np.where(target == 1, _ASSIGNED, _UNASSIGNED)
-    unchanged = np.where(target == 1, _ALREADY, _SKIPPED)
-    done = np.where(before == 1 - target, changed, unchanged)
-    return np.where(after == target, done, _FAILED).astype(np.int8)
+def _outcomes(desired: States, before: States, after: States) -> States:
+    """Return the outcomes of rows for which it is known whether the customer held the device afterwards."""
+    changed = np.where(desired == 1, _ASSIGNED, _UNASSIGNED)
+    unchanged = np.where(desired == 1, _ALREADY, _SKIPPED)
+    done = np.where(before == 1 - desired, changed, unchanged)
+    return np.where(after == desired, done, _FAILED).astype(np.int8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pairs:
-    """The rows that may have changed anything, pair by pair, in the order in which they were carried out."""
+    """The rows that may have changed anything, pair by pair, in the order of execution."""
 
     keys: SentRows
     first: Flags
+    """Whether the row is the first of its pair."""
     last: Flags
-    """Is it the first, the last of its pair?"""
+    """Whether the row is the last of its pair."""
     is_open: Flags
-    """Is it not known what it came to?"""
+    """Whether the result of the row is unknown."""
     desired: States
-    """What the row wanted: 1 to give, 0 to take."""
+    """The state that the row requests: 1 held, 0 not held."""
     held_after_by_answer: States
-    """Did the customer hold the device after it, by its own answer?"""
+    """Whether the customer held the device after the row, according to the row's own answer."""
     held_before_next: States
-    """Did they after it, by the answer to the next row of the pair?"""
+    """Whether the customer held the device after the row, according to the answer of the pair's next row."""
 
     @property
     def rows(self) -> Ints:
-        """Their numbers."""
+        """The row numbers."""
         return self.keys.rows
 
     @classmethod
     def of(cls, books: Reconciliation) -> "_Pairs":
         keys, in_doubt = books.plan.sent_keys(), books.unclear_attempts > 0
         sent = keys.rows
-        # A row that was refused and never in doubt has changed nothing: a look has nothing to say of it.
+        # A row that was refused and never in doubt has changed nothing, so a query cannot show anything about it.
         idle = np.isin(books.outcome[sent], _NEVER_SENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
         keys = keys.only(~idle)
         pair = keys.customer * max(1, len(keys.devices)) + keys.device
@@ -172,54 +172,54 @@ class _Pairs:
 
 
 def _found(outcome: States, in_doubt: Flags) -> States:
-    """Did the customer hold the device before a row, by its answer? Not told where a lost attempt may have acted."""
+    """Return whether the customer held the device before each row, unknown where a lost attempt may have acted."""
     found = np.full(len(outcome), UNKNOWN, dtype=np.int8)
     found[(outcome == _ASSIGNED) | ((outcome == _SKIPPED) & ~in_doubt)] = 0
     found[(outcome == _UNASSIGNED) | ((outcome == _ALREADY) & ~in_doubt)] = 1
     return found
 
 
-class _Looks:
-    """Hands on the looks that came late enough, with customers by their codes, and keeps why others failed."""
+class _Queries:
+    """Selects the queries that came late enough, by customer code, and keeps the errors of failed ones."""
 
     def __init__(self, customers: pa.Array, last: Ints) -> None:
         self._codes = {name: code for code, name in enumerate(customers.to_pylist())}
         self._last = last
-        self._why: dict[int, str] = {}
+        self._errors: dict[int, str] = {}
 
-    def usable(self, looks: Iterable[CustomerHoldings]) -> Iterator[Holding]:
-        """What customers were seen to hold when no attempt of the run could act any more."""
-        for look in looks:
-            code = self._codes[look.customer]
-            if look.devices is None:
-                self._why[code] = look.error
-            elif is_timely(look, int(self._last[code])):
-                yield code, look.devices
+    def usable(self, queries: Iterable[CustomerHoldings]) -> Iterator[Holding]:
+        """Yield the holdings queried when no attempt of the run could act any more."""
+        for query in queries:
+            code = self._codes[query.customer]
+            if query.devices is None:
+                self._errors[code] = query.error
+            elif is_timely(query, int(self._last[code])):
+                yield code, query.devices
 
     def coded(self, holdings: Iterable[tuple[str, frozenset[str]]]) -> Iterator[Holding]:
-        """Holdings by customer codes."""
+        """Return holdings with customer codes instead of emails."""
         return ((self._codes[customer], devices) for customer, devices in holdings)
 
-    def failures(self, pairs: _Pairs) -> Iterator[tuple[int, "_Said"]]:
-        """Rows that stay open because their customer could not be asked, and why they could not."""
-        lost = pairs.keys.only(pairs.is_open & pairs.last)
-        for row, customer in zip(lost.rows.tolist(), lost.customer.tolist(), strict=True):
-            if customer in self._why:
-                yield row, _Said(f"{_NOT_LEARNT}: {self._why[customer]}")
+    def failures(self, pairs: _Pairs) -> Iterator[tuple[int, "_Note"]]:
+        """Yield the rows that stay open because the query of their customer failed, with a note."""
+        open_rows = pairs.keys.only(pairs.is_open & pairs.last)
+        for row, customer in zip(open_rows.rows.tolist(), open_rows.customer.tolist(), strict=True):
+            if customer in self._errors:
+                yield row, _Note(f"{_NOT_LEARNT}: {self._errors[customer]}")
 
 
-class _Said(NamedTuple):
-    """What is said of rows besides what their details say already."""
+class _Note(NamedTuple):
+    """Text that the verification adds to the details of rows."""
 
     text: str
     unheard: Unheard | None = None
-    """What an unanswered attempt leaves open from now on; None: what it left open before."""
+    """What an unanswered attempt leaves open from now on; None to keep the former value."""
 
 
-def _messages(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Said]]:
-    """What is to be said of which of the pairs' rows."""
+def _notes(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Note]]:
+    """Yield notes, each with the rows of the pairs to which it applies."""
     done = after == pairs.desired
-    whose = (
+    attributions = (
         ("", ~done, Unheard.NOTHING),
         (_OWN_WORK, done & (before == 1 - pairs.desired), Unheard.NOTHING),
         (_NO_WORK, done & (before == pairs.desired), Unheard.NOTHING),
@@ -227,37 +227,37 @@ def _messages(pairs: _Pairs, before: States, after: States, seen: States) -> Ite
     )
     for state in (0, 1):
         settled = pairs.is_open & (after == state)
-        for words, rows, unheard in whose:
-            yield settled & rows & pairs.last, _Said(_THE_API_HOLDS[state] + words, unheard)
-            yield settled & rows & ~pairs.last, _Said(_A_LATER_ROW[state] + words, unheard)
+        for text, rows, unheard in attributions:
+            yield settled & rows & pairs.last, _Note(_THE_API_HOLDS[state] + text, unheard)
+            yield settled & rows & ~pairs.last, _Note(_A_LATER_ROW[state] + text, unheard)
         differs = ~pairs.is_open & (seen == state) & (pairs.held_after_by_answer != state)
-        yield differs, _Said(f"but {_THE_API_HOLDS[state]}")
-    yield pairs.is_open & ~pairs.last & (after < 0), _Said(_SUPERSEDED)
-    yield pairs.is_open & (seen == SPELLED_DIFFERENTLY), _Said(_SPELLED_OTHERWISE)
-    yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _Said(_OWN_FORM)
+        yield differs, _Note(f"but {_THE_API_HOLDS[state]}")
+    yield pairs.is_open & ~pairs.last & (after < 0), _Note(_SUPERSEDED)
+    yield pairs.is_open & (seen == SPELLED_DIFFERENTLY), _Note(_SPELLED_DIFFERENTLY)
+    yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _Note(_OWN_FORM)
 
 
 class _DetailNotes:
-    """What is said of rows besides what their details say already."""
+    """The notes of rows, at most one per row, to be added to their details."""
 
     def __init__(self, rows: int) -> None:
-        self._codes: dict[_Said | None, int] = {None: 0}
-        self._said = np.zeros(rows, dtype=np.int64)
+        self._codes: dict[_Note | None, int] = {None: 0}
+        self._note = np.zeros(rows, dtype=np.int64)
 
-    def say(self, rows: Ints | int, said: _Said) -> None:
-        """Say it of these rows, instead of what was said of them before."""
-        self._said[rows] = self._codes.setdefault(said, len(self._codes))
+    def set(self, rows: Ints | int, note: _Note) -> None:
+        """Set the note of these rows and replace any former one."""
+        self._note[rows] = self._codes.setdefault(note, len(self._codes))
 
     def added_to(self, books: Reconciliation) -> tuple[npt.NDArray[np.int32], Details]:
-        """The rows' details with these words after them: positions, and the details they are positions in."""
-        also = np.flatnonzero(self._said)
-        keys, at = np.unique(books.detail[also] * np.int64(len(self._codes)) + self._said[also], return_inverse=True)
-        said = [*self._codes]
+        """Return for each row the position of its detail with the note added, and the details."""
+        rows = np.flatnonzero(self._note)
+        keys, at = np.unique(books.detail[rows] * np.int64(len(self._codes)) + self._note[rows], return_inverse=True)
+        notes = [*self._codes]
         added = [
-            books.details.and_also(code // len(said), one.text, one.unheard)
+            books.details.and_also(code // len(notes), note.text, note.unheard)
             for code in keys.tolist()
-            if (one := said[code % len(said)]) is not None
+            if (note := notes[code % len(notes)]) is not None
         ]
         detail = books.detail.copy()
-        detail[also] = len(books.details) + at
+        detail[rows] = len(books.details) + at
         return detail, books.details.extended(added)

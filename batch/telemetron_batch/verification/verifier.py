@@ -1,8 +1,8 @@
-"""After a run: each customer concerned is asked once what they hold, and the journal keeps it.
+"""Query each customer of a finished run once and store the answers in the journal.
 
-Asks only those of whom a look can tell something, and only when no attempt of the run
-can act any more. A verify that was stopped is gone on with; one after a verify that
-ended asks afresh. What the looks mean for the rows is not known here.
+Only customers whose holdings can show something are queried, and only after no attempt of the run
+can act any more. A verification that was stopped is continued; after a completed one, all are
+queried again. `apply` interprets the answers.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from telemetron_batch.storage import clock
 from telemetron_batch.verification.apply import customers_to_query, is_timely, last_attempts
 
 _MAX_REPORTED: Final = 5
-"""Customers who could not be asked that are told of one by one."""
+"""Failed queries that are reported one by one."""
 
 CustomerDue = tuple[float, str]
-"""The moment from which a customer may be asked, on the event loop's clock, and their email."""
+"""The time from which a customer may be queried, on the event loop's clock, and the customer's email."""
 Lasts = Callable[[float | None], float]
-"""How many seconds an attempt may still act that left at this uptime; None: in another boot, or on another machine."""
+"""Returns the seconds for which an attempt may still act, given its uptime (None if made in another boot)."""
 
 
 class Verifier:
-    """Asks what the customers of one run hold."""
+    """Queries what the customers of one run hold."""
 
     def __init__(
         self, plan: Plan, journal: Journal, looker: CustomerQuery, traffic: AttemptGate, limits: RunLimits
@@ -47,14 +47,14 @@ class Verifier:
         self._missed = 0
         self._last = journal.meta(Fact.VERIFY) or {"round": 0, "endedAt": 0.0}
         targets = self._targets(plan, limits.lasts)
-        asked = {look.customer for look in self._reusable_queries()}
-        self._open = [(moment, customer) for moment, customer in targets if customer not in asked]
+        asked = {holdings.customer for holdings in self._reusable_queries()}
+        self._open = [(due, customer) for due, customer in targets if customer not in asked]
         self.tally = RunCounters(len(targets), calls_done=len(asked), unit="customers")
         self.on_query: list[Callable[[], None]] = []
-        """Called after each look, on the event loop: must not take long."""
+        """Called after each query on the event loop, so they must not block."""
 
     async def run(self, wall: Callable[[], float]) -> None:
-        """Ask everybody who is left, or as many as may be asked before the run is halted."""
+        """Query all remaining customers, or as many as possible before the run stops."""
         facts = self._last
         if facts["endedAt"] is not None:
             facts = {"round": facts["round"] + 1, "startedAt": wall(), "endedAt": None}
@@ -67,45 +67,45 @@ class Verifier:
             self._journal.set_facts(verify={**facts, "endedAt": wall()})
 
     async def _work(self, targets: Iterator[CustomerDue], number: int) -> None:
-        """One worker: take the next customer, and ask when their time has come."""
-        for moment, customer in targets:
-            while (wait := moment - clock.now()) > 0 and not self._halt:
+        """Take customer after customer and query each when its time has come."""
+        for due, customer in targets:
+            while (wait := due - clock.now()) > 0 and not self._halt:
                 await clock.wait_for_event(self._halt.event, wait)
             after = self._journal.last_attempt
-            look = None if self._halt else await self._looker.fetch(customer)
-            if look is None or (look.devices is None and self._record_failure(look)):
+            holdings = None if self._halt else await self._looker.fetch(customer)
+            if holdings is None or (holdings.devices is None and self._record_failure(holdings)):
                 return
-            await self._journal.looked(replace(look, after_attempt=after), number)
+            await self._journal.looked(replace(holdings, after_attempt=after), number)
             self.tally.calls_done += 1
-            for hear in self.on_query:
-                hear()
+            for callback in self.on_query:
+                callback()
 
-    def _record_failure(self, look: CustomerHoldings) -> bool:
-        """Hear of a customer who could not be asked. Does that end it all, because nobody has ever answered?"""
-        if self._traffic.stop_if_never_reached(look.error):
+    def _record_failure(self, holdings: CustomerHoldings) -> bool:
+        """Report a failed query; return whether the run stops because nothing has ever answered."""
+        if self._traffic.stop_if_never_reached(holdings.error):
             return True
         self._missed += 1
         if self._missed <= _MAX_REPORTED:
-            self._traffic.tell("verify", f"{look.customer} could not be asked: {look.error}")
+            self._traffic.tell("verify", f"{holdings.customer} could not be asked: {holdings.error}")
         return False
 
     def _targets(self, plan: Plan, lasts: Lasts) -> list[CustomerDue]:
-        """Everybody of whom a look can tell something, those first who need not be waited for."""
+        """Return the customers to query, those first that can be queried now."""
         codes = customers_to_query(ledger_from_answers(self._journal, plan, None))
         self._last_attempts = last_attempts(plan, self._journal.last_attempts())
-        quiet = np.zeros(plan.customers)
+        due = np.zeros(plan.customers)
         for pending in self._journal.pending_attempts():
             customer = plan.customer_id_of_call(pending.call)
-            quiet[customer] = max(quiet[customer], clock.now() + lasts(pending.uptime))
-        order = np.argsort(quiet[codes], kind="stable")
+            due[customer] = max(due[customer], clock.now() + lasts(pending.uptime))
+        order = np.argsort(due[codes], kind="stable")
         customers = plan.all_customer_emails().take(codes[order]).to_pylist()
         self._codes = dict(zip(customers, codes[order].tolist(), strict=True))
-        return [*zip(quiet[codes[order]].tolist(), customers, strict=True)]
+        return [*zip(due[codes[order]].tolist(), customers, strict=True)]
 
     def _reusable_queries(self) -> Iterator[CustomerHoldings]:
-        """Those of a verify that was stopped, but for customers whom it missed or to whom the run went on sending."""
+        """Yield the valid queries of a stopped verification, without customers that the run has written to since."""
         if self._last["endedAt"] is None:
-            for look in self._journal.queries(self._last["round"]):
-                code = self._codes.get(look.customer)
-                if code is not None and not look.error and is_timely(look, int(self._last_attempts[code])):
-                    yield look
+            for holdings in self._journal.queries(self._last["round"]):
+                code = self._codes.get(holdings.customer)
+                if code is not None and not holdings.error and is_timely(holdings, int(self._last_attempts[code])):
+                    yield holdings

@@ -1,4 +1,4 @@
-"""Ask, after a run or at its end, what its customers hold now."""
+"""Query, at the end of a run or later, what its customers hold now."""
 
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.planning.plan import Plan
@@ -17,24 +17,23 @@ from telemetron_batch.verification.verifier import Verifier
 
 
 def verify_customers(job: Job, target: ApiTarget) -> Stop | None:
-    """Ask what the customers of the plan hold now. None, or why it stopped before all were asked."""
+    """Query what the customers of the plan hold now. Return None, or why it stopped before all were queried."""
     with relaxed_gc():
-        return job.clock.run(_ask_afterwards(job, target))
+        return job.clock.run(_verify(job, target))
 
 
-async def _ask_afterwards(job: Job, target: ApiTarget) -> Stop | None:
-    async with open_session(job, target) as way:
-        await verify_in_session(job, way)
-    return way.traffic.halt.stop
+async def _verify(job: Job, target: ApiTarget) -> Stop | None:
+    async with open_session(job, target) as session:
+        await verify_in_session(job, session)
+    return session.traffic.halt.stop
 
 
-async def verify_in_session(job: Job, way: Session) -> None:
-    """Ask what the customers of the plan hold now, on a way that is open."""
+async def verify_in_session(job: Job, session: Session) -> None:
+    """Query what the customers of the plan hold now, in an open session."""
     sending = job.config.sending
-    assert isinstance(job.plan, Plan)  # noqa: S101 - a shard is not verified by itself
-    verifier = Verifier(job.plan, job.journal, way.looker, way.traffic, run_limits(job))
-    verifier.on_query = [way.kept.save_periodically]
-    async with show_progress(
-        job.face, ProgressTracker(verifier.tally, way.traffic, sending.process_rate, job.clock.wall)
-    ):
-        await run_until_stopped(verifier.run(job.clock.wall), way.traffic.halt)
+    assert isinstance(job.plan, Plan)  # noqa: S101 - a single shard is never verified
+    verifier = Verifier(job.plan, job.journal, session.looker, session.traffic, run_limits(job))
+    verifier.on_query = [session.kept.save_periodically]
+    tracker = ProgressTracker(verifier.tally, session.traffic, sending.process_rate, job.clock.wall)
+    async with show_progress(job.face, tracker):
+        await run_until_stopped(verifier.run(job.clock.wall), session.traffic.halt)
