@@ -1,4 +1,4 @@
-"""A connection under httpcore2: what comes is read in order and whole, and how it ended is told apart."""
+"""The asyncio stream: bytes arrive in order and complete, and each kind of end is distinguished."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def connected_to(serve: Serve) -> AsyncIterator[Stream]:
-    """A stream to a server that does this with it."""
+    """Open a stream to a server with this handler."""
     ended = asyncio.Event()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,7 +50,7 @@ async def read_to_the_end(stream: Stream) -> bytes:
 
 
 async def readable(stream: Stream) -> bool:
-    """Does something show at an idle connection, given time to come?"""
+    """Return whether an idle connection becomes readable within a short time."""
     for _ in range(1000):
         if stream.get_extra_info("is_readable"):
             return True
@@ -67,7 +67,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 TEXT = bytes(range(256)) * 20_000
 
 
-def test_what_is_said_is_read_whole_however_slowly_and_however_much_it_is() -> None:
+def test_bytes_are_read_completely_at_any_speed_and_size() -> None:
     async def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(TEXT)
         writer.write_eof()
@@ -81,7 +81,7 @@ def test_what_is_said_is_read_whole_however_slowly_and_however_much_it_is() -> N
     assert run(main()) == TEXT
 
 
-def test_no_more_is_taken_in_than_there_is_room_for_while_nobody_reads() -> None:
+def test_reading_pauses_while_the_buffer_is_full() -> None:
     said = 0
 
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,7 +118,7 @@ def test_what_is_written_arrives_whole_however_much_it_is() -> None:
     assert heard == [TEXT]
 
 
-def test_a_break_is_told_from_an_end_and_comes_after_what_was_said_before() -> None:
+def test_a_broken_connection_differs_from_a_closed_one_and_comes_after_the_bytes_before() -> None:
     async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"half")
         await reader.readexactly(2)
@@ -135,7 +135,7 @@ def test_a_break_is_told_from_an_end_and_comes_after_what_was_said_before() -> N
     run(main())
 
 
-def test_something_said_unasked_shows_before_it_could_be_taken_for_an_answer() -> None:
+def test_unexpected_data_is_noticed_before_it_could_be_taken_for_an_answer() -> None:
     async def speak_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
 

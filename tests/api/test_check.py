@@ -1,4 +1,4 @@
-"""Is the API there, and does it take our key?"""
+"""`check`: whether the API is reachable and accepts the key."""
 
 import asyncio
 import shutil
@@ -61,7 +61,7 @@ OF_TLS = "the clock of this machine and its trusted certificates"
 
 @pytest.fixture
 def served() -> Iterator[Callable[..., str]]:
-    """Starts a server that does this with each connection; gives its URL, with https."""
+    """Start a server with this handler and return its https URL."""
     with Background() as background:
         listeners: list[asyncio.Server] = []
 
@@ -86,7 +86,7 @@ def checked_at(url: str) -> Stop:
 
 @pytest.mark.usefixtures("carrier")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
-def test_a_self_signed_certificate_is_told_as_a_failure_of_tls(served: Callable[..., str], tmp_path: Path) -> None:
+def test_a_self_signed_certificate_is_reported_as_a_tls_failure(served: Callable[..., str], tmp_path: Path) -> None:
     made = "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -keyout pem -out cert -subj /CN=x"
     subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -101,7 +101,7 @@ def test_a_self_signed_certificate_is_told_as_a_failure_of_tls(served: Callable[
 
 
 @pytest.mark.usefixtures("carrier")
-def test_plain_http_behind_an_https_url_is_told_as_a_failure_of_tls(served: Callable[..., str]) -> None:
+def test_plain_http_behind_an_https_url_is_reported_as_a_tls_failure(served: Callable[..., str]) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")

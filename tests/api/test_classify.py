@@ -1,4 +1,4 @@
-"""The table of what each ending means, line by line."""
+"""The verdict for each kind of failure."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize("action", Action)
 
 @BOTH
 @pytest.mark.parametrize("how", [FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.CUT, FailureKind.UNUSABLE])
-def test_an_attempt_of_which_something_was_sent_may_have_acted(how: FailureKind, action: Action) -> None:
+def test_an_attempt_that_sent_something_may_have_acted(how: FailureKind, action: Action) -> None:
     verdict = classify(NoResponse(how, sent=True, text="why"), action)
     reason = Reason.UNUSABLE_ANSWER if how is FailureKind.UNUSABLE else Reason.NO_ANSWER
     assert verdict == Transient(SideEffects.UNCLEAR, reason, "why", counts_as_down=how is not FailureKind.UNUSABLE)
@@ -38,13 +38,13 @@ def test_an_attempt_of_which_something_was_sent_may_have_acted(how: FailureKind,
 
 @BOTH
 @pytest.mark.parametrize("how", [FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.CUT])
-def test_an_attempt_of_which_nothing_was_sent_did_nothing(how: FailureKind, action: Action) -> None:
+def test_an_attempt_that_sent_nothing_did_nothing(how: FailureKind, action: Action) -> None:
     verdict = classify(NoResponse(how, sent=False, text="why"), action)
     assert verdict == Transient(SideEffects.NOT_DONE, Reason.NO_CONNECTION, "why", counts_as_down=True)
 
 
 @BOTH
-def test_an_attempt_that_we_withdrew_did_nothing_and_says_nothing_of_the_api(action: Action) -> None:
+def test_a_withdrawn_attempt_did_nothing_and_is_no_outage(action: Action) -> None:
     verdict = classify(NoResponse(FailureKind.WITHDRAWN, sent=False, text="why"), action)
     assert verdict == Transient(SideEffects.NOT_DONE, Reason.WITHDRAWN, "why", counts_as_down=False)
 
@@ -67,7 +67,7 @@ def test_503_that_asks_to_wait_is_throttling_but_may_have_acted(action: Action) 
 
 @BOTH
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 520, 599])
-def test_a_server_error_may_have_acted_and_speaks_of_an_outage(status: int, action: Action) -> None:
+def test_a_server_error_may_have_acted_and_counts_as_an_outage(status: int, action: Action) -> None:
     text = "no valid devices, email, too many devices"
     verdict = classify(ErrorResponse(status, text), action)
     assert (verdict.reason, verdict.text, verdict.counts_as_down) == (Reason.SERVER_ERROR, f"{status}: {text}", True)
@@ -151,7 +151,7 @@ def test_404_on_unassign_is_an_unknown_customer_if_the_api_says_so(text: str) ->
     "text",
     ["Device D2 not found", "Not Found", "/customers/a@x.com/unassign: no route", "the customer-service is gone"],
 )
-def test_404_on_unassign_that_speaks_of_something_else_is_no_unknown_customer(text: str) -> None:
+def test_404_on_unassign_about_something_else_is_no_unknown_customer(text: str) -> None:
     assert classify(ErrorResponse(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
@@ -166,7 +166,7 @@ def test_404_on_unassign_that_speaks_of_something_else_is_no_unknown_customer(te
         "Devices of customer a@x.com not found",
     ],
 )
-def test_words_around_a_customer_who_is_not_found_speak_of_something_else(text: str) -> None:
+def test_more_text_around_customer_not_found_means_something_else(text: str) -> None:
     assert classify(ErrorResponse(404, text), Action.UNASSIGN).reason is not Reason.CUSTOMER_NOT_FOUND
 
 
@@ -229,7 +229,7 @@ def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
         "too many items",
     ],
 )
-def test_too_many_devices_is_said_in_many_ways(text: str, action: Action) -> None:
+def test_too_many_devices_is_recognised_in_many_phrases(text: str, action: Action) -> None:
     assert classify(ErrorResponse(400, text), action) == PayloadTooLarge(f"400: {text}")
 
 
@@ -254,7 +254,7 @@ def test_a_customers_own_quota_is_not_called_too_many_for_no_smaller_request_wou
 
 @BOTH
 @pytest.mark.parametrize("text", ["", "Payload Too Large", "email"])
-def test_413_is_too_many_devices_whatever_it_says(text: str, action: Action) -> None:
+def test_413_is_too_many_devices_with_any_text(text: str, action: Action) -> None:
     assert isinstance(classify(ErrorResponse(413, text), action), PayloadTooLarge)
 
 
@@ -262,7 +262,7 @@ def test_413_is_too_many_devices_whatever_it_says(text: str, action: Action) -> 
 @pytest.mark.parametrize(
     "text", ["Invalid email format", "No valid customer emails provided", "Invalid e-mail", "Customer is blocked"]
 )
-def test_a_refusal_that_speaks_of_the_customer_fails_all_its_rows(text: str, action: Action) -> None:
+def test_a_refusal_of_the_customer_fails_all_rows_of_the_call(text: str, action: Action) -> None:
     assert classify(ErrorResponse(400, text), action) == CallRejected(
         Outcome.FAILED, Reason.CUSTOMER_REFUSED, f"400: {text}"
     )
@@ -278,7 +278,7 @@ def test_any_other_refusal_suspects_the_devices(status: int, text: str, action: 
 
 @BOTH
 @pytest.mark.parametrize(("text", "words"), [("why", "400: why"), ("", "HTTP 400")])
-def test_a_verdict_says_status_and_text(text: str, words: str, action: Action) -> None:
+def test_a_verdict_contains_status_and_text(text: str, words: str, action: Action) -> None:
     assert classify(ErrorResponse(400, text), action) == DeviceRejected(words)
 
 

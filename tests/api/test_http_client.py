@@ -1,4 +1,4 @@
-"""What becomes of a request on a real wire: how it ended, and whether it can have acted; by each carrier in turn."""
+"""Requests over a real connection: how each ends and whether it may have acted; with each transport."""
 
 import asyncio
 import gzip
@@ -22,7 +22,7 @@ KEY = "sk-live-0123456789"
 BODY = b'{"customerEmail":"a@b.cc","deviceIdentifiers":["SN-1"]}'
 OK = b'{"success": true}'
 SOON = 0.2
-"""Seconds that a request may take that is meant to take too long."""
+"""Timeout in seconds of requests that are meant to time out."""
 
 pytestmark = pytest.mark.usefixtures("carrier")
 
@@ -32,7 +32,7 @@ Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 @dataclass
 class Server:
-    """A loopback server that does one thing to each connection, and keeps the heads it has read."""
+    """A loopback server that treats each connection the same way and keeps the request heads."""
 
     behaviour: Behaviour
     heads: list[bytes] = field(default_factory=list)
@@ -87,14 +87,14 @@ async def exchanging(url: str, *, timeout: float = 5.0, connect: float = 5.0) ->
 def answering(
     body: bytes, *headers: str, status: str = "200 OK", length: int | None = None
 ) -> Callable[[Server], Behaviour]:
-    """Hear the request, answer so, close."""
+    """Read the request, send this answer and close."""
     announced = [f"content-length: {len(body) if length is None else length}", *headers]
     head = "\r\n".join([f"HTTP/1.1 {status}", *announced, "", ""]).encode()
     return saying(head + body)
 
 
 def saying(text: bytes) -> Callable[[Server], Behaviour]:
-    """Hear the request, say this, close."""
+    """Read the request, send these bytes and close."""
 
     def behaviour(server: Server) -> Behaviour:
         async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +113,7 @@ async def post_once(url: str, timeout: float = 5.0) -> HttpResult:  # noqa: ASYN
 
 
 def met_with(behaviour: Callable[[Server], Behaviour], timeout: float = 5.0) -> tuple[HttpResult, Server]:
-    """One request to a server that behaves so."""
+    """Make one request to a server with this behaviour."""
 
     async def main() -> tuple[HttpResult, Server]:
         async with listening(behaviour) as server:
@@ -199,7 +199,7 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again_and_leaves_no
     assert [answer.body for answer in run(main())] == [OK] * 3
 
 
-def test_what_an_idle_connection_says_unasked_is_nobodys_answer() -> None:
+def test_data_on_an_idle_connection_is_no_answer() -> None:
     def talkative(server: Server) -> Behaviour:
         async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await server.hear(reader)
@@ -244,7 +244,7 @@ def test_requests_under_way_have_a_connection_each_and_later_ones_use_these_agai
     assert len(connections) == 12
 
 
-def test_a_refusal_is_heard_that_comes_before_the_whole_request_was_read() -> None:
+def test_a_refusal_before_the_whole_request_was_read_counts() -> None:
     large = b" " * 900_000
 
     def hasty(_: Server) -> Behaviour:
@@ -339,7 +339,7 @@ def test_a_host_without_an_address_was_sent_nothing() -> None:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """URL of a port on which nothing is ever accepted, nor refused: all its room is taken."""
+    """Return the URL of a port whose backlog is full, so that connections are neither accepted nor refused."""
     with socket.socket() as listener, ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -567,7 +567,7 @@ def test_no_secrets_of_tls_are_written_down(monkeypatch: pytest.MonkeyPatch, tmp
 # Bodies that are not what they say
 
 
-def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
+def test_gzip_that_was_not_requested_is_decompressed() -> None:
     exchange, _ = met_with(answering(gzip.compress(OK), "content-encoding: gzip"))
     assert (exchange.failure, exchange.body) == (None, OK)
 
@@ -611,7 +611,7 @@ def test_a_broken_gzip_trailer_is_unusable() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "nonsense"])
-def test_what_nobody_could_unpack_is_unusable(encoding: str) -> None:
+def test_a_body_that_cannot_be_decompressed_is_unusable(encoding: str) -> None:
     exchange, _ = met_with(answering(b"\x01\x02", f"content-encoding: {encoding}"))
     assert broken(exchange) == (FailureKind.UNUSABLE, True)
 

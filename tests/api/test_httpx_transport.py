@@ -1,4 +1,4 @@
-"""A transport that is handed in, and what each library may raise: an ending of an attempt, or a bug of ours."""
+"""Transports passed by the caller, and the kind of failure for each exception of each library."""
 
 import asyncio
 import inspect
@@ -72,7 +72,7 @@ BUGS_OF_OURS: dict[type[Exception], str] = {
 
 
 def leaves_of(library: ModuleType) -> list[type[Exception]]:
-    """The exceptions of a library that no other one refines."""
+    """Return the exceptions of a library without subclasses."""
     every = {kind for _, kind in inspect.getmembers(library, inspect.isclass) if issubclass(kind, Exception)}
     leaves = {kind for kind in every if not any(other is not kind and issubclass(other, kind) for other in every)}
     return sorted(leaves, key=lambda kind: kind.__name__)
@@ -98,7 +98,7 @@ def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
 
 
 def raised(kind: type[Exception], *, traced: str | None = None) -> HttpResult:
-    """One request over a transport that raises this, after telling that a step has begun."""
+    """Make one request over a transport that raises this after reporting a step."""
 
     async def respond(request: httpx2.Request) -> httpx2.Response:
         if traced is not None:
@@ -121,12 +121,12 @@ ENDING_KINDS = pytest.mark.parametrize(
 
 
 @ENDING_KINDS
-def test_the_wire_and_not_the_exception_tells_that_something_was_sent(kind: type[Exception], how: FailureKind) -> None:
+def test_the_wire_and_not_the_exception_shows_that_something_was_sent(kind: type[Exception], how: FailureKind) -> None:
     assert broken(raised(kind, traced="http11.send_request_headers.started")) == (how, True)
 
 
 @ENDING_KINDS
-def test_the_wire_and_not_the_exception_tells_that_nothing_was_sent(kind: type[Exception], how: FailureKind) -> None:
+def test_the_wire_and_not_the_exception_shows_that_nothing_was_sent(kind: type[Exception], how: FailureKind) -> None:
     assert broken(raised(kind, traced="connection.connect_tcp.started")) == (how, False)
 
 
@@ -136,7 +136,7 @@ def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type
 
 
 @ENDING_KINDS
-def test_an_ending_is_told_in_one_line(kind: type[Exception], how: FailureKind) -> None:
+def test_a_failure_text_has_one_line(kind: type[Exception], how: FailureKind) -> None:
     ending = raised(kind).failure
     assert isinstance(ending, NoResponse)
     assert "\n" not in ending.text

@@ -1,4 +1,4 @@
-"""Requests look as the vendor's pages show them; answers are joined to what was asked and to nothing else."""
+"""Requests have the vendor's documented form; answers are matched to the requested devices only."""
 
 import json
 from collections import Counter
@@ -169,12 +169,12 @@ def test_an_identifier_is_known_again_trimmed_and_in_other_case(answered: str) -
 
 
 @pytest.mark.parametrize("answered", ["SN-10", "SN_1", "SN1", "0SN-1", "SN-", "", "S N-1"])
-def test_a_similar_identifier_is_somebody_elses(answered: str) -> None:
+def test_a_similar_identifier_belongs_to_another_customer(answered: str) -> None:
     read = reply(assign("SN-1"), assignedDevices=[answered])
     assert (read.results, read.missing, read.unexpected) == ({}, (0,), (answered,))
 
 
-def test_two_that_differ_only_in_case_are_told_apart() -> None:
+def test_devices_that_differ_only_in_case_are_distinguished() -> None:
     read = reply(assign("SN-1", "sn-1"), assignedDevices=["sn-1"], skipped=["SN-1"])
     assert outcomes(read) == {0: "skipped", 1: "assigned"}
 
@@ -185,12 +185,12 @@ def test_a_third_spelling_of_two_that_differ_only_in_case_means_neither(answered
     assert (read.results, read.missing, read.unexpected) == ({}, (0, 1), (answered,))
 
 
-def test_trimming_alone_tells_two_apart_that_differ_in_case() -> None:
+def test_trimming_alone_distinguishes_devices_that_differ_in_case() -> None:
     read = reply(assign("SN-1", "sn-1"), assignedDevices=[" sn-1 "], skipped=[" SN-1 "])
     assert outcomes(read) == {0: "skipped", 1: "assigned"}
 
 
-def test_the_spelling_that_was_asked_for_beats_a_lookalike() -> None:
+def test_the_requested_spelling_beats_a_similar_one() -> None:
     read = reply(assign("SN-1"), assignedDevices=["sn-1"], skipped=["SN-1"])
     assert outcomes(read) == {0: "skipped"}
 
@@ -225,7 +225,7 @@ def test_an_answer_without_any_list_leaves_everything_out() -> None:
     assert reply(assign("A", "B")).missing == (0, 1)
 
 
-def test_devices_nobody_asked_for_are_named_as_foreign() -> None:
+def test_devices_that_were_not_requested_are_unexpected() -> None:
     read = reply(assign("A", "B"), [0], assignedDevices=["A", "Z"], skipped=["B"])
     assert (outcomes(read), read.unexpected) == ({0: "assigned"}, ("Z", "B"))
 
@@ -241,7 +241,7 @@ def test_created_is_a_boolean_or_unknown(said: object, read: bool | None) -> Non
 
 
 @pytest.mark.parametrize(("said", "read"), [("c1", "c1"), (17, "17"), (None, ""), ({"a": 1}, '{"a": 1}')])
-def test_an_id_is_a_text_whatever_the_api_makes_of_it(said: object, read: str) -> None:
+def test_an_id_of_any_json_type_becomes_text(said: object, read: str) -> None:
     answer = reply(assign("A"), customerId=said, assignedDevices=[{"identifier": "A", "deviceId": said}])
     assert (answer.customer_id, answer.results[0].device_id) == (read, read)
 
@@ -320,7 +320,7 @@ def test_results_and_omitted_share_the_asked_positions_out(request: tuple[Call, 
 
 
 @given(requests(), ANSWERS)
-def test_every_result_was_said_of_that_device_up_to_white_space_and_case(
+def test_every_result_belongs_to_its_device_up_to_white_space_and_case(
     request: tuple[Call, tuple[int, ...]], answer: Any
 ) -> None:
     call, asked = request
@@ -331,9 +331,7 @@ def test_every_result_was_said_of_that_device_up_to_white_space_and_case(
 
 
 @given(requests(), ANSWERS)
-def test_what_an_answer_says_of_a_device_as_asked_is_what_counts(
-    request: tuple[Call, tuple[int, ...]], answer: Any
-) -> None:
+def test_the_entry_spelled_as_requested_counts(request: tuple[Call, tuple[int, ...]], answer: Any) -> None:
     call, asked = request
     read = read_reply(json.dumps(answer).encode(), call, asked)
     lists = [Outcome.UNASSIGNED, Outcome.SKIPPED]
@@ -348,7 +346,7 @@ def test_what_an_answer_says_of_a_device_as_asked_is_what_counts(
 
 
 @given(st.permutations(["SN-1", "sn-1", "Sn-1", "sN-1"]), ANSWERS)
-def test_of_devices_that_differ_only_in_case_each_gets_what_was_said_of_itself(devices: list[str], answer: Any) -> None:
+def test_devices_that_differ_only_in_case_get_their_own_results(devices: list[str], answer: Any) -> None:
     call = assign(*devices)
     read = read_reply(json.dumps(answer).encode(), call, range(4))
     for position, result in read.results.items():
@@ -392,7 +390,7 @@ def test_rubbish_is_unusable_and_as_an_error_text_it_is_one_short_line(body: byt
 
 
 def both_ways(body: bytes, call: Call, asked: Sequence[int], patch: pytest.MonkeyPatch) -> list[Reply | str]:
-    """What is read, and what is read where no answer is taken for a usual one."""
+    """Return what both readers make of a body: the usual path and the lenient one."""
     read: list[Reply | str] = []
     for at_once in (protocol._read_fast, lambda *_: None):
         patch.setattr(protocol, "_read_fast", at_once)

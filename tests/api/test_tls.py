@@ -42,7 +42,7 @@ class Authority:
         self._openssl("req", "-x509", "-nodes", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=a CA")
 
     def signs(self, name: str, *, days: str = "2") -> Path:
-        """A file with a key and a certificate for this host name."""
+        """Return a file with a key and a certificate for this host name."""
         (folder := self.folder / name).mkdir()
         (folder / "names").write_text(f"subjectAltName=DNS:{name}")
         self._openssl(
@@ -63,12 +63,12 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
 @dataclass
 class TlsProxy:
-    """Ends TLS in front of a server that speaks none."""
+    """Terminates TLS in front of a server without TLS."""
 
     behind: int
     """The server's port."""
     hangs_up_on: int = 0
-    """So many requests it passes on, but brings no answer back: it resets the connection without a farewell."""
+    """Number of requests that are passed on but get no answer: the connection is reset."""
     connections: int = 0
     port: int = 0
 
@@ -109,7 +109,7 @@ class TlsProxy:
 
 
 class Program:
-    """The program against the proxy."""
+    """Run the program against the proxy."""
 
     def __init__(self, folder: Path, proxy: TlsProxy) -> None:
         self.folder, self.proxy = folder, proxy
@@ -127,7 +127,7 @@ class Program:
         return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=60)
 
     def run(self) -> list[dict[str, str]]:
-        """Rows of the reconciliation."""
+        """Return the rows of the reconciliation."""
         ended = self(
             "run", str(self.folder / "rows.csv"), "--reports-dir", str(self.folder), "--run-id", "r", "--rate", "100/s"
         )
@@ -162,7 +162,7 @@ def program(tmp_path: Path, background: Background, carrier: str) -> Iterator[Pr
         background.do(program.proxy.close())
 
 
-def test_a_server_whose_certificate_the_system_trusts_is_spoken_to(
+def test_a_server_with_a_trusted_certificate_gets_the_request(
     program: Program, background: Background, authority: Authority, localhost: Path
 ) -> None:
     background.do(program.proxy.listen(localhost))
@@ -177,7 +177,7 @@ def test_a_server_whose_certificate_the_system_trusts_is_spoken_to(
     [("localhost", "2", False), ("elsewhere.example", "2", True), ("localhost", "0", True)],
     ids=["a CA nobody knows", "another's name", "expired"],
 )
-def test_a_certificate_that_proves_nothing_is_told_of_and_never_spoken_to(
+def test_a_certificate_that_is_not_trusted_is_reported_and_gets_no_request(
     program: Program, background: Background, tmp_path: Path, name: str, days: str, *, trusted: bool
 ) -> None:
     (tmp_path / "other").mkdir()

@@ -60,7 +60,7 @@ def test_an_epoch_number_sent_by_mistake_is_a_point_in_time():
     assert wait(str(int(NOW) + 42), date=at(40)) == 2
 
 
-def test_the_drafts_ratelimit_tells_what_is_left_and_for_how_long():
+def test_the_drafts_ratelimit_gives_the_quota_and_its_renewal():
     assert read_hints({"ratelimit": '"default";r=50;t=30'}, NOW) == ServerHint(None, (Quota(50, 30),))
 
 
@@ -163,7 +163,7 @@ TEXTS = st.one_of(
 # The first text of a machine builds Hypothesis's table of characters, which takes seconds.
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS), st.floats(0, 4e9))
-def test_no_header_whatever_raises_and_every_hint_is_finite(headers, now):
+def test_no_header_raises_and_every_hint_is_finite(headers, now):
     hint = read_hints(headers, now)
     for seconds in [hint.wait or 0.0, *(quota.resets_in for quota in hint.quotas)]:
         assert math.isfinite(seconds)

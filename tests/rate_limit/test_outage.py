@@ -112,7 +112,7 @@ REPORTS = st.tuples(st.sampled_from(["answered", "failed", "abandoned", "take"])
 
 
 @given(st.lists(REPORTS, max_size=60))
-def test_whatever_happens_a_probe_leaves_some_time(events):
+def test_after_any_history_a_probe_leaves_at_some_time(events):
     detector, now = OutageDetector(), 0.0
     for event, call, passed in events:
         now += passed

@@ -27,7 +27,7 @@ NEAR = {"way_there": (0.1, 0.12), "way_back": (0.1, 0.12)}
 
 
 def leave(pacer: Pacer, now: float) -> tuple[Permit, float]:
-    """The next permit, asked for until it comes, and when it came."""
+    """Ask until a permit comes; return it and its time."""
     for _ in range(10_000):
         answer = pacer.acquire(now)
         if isinstance(answer, Permit):
@@ -152,7 +152,7 @@ def test_a_fortieth_of_the_window_is_allowed_for_the_network_but_at_least_25_and
     assert pacer.acquire(window) == pytest.approx(allowance)
 
 
-def test_whoever_asks_again_at_the_very_moment_told_may_leave():
+def test_a_worker_that_asks_again_at_the_given_time_may_leave():
     pacer = Pacer(Rate(1))
     leave(pacer, 0.0)
     assert pacer.acquire(0.0) == 1.025
@@ -189,13 +189,13 @@ def test_what_was_permitted_evenly_and_then_bunched_still_leaves_no_faster_than_
     assert pacer.before_send(1.75) == pytest.approx(0.3)
 
 
-def test_whoever_is_told_to_wait_is_told_long_enough_to_move_any_clock():
+def test_every_wait_is_long_enough_to_move_any_clock():
     pacer = Pacer(Rate(1))
     pacer.before_send(0.0)
     assert pacer.before_send(1.025 - 1e-9) == 1e-4
 
 
-def test_where_no_limit_was_told_whoever_has_leave_leaves():
+def test_without_a_limit_every_permitted_attempt_leaves():
     pacer = Pacer(Rate.AUTO)
     assert [pacer.before_send(0.0) for _ in range(3)] == [0, 0, 0]
 
@@ -220,7 +220,7 @@ def test_a_lateness_of_a_millisecond_or_of_an_attempt_long_gone_changes_nothing(
 # Holds and probes
 
 
-def test_nobody_leaves_earlier_than_the_server_asked():
+def test_no_attempt_leaves_earlier_than_the_server_asked():
     pacer = Pacer(Rate(10))
     refused(pacer, wait=30.0)
     assert pacer.held_until(1.0) == 31
@@ -255,7 +255,7 @@ def test_a_hold_that_begins_while_workers_sleep_holds_them():
     assert pacer.acquire(now + wait) > 4
 
 
-def test_a_wait_of_hours_is_told_to_whoever_asks():
+def test_a_wait_of_hours_is_returned_to_every_worker():
     pacer = Pacer(Rate(10))
     refused(pacer, wait=86_400.0)
     assert pacer.held_until(2.0) == 86_401
@@ -310,7 +310,7 @@ def test_a_probe_that_is_refused_makes_the_next_hold_longer_up_to_sixteen_second
     assert max(holds) < 8.001
 
 
-def test_where_a_refusal_lasted_long_the_next_one_is_looked_at_less_soon():
+def test_after_a_long_refusal_the_next_one_is_probed_later():
     pacer = Pacer(Rate(10))
     refused(pacer)
     probe, now = leave(pacer, 41.0)
@@ -382,7 +382,7 @@ def test_a_late_refusal_of_the_same_incident_still_holds_as_long_as_it_asks():
     assert pacer.held_until(now + 1) == now + 6
 
 
-def test_a_late_refusal_of_the_same_incident_that_asks_for_nothing_holds_nobody_longer():
+def test_a_late_refusal_of_the_same_incident_without_a_wait_extends_no_hold():
     pacer = Pacer(Rate(10))
     first, _ = leave(pacer, 0.0)
     second, now = leave(pacer, 0.0)
@@ -403,7 +403,7 @@ def test_a_probe_answered_during_a_longer_hold_does_not_end_it():
     assert leave(pacer, now + 0.1)[0].probe
 
 
-def test_the_longer_a_server_says_it_is_closed_the_less_it_is_taken_to_grant():
+def test_a_longer_announced_wait_gives_a_lower_learned_rate():
     found = []
     for wait in None, 3.0, 9.0:
         pacer, now = Pacer(Rate(10)), 0.0
@@ -505,7 +505,7 @@ def test_a_hint_never_makes_us_faster(quotas):
     assert pacer.rate(0.0) <= 10
 
 
-def test_a_server_that_tells_its_quota_is_used_well_without_one_refusal():
+def test_a_quota_in_headers_is_used_well_without_one_refusal():
     course = run(Pacer(Rate.AUTO), World(TalkativeWindow(100, 10), until=300.0, workers=8))
     assert course.refused == []
     assert course.use(10) >= 0.9
@@ -583,7 +583,7 @@ def test_an_unknown_rate_begins_gently():
     assert len([at for at in course.departed if at > 8]) > 100
 
 
-def test_a_rate_that_nobody_asked_for_is_not_climbed():
+def test_an_unused_rate_does_not_climb():
     pacer, now = Pacer(Rate.AUTO), 0.0
     leave(pacer, now)
     for _ in range(100):
@@ -600,7 +600,7 @@ def test_a_rate_that_nobody_asked_for_is_not_climbed():
     st.integers(0, 10_000),
     st.booleans(),
 )
-def test_nobody_leaves_during_a_hold(rate, workers, seed, talkative):
+def test_no_attempt_leaves_during_a_hold(rate, workers, seed, talkative):
     world = World(SlidingLog(20, 5), until=60.0, workers=workers, seed=seed, retry_after=talkative, lost=0.1)
     course = run(Pacer(rate), world)
     for heard, until in course.holds:
@@ -620,7 +620,7 @@ EVENTS = st.lists(
 
 @settings(deadline=None)
 @given(st.sampled_from([Rate.AUTO, Rate(10), Rate(0.5), Rate(1, 3_600)]), EVENTS)
-def test_whatever_happens_a_later_time_gives_a_permit(rate, events):
+def test_after_any_history_a_later_time_gives_a_permit(rate, events):
     pacer, now, out = Pacer(rate), 0.0, []
     for event, choice, passed, wait in events:
         now += passed

@@ -1,4 +1,4 @@
-"""One pace for several processes: decided as the pacer of one would; who is alone keeps to its share."""
+"""The shared limiter decides as a single pacer would; a process that is alone keeps to its share."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ def test_for_one_process_the_script_decides_as_its_own_pacer_would(
 
 
 def leave(member: Member, now: float) -> tuple[Permit, float]:
-    """The next permit, asked for until it comes, and when it came."""
+    """Ask until a permit comes; return it and its time."""
     for _ in range(10_000):
         answer = member.acquire(now)
         if isinstance(answer, Permit):
@@ -133,7 +133,7 @@ def test_a_probe_whose_process_falls_silent_is_taken_over_after_a_while(client: 
     assert taken_over.probe
 
 
-def test_a_lesson_that_nobody_sends_back_is_learnt_by_the_next_probe(client: redis.Redis) -> None:
+def test_a_learned_state_that_is_never_sent_back_is_learned_with_the_next_probe(client: redis.Redis) -> None:
     one, two = members(client, "one", "two", lost=600.0)
     permit, now = leave(one, BEGINS)
     one.throttled(permit, now, 5.0, 0.0)
@@ -179,13 +179,13 @@ def test_after_a_fluke_the_rate_is_back_at_the_ceiling_within_two_minutes(client
     assert member.exchange(now)["rate"] == pytest.approx(10)
 
 
-def test_a_quota_told_to_one_is_heeded_by_all(client: redis.Redis) -> None:
+def test_a_quota_reported_by_one_process_applies_to_all(client: redis.Redis) -> None:
     one, two = members(client, "one", "two")
     one.apply_quotas([(0, 7.0)], BEGINS)
     assert two.acquire(BEGINS) == pytest.approx(7.0)
 
 
-def test_the_lowest_rate_of_those_who_share_holds_until_it_leaves(client: redis.Redis) -> None:
+def test_the_lowest_rate_of_all_processes_applies_until_its_process_leaves(client: redis.Redis) -> None:
     fast, slow = Member(client, Rate(40), "fast"), Member(client, Rate(2), "slow")
     fast.exchange(BEGINS)
     assert fast.exchange(BEGINS)["rate"] == 40
@@ -204,7 +204,7 @@ def test_an_attempt_that_leaves_late_waits_until_the_window_has_room(client: red
     assert one.before_send(late, now + 1.7) == 0
 
 
-def test_a_clock_that_is_set_back_holds_nobody_up(client: redis.Redis) -> None:
+def test_a_clock_that_is_set_back_delays_no_process(client: redis.Redis) -> None:
     (one,) = members(client, "one")
     _, now = leave(one, BEGINS)
     _, later = leave(one, now - 3600)
@@ -219,7 +219,7 @@ def test_what_is_kept_expires_by_itself_but_not_during_a_hold(client: redis.Redi
     assert client.pttl("state") > 4_000_000
 
 
-def test_processes_are_told_their_turns_so_that_few_ask_in_vain(client: redis.Redis) -> None:
+def test_processes_get_different_turns_so_that_few_ask_in_vain(client: redis.Redis) -> None:
     names = [str(number) for number in range(8)]
     asked, due = 0, dict.fromkeys(names, BEGINS)
     found = dict(zip(names, members(client, *names, rate=Rate(40)), strict=True))
@@ -241,7 +241,7 @@ def test_processes_are_told_their_turns_so_that_few_ask_in_vain(client: redis.Re
 
 
 class Way:
-    """The way of one process to Redis, which can be cut; time there is that of the loop."""
+    """One process's connection to Redis, which can be cut; Redis gets the loop's time."""
 
     address = "Redis at nowhere:6379"
 
@@ -267,7 +267,7 @@ class Way:
 
 
 class Party:
-    """Processes that share a pace, each with some workers; a server that refuses nothing unless told to."""
+    """Processes that share a limit, each with some workers, and a server that refuses only on request."""
 
     def __init__(self, client: redis.Redis, rate: Rate, number: int, share: Rate | None = None) -> None:
         self.ways = [Way(client) for _ in range(number)]
@@ -358,7 +358,7 @@ def test_without_redis_each_keeps_to_its_share_and_with_it_all_share_again(clien
     assert "one of 8 processes, goes on alone at 5/s" in party.told[0][3]
 
 
-def test_who_alone_loses_the_way_comes_back_without_stopping_the_others(client: redis.Redis) -> None:
+def test_a_process_that_alone_loses_redis_returns_without_stopping_the_others(client: redis.Redis) -> None:
     party = Party(client, Rate(40), 4)
 
     def lose(*, off: bool) -> Callable[[], None]:
@@ -372,7 +372,7 @@ def test_who_alone_loses_the_way_comes_back_without_stopping_the_others(client: 
     assert most_in_a_window(party.times(17), 1.0) <= 40
 
 
-def test_a_share_that_is_told_is_kept_where_it_is_the_smaller(client: redis.Redis) -> None:
+def test_a_configured_share_applies_if_it_is_the_smaller_one(client: redis.Redis) -> None:
     party = Party(client, Rate(40), 2, share=Rate(4))
     FakeClock().run(party.run(15, (2.0, party.cut(off=True))))
     assert {text.rpartition(" at ")[2] for *_, text in party.told} == {"4/s"}
@@ -403,7 +403,7 @@ def test_a_refusal_stops_all_and_one_probes(client: redis.Redis) -> None:
     assert all(pace.learned_rate is not None for pace in party.paces)
 
 
-def test_who_cannot_ask_at_the_start_does_not_begin(client: redis.Redis) -> None:
+def test_a_process_that_cannot_reach_redis_does_not_start(client: redis.Redis) -> None:
     party = Party(client, Rate(40), 1)
     party.ways[0].cut = True
     with pytest.raises(ConfigError, match=r"cannot reach Redis at nowhere:6379 \(.*\); nothing was sent"):
@@ -411,7 +411,7 @@ def test_who_cannot_ask_at_the_start_does_not_begin(client: redis.Redis) -> None
     assert party.left == []
 
 
-def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(ConfigError, match=r"--limit-url needs redis; pip install 'telemetron-batch\[redis\]'"):
         RedisBackend(Secret("redis://127.0.0.1:6379/0"), "name")

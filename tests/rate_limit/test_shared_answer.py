@@ -1,4 +1,4 @@
-"""Whoever can write to where a shared pace is kept decides neither the rate of a process nor whether it goes on."""
+"""A store with wrong content can neither raise the rate of a process nor stop it."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ Answers = Callable[[dict[str, Any]], str]
 
 
 class Liar:
-    """Answers at once whatever it likes, from the second request on."""
+    """Answers at once with given answers, from the second request on."""
 
     address = "Redis at nowhere:6379"
 
@@ -45,7 +45,7 @@ class Liar:
 
 
 class Ran:
-    """What a process did for some seconds, with eight workers, at what it took for a shared pace."""
+    """A process that runs for some seconds with eight workers against such a store."""
 
     def __init__(self, answers: Answers, rate: Rate, seconds: float = 20.0) -> None:
         self.line = Liar(answers)
@@ -75,7 +75,7 @@ class Ran:
 
 
 def always(**fields: Any) -> Answers:
-    """These fields, besides what is usual, to all that is asked."""
+    """Answer every request with the usual fields and these."""
     return lambda _: json.dumps({**FINE, **fields})
 
 
@@ -89,7 +89,7 @@ def test_permits_without_end_do_not_exceed_the_rate(rate: str, fields: dict[str,
     assert ran.told == []
 
 
-def test_permits_of_one_who_lies_by_turns_do_not_exceed_the_rate_either() -> None:
+def test_permits_of_a_store_that_sometimes_fails_do_not_exceed_the_rate() -> None:
     turn = 0
 
     def answers(_: dict[str, Any]) -> str:
@@ -142,14 +142,14 @@ def test_an_unknown_rate_has_a_ceiling_too() -> None:
         json.dumps({**FINE, "z": "x" * (5 << 20)}),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_as_good_as_none(answer: str) -> None:
+def test_an_invalid_answer_counts_as_none(answer: str) -> None:
     ran = Ran(lambda _: answer, Rate(10))
     assert ran.told == ["alone"]
     assert most_in_a_window(ran.left, 1.0) <= 10
     assert len(ran.left) >= 0.9 * 20 * 10
 
 
-def test_who_has_no_place_and_no_wait_for_it_is_gone_on_without() -> None:
+def test_an_answer_without_permit_and_wait_counts_as_none() -> None:
     ran = Ran(always(wait=0), Rate(10), seconds=60)
     assert {*ran.told} == {"alone", "shared"}
     assert most_in_a_window(ran.left, 1.0) <= 10
@@ -157,13 +157,13 @@ def test_who_has_no_place_and_no_wait_for_it_is_gone_on_without() -> None:
 
 
 @pytest.mark.parametrize("wait", [1e-9, 1e-4, 0.004])
-def test_it_is_not_asked_more_often_than_two_hundred_times_a_second(wait: float) -> None:
+def test_the_store_is_asked_at_most_two_hundred_times_a_second(wait: float) -> None:
     ran = Ran(always(wait=wait), Rate(10), seconds=2)
     assert ran.left == []
     assert ran.line.asked <= 2 * 200 + 10
 
 
-def test_however_long_it_says_to_wait_it_is_asked_again() -> None:
+def test_the_store_is_asked_again_after_any_wait() -> None:
     said = iter([1e9])
 
     def answers(request: dict[str, Any]) -> str:
@@ -173,7 +173,7 @@ def test_however_long_it_says_to_wait_it_is_asked_again() -> None:
     assert Ran(answers, Rate(10), seconds=70).left
 
 
-def test_who_makes_no_sense_from_the_start_is_an_error_of_one_line() -> None:
+def test_an_invalid_first_answer_is_an_error_of_one_line() -> None:
     pace = SharedRateLimiter(Liar(lambda _: ""), LimiterSettings(Rate(10), Rate(10), 35.0), lambda *_, **__: None)
     pace._backend.asked = 1  # type: ignore[attr-defined]
 
@@ -201,13 +201,13 @@ FACTS = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(st.sampled_from([*FINE, "wait", "permit", "held", "found", "stale", "facts"]), JSON) | JSON)
-def test_whatever_is_answered_it_is_read_or_refused(answer: object) -> None:
+def test_any_answer_is_read_or_refused(answer: object) -> None:
     with suppress(LimitBackendError):
         read_answer(json.dumps(answer))
 
 
 @given(FACTS | st.dictionaries(st.text(max_size=3), JSON))
-def test_whatever_the_facts_are_they_teach_something_or_are_refused(facts: dict[str, Any]) -> None:
+def test_any_facts_are_learned_from_or_refused(facts: dict[str, Any]) -> None:
     with suppress(LimitBackendError):
         learned_from_facts(facts)
 

@@ -1,4 +1,4 @@
-"""Processes that share a limit through a Redis: each a program of its own, against one server that counts."""
+"""Processes that share a limit through Redis: real programs against one counting server."""
 
 import json
 import os
@@ -26,7 +26,7 @@ LIMIT = 40
 
 
 class Host:
-    """A process on a host of its own, as far as files and locks go."""
+    """A process with its own files and locks, as on a host of its own."""
 
     def __init__(self, folder: Path, base_url: str, url: str, customers: int, *arguments: str) -> None:
         folder.mkdir()

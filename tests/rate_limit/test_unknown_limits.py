@@ -1,4 +1,4 @@
-"""Limits that nobody told us of, in virtual time: how much of each is used over a thousand calls, how often it refuses.
+"""Undocumented limits in virtual time: how much of each is used over a thousand calls, and how often it refuses.
 
 Kinds of limits, with and without Retry-After (in whole seconds), network delays and seeds, so that what the
 pacer does well it does well in general. The bounds are what was measured, less a little.
@@ -15,7 +15,7 @@ from tests.support.simulate import Bucket, Changing, Course, FixedWindow, Server
 
 SEEDS = range(6)
 Made = Callable[[int], Server]
-"""Makes a server; its windows begin anywhere, as the seed wants."""
+"""Makes a server whose windows begin at an offset chosen by the seed."""
 
 
 def fixed(calls: int, seconds: float) -> Made:
@@ -31,7 +31,7 @@ def bucket(per_second: float, burst: float) -> Made:
 
 
 def world(server: Server, seed: int, *, retry_after: bool = False, delay: float = 0.05) -> World:
-    """Sixteen workers, and a network of which the delay varies by a tenth."""
+    """Sixteen workers and a network whose delay varies by a tenth."""
     way = (0.45 * delay, 0.55 * delay)
     return World(server, workers=16, way_there=way, way_back=way, lateness=0.003, retry_after=retry_after, seed=seed)
 
@@ -102,7 +102,7 @@ def test_a_window_that_refuses_for_most_of_a_minute_is_not_asked_all_the_time(se
 
 @pytest.mark.parametrize("delay", [0.01, 0.2])
 @pytest.mark.parametrize("server", [fixed(50, 1), sliding(50, 1), bucket(50, 20)], ids=["fixed", "sliding", "bucket"])
-def test_a_limit_is_found_whatever_the_network(server, delay):
+def test_a_limit_is_found_in_any_network(server, delay):
     courses = [run(Pacer(Rate(1_000)), world(server(seed), seed, delay=delay), calls=1_000) for seed in SEEDS]
     assert mean_use(courses, 50) >= 0.75
     assert worst(courses) <= 0.05
@@ -133,7 +133,7 @@ def test_a_limit_that_changes_is_followed_both_ways(ceiling, seed):
 
 
 class Whims(Unadvertised):
-    """Refuses now and then, whatever the rate."""
+    """Refuses at random, independent of the rate."""
 
     def __init__(self, share: float, seed: int) -> None:
         self.share, self.random = share, random.Random(seed)

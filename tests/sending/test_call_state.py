@@ -1,4 +1,4 @@
-"""A call that was cut off goes on as if nothing had happened."""
+"""A call that was interrupted continues as if nothing had happened."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ def fresh(folder: Path) -> Journal:
 
 
 def later(journal: Journal) -> Journal:
-    """The same journal as a later process finds it."""
+    """Reopen the journal as a later process does."""
     return Journal(journal._path)
 
 
@@ -127,7 +127,7 @@ def journal(tmp_path: Path) -> Any:
 
 
 def recorded(journal: Journal, *steps: tuple[tuple[int, ...] | None, AttemptEnd | None, tuple[int, ...]]) -> None:
-    """Attempts at call 1: what they asked for, how they ended, what that settled."""
+    """Record attempts at call 1: requested positions, end and settled positions."""
 
     async def main() -> None:
         for at, (asked, ending, settled) in enumerate(steps):
@@ -224,7 +224,7 @@ class Killed(BaseException):
 
 
 class OpenGate:
-    """A gate that lets everything through at once."""
+    """A gate that lets every attempt leave at once."""
 
     def __init__(self) -> None:
         self.halt, self.successes, self.ever_reached, self.is_down = StopSignal(), 0, True, True
@@ -243,15 +243,15 @@ class OpenGate:
 
 @dataclass
 class Api:
-    """Answers by what is asked and by how many requests came before, so that it can be cut off and go on."""
+    """Answers depend only on the request and the number of earlier requests, so that a run can be interrupted."""
 
     guilty: frozenset[str] = frozenset()
     text: str = "400"
     maximum: int = 99
     forgotten: frozenset[tuple[int, str]] = frozenset()
-    """Devices that the answer to the request of this number leaves out."""
+    """Devices that the answer to the request of this number omits."""
     trouble: dict[int, HttpResult] = field(default_factory=dict)
-    """What becomes of the request of this number instead of an answer."""
+    """What happens to the request of this number instead of an answer."""
     killed_at: int | None = None
     asked: list[tuple[str, ...]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""What a list of holdings proves of rows: held, not held, or neither."""
+"""What a list of holdings proves about rows: held, not held or unknown."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Whatever an API sends, its texts come out printable and without the key, and no answer is taken for another's."""
+"""Texts of any answer come out printable and without the key, and no answer is taken for another one."""
 
 import asyncio
 import gzip
@@ -54,7 +54,7 @@ def chunked(number: str) -> bytes:
 
 @dataclass
 class Chatterbox:
-    """Answers with the connection's number; on the first connection it says something more behind the answer."""
+    """Answers with the connection's number; the first connection sends more bytes behind the answer."""
 
     answer: Callable[[str], bytes]
     stray: bytes
@@ -94,7 +94,7 @@ STRAY = [sized("stray"), chunked("stray"), b"HTTP/1.1 200 OK\r\n", b"\r\n", b"\x
 
 
 def numbers(server: Chatterbox, between: Callable[[], Any]) -> list[str | NoResponse | ErrorResponse]:
-    """What two requests bring, and what is done between them."""
+    """Make two requests, with an action between them."""
 
     async def main() -> list[str | NoResponse | ErrorResponse]:
         async with open_http(server.url, seconds=5) as carrier:
@@ -176,7 +176,7 @@ def test_a_connection_with_nothing_behind_its_answers_is_used_again_however_they
     assert len(connections) == 1
 
 
-def test_a_new_connection_that_speaks_first_is_not_used_and_nothing_was_sent() -> None:
+def test_a_new_connection_with_unexpected_data_is_not_used_and_nothing_was_sent() -> None:
     way, stream, trip = httpcore_transport._Backend(None, 1.0), Stream(), RequestTrace(lambda: None, lambda: 0.0)
     way.prepare(trip)
     stream.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -185,7 +185,7 @@ def test_a_new_connection_that_speaks_first_is_not_used_and_nothing_was_sent() -
     assert not trip.sent
 
 
-def test_bytes_that_the_event_loop_has_not_read_are_news() -> None:
+def test_bytes_that_the_event_loop_has_not_read_are_noticed() -> None:
     async def main() -> tuple[bool, bool]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             stream = await open_stream("127.0.0.1", listener.getsockname()[1], None)
@@ -265,7 +265,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @dataclass
 class Says:
-    """A carrier that brings this answer, or breaks off."""
+    """A transport that returns this answer or fails."""
 
     status: int
     body: bytes
@@ -294,7 +294,7 @@ def replied(exchange: HttpResult, call: Call = CALL) -> Any:
 
 
 def texts_of(result: Any) -> Iterator[str]:
-    """Every text of what came of an exchange."""
+    """Yield every text of a result."""
     if isinstance(result, Reply):
         yield from (result.customer_id, *result.unexpected)
         for device in result.results.values():
@@ -330,7 +330,7 @@ def test_every_text_of_an_exchange_is_printable_and_can_be_stored(
 
 
 def reason(read: Callable[[], object]) -> str:
-    """Why something cannot be read; empty if it can."""
+    """Return why a body cannot be read; empty if it can."""
     try:
         read()
     except UnusableError as exc:
@@ -339,7 +339,7 @@ def reason(read: Callable[[], object]) -> str:
 
 
 @given(bodies(), st.sampled_from(Action))
-def test_whatever_is_sent_it_is_read_or_unusable(body: bytes, action: Action) -> None:
+def test_any_body_is_read_or_unusable(body: bytes, action: Action) -> None:
     assert read_error(body).text.isprintable()
     for read in (
         lambda: read_reply(body, replace(CALL, action=action), (0, 1, 2)),
@@ -461,7 +461,7 @@ def test_an_echoed_key_is_struck_out_of_ids_and_foreign_identifiers() -> None:
     assert read.results[0].device_id == "dev_x1y2z3"
 
 
-def test_a_library_that_tells_the_key_does_not_tell_it_on() -> None:
+def test_a_key_in_a_library_error_is_redacted() -> None:
     ending = exchanged(Says(200, b"", f"cannot write x-api-key: {KEY}\r\n")).failure
     assert ending is not None
     assert ending.text == "the connection broke (cannot write x-api-key: ***)"

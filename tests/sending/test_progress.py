@@ -1,4 +1,4 @@
-"""The line of progress: true, and never longer than it may be."""
+"""The progress line is correct and never too long."""
 
 import re
 import time
@@ -44,17 +44,17 @@ def text(view: ProgressSnapshot, width: int = 79) -> str:
 DOWN = {"down_for": 40.0, "next_probe": 7.2, "down_at": SIX_PAST_TWO, "seconds_left": None}
 
 
-def test_it_tells_calls_the_rate_reached_the_time_left_and_outcomes() -> None:
+def test_the_line_shows_calls_the_rate_reached_the_time_left_and_outcomes() -> None:
     told = text(view())
     assert re.fullmatch(r"  123/1,234 calls  ─+  9\.8 of 10/s  1:55 left  1,204 assigned  3 failed", told)
 
 
-def test_the_rate_is_told_in_the_unit_of_its_ceiling() -> None:
+def test_the_rate_is_shown_in_the_unit_of_its_ceiling() -> None:
     assert "590 of 600/min" in text(view(ceiling=Rate.parse("600/min")))
     assert " 9.8/s  " in text(view(ceiling=Rate.AUTO))
 
 
-def test_a_pause_says_how_long_and_why_and_what_is_left_with_it() -> None:
+def test_a_pause_is_shown_with_its_length_reason_and_the_time_left() -> None:
     told = text(view(held_for=11.3, seconds_left=124.0))
     assert "of 10/s" not in told
     assert "waiting 12 s: the API asked for it  2:05 left" in told
@@ -64,23 +64,23 @@ def test_a_blink_of_a_pause_is_none() -> None:
     assert "waiting" not in text(view(held_for=0.4))
 
 
-def test_an_outage_says_since_when_and_when_it_is_looked_at_next() -> None:
+def test_an_outage_is_shown_with_its_start_and_the_next_probe() -> None:
     assert "API down since 02:13, next probe in 8 s" in text(view(**DOWN))
     assert "API down since 02:13, a probe is out" in text(view(**DOWN | {"next_probe": None}))
 
 
-def test_nobody_knows_how_long_an_outage_lasts() -> None:
+def test_an_outage_has_no_estimated_end() -> None:
     assert "left" not in text(view(**DOWN))
 
 
-def test_after_a_signal_it_says_what_is_waited_for() -> None:
+def test_after_a_signal_the_line_shows_the_reason_for_the_wait() -> None:
     stop = Stop(StopReason.INTERRUPTED, "stopped by SIGINT")
     told = text(view(stop=stop))
     assert "stopping: letting calls under way finish" in told
     assert "left" not in told
 
 
-def test_in_the_end_it_says_how_long_it_took() -> None:
+def test_the_last_line_shows_the_duration() -> None:
     assert "took 12 s" in text(view(done=1234, over=True))
     assert "stopped after 12 s" in text(view(over=True))
 
@@ -143,7 +143,7 @@ def test_in_words_nothing_is_left_out() -> None:
 
 
 class Watcher:
-    """What a face sees in a run."""
+    """Run and return what an observer sees."""
 
     def __init__(self, desk: Desk, calls: int, **flags: Any) -> None:
         self.views: list[ProgressSnapshot] = []
@@ -158,7 +158,7 @@ class Watcher:
         return [one.condition.held_for for one in self.views if one.condition.held_for > 0]
 
 
-def test_the_rate_told_is_the_one_reached(desk: Desk) -> None:
+def test_the_rate_shown_is_the_one_reached(desk: Desk) -> None:
     views = Watcher(desk, 40, rate="1/s").views
     assert all(one.reached and 0.9 <= one.reached <= 1.05 for one in views if 12 < one.elapsed < 35)
 
@@ -200,7 +200,7 @@ def test_an_outage_is_seen_with_its_beginning_and_its_next_probe(desk: Desk) -> 
     assert not any(one.seconds_left for one in down)
 
 
-def test_a_long_pause_is_said_and_a_short_one_is_only_put_on_record(desk: Desk) -> None:
+def test_a_long_pause_is_shown_and_a_short_one_is_only_recorded(desk: Desk) -> None:
     waits = {1: "2", 20: "30"}
     desk.server.script = lambda seen: (
         Says(429, {}, {"Retry-After": waits[seen.number]}) if seen.number in waits else None

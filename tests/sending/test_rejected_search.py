@@ -1,4 +1,4 @@
-"""The search for refused devices: what it finds, and what it costs."""
+"""The search for rejected devices: what it finds and how many requests it needs."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ def all_alike(_: int) -> str:
 
 @dataclass
 class Search:
-    """A split driven against a server that refuses every request with a bad position in it."""
+    """A search against a server that refuses every request with a bad position."""
 
     split: RejectedDeviceSearch
     bad: Collection[int]
@@ -36,7 +36,7 @@ class Search:
         return len(self.requests) - 1
 
     def ask(self) -> bool:
-        """Make one request; False when none is left to make."""
+        """Make one request; return whether there was one to make."""
         asked = self.split.next()
         if asked is None:
             return False
@@ -167,17 +167,17 @@ def test_a_call_whose_first_16_devices_are_refused_alike_is_asked_once_more_and_
     assert sorted(search.condemned) == list(range(500))
 
 
-def test_15_devices_refused_alike_condemn_nobody_else() -> None:
+def test_15_devices_with_the_same_error_reject_no_other_device() -> None:
     assert set(searched(500, range(15), all_alike).condemned) == set(range(15))
 
 
-def test_16_bad_devices_that_stand_together_condemn_nobody_else() -> None:
+def test_16_adjacent_bad_devices_reject_no_other_device() -> None:
     search = searched(500, range(16), all_alike)
     assert set(search.condemned) == set(range(16))
     assert search.extra == 16 + 1
 
 
-def test_a_device_that_is_found_by_elimination_is_told_with_the_words_of_its_refusal() -> None:
+def test_a_device_found_by_elimination_has_the_text_of_its_refusal() -> None:
     split: RejectedDeviceSearch[str] = RejectedDeviceSearch((0, 1), 2)
     split.refused((0, 1), "device 1")
     split.settled((0,))
@@ -193,11 +193,11 @@ def test_few_innocent_devices_are_condemned_and_none_of_them_as_having_stood_alo
     assert not any(search.reasons[position].alone for position in set(search.condemned) - bad)
 
 
-def test_16_devices_refused_each_with_a_text_of_its_own_condemn_nobody_else() -> None:
+def test_16_devices_with_different_errors_reject_no_other_device() -> None:
     assert set(searched(500, range(16)).condemned) == set(range(16))
 
 
-def test_16_devices_refused_alike_condemn_nobody_else_once_one_alone_went_through() -> None:
+def test_16_devices_with_the_same_error_reject_no_other_once_one_alone_was_accepted() -> None:
     assert set(searched(500, range(1, 17), all_alike).condemned) == set(range(1, 17))
 
 
@@ -235,9 +235,7 @@ def test_devices_left_out_during_a_search_are_asked_for_after_it() -> None:
 
 
 @given(st.integers(1, 40), st.data())
-def test_whatever_answers_leave_out_every_position_is_settled_or_given_back_once(
-    size: int, data: st.DataObject
-) -> None:
+def test_with_any_omissions_every_position_is_settled_or_returned_once(size: int, data: st.DataObject) -> None:
     split, settled = RejectedDeviceSearch(tuple(range(size)), size), []
     bad = data.draw(st.sets(st.integers(0, size - 1)))
     while (asked := split.next()) is not None:
@@ -316,7 +314,7 @@ def test_giving_up_gives_exactly_the_positions_that_are_not_settled(call: tuple[
     assert search.split.next() is None
 
 
-def test_what_is_condemned_is_told_once() -> None:
+def test_a_rejected_position_is_returned_once() -> None:
     split = RejectedDeviceSearch((0,), 1)
     split.refused((0,), "refused")
     assert [*split.condemned()] == [0]

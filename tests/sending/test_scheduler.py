@@ -1,4 +1,4 @@
-"""Whoever has to wait for an unanswered attempt to run out lets others go first, and waits no less for that."""
+"""A call that must wait for an unanswered attempt lets others go first, and waits no less for it."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from tests.support.scripted import Event, Loses, Says, ScriptedServer, Seen
 QUIET = 35.0
 """Seconds: the default deadline of an attempt and the margin."""
 EARLY = 0.1
-"""Seconds by which an attempt is on record before it leaves."""
+"""Seconds by which an attempt is recorded before it leaves."""
 
 
 # In turn
@@ -62,7 +62,7 @@ def test_while_some_wait_for_an_unanswered_attempt_to_run_out_all_others_go_on(d
 
 
 class LateFleet(SandboxState):
-    """Some of what is asked of it is done later, unheard; it notes who is given what another is still to lose."""
+    """Executes some requests later without an answer, and records assigns that overtake an unassign."""
 
     def __init__(self, leavers: set[tuple[str, str]]) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class LateFleet(SandboxState):
 
 
 class Lateness:
-    """Loses some requests, and carries out some of these as late as a deadline and its margin allow."""
+    """Loses some requests and executes some of these as late as the timeout and its margin allow."""
 
     def __init__(self, fleet: SandboxState, seed: int) -> None:
         self._fleet = fleet

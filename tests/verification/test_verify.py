@@ -1,4 +1,4 @@
-"""`verify` and `run --verify`: what asking afterwards brings, and that it costs nobody anything."""
+"""`verify` and `run --verify`: what queries settle, and that they change nothing."""
 
 import csv
 import json
@@ -23,12 +23,12 @@ FILES = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.json", "rep
 
 
 def losing(customer: str, *, acted: bool) -> Any:
-    """Every answer to a bulk request about this customer is lost."""
+    """Lose every answer to a bulk request of this customer."""
     return lambda seen: Loses(acted) if seen.customer == customer else None
 
 
 def queries(desk: Desk) -> list[str]:
-    """The customers who were asked about, in order."""
+    """Return the queried customers in order."""
     return [str(seen.body["email"]) for seen in desk.server.seen if seen.action == "query"]
 
 
@@ -37,7 +37,7 @@ def told(ran: Ran) -> list[tuple[str, str]]:
 
 
 def ended_unconfirmed(desk: Desk, *rows: tuple[str, str, str], acted: bool, **flags: Any) -> Ran:
-    """A run of these rows, none of whose answers about A is heard."""
+    """Run these rows; all answers about A are lost."""
     first = (C, "SN-9", rows[0][2])
     if first[2] == "unassign":
         desk.server.fleet.assign(C, ["SN-9"])
@@ -51,26 +51,26 @@ def ended_unconfirmed(desk: Desk, *rows: tuple[str, str, str], acted: bool, **fl
 # What is asked
 
 
-def test_each_customer_who_was_sent_to_is_asked_once(desk: Desk) -> None:
+def test_each_customer_of_a_sent_call_is_queried_once(desk: Desk) -> None:
     desk.server.fleet.assign(B, ["SN-3"])
     desk.verify(desk.run([*ROWS, (A, "SN-1", "assign"), (C, "#REF!", "assign")]))
     assert sorted(queries(desk)) == [A, B]
 
 
-def test_a_customer_of_whom_a_look_could_tell_nothing_is_not_asked(desk: Desk) -> None:
+def test_a_customer_for_whom_a_query_proves_nothing_is_not_queried(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(400, {"error": "Invalid email format"}) if seen.customer == B else None
     desk.verify(desk.run([(A, "SN-1", "assign"), (B, "SN-2", "assign")]))
     assert queries(desk) == [A]
 
 
-def test_looks_keep_to_the_rate(desk: Desk) -> None:
+def test_queries_keep_the_rate(desk: Desk) -> None:
     ran = desk.run([(f"user{number:02}@x.com", "SN-1", "assign") for number in range(20)], rate="2/s")
     desk.verify(ran)
     assert len(desk.server.seen) == 40
     assert desk.server.seen[-1].at - desk.server.seen[20].at >= 9
 
 
-def test_a_run_without_verify_asks_nobody_and_has_no_such_column(desk: Desk) -> None:
+def test_a_run_without_verify_sends_no_query_and_has_no_such_column(desk: Desk) -> None:
     ran = desk.run(ROWS)
     assert queries(desk) == []
     assert "verified" not in ran.rows[0]
@@ -90,7 +90,7 @@ def test_the_column_stands_after_ours_and_before_the_inputs_own(desk: Desk) -> N
 # What a look can claim
 
 
-def test_what_the_api_holds_as_the_outcome_says_is_verified(desk: Desk) -> None:
+def test_a_holding_that_matches_the_outcome_is_verified(desk: Desk) -> None:
     desk.server.fleet.assign(B, ["SN-3"])
     desk.server.fleet.assign(A, ["SN-2"])
     rows = [*ROWS, (B, "SN-4", "unassign"), (A, "UNKNOWN-1", "assign"), (A, "SN-1", "assign"), (A, "", "assign")]
@@ -193,7 +193,7 @@ def test_a_customer_unknown_to_the_api_holds_nothing(desk: Desk) -> None:
         "No such customer",
     ],
 )
-def test_that_a_customer_is_unknown_can_be_said_in_several_ways(desk: Desk, words: str) -> None:
+def test_an_unknown_customer_is_recognised_in_several_phrases(desk: Desk, words: str) -> None:
     ran = ended_unconfirmed(desk, (A, "SN-1", "assign"), acted=False)
     desk.server.script = lambda seen: Says(404, {"error": words}) if seen.body.get("email") == A else None
     assert told(desk.verify(ran))[1] == ("failed", "yes")
@@ -260,7 +260,7 @@ def test_identifiers_are_joined_trimmed(desk: Desk) -> None:
     assert told(desk.verify(ran)) == [("assigned", "yes")]
 
 
-def test_a_look_waits_until_no_attempt_can_act_any_more(desk: Desk) -> None:
+def test_a_query_waits_until_no_attempt_can_act_any_more(desk: Desk) -> None:
     desk.server.script = losing(A, acted=False)
     ran = desk.run([(C, "SN-9", "assign"), (A, "SN-1", "assign")], attempts="2", timeout="60", verify=True)
     left = max(seen.at for seen in desk.server.seen if seen.customer == A)
@@ -297,7 +297,7 @@ def test_an_odd_answer_supports_no_claim(desk: Desk, odd: Says) -> None:
     assert ran.summary.exit_code == 1
 
 
-def test_who_could_not_be_asked_wants_attention_though_all_rows_are_well(desk: Desk) -> None:
+def test_a_failed_query_wants_attention_though_all_rows_are_well(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
     desk.server.script = lambda _: Says(400, {"error": "something"})
     ran = desk.verify(ran)
@@ -332,7 +332,7 @@ def test_an_outage_ends_it_and_the_same_again_goes_on(desk: Desk) -> None:
 
 
 class Death(BaseException):
-    """The process is no more."""
+    """The process dies."""
 
 
 def test_a_killed_verify_goes_on_where_it_ended(desk: Desk) -> None:
@@ -419,7 +419,7 @@ def test_a_stopped_run_can_be_verified_and_still_goes_on(desk: Desk) -> None:
     assert ran.summary.exit_code == 0
 
 
-def test_what_was_sent_after_a_look_is_not_judged_by_it(desk: Desk) -> None:
+def test_a_row_sent_after_a_query_is_not_judged_by_it(desk: Desk) -> None:
     desk.server.script = lambda seen: None if seen.customer == C else Hangs(acted=False)
     ran = desk.run([(C, "SN-9", "assign"), (A, "SN-1", "assign")], deadline="40")
     assert ran.outcomes == ["assigned", "unconfirmed"]
@@ -487,7 +487,7 @@ def test_a_run_that_is_under_way_is_not_verified(desk: Desk) -> None:
     lock.release()
 
 
-def test_without_a_key_or_a_run_it_says_so(desk: Desk) -> None:
+def test_without_a_key_or_a_run_the_error_says_so(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
     with pytest.raises(ConfigError, match="API key"):
         pipeline.verify(ran.folder, {"TELEMETRON_BASE_URL": BASE_URL}, transport=desk.server, clock=desk.clock)

@@ -1,4 +1,4 @@
-"""Whatever is lost, comes late or is done by others: after a verify no claim differs from what the server knows.
+"""With lost and late requests and changes by others, no claim after a verification contradicts the server's state.
 
 The judge is the server: what it held when it was asked, and what it really did for the run.
 """
@@ -38,19 +38,19 @@ Deed = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Late:
-    """No answer ever comes, and the server does its work so many seconds after the request came."""
+    """No answer comes, and the server executes the request this many seconds later."""
 
     seconds: float
 
 
 class Ledger(httpx2.AsyncBaseTransport):
-    """The stand-in's API, and a record of what it really did and said."""
+    """The sandbox API with a record of what it really did and answered."""
 
     def __init__(self, api: httpx2.AsyncBaseTransport) -> None:
         self._api = api
         self.done: Counter[Deed] = Counter()
         self.held: dict[str, set[str]] = {}
-        """What each customer held when last asked about."""
+        """What each customer held at its last query."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         answer = await self._api.handle_async_request(request)
@@ -65,7 +65,7 @@ class Ledger(httpx2.AsyncBaseTransport):
 
 
 class Truth(ScriptedServer):
-    """The stand-in with a ledger; requests may be carried out late, and others are at work on it too."""
+    """The sandbox with a ledger; requests may be executed late, and others change devices too."""
 
     def __init__(self, faults: Sequence[Any] = (), others: Mapping[int, Deed] | None = None) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Truth(ScriptedServer):
         self.script = self._next
 
     def meddle(self, deed: Deed) -> None:
-        """Somebody else changes a device."""
+        """Change a device on behalf of another client."""
         customer, device, action = deed
         self.touched.add((customer, device))
         getattr(self.fleet, action)(customer, [device])
@@ -104,7 +104,7 @@ class Truth(ScriptedServer):
 
 
 def check(ran: Ran, server: Truth) -> None:
-    """Every claim against what the server knows."""
+    """Compare every claim with the server's state."""
     rows = ran.rows
     assert ran.json["balanced"]
     last = {(row["customerEmail"], row["deviceIdentifier"]): row for row in rows if row["outcome"] in CONCERNS}
@@ -126,7 +126,7 @@ def check(ran: Ran, server: Truth) -> None:
 
 
 def check_authorship(rows: Sequence[Mapping[str, str]], server: Truth) -> None:
-    """Of pairs that nobody else touched: what is said to be done was done, what is said to be not was not."""
+    """Check pairs that no other client touched: claimed changes happened, and no others."""
     for deed in {(row["customerEmail"], row["deviceIdentifier"], row["action"]) for row in rows}:
         if deed[:2] in server.touched:
             continue
@@ -138,7 +138,7 @@ def check_authorship(rows: Sequence[Mapping[str, str]], server: Truth) -> None:
 
 
 def check_files(ran: Ran, rows: Sequence[Mapping[str, str]]) -> None:
-    """The other files follow from the same outcomes."""
+    """Check that the other files follow from the same outcomes."""
     with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
         # What is said there of overtaken rows besides is no part of their outcome.
         wanting = [(row["outcome"], re.sub("(; )?overtaken: .*", "", row["detail"])) for row in csv.DictReader(file)]
@@ -213,7 +213,7 @@ def test_no_claim_differs_from_the_truth(
 
 
 def erp_export(chance: random.Random, rows: int) -> list[Deed]:
-    """Rows of all kinds: given, taken, moved; each pair stands once."""
+    """Generate assigns, unassigns and transfers; each pair occurs once."""
     made: list[Deed] = []
     for number in range(rows):
         one, other = chance.sample([f"user{number}@x.com" for number in range(30)], 2)
@@ -227,7 +227,7 @@ def erp_export(chance: random.Random, rows: int) -> list[Deed]:
 
 
 def a_third_lost(seed: int, server: Truth) -> list[Deed]:
-    """An export, and a server that loses three answers in ten on it."""
+    """Run an export against a server that loses three answers in ten."""
     chance = random.Random(seed)
     rows = erp_export(chance, 150)
     for customer, device, action in rows:
