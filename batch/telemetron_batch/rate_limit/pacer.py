@@ -212,7 +212,7 @@ class Pacer:
         return self._schedule.confirm(now)
 
     def succeeded(self, permit: Permit, now: float) -> None:
-        """Record that the rate limit let the attempt through, whatever the answer says about the call."""
+        """Record that the rate limit let the attempt through. The answer may still be an error of the call."""
         self._in_flight -= 1
         self._adaptive_rate.add_accepted(permit.sent_at, now, rate_limited=self._is_rate_limited)
         if permit == self._probe:
