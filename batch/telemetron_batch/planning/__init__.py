@@ -1,1 +1,1 @@
-"""What is to be sent: rows become calls in stages, unless a brake or an earlier run says otherwise."""
+"""Turn validated rows into calls in stages; compare runs, and check the user's brakes before sending."""

@@ -1,4 +1,4 @@
-"""What must hold before anything is sent: brakes that the user set."""
+"""Check the user's brakes on rows, trailers, age and unassigns before anything is sent."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from telemetron_batch.planning.plan import Plan
 
 
 def check_rows(records: int, brakes: Brakes) -> None:
-    """Raise BrakeError where the number of the files' records is not as the user said it must be."""
+    """Raise BrakeError if the number of records violates --expect-rows or --min-rows."""
     if brakes.expect_rows is not None and records != brakes.expect_rows:
         raise BrakeError(
             f"the input has {records} rows, --expect-rows says {brakes.expect_rows}",
@@ -27,7 +27,7 @@ def check_rows(records: int, brakes: Brakes) -> None:
 
 
 def check_trailers(files: Iterable[InputFile]) -> None:
-    """Raise BrakeError where a file has another number of rows than its last line says."""
+    """Raise BrakeError if the trailer of a file gives a number of rows that the file does not have."""
     for file in files:
         if file.trailer_count is not None and file.trailer_count != file.record_count:
             raise BrakeError(
@@ -36,20 +36,20 @@ def check_trailers(files: Iterable[InputFile]) -> None:
             )
 
 
-def check_plan(plan: Plan, brakes: Brakes, settled: npt.NDArray[np.int64] | None = None) -> None:
-    """Raise BrakeError where the plan would remove more than the user allowed.
+def check_plan(plan: Plan, brakes: Brakes, unchanged_source: npt.NDArray[np.int64] | None = None) -> None:
+    """Raise BrakeError if the plan has more unassigns than --max-unassign allows.
 
-    `settled` is not 0 for rows of which an earlier run knows that they are surely so:
-    where these are sent all the same, that removes nothing.
+    Rows whose `unchanged_source` is not 0 do not count: an earlier run confirmed them, so to send
+    them again removes nothing.
     """
     if brakes.max_unassign is None:
         return
-    removals, most = plan.unassign_rows, brakes.max_unassign.of(plan.rows_for_percent_limits)
-    if settled is not None:
+    removals, limit = plan.unassign_rows, brakes.max_unassign.of(plan.rows_for_percent_limits)
+    if unchanged_source is not None:
         for rows, _ in plan.calls_by_row():
             unassign = plan.rows.action[rows] == Action.UNASSIGN.code
-            removals -= int(np.count_nonzero(settled[rows[unassign]]))
-    if removals > most:
+            removals -= int(np.count_nonzero(unchanged_source[rows[unassign]]))
+    if removals > limit:
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",
             "nothing was sent; if that is meant, raise --max-unassign",
@@ -57,7 +57,7 @@ def check_plan(plan: Plan, brakes: Brakes, settled: npt.NDArray[np.int64] | None
 
 
 def check_age(ages: Iterable[tuple[str, float]], brakes: Brakes) -> None:
-    """Raise BrakeError where a file (name and age in seconds) is older than the user allowed."""
+    """Raise BrakeError if a file, given by name and age in seconds, is older than --max-age allows."""
     for name, age in ages:
         if brakes.max_age is not None and age > brakes.max_age:
             raise BrakeError(

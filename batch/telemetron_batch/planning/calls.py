@@ -1,4 +1,4 @@
-"""What sending needs of a plan: its calls in stages and lanes."""
+"""The interface of a plan for sending: its calls in stages and lanes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from telemetron_batch.domain.model import Call
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Calls that may run together, as lanes: the calls of a lane go one after another.
+    """Calls that may run concurrently, in lanes: the calls of one lane run one after another.
 
-    A lane is one customer, because an unknown customer is created by the first of its
-    calls. Customers that share a device which may have to be created share a lane.
+    A lane holds the calls of one customer, because the first of them may create the customer.
+    Customers share a lane if they share a device that may have to be created.
     """
 
     number: int
@@ -25,7 +25,7 @@ class Stage:
 
 
 class CallPlan(Protocol):
-    """What sending needs of a plan, or of the part of one that a process has to make."""
+    """The calls that a process makes: those of a whole plan, or of one shard of it."""
 
     @property
     def calls(self) -> int:
@@ -33,33 +33,33 @@ class CallPlan(Protocol):
 
     @property
     def rows_for_percent_limits(self) -> int:
-        """Number of valid rows: the whole of which a share of rows is taken."""
+        """Number of valid rows, from which percent limits of rows are calculated."""
 
     @property
     def unassign_rows(self) -> int:
-        """Number of rows that are sent as unassigns: the whole of which a share of unassigns is taken."""
+        """Number of unassign rows that are sent, from which percent limits of unassigns are calculated."""
 
     def includes(self, number: int) -> bool:
-        """Is it one of the calls to be made? Others that `call` knows may have been made before."""
+        """Return whether this is one of the calls to make. `call` may know others, which were made before."""
 
     def stages(self) -> Iterator[Stage]:
-        """The stages that have calls, in their order."""
+        """Yield the stages that have calls, in order."""
 
     def call(self, number: int) -> Call:
-        """Make one call."""
+        """Make the call with this number."""
 
     def size_of(self, number: int) -> int:
-        """Number of devices of one call."""
+        """Return the number of devices of a call."""
 
     def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
-        """Customers of some calls."""
+        """Return the emails of the customers of some calls."""
 
     def has_multiple_calls(self, device: str) -> bool:
-        """Could more than one call to a customer hold this device? Where so it is never denied."""
+        """Return whether several calls may contain this device. May give false positives, never false negatives."""
 
 
 def action_of(stage: int) -> Action:
-    """What all calls of a stage do: the odd ones take, the even ones give."""
+    """Return the action of all calls of a stage: odd stages unassign, even stages assign."""
     return Action.UNASSIGN if stage % 2 else Action.ASSIGN
 
 

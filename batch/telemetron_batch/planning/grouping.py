@@ -1,7 +1,7 @@
-"""Which rows may share a call: those of one stage and customer, and of one type where devices are created.
+"""Group the rows that may share a call: one stage, one customer and, if devices are created, one device type.
 
-Works on all rows of some customers, and lays each group's rows side by side in file
-order, so that a call is a slice. Knows no order among groups.
+Works on all rows of some customers and makes the rows of a group contiguous, in file
+order, so that a call is a slice. `ordering` puts the groups into sending order.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 class Grouped:
     """The groups of some customers, and their rows, group after group.
 
-    rows        one record a row: `row`, `deviceIdentifier`
-    customers   distinct texts; types likewise, "" alone where no device is created
-    groups      columns, one entry a group:
-                stage, customer and type (places among the texts), start and size (of its
-                slice of `rows`) int32, first (row) int64, checksum (of its rows'
-                numbers) and hash (of its customer) uint64
+    rows        `row` and `deviceIdentifier` of each row
+    customers   distinct emails
+    types       distinct device types; only "" where no device is created
+    groups      columns with one entry a group: `stage`, `customer` and `type` (indexes into the
+                texts), `start` and `size` (of its slice of `rows`), all int32; `first` (its first
+                row) int64; `checksum` (of its row numbers) and `hash` (of its customer) uint64
     """
 
     rows: pa.RecordBatch
@@ -36,15 +36,15 @@ class Grouped:
 
 
 def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
-    """Groups of `row`, `customerEmail`, `deviceIdentifier`, `deviceType` and their stages, in file order.
+    """Group rows with `row`, `customerEmail`, `deviceIdentifier` and `deviceType`, in file order, by their stages.
 
-    An unassign (an odd stage) needs no type; no row does unless `typed`.
+    Device types count only if `typed`, and only for assigns (even stages).
     """
     number = rows["row"].to_numpy()
     customer, customers = _dictionary_encode(rows["customerEmail"])
-    kind, types = _dictionary_encode(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
-    kind[stage % 2 == 1] = 0
-    key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + kind
+    type_code, types = _dictionary_encode(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
+    type_code[stage % 2 == 1] = 0
+    key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + type_code
     order = radix_lexsort([key])
     number, key = number[order], key[order]
     start = np.flatnonzero(np.diff(key, prepend=-1))
@@ -52,7 +52,7 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     groups = {
         "stage": stage[first].astype(np.int32),
         "customer": customer[first].astype(np.int32),
-        "type": kind[first].astype(np.int32),
+        "type": type_code[first].astype(np.int32),
         "start": start.astype(np.int32),
         "size": np.diff(start, append=len(number)).astype(np.int32),
         "first": number[start],
@@ -69,7 +69,7 @@ def _dictionary_encode(texts: pa.Array) -> tuple[Ints, pa.Array]:
 
 
 def _checksums(numbers: Ints, start: Ints) -> Hashes:
-    """One number for the rows of each group, whose order is that of the file."""
+    """Return a checksum of the row numbers of each group."""
     if not len(start):
         return np.empty(0, np.uint64)
     sums: Hashes = np.add.reduceat(mixed(numbers.astype(np.uint64) + np.uint64(1)), start)

@@ -1,7 +1,7 @@
-"""In which order groups are sent: stage by stage, and in each the lane with most calls first.
+"""Put groups of rows into sending order: by stage, and in each stage the lane with the most calls first.
 
-Works on columns of integers, one entry a group; sees no row and no text. The order says
-nothing of the parts into which the rows were spread.
+Works on columns of integers with one entry a group. The order does not depend on the
+partitions of the rows.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from telemetron_batch.storage.text_hash import Hashes
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 GroupColumns: TypeAlias = dict[str, npt.NDArray[Any]]
-"""As `grouping` makes them; of several parts with `part`, too."""
+"""The columns of `Grouped.groups`; for several partitions also `part`."""
 
 _COLUMNS: Final = {
     name: dtype
@@ -32,10 +32,10 @@ _COLUMNS: Final = {
 
 
 class Lanes(Sequence[range]):
-    """Calls in lanes: each a range of call numbers, made when it is asked for."""
+    """The lanes of a stage: a sequence of ranges of call numbers, which are made on access."""
 
     def __init__(self, bounds: Ints) -> None:
-        """`bounds` are the first call of each lane, and the one after the last lane's last."""
+        """Take the first call of each lane, then the number after the last call."""
         self._bounds = bounds
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Lanes(Sequence[range]):
     def __getitem__(self, at: slice) -> "Lanes": ...
     def __getitem__(self, at: int | slice) -> "range | Lanes":
         if isinstance(at, slice):
-            raise TypeError("lanes are taken one by one")
+            raise TypeError("lanes have no slices")
         if not 0 <= at < len(self):
             raise IndexError(at)
         return range(int(self._bounds[at]), int(self._bounds[at + 1]))
@@ -57,11 +57,11 @@ class Lanes(Sequence[range]):
 class Groups:
     """Groups of rows of one stage, customer and type, in sending order; one entry a group.
 
-    part          the part that holds its rows, as the slice of `size` from `start` on
-    customer      counted through all parts
-    type          place among the part's types
-    first_call    number of the first call cut from it; one entry more, behind the last call
-    checksum      of the numbers of its rows
+    part          partition of its rows, which are the `size` rows from `start` on
+    customer      number of the customer, over all partitions
+    type          index into the types of the partition
+    first_call    number of its first call; one more entry holds the number after the last call
+    checksum      checksum of the numbers of its rows
     """
 
     stage: npt.NDArray[np.int32]
@@ -78,14 +78,14 @@ class Groups:
 
 
 class GroupsBuilder:
-    """Takes the groups part by part."""
+    """Collects the groups of all partitions."""
 
     def __init__(self, scratch: Scratch) -> None:
         self._columns = {name: SpillColumn(scratch, dtype) for name, dtype in _COLUMNS.items()}
         self._parts = 0
 
     def add(self, groups: GroupColumns, first_customer: int) -> None:
-        """Append the groups of the next part, whose customers are counted from this one on."""
+        """Append the groups of the next partition, whose customers are numbered from `first_customer` on."""
         columns = groups | {
             "part": np.full(len(groups["stage"]), self._parts),
             "customer": groups["customer"] + first_customer,
@@ -95,24 +95,25 @@ class GroupsBuilder:
         self._parts += 1
 
     def columns(self) -> GroupColumns:
-        """The groups of all parts."""
+        """Return the groups of all partitions."""
         return {name: column.array() for name, column in self._columns.items()}
 
 
 def in_sending_order(
-    scratch: Scratch, groups: GroupColumns, linked: Hashes | None, chunk_size: int
+    scratch: Scratch, groups: GroupColumns, shared_device_pairs: Hashes | None, chunk_size: int
 ) -> tuple[Groups, Ints]:
-    """The groups in the order in which they are cut into calls, and the first call of each lane.
+    """Return the groups in the order in which they are cut into calls, and the bounds of the lanes.
 
-    The lane with most calls goes first, so that no long lane is left for the end. A
-    group is a lane of its own unless customers are `linked` by devices that may have to
-    be created. One entry more stands for the call after the last. The columns are taken out of `groups`.
+    The bounds are the first call of each lane and the number after the last call. The lane with
+    the most calls goes first, so that no long lane remains at the end. Without
+    `shared_device_pairs` every group is a lane. With them, which is for runs that may create
+    devices, customers that share a device share a lane. Takes the columns out of `groups`.
     """
     calls = -(-groups["size"] // chunk_size)
     keys = [groups["first"]]
     lane_calls, lane_first = calls, groups["first"]
-    if linked is not None:
-        lane_calls, lane_first = _shared_lanes(groups, calls, linked)
+    if shared_device_pairs is not None:
+        lane_calls, lane_first = _shared_lanes(groups, calls, shared_device_pairs)
         keys.append(lane_first)
     order = radix_lexsort([*keys, lane_calls.max(initial=0) - lane_calls, groups["stage"]])
     stage, lane_first = groups["stage"][order], lane_first[order]
@@ -126,16 +127,16 @@ def in_sending_order(
     return Groups(**columns), spill_column(scratch, lanes)
 
 
-def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[Ints, Ints]:
-    """For each group the calls and the first row of its lane.
+def _shared_lanes(groups: GroupColumns, calls: Ints, shared_device_pairs: Hashes) -> tuple[Ints, Ints]:
+    """Return for each group the number of calls and the first row of its lane.
 
-    A customer's groups of a stage share a lane, and in a stage of assigns all customers
-    who are given a device of one another's: two calls that create the same device at
-    once might collide, the API does not say. Customers go by their hashes; should two
-    have the same, they share a lane for nothing.
+    The groups of a customer in a stage share a lane. In a stage of assigns, so do customers
+    to whom the same device is assigned: the API does not document what two simultaneous calls
+    do that create the same device. Customers are compared by hash: a collision makes two
+    customers share a lane, which does no harm.
     """
     hashes, customer = np.unique(groups["hash"], return_inverse=True)
-    root = union_find(len(hashes), np.searchsorted(hashes, linked))
+    root = union_find(len(hashes), np.searchsorted(hashes, shared_device_pairs))
     is_assign = groups["stage"] % 2 == 0
     lane = np.where(is_assign, root[customer], customer)
     frame = pd.DataFrame({"stage": groups["stage"], "lane": lane, "calls": calls, "first": groups["first"]})
@@ -144,15 +145,15 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, linked: Hashes) -> tuple[In
 
 
 def union_find(size: int, pairs: Ints) -> Ints:
-    """For each of so many customers one who stands for all that are linked with it, in pairs."""
-    root = list(range(size))
+    """Return for each of `size` customers the representative of its set: pairs join the sets of two customers."""
+    parent = list(range(size))
 
-    def found(customer: int) -> int:
-        while root[customer] != customer:
-            root[customer] = root[root[customer]]
-            customer = root[customer]
+    def root_of(customer: int) -> int:
+        while parent[customer] != customer:
+            parent[customer] = parent[parent[customer]]
+            customer = parent[customer]
         return customer
 
     for one, other in pairs.tolist():
-        root[found(one)] = found(other)
-    return np.fromiter((found(customer) for customer in range(size)), np.int64, size)
+        parent[root_of(one)] = root_of(other)
+    return np.fromiter((root_of(customer) for customer in range(size)), np.int64, size)

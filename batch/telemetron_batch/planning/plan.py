@@ -1,8 +1,8 @@
-"""What a plan is: which rows are sent, in which order, cut into which calls.
+"""The plan of a run: which rows are sent, in which order, and in which calls.
 
-The rows lie as they were grouped; a `Call` is made from them when its turn comes. Knows no
-network and no answer. The same rows and options always give the same plan, into however
-many parts they were spread, and `Plan.fingerprint` proves it.
+The rows stay as they were grouped; `Plan.call` makes a `Call` from them when it is needed.
+The same rows and options always give the same plan, independent of the number of
+partitions; `Plan.fingerprint` proves it.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ _BATCH_ROWS: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class PlanPartition:
-    """The rows of some customers in calls: `row` and `deviceIdentifier`, group after group."""
+    """The rows of some customers that are sent: `row` and `deviceIdentifier`, group after group."""
 
     rows: pa.RecordBatch
     customers: pa.Array
     types: pa.Array
     first_customer: int
-    """Number of the first of its customers."""
+    """Number of the first of these customers."""
 
     @property
     def numbers(self) -> Ints:
@@ -49,10 +49,10 @@ class PlanPartition:
 
 @dataclass(frozen=True, slots=True)
 class SentRows:
-    """Customer and device of every row sent as numbers, in input order.
+    """Customer and device of every row that is sent, as numbers, in input order.
 
-    customer   as `Plan.customer_of` gives it
-    device     place among `devices`, which are distinct texts
+    customer   number of the customer, as in `Plan.customer_id_of_call`
+    device     index into `devices`, which are distinct texts
     """
 
     rows: Ints
@@ -61,7 +61,7 @@ class SentRows:
     devices: pa.Array
 
     def only(self, chosen: npt.NDArray[np.bool_] | Ints) -> "SentRows":
-        """Those of some rows, flagged or by their places."""
+        """Return the chosen rows, given as flags or as positions."""
         return SentRows(self.rows[chosen], self.customer[chosen], self.device[chosen], self.devices)
 
 
@@ -74,24 +74,24 @@ class Plan:
     parts: Sequence[PlanPartition]
     groups: Groups
     unchanged_source: Ints
-    """By row: 0, or why it is not sent: the number of the run that settled it."""
+    """By row: the number of the earlier run that confirmed it, so that it is not sent; else 0."""
     superseded_rows: Ints
     superseding_rows: Ints
-    """Rows whose pair a later row tells otherwise, in input order, and the last row of each one's pair."""
+    """Rows that a later row of the same pair supersedes, in input order, and the last row of each one's pair."""
     lanes: Ints
-    """Number of the first call of each lane, and the one after the last call."""
+    """Number of the first call of each lane, then the number after the last call."""
     duplicate_rows: Ints
     original_rows: Ints
-    """Rows that repeat another, in input order, and the row that each repeats."""
+    """Rows that repeat an earlier one, in input order, and the row that each repeats."""
     transfer_unassigns: Ints
     transfer_assigns: Ints
-    """Transfers in input order: rows by which a device leaves one customer, and comes to another."""
+    """The two rows of each transfer of a device from one customer to another, in input order of the assigns."""
     multi_call_device_hashes: Hashes
-    """Of the devices that are sent several times, in their order; perhaps also of some of rows that are held."""
+    """Sorted hashes of the devices that are sent several times; may also contain devices of held rows."""
     held: HeldRows
     """Assigns that are not sent because of other rows of the input."""
     respellings: Respellings
-    """Identifiers that stand in the input in several spellings."""
+    """Identifiers that occur in the input in several spellings."""
 
     @property
     def calls(self) -> int:
@@ -100,16 +100,16 @@ class Plan:
 
     @property
     def rows_for_percent_limits(self) -> int:
-        """Number of valid rows: the whole of which a share of rows is taken."""
+        """Number of valid rows, from which percent limits of rows are calculated."""
         return int(np.count_nonzero(self.rows.problem == 0))
 
     @property
     def unassign_rows(self) -> int:
-        """Number of rows that are sent as unassigns: the whole of which a share of unassigns is taken."""
+        """Number of unassign rows that are sent, from which percent limits of unassigns are calculated."""
         return sum(stage.devices for stage in self.stages() if stage.action is Action.UNASSIGN)
 
     def includes(self, number: int) -> bool:
-        """Is there such a call?"""
+        """Return whether a call has this number."""
         return 1 <= number <= self.calls
 
     @property
@@ -124,15 +124,15 @@ class Plan:
 
     @property
     def customers(self) -> int:
-        """Number of customers that at least one call concerns."""
+        """Number of customers that have at least one call."""
         return sum(len(part.customers) for part in self.parts)
 
     def all_customer_emails(self) -> pa.Array:
-        """The customers by their numbers."""
+        """Return the email of each customer, by customer number."""
         return pa.concat_arrays([pa.array([], pa.string()), *(part.customers.cast(pa.string()) for part in self.parts)])
 
-    def sent_keys(self) -> "SentRows":
-        """The keys of all rows sent, in memory; takes as much as the devices' texts and some 50 bytes a row."""
+    def sent_keys(self) -> SentRows:
+        """Return the keys of all rows that are sent; uses memory for the device texts and about 50 bytes a row."""
         customers = (
             np.repeat(self.groups.customer[groups], self.groups.size[groups]) for groups in self.groups_by_part()
         )
@@ -145,84 +145,83 @@ class Plan:
         return SentRows(rows[order], customer[order], codes[order], devices.dictionary)
 
     def original_of(self, first: int, end: int) -> Ints:
-        """For each row of a range the row that it repeats, or -1."""
-        some = slice(*np.searchsorted(self.duplicate_rows, (first, end)))
-        repeated = np.full(end - first, -1)
-        repeated[self.duplicate_rows[some] - first] = self.original_rows[some]
-        return repeated
+        """Return for each row of a range the row that it repeats, or -1."""
+        within = slice(*np.searchsorted(self.duplicate_rows, (first, end)))
+        original = np.full(end - first, -1)
+        original[self.duplicate_rows[within] - first] = self.original_rows[within]
+        return original
 
     def size_of(self, number: int) -> int:
-        """Number of devices of one call."""
+        """Return the number of devices of a call."""
         _, start, end = self._slice(number)
         return end - start
 
     def rows_of(self, number: int) -> Ints:
-        """Row numbers of one call, in the order of its devices."""
+        """Return the row numbers of a call, in the order of its devices."""
         group, start, end = self._slice(number)
         rows: Ints = self.parts[self.groups.part[group]].numbers[start:end]
         return rows
 
     def rows_at(self, calls: Ints, places: Ints) -> Ints:
-        """Row numbers of devices, each by the call that holds it and its place there."""
+        """Return the row numbers of devices, each given by its call and its position in that call."""
         group = self.groups.first_call.searchsorted(calls, side="right") - 1
         nth = calls - self.groups.first_call[group]
-        at = self.groups.start[group] + nth * self.options.chunk_size + places
+        position = self.groups.start[group] + nth * self.options.chunk_size + places
         part = self.groups.part[group].astype(np.int16)
         order = np.argsort(part, kind="stable")
         cuts = np.searchsorted(part[order], np.arange(len(self.parts) + 1)).tolist()
-        rows = np.empty(len(at), np.int64)
+        rows = np.empty(len(position), np.int64)
         for number, (first, end) in enumerate(pairwise(cuts)):
-            some = order[first:end]
-            rows[some] = self.parts[number].numbers[at[some]]
+            in_part = order[first:end]
+            rows[in_part] = self.parts[number].numbers[position[in_part]]
         return rows
 
     def sizes(self) -> Ints:
-        """Number of devices of each call."""
+        """Return the number of devices of each call."""
         calls = np.diff(self.groups.first_call)
         nth = np.arange(self.calls) - np.repeat(self.groups.first_call[:-1] - 1, calls)
-        left: Ints = np.repeat(self.groups.size, calls) - nth * self.options.chunk_size
-        return np.minimum(left, self.options.chunk_size)
+        remaining: Ints = np.repeat(self.groups.size, calls) - nth * self.options.chunk_size
+        return np.minimum(remaining, self.options.chunk_size)
 
     def stage_action(self, number: int) -> Action:
-        """Return what a call does."""
+        """Return the action of a call."""
         return action_of(int(self.groups.stage[self._group(number)]))
 
     def customer_id_of_call(self, number: int) -> int:
-        """The customer's number of one call."""
+        """Return the number of the customer of a call."""
         return int(self.groups.customer[self._group(number)])
 
     def customer_ids_of_calls(self, calls: Ints) -> Ints:
-        """The customers' numbers of some calls."""
+        """Return the number of the customer of each call."""
         groups = self.groups.first_call.searchsorted(calls, side="right") - 1
         return self.groups.customer[groups].astype(np.int64)
 
     def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
-        """Customers of some calls."""
+        """Return the emails of the customers of some calls."""
         codes = pa.array(sorted({self.customer_id_of_call(number) for number in numbers}), pa.int64())
         return set(self.all_customer_emails().take(codes).to_pylist())
 
     def rows_of_pairs(self, rows: Ints) -> tuple[Ints, Ints]:
-        """All rows sent of the pairs of these rows, in input order; and of each the last row of its pair."""
-        at = np.minimum(np.searchsorted(self.superseded_rows, rows), len(self.superseded_rows) - 1)
-        last = (
-            np.where(self.superseded_rows[at] == rows, self.superseding_rows[at], rows)
-            if len(self.superseded_rows)
-            else rows
-        )
-        pairs = np.unique(last)
-        before = np.flatnonzero(np.isin(self.superseding_rows, pairs))
-        found, pair = np.append(self.superseded_rows[before], pairs), np.append(self.superseding_rows[before], pairs)
+        """Return all sent rows of the pairs of these rows, in input order, and the last row of each one's pair."""
+        last_rows = rows
+        if len(self.superseded_rows):
+            at = np.minimum(np.searchsorted(self.superseded_rows, rows), len(self.superseded_rows) - 1)
+            last_rows = np.where(self.superseded_rows[at] == rows, self.superseding_rows[at], rows)
+        last_rows = np.unique(last_rows)
+        earlier = np.flatnonzero(np.isin(self.superseding_rows, last_rows))
+        found = np.append(self.superseded_rows[earlier], last_rows)
+        last_of_pair = np.append(self.superseding_rows[earlier], last_rows)
         order = np.argsort(found)
-        return found[order], pair[order]
+        return found[order], last_of_pair[order]
 
     def has_multiple_calls(self, device: str) -> bool:
-        """Could more than one call hold this device? Where so it is never denied."""
-        number = hash_texts(pa.array([device]))[0]
-        at = int(np.searchsorted(self.multi_call_device_hashes, number))
-        return at < len(self.multi_call_device_hashes) and bool(self.multi_call_device_hashes[at] == number)
+        """Return whether several calls may contain this device. May give false positives, never false negatives."""
+        device_hash = hash_texts(pa.array([device]))[0]
+        at = int(np.searchsorted(self.multi_call_device_hashes, device_hash))
+        return at < len(self.multi_call_device_hashes) and bool(self.multi_call_device_hashes[at] == device_hash)
 
     def call(self, number: int) -> Call:
-        """Make one call (numbers count from 1); cheap, so make it when its turn comes."""
+        """Make a call (numbers count from 1). This is cheap, so make it only when it is sent."""
         group, start, end = self._slice(number)
         part = self.parts[self.groups.part[group]]
         stage = int(self.groups.stage[group])
@@ -237,9 +236,9 @@ class Plan:
         )
 
     def calls_by_row(self) -> Iterator[tuple[Ints, Ints]]:
-        """Row numbers, and the number of the call that holds each, for all rows sent; some millions at a time.
+        """Yield the numbers of all rows that are sent and the call of each, some millions at a time.
 
-        To look through all rows of a run for those of a small part would cost as much as for those of a large one.
+        Always passes over all rows: do not use it to find the rows of a few calls.
         """
         rows, calls = [_NO_ROWS], [_NO_ROWS]
         for part, groups in zip(self.parts, self.groups_by_part(), strict=True):
@@ -253,7 +252,7 @@ class Plan:
         yield np.concatenate(rows), np.concatenate(calls)
 
     def stages(self) -> Iterator[Stage]:
-        """The stages that have calls, in their order."""
+        """Yield the stages that have calls, in order."""
         numbers, cuts = np.unique(self.groups.stage, return_index=True)
         for number, (first, end) in zip(numbers.tolist(), pairwise([*cuts, len(self.groups)]), strict=True):
             calls = range(int(self.groups.first_call[first]), int(self.groups.first_call[end]))
@@ -262,13 +261,13 @@ class Plan:
             yield Stage(number, action_of(number), Lanes(lanes), len(calls), devices)
 
     def reach(self, action: Action) -> tuple[int, int]:
-        """Return how many devices are sent for an action, each as often as it is, and of how many customers."""
+        """Return the number of rows that are sent for an action, and the number of customers they concern."""
         stages = [number for number in np.unique(self.groups.stage).tolist() if action_of(number) is action]
-        concerned = np.isin(self.groups.stage, stages)
-        return int(self.groups.size[concerned].sum()), len(np.unique(self.groups.customer[concerned]))
+        of_action = np.isin(self.groups.stage, stages)
+        return int(self.groups.size[of_action].sum()), len(np.unique(self.groups.customer[of_action]))
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides which request is sent for which row."""
+        """Return the SHA-256 of everything that decides which request is sent for which row."""
         digest = hashlib.sha256(repr(self.options).encode())
         for column in (self.groups.stage, self.groups.size, self.groups.checksum):
             digest.update(np.ascontiguousarray(column).data)
@@ -281,17 +280,17 @@ class Plan:
         return digest.hexdigest()
 
     def groups_by_part(self) -> Iterator[Ints]:
-        """The groups of each part, as their rows stand in it."""
+        """Yield for each partition its groups, in the order of their rows in it."""
         groups = radix_lexsort([self.groups.start, self.groups.part])
         cuts = np.searchsorted(self.groups.part[groups], np.arange(len(self.parts) + 1))
         return (groups[first:end] for first, end in pairwise(cuts.tolist()))
 
     def _group(self, number: int) -> int:
-        # Not NumPy's own: that lets go of the interpreter, and to get it back takes longer than to search.
+        # NumPy's searchsorted releases the GIL; to get it back takes longer than this search.
         return bisect_right(self.groups.first_call.data, number) - 1
 
     def _slice(self, number: int) -> tuple[int, int, int]:
-        """Group of a call, and which of its part's rows it holds."""
+        """Return the group of a call, and the first row and the end of its rows in the partition."""
         group = self._group(number)
         nth = number - int(self.groups.first_call[group])
         start = int(self.groups.start[group])

@@ -1,4 +1,4 @@
-"""The plan in numbers, for a person who is about to say yes and for `plan --json`."""
+"""The plan in numbers, for the confirmation on a terminal and for `plan --json`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import InvalidRows
 
 _LINES: Final = 5
-"""Lines, or runs of lines, of one file that are named."""
+"""Most lines, or ranges of lines, of one file that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What one action concerns."""
+    """How many devices and customers an action concerns."""
 
     devices: int
     customers: int
@@ -31,7 +31,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a plan comes to."""
+    """The plan in numbers."""
 
     files: Sequence[InputFile]
     rows: int
@@ -40,46 +40,47 @@ class PlanSummary:
     customers: int
     duplicates: int
     unchanged: int
-    """Rows left out because an earlier run settled them."""
+    """Rows that are not sent because an earlier run confirmed them."""
     since: Mapping[str, Any] | None
-    """With --since-last, what that came to, as in summary.json."""
+    """With --since-last: what it found, as in summary.json."""
     stages: Sequence[Stage]
     reach: Mapping[Action, Reach]
     problems: Sequence[InvalidRows]
     rate: Rate
     held_by_invalid: int
-    """Assigns that are held because an invalid row may take their devices away."""
+    """Assigns that are held because an invalid row is or may be an unassign of their device."""
     invalid_causes: str
-    """Where the first of those invalid rows stand, in words."""
+    """The lines of the first of those invalid rows, as text."""
     held_by_spelling: int
     """Assigns that are held because their devices are unassigned in another spelling."""
     warnings: Sequence[str]
-    """What looks like a mistake in the input, seen over all its rows."""
+    """Probable mistakes in the input, found over all its rows."""
 
     @property
     def invalid(self) -> int:
-        """Rows that will not be sent because something is wrong with them."""
+        """Number of rows that are not sent because they are invalid."""
         return sum(kind.rows for kind in self.problems)
 
     @property
     def held(self) -> Sequence[str]:
-        """Which assigns are held and why, in words; nothing where none is."""
-        one, other = self.held_by_invalid, self.held_by_spelling
-        why = []
-        if one:
-            why.append(f"{_assigns(one)} held: an invalid row may take the device away ({self.invalid_causes})")
-        if other:
-            why.append(f"{_assigns(other)} held: the device is unassigned in another spelling")
-        return why
+        """One sentence for each reason for which assigns are held."""
+        sentences = []
+        if self.held_by_invalid:
+            held = _assigns_are(self.held_by_invalid)
+            sentences.append(f"{held} held: an invalid row may take the device away ({self.invalid_causes})")
+        if self.held_by_spelling:
+            held = _assigns_are(self.held_by_spelling)
+            sentences.append(f"{held} held: the device is unassigned in another spelling")
+        return sentences
 
     @property
     def shortest_seconds(self) -> float | None:
-        """Least time from the first to the last attempt, each call made once; None under `auto`."""
+        """Shortest time from the first to the last attempt if each call is made once; None under `auto`."""
         per_second = self.rate.per_second
         return None if per_second == float("inf") else max(0, self.calls - 1) / per_second
 
     def as_json(self) -> dict[str, Any]:
-        """The digest by the names of the JSON document."""
+        """Return the summary under the keys of the JSON document."""
         return {
             "inputs": [file.as_json() for file in self.files],
             "rows": self.rows,
@@ -114,7 +115,7 @@ class PlanSummary:
 def summarize(
     plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[str, Any] | None = None
 ) -> PlanSummary:
-    """Sum up a plan."""
+    """Return the plan in numbers."""
     by_invalid, by_spelling = (plan.held.because_of(reason) for reason in HoldReason)
     return PlanSummary(
         files=files,
@@ -136,43 +137,43 @@ def summarize(
     )
 
 
-def _assigns(number: int) -> str:
-    return "1 assign is" if number == 1 else f"{number:,} assigns are"
+def _assigns_are(count: int) -> str:
+    return "1 assign is" if count == 1 else f"{count:,} assigns are"
 
 
 def _warnings(plan: Plan, files: Sequence[InputFile]) -> Iterator[str]:
-    """Identifiers in several spellings, each in a sentence; the last one counts those that are not named."""
-    for one in plan.respellings.first:
-        yield _respelt(one, _lines(plan, files, np.array(one.rows, np.int64)))
+    """Yield a sentence for each identifier in several spellings; the last one counts those that are not named."""
+    for respelling in plan.respellings.first:
+        yield _respelt(respelling, _lines(plan, files, np.array(respelling.rows, np.int64)))
     more = plan.respellings.count - len(plan.respellings.first)
     if more:
         yield f"{more:,} more {'identifier' if more == 1 else 'identifiers'} in several spellings"
 
 
-def _respelt(one: Respelling, lines: str) -> str:
-    what = "MAC address" if one.is_mac else "identifier"
-    return f"one {what} in {one.spellings} spellings ({lines})"
+def _respelt(respelling: Respelling, lines: str) -> str:
+    what = "MAC address" if respelling.is_mac else "identifier"
+    return f"one {what} in {respelling.spellings} spellings ({lines})"
 
 
 def _lines(plan: Plan, files: Sequence[InputFile], rows: npt.NDArray[np.int64]) -> str:
-    """Where rows, in input order, stand, as in "lines 2 to 6"; with the names of the files where there are several."""
-    rows, told = rows[: _LINES * _LINES], []
-    places = zip(plan.rows.files_of(rows).tolist(), plan.rows.lines_of(rows).tolist(), strict=True)
-    for file, group in groupby(places, key=itemgetter(0)):
+    """Return the lines of rows (in input order) as text, such as "lines 2 to 6"; of several files with their names."""
+    rows, texts = rows[: _LINES * _LINES], []
+    lines_by_file = zip(plan.rows.files_of(rows).tolist(), plan.rows.lines_of(rows).tolist(), strict=True)
+    for file, group in groupby(lines_by_file, key=itemgetter(0)):
         of_file = f" of {files[file].name}" if len(files) > 1 else ""
-        told.append(_in_words(sorted({line for _, line in group})) + of_file)
-    return "; ".join(told)
+        texts.append(_lines_text(sorted({line for _, line in group})) + of_file)
+    return "; ".join(texts)
 
 
-def _in_words(lines: Sequence[int]) -> str:
-    """Lines of one file, runs of three or more as such."""
-    runs: list[list[int]] = []
+def _lines_text(lines: Sequence[int]) -> str:
+    """Return the lines of one file as text; three or more in succession become a range."""
+    ranges: list[list[int]] = []
     for line in lines:
-        if runs and line == runs[-1][-1] + 1:
-            runs[-1].append(line)
+        if ranges and line == ranges[-1][-1] + 1:
+            ranges[-1].append(line)
         else:
-            runs.append([line])
-    parts = [part for run in runs for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+            ranges.append([line])
+    parts = [part for some in ranges for part in ([f"{some[0]} to {some[-1]}"] if len(some) > 2 else map(str, some))]
     if len(parts) > _LINES:
         return f"lines {', '.join(parts[:_LINES])}, ..."
     *first, last = parts

@@ -1,11 +1,12 @@
-"""Rows in, plan out: which row goes into which call of which stage.
+"""Make the plan of a run: put each row into a call of a stage.
 
-What a device's rows ask of their order is found out first, for the few devices that have
-several (`staging`); then the rows of a customer are laid together for the calls that they may
-share (`grouping`), part by part; and the groups are put in order (`ordering`).
+Three steps: find the stages of the few devices that have several rows (`staging`); group the
+rows of each customer that may share calls, one partition at a time (`grouping`); put the
+groups into sending order (`ordering`).
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,162 +26,170 @@ from telemetron_batch.storage.spill import PartitionedTable, Scratch, SpillColum
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 Ints = npt.NDArray[np.int64]
+_ROW_COLUMNS: Final = (
+    "duplicate_rows",
+    "original_rows",
+    "superseded_rows",
+    "superseding_rows",
+    "transfer_unassigns",
+    "transfer_assigns",
+)
+"""The members of `Staged` that are row numbers and are collected."""
 
 
-def plan_calls(rows: Rows, options: PlanOptions, left_out: Ints | None = None) -> Plan:
+def plan_calls(rows: Rows, options: PlanOptions, unchanged_source: Ints | None = None) -> Plan:
     """Put every valid row into a call of the earliest stage that the order of the file allows.
 
-    `left_out` gives a number, not 0, to rows that shall not be sent, as in `stage_rows`.
-    Assigns that are held keep their places in the order of the file, and are in no call.
-    Takes the keys out of `rows`. The plan may be used as long as their scratch is there.
+    Rows whose `unchanged_source` is not 0 are not sent, as in `stage_rows`. Held assigns count
+    for the order of the other rows, but are in no call. Takes the keys out of `rows`. The plan
+    is usable as long as their scratch exists.
     """
-    found, respellings = find_held(rows, hold=options.hold)
-    staged = _assign_stages(rows, left_out)
+    held, respellings = find_held(rows, hold=options.hold)
+    staged = _assign_stages(rows, unchanged_source)
     trim_malloc()
-    staged.hold(found)
-    parts, groups = _group_rows(rows, staged, left_out, typed=options.auto_create_devices)
+    staged.hold(held)
+    parts, groups = _group_rows(rows, staged, unchanged_source, typed=options.auto_create_devices)
     trim_malloc()
-    linked = staged.links() if options.auto_create_devices else None
-    ordered, lanes = in_sending_order(rows.scratch, groups.columns(), linked, options.chunk_size)
-    given, told_again, repeats = staged.given.array(), staged.told_again.array(), staged.repeats.array()
-    by_given, by_row, by_repeat = np.argsort(given, kind="stable"), np.argsort(told_again), np.argsort(repeats)
+    shared = staged.shared_device_pairs() if options.auto_create_devices else None
+    ordered, lanes = in_sending_order(rows.scratch, groups.columns(), shared, options.chunk_size)
+    duplicates, superseded = staged.duplicate_rows.array(), staged.superseded_rows.array()
+    assigns = staged.transfer_assigns.array()
+    by_duplicate, by_superseded = np.argsort(duplicates), np.argsort(superseded)
+    by_assign = np.argsort(assigns, kind="stable")
     return Plan(
         rows=rows,
         options=options,
         parts=parts,
         groups=ordered,
         lanes=lanes,
-        unchanged_source=_left_out(left_out, repeats, len(rows)),
-        duplicate_rows=repeats[by_repeat],
-        original_rows=staged.origins.array()[by_repeat],
-        superseded_rows=told_again[by_row],
-        superseding_rows=staged.last.array()[by_row],
-        transfer_unassigns=staged.taken.array()[by_given],
-        transfer_assigns=given[by_given],
-        multi_call_device_hashes=np.sort(staged.devices_again.array()),
-        held=_held(found, left_out, repeats[by_repeat]),
+        unchanged_source=_without_duplicates(unchanged_source, duplicates, len(rows)),
+        duplicate_rows=duplicates[by_duplicate],
+        original_rows=staged.original_rows.array()[by_duplicate],
+        superseded_rows=superseded[by_superseded],
+        superseding_rows=staged.superseding_rows.array()[by_superseded],
+        transfer_unassigns=staged.transfer_unassigns.array()[by_assign],
+        transfer_assigns=assigns[by_assign],
+        multi_call_device_hashes=np.sort(staged.multi_call_device_hashes.array()),
+        held=_sent_otherwise(held, unchanged_source, duplicates[by_duplicate]),
         respellings=respellings,
     )
 
 
-def _held(found: HeldRows, left_out: Ints | None, repeats: Ints) -> HeldRows:
-    """Those that would be sent otherwise: no row that is left out, and none that repeats another."""
-    held = found.only(~np.isin(found.rows, repeats))
-    return held if left_out is None else held.only(left_out[held.rows] == 0)
+def _sent_otherwise(held: HeldRows, unchanged_source: Ints | None, duplicates: Ints) -> HeldRows:
+    """Return the held rows that are neither duplicates nor unchanged."""
+    held = held.only(~np.isin(held.rows, duplicates))
+    return held if unchanged_source is None else held.only(unchanged_source[held.rows] == 0)
 
 
-def _assign_stages(rows: Rows, left_out: Ints | None) -> "_StageAssignments":
-    """What is asked of the order by devices that have several rows."""
-    several = Bitmap(maybe_multi_row(rows.device, rows.problem == 0, rows.scratch))
-    staged = _StageAssignments(rows.scratch, several, np.zeros(len(rows), np.int8))
-    spread = _by_device(rows, several)
-    for some in map_ordered(lambda table: stage_rows(to_batch(table.sort_by("row")), left_out), spread.drain_parts()):
-        staged.add(some)
+def _assign_stages(rows: Rows, unchanged_source: Ints | None) -> "_StageAssignments":
+    """Find the stages of the rows of devices that have several rows."""
+    multi_row = Bitmap(maybe_multi_row(rows.device, rows.problem == 0, rows.scratch))
+    staged = _StageAssignments(rows.scratch, multi_row, np.zeros(len(rows), np.int8))
+
+    def stages_of(table: pa.Table) -> Staged:
+        return stage_rows(to_batch(table.sort_by("row")), unchanged_source)
+
+    for part in map_ordered(stages_of, _by_device(rows, multi_row).drain_parts()):
+        staged.add(part)
     return staged
 
 
 def _group_rows(
-    rows: Rows, staged: "_StageAssignments", left_out: Ints | None, *, typed: bool
+    rows: Rows, staged: "_StageAssignments", unchanged_source: Ints | None, *, typed: bool
 ) -> tuple[list[PlanPartition], GroupsBuilder]:
-    """The rows that are sent, by what they may share a call with."""
+    """Group the rows that are sent by what they may share a call with."""
 
     def grouped(table: pa.Table) -> Grouped:
         keys = to_batch(table)
-        stage = staged.stages(keys, left_out)
+        stage = staged.stages(keys, unchanged_source)
         sent = stage != NOT_SENT
         return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
 
     parts: list[PlanPartition] = []
     groups = GroupsBuilder(rows.scratch)
     first_customer = 0
-    for found in map_ordered(grouped, rows.keys.drain_parts()):
-        customers = spill_batch(rows.scratch, pa.record_batch([found.customers], names=["customer"]))["customer"]
-        parts.append(PlanPartition(spill_batch(rows.scratch, found.rows), customers, found.types, first_customer))
-        groups.add(found.groups, first_customer)
-        first_customer += len(found.customers)
+    for part in map_ordered(grouped, rows.keys.drain_parts()):
+        customers = spill_batch(rows.scratch, pa.record_batch([part.customers], names=["customer"]))["customer"]
+        parts.append(PlanPartition(spill_batch(rows.scratch, part.rows), customers, part.types, first_customer))
+        groups.add(part.groups, first_customer)
+        first_customer += len(part.customers)
     return parts, groups
 
 
-def _left_out(numbers: Ints | None, repeats: Ints, rows: int) -> Ints:
-    """The numbers of the rows that are left out; a duplicate is one all the same."""
-    if numbers is None:
+def _without_duplicates(unchanged_source: Ints | None, duplicates: Ints, rows: int) -> Ints:
+    """Return the unchanged source of each row, 0 for duplicates: these are reported as duplicates."""
+    if unchanged_source is None:
         return np.broadcast_to(np.int64(0), rows)
-    numbers = numbers.copy()
-    numbers[repeats] = 0
+    numbers = unchanged_source.copy()
+    numbers[duplicates] = 0
     return numbers
 
 
 def _by_device(rows: Rows, chosen: Bitmap) -> PartitionedTable:
-    """The keys of some rows, spread by device."""
-    spread = PartitionedTable(rows.scratch)
+    """Return the keys of the chosen rows, partitioned by device."""
+    by_device = PartitionedTable(rows.scratch)
 
-    def those(part: tuple[int, pa.Table]) -> pa.Table:
+    def chosen_of(part: tuple[int, pa.Table]) -> pa.Table:
         _, table = part
         return table.filter(pa.array(chosen.at(table["row"].to_numpy()))).combine_chunks()
 
-    for some in map_ordered(those, rows.keys.iter_parts() if chosen.any else ()):
-        for batch in some.to_batches():
-            spread.add(batch, hash_texts(batch["deviceIdentifier"]))
-    return spread
+    for table in map_ordered(chosen_of, rows.keys.iter_parts() if chosen.any else ()):
+        for batch in table.to_batches():
+            by_device.add(batch, hash_texts(batch["deviceIdentifier"]))
+    return by_device
 
 
 @dataclass(slots=True)
 class _StageAssignments:
-    """What the rows of devices with several come to, together."""
+    """Collects what `stage_rows` finds for each partition of devices."""
 
     scratch: Scratch
-    multi_row_device: Bitmap
-    """The rows of devices with several."""
+    multi_row: Bitmap
+    """The rows of devices that have several rows, and perhaps a few more."""
     stage: npt.NDArray[np.signedinteger]
-    """Of these, by row, or `NOT_SENT`: a byte each, unless a device goes to and fro more often than that can count."""
-    repeats: SpillColumn = field(init=False)
-    origins: SpillColumn = field(init=False)
-    told_again: SpillColumn = field(init=False)
-    last: SpillColumn = field(init=False)
-    taken: SpillColumn = field(init=False)
-    given: SpillColumn = field(init=False)
-    devices_again: SpillColumn = field(init=False)
+    """Stage by row, or `NOT_SENT`; set for these rows only. One byte each until a stage needs more."""
+    duplicate_rows: SpillColumn = field(init=False)
+    original_rows: SpillColumn = field(init=False)
+    superseded_rows: SpillColumn = field(init=False)
+    superseding_rows: SpillColumn = field(init=False)
+    transfer_unassigns: SpillColumn = field(init=False)
+    transfer_assigns: SpillColumn = field(init=False)
+    multi_call_device_hashes: SpillColumn = field(init=False)
     _held: Bitmap | None = None
-    _linked: list[Hashes] = field(default_factory=list)
+    _shared_device_pairs: list[Hashes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.repeats, self.origins = SpillColumn(self.scratch, np.int64), SpillColumn(self.scratch, np.int64)
-        self.taken, self.given = SpillColumn(self.scratch, np.int64), SpillColumn(self.scratch, np.int64)
-        self.told_again, self.last = SpillColumn(self.scratch, np.int64), SpillColumn(self.scratch, np.int64)
-        self.devices_again = SpillColumn(self.scratch, np.uint64)
+        for name in _ROW_COLUMNS:
+            setattr(self, name, SpillColumn(self.scratch, np.int64))
+        self.multi_call_device_hashes = SpillColumn(self.scratch, np.uint64)
 
     def add(self, staged: Staged) -> None:
         if staged.stage.max(initial=0) > np.iinfo(self.stage.dtype).max:
             self.stage = self.stage.astype(np.int32)
         self.stage[staged.rows] = staged.stage
-        self.repeats.add(staged.repeats)
-        self.origins.add(staged.origins)
-        self.told_again.add(staged.told_again)
-        self.last.add(staged.last)
-        self.taken.add(staged.taken)
-        self.given.add(staged.given)
-        self.devices_again.add(staged.devices_again)
-        self._linked.append(staged.shared_device_pairs)
+        for name in (*_ROW_COLUMNS, "multi_call_device_hashes"):
+            getattr(self, name).add(getattr(staged, name))
+        self._shared_device_pairs.append(staged.shared_device_pairs)
 
     def hold(self, held: HeldRows) -> None:
-        """Keep these rows out of all calls from now on."""
+        """Keep these rows out of all calls."""
         if len(held):
             flags = np.zeros(len(self.stage), np.bool_)
             flags[held.rows] = True
             self._held = Bitmap(flags)
 
-    def stages(self, keys: pa.RecordBatch, left_out: Ints | None) -> Ints:
-        """The stage of each row, or `NOT_SENT`."""
+    def stages(self, keys: pa.RecordBatch, unchanged_source: Ints | None) -> Ints:
+        """Return the stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
         stage = default_stage(keys["action"].to_numpy()).astype(np.int64)
-        several = np.flatnonzero(self.multi_row_device.at(number))
-        stage[several] = self.stage[number[several]]
-        if left_out is not None:
-            stage[left_out[number] != 0] = NOT_SENT
+        multi_row = np.flatnonzero(self.multi_row.at(number))
+        stage[multi_row] = self.stage[number[multi_row]]
+        if unchanged_source is not None:
+            stage[unchanged_source[number] != 0] = NOT_SENT
         if self._held is not None:
             stage[self._held.at(number)] = NOT_SENT
         return stage
 
-    def links(self) -> Hashes:
-        """Pairs of customers who are given the same device."""
-        return np.concatenate([np.empty((0, 2), np.uint64), *self._linked])
+    def shared_device_pairs(self) -> Hashes:
+        """Return the pairs of customers to whom the same device is assigned."""
+        return np.concatenate([np.empty((0, 2), np.uint64), *self._shared_device_pairs])

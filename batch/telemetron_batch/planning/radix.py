@@ -1,8 +1,7 @@
-"""Whole numbers put in order without comparing them.
+"""Radix sort of columns of non-negative integers.
 
-Two bytes at a time, which numpy orders by counting: for a few million numbers of some bytes
-each this is several times as fast as to sort them, and it takes no longer for each of many
-than for each of few.
+Sorts by two bytes at a time, which numpy does by counting. For a few million small integers this is
+several times as fast as `numpy.lexsort`, and its time grows only linearly.
 """
 
 from collections.abc import Sequence
@@ -15,8 +14,10 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 def radix_lexsort(keys: Sequence[npt.NDArray[Any]]) -> Ints:
-    """What `numpy.lexsort` gives, of columns of whole numbers not below 0: the order by the last key, then by
-    the one before it, and as they came where all are the same."""
+    """Return what `numpy.lexsort` returns, for columns of non-negative integers.
+
+    The last key counts first, then the one before it; rows with equal keys keep their order.
+    """
     order = np.arange(len(keys[0]))
     for key in keys:
         for shift in range(0, int(key.max(initial=0)).bit_length(), 16):
