@@ -1,4 +1,4 @@
-"""The stand-in says what the vendor's reference says, and keeps what it was told."""
+"""The sandbox answers as the vendor's reference says, and keeps its state."""
 
 import asyncio
 import json
@@ -35,23 +35,23 @@ def bulk(*devices: object, email: object = EMAIL, **more: object) -> dict[str, o
 
 
 def ascii_json(body: object) -> bytes:
-    """JSON that spells also what UTF-8 cannot hold."""
+    """Return JSON in ASCII, which can also express lone surrogates."""
     return json.dumps(body).encode()
 
 
-def client(fleet: SandboxState, **terms: object) -> TestClient:
-    return TestClient(stand_in(fleet, **terms), headers=KEY, raise_server_exceptions=False)
+def client(state: SandboxState, **terms: object) -> TestClient:
+    return TestClient(stand_in(state, **terms), headers=KEY, raise_server_exceptions=False)
 
 
 @pytest.fixture
-def fleet() -> Iterator[SandboxState]:
-    with SandboxState() as fleet:
-        yield fleet
+def state() -> Iterator[SandboxState]:
+    with SandboxState() as state:
+        yield state
 
 
 @pytest.fixture
-def api(fleet: SandboxState) -> TestClient:
-    return client(fleet)
+def api(state: SandboxState) -> TestClient:
+    return client(state)
 
 
 # Assign
@@ -84,18 +84,18 @@ def test_an_assign_creates_an_unknown_customer_once(api: TestClient) -> None:
     assert first["customerId"] == second["customerId"]
 
 
-def test_an_assign_leaves_other_owners_alone(api: TestClient, fleet: SandboxState) -> None:
+def test_an_assign_leaves_other_owners_alone(api: TestClient, state: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", email="one@example.com"))
     api.post(ASSIGN, json=bulk("A", email="two@example.com"))
 
-    assert fleet.owners("A") == {"one@example.com", "two@example.com"}
+    assert state.owners("A") == {"one@example.com", "two@example.com"}
 
 
-def test_an_assign_of_only_unknown_devices_is_refused_and_changes_nothing(api: TestClient, fleet: SandboxState) -> None:
+def test_an_assign_of_only_unknown_devices_is_refused_and_changes_nothing(api: TestClient, state: SandboxState) -> None:
     answer = api.post(ASSIGN, json=bulk("UNKNOWN-1", "unknown-2"))
 
     assert (answer.status_code, answer.json()) == (400, {"error": "No valid devices provided"})
-    assert fleet.customer(EMAIL) is None
+    assert state.customer(EMAIL) is None
 
 
 def test_unknown_devices_are_created_when_asked_and_known_from_then_on(api: TestClient) -> None:
@@ -114,26 +114,26 @@ def test_unknown_devices_are_created_when_asked_and_known_from_then_on(api: Test
     ]
 
 
-def test_a_repeated_assign_converges(api: TestClient, fleet: SandboxState) -> None:
+def test_a_repeated_assign_converges(api: TestClient, state: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", "B"))
     again = api.post(ASSIGN, json=bulk("A", "B")).json()
 
     assert again["assignedDevices"] == []
     assert [device["identifier"] for device in again["alreadyAssigned"]] == ["A", "B"]
-    assert fleet.devices_of(EMAIL) == ["A", "B"]
+    assert state.devices_of(EMAIL) == ["A", "B"]
 
 
-def test_emails_are_trimmed_and_lowercased(api: TestClient, fleet: SandboxState) -> None:
+def test_emails_are_trimmed_and_lowercased(api: TestClient, state: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", email="  John.DOE@Example.com "))
 
-    assert fleet.owners("A") == {EMAIL}
-    assert fleet.devices_of(" JOHN.doe@example.com") == ["A"]
+    assert state.owners("A") == {EMAIL}
+    assert state.devices_of(" JOHN.doe@example.com") == ["A"]
 
 
-def test_identifiers_are_trimmed_and_keep_their_case(api: TestClient, fleet: SandboxState) -> None:
+def test_identifiers_are_trimmed_and_keep_their_case(api: TestClient, state: SandboxState) -> None:
     api.post(ASSIGN, json=bulk(" sn-1\t", "SN-1"))
 
-    assert fleet.devices_of(EMAIL) == ["SN-1", "sn-1"]
+    assert state.devices_of(EMAIL) == ["SN-1", "sn-1"]
 
 
 def test_an_identifier_repeated_in_one_call_is_answered_once(api: TestClient) -> None:
@@ -170,12 +170,12 @@ def test_a_repeated_unassign_converges(api: TestClient) -> None:
     assert (again["unassignedDevices"], again["skipped"], again["devicesRemaining"]) == ([], ["A"], [])
 
 
-def test_an_unassign_takes_a_device_from_the_named_customer_only(api: TestClient, fleet: SandboxState) -> None:
+def test_an_unassign_takes_a_device_from_the_named_customer_only(api: TestClient, state: SandboxState) -> None:
     api.post(ASSIGN, json=bulk("A", email="one@example.com"))
     api.post(ASSIGN, json=bulk("A", email="two@example.com"))
     api.post(UNASSIGN, json=bulk("A", email="one@example.com"))
 
-    assert fleet.owners("A") == {"two@example.com"}
+    assert state.owners("A") == {"two@example.com"}
 
 
 def test_an_unassign_from_an_unknown_customer_is_not_found(api: TestClient) -> None:
@@ -261,7 +261,7 @@ def test_an_invalid_email_is_refused(api: TestClient, path: str, email: object) 
 
 @pytest.mark.parametrize("path", [ASSIGN, UNASSIGN])
 @pytest.mark.parametrize("devices", [None, [], "SN-1", {"0": "SN-1"}])
-def test_devices_that_are_no_filled_array_are_refused(api: TestClient, path: str, devices: object) -> None:
+def test_devices_that_are_not_a_non_empty_array_are_refused(api: TestClient, path: str, devices: object) -> None:
     answer = api.post(path, json={"customerEmail": EMAIL, "deviceIdentifiers": devices})
 
     assert answer.status_code == 400
@@ -270,14 +270,14 @@ def test_devices_that_are_no_filled_array_are_refused(api: TestClient, path: str
 
 @pytest.mark.parametrize("path", [ASSIGN, UNASSIGN])
 @pytest.mark.parametrize("device", [7, None, ["B"], "", " \t", "\ud800"])
-def test_one_device_that_is_no_filled_string_refuses_the_call(
-    api: TestClient, fleet: SandboxState, path: str, device: object
+def test_one_device_that_is_not_a_non_empty_string_refuses_the_call(
+    api: TestClient, state: SandboxState, path: str, device: object
 ) -> None:
     answer = api.post(path, content=ascii_json(bulk("A", device)))
 
     assert answer.status_code == 400
     assert answer.json() == {"error": "deviceIdentifiers must contain only non-empty strings"}
-    assert fleet.owners("A") == set()
+    assert state.owners("A") == set()
 
 
 @pytest.mark.parametrize("more", [{}, {"deviceType": ""}, {"deviceType": " "}, {"deviceType": 3}])
@@ -288,26 +288,26 @@ def test_creating_devices_without_a_type_is_refused(api: TestClient, more: dict[
     assert answer.json() == {"error": "deviceType is required when creating a new device"}
 
 
-def test_a_word_for_auto_create_is_refused(api: TestClient) -> None:
+def test_auto_create_must_be_a_boolean(api: TestClient) -> None:
     answer = api.post(ASSIGN, json=bulk("A", autoCreateDevices="yes", deviceType="sensor"))
 
     assert (answer.status_code, answer.json()) == (400, {"error": "autoCreateDevices must be a boolean"})
 
 
 @pytest.mark.parametrize("path", [ASSIGN, UNASSIGN])
-def test_more_devices_than_the_maximum_are_refused(fleet: SandboxState, path: str) -> None:
-    answer = client(fleet, max_devices=2).post(path, json=bulk("A", "B", "A"))
+def test_more_devices_than_the_maximum_are_refused(state: SandboxState, path: str) -> None:
+    answer = client(state, max_devices=2).post(path, json=bulk("A", "B", "A"))
 
     assert answer.status_code == 400
     assert answer.json() == {"error": "Too many devices: 3 in one request, at most 2 are allowed"}
 
 
-def test_a_thousand_devices_are_taken_in_one_call_and_no_more(api: TestClient, fleet: SandboxState) -> None:
+def test_a_call_takes_at_most_a_thousand_devices(api: TestClient, state: SandboxState) -> None:
     devices = [f"SN-{number:04}" for number in range(1001)]
 
     assert api.post(ASSIGN, json=bulk(*devices)).status_code == 400
     assert api.post(ASSIGN, json=bulk(*devices[:1000])).status_code == 200
-    assert fleet.devices_of(EMAIL) == devices[:1000]
+    assert state.devices_of(EMAIL) == devices[:1000]
 
 
 @pytest.mark.parametrize("path", [ASSIGN, UNASSIGN, QUERY])
@@ -316,17 +316,17 @@ def test_a_thousand_devices_are_taken_in_one_call_and_no_more(api: TestClient, f
     [(None, {}), (None, {"x-api-key": ""}), ("right", {}), ("right", {"x-api-key": "wrong"}), ("", {})],
 )
 def test_a_missing_or_wrong_key_is_refused(
-    fleet: SandboxState, path: str, api_key: str | None, sent: dict[str, str]
+    state: SandboxState, path: str, api_key: str | None, sent: dict[str, str]
 ) -> None:
-    keyless = TestClient(stand_in(fleet, api_key=api_key), headers=sent)
+    keyless = TestClient(stand_in(state, api_key=api_key), headers=sent)
 
     answer = keyless.post(path, json=bulk("A"))
 
     assert (answer.status_code, answer.json()) == (401, {"error": "Invalid or missing API key"})
 
 
-def test_the_right_key_is_let_in(fleet: SandboxState) -> None:
-    keyed = client(fleet, api_key="right")
+def test_the_right_key_is_accepted(state: SandboxState) -> None:
+    keyed = client(state, api_key="right")
 
     assert keyed.post(ASSIGN, json=bulk("A"), headers={"x-api-key": "right"}).status_code == 200
 
@@ -346,87 +346,87 @@ def test_another_path_is_not_found(api: TestClient, path: str) -> None:
 
 
 def test_a_bug_answers_500_in_the_vendors_shape() -> None:
-    fleet = SandboxState()
-    fleet.close()
+    state = SandboxState()
+    state.close()
 
-    answer = client(fleet).post(ASSIGN, json=bulk("A"))
+    answer = client(state).post(ASSIGN, json=bulk("A"))
 
     assert (answer.status_code, answer.json()) == (500, {"error": "Internal server error"})
 
 
-def statuses_when_the_body_does_not_come(fleet: SandboxState, receive: Callable[[], Awaitable[Message]]) -> list[int]:
+def statuses_when_the_body_does_not_come(state: SandboxState, receive: Callable[[], Awaitable[Message]]) -> list[int]:
     headers = [(b"x-api-key", b"any")]
     scope = {"type": "http", "method": "POST", "path": ASSIGN, "headers": headers, "query_string": b""}
 
     async def into_the_void(_: object) -> None: ...
 
-    fleet.history = []
-    asyncio.run(stand_in(fleet)(scope, receive, into_the_void))
-    return [arrival.status for arrival in fleet.history]
+    state.history = []
+    asyncio.run(stand_in(state)(scope, receive, into_the_void))
+    return [arrival.status for arrival in state.history]
 
 
-def test_a_client_that_hangs_up_before_its_body_is_no_bug(fleet: SandboxState) -> None:
+def test_a_client_that_disconnects_before_its_body_causes_no_error(state: SandboxState) -> None:
     async def hang_up() -> Message:
         return {"type": "http.disconnect"}
 
-    assert statuses_when_the_body_does_not_come(fleet, hang_up) == [400]
+    assert statuses_when_the_body_does_not_come(state, hang_up) == [400]
 
 
-def test_a_body_still_on_its_way_when_the_server_stops_is_no_bug(fleet: SandboxState) -> None:
+def test_an_incomplete_body_when_the_server_stops_causes_no_error(state: SandboxState) -> None:
     async def stop() -> Message:
         raise asyncio.CancelledError
 
-    assert statuses_when_the_body_does_not_come(fleet, stop) == [503]
+    assert statuses_when_the_body_does_not_come(state, stop) == [503]
 
 
 # Rate limit and history
 
 
-def test_a_full_window_says_how_long_until_the_oldest_arrival_leaves_it() -> None:
+def test_a_full_window_returns_the_seconds_until_its_oldest_request_leaves_it() -> None:
     window = SlidingWindow(Limit(2, 10.0))
 
     assert [window.take(now) for now in (0.0, 4.0, 9.5, 10.0, 10.0, 14.0)] == [0.0, 0.0, 0.5, 0.0, 4.0, 0.0]
 
 
 @pytest.mark.parametrize(("calls", "seconds"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
-def test_a_limit_that_lets_nobody_in_is_refused(calls: int, seconds: float) -> None:
-    with pytest.raises(ValueError, match="lets nobody in"):
+def test_a_limit_that_accepts_no_request_is_refused(calls: int, seconds: float) -> None:
+    with pytest.raises(ValueError, match="accepts no request"):
         Limit(calls, seconds)
 
 
-def test_one_call_too_many_is_told_in_whole_seconds_when_to_come_back(fleet: SandboxState) -> None:
-    limited = client(fleet, limit=Limit(1, 3600.0))
+def test_a_call_beyond_the_limit_gets_retry_after_in_whole_seconds(state: SandboxState) -> None:
+    limited = client(state, limit=Limit(1, 3600.0))
     limited.post(ASSIGN, json=bulk("A"))
 
     answer = limited.post(ASSIGN, json=bulk("B"))
 
     assert (answer.status_code, answer.json()) == (429, {"error": "Too many requests"})
     assert 0 < int(answer.headers["Retry-After"]) <= 3600
-    assert fleet.owners("B") == set()
+    assert state.owners("B") == set()
 
 
-def test_the_history_notes_every_arrival_with_its_status(fleet: SandboxState) -> None:
-    fleet.history = []
-    limited = client(fleet, limit=Limit(2, 3600.0))
+def test_the_history_records_every_request_with_its_status(state: SandboxState) -> None:
+    state.history = []
+    limited = client(state, limit=Limit(2, 3600.0))
     limited.post(ASSIGN, json=bulk("A"))
     limited.post(QUERY, json={})
     limited.get("/elsewhere")
 
-    assert [arrival[1:] for arrival in fleet.history] == [(ASSIGN, 200), (QUERY, 400), ("/elsewhere", 429)]
-    assert fleet.history == sorted(fleet.history, key=lambda arrival: arrival.at)
-    assert isinstance(fleet.history[0], RequestLog)
+    assert [arrival[1:] for arrival in state.history] == [(ASSIGN, 200), (QUERY, 400), ("/elsewhere", 429)]
+    assert state.history == sorted(state.history, key=lambda arrival: arrival.at)
+    assert isinstance(state.history[0], RequestLog)
 
 
 # The server
 
 
-def test_the_server_serves_at_the_base_url_it_gives(fleet: SandboxState) -> None:
-    with serve_in_thread(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
+def test_the_server_serves_at_the_base_url_it_gives(state: SandboxState) -> None:
+    with serve_in_thread(state) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
         answer = http.post("deviceAssignment/assignDevicesToOwner", json=bulk("A"))
 
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/ext-v1", base_url)
     assert answer.status_code == 200
-    assert fleet.owners("A") == {EMAIL}
+    assert state.owners("A") == {EMAIL}
 
 
 @pytest.mark.parametrize(
@@ -444,18 +444,18 @@ def test_the_server_serves_at_the_base_url_it_gives(fleet: SandboxState) -> None
         ("", 403),
     ],
 )
-def test_the_server_answers_only_who_calls_it_by_a_loopback_host(fleet: SandboxState, host: str, status: int) -> None:
-    with serve_in_thread(fleet) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
+def test_the_server_answers_only_requests_for_a_loopback_host(state: SandboxState, host: str, status: int) -> None:
+    with serve_in_thread(state) as base_url, httpx2.Client(base_url=base_url, headers=KEY) as http:
         named = {"host": host.replace("{port}", base_url.split(":")[2].split("/")[0])}
         answer = http.post("deviceAssignment/assignDevicesToOwner", json=bulk("A"), headers=named)
 
     assert answer.status_code == status
-    assert fleet.owners("A") == ({EMAIL} if status == 200 else set())
+    assert state.owners("A") == ({EMAIL} if status == 200 else set())
 
 
-def test_the_server_stops_with_connections_open(fleet: SandboxState) -> None:
+def test_the_server_stops_with_connections_open(state: SandboxState) -> None:
     with httpx2.Client(headers=KEY) as http:
-        with serve_in_thread(fleet) as base_url:
+        with serve_in_thread(state) as base_url:
             http.post(f"{base_url}/customer/queryCustomer", json={"email": EMAIL})
         with pytest.raises(httpx2.TransportError):
             http.post(f"{base_url}/customer/queryCustomer", json={"email": EMAIL})
@@ -463,41 +463,41 @@ def test_the_server_stops_with_connections_open(fleet: SandboxState) -> None:
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_server_stops_also_when_its_user_fails(fleet: SandboxState) -> None:
-    with pytest.raises(ZeroDivisionError), serve_in_thread(fleet):
+def test_the_server_stops_if_its_caller_raises(state: SandboxState) -> None:
+    with pytest.raises(ZeroDivisionError), serve_in_thread(state):
         raise ZeroDivisionError
 
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_server_leaves_the_root_logger_alone(fleet: SandboxState) -> None:
+def test_the_server_leaves_the_root_logger_alone(state: SandboxState) -> None:
     root = logging.getLogger()
     before = (root.level, list(root.handlers))
 
-    with serve_in_thread(fleet):
+    with serve_in_thread(state):
         assert (root.level, root.handlers) == before
 
 
-def test_a_port_in_use_is_said_clearly(fleet: SandboxState) -> None:
+def test_a_port_in_use_gives_a_clear_error(state: SandboxState) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"),
-            serve_in_thread(fleet, port=port),
+            serve_in_thread(state, port=port),
         ):
             pass
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
-def test_a_number_that_is_no_port_is_said_clearly(fleet: SandboxState, port: int) -> None:
-    with pytest.raises(ConfigError, match=f"{port} is no port"), serve_in_thread(fleet, port=port):
+def test_a_number_that_is_no_port_gives_a_clear_error(state: SandboxState, port: int) -> None:
+    with pytest.raises(ConfigError, match=f"{port} is no port"), serve_in_thread(state, port=port):
         pass
 
 
-def test_a_port_can_be_served_again_at_once(fleet: SandboxState) -> None:
-    with serve_in_thread(fleet) as first:
+def test_a_port_can_be_served_again_at_once(state: SandboxState) -> None:
+    with serve_in_thread(state) as first:
         httpx2.post(f"{first}/customer/queryCustomer")
-    with serve_in_thread(fleet, port=int(first.split(":")[2].split("/")[0])) as second:
+    with serve_in_thread(state, port=int(first.split(":")[2].split("/")[0])) as second:
         answer = httpx2.post(f"{second}/customer/queryCustomer")
 
     assert second == first
@@ -505,8 +505,8 @@ def test_a_port_can_be_served_again_at_once(fleet: SandboxState) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(
-    fleet: SandboxState, number: signal.Signals
+def test_serving_forever_ends_at_a_signal_and_restores_the_handlers(
+    state: SandboxState, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
     announced: list[str] = []
@@ -515,7 +515,7 @@ def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(
         announced.append(base_url)
         threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
 
-    serve_forever(serve_in_thread(fleet), announce)
+    serve_forever(serve_in_thread(state), announce)
 
     assert len(announced) == 1
     assert signal.getsignal(number) is before
@@ -528,22 +528,22 @@ def test_serving_forever_ends_at_a_signal_and_gives_the_signals_back(
 
 def test_a_file_keeps_the_state_over_a_restart(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.sqlite3"
-    with SandboxState(db) as fleet:
-        fleet.assign(EMAIL, ["A", "UNKNOWN-1"], create=True)
-        before = fleet.customer(EMAIL)
+    with SandboxState(db) as state:
+        state.assign(EMAIL, ["A", "UNKNOWN-1"], create=True)
+        before = state.customer(EMAIL)
 
-    with SandboxState(db) as fleet:
-        assert fleet.customer(EMAIL) == before
-        assert fleet.owners("UNKNOWN-1") == {EMAIL}
-        assert fleet.assign("b@example.com", ["UNKNOWN-1"]) is not None
+    with SandboxState(db) as state:
+        assert state.customer(EMAIL) == before
+        assert state.owners("UNKNOWN-1") == {EMAIL}
+        assert state.assign("b@example.com", ["UNKNOWN-1"]) is not None
 
 
-def test_a_call_that_breaks_halfway_changes_nothing(fleet: SandboxState) -> None:
+def test_a_call_that_breaks_halfway_changes_nothing(state: SandboxState) -> None:
     with pytest.raises(sqlite3.Error):
-        fleet.assign(EMAIL, ["A", object()])  # type: ignore[list-item]
+        state.assign(EMAIL, ["A", object()])  # type: ignore[list-item]
 
-    assert fleet.customer(EMAIL) is None
-    assert fleet.assign(EMAIL, ["A"]) is not None
+    assert state.customer(EMAIL) is None
+    assert state.assign(EMAIL, ["A"]) is not None
 
 
 def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
@@ -558,7 +558,7 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
-def test_a_file_that_is_no_database_is_said_clearly(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_gives_a_clear_error(tmp_path: Path) -> None:
     db = tmp_path / "text.csv"
     db.write_text("customerEmail,deviceIdentifier\n" * 99)
 
@@ -566,7 +566,7 @@ def test_a_file_that_is_no_database_is_said_clearly(tmp_path: Path) -> None:
         SandboxState(db)
 
 
-def test_a_folder_that_is_not_there_is_said_clearly(tmp_path: Path) -> None:
+def test_a_missing_folder_gives_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unable to open"):
         SandboxState(tmp_path / "nowhere" / "sandbox.sqlite3")
 
@@ -580,21 +580,21 @@ MOVERS = [(f"joiner{n}@example.com", f"M-{n}", "unassign") for n in range(4000)]
 
 @pytest.fixture(scope="module")
 def seeded() -> Iterator[SandboxState]:
-    with SandboxState() as fleet:
-        fleet.seed([*LEAVERS, *JOINERS, *MOVERS])
-        yield fleet
+    with SandboxState() as state:
+        state.seed([*LEAVERS, *JOINERS, *MOVERS])
+        yield state
 
 
-def owned(fleet: SandboxState, rows: list[tuple[str, str, str]]) -> float:
-    return sum(email in fleet.owners(device) for email, device, _ in rows) / len(rows)
+def owned(state: SandboxState, rows: list[tuple[str, str, str]]) -> float:
+    return sum(email in state.owners(device) for email, device, _ in rows) / len(rows)
 
 
-def known(fleet: SandboxState, rows: list[tuple[str, str, str]]) -> float:
-    return sum(fleet.customer(email) is not None for email, _, _ in rows) / len(rows)
+def known(state: SandboxState, rows: list[tuple[str, str, str]]) -> float:
+    return sum(state.customer(email) is not None for email, _, _ in rows) / len(rows)
 
 
-def unknown_devices(fleet: SandboxState, devices: list[str]) -> list[str]:
-    result = fleet.assign("probe@example.com", devices)
+def unknown_devices(state: SandboxState, devices: list[str]) -> list[str]:
+    result = state.assign("probe@example.com", devices)
     return list(result.skipped) if result else devices
 
 
@@ -616,41 +616,41 @@ def test_only_customers_with_nothing_but_unassign_rows_are_unknown(seeded: Sandb
     assert known(seeded, MOVERS) == 1.0
 
 
-def test_a_few_devices_are_unknown_and_owned_by_nobody() -> None:
-    with SandboxState() as fleet:
-        fleet.seed([*LEAVERS, *JOINERS])
-        unknown = unknown_devices(fleet, [device for _, device, _ in [*LEAVERS, *JOINERS]])
+def test_a_few_devices_are_unknown_and_have_no_owner() -> None:
+    with SandboxState() as state:
+        state.seed([*LEAVERS, *JOINERS])
+        unknown = unknown_devices(state, [device for _, device, _ in [*LEAVERS, *JOINERS]])
 
         assert len(unknown) / 24_000 == pytest.approx(FRACTIONS["unknown_devices"], abs=0.005)
-        assert {owner for device in unknown for owner in fleet.owners(device)} == set()
+        assert {owner for device in unknown for owner in state.owners(device)} == set()
 
 
-def test_devices_named_unknown_are_owned_by_nobody(fleet: SandboxState) -> None:
-    fleet.seed((f"c{n}@example.com", f"Unknown-{n}", "unassign") for n in range(100))
+def test_devices_named_unknown_have_no_owner(state: SandboxState) -> None:
+    state.seed((f"c{n}@example.com", f"Unknown-{n}", "unassign") for n in range(100))
 
-    assert [fleet.owners(f"Unknown-{n}") for n in range(100)] == [set()] * 100
+    assert [state.owners(f"Unknown-{n}") for n in range(100)] == [set()] * 100
 
 
-def test_seeding_again_changes_nothing_that_happened_since(tmp_path: Path) -> None:
+def test_seeding_again_keeps_later_changes(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.sqlite3"
     rows = LEAVERS[:500]
-    with SandboxState(db) as fleet:
-        fleet.seed(rows)
-        before = owned(fleet, rows)
-        removed = [fleet.unassign(email, [device]) for email, device, _ in rows]
-    with SandboxState(db) as fleet:
-        fleet.seed(rows)
+    with SandboxState(db) as state:
+        state.seed(rows)
+        before = owned(state, rows)
+        removed = [state.unassign(email, [device]) for email, device, _ in rows]
+    with SandboxState(db) as state:
+        state.seed(rows)
 
         assert before > 0.8
-        assert owned(fleet, rows) == 0.0
-        assert known(fleet, rows) == sum(result is not None for result in removed) / len(rows)
+        assert owned(state, rows) == 0.0
+        assert known(state, rows) == sum(result is not None for result in removed) / len(rows)
 
 
-def test_the_order_of_pairs_makes_no_difference(fleet: SandboxState, seeded: SandboxState) -> None:
-    fleet.seed([*MOVERS, *reversed(JOINERS), *reversed(LEAVERS)])
+def test_the_order_of_pairs_makes_no_difference(state: SandboxState, seeded: SandboxState) -> None:
+    state.seed([*MOVERS, *reversed(JOINERS), *reversed(LEAVERS)])
     emails = [f"leaver{n}@example.com" for n in range(4000)] + [f"joiner{n}@example.com" for n in range(4000)]
 
-    assert [fleet.devices_of(email) for email in emails] == [seeded.devices_of(email) for email in emails]
+    assert [state.devices_of(email) for email in emails] == [seeded.devices_of(email) for email in emails]
 
 
 @pytest.mark.parametrize(
@@ -660,22 +660,22 @@ def test_a_pair_with_both_actions_is_seeded_as_the_first_of_them(
     first: str, then: str, least: float, most: float
 ) -> None:
     rows = [(f"c{n}@example.com", f"B-{n}", action) for n in range(500) for action in (first, then)]
-    with SandboxState() as fleet:
-        fleet.seed(rows)
+    with SandboxState() as state:
+        state.seed(rows)
 
-        assert least < owned(fleet, rows) < most
+        assert least < owned(state, rows) < most
 
 
-def test_pairs_are_seeded_as_the_server_spells_them(fleet: SandboxState) -> None:
-    fleet.seed((f" C{n}@Example.com", f" S-{n} ", "unassign") for n in range(100))
+def test_pairs_are_seeded_with_normal_emails_and_trimmed_identifiers(state: SandboxState) -> None:
+    state.seed((f" C{n}@Example.com", f" S-{n} ", "unassign") for n in range(100))
     spelt = [(f"c{n}@example.com", f"S-{n}", "unassign") for n in range(100)]
 
-    assert owned(fleet, spelt) > 0.8
+    assert owned(state, spelt) > 0.8
 
 
-def test_a_device_that_somebody_owns_is_never_seeded_as_unknown(fleet: SandboxState) -> None:
+def test_an_owned_device_is_never_seeded_as_unknown(state: SandboxState) -> None:
     devices = [device for _, device, _ in LEAVERS]
-    fleet.assign("first@example.com", devices)
-    fleet.seed(LEAVERS)
+    state.assign("first@example.com", devices)
+    state.seed(LEAVERS)
 
-    assert unknown_devices(fleet, devices) == []
+    assert unknown_devices(state, devices) == []

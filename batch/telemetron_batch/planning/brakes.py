@@ -36,19 +36,19 @@ def check_trailers(files: Iterable[InputFile]) -> None:
             )
 
 
-def check_plan(plan: Plan, brakes: Brakes, unchanged_source: npt.NDArray[np.int64] | None = None) -> None:
+def check_plan(plan: Plan, brakes: Brakes, confirmed_by: npt.NDArray[np.int64] | None = None) -> None:
     """Raise BrakeError if the plan has more unassigns than --max-unassign allows.
 
-    Rows whose `unchanged_source` is not 0 do not count: an earlier run confirmed them, so to send
+    Rows whose `confirmed_by` is not 0 do not count: an earlier run confirmed them, so sending
     them again removes nothing.
     """
     if brakes.max_unassign is None:
         return
     removals, limit = plan.unassign_rows, brakes.max_unassign.of(plan.rows_for_percent_limits)
-    if unchanged_source is not None:
+    if confirmed_by is not None:
         for rows, _ in plan.calls_by_row():
             unassign = plan.rows.action[rows] == Action.UNASSIGN.code
-            removals -= int(np.count_nonzero(unchanged_source[rows[unassign]]))
+            removals -= int(np.count_nonzero(confirmed_by[rows[unassign]]))
     if removals > limit:
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",

@@ -1,22 +1,21 @@
-"""The nightly delta: which rows need not be sent, because an earlier run settled surely what they ask for.
+"""The delta of `--since-last`: find the rows that need not be sent, because an earlier run confirmed them.
 
-Only integer columns; which runs count as earlier ones, and what is in their journals,
-is `past.py`'s to know.
+`run.delta_history` finds the earlier runs and reads their journals.
 
-What a run settled surely. A pair (customer, device) is as the last of its rows that was
-sent wanted it, when that row ended `assigned`, `alreadyAssigned`, `unassigned`, or as an
-unassign that was `skipped` (it was not this customer's, and so it should be); or when the
-row was `unchanged`, which carries over. A `duplicate` follows its original. An attempt
-that nobody heard of again makes a pair unsure if it asked for the opposite, for it may be
-carried out late; the same asked for twice does no harm, however late it comes.
+Confirmed pairs. A pair (customer, device) is confirmed if the last of its rows that was sent
+ended `assigned`, `alreadyAssigned` or `unassigned`, or was an unassign that ended `skipped`
+(the customer did not have the device); or if the row was `unchanged`, which carries over. A
+`duplicate` follows its original. An unanswered attempt at the opposite action makes the pair
+uncertain, because the API may still carry it out. An unanswered attempt at the same action
+does no harm.
 
-What may be left out. All of a device or nothing: every valid row of the device in this
-file must ask for what is surely so of its pair (and an assign for the same type of
-device), and no other run may have touched the device since. So a device that moves, one
-that is given and taken back in one file, and one whose unassign from a former owner is
-still to be done, are sent with all their rows, in the stages and under the holds of a full
-run. A device may have several owners, whose pairs are known apart: an assign takes nothing
-from anyone. Rows that are gone from the file mean nothing.
+Rows that are not sent. Either all rows of a device are sent or none: every valid row of the
+device in this file must ask for the confirmed action of its pair (an assign also for the same
+device type), and no other run may have changed the device since. So a device is sent with all
+its rows, under the stages and holds of a full run, if it moves, if the file assigns it and
+unassigns it again, or if an unassign from a former owner is still to be done. A device may
+have several owners, each its own pair: an assign takes the device from no other customer. Rows
+that are no longer in the file have no effect.
 """
 
 import base64
@@ -46,41 +45,42 @@ _UNSENT_OUTCOMES: Final = [Outcome.INVALID.code, Outcome.DUPLICATE.code, Outcome
 
 
 class RowDeltaState(IntEnum):
-    """What a run has to say of a row to the runs that come after it."""
+    """What a run tells later runs about a row."""
 
     NOT_SENT = 0
-    """The run did nothing to its device on its behalf."""
+    """The run sent nothing for this row."""
     UNCERTAIN = 1
-    """The run sent it; how its pair stands is not sure, or a later row decided."""
+    """The run sent the row, but the state of its pair is uncertain, or a later row decided it."""
     CONFIRMED = 2
-    """The pair is surely as this row wants it, by this run."""
+    """The run confirmed that the pair is as this row asks."""
     INHERITED = 3
-    """The pair was so by an earlier run; not sent."""
+    """An earlier run confirmed the pair; the row was not sent."""
     TAKEN = 4
-    """As `SETTLED`, and it was this run that took the device from the customer."""
+    """As `CONFIRMED`, and this run took the device from the customer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedBy:
-    """The run that settled a row which a later one leaves out."""
+    """The run that confirmed a row, so that a later run does not send it."""
 
     run_id: str
     ended_at: str
-    """As text, UTC."""
+    """UTC, as text."""
 
     @property
     def words(self) -> str:
-        """For the `detail` of such a row."""
+        """The run as text, for the `detail` of such a row."""
         return f"run {self.run_id}, which ended {self.ended_at}"
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedPairs:
-    """What is surely so, and what others may have changed since.
+    """The pairs that earlier runs confirmed, and the devices that may have changed since.
 
-    pairs    one row a pair: the columns of `VALID`, with the action that holds
-    origin   int64[pairs]  by which of the `origins` it was settled, counted from 1
-    touched  texts: identifiers of devices of which nothing is sure any more
+    pairs    one row a pair: the columns of the plan's keys, with the confirmed action
+    origin   for each pair the number of the origin that confirmed it, from 1
+    origins  the runs that confirmed pairs
+    touched  identifiers of devices whose pairs are no longer certain
     """
 
     pairs: pa.RecordBatch
@@ -90,39 +90,40 @@ class ConfirmedPairs:
 
 
 def find_unchanged(rows: Rows, known: ConfirmedPairs) -> IntArray:
-    """For each row the number of the origin that settled it, or 0 for a row that takes part in the run."""
-    numbers = np.zeros(len(rows), np.int64)
-    pairs = rows.keys.partition_of(hash_texts(known.pairs["customerEmail"]))
+    """Return for each row the number of the origin that confirmed it, or 0 for a row that is to be sent."""
+    origin = np.zeros(len(rows), np.int64)
+    part_of_pair = rows.keys.partition_of(hash_texts(known.pairs["customerEmail"]))
     for part, table in rows.keys.iter_parts():
-        those = np.flatnonzero(pairs == part)
-        some = replace(known, pairs=known.pairs.take(pa.array(those)), origin=known.origin[those])
+        in_part = np.flatnonzero(part_of_pair == part)
+        known_here = replace(known, pairs=known.pairs.take(pa.array(in_part)), origin=known.origin[in_part])
         keys = to_batch(table)
-        numbers[keys["row"].to_numpy()] = _settled(keys, some)
-    # Devices go by their hashes: should two have the same, both are sent where one would do.
-    takes_part = (numbers == 0) & (rows.problem == 0)
-    moving = np.concatenate([rows.device[takes_part], hash_texts(known.touched)])
-    numbers[np.isin(rows.device, moving)] = 0
-    return numbers
+        origin[keys["row"].to_numpy()] = _confirming_origin(keys, known_here)
+    # Devices are compared by hash: a collision can only send a device without need.
+    is_sent = (origin == 0) & (rows.problem == 0)
+    sent_devices = np.concatenate([rows.device[is_sent], hash_texts(known.touched)])
+    origin[np.isin(rows.device, sent_devices)] = 0
+    return origin
 
 
-def _settled(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
-    """The origin of each valid row that asks for what is surely so of its pair; 0 for others."""
-    pair = _found(keys, known)
-    so = pair != _ABSENT
-    so[so] = known.pairs["action"].to_numpy()[pair[so]] == keys["action"].to_numpy()[so]
-    so &= (keys["action"].to_numpy() != Action.ASSIGN.code) | _same_type(keys, known, pair)
-    return np.where(so, np.append(known.origin, 0)[pair], 0)
+def _confirming_origin(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
+    """Return the origin of each row that asks for the confirmed action of its pair; 0 for others."""
+    pair = _known_pair_of(keys, known)
+    is_confirmed = pair != _ABSENT
+    asked = keys["action"].to_numpy()
+    is_confirmed[is_confirmed] = known.pairs["action"].to_numpy()[pair[is_confirmed]] == asked[is_confirmed]
+    is_confirmed &= (asked != Action.ASSIGN.code) | _same_type(keys, known, pair)
+    return np.where(is_confirmed, np.append(known.origin, 0)[pair], 0)
 
 
-def _found(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
-    """For each row the number of the known pair that it is about, or _ABSENT."""
-    customer, their_customer = _codes(keys["customerEmail"], known.pairs["customerEmail"])
-    device, their_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
+def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
+    """Return for each row the index of its pair among the known ones, or _ABSENT."""
+    customer, known_customer = _codes(keys["customerEmail"], known.pairs["customerEmail"])
+    device, known_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
     devices = int(device.max(initial=0)) + 1
-    here = np.flatnonzero((their_customer != _ABSENT) & (their_device != _ABSENT))
+    here = np.flatnonzero((known_customer != _ABSENT) & (known_device != _ABSENT))
     if not len(here):
         return np.full(len(customer), _ABSENT, dtype=np.int64)
-    known_keys = their_customer[here] * devices + their_device[here]
+    known_keys = known_customer[here] * devices + known_device[here]
     by_key = np.argsort(known_keys)
     known_keys = known_keys[by_key]
     wanted = customer * devices + device
@@ -132,57 +133,58 @@ def _found(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
 
 
 def _same_type(keys: pa.RecordBatch, known: ConfirmedPairs, pair: IntArray) -> BoolArray:
-    """Which rows say the device type of their known pair? Rows without a pair do not."""
-    said, theirs = (_types(batch) for batch in (keys, known.pairs))
-    found = theirs.take(pa.array(pair, mask=pair == _ABSENT))
-    same: BoolArray = pc.fill_null(pc.equal(found, said), False).to_numpy(zero_copy_only=False)
+    """Return which rows have a known pair of the same device type."""
+    asked, confirmed = (_device_types(batch) for batch in (keys, known.pairs))
+    found = confirmed.take(pa.array(pair, mask=pair == _ABSENT))
+    same: BoolArray = pc.fill_null(pc.equal(found, asked), False).to_numpy(zero_copy_only=False)
     return same
 
 
-def _types(keys: pa.RecordBatch) -> pa.Array:
-    """Device types; "" where none were read."""
+def _device_types(keys: pa.RecordBatch) -> pa.Array:
+    """Return the device types; "" if the batch has no such column."""
     return keys["deviceType"] if "deviceType" in keys.schema.names else pa.repeat("", keys.num_rows)
 
 
-def _codes(ours: pa.Array, theirs: pa.Array) -> tuple[IntArray, IntArray]:
-    """Codes of our texts; and for each of theirs the code that it has among ours, or _ABSENT."""
-    encoded = ours.dictionary_encode()
-    found = pc.fill_null(pc.index_in(theirs, value_set=encoded.dictionary), _ABSENT)
+def _codes(texts: pa.Array, others: pa.Array) -> tuple[IntArray, IntArray]:
+    """Return a code for each of `texts`, and for each of `others` its code among these, or _ABSENT."""
+    encoded = texts.dictionary_encode()
+    found = pc.fill_null(pc.index_in(others, value_set=encoded.dictionary), _ABSENT)
     return encoded.indices.to_numpy().astype(np.int64), found.to_numpy().astype(np.int64)
 
 
 def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> npt.NDArray[np.int8]:
-    """What a run has to say of each row to the runs after it, as `RowDeltaState`.
+    """Return the `RowDeltaState` of each row, for later runs.
 
-    `outcome` and `in_doubt` are by row: how it ended, and whether an attempt at it may
-    have acted without our hearing of it.
+    `outcome` and `in_doubt` are by row; `in_doubt` is whether an unanswered attempt at the row
+    may have had an effect.
     """
-    said = np.where(np.isin(outcome, _UNSENT_OUTCOMES), RowDeltaState.NOT_SENT, RowDeltaState.UNCERTAIN).astype(np.int8)
-    surely = _confirmed_last_rows(plan, outcome, in_doubt)
-    said[surely] = RowDeltaState.CONFIRMED
-    said[surely & (outcome == Outcome.UNASSIGNED.code)] = RowDeltaState.TAKEN
-    said[outcome == Outcome.UNCHANGED.code] = RowDeltaState.INHERITED
-    return said
+    is_unsent = np.isin(outcome, _UNSENT_OUTCOMES)
+    state = np.where(is_unsent, RowDeltaState.NOT_SENT, RowDeltaState.UNCERTAIN).astype(np.int8)
+    confirmed = _confirmed_last_rows(plan, outcome, in_doubt)
+    state[confirmed] = RowDeltaState.CONFIRMED
+    state[confirmed & (outcome == Outcome.UNASSIGNED.code)] = RowDeltaState.TAKEN
+    state[outcome == Outcome.UNCHANGED.code] = RowDeltaState.INHERITED
+    return state
 
 
 def _confirmed_last_rows(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> BoolArray:
-    """Which rows were the last of their pair to be sent, and have a pair that is surely so now?"""
+    """Return which rows are the last ones sent of their pair and confirm it."""
     unassign = plan.rows.action == Action.UNASSIGN.code
-    surely: BoolArray = np.isin(outcome, _CONFIRMED_OUTCOMES) | ((outcome == Outcome.SKIPPED.code) & unassign)
-    surely[plan.superseded_rows] = False
+    confirmed: BoolArray = np.isin(outcome, _CONFIRMED_OUTCOMES) | ((outcome == Outcome.SKIPPED.code) & unassign)
+    confirmed[plan.superseded_rows] = False
     opposed = in_doubt[plan.superseded_rows] & (unassign[plan.superseded_rows] != unassign[plan.superseding_rows])
-    surely[plan.superseding_rows[opposed]] = False
-    return surely
+    confirmed[plan.superseding_rows[opposed]] = False
+    return confirmed
 
 
 def encode_column(column: npt.NDArray[np.integer]) -> str:
-    """A column of small whole numbers from 0 as a short text."""
+    """Return a column of small non-negative integers as a compact text."""
     small = column.astype(np.min_scalar_type(int(column.max(initial=0))))
     return f"{small.dtype.str}:{base64.b64encode(zlib.compress(small.tobytes(), 1)).decode()}"
 
 
 def decode_column(text: str) -> IntArray:
-    """The column that `encode_column` made the text from. Raises ValueError."""
+    """Return the column that `encode_column` encoded. Raises ValueError for any other text."""
     kind, _, body = text.partition(":")
     try:
         small = np.frombuffer(zlib.decompress(base64.b64decode(body)), dtype=np.dtype(kind))

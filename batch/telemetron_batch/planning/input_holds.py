@@ -1,10 +1,9 @@
-"""Which assigns are held because of what other rows of the input say, before anything is sent.
+"""Find the assigns to hold because of other rows of the input, before anything is sent.
 
-An assign is held whose device stands in an invalid row that is or may be an unassign: that
-row is not sent, so its customer may keep the device. And one whose device is unassigned from
-another customer in another spelling, wherever in the input: the API may not take the two for
-one device. Identifiers go by hashes: should two have the same, an assign is held that need
-not be.
+Two reasons. An invalid row with the same device is or may be an unassign: it is not sent, so
+its customer may keep the device. Or the device is unassigned from another customer in another
+spelling, anywhere in the input: the API may treat the two spellings as two devices.
+Identifiers are compared by hash: a collision can only hold an assign without need.
 """
 
 from dataclasses import dataclass
@@ -27,22 +26,22 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _ASSIGN: Final = Action.ASSIGN.code
-_READ: Final = 1 << 20
+_SCAN_ROWS: Final = 1 << 20
 _NO_ROWS: Final = np.empty(0, np.int64)
 _NO_HASHES: Final = np.empty(0, np.uint64)
-_FIRST: Final = 5
-"""Identifiers in several spellings that are named."""
-_FIRST_SPELLINGS: Final = 50
-"""Spellings of one identifier whose rows are named."""
+_MAX_RESPELLINGS: Final = 5
+"""Most identifiers in several spellings that are named."""
+_MAX_SPELLINGS: Final = 50
+"""Most spellings of one identifier whose rows are named."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Spelt:
-    """Valid rows whose identifiers are no plain ones, in input order.
+class _RespellableRows:
+    """Valid rows whose identifiers may have other spellings, in input order.
 
-    row       their numbers
-    spelling  hashes of the spellings by which they are compared
-    is_mac    whether they are MAC addresses
+    row       row numbers
+    spelling  hashes of the canonical spellings, by which identifiers are compared
+    is_mac    whether the identifier is a MAC address
     """
 
     row: Ints
@@ -51,11 +50,11 @@ class _Spelt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Alike:
-    """Rows of identifiers that have several spellings, by identifier and then in input order.
+class _RespeltRows:
+    """Rows of identifiers that occur in several spellings, sorted by identifier, then in input order.
 
-    row     their numbers
-    group   the identifier, counted from 0
+    row     row numbers
+    group   number of the identifier, from 0
     device  hashes of the identifiers as they are spelt
     is_mac  whether the identifier is a MAC address
     """
@@ -67,20 +66,22 @@ class _Alike:
 
 
 def find_held(rows: Rows, *, hold: bool) -> tuple[HeldRows, Respellings]:
-    """Return the assigns to hold, none unless `hold`, and the identifiers in several spellings.
+    """Return the assigns to hold (none unless `hold`) and the identifiers in several spellings.
 
-    Looks through the keys of `rows`, and does not take them out. Repeated rows are among those held.
+    Reads the keys of `rows`, but leaves them there. The held assigns may include duplicates.
     """
-    spelt = _spelt(rows) if rows.may_be_respelt else _Spelt(_NO_ROWS, _NO_HASHES, np.empty(0, np.bool_))
-    alike = _alike(rows, spelt)
+    respellable = _RespellableRows(_NO_ROWS, _NO_HASHES, np.empty(0, np.bool_))
+    if rows.may_be_respelt:
+        respellable = _respellable_rows(rows)
+    respelt_rows = _respelt_rows(rows, respellable)
     held = HeldRows.none()
     if hold:
-        held = _joined(_held_by_invalid(rows, spelt), _held_by_spelling(rows, alike))
-    return held, _respellings(alike)
+        held = _joined(_held_by_invalid(rows, respellable), _held_by_spelling(rows, respelt_rows))
+    return held, _respellings(respelt_rows)
 
 
 def _joined(first: HeldRows, second: HeldRows) -> HeldRows:
-    """Both in input order; a row that is in both as it is in the first."""
+    """Return both in input order; for a row that is in both, the reason in `first` counts."""
     rows, at = np.unique(np.concatenate([first.rows, second.rows]), return_index=True)
     reason, cause = np.concatenate([first.reason, second.reason]), np.concatenate([first.cause, second.cause])
     return HeldRows(rows, reason[at], cause[at])
@@ -89,16 +90,16 @@ def _joined(first: HeldRows, second: HeldRows) -> HeldRows:
 # Invalid rows
 
 
-def _held_by_invalid(rows: Rows, spelt: _Spelt) -> HeldRows:
+def _held_by_invalid(rows: Rows, respellable: _RespellableRows) -> HeldRows:
     suspects = rows.suspects
     keys = suspects.spelling if rows.may_be_respelt else suspects.device
     wanted, first = np.unique(keys, return_index=True)
     if not len(wanted):
         return HeldRows.none()
-    plain = _rows_having(rows.device, wanted)
-    plain = plain[~np.isin(plain, spelt.row)]
-    row = np.concatenate([plain, spelt.row])
-    key = np.concatenate([rows.device[plain], spelt.spelling])
+    plain = _rows_with(rows.device, wanted)
+    plain = plain[~np.isin(plain, respellable.row)]
+    row = np.concatenate([plain, respellable.row])
+    key = np.concatenate([rows.device[plain], respellable.spelling])
     at = np.minimum(np.searchsorted(wanted, key), len(wanted) - 1)
     held = (wanted[at] == key) & (rows.problem[row] == 0) & (rows.action[row] == _ASSIGN)
     return _held(row[held], suspects.row[first[at[held]]], HoldReason.INVALID_ROW)
@@ -109,18 +110,19 @@ def _held(row: Ints, cause: Ints, reason: HoldReason) -> HeldRows:
     return HeldRows(row[order], np.full(len(row), reason, np.int8), cause[order])
 
 
-def _rows_having(device: Hashes, wanted: Hashes) -> Ints:
-    """The rows whose hash is one of these, which are in order."""
+def _rows_with(device: Hashes, wanted: Hashes) -> Ints:
+    """Return the rows whose hash is in `wanted`, which is sorted."""
     bits = min(24, max(16, len(wanted).bit_length() + 6))
-    last = np.uint64((1 << bits) - 1)
-    marks = np.zeros(1 << bits, np.bool_)
-    marks[wanted & last] = True
+    mask = np.uint64((1 << bits) - 1)
+    # A filter by the last bits keeps most rows away from the binary search.
+    may_match = np.zeros(1 << bits, np.bool_)
+    may_match[wanted & mask] = True
     found = [_NO_ROWS]
-    for first in range(0, len(device) if len(wanted) else 0, _READ):
-        some = device[first : first + _READ]
-        likely = np.flatnonzero(marks[(some & last).view(np.int64)])
-        at = np.minimum(np.searchsorted(wanted, some[likely]), len(wanted) - 1)
-        found.append(first + likely[wanted[at] == some[likely]])
+    for first in range(0, len(device) if len(wanted) else 0, _SCAN_ROWS):
+        block = device[first : first + _SCAN_ROWS]
+        likely = np.flatnonzero(may_match[(block & mask).view(np.int64)])
+        at = np.minimum(np.searchsorted(wanted, block[likely]), len(wanted) - 1)
+        found.append(first + likely[wanted[at] == block[likely]])
         drop_pages(device)
     return np.concatenate(found)
 
@@ -128,114 +130,113 @@ def _rows_having(device: Hashes, wanted: Hashes) -> Ints:
 # Spellings
 
 
-def _spelt(rows: Rows) -> _Spelt:
-    """The valid rows whose identifiers could have other spellings."""
+def _respellable_rows(rows: Rows) -> _RespellableRows:
     row, spelling, is_mac = (SpillColumn(rows.scratch, dtype) for dtype in (np.int64, np.uint64, np.bool_))
 
-    def found(part: tuple[int, pa.Table]) -> _Spelt:
+    def respellable(part: tuple[int, pa.Table]) -> _RespellableRows:
         keys = to_batch(part[1])
         some = respelt(keys["deviceIdentifier"])
-        return _Spelt(keys["row"].to_numpy()[some.places], hash_texts(some.spelling), some.is_mac)
+        return _RespellableRows(keys["row"].to_numpy()[some.places], hash_texts(some.spelling), some.is_mac)
 
-    for some in map_ordered(found, rows.keys.iter_parts()):
+    for some in map_ordered(respellable, rows.keys.iter_parts()):
         row.add(some.row)
         spelling.add(some.spelling)
         is_mac.add(some.is_mac)
     order = np.argsort(numbers := row.array())
-    return _Spelt(numbers[order], spelling.array()[order], is_mac.array()[order])
+    return _RespellableRows(numbers[order], spelling.array()[order], is_mac.array()[order])
 
 
-def _alike(rows: Rows, spelt: _Spelt) -> _Alike:
-    """The rows of identifiers that have several spellings."""
-    plain = _rows_having(rows.device, np.unique(spelt.spelling[~spelt.is_mac]))
-    plain = plain[(rows.problem[plain] == 0) & ~np.isin(plain, spelt.row)]
-    row = np.concatenate([spelt.row, plain])
-    spelling = np.concatenate([spelt.spelling, rows.device[plain]])
-    is_mac = np.concatenate([spelt.is_mac, np.zeros(len(plain), np.bool_)])
+def _respelt_rows(rows: Rows, respellable: _RespellableRows) -> _RespeltRows:
+    plain = _rows_with(rows.device, np.unique(respellable.spelling[~respellable.is_mac]))
+    plain = plain[(rows.problem[plain] == 0) & ~np.isin(plain, respellable.row)]
+    row = np.concatenate([respellable.row, plain])
+    spelling = np.concatenate([respellable.spelling, rows.device[plain]])
+    is_mac = np.concatenate([respellable.is_mac, np.zeros(len(plain), np.bool_)])
     order = np.lexsort((row, spelling))
     row, spelling, is_mac = row[order], spelling[order], is_mac[order]
     device = rows.device[row]
     starts = np.flatnonzero(np.append(True, spelling[1:] != spelling[:-1])[: len(row)])
     if not len(starts):
-        return _Alike(_NO_ROWS, _NO_ROWS, _NO_HASHES, is_mac)
+        return _RespeltRows(_NO_ROWS, _NO_ROWS, _NO_HASHES, is_mac)
     several = np.minimum.reduceat(device, starts) != np.maximum.reduceat(device, starts)
     group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(row)))
     chosen = several[group]
     group = (np.cumsum(several) - 1)[group[chosen]]
-    return _Alike(row[chosen], group, device[chosen], is_mac[chosen])
+    return _RespeltRows(row[chosen], group, device[chosen], is_mac[chosen])
 
 
-def _held_by_spelling(rows: Rows, alike: _Alike) -> HeldRows:
-    """The assigns whose device is unassigned from another customer in another spelling."""
-    is_assign = rows.action[alike.row] == _ASSIGN
+def _held_by_spelling(rows: Rows, respelt_rows: _RespeltRows) -> HeldRows:
+    """Return the assigns whose device is unassigned from another customer in another spelling."""
+    row, device = respelt_rows.row, respelt_rows.device
+    is_assign = rows.action[row] == _ASSIGN
     if is_assign.all() or not is_assign.any():
         return HeldRows.none()
-    customer = _customers_of(rows, alike.row)
-    causes = _causes(alike, customer, ~is_assign)[alike.group]
-    fits = (causes >= 0) & (alike.device[causes] != alike.device[:, None]) & (customer[causes] != customer[:, None])
-    cause = np.where(fits, causes, len(alike.row)).min(axis=1, initial=len(alike.row))
-    held = np.flatnonzero(is_assign & (cause < len(alike.row)))
-    return _held(alike.row[held], alike.row[cause[held]], HoldReason.OTHER_SPELLING)
+    customer = _customers_of(rows, row)
+    candidates = _candidate_causes(respelt_rows, customer, ~is_assign)[respelt_rows.group]
+    differs = (device[candidates] != device[:, None]) & (customer[candidates] != customer[:, None])
+    cause = np.where((candidates >= 0) & differs, candidates, len(row)).min(axis=1, initial=len(row))
+    held = np.flatnonzero(is_assign & (cause < len(row)))
+    return _held(row[held], row[cause[held]], HoldReason.OTHER_SPELLING)
 
 
-def _causes(alike: _Alike, customer: Ints, unassign: Flags) -> Ints:
-    """Places of five unassigns of each identifier at most, -1 for none; a row of five an identifier.
+def _candidate_causes(respelt_rows: _RespeltRows, customer: Ints, unassign: Flags) -> Ints:
+    """Return the positions of at most five unassigns of each identifier, -1 for none: five columns, a row each.
 
-    If any unassign has another customer and another spelling than some assign, then one of these has.
+    If any unassign differs from an assign in customer and spelling, then one of these five does.
     """
-    group, device = alike.group, alike.device
+    group, device = respelt_rows.group, respelt_rows.device
     groups = int(group[-1]) + 1
 
-    def first(*others: tuple[npt.NDArray[np.unsignedinteger] | Ints, Ints]) -> Ints:
-        """The first unassign of each identifier that differs from these places in these columns."""
+    def first_unassign(*unlike: tuple[npt.NDArray[np.unsignedinteger] | Ints, Ints]) -> Ints:
+        """Return the first unassign of each identifier that differs in each column from the row at each position."""
         fits = unassign.copy()
-        for column, place in others:
-            fits &= (place[group] >= 0) & (column != column[place[group]])
+        for column, position in unlike:
+            fits &= (position[group] >= 0) & (column != column[position[group]])
         found, at = np.unique(group[fits], return_index=True)
-        places = np.full(groups, -1)
-        places[found] = np.flatnonzero(fits)[at]
-        return places
+        positions = np.full(groups, -1)
+        positions[found] = np.flatnonzero(fits)[at]
+        return positions
 
-    one = first()
-    respelt_one = first((device, one))
-    others_one = first((customer, one))
+    first = first_unassign()
+    other_spelling = first_unassign((device, first))
+    other_customer = first_unassign((customer, first))
     return np.column_stack(
         (
-            one,
-            respelt_one,
-            first((device, one), (customer, respelt_one)),
-            others_one,
-            first((customer, one), (device, others_one)),
+            first,
+            other_spelling,
+            first_unassign((device, first), (customer, other_spelling)),
+            other_customer,
+            first_unassign((customer, first), (device, other_customer)),
         )
     )
 
 
-def _customers_of(rows: Rows, some: Ints) -> Ints:
-    """For each of these rows a number that stands for its customer."""
+def _customers_of(rows: Rows, chosen: Ints) -> Ints:
+    """Return a number for the customer of each chosen row."""
     flags = np.zeros(len(rows), np.bool_)
-    flags[some] = True
-    marked = Bitmap(flags)
+    flags[chosen] = True
+    is_chosen = Bitmap(flags)
     numbers, texts = [_NO_ROWS], [pa.array([], pa.large_string())]
     for _, table in rows.keys.iter_parts():
-        chosen = table.filter(pa.array(marked.at(table["row"].to_numpy())))
-        numbers.append(chosen["row"].to_numpy())
-        texts.append(chosen["customerEmail"].cast(pa.large_string()).combine_chunks())
+        keys = table.filter(pa.array(is_chosen.at(table["row"].to_numpy())))
+        numbers.append(keys["row"].to_numpy())
+        texts.append(keys["customerEmail"].cast(pa.large_string()).combine_chunks())
     codes = pa.chunked_array(texts).combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    found = np.concatenate(numbers)
-    order = np.argsort(found)
-    customers: Ints = codes[order][np.searchsorted(found[order], some)]
+    row = np.concatenate(numbers)
+    order = np.argsort(row)
+    customers: Ints = codes[order][np.searchsorted(row[order], chosen)]
     return customers
 
 
-def _respellings(alike: _Alike) -> Respellings:
-    """The identifiers in several spellings, in the order of their first rows."""
-    starts = np.flatnonzero(np.diff(alike.group, prepend=-1))
-    ends = np.append(starts[1:], len(alike.row))
-    first = np.argsort(alike.row[starts])[:_FIRST].tolist()
-    return Respellings(len(starts), tuple(_respelling(alike, slice(starts[at], ends[at])) for at in first))
+def _respellings(respelt_rows: _RespeltRows) -> Respellings:
+    """Return the identifiers in several spellings, in the order of their first rows."""
+    starts = np.flatnonzero(np.diff(respelt_rows.group, prepend=-1))
+    ends = np.append(starts[1:], len(respelt_rows.row))
+    first = np.argsort(respelt_rows.row[starts])[:_MAX_RESPELLINGS].tolist()
+    return Respellings(len(starts), tuple(_respelling(respelt_rows, slice(starts[at], ends[at])) for at in first))
 
 
-def _respelling(alike: _Alike, group: slice) -> Respelling:
-    _, first = np.unique(alike.device[group], return_index=True)
-    rows = np.sort(alike.row[group][first])
-    return Respelling(bool(alike.is_mac[group].any()), tuple(rows[:_FIRST_SPELLINGS].tolist()), len(rows))
+def _respelling(respelt_rows: _RespeltRows, group: slice) -> Respelling:
+    _, first = np.unique(respelt_rows.device[group], return_index=True)
+    rows = np.sort(respelt_rows.row[group][first])
+    return Respelling(bool(respelt_rows.is_mac[group].any()), tuple(rows[:_MAX_SPELLINGS].tolist()), len(rows))

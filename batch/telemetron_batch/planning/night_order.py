@@ -1,8 +1,8 @@
-"""The order of nights: which of the runs of a job is older, and whether one asks for the opposite of another.
+"""Compare runs of a job: which run is newer, and whether two runs ask for opposite actions.
 
-Pure: which runs belong to a job, and what they sent, is read elsewhere. The time of which an input is the
-state (as-of) decides where both runs name one. Where one of them does not, the times at which the
-files were written are compared: a copy may have changed these, so they are only a hint.
+If both runs have an as-of time (the time whose state the input describes), that decides.
+Otherwise the modification times of the input files are compared. These are only a hint, because a copy
+may have changed them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,36 +20,37 @@ KeyColumns: TypeAlias = Iterator[tuple[int, pa.RecordBatch]]
 """File number, and `line`, `customerEmail`, `deviceIdentifier` and `action` of valid rows; in input order."""
 Actions: TypeAlias = npt.NDArray[np.int8]
 
-_VERIFIED_AT_ONCE: Final = 1000
+_MAX_COMPARED: Final = 1000
+"""Most pairs with equal hashes whose texts are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A run as far as the order of nights is concerned."""
+    """A run, as far as its order among the runs of its job is concerned."""
 
     run_id: str
     as_of: datetime | None
-    """The time of which its input is the state."""
+    """The time whose state its input describes."""
     written: float | None
-    """When the newest of its input files was written, in seconds since the epoch; None if that is not known."""
+    """Modification time of its newest input file, in seconds since the epoch; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row is in the input."""
+    """File and line of a row of the input."""
 
     file: int
     line: int
 
 
 def as_of_later(night: Night, others: Iterable[Night]) -> list[Night]:
-    """Return the nights that are as of a later time, the latest first."""
+    """Return the runs with a later as-of time, the latest first."""
     later = [(other.as_of, other) for other in others if night.as_of and other.as_of and night.as_of < other.as_of]
     return [other for _, other in sorted(later, key=lambda pair: pair[0], reverse=True)]
 
 
 def written_later(night: Night, others: Iterable[Night]) -> list[Night]:
-    """Return the nights that as-of does not compare and whose files were written later, the newest first."""
+    """Return the runs that cannot be compared by as-of and have newer files, the newest first."""
     undated = (other for other in others if night.as_of is None or other.as_of is None)
     later = [
         (other.written, other)
@@ -60,22 +61,24 @@ def written_later(night: Night, others: Iterable[Night]) -> list[Night]:
 
 
 def first_opposite(ours: Callable[[], KeyColumns], theirs: Callable[[], KeyColumns]) -> Place | None:
-    """Return a row of ours whose customer and device have the opposite as their last action in theirs.
+    """Return the place of a row whose pair has different last actions in `ours` and `theirs`; None if there is none.
 
-    Of ours, too, the last action of customer and device counts. None if there is no such row. Goes through both
-    twice at most; takes some 60 bytes a row.
+    A pair is a customer and a device; the returned place is in `ours`. Reads both at most twice, and uses about
+    60 bytes a row.
     """
-    opposed = _opposed(_last_actions(ours()), _last_actions(theirs()))[:_VERIFIED_AT_ONCE]
+    opposed = _opposed(_last_actions(ours()), _last_actions(theirs()))[:_MAX_COMPARED]
     if not len(opposed):
         return None
     # Two pairs may have the same hash, so the texts decide.
-    wanted, other = _last_rows(ours(), opposed), _last_rows(theirs(), opposed)
-    places = (place for pair, (action, place) in wanted.items() if pair in other and other[pair][0] != action)
+    our_rows, their_rows = _last_rows(ours(), opposed), _last_rows(theirs(), opposed)
+    places = (
+        place for pair, (action, place) in our_rows.items() if pair in their_rows and their_rows[pair][0] != action
+    )
     return next(places, None)
 
 
 def _last_actions(blocks: KeyColumns) -> tuple[Hashes, Actions]:
-    """Return the hash of each pair of customer and device, in ascending order, and the last action of each."""
+    """Return the hash of each pair, in ascending order, and the last action of each pair."""
     hashes, actions = [np.empty(0, np.uint64)], [np.empty(0, np.int8)]
     for _, keys in blocks:
         hashes.append(_pair_hashes(keys))
@@ -86,14 +89,14 @@ def _last_actions(blocks: KeyColumns) -> tuple[Hashes, Actions]:
 
 
 def _opposed(ours: tuple[Hashes, Actions], theirs: tuple[Hashes, Actions]) -> Hashes:
-    """Return the hashes of pairs that are in both with different actions."""
+    """Return the hashes of the pairs that have different actions in the two."""
     both, here, there = np.intersect1d(ours[0], theirs[0], assume_unique=True, return_indices=True)
     opposed: Hashes = both[ours[1][here] != theirs[1][there]]
     return opposed
 
 
 def _last_rows(blocks: KeyColumns, wanted: Hashes) -> dict[tuple[str, str], tuple[int, Place]]:
-    """Return the last action of each pair of customer and device with one of these hashes, and its row."""
+    """Return the last action and its place for each pair whose hash is in `wanted`."""
     found: dict[tuple[str, str], tuple[int, Place]] = {}
     for file, keys in blocks:
         some = keys.filter(pa.array(np.isin(_pair_hashes(keys), wanted)))

@@ -1,1 +1,1 @@
-"""The embedded stand-in for the Telemetron API, to try things out and to test against."""
+"""The sandbox: an embedded stand-in for the Telemetron API, for trials and tests."""

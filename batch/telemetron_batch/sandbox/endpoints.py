@@ -1,4 +1,4 @@
-"""The endpoints of the stand-in: what they say and refuse is the vendor's reference, in the vendor's words."""
+"""The endpoints of the sandbox API: their answers and errors follow the vendor's reference."""
 
 import hmac
 import json
@@ -21,18 +21,18 @@ _EMAIL: Final = re.compile(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+")
 
 @dataclass(frozen=True, slots=True)
 class _Bulk:
-    """A bulk request that has passed every check."""
+    """A bulk request that has passed all checks."""
 
     customer: str
     devices: tuple[str, ...]
-    """Trimmed and distinct, in the order asked."""
+    """Trimmed and distinct, in the order of the request."""
     create: bool
-    """Are unknown devices to be created?"""
+    """Whether to create unknown devices."""
 
 
-def endpoints(path: str, fleet: SandboxState, api_key: str | None, max_devices: int) -> ASGIApp:
-    """The endpoints under a path. `api_key` None: any that is not empty will do."""
-    api = _Api(fleet, api_key, max_devices)
+def endpoints(path: str, state: SandboxState, api_key: str | None, max_devices: int) -> ASGIApp:
+    """Return an application with the endpoints under `path`. If `api_key` is None, any key but an empty one will do."""
+    api = _Api(state, api_key, max_devices)
     starlette = Starlette(
         routes=[
             Route(f"{path}/deviceAssignment/assignDevicesToOwner", api.assign, methods=["POST"]),
@@ -46,30 +46,30 @@ def endpoints(path: str, fleet: SandboxState, api_key: str | None, max_devices: 
 
 
 class _Api:
-    """The endpoints. They run in the event loop, so one call changes the fleet at a time."""
+    """The endpoints. They run in the event loop, so only one request changes the state at a time."""
 
-    def __init__(self, fleet: SandboxState, api_key: str | None, max_devices: int) -> None:
-        self._fleet = fleet
+    def __init__(self, state: SandboxState, api_key: str | None, max_devices: int) -> None:
+        self._state = state
         self._api_key = api_key
         self._max_devices = max_devices
 
     async def assign(self, request: Request) -> JSONResponse:
         fields = await self._fields(request)
         bulk = self._bulk(fields, create=_creates(fields))
-        assigned = self._fleet.assign(bulk.customer, bulk.devices, create=bulk.create)
+        assigned = self._state.assign(bulk.customer, bulk.devices, create=bulk.create)
         if assigned is None:
             raise HTTPException(400, "No valid devices provided")
         return JSONResponse(_assigned_body(assigned))
 
     async def unassign(self, request: Request) -> JSONResponse:
         bulk = self._bulk(await self._fields(request), create=False)
-        unassigned = self._fleet.unassign(bulk.customer, bulk.devices)
+        unassigned = self._state.unassign(bulk.customer, bulk.devices)
         if unassigned is None:
             raise HTTPException(404, "Customer not found for this organization")
         return JSONResponse(_unassigned_body(unassigned))
 
     async def query(self, request: Request) -> JSONResponse:
-        customer = self._fleet.customer(_email(await self._fields(request), "email"))
+        customer = self._state.customer(_email(await self._fields(request), "email"))
         if customer is None:
             raise HTTPException(404, "Customer not found")
         return JSONResponse(_customer_body(customer))
@@ -103,14 +103,14 @@ def _email(fields: dict[str, object], name: str) -> str:
     return normal_email(email)
 
 
-def _devices(fields: dict[str, object], most: int) -> tuple[str, ...]:
-    asked = fields.get("deviceIdentifiers")
-    if not isinstance(asked, list) or not asked:
+def _devices(fields: dict[str, object], max_devices: int) -> tuple[str, ...]:
+    values = fields.get("deviceIdentifiers")
+    if not isinstance(values, list) or not values:
         raise HTTPException(400, "deviceIdentifiers must be a non-empty array")
-    if len(asked) > most:
-        raise HTTPException(400, f"Too many devices: {len(asked)} in one request, at most {most} are allowed")
-    devices = [device.strip() for device in asked if isinstance(device, str)]
-    if len(devices) < len(asked) or not all(devices) or not _is_text("".join(devices)):
+    if len(values) > max_devices:
+        raise HTTPException(400, f"Too many devices: {len(values)} in one request, at most {max_devices} are allowed")
+    devices = [device.strip() for device in values if isinstance(device, str)]
+    if len(devices) < len(values) or not all(devices) or not _is_text("".join(devices)):
         raise HTTPException(400, "deviceIdentifiers must contain only non-empty strings")
     return tuple(dict.fromkeys(devices))
 
@@ -126,7 +126,7 @@ def _creates(fields: dict[str, object]) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    # JSON can spell half a surrogate pair, which no database and no answer can hold.
+    # JSON can escape a lone surrogate, which neither SQLite nor a JSON answer can hold.
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -135,7 +135,7 @@ def _is_text(value: str) -> bool:
 
 
 def _assigned_body(result: Assigned) -> dict[str, object]:
-    # The vendor's own example counts the already assigned devices in too.
+    # The count includes devices that were assigned already, as in the vendor's example.
     count = len(result.assigned) + len(result.already)
     return {
         "success": True,
@@ -182,12 +182,12 @@ def _customer_body(customer: Customer) -> dict[str, object]:
 
 
 async def _on_http_error(_: Request, exc: Exception) -> JSONResponse:
-    refusal = cast(HTTPException, exc)
-    return JSONResponse({"error": refusal.detail}, refusal.status_code, refusal.headers)
+    error = cast(HTTPException, exc)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _on_disconnect(_: Request, __: Exception) -> JSONResponse:
-    # Nobody hears it; without it a client that hangs up would leave a traceback.
+    # The client does not get this answer; without the handler its disconnect would log a traceback.
     return JSONResponse({"error": "Request body was cut short"}, 400)
 
 

@@ -1,4 +1,4 @@
-"""Serve the stand-in API for the command `sandbox`."""
+"""The command `sandbox`: serve the sandbox API."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from telemetron_batch.sandbox.state import SandboxState
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """How the stand-in API is to be served."""
+    """Options of the command `sandbox`."""
 
     port: int
     db: Path | None
@@ -23,19 +23,19 @@ class SandboxOptions:
 
 
 def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> None:
-    """Serve the stand-in API until interrupted. With a key in the environment it accepts that one only."""
+    """Serve the sandbox API until interrupted. If the environment has an API key, only that key is accepted."""
     try:
         rate = Rate.parse(options.limit) if options.limit else None
     except ValueError as exc:
         raise ConfigError(f"--rate: {exc}") from None
     limit = None if rate is None or rate == Rate.AUTO else Limit(max(1, int(rate.attempts)), rate.seconds)
     key = api_key(None, options.environ)
-    with SandboxState(options.db) as fleet:
-        opened = serve_in_thread(
-            fleet,
+    with SandboxState(options.db) as state:
+        server = serve_in_thread(
+            state,
             port=options.port,
             api_key=key.reveal() if key else None,
             limit=limit,
             max_devices=options.max_devices,
         )
-        serve_forever(opened, announce)
+        serve_forever(server, announce)

@@ -1,7 +1,6 @@
-"""The embedded stand-in for the Telemetron API: a real HTTP server on loopback, with a rate limit in front.
+"""The sandbox server: the sandbox API over HTTP on loopback, with an optional rate limit.
 
-Knows nothing of the client that calls it. What it says is in `endpoints.py`; what exists
-and who owns what is kept by `fleet.py`.
+The answers come from `endpoints`, the customers and devices from `state`.
 """
 
 import asyncio
@@ -33,59 +32,59 @@ MAX_DEVICES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `calls` requests let in within any `seconds`."""
+    """A rate limit: at most `calls` requests are accepted within any `seconds`."""
 
     calls: int
     seconds: float
 
     def __post_init__(self) -> None:
         if self.calls < 1 or not self.seconds > 0:
-            raise ValueError(f"a limit of {self.calls} calls per {self.seconds} s lets nobody in")
+            raise ValueError(f"a limit of {self.calls} calls per {self.seconds} s accepts no request")
 
 
 class SlidingWindow:
-    """A strict sliding window over arrivals; a refused one does not count."""
+    """A sliding window over the accepted requests; refused ones do not count."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
-        self._let_in: deque[float] = deque()
+        self._accepted: deque[float] = deque()
 
     def take(self, now: float) -> float:
-        """0.0 lets the arrival in; otherwise the seconds until one would be let in."""
-        while self._let_in and self._let_in[0] + self._limit.seconds <= now:
-            self._let_in.popleft()
-        if len(self._let_in) < self._limit.calls:
-            self._let_in.append(now)
+        """Return 0.0 if a request at `now` is accepted, else the seconds until one would be."""
+        while self._accepted and self._accepted[0] + self._limit.seconds <= now:
+            self._accepted.popleft()
+        if len(self._accepted) < self._limit.calls:
+            self._accepted.append(now)
             return 0.0
-        return self._let_in[0] + self._limit.seconds - now
+        return self._accepted[0] + self._limit.seconds - now
 
 
 def stand_in(
-    fleet: SandboxState, *, api_key: str | None = None, limit: Limit | None = None, max_devices: int = MAX_DEVICES
+    state: SandboxState, *, api_key: str | None = None, limit: Limit | None = None, max_devices: int = MAX_DEVICES
 ) -> ASGIApp:
-    """The API as an ASGI application; the arguments are those of `serve_in_thread`."""
-    return RateLimitMiddleware(endpoints(PATH, fleet, api_key, max_devices), fleet, limit)
+    """Return the sandbox API as an ASGI application; the arguments are those of `serve_in_thread`."""
+    return RateLimitMiddleware(endpoints(PATH, state, api_key, max_devices), state, limit)
 
 
 @contextmanager
 def serve_in_thread(
-    fleet: SandboxState,
+    state: SandboxState,
     *,
     port: int = 0,
     api_key: str | None = None,
     limit: Limit | None = None,
     max_devices: int = MAX_DEVICES,
 ) -> Iterator[str]:
-    """Serves `fleet` from a thread of its own and gives the base URL; port 0 picks a free one.
+    """Serve `state` in a thread and yield the base URL; port 0 picks a free port.
 
-    `api_key` None accepts any key that is not empty. A bulk request of more than
-    `max_devices` devices is refused. Raises ConfigError if the port cannot be had.
+    If `api_key` is None, any key but an empty one is accepted. Bulk requests of more than
+    `max_devices` devices are refused. Raises ConfigError if the port cannot be opened.
     """
-    api = stand_in(fleet, api_key=api_key, limit=limit, max_devices=max_devices)
+    api = stand_in(state, api_key=api_key, limit=limit, max_devices=max_devices)
     with _listener(port) as listener:
-        # Requests may come from here on: those that beat the thread wait in the backlog.
+        # Requests may arrive from here on; until the thread runs they wait in the backlog.
         base_url = f"http://{HOST}:{listener.getsockname()[1]}{PATH}"
-        server = _server(_ForThisMachine(api))
+        server = _server(_LoopbackHostsOnly(api))
         thread = threading.Thread(target=server.run, args=([listener],), name="sandbox", daemon=True)
         thread.start()
         try:
@@ -95,26 +94,25 @@ def serve_in_thread(
             thread.join()
 
 
-def serve_forever(opened: AbstractContextManager[str], announce: Callable[[str], None]) -> None:
-    """Keeps `opened` (made by `serve_in_thread`) open until SIGINT or SIGTERM, then closes it and returns.
+def serve_forever(server: AbstractContextManager[str], announce: Callable[[str], None]) -> None:
+    """Keep `server`, which `serve_in_thread` returned, open until SIGINT or SIGTERM.
 
-    `announce` is given the base URL once. Only for the main thread: only there may
-    signals be caught.
+    Calls `announce` once with the base URL. Only for the main thread, because only it can handle signals.
     """
-    # A list, as a handler that set an Event could deadlock with the wait it interrupts.
-    caught: list[int] = []
-    former = {
-        number: signal.signal(number, lambda number, _: caught.append(number))
+    # A list, not an Event: a handler that sets an Event may deadlock with the wait that it interrupts.
+    received: list[int] = []
+    former_handlers = {
+        number: signal.signal(number, lambda number, _: received.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        with opened as base_url:
+        with server as base_url:
             announce(base_url)
             pause = threading.Event()
-            while not caught:
+            while not received:
                 pause.wait(0.2)
     finally:
-        for number, handler in former.items():
+        for number, handler in former_handlers.items():
             signal.signal(number, handler)
 
 
@@ -124,7 +122,7 @@ def _listener(port: int) -> socket.socket:
         raise ConfigError(f"{port} is no port", advice)
     try:
         listener = socket.create_server((HOST, port), backlog=2048)
-        # Told that it is TCP, asyncio has short answers leave at once; else each waits 40 ms for an acknowledgement.
+        # asyncio sets TCP_NODELAY only where the protocol is given; without it short answers are delayed by 40 ms.
         return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, listener.detach())
     except OSError as exc:
         raise ConfigError(f"cannot listen on {HOST}:{port}: {exc}", advice) from exc
@@ -142,8 +140,8 @@ def _server(api: ASGIApp) -> uvicorn.Server:
             log_level="warning",
             access_log=False,
             proxy_headers=False,
-            # Longer than a slow pace leaves a connection idle: closing one just as the
-            # client takes it up again would look like an outage.
+            # Longer than a slow rate leaves a connection idle: closing a connection just as the
+            # client reuses it would look like an outage.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
         )
@@ -151,11 +149,11 @@ def _server(api: ASGIApp) -> uvicorn.Server:
 
 
 class RateLimitMiddleware:
-    """What stands before every endpoint: the rate limit, and the note of who came."""
+    """Applies the rate limit to every request, and records requests in the state's history."""
 
-    def __init__(self, api: ASGIApp, fleet: SandboxState, limit: Limit | None) -> None:
+    def __init__(self, api: ASGIApp, state: SandboxState, limit: Limit | None) -> None:
         self._api = api
-        self._fleet = fleet
+        self._state = state
         self._window = None if limit is None else SlidingWindow(limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,30 +161,30 @@ class RateLimitMiddleware:
         now = time.monotonic()
         wait = 0.0 if self._window is None else self._window.take(now)
 
-        async def noted(message: Message) -> None:
-            if self._fleet.history is not None and message["type"] == "http.response.start":
-                self._fleet.history.append(RequestLog(now, scope["path"], message["status"]))
+        async def record_and_send(message: Message) -> None:
+            if self._state.history is not None and message["type"] == "http.response.start":
+                self._state.history.append(RequestLog(now, scope["path"], message["status"]))
             await send(message)
 
         try:
-            await (_too_many_requests(wait) if wait else self._api)(scope, receive, noted)
+            await (_too_many_requests(wait) if wait else self._api)(scope, receive, record_and_send)
         except asyncio.CancelledError:
-            # The server stops while a body is still on its way, so nothing has been changed.
-            await JSONResponse({"error": "Service unavailable"}, 503)(scope, receive, noted)
+            # The server stops before the request body is complete, so nothing has been changed.
+            await JSONResponse({"error": "Service unavailable"}, 503)(scope, receive, record_and_send)
 
 
-class _ForThisMachine:
-    """Refuses requests that name another host: a page of the web may have a name that leads here."""
+class _LoopbackHostsOnly:
+    """Refuses requests for other hosts, against DNS rebinding by a web page."""
 
     def __init__(self, api: ASGIApp) -> None:
         self._api = api
         self._refusal = JSONResponse({"error": f"The sandbox answers to loopback hosts only, such as {HOST}"}, 403)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._api if _names_this_machine(scope) else self._refusal)(scope, receive, send)
+        await (self._api if _has_loopback_host(scope) else self._refusal)(scope, receive, send)
 
 
-def _names_this_machine(scope: Scope) -> bool:
+def _has_loopback_host(scope: Scope) -> bool:
     (host, *others) = [text.decode("latin-1") for name, text in scope["headers"] if name == b"host"] or [""]
     try:
         return not others and is_loopback(urlsplit(f"//{host}").hostname or "")

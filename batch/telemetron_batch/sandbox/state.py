@@ -1,8 +1,7 @@
-"""The world of the stand-in API: which customers and devices exist, and who owns what.
+"""The state of the sandbox: which customers and devices exist, and which customer owns which device.
 
-State in SQLite, in memory or in a file; every change is whole or not at all. Knows
-nothing of HTTP, JSON, keys or limits, and takes emails and identifiers as already
-checked: `sandbox.py` does that at the boundary.
+SQLite, in memory or in a file; every change is atomic. Emails and identifiers must be valid:
+`endpoints` checks them.
 """
 
 import os
@@ -23,19 +22,19 @@ FRACTIONS: Final = {
     "not_owned": 0.05,
     "already_owned": 0.08,
 }
-"""What `seed` puts in the way of a smooth run.
+"""Fractions of the rows for which `seed` prepares other outcomes than a plain success.
 
-unknown_devices    of all devices: Telemetron does not know them, so nobody owns them
-unknown_customers  of the customers with nothing but unassign rows
+unknown_devices    of all devices: Telemetron does not know them, so no customer owns them
+unknown_customers  of the customers that have only unassign rows
 not_owned          of the unassign pairs: the customer does not have the device
-already_owned      of the assign pairs: the customer has the device already
+already_owned      of the assign pairs: the customer already has the device
 """
 
 _APPLICATION_ID: Final = 0x7E1E5B0C
-"""Marks a file as ours, so that no other database is ever written to."""
+"""Marks a database as one of the sandbox, so that no other database is ever written to."""
 
-# `device` lists exceptions only: all other devices are known by their name alone.
-# `seeded` keeps hashes, because a run may seed ten million pairs.
+# `device` holds only exceptions: whether another device is known follows from its identifier.
+# `seeded` holds hashes, because a run may seed ten million pairs.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS customer (
     number INTEGER PRIMARY KEY,
@@ -55,7 +54,7 @@ CREATE INDEX IF NOT EXISTS ownership_by_device ON ownership (device);
 CREATE TABLE IF NOT EXISTS seeded (pair INTEGER PRIMARY KEY);
 """
 
-# Sorting once at the end is faster than keeping ten million hashes unique on the way in.
+# To sort once at the end is faster than to keep ten million hashes unique during insertion.
 _ROWS: Final = "CREATE TEMP TABLE row (hash INTEGER, email TEXT, device TEXT, unassign INTEGER)"
 _SEED: Final = (
     """
@@ -66,16 +65,16 @@ WHERE hash NOT IN (SELECT pair FROM seeded) GROUP BY hash""",
     """
 INSERT OR IGNORE INTO device
 SELECT DISTINCT device, 0 FROM pair
-WHERE share(hash_of('device', device)) < :unknown_devices AND device NOT IN (SELECT device FROM ownership)""",
+WHERE fraction(hash_of('device', device)) < :unknown_devices AND device NOT IN (SELECT device FROM ownership)""",
     """
 INSERT OR IGNORE INTO customer (email)
 SELECT email FROM pair GROUP BY email
-HAVING max(unassign) AND NOT (min(unassign) AND share(hash_of('customer', email)) < :unknown_customers)""",
+HAVING max(unassign) AND NOT (min(unassign) AND fraction(hash_of('customer', email)) < :unknown_customers)""",
     """
 DELETE FROM pair WHERE named_unknown(device)
 OR device IN (SELECT identifier FROM device WHERE NOT known)
-OR (NOT unassign AND share(hash) >= :already_owned)
-OR (unassign AND (share(hash) < :not_owned OR email NOT IN (SELECT email FROM customer)))""",
+OR (NOT unassign AND fraction(hash) >= :already_owned)
+OR (unassign AND (fraction(hash) < :not_owned OR email NOT IN (SELECT email FROM customer)))""",
     "INSERT OR IGNORE INTO customer (email) SELECT DISTINCT email FROM pair",
     "INSERT OR IGNORE INTO ownership SELECT number, device FROM pair JOIN customer USING (email)",
     "DROP TABLE pair",
@@ -83,7 +82,7 @@ OR (unassign AND (share(hash) < :not_owned OR email NOT IN (SELECT email FROM cu
 
 
 class Device(NamedTuple):
-    """A device as an assign answers it."""
+    """A device in the answer to an assign."""
 
     identifier: str
     device_id: str
@@ -91,7 +90,7 @@ class Device(NamedTuple):
 
 
 class RequestLog(NamedTuple):
-    """One request that reached the server, and what it was answered."""
+    """One request that reached the server, and the status of its answer."""
 
     at: float
     """Monotonic seconds."""
@@ -101,7 +100,7 @@ class RequestLog(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """What an assign came to; every device is in exactly one of the three."""
+    """The result of an assign; every device is in exactly one of the three tuples."""
 
     customer_id: str
     customer_was_created: bool
@@ -112,7 +111,7 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Unassigned:
-    """What an unassign came to; every device is in `unassigned` or in `skipped`."""
+    """The result of an unassign; every device is in `unassigned` or in `skipped`."""
 
     customer_id: str
     unassigned: tuple[str, ...]
@@ -122,7 +121,7 @@ class Unassigned:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer and the devices that are theirs, in the order of their identifiers."""
+    """A customer and their devices, sorted by identifier."""
 
     customer_id: str
     email: str
@@ -131,21 +130,21 @@ class Customer:
 
 
 class SandboxState:
-    """Customers, devices and ownership; safe to look at from another thread.
+    """Customers, devices and ownership; thread-safe.
 
-    A device is known unless its identifier starts with `UNKNOWN` (ignoring case), or
-    `seed` made it unknown; an assign that may create devices makes it known.
+    A device is known unless its identifier starts with `UNKNOWN` (in any case) or `seed` made
+    it unknown; an assign that may create devices makes it known.
     """
 
     def __init__(self, db: Path | str | None = None) -> None:
-        """Opens the file `db`, making it if need be, or keeps everything in memory.
+        """Open or make the file `db`; without it keep the state in memory.
 
-        Raises ConfigError for a file that cannot be opened or is not a fleet.
+        Raises ConfigError for a file that cannot be opened or was not made by a sandbox.
         """
         self.history: list[RequestLog] | None = None
-        """Set it to a list to have the server note every request there."""
+        """If set to a list, the server appends every request to it."""
         self._lock = threading.Lock()
-        self._db = _opened(db)
+        self._db = _open_db(db)
 
     def __enter__(self) -> Self:
         return self
@@ -154,26 +153,26 @@ class SandboxState:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; what was in memory is gone."""
+        """Close the database; a state in memory is lost."""
         self._db.close()
 
     def assign(self, email: str, devices: Iterable[str], *, create: bool = False) -> Assigned | None:
-        """Makes `email` an owner of the distinct `devices`, making the customer if need be.
+        """Make `email` an owner of the distinct `devices`; create the customer if it does not exist.
 
-        Unknown devices are created with `create`, otherwise skipped. None if not one
-        device is known: then nothing has been changed.
+        Unknown devices are created if `create`, else skipped. Returns None, and changes
+        nothing, if all devices are unknown and none may be created.
         """
         with self._change() as db:
             known = {device: _is_known(db, device) for device in devices}
             valid = [device for device in known if known[device] or create]
             if not valid:
                 return None
-            made = ((device,) for device in valid if not known[device])
-            db.executemany("INSERT INTO device VALUES (?, 1) ON CONFLICT DO UPDATE SET known = 1", made)
+            created = ((device,) for device in valid if not known[device])
+            db.executemany("INSERT INTO device VALUES (?, 1) ON CONFLICT DO UPDATE SET known = 1", created)
             was_created = _changes(db, "INSERT OR IGNORE INTO customer (email) VALUES (?)", email)
             number = _number(db, email)
-            given = "INSERT OR IGNORE INTO ownership VALUES (?, ?)"
-            new = {device for device in valid if _changes(db, given, number, device)}
+            insert = "INSERT OR IGNORE INTO ownership VALUES (?, ?)"
+            new = {device for device in valid if _changes(db, insert, number, device)}
         return Assigned(
             customer_id(email),
             was_created,
@@ -183,23 +182,23 @@ class SandboxState:
         )
 
     def unassign(self, email: str, devices: Iterable[str]) -> Unassigned | None:
-        """Takes the distinct `devices` from `email`; None if there is no such customer."""
+        """Take the distinct `devices` from `email`. Returns None if there is no such customer."""
         with self._change() as db:
             number = _number(db, email)
             if number is None:
                 return None
-            taken = "DELETE FROM ownership WHERE customer = ? AND device = ?"
-            removed = {device: _changes(db, taken, number, device) for device in devices}
+            delete = "DELETE FROM ownership WHERE customer = ? AND device = ?"
+            was_owned = {device: _changes(db, delete, number, device) for device in devices}
             remaining = _devices(db, number)
         return Unassigned(
             customer_id(email),
-            tuple(device for device, gone in removed.items() if gone),
-            tuple(device for device, gone in removed.items() if not gone),
+            tuple(device for device, owned in was_owned.items() if owned),
+            tuple(device for device, owned in was_owned.items() if not owned),
             remaining,
         )
 
     def customer(self, email: str) -> Customer | None:
-        """The customer with this email, or None."""
+        """Return the customer with this email, or None."""
         email = normal_email(email)
         with self._lock:
             query = "SELECT number, createdAt FROM customer WHERE email = ?"
@@ -209,23 +208,23 @@ class SandboxState:
             return Customer(customer_id(email), email, found[1], _devices(self._db, found[0]))
 
     def devices_of(self, email: str) -> list[str]:
-        """The devices of a customer, sorted; empty also if there is no such customer."""
+        """Return the devices of a customer, sorted; none if there is no such customer."""
         customer = self.customer(email)
         return [] if customer is None else list(customer.devices)
 
     def owners(self, device: str) -> set[str]:
-        """The emails of all who own this device."""
+        """Return the emails of all owners of this device."""
         query = "SELECT email FROM customer JOIN ownership ON customer = number WHERE device = ?"
         with self._lock:
             return {email for (email,) in self._db.execute(query, (device.strip(),))}
 
     def seed(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Makes a world in which running these rows meets every kind of outcome.
+        """Prepare the state so that a run of these rows meets every kind of outcome.
 
         A row is (customerEmail, deviceIdentifier, "assign" or "unassign"). `FRACTIONS` are
-        taken by hash: the same rows make the same world. Of a pair with both actions the
-        first one counts. A pair seeded once is never touched again, so
-        seeding before every run keeps what the runs before did.
+        taken by hash, so the same rows always give the same state. If a pair has both actions,
+        the first one counts. A pair is seeded only once, so to seed before every run keeps what
+        earlier runs changed.
         """
         with self._change() as db:
             db.execute(_ROWS)
@@ -241,25 +240,25 @@ class SandboxState:
 
 
 def normal_email(email: str) -> str:
-    """The email as Telemetron stores and compares it."""
+    """Return the email as Telemetron stores and compares it."""
     return email.strip().lower()
 
 
 def customer_id(email: str) -> str:
-    """The id of the customer with this (normal) email: always the same."""
+    """Return the id of the customer with this normal email; it depends on the email alone."""
     return f"cust_{_digest('customer', email).hex()}"
 
 
 def device_id(identifier: str) -> str:
-    """The id of the device with this identifier: always the same."""
+    """Return the id of the device; it depends on the identifier alone."""
     return f"dev_{_digest('device', identifier).hex()}"
 
 
-def _opened(path: Path | str | None) -> sqlite3.Connection:
+def _open_db(path: Path | str | None) -> sqlite3.Connection:
     try:
         if path and str(path) != ":memory:":
             _make_file(Path(path))
-        # The server's thread writes, the caller's thread looks: Fleet._lock keeps them apart.
+        # The server's thread writes and the caller's thread reads: SandboxState._lock serialises them.
         db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         with ExitStack() as on_error:
             on_error.callback(db.close)
@@ -272,23 +271,23 @@ def _opened(path: Path | str | None) -> sqlite3.Connection:
 
 
 def _make_file(path: Path) -> None:
-    """Make the file, readable by its owner only, unless it is there: it may hold the customers of real rows."""
-    with suppress(OSError):  # what makes it impossible is told by the library, which opens it
+    """Make the file unless it exists, readable by its owner only: it may hold real customers."""
+    with suppress(OSError):  # SQLite reports the error when it opens the file
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    (mark,) = db.execute("PRAGMA application_id").fetchone()
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if mark != _APPLICATION_ID and (mark or tables):
+    if application_id != _APPLICATION_ID and (application_id or tables):
         raise sqlite3.DatabaseError("it is the database of another program")
-    # The write-ahead log survives the process being killed; nothing here has to survive a power cut.
+    # With a write-ahead log the data survive a killed process; they need not survive a power cut.
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = OFF")
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.executescript(_SCHEMA)
     db.create_function("hash_of", -1, _hash, deterministic=True)
-    db.create_function("share", 1, _share, deterministic=True)
+    db.create_function("fraction", 1, _fraction, deterministic=True)
     db.create_function("named_unknown", 1, _named_unknown, deterministic=True)
 
 
@@ -329,5 +328,5 @@ def _hash(*words: str) -> int:
     return int.from_bytes(blake2b("\0".join(words).encode(), digest_size=8).digest(), signed=True)
 
 
-def _share(number: int) -> float:
+def _fraction(number: int) -> float:
     return (number + 2**63) / 2**64
