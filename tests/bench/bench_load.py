@@ -17,7 +17,9 @@ from statistics import median
 import numpy as np
 
 from telemetron_batch.domain.model import InputOptions
-from telemetron_batch.input.load import _FileStats, _row_blocks, _source, load
+from telemetron_batch.input.load import load
+from telemetron_batch.input.record_source import open_records
+from telemetron_batch.input.row_blocks import FileStats, row_blocks
 from telemetron_batch.input.serials import LongNumbers
 from telemetron_batch.input.source_file import open_source
 
@@ -56,15 +58,15 @@ def write_wide(path: Path, size: int) -> None:
 def read_only(path: Path) -> None:
     stored = open_source(str(path), path.parent)
     stored.sha256()
-    for _ in _source(stored, PLAIN).pieces():
+    for _ in open_records(stored, PLAIN).read_blocks():
         pass
 
 
 def read_and_check(path: Path) -> None:
     stored = open_source(str(path), path.parent)
     stored.sha256()
-    source = _source(stored, PLAIN)
-    for _ in _row_blocks(0, source, _FileStats(LongNumbers())):
+    source = open_records(stored, PLAIN)
+    for _ in row_blocks(0, source, FileStats(LongNumbers())):
         pass
 
 

@@ -221,7 +221,7 @@ def test_a_column_denied_is_refused() -> None:
 
 
 def test_the_terminal_takes_a_header_a_number_or_enter(monkeypatch: pytest.MonkeyPatch) -> None:
-    class OnTerminal(spoken.TerminalInterview):
+    class OnTerminal(spoken.TerminalPrompter):
         pass
 
     monkeypatch.setattr(spoken, "NonInteractivePrompter", OnTerminal)  # under the runner there is no terminal
@@ -237,7 +237,7 @@ def test_the_terminal_takes_a_header_a_number_or_enter(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("word", ["unassign", "Return", "remove"])
 def test_an_action_is_an_answer_to_which_column_says_it(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    class OnTerminal(spoken.TerminalInterview):
+    class OnTerminal(spoken.TerminalPrompter):
         pass
 
     monkeypatch.setattr(spoken, "NonInteractivePrompter", OnTerminal)

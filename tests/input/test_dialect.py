@@ -16,8 +16,8 @@ from telemetron_batch.input.dialect import (
     encoding_from_bom,
     find_dialect,
     find_sheet_header,
+    requested_encoding,
     required_fields,
-    said_encoding,
 )
 from telemetron_batch.input.header_names import ALIASES, folded
 
@@ -220,10 +220,10 @@ def test_the_first_bytes_give_the_encoding_away(head: bytes, encoding: str | Non
 
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:
-    assert said_encoding("UTF8") == "utf-8"
+    assert requested_encoding("UTF8") == "utf-8"
     for name in ("klingon", "base64", "undefined", "x\0y"):
         with pytest.raises(ConfigError, match="no encoding"):
-            said_encoding(name)
+            requested_encoding(name)
 
 
 @given(st.binary(max_size=200))

@@ -27,7 +27,7 @@ def piece(*rows: list[str], first: int = 2, faults: dict[int, str] | None = None
         np.arange(first, first + len(rows)),
         cells_of([*rows], len(rows[0])),
         faults,
-        odd={row: ["x"] for row in faults},
+        misfit_cells={row: ["x"] for row in faults},
     )
 
 
@@ -42,7 +42,7 @@ CELL = st.text(alphabet="ab ,;\n", max_size=5)
 def test_no_part_of_a_split_cell_is_lost_and_every_record_keeps_a_row(cells: list[tuple[str, bool]]) -> None:
     faults = {at: "wrong" for at, (_, wrong) in enumerate(cells) if wrong}
     (split,) = with_split_cells([piece(*([text] for text, _ in cells), faults=faults)], 0, ",;\n")
-    numbers = split.numbers if split.numbers is not None else np.zeros(len(split.lines), np.int64)
+    numbers = split.part_numbers if split.part_numbers is not None else np.zeros(len(split.lines), np.int64)
     found = [*zip(split.lines.tolist(), numbers.tolist(), (row[0] for row in rows_of(split)), strict=True)]
     expected = []
     for line, (text, wrong) in enumerate(cells, start=2):
@@ -56,8 +56,8 @@ def test_no_part_of_a_split_cell_is_lost_and_every_record_keeps_a_row(cells: lis
         else:
             expected.append((line, 0, parts[0] if parts else text))
     assert found == expected
-    assert [split.lines[at] for at in split.faults] == [2 + at for at in faults]
-    assert split.odd.keys() == split.faults.keys()
+    assert [split.lines[at] for at in split.width_errors] == [2 + at for at in faults]
+    assert split.misfit_cells.keys() == split.width_errors.keys()
 
 
 def test_an_empty_cell_takes_the_value_above_across_blocks() -> None:
@@ -136,7 +136,7 @@ def test_groups_are_proposed_only_where_most_cells_are_empty_below_a_filled_one(
                 [pa.array(emails), *([text] * len(emails) for text in ("S", "a")), [0] * len(emails)], names
             )
         )
-        return [*groups.told()]
+        return [*groups.warnings()]
 
     assert told("a", "", "b", "c") == []
     assert told("", "", "b") == []

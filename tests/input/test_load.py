@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import BatchError, ConfigError, DiskError, InputError, UnbalancedError
-from telemetron_batch.domain.model import InputOptions, Problem
-from telemetron_batch.input import load as loading
-from telemetron_batch.input import source_file, text_reader
+from telemetron_batch.domain.model import InputFile, InputOptions, Problem
+from telemetron_batch.input import record_source, source_file, text_reader
 from telemetron_batch.input.load import Loaded, load
 from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock
 from tests.input.test_record_scanner import machine
@@ -47,7 +46,7 @@ class Reading:
         assert sum(block.keys.num_rows for block in self.blocks) == len(self.loaded.rows)
 
     @property
-    def file(self) -> loading.InputFile:
+    def file(self) -> InputFile:
         return self.loaded.files[0]
 
     def column(self, name: str) -> list[object]:
@@ -408,7 +407,7 @@ def test_a_quote_that_swallows_a_large_file_is_refused_at_once(tmp_path: Path, m
 
 def test_a_record_without_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_file, "CHUNK_BYTES", 100)
-    monkeypatch.setattr(text_reader, "MAX_RECORD", 500)
+    monkeypatch.setattr(text_reader, "MAX_RECORD_BYTES", 500)
     options = InputOptions(multiline_cells=True)
     assert "line 3 is never closed" in refusal(tmp_path, HEADER + ROW + 'a@b.cc,"' + "x" * 1000, options)
     assert "line 3 is longer than" in refusal(tmp_path, HEADER + ROW + "a@b.cc," + "x" * 1000, options)
@@ -465,7 +464,7 @@ def test_a_file_that_is_not_what_it_seems_is_refused(tmp_path: Path, content: by
 
 def test_a_broken_end_of_a_gzip_file_is_refused_in_mid_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_file, "_first_bad_byte", lambda _: None)
-    monkeypatch.setattr(loading, "_HEAD", 60)
+    monkeypatch.setattr(record_source, "_HEADER_BYTES", 60)
     monkeypatch.setattr(source_file, "CHUNK_BYTES", 500)
     lines = "".join(f"a@b.cc,{os.urandom(8).hex()},assign\n" for _ in range(2000))
     assert "broken gzip" in refusal(tmp_path, gzip.compress((HEADER + lines).encode())[:-500], name="erp.csv.gz")

@@ -9,8 +9,8 @@ from telemetron_batch.input.number_formats import (
     CellKind,
     FormatKind,
     NumberFormat,
+    calendar_offset,
     cell_formats,
-    days_late,
     format_number,
     parse_format,
 )
@@ -88,16 +88,16 @@ def test_a_number_is_read_as_shown(stored: str, code: str, shown: str, kind: Cel
 
 
 def test_a_calendar_may_begin_in_1904() -> None:
-    late = days_late(is_1904=True)
+    late = calendar_offset(is_1904=True)
     assert format_number("43889", NumberFormat(FormatKind.DATE), late) == ("2024-02-29", CellKind.DATE)
-    assert days_late(is_1904=False) == 0
+    assert calendar_offset(is_1904=False) == 0
 
 
 @given(st.text(max_size=40) | st.floats().map(str), st.sampled_from(["General", "0000", "d.m.y", "[h]:mm", '"x"00']))
 @example("2958464.9999999", "d.m.y")
 @example("٣", "General")
 def test_whatever_is_stored_gives_a_text(stored: str, code: str) -> None:
-    for late in (0, days_late(is_1904=True)):
+    for late in (0, calendar_offset(is_1904=True)):
         assert isinstance(format_number(stored, parse_format(code), late)[0], str)
 
 

@@ -267,7 +267,7 @@ def test_shared_strings_are_read_with_their_runs(tmp_path: Path) -> None:
 
 
 def test_text_that_is_repeated_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "_MOST_TEXT", 0)
+    monkeypatch.setattr(workbook, "_MAX_CHARACTERS", 0)
     strings = f"<si><t>{'x' * 30_000}</t></si>"
     rows = [device(at, '<c t="s"><v>0</v></c>') for at in range(2, 300)]
     with pytest.raises(InputError, match="far more cells or text than its size allows"):

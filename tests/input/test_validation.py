@@ -15,18 +15,14 @@ from hypothesis import strategies as st
 
 from telemetron_batch.domain.actions import UNKNOWN_ACTION, Action
 from telemetron_batch.domain.model import InputOptions, Problem
-from telemetron_batch.input import validation as judge
+from telemetron_batch.input import key_columns, validation
+from telemetron_batch.input.action_words import ACTION_WORDS
+from telemetron_batch.input.emails import are_emails
+from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.foreign_signs import reason_of
 from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.serials import DATE, MONTHS, SerialProfile
-from telemetron_batch.input.validation import (
-    ACTION_WORDS,
-    KeyCells,
-    are_emails,
-    looks_like_row,
-    printable_excerpt,
-    validate_keys,
-)
+from telemetron_batch.input.validation import KeyCells, looks_like_row, validate_keys
 from telemetron_batch.rows.rows import KEY_SCHEMA
 
 PLAIN = InputOptions()
@@ -49,9 +45,9 @@ def judged(
         device=pa.array([device]),
         action=None if action is None else pa.array([action]),
         device_type=None if device_type is None else pa.array([device_type]),
-        faults=faults or {},
+        width_errors=faults or {},
     )
-    keys = validate_keys(cells, options, guessed=guessed)
+    keys = validate_keys(cells, options, encoding_guessed=guessed)
     keys.validate(full=True)
     assert keys.schema == KEY_SCHEMA
     return dict(keys.to_pylist()[0])
@@ -209,7 +205,7 @@ def test_white_space_inside_an_identifier_that_is_no_blank_is_never_sent(space: 
 def judged_among(devices: list[str], options: InputOptions = PLAIN) -> list[int]:
     count = len(devices)
     cells = KeyCells(np.arange(count), pa.array(["a@b.cc"] * count), pa.array(devices), None, None, {})
-    problems: list[int] = validate_keys(cells, options, guessed=False)["problem"].to_pylist()
+    problems: list[int] = validate_keys(cells, options, encoding_guessed=False)["problem"].to_pylist()
     return problems
 
 
@@ -481,18 +477,18 @@ def test_the_sentence_shows_the_cell_what_is_wrong_and_the_way_out() -> None:
 def test_a_date_is_told_with_what_the_neighbours_look_like() -> None:
     devices = pa.array(["SN-00012", "SN-00013", "12.03.2025"])
     cells = KeyCells(np.arange(3), pa.array(["a@b.cc"] * 3), devices, None, None, {})
-    row = validate_keys(cells, InputOptions(action=Action.ASSIGN), guessed=False).to_pylist()[2]
+    row = validate_keys(cells, InputOptions(action=Action.ASSIGN), encoding_guessed=False).to_pylist()[2]
     assert row["problem"] == Problem.DAMAGED
     assert '(date; other serials here look like "SN-00012"); restore' in row["detail"]
-    allowed = validate_keys(cells, InputOptions(action=Action.ASSIGN, allow_suspect=True), guessed=False)
+    allowed = validate_keys(cells, InputOptions(action=Action.ASSIGN, allow_suspect=True), encoding_guessed=False)
     assert allowed["problem"].to_pylist() == [0, 0, 0]
 
 
 def test_the_neighbours_said_are_those_that_count() -> None:
     dates = SerialProfile(pa.array(["11.03.2025", "12.03.2025"]))
     cells = KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), pa.array(["SN-1", "12.03.2025"]), None, None, {})
-    assert validate_keys(cells, PLAIN, guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
-    assert validate_keys(cells, PLAIN, guessed=False, neighbours=dates)["problem"].to_pylist() == [0, 0]
+    assert validate_keys(cells, PLAIN, encoding_guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
+    assert validate_keys(cells, PLAIN, encoding_guessed=False, profile=dates)["problem"].to_pylist() == [0, 0]
 
 
 def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
@@ -516,14 +512,16 @@ def test_a_line_is_plausibly_a_row_by_its_email_or_its_action(email: str, action
 
 def test_no_rows_are_no_trouble() -> None:
     nothing = pa.array([], pa.string())
-    keys = validate_keys(KeyCells(np.empty(0, np.int64), nothing, nothing, nothing, nothing, {}), CREATE, guessed=True)
+    keys = validate_keys(
+        KeyCells(np.empty(0, np.int64), nothing, nothing, nothing, nothing, {}), CREATE, encoding_guessed=True
+    )
     assert (keys.num_rows, keys.schema) == (0, KEY_SCHEMA)
 
 
 def test_a_slice_of_columns_is_judged_by_its_own_cells() -> None:
     devices = pa.array(["=1", " x", "S2", "=3"]).slice(1, 2)
     emails = pa.array(["?", "A@b.cc", "b", "?"]).slice(1, 2)
-    keys = validate_keys(KeyCells(np.arange(2), emails, devices, None, None, {}), PLAIN, guessed=False)
+    keys = validate_keys(KeyCells(np.arange(2), emails, devices, None, None, {}), PLAIN, encoding_guessed=False)
     assert keys["deviceIdentifier"].to_pylist() == ["x", "S2"]
     assert keys["problem"].to_pylist() == [0, Problem.EMAIL]
 
@@ -541,7 +539,7 @@ def test_no_date_of_any_month_escapes_the_quick_look(month: str, form: str) -> N
     for name in (month, month.title(), month.upper()):
         devices = pa.array(["0", form.format(name)])
         keys = validate_keys(
-            KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), devices, None, None, {}), PLAIN, guessed=False
+            KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), devices, None, None, {}), PLAIN, encoding_guessed=False
         )
         assert keys["problem"].to_pylist()[1] == Problem.DAMAGED, name
 
@@ -560,10 +558,10 @@ def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str
         None,
         {},
     )
-    quick = validate_keys(cells, PLAIN, guessed=guessed)
+    quick = validate_keys(cells, PLAIN, encoding_guessed=guessed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_identifiers", lambda name, raw, **_: judge._distinct(name, raw))
-        assert quick.equals(validate_keys(cells, PLAIN, guessed=guessed))
+        patch.setattr(validation, "identifier_column", lambda name, raw, **_: key_columns.distinct_column(name, raw))
+        assert quick.equals(validate_keys(cells, PLAIN, encoding_guessed=guessed))
     whole = normalize(pa.array(devices, pa.string()))
     assert quick["deviceIdentifier"].equals(whole)
 
@@ -577,11 +575,15 @@ def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], gue
     count = len(emails)
     devices = pa.array([f"SN-{at}" for at in range(count)], pa.string())
     cells = KeyCells(np.arange(count), pa.array(emails, pa.string()), devices, None, None, {})
-    quick = validate_keys(cells, PLAIN, guessed=guessed)
-    remarkable = judge._suspicious_subset
+    quick = validate_keys(cells, PLAIN, encoding_guessed=guessed)
+    suspicious_subset = key_columns._suspicious_subset
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_suspicious_subset", lambda *column: remarkable(*column[:-1], np.ones(count, np.bool_)))
-        assert quick.equals(validate_keys(cells, PLAIN, guessed=guessed))
+        patch.setattr(
+            key_columns,
+            "_suspicious_subset",
+            lambda *column: suspicious_subset(*column[:-1], np.ones(count, np.bool_)),
+        )
+        assert quick.equals(validate_keys(cells, PLAIN, encoding_guessed=guessed))
     lower = pc.ascii_lower(normalize(pa.array(emails, pa.string())))
     assert quick["customerEmail"].equals(lower)
     assert quick["problem"].to_numpy()[~are_emails(lower)].all()
@@ -598,14 +600,16 @@ def test_each_address_of_a_block_is_judged_alike_whether_it_is_repeated_or_not(
     found = []
     for share in (0, 1):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(judge, "_FEW_DISTINCT", share)
-            found.append(validate_keys(cells, PLAIN, guessed=guessed))
+            patch.setattr(key_columns, "_FEW_DISTINCT", share)
+            found.append(validate_keys(cells, PLAIN, encoding_guessed=guessed))
     assert found[0].equals(found[1])
 
 
 def test_a_block_of_few_addresses_keeps_each_in_its_row() -> None:
     emails = [f"User{at % 7}@example.com" if at % 50 else "nobody" for at in range(500)]
     devices = pa.array([f"SN-{at}" for at in range(500)], pa.string())
-    keys = validate_keys(KeyCells(np.arange(500), pa.array(emails), devices, None, None, {}), PLAIN, guessed=False)
+    keys = validate_keys(
+        KeyCells(np.arange(500), pa.array(emails), devices, None, None, {}), PLAIN, encoding_guessed=False
+    )
     assert keys["customerEmail"].to_pylist() == [email.lower() for email in emails]
     assert np.flatnonzero(keys["problem"].to_numpy() == Problem.EMAIL).tolist() == [*range(0, 500, 50)]

@@ -162,7 +162,7 @@ def test_a_sheet_may_close_with_a_counted_trailer(tmp_path: Path) -> None:
 
 
 def test_a_long_sheet_comes_in_several_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(workbook, "BLOCK_ROWS", 2)
     rows = [HEADER, *([f"a{at}@b.cc", at, "add"] for at in range(5)), ["Total", 5, None]]
     _, keys, _ = read(save(tmp_path / "r.xlsx", {"Data": rows}))
     assert [row["line"] for row in keys] == [2, 3, 4, 5, 6]

@@ -8,8 +8,8 @@ from typing import Final
 
 from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.input.action_words import ACTION_WORDS
 from telemetron_batch.input.header_names import ALIASES
-from telemetron_batch.input.validation import ACTION_WORDS
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"

@@ -1,1 +1,1 @@
-"""The command `init`: looks at a file, asks, and writes a profile."""
+"""The command `init`: inspect a file, ask what is unclear, and write a profile."""

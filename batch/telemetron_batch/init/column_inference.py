@@ -1,7 +1,7 @@
-"""Which column of an unknown file holds what: by its header, else by what stands below it.
+"""Guess which column of an unknown file is which field: by its header, else by its cells.
 
-Proposes only where one column is plainly the one, and says where it is in doubt. Reads
-the first rows for the columns and all of them for the action words; changes nothing.
+A column is proposed only if it is clearly the best; else the candidates are returned. Reads the
+first rows to guess the columns, and all rows to count the action words.
 """
 
 import csv
@@ -20,22 +20,23 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.dialect import DELIMITERS, HEADER_LINES, match_columns
+from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.load import Loaded, load
 from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.serials import DATE
 from telemetron_batch.input.source_file import FileKind, detect_encoding, input_errors, open_source
-from telemetron_batch.input.validation import action_words, are_emails
 from telemetron_batch.input.workbook import first_rows
 from telemetron_batch.rows.rows import RowBlock
 
-_HEAD: Final = 4 << 20
-_RECORDS: Final = 2_000
+_HEAD_BYTES: Final = 4 << 20
+_MAX_RECORDS: Final = 2_000
 _MIN_SCORE: Final = 0.5
-"""The share of a column's cells that have to look like what the column is taken for."""
+"""Fraction of the cells of a column that must look like the field."""
 _MIN_LEAD: Final = 0.15
-"""By how much a column must look more like it than any other does."""
-_MOST_WORDS: Final = 12
+"""How much the score of a column must exceed that of any other column."""
+_MAX_ACTION_WORDS: Final = 12
 _ACTION_STEMS: Final = re.compile(
     "assign|zuweis|zuord|ausgabe|abgang|zugang|einbau|ausbau|install|issue|return|retour|rück|rueck"
     "|deliver|liefer|bind|attach|detach|activ|aktiv|remove|entf|add|neu|new|^(?:in|out|ret|on|off)$"
@@ -46,10 +47,10 @@ _NO_SERIAL: Final = rf"{DATE}|^[0-9]{{1,7}}[.,][0-9]{{1,3}}$"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first rows of a file, below the header they were found under.
+    """The header and the first rows of a file.
 
-    columns   normalised cells, one array of strings for each header
-    sheet     name of the workbook's sheet; None for text
+    columns   normalized cells, one array of strings for each header
+    sheet     name of the sheet of a workbook; None for text
     """
 
     header: tuple[str, ...]
@@ -59,11 +60,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class ColumnGuess:
-    """What a file's columns are taken for.
+    """The guessed columns of a file.
 
-    columns    field name to the header of its column, for fields that are plain to see
-    doubts     field name to the headers between which nothing decides
-    sheet      the sheet to name, where a workbook has several
+    columns    field name to the header of its column, for fields that are clear
+    ambiguous  field name to the headers of several equally good columns
+    sheet      the sheet, if the workbook has several
     """
 
     header: tuple[str, ...]
@@ -74,14 +75,14 @@ class ColumnGuess:
 
 @dataclass(frozen=True, slots=True)
 class ActionWordCounts:
-    """What the rows of a file say: the action words as written, with the number of rows."""
+    """The action words of a file as written, with the number of rows of each."""
 
     loaded: Loaded
     counts: Counter[str]
 
 
 def survey_file(path: str, options: InputOptions) -> ColumnGuess:
-    """Look at the first rows of a file. Raises InputError where they are no table."""
+    """Guess the columns of a file from its first rows. Raises InputError if they are no table."""
     with input_errors(path), TemporaryDirectory() as spool:
         tables = [*_tables(path, options, Path(spool))]
         if not tables:
@@ -92,32 +93,32 @@ def survey_file(path: str, options: InputOptions) -> ColumnGuess:
 
 
 def propose(table: Table, options: InputOptions) -> ColumnGuess:
-    """Which column of a table is which field; pure."""
-    hits = match_columns(table.header, options)
-    columns = {field: table.header[hits[field][0]] for field in options.columns if hits.get(field)}
-    doubts: dict[str, tuple[str, ...]] = {}
+    """Guess which column of a table is which field."""
+    matches = match_columns(table.header, options)
+    columns = {field: table.header[matches[field][0]] for field in options.columns if matches.get(field)}
+    ambiguous: dict[str, tuple[str, ...]] = {}
     fields = ["customerEmail", "deviceIdentifier", *(["action"] if options.action is None else [])]
     for field in fields:
         if field not in columns:
             free = [at for at, header in enumerate(table.header) if header and header not in columns.values()]
-            likeness = {at: _score(field, table.columns[at], options) for at in free}
-            found = _best_match(likeness, [at for at in hits[field] if at in free])
-            if len(found) == 1:
-                columns[field] = table.header[found[0]]
-            elif found:
-                doubts[field] = tuple(table.header[at] for at in found)
-    return ColumnGuess(table.header, columns, doubts, table.sheet)
+            scores = {at: _score(field, table.columns[at], options) for at in free}
+            best = _best_match(scores, [at for at in matches[field] if at in free])
+            if len(best) == 1:
+                columns[field] = table.header[best[0]]
+            elif best:
+                ambiguous[field] = tuple(table.header[at] for at in best)
+    return ColumnGuess(table.header, columns, ambiguous, table.sheet)
 
 
 def count_action_words(path: str, options: InputOptions) -> ActionWordCounts:
-    """Load the whole file and count its action words. Raises as `load` does."""
-    words = _ActionWords()
+    """Load the whole file and count its action words. Raises the errors of `load`."""
+    counter = _ActionWordCounter()
     with TemporaryDirectory() as spool:
-        return ActionWordCounts(load([path], options, spool=Path(spool), sink=words), words.counts)
+        return ActionWordCounts(load([path], options, spool=Path(spool), sink=counter), counter.counts)
 
 
-class _ActionWords:
-    """Counts the action words of blocks."""
+class _ActionWordCounter:
+    """A sink that counts the action words of blocks."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -132,10 +133,10 @@ class _ActionWords:
 
 
 def table_of(records: Iterable[Sequence[str]], sheet: str | None = None) -> Table | None:
-    """The header among the first records and the rows below it as columns; None without one.
+    """Find the header among the first records; return it and the rows below it, or None if there is no header.
 
-    The header is as wide as most records, nearly as full as they are, and holds no email
-    address.
+    The header is as wide as most records, more than half as full as they are, and contains no
+    email address.
     """
     filled = [[cell.strip("\ufeff \t") for cell in record] for record in records if any(map(str.strip, record))]
     if len(filled) < 2:
@@ -153,15 +154,16 @@ def table_of(records: Iterable[Sequence[str]], sheet: str | None = None) -> Tabl
 
 
 def _tables(path: str, options: InputOptions, spool: Path) -> Iterator[Table]:
-    """The file as a table under each delimiter, or each sheet of the workbook."""
-    stored = open_source(path, spool)
-    if stored.kind is FileKind.WORKBOOK:
-        sheets = first_rows(stored.path, options.sheet, _RECORDS)
+    """Yield the file as a table for each delimiter, or each sheet of the workbook."""
+    source = open_source(path, spool)
+    if source.kind is FileKind.WORKBOOK:
+        sheets = first_rows(source.path, options.sheet, _MAX_RECORDS)
         yield from filter(None, (table_of(rows, name) for name, rows in sheets.items()))
         return
-    lines = detect_encoding(stored, options.encoding).head(_HEAD).decode(errors="replace").splitlines(keepends=True)
+    head = detect_encoding(source, options.encoding).head(_HEAD_BYTES)
+    lines = head.decode(errors="replace").splitlines(keepends=True)
     for delimiter in DELIMITERS if options.delimiter is None else (options.delimiter,):
-        table = table_of(_records(lines[:_RECORDS], delimiter))
+        table = table_of(_records(lines[:_MAX_RECORDS], delimiter))
         if table is not None:
             yield table
 
@@ -169,27 +171,27 @@ def _tables(path: str, options: InputOptions, spool: Path) -> Iterator[Table]:
 def _records(lines: Iterable[str], delimiter: str) -> list[list[str]]:
     try:
         return [*csv.reader(lines, delimiter=delimiter)]
-    except csv.Error:  # a cell beyond the reader's limit
+    except csv.Error:  # a cell is longer than the csv module allows
         return []
 
 
-def _best_match(likeness: Mapping[int, float], named: Sequence[int]) -> list[int]:
-    """The one column that is it; several if they cannot be told apart; none if no one is like it.
+def _best_match(scores: Mapping[int, float], named: Sequence[int]) -> list[int]:
+    """Return the best column, several columns if they are equally good, or none.
 
-    A column of the right name needs no likeness, unless another has it and this has none.
+    The only column with a matching name is the best, unless its score is 0 and that of another column is high.
     """
-    by_name = {at: likeness[at] for at in named}
-    if len(by_name) == 1 and (likeness[named[0]] > 0 or max(likeness.values()) < _MIN_SCORE):
+    by_name = {at: scores[at] for at in named}
+    if len(by_name) == 1 and (scores[named[0]] > 0 or max(scores.values()) < _MIN_SCORE):
         return [*by_name]
-    likely = {at: share for at, share in (by_name or likeness).items() if share >= _MIN_SCORE}
+    likely = {at: score for at, score in (by_name or scores).items() if score >= _MIN_SCORE}
     if by_name and not likely:
-        likely = {at: share for at, share in likeness.items() if share >= _MIN_SCORE} or by_name
+        likely = {at: score for at, score in scores.items() if score >= _MIN_SCORE} or by_name
     best = max(likely.values(), default=0)
-    return [at for at, share in likely.items() if share > best - _MIN_LEAD]
+    return [at for at, score in likely.items() if score > best - _MIN_LEAD]
 
 
 def _score(field: str, column: pa.Array, options: InputOptions) -> float:
-    """How much a column looks like that field, from 0 to 1 and a little more."""
+    """Return how much a column looks like the field: 0 to 1, for identifiers up to 1.2."""
     filled = column.filter(pc.not_equal(column, ""))
     if not len(filled):
         return 0
@@ -197,29 +199,29 @@ def _score(field: str, column: pa.Array, options: InputOptions) -> float:
         return float(are_emails(filled).mean())
     distinct = filled.unique()
     if field == "action":
-        return _action_likeness(filled, distinct, options)
+        return _action_score(filled, distinct, options)
     likely = pc.match_substring_regex(filled, _SERIAL).to_numpy(zero_copy_only=False)
     likely &= ~pc.match_substring_regex(filled, _NO_SERIAL).to_numpy(zero_copy_only=False)
     likely &= pc.match_substring_regex(filled, "[0-9]").to_numpy(zero_copy_only=False)
     mixed = pc.match_substring_regex(filled, "[A-Za-z]").to_numpy(zero_copy_only=False)
-    return (
-        0 if _is_row_number(filled) else float(likely.mean()) * len(distinct) / len(filled) + 0.2 * float(mixed.mean())
-    )
+    if _is_row_number(filled):
+        return 0
+    return float(likely.mean()) * len(distinct) / len(filled) + 0.2 * float(mixed.mean())
 
 
-def _action_likeness(filled: pa.Array, distinct: pa.Array, options: InputOptions) -> float:
-    """A column of few words, some of which sound like an action."""
-    if len(distinct) > _MOST_WORDS:
+def _action_score(filled: pa.Array, distinct: pa.Array, options: InputOptions) -> float:
+    """Return a high score for a column of few words, of which some are or resemble action words."""
+    if len(distinct) > _MAX_ACTION_WORDS:
         return 0
     known = action_words(options)
     words = [word.lower() for word in filled.to_pylist()]
-    certain = sum(word in known for word in words) / len(words)
-    sounding = sum(bool(_ACTION_STEMS.search(word)) for word in words) / len(words)
-    return max(certain, _MIN_SCORE if certain > 0 else 0, 0.8 * sounding)
+    known_fraction = sum(word in known for word in words) / len(words)
+    similar_fraction = sum(bool(_ACTION_STEMS.search(word)) for word in words) / len(words)
+    return max(known_fraction, _MIN_SCORE if known_fraction > 0 else 0, 0.8 * similar_fraction)
 
 
 def _is_row_number(filled: pa.Array) -> bool:
-    """Are these the numbers 1, 2, 3 ... of a list?"""
+    """Return whether these are consecutive numbers, as in the first column of a list."""
     if not pc.all(pc.match_substring_regex(filled, "^[0-9]{1,9}$")).as_py():
         return False
     numbers = np.array(filled.to_pylist(), np.int64)

@@ -1,7 +1,7 @@
-"""From a file nobody has described yet to a profile under which it can be planned.
+"""Make a profile for a file: guess its columns, ask what is unclear, and write the profile.
 
-Asks through an `Prompter`, so that a terminal, a script and a test can answer. Writes
-the file of profiles last, and only when the input has been read under what it says.
+A `Prompter` answers the questions, so that a terminal, a script or a test can do so. The
+file of profiles is written only after the input has been read with the new options.
 """
 
 from collections import Counter
@@ -17,8 +17,9 @@ from telemetron_batch.domain.model import HiddenRows, InputOptions
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.init.column_inference import ActionWordCounts, ColumnGuess, count_action_words, survey_file
 from telemetron_batch.init.profile_file import Value, read_profiles, with_profile, write_profiles
+from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.dialect import required_fields
-from telemetron_batch.input.validation import action_words, printable_excerpt
+from telemetron_batch.input.excerpt import printable_excerpt
 
 _FIELD_DESCRIPTIONS: Final = {
     "customerEmail": "the customer's email address",
@@ -29,36 +30,36 @@ _FIELD_DESCRIPTIONS: Final = {
 
 
 class Prompter:
-    """Who answers where the file does not: this one takes what is proposed, and says so."""
+    """Answers the questions about a file; this one accepts every proposal, and reports it."""
 
-    def told(self, text: str) -> None:
-        """Say something."""
+    def inform(self, text: str) -> None:
+        """Report something to the user."""
 
     def column(
         self,
         field: str,
         means: str,
         proposed: str | None,
-        headers: Sequence[str],  # noqa: ARG002 - for those who choose
+        headers: Sequence[str],  # noqa: ARG002 - for subclasses that let the user choose
     ) -> str | None:
-        """The header of a field's column; None if there is none."""
+        """Return the header of the column for a field, or None if there is no such column."""
         if proposed is not None:
-            self.told(f'{field} ({means}) is taken from "{proposed}"')
+            self.inform(f'{field} ({means}) is taken from "{proposed}"')
         return proposed
 
     def action(self) -> Action | None:
-        """The action of every row of a file that has no column for it; None if nobody knows."""
+        """Return the action of all rows of a file without an action column, or None if it is unknown."""
         return None
 
     def word(self, word: str, rows: int) -> Action | None:
-        """What an unknown action word means; None to leave its rows out. Never guessed."""
-        self.told(f"{describe_word(word, rows)}, which stays unknown: say it with --action-word WORD=ACTION")
+        """Return what an unknown action word means, or None to make its rows invalid. Never guesses."""
+        self.inform(f"{describe_word(word, rows)}, which stays unknown: say it with --action-word WORD=ACTION")
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class InitRequest:
-    """What `init` is to do: the input file, what is known of it, and where the profile goes."""
+    """The arguments of `init`: the input file, the known options, and the profile to write."""
 
     file: str
     input: InputOptions
@@ -69,7 +70,7 @@ class InitRequest:
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """A profile that was written."""
+    """The profile that was written, and the number of rows read with it."""
 
     profile: str
     config: Path
@@ -78,45 +79,48 @@ class InitResult:
 
 
 def describe_word(word: str, rows: int) -> str:
-    """The beginning of a sentence on an action word."""
+    """Return the start of a sentence about an action word."""
     return f'{rows:,} {"row says" if rows == 1 else "rows say"} "{printable_excerpt(word)}"'
 
 
 def default_profile(file: str) -> str:
-    """The profile's name where none is said: the file's, without its endings."""
+    """Return the default name of the profile: the name of the file without its suffixes."""
     name = encodable(Path(file).name).removesuffix(".gz")
     return name.rpartition(".")[0] or name
 
 
-def make_profile(wanted: InitRequest, interview: Prompter) -> InitResult:
-    """Look at the file, ask, read it so, and write the profile. Raises ConfigError, InputError or DiskError."""
-    if wanted.file == "-":
+def make_profile(request: InitRequest, prompter: Prompter) -> InitResult:
+    """Inspect the file, ask what is unclear, read the file, and write the profile.
+
+    Raises ConfigError, InputError or DiskError.
+    """
+    if request.file == "-":
         raise ConfigError("init reads its file several times, and standard input comes but once", "name a file")
-    if encodable(wanted.profile) != wanted.profile:
+    if encodable(request.profile) != request.profile:
         raise ConfigError(
-            f"{encodable(wanted.profile)!r} is not valid text", "name the profile in UTF-8 with --profile"
+            f"{encodable(request.profile)!r} is not valid text", "name the profile in UTF-8 with --profile"
         )
-    option = OPTIONS_BY_KEY.get(wanted.profile.replace("-", "_"))
-    if option is not None and option.repeatable:  # its table would hold for all profiles
-        raise ConfigError(f"{wanted.profile} is an option's name", "name the profile otherwise with --profile")
-    text = read_profiles(wanted.config)
-    with_profile(text, wanted.profile, {}, force=wanted.force)  # a name that is taken is said before any question
-    survey = survey_file(wanted.file, wanted.input)
-    options = replace(_with_columns(wanted.input, survey, interview), sheet=survey.sheet)
-    words = count_action_words(wanted.file, options)
+    option = OPTIONS_BY_KEY.get(request.profile.replace("-", "_"))
+    if option is not None and option.repeatable:  # a table of this name sets the option for all profiles
+        raise ConfigError(f"{request.profile} is an option's name", "name the profile otherwise with --profile")
+    text = read_profiles(request.config)
+    with_profile(text, request.profile, {}, force=request.force)  # refuses a used name before asking any question
+    guess = survey_file(request.file, request.input)
+    options = replace(_with_columns(request.input, guess, prompter), sheet=guess.sheet)
+    words = count_action_words(request.file, options)
     for warning in words.loaded.files[0].warnings:
-        interview.told(f"warning: {warning}")
-    options = replace(options, action_words=_resolve_action_words(options, words.counts, interview))
+        prompter.inform(f"warning: {warning}")
+    options = replace(options, action_words=_resolve_action_words(options, words.counts, prompter))
     _require_known_action(options, words)
-    # Next week's workbook has another sheet: one is pinned only where that was asked for.
-    options = replace(options, sheet=wanted.input.sheet)
-    write_profiles(wanted.config, with_profile(text, wanted.profile, profile_keys(options), force=wanted.force))
-    problems = count_action_words(wanted.file, options).loaded.rows.problem
-    return InitResult(wanted.profile, wanted.config, len(problems), int((problems != 0).sum()))
+    # The next workbook may have another sheet name, so only a requested sheet goes into the profile.
+    options = replace(options, sheet=request.input.sheet)
+    write_profiles(request.config, with_profile(text, request.profile, profile_keys(options), force=request.force))
+    problems = count_action_words(request.file, options).loaded.rows.problem
+    return InitResult(request.profile, request.config, len(problems), int((problems != 0).sum()))
 
 
 def profile_keys(options: InputOptions) -> dict[str, Value]:
-    """The keys of a profile that say the same as these options."""
+    """Return the keys of a profile for these options."""
     keys: dict[str, Value | None] = {
         "column": dict(options.columns),
         "action": None if options.action is None else options.action.value,
@@ -133,25 +137,25 @@ def profile_keys(options: InputOptions) -> dict[str, Value]:
     return {key: value for key, value in keys.items() if value}
 
 
-def _with_columns(options: InputOptions, survey: ColumnGuess, interview: Prompter) -> InputOptions:
+def _with_columns(options: InputOptions, guess: ColumnGuess, prompter: Prompter) -> InputOptions:
     columns: dict[str, str] = dict(options.columns)
     for field in required_fields(options):
         if field in columns:
             continue
-        header = interview.column(field, _FIELD_DESCRIPTIONS[field], survey.columns.get(field), survey.header)
+        header = prompter.column(field, _FIELD_DESCRIPTIONS[field], guess.columns.get(field), guess.header)
         if header is not None:
             columns[field] = header
         elif field != "action":
             raise InputError(
-                f"{field} ({_FIELD_DESCRIPTIONS[field]}) cannot be told{_candidates_text(survey, field)}",
+                f"{field} ({_FIELD_DESCRIPTIONS[field]}) cannot be told{_candidates_text(guess, field)}",
                 _advice(field),
             )
         else:
-            options = replace(options, action=interview.action())
+            options = replace(options, action=prompter.action())
             if options.action is None:
                 advice = f"{_advice(field)}, or give --action assign or --action unassign for all rows"
                 raise InputError(
-                    f"no column for assign or unassign can be told{_candidates_text(survey, field)}", advice
+                    f"no column for assign or unassign can be told{_candidates_text(guess, field)}", advice
                 )
     return replace(options, columns=columns)
 
@@ -160,25 +164,25 @@ def _advice(field: str) -> str:
     return f'say which column it is, as in --column {field}="..."'
 
 
-def _candidates_text(survey: ColumnGuess, field: str) -> str:
-    headers = survey.ambiguous.get(field) or survey.header
+def _candidates_text(guess: ColumnGuess, field: str) -> str:
+    headers = guess.ambiguous.get(field) or guess.header
     shown_ones = ", ".join(f'"{printable_excerpt(header)}"' for header in headers[:20] if header)
-    return f": it may be {shown_ones}" if field in survey.ambiguous else f" among {shown_ones}"
+    return f": it may be {shown_ones}" if field in guess.ambiguous else f" among {shown_ones}"
 
 
-def _resolve_action_words(options: InputOptions, counts: Counter[str], interview: Prompter) -> Mapping[str, Action]:
-    """The user's action words, and what is answered for those that nobody knows."""
+def _resolve_action_words(options: InputOptions, counts: Counter[str], prompter: Prompter) -> Mapping[str, Action]:
+    """Return the user's action words, and the answers for the unknown words of the file."""
     known, meanings = action_words(options), dict(options.action_words)
     lowered: Counter[str] = Counter()
     for word, rows in counts.items():
         lowered[word.lower()] += rows
     for word, rows in lowered.most_common():
         if word in known:
-            interview.told(f"{describe_word(word, rows)}: {known[word].value}")
+            prompter.inform(f"{describe_word(word, rows)}: {known[word].value}")
         elif "=" in word:
-            interview.told(f"{describe_word(word, rows)}, which no option can name; they will be invalid")
+            prompter.inform(f"{describe_word(word, rows)}, which no option can name; they will be invalid")
         else:
-            meaning = interview.word(word, rows)
+            meaning = prompter.word(word, rows)
             if meaning is not None:
                 meanings[word] = meaning
     return meanings

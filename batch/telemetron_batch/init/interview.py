@@ -1,4 +1,4 @@
-"""The questions of `init` on a terminal. Words and prompts only; what they are for is decided elsewhere."""
+"""The questions of `init` on a terminal."""
 
 import shlex
 import sys
@@ -11,32 +11,33 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.init.init_profile import InitRequest, InitResult, Prompter, describe_word, make_profile
-from telemetron_batch.input.validation import action_words, printable_excerpt
+from telemetron_batch.input.action_words import action_words
+from telemetron_batch.input.excerpt import printable_excerpt
 
 _NONE = "none"
 
 
 class NonInteractivePrompter(Prompter):
-    """Says on standard error what was found, and takes it."""
+    """Reports the proposals on standard error, and accepts them."""
 
-    def told(self, text: str) -> None:
-        """Say it in one line."""
+    def inform(self, text: str) -> None:
+        """Print one line on standard error."""
         click.echo(printable(text), err=True)
 
 
-class TerminalInterview(NonInteractivePrompter):
-    """Asks a person, with what was found as the answer that Enter gives."""
+class TerminalPrompter(NonInteractivePrompter):
+    """Asks a person; the proposal is the default answer."""
 
     def __init__(self) -> None:
-        self._listed = False
-        self._said: Action | None = None
-        """The action of every row, said in answer to the question for its column."""
+        self._headers_listed = False
+        self._answered_action: Action | None = None
+        """The action of all rows, if that was the answer to the question for the action column."""
 
     def column(self, field: str, means: str, proposed: str | None, headers: Sequence[str]) -> str | None:
-        """Ask for the header of a field's column, by its text or its number."""
-        for number, header in enumerate(headers if not self._listed else (), start=1):
+        """Ask for the header of the column for a field, by its text or its number."""
+        for number, header in enumerate(headers if not self._headers_listed else (), start=1):
             click.echo(f"  {number}  {printable_excerpt(header)}", err=True)
-        self._listed = True
+        self._headers_listed = True
 
         def chosen(text: str) -> str | None:
             if text in headers:
@@ -44,37 +45,37 @@ class TerminalInterview(NonInteractivePrompter):
             if text.isascii() and text.isdigit() and 0 < int(text) <= len(headers):
                 return headers[int(text) - 1]
             if field == "action":
-                self._said = action_words(InputOptions()).get(text.strip().lower())
-            if text.lower() == _NONE or self._said is not None:
+                self._answered_action = action_words(InputOptions()).get(text.strip().lower())
+            if text.lower() == _NONE or self._answered_action is not None:
                 return None
-            told = f"name a header, or its number from 1 to {len(headers)}, or {_NONE}"
-            raise click.BadParameter(f"{told}; or assign or unassign for all rows" if field == "action" else told)
+            advice = f"name a header, or its number from 1 to {len(headers)}, or {_NONE}"
+            raise click.BadParameter(f"{advice}; or assign or unassign for all rows" if field == "action" else advice)
 
         default = proposed or _NONE
         question = f"Which column is {field} ({means})? [{printable(default)}]"
         return click.prompt(question, default=default, show_default=False, value_proc=chosen, err=True)
 
     def action(self) -> Action | None:
-        """Ask what every row is to do, unless that was said."""
-        return self._said or _ask_action("No column says it. What is to be done with every row?")
+        """Ask for the action of all rows, unless it was answered before."""
+        return self._answered_action or _ask_action("No column says it. What is to be done with every row?")
 
     def word(self, word: str, rows: int) -> Action | None:
-        """Ask what a word means."""
+        """Ask for the meaning of an action word."""
         return _ask_action(f"{describe_word(word, rows)}. What does it mean?")
 
 
-def run_init(wanted: InitRequest) -> None:
-    """Make the profile, with a person's help on a terminal, and say what comes next. Raises BatchError."""
+def run_init(request: InitRequest) -> None:
+    """Make the profile, with questions on a terminal, and print the next command. Raises BatchError."""
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    made = make_profile(wanted, TerminalInterview() if on_terminal else NonInteractivePrompter())
-    where = printable(f"Profile {made.profile} is in {made.config}")
-    click.echo(f"{where}: {made.rows:,} rows read, {made.invalid:,} of them invalid.")
-    click.echo(printable(f"Next: {_next(wanted, made)}"))
+    result = make_profile(request, TerminalPrompter() if on_terminal else NonInteractivePrompter())
+    where = printable(f"Profile {result.profile} is in {result.config}")
+    click.echo(f"{where}: {result.rows:,} rows read, {result.invalid:,} of them invalid.")
+    click.echo(printable(f"Next: {_next(request, result)}"))
 
 
-def _next(wanted: InitRequest, made: InitResult) -> str:
-    where = [] if str(made.config) == PROFILE_FILE else ["--config", str(made.config)]
-    return shlex.join(["telemetron-batch", "plan", wanted.file, "--profile", made.profile, *where])
+def _next(request: InitRequest, result: InitResult) -> str:
+    where = [] if str(result.config) == PROFILE_FILE else ["--config", str(result.config)]
+    return shlex.join(["telemetron-batch", "plan", request.file, "--profile", result.profile, *where])
 
 
 def _ask_action(question: str) -> Action | None:

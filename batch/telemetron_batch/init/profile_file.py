@@ -1,7 +1,7 @@
-"""The file of profiles as text: a table more, or another in the place of one.
+"""Add or replace a profile in the text of a file of profiles.
 
-Touches nothing else in it, comments included, and proves that by reading both texts
-back before anything is written. Knows no option and no input file.
+Changes nothing else in the text, comments included; before it is written, the new text is parsed
+and compared with the old one.
 """
 
 import json
@@ -15,7 +15,7 @@ from telemetron_batch.domain.errors import ConfigError, DiskError, write_error
 from telemetron_batch.storage.atomic_file import atomic_write
 
 Value: TypeAlias = str | bool | list[str] | Mapping[str, str]
-"""What a key of ours may hold."""
+"""The value of a key."""
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _NAME: Final = r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\[\]"'\n]"""
@@ -25,10 +25,9 @@ _PARENTS: Final = ("profile", "profiles")
 
 
 def with_profile(text: str, name: str, keys: Mapping[str, Value], *, force: bool = False) -> str:
-    """The text of a file of profiles, and in it the profile `name` with these keys.
+    """Return the text of a file of profiles with the profile `name` added or, if `force`, replaced.
 
-    Raises ConfigError where the text is not TOML, and where a profile of this name is
-    there already and `force` does not say that it goes.
+    Raises ConfigError if the text is not TOML, or if the profile exists and `force` is false.
     """
     before = _parsed(text)
     holders = [table for table in (before, *map(before.get, _PARENTS)) if isinstance(table, dict) and name in table]
@@ -42,9 +41,9 @@ def with_profile(text: str, name: str, keys: Mapping[str, Value], *, force: bool
 
 
 def read_profiles(file: Path) -> str:
-    """The text of a file of profiles; empty if there is none. Raises ConfigError."""
+    """Return the text of a file of profiles; empty if there is no such file. Raises ConfigError."""
     try:
-        return file.read_bytes().decode() if file.exists() else ""  # line ends as they are
+        return file.read_bytes().decode() if file.exists() else ""  # bytes, to keep the line ends
     except OSError as exc:
         raise ConfigError(f"cannot read {file} ({exc.strerror})", "name another with --config") from exc
     except UnicodeDecodeError as exc:
@@ -52,7 +51,7 @@ def read_profiles(file: Path) -> str:
 
 
 def write_profiles(file: Path, text: str) -> None:
-    """Write the file whole or not at all; who may read it stays as it was. Raises ConfigError or DiskError."""
+    """Write the file atomically and keep its permissions. Raises ConfigError or DiskError."""
     target = file.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
     try:
@@ -72,7 +71,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _changes_only(after: str, before: Mapping[str, Any], name: str, keys: Mapping[str, Value]) -> bool:
-    """Does the new text say just what the old one said, but for this profile?"""
+    """Return whether the new text differs from the old content only in this profile."""
     try:
         tables = tomllib.loads(after)
     except tomllib.TOMLDecodeError:
@@ -101,28 +100,27 @@ def _value(value: Value) -> str:
 
 
 def _string(text: str) -> str:
-    # JSON's escapes are TOML's, but TOML wants DEL escaped too.
+    # The escapes of JSON are valid in TOML, which also needs one for DEL.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _remove_profile(text: str, name: str) -> str:
-    """The text without the tables of this profile; a comment that stands above the next table stays."""
+    """Return the text without the tables of this profile; comments directly above the next table stay."""
     headers = [*_TABLE.finditer(text)]
-    stops = [*(header.start() for header in headers[1:]), len(text)]
-    for header, stop in reversed([*zip(headers, stops, strict=False)]):
+    ends = [*(header.start() for header in headers[1:]), len(text)]
+    for header, end in reversed([*zip(headers, ends, strict=False)]):
         if _path(header[1])[:1] == [name]:
-            gone = text[header.start() : stop]
-            comments = _COMMENTS.search(gone)
-            text = text[: header.start()] + (comments[0] if comments else "") + text[stop:]
+            comments = _COMMENTS.search(text[header.start() : end])
+            text = text[: header.start()] + (comments[0] if comments else "") + text[end:]
     return text
 
 
 def _path(dotted: str) -> list[str]:
-    """The names in the header of a table, without the parent that all profiles may have."""
+    """Return the names in the header of a table, without the optional parent table `profile`."""
     names: list[str] = []
     try:
         table = tomllib.loads(f"[{dotted}]")
-    except tomllib.TOMLDecodeError:  # no header, only a line in a text that looks like one
+    except tomllib.TOMLDecodeError:  # a line of a multi-line string that only looks like a header
         return names
     while table:
         name, table = next(iter(table.items()))
@@ -131,7 +129,7 @@ def _path(dotted: str) -> list[str]:
 
 
 def _other_profiles(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """All that is not this profile."""
+    """Return the content without this profile."""
     others = {key: value for key, value in tables.items() if key != name}
     for parent in _PARENTS:
         if isinstance(others.get(parent), dict):

@@ -1,1 +1,1 @@
-"""What arrives: files in any spelling become rows, and what is wrong with a row is said here."""
+"""Read input files of many dialects as validated rows; report what is wrong with each row."""

@@ -1,4 +1,4 @@
-"""Some consecutive records of a file as cells, before anything is judged. Holds them, and does nothing."""
+"""A block of consecutive records of a file as cells, before validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,22 +17,23 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 class CellBlock:
     """Some consecutive records as cells.
 
-    lines   the line on which each begins
-    cells   one string column for each header, named "0", "1", ...
-    faults  position to sentence, for records with too few or too many cells
-    odd     position to all cells, for the same records
-    numbers the number of each row among those of its record, from 1; 0 for a record that is one row. None: all 0
-    kinds   field to position to the kind of its cell, for key cells of a workbook that are not plain
-    dated   field to position to the cell of the list, for key cells of which a spreadsheet may have made a date
-    closing the last record that is not blank: as it is written, and its cells without quotes;
-            none where no trailer is looked for
+    lines           the line on which each record begins
+    cells           one string column for each header, named "0", "1", ...
+    width_errors    position to sentence, for records with too few or too many cells
+    last_record     the last record that is not blank, as written and as its cells without quotes;
+                    empty if no trailer is expected
+    misfit_cells    position to all cells, for the records in `width_errors`
+    part_numbers    number of each row among the rows of its record, from 1; 0 for a record that is one
+                    row. None if all are 0
+    kinds           field to position to kind, for key cells of a workbook that are not plain
+    date_originals  field to position to original cell, for key cells that a spreadsheet may have turned into a date
     """
 
     lines: Ints
     cells: pa.RecordBatch
-    faults: dict[int, str]
-    closing: tuple[str, ...] = ()
-    odd: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    numbers: Ints | None = None
+    width_errors: dict[int, str]
+    last_record: tuple[str, ...] = ()
+    misfit_cells: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    part_numbers: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
-    dated: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    date_originals: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

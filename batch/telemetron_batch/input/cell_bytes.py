@@ -1,7 +1,7 @@
-"""The bytes of a column's cells, looked at all together.
+"""Examine single bytes of all cells of a column at once.
 
-For first looks that are to pass over most cells: what is plain to see in a byte costs a
-fraction of what it costs to match a pattern. Knows no column and no problem.
+To check bytes costs a fraction of matching a pattern, so this is used to select the few
+cells for which a pattern is needed.
 """
 
 from functools import cached_property
@@ -22,7 +22,7 @@ class CellBytes:
     def __init__(self, texts: pa.Array) -> None:
         self._offsets = np.zeros(1, np.int64)
         self.data = np.empty(0, np.uint8)
-        """Of all cells."""
+        """The bytes of all cells."""
         if len(texts):
             _, offsets, content = texts.buffers()
             at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
@@ -31,7 +31,7 @@ class CellBytes:
 
     @cached_property
     def lengths(self) -> Ints:
-        """Bytes of each cell."""
+        """Number of bytes of each cell."""
         return np.diff(self._offsets)
 
     @cached_property
@@ -41,7 +41,7 @@ class CellBytes:
 
     @property
     def second(self) -> Bytes:
-        """The byte after the first, even where that is the next cell's; 0 for an empty cell and after all."""
+        """The byte after the first. Of a cell of one byte, the next cell's; 0 for an empty cell and after the end."""
         return self._at(self._offsets[:-1] + 1)
 
     @cached_property
@@ -50,27 +50,27 @@ class CellBytes:
         return self._at(self._offsets[1:] - 1)
 
     def at(self, place: int) -> Bytes:
-        """The byte at a place from 0 on; of a shorter cell that of another cell."""
+        """Return the byte at a position from 0; for a shorter cell the byte of another cell."""
         return self._at(self._offsets[:-1] + place)
 
     def from_end(self, place: int) -> Bytes:
-        """The byte at a place counted from 1 for the last; of a shorter cell that of another cell."""
+        """Return the byte at a position from the end, 1 for the last; for a shorter cell the byte of another cell."""
         return self._at(np.maximum(self._offsets[1:] - place, 0))
 
     def cells_with(self, flags: Flags) -> Flags:
-        """Which cells hold a flagged byte? One flag for each of `all`."""
-        having = np.zeros(len(self._offsets) - 1, np.bool_)
-        having[np.searchsorted(self._offsets, np.flatnonzero(flags), side="right") - 1] = True
-        return having
+        """Return which cells contain a flagged byte; there is one flag for each byte of `data`."""
+        found = np.zeros(len(self._offsets) - 1, np.bool_)
+        found[np.searchsorted(self._offsets, np.flatnonzero(flags), side="right") - 1] = True
+        return found
 
     @cached_property
     def _empty(self) -> Flags | None:
-        """Which cells are empty; None where none is."""
+        """Flags of the empty cells; None if no cell is empty."""
         empty: Flags = self._offsets[1:] == self._offsets[:-1]
         return empty if empty.any() else None
 
     def _at(self, at: Ints) -> Bytes:
-        """The bytes at these places, which do not fall; 0 for an empty cell and after all."""
+        """Return the bytes at these ascending offsets; 0 for an empty cell and after the end."""
         if not len(self.data):
             return np.zeros(len(at), np.uint8)
         found = self.data.take(at, mode="clip")
@@ -81,8 +81,8 @@ class CellBytes:
         return found
 
 
-def byte_in(octets: Bytes, signs: bytes) -> Flags:
-    """Which bytes are one of these signs?"""
+def byte_in(octets: Bytes, characters: bytes) -> Flags:
+    """Return which bytes are one of these characters."""
     table = np.zeros(256, np.bool_)
-    table[list(signs)] = True
+    table[list(characters)] = True
     return table.take(octets)

@@ -1,7 +1,7 @@
-"""How a file is written: from its first bytes to encoding, delimiter, header and columns.
+"""Find out how a file is written: encoding, delimiter, header and columns.
 
-The required headers decide, not a statistic: a delimiter is right when they are found
-under it. Refuses to guess between two columns, and knows nothing of the rows below.
+The required headers decide, not a statistic: a delimiter is right if they are found
+with it. If two columns may be a field, the file is refused.
 """
 
 import codecs
@@ -20,10 +20,10 @@ from telemetron_batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, 
 from telemetron_batch.input.normalize import of_text, unguarded
 
 HEADER_LINES: Final = 50
-"""The header stands on one of the first so many lines."""
+"""Number of lines in which the header is searched."""
 DELIMITERS: Final = (",", ";", "\t", "|")
 INIT: Final = "telemetron-batch init FILE"
-"""The command that asks which columns are which; `FILE` stands for the file's name, which is not known here."""
+"""The command that asks which column is which; the caller replaces `FILE` by the name of the file."""
 FALLBACK_ENCODING: Final = "windows-1252"
 """The encoding of a file that has no byte order mark and is not UTF-8."""
 
@@ -32,21 +32,21 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_AROUND: Final = "\ufeff\u200b\u2060" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_STRIPPED: Final = "\ufeff\u200b\u2060" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 MAX_COLUMNS: Final = 16_384
 _NEAR: Final = 3
-"""Of two headers so many lines apart, the upper one is a title over groups of columns."""
+"""If two headers are less than this number of lines apart, the upper one is a title over groups of columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How the rows of one file are to be read.
+    """How to read the rows of one file.
 
     header       the headers as the file spells them, trimmed
     header_line  the line on which the header begins, from 1
-    first_line   the line on which what follows the header begins
-    start        bytes of UTF-8 text up to there
+    first_line   the first line after the header
+    body_offset  offset of that line, in bytes of UTF-8 text
     columns      field name to the position of its column
     """
 
@@ -60,13 +60,13 @@ class Dialect:
 
     @property
     def min_width(self) -> int:
-        """Cells up to the last column that has a name: a row may end there."""
+        """Number of cells up to the last column with a name: a row may end there."""
         return max(at for at, header in enumerate(self.header, start=1) if header)
 
 
 @dataclass(frozen=True, slots=True)
 class _HeaderCandidate:
-    """A record that may be the header, and where each wanted field was seen in it."""
+    """A record that may be the header, and the columns in it that match each field."""
 
     cells: tuple[str, ...]
     line: int
@@ -75,8 +75,8 @@ class _HeaderCandidate:
     matches: Mapping[str, list[int]]
 
 
-def said_encoding(name: str) -> str:
-    """The codec that the user named; ConfigError when there is none."""
+def requested_encoding(name: str) -> str:
+    """Return the name of the codec that the user requested. Raises ConfigError if there is none."""
     try:
         codec = codecs.lookup(name)
         "".encode(codec.name)
@@ -88,7 +88,7 @@ def said_encoding(name: str) -> str:
 
 
 def encoding_from_bom(head: bytes) -> str | None:
-    """The encoding that the first bytes give away, by a byte order mark or as UTF-16; else None."""
+    """Return the encoding that a byte order mark or the zero bytes of UTF-16 show; else None."""
     for mark, name in _BOMS:
         if head.startswith(mark):
             return name
@@ -104,28 +104,28 @@ def encoding_from_bom(head: bytes) -> str | None:
 def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
     """Find the header in the first lines of UTF-8 text, and with it the delimiter.
 
-    `encoding` is only for words. Raises InputError when a required column is missing or
-    found twice, ConfigError when an option cannot be.
+    `encoding` is only for messages. Raises InputError if a required column is missing or
+    found twice, ConfigError if an option is invalid.
     """
     lines = [match.group() for match in islice(_LINE.finditer(head), 2 * HEADER_LINES)]
-    delimiters = DELIMITERS if options.delimiter is None else (_said_delimiter(options.delimiter),)
-    sighting = _header(_sightings(lines, delimiters, options), encoding, options)
-    stop = sighting.line + sighting.lines
-    return _dialect(sighting, sum(map(len, lines[: stop - 1])), options)
+    delimiters = DELIMITERS if options.delimiter is None else (_requested_delimiter(options.delimiter),)
+    candidate = _header(_candidates(lines, delimiters, options), encoding, options)
+    next_line = candidate.line + candidate.lines
+    return _dialect(candidate, sum(map(len, lines[: next_line - 1])), options)
 
 
 def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:
-    """As `find_dialect`, for rows of a workbook's sheet that are already cells."""
+    """Find the header in the first rows of a workbook's sheet; like `find_dialect`."""
     headers = (tuple(map(clean_header, row)) for row in rows[:HEADER_LINES])
-    sightings = (
+    candidates = (
         _HeaderCandidate(cells, line, 1, "", match_columns(cells, options))
         for line, cells in enumerate(headers, start=1)
     )
-    return _dialect(_header(sightings, "xlsx", options), 0, options)
+    return _dialect(_header(candidates, "xlsx", options), 0, options)
 
 
 def required_fields(options: InputOptions) -> tuple[str, ...]:
-    """The fields without which no row can be read."""
+    """Return the fields that a file must have a column for."""
     fields = ["customerEmail", "deviceIdentifier"]
     if options.action is None:
         fields.append("action")
@@ -134,7 +134,7 @@ def required_fields(options: InputOptions) -> tuple[str, ...]:
     return tuple(fields)
 
 
-def _said_delimiter(word: str) -> str:
+def _requested_delimiter(word: str) -> str:
     try:
         return parse_delimiter(word)
     except ValueError as exc:
@@ -142,10 +142,10 @@ def _said_delimiter(word: str) -> str:
         raise ConfigError(what, advice) from exc
 
 
-def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_HeaderCandidate]:
-    """Each of the first lines under each delimiter, as if the header began there.
+def _candidates(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_HeaderCandidate]:
+    """Yield a candidate for each of the first lines and each delimiter.
 
-    Each line is tried by itself: a quote left open in a title must not hide the header.
+    Reading starts anew at every line: an open quote in a title must not hide the header.
     """
     texts = [line.decode(errors="replace") for line in lines]
     for at in range(min(HEADER_LINES, len(texts))):
@@ -155,62 +155,62 @@ def _sightings(lines: Sequence[bytes], delimiters: Sequence[str], options: Input
                 cells = tuple(clean_header(cell) for cell in next(reader))
             except csv.Error:  # a cell beyond the reader's limit is no header
                 continue
-            hits = match_columns(cells if len(cells) <= MAX_COLUMNS else (), options)
-            yield _HeaderCandidate(cells, at + 1, reader.line_num, delimiter, hits)
+            matches = match_columns(cells if len(cells) <= MAX_COLUMNS else (), options)
+            yield _HeaderCandidate(cells, at + 1, reader.line_num, delimiter, matches)
 
 
 def clean_header(header: str) -> str:
-    """A header without outer white space, and without the sign by which we keep spreadsheets from running it."""
-    text = header.strip(_AROUND)
-    return of_text(unguarded, text).strip(_AROUND) if text.startswith("'") else text
+    """Return a header without outer white space and without the guard against formulas."""
+    text = header.strip(_STRIPPED)
+    return of_text(unguarded, text).strip(_STRIPPED) if text.startswith("'") else text
 
 
-def _shown(header: str) -> str:
-    """A header as a sentence can quote it: short, and on one line."""
+def _header_excerpt(header: str) -> str:
     return printable(header[:40])
 
 
 def match_columns(cells: Sequence[str], options: InputOptions) -> dict[str, list[int]]:
-    """The columns at which each field is found, by the user's word or by name; raises ConfigError."""
+    """Return the columns that match each field, by --column or by name. Raises ConfigError for an unknown field."""
     unknown = set(options.columns) - set(ALIASES)
     if unknown:
         raise ConfigError(f"--column {min(unknown)}=... names no column of ours", f"the names are {', '.join(ALIASES)}")
-    wanted = [*required_fields(options), "action", "deviceType"]
-    said = {field: match_requested(cells, header) for field, header in options.columns.items()}
-    taken = {at for hits in said.values() for at in hits}
-    return {
-        field: said[field] if field in said else match_alias(cells, field, taken) for field in dict.fromkeys(wanted)
-    }
+    fields = dict.fromkeys((*required_fields(options), "action", "deviceType"))
+    requested = {field: match_requested(cells, header) for field, header in options.columns.items()}
+    taken = {at for matches in requested.values() for at in matches}
+    return {field: requested[field] if field in requested else match_alias(cells, field, taken) for field in fields}
 
 
 def match_requested(cells: Sequence[str], header: str) -> list[int]:
-    """The columns that a header named by the user stands over."""
+    """Return the columns under the header that the user named."""
     exact = [at for at, cell in enumerate(cells) if cell == clean_header(header)]
     return exact or [at for at, cell in enumerate(cells) if cell and folded(cell) == folded(header)]
 
 
 def match_alias(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
-    """Columns that mean the field; else those that may mean it. More than one is for the user to decide."""
+    """Return the free columns whose header means the field; without any, those with a vague header for it."""
     free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
-    return [at for at, cell in free if folded(cell) in {folded(field), *FOLDED_ALIASES[field]} - VAGUE] or [
-        at for at, cell in free if folded(cell) in FOLDED_ALIASES[field]
-    ]
+    clear_names = {folded(field), *FOLDED_ALIASES[field]} - VAGUE
+    clear = [at for at, cell in free if folded(cell) in clear_names]
+    return clear or [at for at, cell in free if folded(cell) in FOLDED_ALIASES[field]]
 
 
-def _header(sightings: Iterator[_HeaderCandidate], encoding: str, options: InputOptions) -> _HeaderCandidate:
-    """The first sighting that has all required fields, or the last of others close below; InputError when none has."""
+def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: InputOptions) -> _HeaderCandidate:
+    """Return the first candidate with all required fields, or the last one close below it.
+
+    Raises InputError if no candidate has all required fields.
+    """
     required = required_fields(options)
     best: _HeaderCandidate | None = None
     best_rank = (-1, -1)
-    for sighting in sightings:
-        found = sum(bool(sighting.matches[field]) for field in required)
+    for candidate in candidates:
+        found = sum(bool(candidate.matches[field]) for field in required)
         if found == len(required):
-            chosen = _last_near(sighting, sightings, options)
+            chosen = _lowest_near(candidate, candidates, options)
             _reject_ambiguous(chosen, encoding, options)
             return chosen
-        rank = (found, sum(map(bool, sighting.cells)))
+        rank = (found, sum(map(bool, candidate.cells)))
         if rank > best_rank:
-            best, best_rank = sighting, rank
+            best, best_rank = candidate, rank
     if best is None:
         raise InputError("there is no header, for there is no text")
     if len(best.cells) > MAX_COLUMNS:
@@ -225,33 +225,30 @@ def _header(sightings: Iterator[_HeaderCandidate], encoding: str, options: Input
     )
 
 
-def _last_near(
-    first: _HeaderCandidate, sightings: Iterator[_HeaderCandidate], options: InputOptions
+def _lowest_near(
+    first: _HeaderCandidate, candidates: Iterator[_HeaderCandidate], options: InputOptions
 ) -> _HeaderCandidate:
-    """The last header of those that stand close below one another, completed by the cells above its empty ones."""
+    """Return the lowest of several headers close to each other; its empty cells are filled from the one above."""
     required = required_fields(options)
     chosen = first
-    for sighting in sightings:
-        if sighting.line >= chosen.line + chosen.lines + _NEAR - 1:
+    for candidate in candidates:
+        if candidate.line >= chosen.line + chosen.lines + _NEAR - 1:
             break
-        if sighting.line < chosen.line + chosen.lines or sighting.delimiter != chosen.delimiter:
+        if candidate.line < chosen.line + chosen.lines or candidate.delimiter != chosen.delimiter:
             continue
-        if any("@" in cell for cell in sighting.cells) or sighting.matches == chosen.matches:
-            break  # a row, or the same header again: what stands above is no title
-        if sum(bool(sighting.matches[field]) for field in required) > 1:
-            cells = tuple(map(_either, zip_longest(sighting.cells, chosen.cells, fillvalue="")))
-            hits = match_columns(cells, options)
-            if all(hits[field] for field in required):
-                chosen = replace(sighting, cells=cells, matches=hits)
+        if any("@" in cell for cell in candidate.cells) or candidate.matches == chosen.matches:
+            break  # a row or a repeated header, so the header above is no title
+        if sum(bool(candidate.matches[field]) for field in required) > 1:
+            pairs = zip_longest(candidate.cells, chosen.cells, fillvalue="")
+            cells = tuple(below or above for below, above in pairs)
+            matches = match_columns(cells, options)
+            if all(matches[field] for field in required):
+                chosen = replace(candidate, cells=cells, matches=matches)
     return chosen
 
 
-def _either(cells: tuple[str, str]) -> str:
-    return cells[0] or cells[1]
-
-
 def _advice(missing: Sequence[str], *, is_text: bool) -> str:
-    """Return what to do about required columns that were not found."""
+    """Return the advice for required columns that were not found."""
     which = "which column it is" if len(missing) == 1 else "which columns they are"
     columns = " ".join(f'--column {field}="..."' for field in missing)
     advice = [f"say {which}, as in {columns}"]
@@ -270,52 +267,53 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _describe_candidate(sighting: _HeaderCandidate, encoding: str) -> str:
-    shown = ", ".join(f'"{_shown(cell)}"' for cell in sighting.cells[:20])
-    more = f" and {len(sighting.cells) - 20} more" if len(sighting.cells) > 20 else ""
-    seen = f"headers seen on line {sighting.line}: {shown}{more}"
-    if not sighting.delimiter:
-        return seen
-    delimiter = {"\t": "TAB"}.get(sighting.delimiter, f'"{sighting.delimiter}"')
-    return f"{seen} (delimiter {delimiter}, encoding {encoding})"
+def _describe_candidate(candidate: _HeaderCandidate, encoding: str) -> str:
+    shown = ", ".join(f'"{_header_excerpt(cell)}"' for cell in candidate.cells[:20])
+    more = f" and {len(candidate.cells) - 20} more" if len(candidate.cells) > 20 else ""
+    sentence = f"headers seen on line {candidate.line}: {shown}{more}"
+    if not candidate.delimiter:
+        return sentence
+    delimiter = {"\t": "TAB"}.get(candidate.delimiter, f'"{candidate.delimiter}"')
+    return f"{sentence} (delimiter {delimiter}, encoding {encoding})"
 
 
-def _reject_ambiguous(sighting: _HeaderCandidate, encoding: str, options: InputOptions) -> None:
+def _reject_ambiguous(candidate: _HeaderCandidate, encoding: str, options: InputOptions) -> None:
     used: dict[int, str] = {}
-    for field in _used_fields(sighting, options):
-        hits = sighting.matches[field]
-        if len(hits) > 1:
-            spelled = " and ".join(f'"{_shown(sighting.cells[at])}"' for at in hits)
+    for field in _used_fields(candidate, options):
+        matches = candidate.matches[field]
+        if len(matches) > 1:
+            spelled = " and ".join(f'"{_header_excerpt(candidate.cells[at])}"' for at in matches)
             raise InputError(
-                f"{field} is found {len(hits)} times, as {spelled}; {_describe_candidate(sighting, encoding)}",
-                f'say which column it is, as in --column {field}="{_shown(sighting.cells[hits[-1]])}"; '
+                f"{field} is found {len(matches)} times, as {spelled}; {_describe_candidate(candidate, encoding)}",
+                f'say which column it is, as in --column {field}="{_header_excerpt(candidate.cells[matches[-1]])}"; '
                 "two headers spelled the same must be told apart in the file",
             )
-        other = used.setdefault(hits[0], field)
+        other = used.setdefault(matches[0], field)
         if other != field:
             raise ConfigError(
-                f'--column gives "{_shown(sighting.cells[hits[0]])}" to both {other} and {field}', "correct one"
+                f'--column gives "{_header_excerpt(candidate.cells[matches[0]])}" to both {other} and {field}',
+                "correct one",
             )
 
 
-def _used_fields(sighting: _HeaderCandidate, options: InputOptions) -> list[str]:
+def _used_fields(candidate: _HeaderCandidate, options: InputOptions) -> list[str]:
     fields = list(required_fields(options))
-    if options.auto_create_devices and "deviceType" not in fields and sighting.matches["deviceType"]:
+    if options.auto_create_devices and "deviceType" not in fields and candidate.matches["deviceType"]:
         fields.append("deviceType")
     return fields
 
 
-def _dialect(sighting: _HeaderCandidate, start: int, options: InputOptions) -> Dialect:
+def _dialect(candidate: _HeaderCandidate, body_offset: int, options: InputOptions) -> Dialect:
     warnings: tuple[str, ...] = ()
-    if options.action is not None and sighting.matches["action"]:
-        spelled = _shown(sighting.cells[sighting.matches["action"][0]])
+    if options.action is not None and candidate.matches["action"]:
+        spelled = _header_excerpt(candidate.cells[candidate.matches["action"][0]])
         warnings = (f'column "{spelled}" is not used: --action says that every row is to {options.action.value}',)
     return Dialect(
-        delimiter=sighting.delimiter,
-        header=sighting.cells,
-        header_line=sighting.line,
-        first_line=sighting.line + sighting.lines,
-        body_offset=start,
-        columns={field: sighting.matches[field][0] for field in _used_fields(sighting, options)},
+        delimiter=candidate.delimiter,
+        header=candidate.cells,
+        header_line=candidate.line,
+        first_line=candidate.line + candidate.lines,
+        body_offset=body_offset,
+        columns={field: candidate.matches[field][0] for field in _used_fields(candidate, options)},
         warnings=warnings,
     )

@@ -1,6 +1,6 @@
-"""Records whose cells stand for more than themselves: several identifiers in one cell, or the value of the cell above.
+"""Apply --fill-down and --split: fill empty cells from above, and split cells that hold several identifiers.
 
-Works on the cells of a block before they are judged, and keeps for each row the record it comes from.
+Works on blocks before validation, and keeps for each row which part of its record it is.
 """
 
 import re
@@ -22,74 +22,74 @@ _NAMES: Final = ("customerEmail", "deviceIdentifier", "action")
 _T = TypeVar("_T")
 
 
-def with_values_above(pieces: Iterable[CellBlock], columns: Mapping[str, int]) -> Iterator[CellBlock]:
-    """Give empty cells of these columns the value above, where anything else stands in the record.
+def with_values_above(blocks: Iterable[CellBlock], columns: Mapping[str, int]) -> Iterator[CellBlock]:
+    """Give empty cells of these columns the value above, in records that are not blank.
 
-    Nothing is taken from a record of the wrong width, nor from one above it. A value is
-    taken with the kind of its cell.
+    A record of a wrong width gives no value, and hides the values above it. The kind of
+    the cell is filled down with its value.
     """
-    above = dict.fromkeys(columns, _Above())
-    for piece in pieces:
-        cells, kinds = piece.cells, dict(piece.kinds)
+    above = dict.fromkeys(columns, _ValueAbove())
+    for block in blocks:
+        cells, kinds = block.cells, dict(block.kinds)
         blank = _are_blank(cells)
         for name, column in columns.items():
-            taken = _taken(cells.column(column), blank, piece, name)
-            filled = pc.fill_null(pc.fill_null_forward(taken), above[name].text)
-            kinds[name] = _kinds_below(kinds.get(name, {}), taken, blank, above[name].kind)
+            values = _values(cells.column(column), blank, block, name)
+            filled = pc.fill_null(pc.fill_null_forward(values), above[name].text)
+            kinds[name] = _filled_kinds(kinds.get(name, {}), values, blank, above[name].kind)
             cells = cells.set_column(column, cells.schema.field(column), pc.if_else(blank, "", filled))
-            above[name] = _last(filled, taken, kinds[name], above[name])
-        yield replace(piece, cells=cells, kinds={name: of for name, of in kinds.items() if of})
+            above[name] = _last_value(filled, values, kinds[name], above[name])
+        yield replace(block, cells=cells, kinds={name: of_field for name, of_field in kinds.items() if of_field})
 
 
-def with_split_cells(pieces: Iterable[CellBlock], column: int, separators: str) -> Iterator[CellBlock]:
-    """Make each part of a column's cells, between any of the separators, a row of its own."""
-    for piece in pieces:
-        yield _split(piece, column, separators)
+def with_split_cells(blocks: Iterable[CellBlock], column: int, separators: str) -> Iterator[CellBlock]:
+    """Split the cells of a column at any of the separators, and make each part a row."""
+    for block in blocks:
+        yield _split(block, column, separators)
 
 
 @dataclass(frozen=True, slots=True)
-class _Above:
-    """The value that empty cells take, and the kind of its cell."""
+class _ValueAbove:
+    """The value for empty cells, and the kind of its cell."""
 
     text: str = ""
     kind: CellKind = CellKind.PLAIN
 
 
-def _taken(column: pa.Array, blank: pa.Array, piece: CellBlock, name: str) -> pa.Array:
-    """Return the cells of which those below take the value; null for those that take one."""
+def _values(column: pa.Array, blank: pa.Array, block: CellBlock, name: str) -> pa.Array:
+    """Return the cells, with null for those to fill."""
     empty = pc.equal(normalize_fast(column)[0], "")
-    faulty, of_kind = np.zeros(len(column), np.bool_), np.zeros(len(column), np.bool_)
-    faulty[list(piece.faults)] = True
-    of_kind[list(piece.kinds.get(name, ()))] = True  # a formula without a value is none to fill
-    open_cells = pc.and_not(pc.or_(empty, blank), pa.array(of_kind))
-    return pc.if_else(pa.array(faulty), "", pc.if_else(open_cells, pa.scalar(None, pa.string()), column))
+    is_misfit, has_kind = np.zeros(len(column), np.bool_), np.zeros(len(column), np.bool_)
+    is_misfit[list(block.width_errors)] = True
+    has_kind[list(block.kinds.get(name, ()))] = True  # a formula without a stored value must not be filled
+    to_fill = pc.and_not(pc.or_(empty, blank), pa.array(has_kind))
+    return pc.if_else(pa.array(is_misfit), "", pc.if_else(to_fill, pa.scalar(None, pa.string()), column))
 
 
-def _kinds_below(
-    kinds: Mapping[int, CellKind], taken: pa.Array, blank: pa.Array, above: CellKind
+def _filled_kinds(
+    kinds: Mapping[int, CellKind], values: pa.Array, blank: pa.Array, above: CellKind
 ) -> Mapping[int, CellKind]:
-    """Return the kinds of cells, those that take a value with the kind it has."""
+    """Return the kinds of all cells; a filled cell has the kind of the cell that its value comes from."""
     if not kinds and not above:
         return kinds
-    codes = np.zeros(len(taken), np.int64)
+    codes = np.zeros(len(values), np.int64)
     codes[list(kinds)] = list(kinds.values())
-    known = pc.is_valid(taken).to_numpy(zero_copy_only=False)
-    of_each = pc.fill_null(pc.fill_null_forward(pa.array(codes, mask=~known)), int(above)).to_numpy()
-    rows = np.flatnonzero((of_each != 0) & ~blank.to_numpy(zero_copy_only=False))
-    return {int(row): CellKind(int(of_each[row])) for row in rows}
+    has_value = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    filled = pc.fill_null(pc.fill_null_forward(pa.array(codes, mask=~has_value)), int(above)).to_numpy()
+    rows = np.flatnonzero((filled != 0) & ~blank.to_numpy(zero_copy_only=False))
+    return {int(row): CellKind(int(filled[row])) for row in rows}
 
 
-def _last(filled: pa.Array, taken: pa.Array, kinds: Mapping[int, CellKind], above: _Above) -> _Above:
-    """Return the value for cells of the next block."""
-    rows = np.flatnonzero(pc.is_valid(taken).to_numpy(zero_copy_only=False))
+def _last_value(filled: pa.Array, values: pa.Array, kinds: Mapping[int, CellKind], above: _ValueAbove) -> _ValueAbove:
+    """Return the value for empty cells at the start of the next block."""
+    rows = np.flatnonzero(pc.is_valid(values).to_numpy(zero_copy_only=False))
     if not len(rows):
         return above
     row = int(rows[-1])
-    return _Above(filled[row].as_py(), kinds.get(row, CellKind.PLAIN))
+    return _ValueAbove(filled[row].as_py(), kinds.get(row, CellKind.PLAIN))
 
 
 def _are_blank(cells: pa.RecordBatch) -> pa.Array:
-    """Return which records hold nothing."""
+    """Return which records have only blank cells."""
     blank = pa.repeat(pa.scalar(True), cells.num_rows)
     for column in cells.columns:
         if pc.any(blank).as_py():
@@ -97,49 +97,49 @@ def _are_blank(cells: pa.RecordBatch) -> pa.Array:
     return blank
 
 
-def _split(piece: CellBlock, column: int, separators: str) -> CellBlock:
-    texts = normalize_fast(piece.cells.column(column))[0]
+def _split(block: CellBlock, column: int, separators: str) -> CellBlock:
+    texts = normalize_fast(block.cells.column(column))[0]
     octets = CellBytes(texts)
-    wanted = octets.cells_with(byte_in(octets.data, separators.encode()))
-    wanted[list(piece.faults)] = False
-    if not wanted.any():
-        return piece
-    rows = np.flatnonzero(wanted)
-    parts = pc.split_pattern_regex(texts.take(pa.array(rows)), f"[{re.escape(separators)}]")
-    owner, found = rows[pc.list_parent_indices(parts).to_numpy()], normalize_fast(pc.list_flatten(parts))[0]
-    filled = pc.not_equal(found, "").to_numpy(zero_copy_only=False)
-    return _taken_apart(piece, column, owner[filled], found.filter(pa.array(filled)))
+    to_split = octets.cells_with(byte_in(octets.data, separators.encode()))
+    to_split[list(block.width_errors)] = False
+    if not to_split.any():
+        return block
+    records = np.flatnonzero(to_split)
+    lists = pc.split_pattern_regex(texts.take(pa.array(records)), f"[{re.escape(separators)}]")
+    record, parts = records[pc.list_parent_indices(lists).to_numpy()], normalize_fast(pc.list_flatten(lists))[0]
+    filled = pc.not_equal(parts, "").to_numpy(zero_copy_only=False)
+    return _with_rows_of_parts(block, column, record[filled], parts.filter(pa.array(filled)))
 
 
-def _taken_apart(piece: CellBlock, column: int, owner: Ints, parts: pa.Array) -> CellBlock:
-    """The piece with a row for each of some parts, in place of the records that own them."""
-    counts = np.bincount(owner, minlength=len(piece.lines))
+def _with_rows_of_parts(block: CellBlock, column: int, record: Ints, parts: pa.Array) -> CellBlock:
+    """Return the block with one row for each part instead of the record that the part belongs to."""
+    counts = np.bincount(record, minlength=len(block.lines))
     rows = np.repeat(np.arange(len(counts)), np.maximum(counts, 1))
-    numbers = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
-    numbers[counts[rows] <= 1] = 0
-    cells = piece.cells.take(pa.array(rows))
-    split = counts[rows] > 0
-    parts = pc.replace_with_mask(cells.column(column), pa.array(split), parts)
-    at = {int(row): int(place) for place, row in zip(*reversed(np.unique(rows, return_index=True)), strict=True)}
+    part_numbers = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
+    part_numbers[counts[rows] <= 1] = 0
+    cells = block.cells.take(pa.array(rows))
+    is_split = counts[rows] > 0
+    parts = pc.replace_with_mask(cells.column(column), pa.array(is_split), parts)
+    at = {int(row): int(index) for index, row in zip(*reversed(np.unique(rows, return_index=True)), strict=True)}
     return replace(
-        piece,
-        lines=piece.lines[rows],
+        block,
+        lines=block.lines[rows],
         cells=cells.set_column(column, cells.schema.field(column), parts),
-        faults={at[row]: sentence for row, sentence in piece.faults.items()},
-        odd={at[row]: texts for row, texts in piece.odd.items()},
-        kinds={name: _of_parts(kinds, at, counts) for name, kinds in piece.kinds.items()},
-        dated={name: _of_parts(dated, at, counts) for name, dated in piece.dated.items()},
-        numbers=numbers,
+        width_errors={at[row]: sentence for row, sentence in block.width_errors.items()},
+        misfit_cells={at[row]: texts for row, texts in block.misfit_cells.items()},
+        kinds={name: _of_parts(kinds, at, counts) for name, kinds in block.kinds.items()},
+        date_originals={name: _of_parts(dated, at, counts) for name, dated in block.date_originals.items()},
+        part_numbers=part_numbers,
     )
 
 
 def _of_parts(values: Mapping[int, _T], at: Mapping[int, int], counts: Ints) -> dict[int, _T]:
-    """Return what is known of records as what is known of their parts."""
+    """Return values by record as values by row: every part of a record has the value of the record."""
     return {at[row] + part: value for row, value in values.items() for part in range(max(1, int(counts[row])))}
 
 
 class Groups:
-    """Counts rows with an empty key cell below a filled one, as a grouped list has them."""
+    """Counts rows with an empty key cell below a filled one, as in a list by groups."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -147,9 +147,10 @@ class Groups:
         self._starts_filled: dict[str, bool] = {}
 
     def add(self, keys: pa.RecordBatch) -> None:
-        """Count those of a block."""
+        """Count the empty key cells of a block."""
         problems = keys["problem"].to_numpy()
-        known = (problems != Problem.CELLS) & (problems != Problem.NO_VALUE)  # of others a cell may seem empty
+        # In rows with these problems a cell may be blank that is filled in the file.
+        known = (problems != Problem.CELLS) & (problems != Problem.NO_VALUE)
         keys = keys if known.all() else keys.filter(pa.array(known))
         names = {"customerEmail": "customerEmail", "deviceIdentifier": "deviceIdentifier", "action": "actionWord"}
         for name, column in names.items():
@@ -159,8 +160,8 @@ class Groups:
                 self._empty[name] += pc.sum(pc.equal(pc.binary_length(keys[column]), 0)).as_py() or 0
         self._rows += keys.num_rows
 
-    def told(self) -> Iterator[str]:
-        """Return one sentence if most cells of a column are so."""
+    def warnings(self) -> Iterator[str]:
+        """Yield one sentence if most cells of a column are empty below a filled one."""
         names = [name for name in _NAMES if self._empty[name] > self._rows / 2]
         if names:
             options = " ".join(f"--fill-down {name}" for name in names)

@@ -11,13 +11,13 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 def flags_of(mask: pa.BooleanArray) -> Flags:
-    """Return a mask without nulls as numpy has it."""
+    """Return a mask without nulls as a numpy array."""
     flags: Flags = mask.to_numpy(zero_copy_only=False)
     return flags
 
 
 def matching(texts: pa.Array, pattern: str) -> Flags:
     """Return which texts match a regular expression anywhere."""
-    if not len(texts):  # to compile a pattern takes longer than to look at a few texts
+    if not len(texts):  # saves compiling the pattern
         return np.zeros(0, np.bool_)
     return flags_of(pc.match_substring_regex(texts, pattern))

@@ -1,6 +1,7 @@
-"""Files that are no table of ours, named for what they are: by their first bytes, or by the streams they hold.
+"""Recognise files that are no tables, although their names say so, and refuse them with a helpful message.
 
-Encrypted and old workbooks, web pages, PDF, archives and the like often go by the name of a table.
+Such as encrypted and old workbooks, web pages, PDF documents and archives. They are recognised by their first
+bytes, compound files by their streams.
 """
 
 import codecs
@@ -12,11 +13,11 @@ from typing import Final, NoReturn
 from telemetron_batch.domain.errors import InputError
 
 _SAVE: Final = "open it in a spreadsheet and save it as .xlsx, or as CSV UTF-8"
-_PIECE: Final = 4 << 20
-_MOST_SEARCHED: Final = 256 << 20
-_ENTRY: Final = 128
-"""Bytes of a stream's entry in a compound file; entries stand at multiples of that."""
-_NAME: Final = 64
+_CHUNK_BYTES: Final = 4 << 20
+_MAX_SEARCHED_BYTES: Final = 256 << 20
+_ENTRY_BYTES: Final = 128
+"""Size of a stream's entry in a compound file; entries begin at multiples of it."""
+_NAME_BYTES: Final = 64
 _STREAMS: Final = (
     ("\tDRMContent", "is a rights-protected workbook", "have it saved without protection, or export it as CSV"),
     (
@@ -62,7 +63,7 @@ _TEXTS: Final = (
     ),
     (re.compile(r"<\?xml\b"), "is an XML document", "export the table as .xlsx or CSV"),
 )
-"""What text begins with, in lower case, without byte order mark and white space."""
+"""How a text begins, in lower case, without byte order mark and white space."""
 _UNPACK: Final = "unpack it and name the file that is meant"
 _COMPRESS: Final = "unpack it, or compress it with gzip"
 _PACKED: Final = (
@@ -77,12 +78,12 @@ _PACKED_TWICE: Final = (
     (re.compile(rb"\x1f\x8b"), "is compressed twice", "unpack it once"),
     (re.compile(rb"PK\x03\x04"), "is a zip archive or workbook that was compressed again", "unpack it once"),
 )
-"""What the bytes of a compressed file begin with once it is unpacked."""
-_MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+"""How the content of a compressed file begins."""
+_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 def refuse_foreign_text(head: bytes) -> None:
-    """Raise InputError if the first bytes of a file are those of a document or archive that is no table."""
+    """Raise InputError if a file is a document or archive, by its first bytes."""
     _refuse_packed(head, _PACKED)
     text = _decoded(head).lstrip("\ufeff \t\r\n").lower()
     for beginning, what, advice in _TEXTS:
@@ -91,7 +92,7 @@ def refuse_foreign_text(head: bytes) -> None:
 
 
 def refuse_packed_twice(head: bytes) -> None:
-    """Raise InputError if the first bytes that a compressed file unpacks to are those of another one."""
+    """Raise InputError if the content of a compressed file is compressed again, by its first bytes."""
     _refuse_packed(head, _PACKED_TWICE)
 
 
@@ -102,14 +103,14 @@ def _refuse_packed(head: bytes, kinds: Iterable[tuple[re.Pattern[bytes], str, st
 
 
 def refuse_compound_file(path: Path) -> NoReturn:
-    """Raise InputError for a compound file, the container of old and of encrypted Office files, by what it holds."""
+    """Raise InputError that names what a compound file is: old and encrypted Office files are such."""
     streams = _streams(path)
     what, advice = next((words for name, *words in _STREAMS if name in streams), _UNKNOWN)
     raise InputError(what, advice)
 
 
 def _decoded(head: bytes) -> str:
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BOMS:
         if head.startswith(mark):
             return head.decode(encoding, errors="replace")
     if head[:2] in (b"<\0", b"\0<"):
@@ -118,20 +119,20 @@ def _decoded(head: bytes) -> str:
 
 
 def _streams(path: Path) -> set[str]:
-    """Return the names of those streams that tell what a compound file is."""
-    sought = {name: name.encode("utf-16-le").ljust(_NAME, b"\0") for name, *_ in _STREAMS}
+    """Return which of the streams in `_STREAMS` a compound file has."""
+    sought = {name: name.encode("utf-16-le").ljust(_NAME_BYTES, b"\0") for name, *_ in _STREAMS}
     found: set[str] = set()
     with path.open("rb") as file:
-        for _ in range(0, _MOST_SEARCHED, _PIECE):
-            piece = file.read(_PIECE)  # whole entries: sectors, and so pieces, are multiples of their size
-            found |= {name for name, entry in sought.items() if _has_entry(piece, entry)}
-            if len(piece) < _PIECE:
+        for _ in range(0, _MAX_SEARCHED_BYTES, _CHUNK_BYTES):
+            chunk = file.read(_CHUNK_BYTES)  # contains whole entries, because its size is a multiple of theirs
+            found |= {name for name, entry in sought.items() if _has_entry(chunk, entry)}
+            if len(chunk) < _CHUNK_BYTES:
                 break
     return found
 
 
-def _has_entry(piece: bytes, entry: bytes) -> bool:
-    at = piece.find(entry)
-    while at >= 0 and at % _ENTRY:
-        at = piece.find(entry, at + 1)
+def _has_entry(chunk: bytes, entry: bytes) -> bool:
+    at = chunk.find(entry)
+    while at >= 0 and at % _ENTRY_BYTES:
+        at = chunk.find(entry, at + 1)
     return at >= 0

@@ -1,6 +1,7 @@
-"""Signs in a cell that do not belong to its text: what scanners, labels, word processors and decoders leave.
+"""Find characters in identifiers that do not belong there: from scanners, labels, word processors and decoders.
 
-Looks at identifiers and at what the other identifiers of a file have; repairs nothing.
+Also finds cells with several identifiers, and placeholders. Compares with the other serials of the file; repairs
+nothing.
 """
 
 import re
@@ -17,7 +18,7 @@ from telemetron_batch.input.flags import Flags, flags_of, matching
 from telemetron_batch.input.serials import SerialProfile, shapes_of
 
 FOREIGN_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
-"""White space that looks like a blank and is none, or cannot be seen."""
+"""White space other than the blank."""
 _UTF8_TAIL: Final = (
     "[\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
     "\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"
@@ -31,7 +32,7 @@ _ALWAYS: Final = {
     "the prefix of a scanner or label": r"^(?:\][A-Za-z][0-9]|\([0-9]{2,4}\)|\*.+\*$"
     "|(?i:s/n|sn|serial ?(?:no|nr|number)?\\.?|imei|iccid|mac) ?[:#=])",
 }
-"""What is wrong whatever the neighbours look like, each with its pattern."""
+"""Patterns that are wrong regardless of the other serials, by the reason."""
 _THOUSANDS: Final = "^[0-9]{1,3}(?:[.,' \u2019][0-9]{3})+$"
 _PLAIN: Final = "^[0-9]+$"
 _FOREIGN: Final = {
@@ -44,28 +45,28 @@ _ASCII_LETTER: Final = "[A-Za-z]"
 _USUAL: Final = 0.5
 
 
-def misplaced(texts: pa.Array, neighbours: SerialProfile) -> Flags:
-    """Return which identifiers hold signs that do not belong into one."""
+def misplaced(texts: pa.Array, profile: SerialProfile) -> Flags:
+    """Return which identifiers contain characters that do not belong there."""
     flags = np.zeros(len(texts), np.bool_)
     for pattern in _ALWAYS.values():
         flags |= matching(texts, pattern)
     thousands = matching(texts, _THOUSANDS)
-    if thousands.any() and 0 < neighbours.share(_PLAIN) >= neighbours.share(_THOUSANDS):
+    if thousands.any() and 0 < profile.share(_PLAIN) >= profile.share(_THOUSANDS):
         flags |= thousands
     foreign = ~flags_of(pc.string_is_ascii(texts))
     if foreign.any():
-        flags[foreign] |= _foreign(texts.filter(pa.array(foreign)), neighbours)
+        flags[foreign] |= _foreign(texts.filter(pa.array(foreign)), profile)
     return flags
 
 
 def reason_of(text: str) -> str:
-    """Return in words what is wrong with an identifier that is `misplaced`."""
+    """Return the reason why an identifier is `misplaced`, as text."""
     always = (name for name, pattern in _ALWAYS.items() if re.search(pattern, text))
     return next(always, "thousands separators" if text.isascii() else "characters that only look like the usual ones")
 
 
 def may_be_misplaced(octets: CellBytes) -> Flags:
-    """Return which identifiers of printable ASCII without spaces could be misplaced, by single bytes."""
+    """Return which identifiers in printable ASCII may be `misplaced`, by single bytes."""
     first = octets.first
     likely: Flags = byte_in(first, b'"`]*(') | (byte_in(first, b"=+-@") & (octets.last == ord("'")))
     labelled = byte_in(first, b"sSiImM")
@@ -77,16 +78,16 @@ def may_be_misplaced(octets: CellBytes) -> Flags:
     return likely
 
 
-def _foreign(texts: pa.Array, neighbours: SerialProfile) -> Flags:
-    """Return which of these, none of them ASCII, hold look-alikes that the neighbours do not have."""
+def _foreign(texts: pa.Array, profile: SerialProfile) -> Flags:
+    """Return which of these texts, none of them ASCII, contain look-alikes that the other serials do not have."""
     flags = np.zeros(len(texts), np.bool_)
     mixed = matching(texts, _ASCII_LETTER)
     for pattern in _FOREIGN.values():
         found = matching(texts, pattern)
         if found.any():
-            flags |= found & (mixed | (neighbours.share(pattern) <= _USUAL))
+            flags |= found & (mixed | (profile.share(pattern) <= _USUAL))
     dashed = matching(texts, _DASHES)
-    if dashed.any() and neighbours.share(_DASHES) < 1:
+    if dashed.any() and profile.share(_DASHES) < 1:
         flags |= dashed
     return flags
 
@@ -97,79 +98,80 @@ SEPARATORS: Final = ",;/|+\n"
 _ALWAYS_SEPARATE: Final = ",;|\n"
 _SPLITS: Final = {",": ",", ";": ";", "/": "/", "|": r"\|", "+": r"\+", "\n": r"[\r\n]+", " ": r"\s+"}
 _BLANK_BETWEEN: Final = r"[^\s,;/|+]\s+[^\s,;/|+]"
-"""White space that does not merely follow a separator."""
+"""White space that is not next to a separator."""
 _SHORTEST: Final = 3
 _MAC: Final = "^[0-9a-fA-F]{2,4}(?:[ .:-][0-9a-fA-F]{2,4}){2,7}$"
 
 
-def several(texts: pa.Array, neighbours: SerialProfile) -> Flags:
-    """Return which cells hold several identifiers, all of one shape.
+def several(texts: pa.Array, profile: SerialProfile) -> Flags:
+    """Return which cells contain several identifiers, all of one shape.
 
-    A sign that may as well stand within an identifier separates only parts that look like
-    other identifiers of the file (of a shape that these have, and no shorter), or that
-    differ from each other by their digits alone.
+    A character that may also be part of an identifier separates only parts that look like
+    other serials of the file (same shape, and no shorter), or that differ from each other
+    only in their digits.
     """
     flags = np.zeros(len(texts), np.bool_)
-    for sign, pattern in _SPLITS.items():
+    for separator, pattern in _SPLITS.items():
         rows = np.flatnonzero(matching(texts, pattern) & ~flags)
-        if not len(rows) or not _separates(sign, pattern, neighbours):
+        if not len(rows) or not _separates(separator, pattern, profile):
             continue
         some = texts.take(pa.array(rows))
-        known = None if sign in _ALWAYS_SEPARATE else neighbours
-        flags[rows] = _pieces_are_alike(some, pattern, known) & ~matching(some, _MAC)
+        known = None if separator in _ALWAYS_SEPARATE else profile
+        flags[rows] = _parts_are_alike(some, pattern, known) & ~matching(some, _MAC)
     return flags
 
 
 def may_be_several(octets: CellBytes) -> Flags:
-    """Return which cells without white space could hold several identifiers."""
+    """Return which cells without white space may contain several identifiers."""
     content = octets.data.tobytes()
-    found = [sign for sign in SEPARATORS.encode() if sign in content]
+    found = [separator for separator in SEPARATORS.encode() if separator in content]
     return octets.cells_with(byte_in(octets.data, bytes(found)) if found else np.zeros(len(octets.data), np.bool_))
 
 
-def _separates(sign: str, pattern: str, neighbours: SerialProfile) -> bool:
-    """Return whether a sign stands between identifiers, rather than in each of them."""
-    standing = _BLANK_BETWEEN if sign == " " else pattern
-    return sign in _ALWAYS_SEPARATE or neighbours.share(standing) <= _USUAL
+def _separates(separator: str, pattern: str, profile: SerialProfile) -> bool:
+    """Return whether a character stands between identifiers, rather than inside each of them."""
+    between = _BLANK_BETWEEN if separator == " " else pattern
+    return separator in _ALWAYS_SEPARATE or profile.share(between) <= _USUAL
 
 
-def _pieces_are_alike(texts: pa.Array, pattern: str, neighbours: SerialProfile | None) -> Flags:
-    """Return which texts fall into several parts of one shape, with `neighbours` of a shape known among these.
+def _parts_are_alike(texts: pa.Array, pattern: str, profile: SerialProfile | None) -> Flags:
+    """Return which texts split into several parts of one shape; with `profile`, of a shape that other serials have.
 
-    Parts that differ by their digits alone (`SR3 SR4`) are alike whatever the neighbours look like.
+    Parts that differ only in their digits (`SR3 SR4`) are always alike.
     """
-    parts = pc.split_pattern_regex(texts, pattern)
-    owner = pc.list_parent_indices(parts).to_numpy()
-    pieces = pc.utf8_trim_whitespace(pc.list_flatten(parts))
-    filled = flags_of(pc.not_equal(pieces, ""))
-    owner, pieces = owner[filled], pieces.filter(pa.array(filled))
-    good = flags_of(pc.greater_equal(pc.utf8_length(pieces), _SHORTEST)) & matching(pieces, "[0-9]")
-    shapes = shapes_of(pieces)
-    known = good if neighbours is None else good & _are_as_long(pieces, shapes, neighbours)
-    alike = _are_one(shapes, owner, known, len(texts))
-    if neighbours is not None:
-        kept = pc.replace_substring_regex(pieces, "[0-9]+", "9")
-        alike |= _are_one(kept, owner, good & matching(pieces, _ASCII_LETTER), len(texts))
-    return alike & (np.bincount(owner, minlength=len(texts)) > 1)
+    lists = pc.split_pattern_regex(texts, pattern)
+    text = pc.list_parent_indices(lists).to_numpy()
+    parts = pc.utf8_trim_whitespace(pc.list_flatten(lists))
+    filled = flags_of(pc.not_equal(parts, ""))
+    text, parts = text[filled], parts.filter(pa.array(filled))
+    like_serial = flags_of(pc.greater_equal(pc.utf8_length(parts), _SHORTEST)) & matching(parts, "[0-9]")
+    shapes = shapes_of(parts)
+    known = like_serial if profile is None else like_serial & _are_long_enough(parts, shapes, profile)
+    alike = _all_of_one_shape(shapes, text, known, len(texts))
+    if profile is not None:
+        without_digits = pc.replace_substring_regex(parts, "[0-9]+", "9")
+        with_letters = like_serial & matching(parts, _ASCII_LETTER)
+        alike |= _all_of_one_shape(without_digits, text, with_letters, len(texts))
+    return alike & (np.bincount(text, minlength=len(texts)) > 1)
 
 
-def _are_one(shapes: pa.Array, owner: npt.NDArray[np.int64], good: Flags, count: int) -> Flags:
-    """Return which of `count` owners have only good pieces, all of one shape."""
+def _all_of_one_shape(shapes: pa.Array, text: npt.NDArray[np.int64], accepted: Flags, count: int) -> Flags:
+    """Return which of `count` texts have only accepted parts, all of one shape; `text` is the text of each part."""
     codes = shapes.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    firsts = np.searchsorted(owner, owner)
+    first_parts = np.searchsorted(text, text)
     flags = np.ones(count, np.bool_)
-    flags[owner[~good | (codes != codes[firsts])]] = False
+    flags[text[~accepted | (codes != codes[first_parts])]] = False
     return flags
 
 
-def _are_as_long(pieces: pa.Array, shapes: pa.Array, neighbours: SerialProfile) -> Flags:
-    """Return which pieces are as long as some serial of their shape, or longer."""
-    known = neighbours.shortest
+def _are_long_enough(parts: pa.Array, shapes: pa.Array, profile: SerialProfile) -> Flags:
+    """Return which parts are at least as long as the shortest serial of their shape."""
+    known = profile.shortest
     shortest = known["length_min"].combine_chunks().take(pc.index_in(shapes, known["shape"]))
-    return flags_of(pc.fill_null(pc.greater_equal(pc.utf8_length(pieces), shortest), fill_value=False))
+    return flags_of(pc.fill_null(pc.greater_equal(pc.utf8_length(parts), shortest), fill_value=False))
 
 
-# Names that stand for no serial
+# Placeholders
 
 _NAMES: Final = (
     "to be filled by o.e.m.", "to be filled by oem", "default string", "system serial number", "chassis serial number",
@@ -179,18 +181,18 @@ _NAMES: Final = (
     "123456789", "1234567890", "0123456789", "o.e.m.", "oem",
 )  # fmt: skip
 _REPEATED: Final = "^(?:0+|1{6,}|9{6,}|[xX]{3,}|-+|\\?+|\\.+|_+)$"
-_ENDS: Final = np.zeros(1 << 16, np.bool_)
-"""First and last byte, in small letters, of such a name."""
+_FIRST_AND_LAST: Final = np.zeros(1 << 16, np.bool_)
+"""Flags by first and last byte, in lower case: whether a placeholder begins and ends so."""
 for _name in (*_NAMES, "00", "11", "99", "xx", "--", "??", "..", "__"):
-    _ENDS[ord(_name[0]) << 8 | ord(_name[-1])] = True
-_SMALL: Final = np.arange(256, dtype=np.uint16)
-_SMALL[ord("A") : ord("Z") + 1] += 32
+    _FIRST_AND_LAST[ord(_name[0]) << 8 | ord(_name[-1])] = True
+_LOWER: Final = np.arange(256, dtype=np.uint16)
+_LOWER[ord("A") : ord("Z") + 1] += 32
 
 
 def placeholders(texts: pa.Array) -> Flags:
     """Return which identifiers are names that many devices share, such as `Default string` or `0000000`."""
     octets = CellBytes(texts)
-    flags: Flags = _ENDS[_SMALL[octets.first] << 8 | _SMALL[octets.last]]
+    flags: Flags = _FIRST_AND_LAST[_LOWER[octets.first] << 8 | _LOWER[octets.last]]
     rows = np.flatnonzero(flags)
     if len(rows):
         some = texts.take(pa.array(rows))
@@ -207,14 +209,14 @@ class Placeholders:
         self._first = (0, "")
 
     def add(self, serials: pa.Array, lines: npt.NDArray[np.int64], valid: Flags) -> None:
-        """Count those among some serials, and note the first with its line."""
+        """Count the placeholders among these serials."""
         rows = np.flatnonzero(placeholders(serials) & valid)
         if len(rows) and not self._count:
             self._first = int(lines[rows[0]]), serials[int(rows[0])].as_py()
         self._count += len(rows)
 
-    def told(self) -> Iterator[str]:
-        """Return one sentence if there are any."""
+    def warnings(self) -> Iterator[str]:
+        """Yield one sentence if there are any."""
         if self._count:
             line, text = self._first
             rows = "row names" if self._count == 1 else "rows name"

@@ -1,4 +1,4 @@
-"""The headers that mean a column of ours, and how headers are compared. Knows no file."""
+"""The header names that are recognised for each field, and how headers are compared."""
 
 import re
 from collections.abc import Mapping
@@ -43,16 +43,16 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Field name to the headers that mean it, besides the name itself; compared by `folded`."""
 VAGUE: Final = frozenset({"customer", "owner"})
-"""Often a number or a name: taken for an email column only where there is no better one."""
+"""Headers that often stand above a number or a name: used for the email only if there is no better header."""
 _LONGEST_HEADER: Final = 1000
 _REQUIRED: Final = re.compile(r"(?<!\w)required$", re.IGNORECASE)
 _IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
 def folded(header: str) -> str:
-    """A header as it is compared: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`.
+    """Return a header for comparison: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`.
 
-    One that is too long for a header is left as it is.
+    A text that is too long for a header is returned as it is.
     """
     if len(header) > _LONGEST_HEADER:
         return header
@@ -60,7 +60,7 @@ def folded(header: str) -> str:
 
 
 def _without_marks(header: str) -> str:
-    """A header without what forms put after it; `(input)`, by which this program tells columns apart, stays."""
+    """Return a header without the marks that forms add at its end; `(input)` stays, because this program adds it."""
     bare = header.rstrip()
     while True:
         last = bare[-1:]

@@ -1,7 +1,6 @@
-"""What stands around the text of a cell: white space, invisible signs, a wrapping, a guard; and the cell without it.
+"""Normalize cells: remove outer white space, invisible characters, wrappings and guards; and add guards.
 
-Nearly all cells of a column have nothing of it, which is plain to see in their bytes; only the others are
-looked at closely. Knows no column and judges nothing.
+Nearly all cells need nothing of this, which their bytes show; only the others are processed.
 """
 
 import re
@@ -15,56 +14,57 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.printable import IGNORABLE
 from telemetron_batch.input.cell_bytes import CellBytes, Flags, byte_in
 
-# Invisible signs: soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
+# Soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
 INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 UNSEEN: Final = rf"\p{{Cf}}{IGNORABLE}"
-"""Characters that are drawn as nothing, for a class of a pattern: category Cf and Default_Ignorable_Code_Point."""
+"""Invisible characters, for a character class of a pattern: category Cf and Default_Ignorable_Code_Point."""
 _OUTER: Final = f"^[{SPACE}{INVISIBLE}]+|[{SPACE}{INVISIBLE}]+$"
 _BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")
 _SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20\\x00\t\r\n"
 FORMULA: Final = f"^'*[{SPACE}{UNSEEN}]*[{_SIGNS}]"
-"""How a cell begins that a spreadsheet might run, or a cell that begins with apostrophes before such a sign."""
+"""Beginning of a cell that a spreadsheet may run as a formula, also after apostrophes."""
 _ESCAPED_PREFIXES: Final = f"^'({FORMULA.removeprefix('^')})"
 FORMULA_BYTES: Final = b"=+-@' \t\n\v\f\r\0\xc2\xcd\xd8\xdb\xdc\xe0\xe1\xe2\xe3\xef\xf0\xf3"
-"""The bytes with which such a cell can begin."""
+"""The bytes with which such a cell may begin."""
 _WRAPPED: Final = '^="((?:[^"]|"")*)"$'
 _APOSTROPHES: Final = "^'((?s:.*))'$"
 _TEXT_MARK: Final = "^'+([0-9])"
 _PLAIN_NUMBER: Final = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
 _LONGEST_WRAPPED: Final = 512
-"""Characters of a cell from which wrappings are taken off; a longer one is twice as long as any identifier."""
+"""Most characters of a cell that is unwrapped; that is twice the length of any identifier."""
 
 
 def normalize_fast(texts: pa.Array) -> tuple[pa.Array, Flags]:
-    """What `normalize` gives, and which cells were written in other than printable ASCII, padded at most.
+    """Return what `normalize` returns, and which cells are unusual.
 
-    For a column of which nearly all cells are plain: it costs a fraction then.
+    A cell is unusual if, without outer ASCII white space, it is not printable ASCII without spaces,
+    or begins as a guard or a wrapping does. Much faster than `normalize` if few cells are.
     """
-    odd = _needs_normalizing(texts)
-    if odd.any():
-        texts = pc.ascii_trim_whitespace(texts)  # that, and nothing more, is what nearly all of them need
-        odd = _needs_normalizing(texts)
-    if odd.any():
-        mask = pa.array(odd)
+    unusual = _needs_normalizing(texts)
+    if unusual.any():
+        texts = pc.ascii_trim_whitespace(texts)  # enough for nearly all of them
+        unusual = _needs_normalizing(texts)
+    if unusual.any():
+        mask = pa.array(unusual)
         texts = pc.replace_with_mask(texts, mask, normalize(texts.filter(mask)))
-    return texts, odd
+    return texts, unusual
 
 
 def to_lower(texts: pa.Array) -> pa.Array:
-    """Cells with the letters of ASCII made small."""
+    """Return cells with their ASCII letters in lower case."""
     return pc.ascii_lower(texts)
 
 
 def normalize(texts: pa.Array) -> pa.Array:
-    """Cells without outer white space and invisible signs, `="..."` and apostrophes around unwrapped.
+    """Return cells without outer white space and invisible characters, `="..."` and apostrophes around them.
 
-    One `'` before what a spreadsheet would run is our own output's guard, and goes. What is
-    left of any cell comes back as it is from a cell that holds it guarded.
+    One `'` before a formula is removed: this program writes it as a guard. A normalized
+    cell that is written with a guard and read again comes back unchanged.
     """
     texts = unguarded(pc.replace_substring_regex(texts, _OUTER, ""))
     wrapped = pc.less_equal(pc.utf8_length(texts), _LONGEST_WRAPPED)
-    while pc.any(wrapped).as_py():  # each time around a cell gets shorter, or it is done
+    while pc.any(wrapped).as_py():  # ends, because a cell that changes gets shorter
         before = texts.filter(wrapped)
         bare = _unwrapped(before)
         texts = pc.replace_with_mask(texts, wrapped, bare)
@@ -73,21 +73,21 @@ def normalize(texts: pa.Array) -> pa.Array:
 
 
 def unguarded(texts: pa.Array) -> pa.Array:
-    """Cells as they were before `guarded`."""
+    """Return cells as they were before `guarded`."""
     return pc.replace_substring_regex(texts, _ESCAPED_PREFIXES, r"\1")
 
 
 def guarded(texts: pa.Array) -> pa.Array:
-    """Cells with one apostrophe before whatever a spreadsheet might run, and before a cell that begins as guarded."""
-    runs = pc.match_substring_regex(texts, FORMULA)
-    runs = pc.and_not(runs, pc.match_substring_regex(texts, _PLAIN_NUMBER))
-    return pc.if_else(runs, pc.binary_join_element_wise("'", texts, ""), texts)
+    """Return cells with an apostrophe before any text that a spreadsheet may run, or that looks guarded already."""
+    is_formula = pc.match_substring_regex(texts, FORMULA)
+    is_formula = pc.and_not(is_formula, pc.match_substring_regex(texts, _PLAIN_NUMBER))
+    return pc.if_else(is_formula, pc.binary_join_element_wise("'", texts, ""), texts)
 
 
 def escaped(texts: pa.Array) -> pa.Array:
-    """Cells with one apostrophe more where they begin as guarded ones do, formulas as they are.
+    """Return cells with an apostrophe before any text that looks guarded already; formulas stay as they are.
 
-    `unguarded` gives these back as they were, too.
+    `unguarded` reverses this, too.
     """
     return pc.replace_substring_regex(texts, _ESCAPED_PREFIXES, r"'\0")
 
@@ -104,20 +104,20 @@ def _unwrapped(texts: pa.Array) -> pa.Array:
 
 
 def of_text(rule: Callable[[pa.Array], pa.Array], text: str) -> str:
-    """Return what a rule for columns makes of one text."""
-    made: str = rule(pa.array([text]))[0].as_py()
-    return made
+    """Apply a rule for columns to a single text."""
+    result: str = rule(pa.array([text]))[0].as_py()
+    return result
 
 
 def is_blank(cell: str) -> bool:
-    """Is there nothing in this cell, or only what trimming takes away?"""
+    """Return whether a cell is empty, or contains only white space and invisible characters."""
     return _BLANK.fullmatch(cell) is not None
 
 
 def _needs_normalizing(texts: pa.Array) -> Flags:
-    """Which cells are not plain printable ASCII without spaces, or begin as a guard or a wrapping does?"""
+    """Return which cells are not printable ASCII without spaces, or begin as a guard or a wrapping does."""
     octets = CellBytes(texts)
-    odd = byte_in(octets.first, b"'=")
+    flags = byte_in(octets.first, b"'=")
     if octets.data.min(initial=0x7E) < 0x21 or octets.data.max(initial=0x21) > 0x7E:
-        odd |= octets.cells_with(octets.data - np.uint8(0x21) > 0x7E - 0x21)  # wraps around for what is below
-    return odd
+        flags |= octets.cells_with(octets.data - np.uint8(0x21) > 0x7E - 0x21)  # a byte below 0x21 wraps around
+    return flags

@@ -1,7 +1,6 @@
-"""What a workbook's number formats make of a number, and what kind of value a cell therefore is.
+"""Show the numbers of a workbook as their number formats do, and find the kind of each cell.
 
-A number may be a date, a duration or digits with zeros in front; only its format tells.
-Pure: numbers and texts in, texts and kinds out.
+A number may be a date, a duration or digits with leading zeros; only its format decides.
 """
 
 import re
@@ -14,7 +13,7 @@ from typing import Final
 
 
 class CellKind(IntEnum):
-    """What a cell is besides its text; 0 is nothing that could harm an identifier."""
+    """What kind of value a cell has; an identifier in a cell of kind 0 is intact."""
 
     PLAIN = 0
     PADDED = 1
@@ -30,7 +29,7 @@ class CellKind(IntEnum):
 
     @property
     def words(self) -> str:
-        """The kind as a sentence names it."""
+        """The kind as text, for a message."""
         return _WORDS[self]
 
 
@@ -61,7 +60,7 @@ class FormatKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class NumberFormat:
-    """A number format: how it shows a number, and with how many digits at least."""
+    """A number format: how it shows a number, and with how many digits at least (`ZEROS` only)."""
 
     kind: FormatKind = FormatKind.NUMBER
     digits: int = 0
@@ -72,20 +71,20 @@ _DATE: Final = NumberFormat(FormatKind.DATE)
 _DURATION: Final = NumberFormat(FormatKind.DURATION)
 _DATE_IDS: Final = frozenset([*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)])
 _DURATION_ID: Final = 46
-# What is quoted, escaped, padded or a colour or condition, is not part of the pattern itself.
+# Quoted, escaped and padding characters, colours and conditions are not part of the pattern.
 _LITERAL: Final = re.compile(r'"[^"]*"?|\\.|_.|\*.')
 _BRACKETED: Final = re.compile(r"\[[^\]]*\]")
 _ELAPSED: Final = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
 _MASK: Final = re.compile(r"0[0 \-/():]*0|0")
-_MOST_DIGITS: Final = 256
-_LEAST_LONG: Final = 10**15
+_MAX_DIGITS: Final = 256
+_SMALLEST_LONG: Final = 10**15
 _DAY_ZERO: Final = datetime(1899, 12, 30)
 _DAYS_TO_1904: Final = 1462
 _LAST_DAY: Final = 2_958_465
 
 
 def parse_format(code: str) -> NumberFormat:
-    """Return what a format's code, such as `0000` or `dd.mm.yyyy`, shows."""
+    """Parse a format code, such as `0000` or `dd.mm.yyyy`."""
     section = code[:1000].partition(";")[0]
     bare = _LITERAL.sub("", section)
     if _ELAPSED.search(bare):
@@ -94,7 +93,7 @@ def parse_format(code: str) -> NumberFormat:
     if re.search("[dmyhs]", bare.replace("General", ""), re.IGNORECASE):
         return _DATE
     if re.fullmatch("0{2,}", section.strip()):
-        return NumberFormat(FormatKind.ZEROS, min(len(section.strip()), _MOST_DIGITS))
+        return NumberFormat(FormatKind.ZEROS, min(len(section.strip()), _MAX_DIGITS))
     zeros = bare.count("0")
     if zeros > 1 and _MASK.fullmatch(bare.strip()) and section.strip() != "0" * zeros:
         return NumberFormat(FormatKind.MASK)
@@ -102,7 +101,7 @@ def parse_format(code: str) -> NumberFormat:
 
 
 def cell_formats(format_ids: Iterable[str], codes: Mapping[str, str]) -> list[NumberFormat]:
-    """Return the number formats of a workbook's cell styles, by the ids of their formats."""
+    """Return the number format for each format id; `codes` has the formats of the workbook, the others are built in."""
     known = {number: parse_format(code) for number, code in codes.items()}
     return [known.get(number) or _built_in(number) for number in format_ids]
 
@@ -114,47 +113,47 @@ def _built_in(number: str) -> NumberFormat:
     return _DATE if at in _DATE_IDS else GENERAL
 
 
-def format_number(text: str, form: NumberFormat, days_from: int = 0) -> tuple[str, CellKind]:
+def format_number(text: str, number_format: NumberFormat, calendar_offset_days: int = 0) -> tuple[str, CellKind]:
     """Return a stored number as text and its kind: whole numbers without `.0` or exponent, dates as ISO 8601.
 
-    `days_from` is what the workbook's calendar is late by, in days.
+    `calendar_offset_days` is by how many days the workbook's calendar begins later than the usual one.
     """
     try:
-        number = Decimal(text.strip()) if len(text) <= _MOST_DIGITS else Decimal("NaN")
+        number = Decimal(text.strip()) if len(text) <= _MAX_DIGITS else Decimal("NaN")
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or not -_MOST_DIGITS < number.adjusted() < _MOST_DIGITS:
+    if not number.is_finite() or not -_MAX_DIGITS < number.adjusted() < _MAX_DIGITS:
         return text.strip(), CellKind.NOT_A_NUMBER
-    if form.kind in (FormatKind.DATE, FormatKind.DURATION) and 0 <= number < _LAST_DAY - days_from:
-        return _format_time(float(number), form, days_from)
-    return _format_digits(number, form)
+    if number_format.kind in (FormatKind.DATE, FormatKind.DURATION) and 0 <= number < _LAST_DAY - calendar_offset_days:
+        return _format_time(float(number), number_format, calendar_offset_days)
+    return _format_digits(number, number_format)
 
 
-def _format_digits(number: Decimal, form: NumberFormat) -> tuple[str, CellKind]:
+def _format_digits(number: Decimal, number_format: NumberFormat) -> tuple[str, CellKind]:
     if number != number.to_integral_value():
         number = Decimal(repr(float(number)))  # stored with 17 digits: 1.1 as 1.1000000000000001
-    if abs(number) >= _LEAST_LONG:
+    if abs(number) >= _SMALLEST_LONG:
         return format(number, "f").removesuffix(".0"), CellKind.LONG_NUMBER
     if number != number.to_integral_value():
         return format(number, "f"), CellKind.FRACTION
     if number < 0:
         return str(int(number)), CellKind.NEGATIVE
-    return _pad(str(int(number)), form)
+    return _pad(str(int(number)), number_format)
 
 
-def _pad(digits: str, form: NumberFormat) -> tuple[str, CellKind]:
-    if form.kind is FormatKind.MASK:
+def _pad(digits: str, number_format: NumberFormat) -> tuple[str, CellKind]:
+    if number_format.kind is FormatKind.MASK:
         return digits, CellKind.MASKED
-    if form.kind is FormatKind.ZEROS and len(digits) < form.digits:
-        return digits.zfill(form.digits), CellKind.PADDED
+    if number_format.kind is FormatKind.ZEROS and len(digits) < number_format.digits:
+        return digits.zfill(number_format.digits), CellKind.PADDED
     return digits, CellKind.PLAIN
 
 
-def _format_time(days: float, form: NumberFormat, days_from: int) -> tuple[str, CellKind]:
+def _format_time(days: float, number_format: NumberFormat, calendar_offset_days: int) -> tuple[str, CellKind]:
     seconds = round(days * 86_400)
-    if form.kind is FormatKind.DURATION:
+    if number_format.kind is FormatKind.DURATION:
         return str(timedelta(seconds=seconds)), CellKind.DURATION
-    moment = _DAY_ZERO + timedelta(days=days_from, seconds=seconds)
+    moment = _DAY_ZERO + timedelta(days=calendar_offset_days, seconds=seconds)
     if days < 1:
         return moment.time().isoformat(), CellKind.DATE
     if seconds % 86_400 == 0:
@@ -162,6 +161,6 @@ def _format_time(days: float, form: NumberFormat, days_from: int) -> tuple[str, 
     return moment.isoformat(sep=" "), CellKind.DATE
 
 
-def days_late(*, is_1904: bool) -> int:
-    """Return by how many days a workbook's calendar begins after the usual one."""
+def calendar_offset(*, is_1904: bool) -> int:
+    """Return by how many days a workbook's calendar begins later than the usual one."""
     return _DAYS_TO_1904 if is_1904 else 0

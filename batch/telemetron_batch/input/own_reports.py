@@ -1,8 +1,8 @@
-"""What this program wrote, fed back to it: attention.csv and undo.csv, read as they are.
+"""Recognise attention.csv and undo.csv, which this program wrote, and choose the options for reading them.
 
-Options that describe how another file is written (those of a profile, say) do not hold
-for them. They are known by their headers, undo.csv also by its name, and so they are
-when a spreadsheet has saved them again with another delimiter or as a workbook. Opens no file.
+Options that describe the format of another file (for example in a profile) do not apply to
+them. They are recognised by their headers, undo.csv also by its name, even if a spreadsheet has
+saved them with another delimiter or as a workbook.
 """
 
 import csv
@@ -16,32 +16,33 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.dialect import DELIMITERS, clean_header, encoding_from_bom, match_requested
+from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.header_names import ALIASES
 from telemetron_batch.input.normalize import normalize, unguarded
-from telemetron_batch.input.validation import action_words, printable_excerpt
 
 OF_ATTENTION: Final = ("outcome", "detail", "sourceLine")
-"""The headers that are ours, side by side."""
+"""The headers that this program adds in an attention file, next to each other."""
 _OF_EARLIER_VERSIONS: Final = OF_ATTENTION[:2]
 """The last two headers of an attention.csv that an earlier version wrote."""
 _OF_UNDO: Final = ("customerEmail", "deviceIdentifier", "action")
-"""All headers. An export may have the same, so the name must tell, too."""
+"""All headers of undo.csv. An export may have the same, so the name of the file decides, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnHeader:
-    """The header of a file that this program wrote, and the delimiter under which it was found."""
+    """The header of a file that this program wrote, and the delimiter with which it was found."""
 
     cells: tuple[str, ...]
     delimiter: str
 
 
-def find_own_header(name: str, head: bytes, said_delimiter: str | None = None) -> OwnHeader | None:
-    """Return the header of a file that this program wrote, by its name and the beginning of its text; else None."""
+def find_own_header(name: str, head: bytes, requested_delimiter: str | None = None) -> OwnHeader | None:
+    """Return the header of a file if its name and the beginning of its text show that this program wrote it."""
     text = head.decode(encoding_from_bom(head) or "utf-8", errors="replace").removeprefix("\ufeff")
-    for delimiter in dict.fromkeys((*DELIMITERS, *filter(None, (said_delimiter,)))):
+    for delimiter in dict.fromkeys((*DELIMITERS, *filter(None, (requested_delimiter,)))):
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         try:
             header = tuple(clean_header(cell) for cell in next(reader, ()))
@@ -53,16 +54,13 @@ def find_own_header(name: str, head: bytes, said_delimiter: str | None = None) -
 
 
 def find_own_row(name: str, rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Return the header of a sheet that holds what this program wrote, among its first rows; else none."""
+    """Return the header of a sheet, from its first rows, if this program wrote it; else an empty tuple."""
     headers = (tuple(map(clean_header, row)) for row in rows)
     return next((header for header in headers if is_own_report(name, header)), ())
 
 
 def unguarded_cells(cells: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the cells of an attention.csv as they were in the input, without the guard against formulas.
-
-    What reading takes off a cell besides is the input's own.
-    """
+    """Return the cells of an attention.csv without the guard against formulas, as they were in the input."""
     columns = [
         unguarded(column) if byte_in(CellBytes(column).first, b"'").any() else column for column in cells.columns
     ]
@@ -77,33 +75,33 @@ def is_own_report(name: str, header: Sequence[str]) -> bool:
 def options_for_own_report(
     name: str, header: Sequence[str], options: InputOptions, delimiter: str | None = None
 ) -> InputOptions:
-    """Return the options under which a file of this name and header is to be read: other ones only if it is ours.
+    """Return the options for reading a file with this name and header; they differ only if this program wrote it.
 
-    Its columns are found by its headers, its delimiter is the one under which they were found, and its sheet is
-    the one that has them. No trailer closes it, and its cells are filled: the row above is another one's.
+    Then its columns, its delimiter and its sheet are found by its headers, it has no trailer, and nothing
+    is filled down, because the row above may have been far away in the input.
     """
     if not is_own_report(name, header):
         return options
     options = replace(options, delimiter=delimiter, sheet=None, trailer_count=None, fill_down=())
     if _is_undo(name, header):
         return replace(options, columns={}, action=None)
-    said = {field: spelled for field, spelled in options.columns.items() if match_requested(header, spelled)}
-    ours = {field: field for field in ALIASES if field in header}
-    return replace(options, columns=ours | said)
+    requested = {field: spelled for field, spelled in options.columns.items() if match_requested(header, spelled)}
+    by_name = {field: field for field in ALIASES if field in header}
+    return replace(options, columns=by_name | requested)
 
 
 def reject_conflicting_action(header: Sequence[str], cells: pa.RecordBatch, options: InputOptions) -> None:
-    """InputError where a file in our own format says otherwise than --action.
+    """Raise InputError if a file with the headers of undo.csv has another action than --action.
 
-    It may be an undo.csv under another name: that would do again what it is to take back.
+    It may be a renamed undo.csv: with --action it would repeat what it is meant to undo.
     """
     if options.action is None or tuple(header) != _OF_UNDO:
         return
-    others = [word for word, action in action_words(options).items() if action is not options.action]
+    other_words = [word for word, action in action_words(options).items() if action is not options.action]
     words = normalize(cells.column(_OF_UNDO.index("action")))
-    other = pc.index(pc.is_in(pc.utf8_lower(words), pa.array(others)), True).as_py()
-    if other >= 0:
-        word = printable_excerpt(words[other].as_py())
+    row = pc.index(pc.is_in(pc.utf8_lower(words), pa.array(other_words)), True).as_py()
+    if row >= 0:
+        word = printable_excerpt(words[row].as_py())
         raise InputError(
             f'its column action says "{word}", and --action that every row is to {options.action}',
             "leave out one of them, or give the action that is meant",
@@ -111,7 +109,7 @@ def reject_conflicting_action(header: Sequence[str], cells: pa.RecordBatch, opti
 
 
 def is_attention(header: Sequence[str]) -> bool:
-    """Whether this is the header of an attention file, in either format."""
+    """Whether this is the header of an attention file, of this or of an earlier version."""
     header = tuple(header)
     end = next((at for at in range(len(header), 0, -1) if header[at - 1]), 0)
     triples = zip(header, header[1:], header[2:], strict=False)

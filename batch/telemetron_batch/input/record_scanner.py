@@ -1,8 +1,7 @@
-"""Where records begin and end in UTF-8 text, and how many cells each has.
+"""Find where records begin and end in UTF-8 text, and how many cells each has.
 
-An opinion formed without the parser, so that the two can be held against each other:
-a record that only one of them sees is a bug or a broken quote, never a lost row.
-Refuses to know what a column means, and never looks further than the block it is given.
+Works independently of the CSV parser, so that their counts can be compared: a record that
+only one of them finds is a bug or a broken quote, and never a row lost silently.
 """
 
 from collections.abc import Iterator
@@ -25,14 +24,14 @@ _LINE_ENDS: Final = (b"\r", b"\n")
 
 @dataclass(frozen=True)
 class Records:
-    """The whole records of one block. All positions are bytes from the block's beginning.
+    """The complete records of one block. Positions are offsets in bytes from the start of the block.
 
-    block      the text scanned; what follows `consumed` belongs to an unfinished record
-    marks      positions of the delimiters and line ends that stand outside quotes
-    last       for each record the place in `marks` of its line end
-    lines      for each record the number of line ends before it in this block
-    line_ends  line ends in the consumed part, those inside quoted cells too
-    open_quote position of a quote that is still open at the block's end, or -1
+    block           the scanned text; the bytes after `consumed` belong to an incomplete record
+    separators      positions of the delimiters and line ends outside quotes
+    line_end_index  for each record the index of its line end in `separators`
+    lines           for each record the number of line ends before it in this block
+    line_ends       number of line ends in the consumed part, including those in quoted cells
+    open_quote      position of a quote that is still open at the end of the block, or -1
     """
 
     block: bytes
@@ -47,7 +46,7 @@ class Records:
 
     @property
     def consumed(self) -> int:
-        """Bytes up to the end of the last whole record."""
+        """Number of bytes up to the end of the last complete record."""
         return int(self.separators[self.line_end_index[-1]]) + 1 if len(self.line_end_index) else 0
 
     @cached_property
@@ -66,12 +65,12 @@ class Records:
         ends = self.separators[self.line_end_index]
         octets = np.frombuffer(self.block, np.uint8)
         pair = (octets[ends] == LF) & (ends > self.starts) & (octets[ends - 1] == CR)
-        stops: Ints = ends - pair
-        return stops
+        text_ends: Ints = ends - pair
+        return text_ends
 
     @cached_property
     def blank(self) -> Flags:
-        """Is the record nothing but a line end?"""
+        """Whether each record is empty."""
         blank: Flags = self.ends == self.starts
         return blank
 
@@ -81,74 +80,74 @@ class Records:
         return np.diff(self.lines, append=self.line_ends) - 1
 
     def text(self, record: int) -> bytes:
-        """One record without its line end."""
+        """Return the text of a record without its line end."""
         return self.block[self.starts[record] : self.ends[record]]
 
     def ends_without_trailing_blanks(self, width: int) -> Ints:
-        """As `stops`, but before the surplus delimiters at the end of records of more than `width` cells.
+        """Return `ends`, but for records of more than `width` cells the end of their cell number `width`.
 
-        Only where nothing else is surplus; `stops` itself when there is no such record.
+        Only for records whose surplus cells are all empty. Returns `ends` itself if there are none.
         """
-        over = np.flatnonzero(self.cells > width)
-        if not len(over):
+        too_wide = np.flatnonzero(self.cells > width)
+        if not len(too_wide):
             return self.ends
-        stops = self.ends.copy()
-        nth = self.separators[self.line_end_index[over] - self.cells[over] + width]
-        bare = stops[over] - nth == self.cells[over] - width
-        stops[over[bare]] = nth[bare]
-        return stops
+        ends = self.ends.copy()
+        cell_ends = self.separators[self.line_end_index[too_wide] - self.cells[too_wide] + width]
+        only_delimiters = ends[too_wide] - cell_ends == self.cells[too_wide] - width
+        ends[too_wide[only_delimiters]] = cell_ends[only_delimiters]
+        return ends
 
-    def select(self, kept: Flags, stops: Ints) -> bytes:
-        """The text of the records flagged in `kept`, each cut at its place in `stops`."""
+    def select(self, kept: Flags, text_ends: Ints) -> bytes:
+        """Return the text of the records flagged in `kept`, each cut at its `text_ends`, with line ends."""
         ends = self.separators[self.line_end_index] + 1
-        lengths = np.column_stack((stops - self.starts, self.ends - stops, ends - self.ends))
+        lengths = np.column_stack((text_ends - self.starts, self.ends - text_ends, ends - self.ends))
         flags = np.column_stack((kept, np.zeros_like(kept), kept))
         octets = np.frombuffer(self.block, np.uint8, count=self.consumed)
         return octets[np.repeat(flags.ravel(), lengths.ravel())].tobytes()
 
 
 def scan(block: bytes, delimiter: bytes, *, final: bool) -> Records:
-    """Find the records of a block that begins where a record begins.
+    """Find the records of a block that begins at the start of a record.
 
-    Line ends are LF, CRLF and CR. A quote counts only as the first character of a cell,
-    and there doubles to stand for itself. Unless `final`, a CR at the very end is left
-    undecided, for an LF may follow. A final block must end with a line end.
+    Line ends are LF, CRLF and CR. A quote opens a quoted cell only as the first character of the cell;
+    inside, a doubled quote stands for one quote. Unless `final`, a CR at the very end is not
+    counted yet, because an LF may follow. A final block must end with a line end.
     """
     octets = np.frombuffer(block, np.uint8)
     ends = _line_ends(block, octets, final=final)
-    marks = np.flatnonzero(ends | (octets == ord(delimiter)))
+    separators = np.flatnonzero(ends | (octets == ord(delimiter)))
     if block.find(b'"') < 0:
-        last = np.flatnonzero(ends[marks])
-        lines = np.arange(len(last), dtype=np.int64)
-        return Records(block, marks, last, lines, len(last), open_quote=-1)
+        line_end_index = np.flatnonzero(ends[separators])
+        lines = np.arange(len(line_end_index), dtype=np.int64)
+        return Records(block, separators, line_end_index, lines, len(line_end_index), open_quote=-1)
     toggles, open_quote = _quote_toggles(octets, ord(delimiter))
-    outside = ~np.logical_xor.accumulate(toggles)[marks]
-    is_end = ends[marks]
+    outside = ~np.logical_xor.accumulate(toggles)[separators]
+    is_end = ends[separators]
     lines_after = np.cumsum(is_end)[outside & is_end]
-    last = np.flatnonzero(is_end[outside])
-    lines = np.concatenate((np.zeros(min(1, len(last)), np.int64), lines_after[:-1]))
-    line_ends = int(lines_after[-1]) if len(last) else 0
-    return Records(block, marks[outside], last, lines, line_ends, open_quote)
+    line_end_index = np.flatnonzero(is_end[outside])
+    lines = np.concatenate((np.zeros(min(1, len(line_end_index)), np.int64), lines_after[:-1]))
+    line_ends = int(lines_after[-1]) if len(line_end_index) else 0
+    return Records(block, separators[outside], line_end_index, lines, line_ends, open_quote)
 
 
 def _line_ends(block: bytes, octets: Octets, *, final: bool) -> Flags:
-    """Flags the byte that ends each line: LF, or a CR that no LF follows."""
-    feeds: Flags = octets == LF
+    """Flag the byte that ends each line: an LF, or a CR without an LF after it."""
+    is_lf: Flags = octets == LF
     if b"\r" not in block or block.count(b"\r") == block.count(b"\r\n"):
-        return feeds
-    alone: Flags = octets == CR
-    alone[:-1] &= ~feeds[1:]
-    alone[-1] &= final
-    alone |= feeds
-    return alone
+        return is_lf
+    is_end: Flags = octets == CR
+    is_end[:-1] &= ~is_lf[1:]
+    is_end[-1] &= final
+    is_end |= is_lf
+    return is_end
 
 
 def _quote_toggles(octets: Octets, delimiter: int) -> tuple[Flags, int]:
-    """Flags the quotes between which text is quoted; the quote left open or -1.
+    """Flag the quotes that open or close quoted text; also return the position of an open quote, or -1.
 
-    In tidy text, where every quote opens at a cell's start or closes at a cell's end,
-    every other quote opens. Then `""` inside a cell counts as closed and
-    opened again, which no delimiter can come between, so counting quotes is exact.
+    In well-formed text every quote opens at the start of a cell or closes at its end, so opening and
+    closing quotes alternate. A doubled quote in a cell then counts as closing and opening, with no
+    delimiter in between, so counting quotes is exact. Other text needs `_match_quotes`.
     """
     is_quote = octets == QUOTE
     quotes = np.flatnonzero(is_quote)
@@ -179,7 +178,7 @@ def _open_quote(quotes: Ints) -> int:
 
 
 def _match_quotes(quotes: list[int], at_start: list[bool]) -> tuple[list[int], int]:
-    """The exact machine, one quote at a time: opening and closing quotes, the one left open."""
+    """Go through the quotes one by one; return the opening and closing ones, and the one that stays open or -1."""
     pairs: list[int] = []
     at, count = 0, len(quotes)
     while at < count:
@@ -198,7 +197,7 @@ def _match_quotes(quotes: list[int], at_start: list[bool]) -> tuple[list[int], i
 
 
 def split(record: bytes, delimiter: bytes) -> list[str]:
-    """The cells of one record (without its line end), unquoted."""
+    """Return the cells of one record (without its line end), unquoted."""
     if b'"' not in record:
         return [cell.decode() for cell in record.split(delimiter)]
     cells: list[str] = []
@@ -209,15 +208,15 @@ def split(record: bytes, delimiter: bytes) -> list[str]:
             close = _closing(record, at + 1)
             quoted = record[at + 1 : close].replace(b'""', b'"')
             at = close + 1
-        stop = record.find(delimiter, at)
-        if stop < 0:
+        end = record.find(delimiter, at)
+        if end < 0:
             return [*cells, (quoted + record[at:]).decode()]
-        cells.append((quoted + record[at:stop]).decode())
-        at = stop + 1
+        cells.append((quoted + record[at:end]).decode())
+        at = end + 1
 
 
 def _closing(record: bytes, at: int) -> int:
-    """Where the quoted text beginning at `at` ends."""
+    """Return the position of the quote that closes the quoted text beginning at `at`."""
     while (at := record.find(b'"', at)) >= 0:
         if record[at + 1 : at + 2] != b'"':
             return at
@@ -226,31 +225,30 @@ def _closing(record: bytes, at: int) -> int:
 
 
 def inner_lines(record: bytes, delimiter: bytes) -> Iterator[tuple[int, bytes]]:
-    """Lines of a record that begin inside a quoted cell and may be rows it swallowed.
+    """Yield the lines inside the quoted cells of a record that may be rows, each after the line ends before its quote.
 
-    Gives the number of line ends before the opening quote, and the line. The line on
-    which the cell ends counts only if its quote is closed in mid-cell: that quote was
-    meant to open a cell. Where it is closed properly, the line is the record's own.
+    The line on which a quoted cell ends counts only if more text follows the closing quote in the
+    cell: that quote was meant to open a cell. Otherwise the line belongs to the record.
     """
     at = 0
     while at >= 0:
         if record[at : at + 1] == b'"':
             close = _closing(record, at + 1)
-            torn = record[close + 1 : close + 2] not in (b"", delimiter)
+            malformed = record[close + 1 : close + 2] not in (b"", delimiter)
             before = len(record[:at].splitlines()) - (at > 0)
-            for line in embedded_lines(record, at + 1, close, torn=torn):
+            for line in embedded_lines(record, at + 1, close, malformed_close=malformed):
                 yield before, line
             at = close + 1
         at = record.find(delimiter, at) + 1 or -1
 
 
-def embedded_lines(record: bytes, start: int, close: int, *, torn: bool) -> Iterator[bytes]:
-    """The whole lines after the first between `start` and `close`, and the one torn at `close`."""
+def embedded_lines(record: bytes, start: int, close: int, *, malformed_close: bool) -> Iterator[bytes]:
+    """Yield the complete lines between `start` and `close` but the first; if `malformed_close`, also the last line."""
     inside = record[start:close].splitlines(keepends=True)
-    torn_at = close
+    last_line = close
     if inside and not inside[-1].endswith(_LINE_ENDS):
-        torn_at -= len(inside.pop())
+        last_line -= len(inside.pop())
     for line in inside[1:]:
         yield line.rstrip(b"\r\n")
-    if torn and inside:
-        yield record[torn_at:].splitlines()[0]
+    if malformed_close and inside:
+        yield record[last_line:].splitlines()[0]

@@ -1,7 +1,7 @@
-"""Key cells of an attention file as the list of its run had them, where a spreadsheet has changed them by itself.
+"""Restore key cells of an attention file that a spreadsheet has changed by itself.
 
-The line of the list that each row names tells its original cells. Keeps those of the rows of
-the attention file alone. What a person has entered is never replaced.
+The column `sourceLine` names the row of the run's input (the list), which has the original cells. A cell that a
+person has entered is never replaced. Keeps in memory only the rows that the attention file names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,28 +23,28 @@ from telemetron_batch.storage.text_hash import Hashes, hash_texts
 _FIRST: Final = 5
 _FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 _NUMBERED: Final = "^([0-9]+)[.,]([0-9]*[1-9])0*$"
-"""The number of a part of a record; a spreadsheet takes it for a decimal fraction."""
+"""The line of a part of a record, such as `7.2`; a spreadsheet reads it as a decimal fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedRows:
-    """Some rows of a run's list: the lines as the attention file names them, and key cells as it gives them."""
+    """Some rows of a run's input: the lines and the key cells, as the attention file has them."""
 
     lines: pa.Array
     cells: Mapping[str, pa.Array]
-    """By field. Null where the attention file leaves them blank."""
+    """By field; null where the attention file leaves the cell blank."""
 
 
 ReadList: TypeAlias = Callable[[], Iterable[ListedRows]]
-"""Reads the list of the run to which an attention file belongs. Raises BatchError where it cannot be read."""
+"""Reads the input of the run that an attention file belongs to. Raises BatchError if it cannot be read."""
 
 
 @dataclass(slots=True)
 class Restorer:
-    """Gives the rows of an attention file their original cells, and counts these."""
+    """Restores the original cells of an attention file, and counts them."""
 
     columns: Mapping[str, int]
-    """Field to position, in the attention file."""
+    """Field to column of the attention file."""
     line_column: int
     originals: "_Originals"
     _count: int = 0
@@ -52,27 +52,27 @@ class Restorer:
 
     @classmethod
     def of(
-        cls, pieces: Iterable[CellBlock], columns: Mapping[str, int], line_column: int, read_list: ReadList
+        cls, blocks: Iterable[CellBlock], columns: Mapping[str, int], line_column: int, read_list: ReadList
     ) -> "Restorer | None":
-        """Return the restorer of an attention file with these records; None where its run's list cannot be read."""
-        named = [_line_keys(piece.cells.column(line_column)) for piece in pieces]
+        """Return a restorer for an attention file with these records; None if the input of its run cannot be read."""
+        named = [_line_keys(block.cells.column(line_column)) for block in blocks]
         wanted = np.unique(np.concatenate([hash_texts(lines) for lines in named] or [np.empty(0, np.uint64)]))
         with suppress(BatchError):
             originals = _Originals.of(read_list(), wanted)
             return cls({name: columns[name] for name in _FIELDS if name in columns}, line_column, originals)
         return None
 
-    def restored(self, pieces: Iterable[CellBlock]) -> Iterator[CellBlock]:
-        """Yield the pieces with their original cells, and count anew."""
+    def restore(self, blocks: Iterable[CellBlock]) -> Iterator[CellBlock]:
+        """Yield the blocks with their original cells; the count starts anew."""
         self._count, self._first = 0, []
-        for piece in pieces:
-            rows = self.originals.rows_of(_line_keys(piece.cells.column(self.line_column)))
-            rows[list(piece.faults)] = -1
+        for block in blocks:
+            rows = self.originals.rows_of(_line_keys(block.cells.column(self.line_column)))
+            rows[list(block.width_errors)] = -1
             for name, column in self.columns.items():
-                piece = self._with_restored(piece, name, column, rows)
-            yield piece
+                block = self._with_restored(block, name, column, rows)
+            yield block
 
-    def told(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """Yield one sentence if cells were restored."""
         if not self._count:
             return
@@ -83,37 +83,33 @@ class Restorer:
             f"first: {lines}; where the new form is meant, enter it in attention.xlsx (report RUN --xlsx writes it)"
         )
 
-    def _with_restored(self, piece: CellBlock, name: str, column: int, rows: Ints) -> CellBlock:
-        cells = piece.cells.column(column)
+    def _with_restored(self, block: CellBlock, name: str, column: int, rows: Ints) -> CellBlock:
+        cells = block.cells.column(column)
         listed = self.originals.cells_of(name, rows)
-        changed = _differing(cells, listed)
-        if not len(changed):
-            return piece
-        at = pa.array(changed)
-        originals = listed.take(at).to_pylist()
-        changes = [*map(change_between, originals, cells.take(at).to_pylist())]
-        restored = {
-            int(row): text for row, text, what in zip(changed, originals, changes, strict=True) if what is _SAME
-        }
-        dated = {int(row): text for row, text, what in zip(changed, originals, changes, strict=True) if what is _DATED}
+        differing = _differing(cells, listed)
+        if not len(differing):
+            return block
+        at = pa.array(differing)
+        by_change: dict[Change, dict[int, str]] = {change: {} for change in Change}
+        for row, original, read in zip(
+            differing.tolist(), listed.take(at).to_pylist(), cells.take(at).to_pylist(), strict=True
+        ):
+            by_change[change_between(original, read)][row] = original
+        restored, date_originals = by_change[Change.SAME_VALUE], by_change[Change.TAKEN_FOR_DATE]
         if restored:
             self._count += len(restored)
-            lines = piece.lines[list(restored)[:_FIRST]].tolist()
+            lines = block.lines[list(restored)[:_FIRST]].tolist()
             self._first = sorted({*self._first, *lines})[:_FIRST]
             mask = np.zeros(len(cells), np.bool_)
             mask[list(restored)] = True
             cells = pc.replace_with_mask(cells, pa.array(mask), pa.array(list(restored.values()), cells.type))
-        kinds = {row: kind for row, kind in piece.kinds.get(name, {}).items() if row not in restored}
+        kinds = {row: kind for row, kind in block.kinds.get(name, {}).items() if row not in restored}
         return replace(
-            piece,
-            cells=piece.cells.set_column(column, piece.cells.schema.field(column), cells),
-            kinds={**piece.kinds, name: kinds},
-            dated={**piece.dated, name: dated} if dated else piece.dated,
+            block,
+            cells=block.cells.set_column(column, block.cells.schema.field(column), cells),
+            kinds={**block.kinds, name: kinds},
+            date_originals={**block.date_originals, name: date_originals} if date_originals else block.date_originals,
         )
-
-
-_SAME: Final = Change.SAME_VALUE
-_DATED: Final = Change.TAKEN_FOR_DATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +134,7 @@ class _Originals:
         hashes = hash_texts(_whole(table["line"]))
         order = np.argsort(hashes, kind="stable")
         hashes, table = hashes[order], table.take(pa.array(order))
-        # Two rows of one hash: of one line, or of two by chance. Neither is known then.
+        # Rows with the same hash have the same line, or collide. None of them is known then.
         same = np.zeros(len(hashes), np.bool_)
         same[1:] = hashes[1:] == hashes[:-1]
         same[:-1] |= same[1:]
@@ -146,7 +142,7 @@ class _Originals:
         return cls(hashes, lines, {name: _whole(table[name]) for name in _FIELDS})
 
     def rows_of(self, lines: pa.Array) -> Ints:
-        """Return which row each line names; -1 where none is known."""
+        """Return the row that each line names; -1 if none is known."""
         if not len(self.hashes):
             return np.full(len(lines), -1, np.int64)
         places = np.searchsorted(self.hashes, hash_texts(lines)).clip(max=len(self.hashes) - 1)
@@ -154,12 +150,12 @@ class _Originals:
         return np.where(known.to_numpy(zero_copy_only=False), places, -1)
 
     def cells_of(self, name: str, rows: Ints) -> pa.Array:
-        """Return the cells of some rows; null for -1."""
+        """Return the cells of these rows; null for row -1."""
         return self.cells[name].take(pa.array(rows, mask=rows < 0))
 
 
 def _are_among(hashes: Hashes, some: Hashes) -> Flags:
-    """Return which hashes are among some, which are sorted."""
+    """Return which hashes are in `some`, which is sorted."""
     if not len(some):
         return np.zeros(len(hashes), np.bool_)
     found: Flags = some[np.searchsorted(some, hashes).clip(max=len(some) - 1)] == hashes
@@ -175,15 +171,15 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _line_keys(lines: pa.Array) -> pa.Array:
-    """Return lines in a form that survives a spreadsheet: `7.2` also for `7,2`.
+    """Return lines in a form that survives a spreadsheet: `7,2` becomes `7.2`, and `7.10` becomes `7.1`.
 
-    `7.1` and `7.10` become one, and so neither of them is known.
+    So `7.1` and `7.10` have the same key, and neither of them is known.
     """
     return pc.replace_substring_regex(normalize_fast(lines)[0], _NUMBERED, r"\1.\2")
 
 
 def _differing(cells: pa.Array, listed: pa.Array) -> Ints:
-    """Return which cells say something else than the list does."""
+    """Return the rows whose cell differs from the list after normalization."""
     differ = pc.fill_null(pc.not_equal(cells, listed), False)
     rows = np.flatnonzero(differ.to_numpy(zero_copy_only=False))
     if not len(rows):

@@ -1,8 +1,7 @@
-"""What spreadsheets do to serials, and what the other serials of a file say against it.
+"""Recognise serials that a spreadsheet has damaged.
 
-An exponent or an error value is damage wherever it stands. A date may be a serial's own
-form, so it counts as damage only where the neighbours are written otherwise. Looks at
-identifiers alone, never at rows or files, and repairs nothing.
+An exponent or an error value is always damage. A date may be the real form of a serial, so
+it counts as damage only if the other serials of the file look different. Repairs nothing.
 """
 
 import math
@@ -44,19 +43,19 @@ _DATES: Final = (
     rf"{_DAY}(?:-|\. ?| ){_NAMES}\.?(?:[- ](?:{_YEAR}|[0-9]{{2}}))?",
 )
 DATE: Final = f"^(?:{'|'.join(_DATES)}){_TIME}$".replace("([-/.])", "[-/.]")
-"""A serial that a spreadsheet may have taken for a date: `12.03.2025`, `2025-03-12`, `Mar-12` ..."""
+"""A serial that a spreadsheet may have turned into a date: `12.03.2025`, `2025-03-12`, `Mar-12` ..."""
 
 DAMAGE_PATTERNS: Final[Mapping[str, str]] = {
     "exponent": "^[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)$",
     "decimal point of a number column": "^[0-9]+[.]0$",
     "error value": "^#(?:N/A|NV|[A-Z/0]+[!?]|#{2,})$",
 }
-"""Kinds of damage that need no neighbours to be seen, each with its pattern."""
+"""Kinds of damage that show without the other serials, each with its pattern."""
 
 _ROUNDED: Final = "^[1-9][0-9]{14}0+$"
-"""A number of more than 15 digits that is zero from the 16th on: a spreadsheet keeps no more than 15."""
+"""A number whose digits are zero from the 16th on: a spreadsheet keeps only 15 digits."""
 _KEPT_DIGITS: Final = 15
-_UNLIKELY: Final = 1e-3
+_MAX_CHANCE: Final = 1e-3
 _SHAPES: Final = (("[0-9]+", "0"), (r"\p{Lu}+", "A"), (r"[^\P{L}A]+", "a"))
 _LONGEST: Final = 64
 _MIN_MAJORITY: Final = 0.8
@@ -64,17 +63,16 @@ _MIN_SAMPLE: Final = 10
 
 
 def damage_kind(serial: str) -> str:
-    """The kind of damage that a serial shows; "date" where it shows no other."""
+    """Return the kind of damage of a damaged serial; "date" if it has no other."""
     kinds = {**DAMAGE_PATTERNS, "digits replaced by zeros": _ROUNDED}
     return next((kind for kind, pattern in kinds.items() if re.search(pattern, serial)), "date")
 
 
 class SerialProfile:
-    """What the serials of a file look like, judged by those of its first block.
+    """What the serials of a file look like, by those of its first block.
 
-    A serial's shape is its signs with each run of digits, capitals and small letters
-    taken as one: `SN-00012` is `A-0`, `12.03.2025` is `0.0.0`. Nothing is worked out
-    before a serial of doubtful form asks.
+    The shape of a serial has one character for each run of digits, capitals or small
+    letters: `SN-00012` is `A-0`, `12.03.2025` is `0.0.0`. Everything is calculated on first use.
     """
 
     def __init__(self, serials: pa.Array) -> None:
@@ -82,10 +80,10 @@ class SerialProfile:
         self._shares: dict[str, float] = {}
 
     def unexpected_dates(self, serials: pa.Array) -> Flags:
-        """Which of these look like dates, though the neighbours do not look so?
+        """Return which of these look like dates, although this form is unusual in the file.
 
-        They do look so where more than half of all serials have the same shape, or more
-        serials of the same shape are no dates than are.
+        The form is usual if more than half of all serials have its shape, or if more serials of
+        its shape are no dates than are dates.
         """
         if not len(serials):
             return np.zeros(0, np.bool_)
@@ -95,7 +93,7 @@ class SerialProfile:
         return dates
 
     def share(self, pattern: str) -> float:
-        """Return which share of the serials matches a pattern; 0 where there are none."""
+        """Return the fraction of the serials that match a pattern; 0 if there are no serials."""
         if pattern not in self._shares:
             filled = self._serials.filter(pc.not_equal(self._serials, ""))
             matching = pc.sum(pc.match_substring_regex(filled, pattern)).as_py() or 0
@@ -104,20 +102,20 @@ class SerialProfile:
 
     @cached_property
     def shortest(self) -> pa.Table:
-        """The shapes of the serials, and the length of the shortest serial of each."""
+        """The shapes of the serials, and the length of the shortest serial of each shape."""
         filled = self._serials.filter(pc.not_equal(self._serials, ""))
         table = pa.table({"shape": shapes_of(filled), "length": pc.utf8_length(filled)})
         return table.group_by("shape").aggregate([("length", "min")])
 
     @cached_property
     def example(self) -> str:
-        """A serial of the most frequent shape among those that are not damaged; "" without one."""
-        sound = self._serials.filter(pa.array(~self._damaged))
-        if not len(sound):
+        """A serial of the most frequent shape among the undamaged serials; "" if there is none."""
+        undamaged = self._serials.filter(pa.array(~self._damaged))
+        if not len(undamaged):
             return ""
-        shapes = shapes_of(sound)
-        most = max(shapes.value_counts().to_pylist(), key=lambda one: one["counts"])["values"]
-        return str(sound[pc.index(shapes, most).as_py()].as_py())
+        shapes = shapes_of(undamaged)
+        most_frequent = max(shapes.value_counts().to_pylist(), key=lambda one: one["counts"])["values"]
+        return str(undamaged[pc.index(shapes, most_frequent).as_py()].as_py())
 
     @cached_property
     def _damaged(self) -> Flags:
@@ -126,30 +124,30 @@ class SerialProfile:
 
     @cached_property
     def _shapes_of_dates(self) -> pa.Array:
-        """Shapes that are a serial's own form here, however much they look like dates."""
+        """The shapes that look like dates, but are usual for serials of this file."""
         filled = self._serials.filter(pc.not_equal(self._serials, ""))
         shapes = shapes_of(filled)
         dates = pc.match_substring_regex(filled, DATE)
-        all_of = _counts(shapes)
-        dates_of = _counts(shapes.filter(dates))
-        own = [
+        counts = _counts(shapes)
+        date_counts = _counts(shapes.filter(dates))
+        usual = [
             shape
-            for shape, count in dates_of.items()
-            if all_of[shape] > len(filled) / 2 or all_of[shape] - count > count
+            for shape, count in date_counts.items()
+            if counts[shape] > len(filled) / 2 or counts[shape] - count > count
         ]
-        return pa.array(own, pa.string())
+        return pa.array(usual, pa.string())
 
 
 class LongNumbers:
-    """The serials of a file that are numbers of more than 15 digits, and which of them a spreadsheet rounded.
+    """Finds the serials of more than 15 digits that a spreadsheet has rounded.
 
-    A serial may end in zeros by chance, so it counts as rounded only where the serials of its length end so more often
-    than one file in a thousand would by chance. That is known at the end of a file: on the first reading all are
-    counted and none is refused, and a file with rounded serials is read a second time.
+    A serial may end in zeros by chance, so it counts as rounded only if the serials of its length end so more
+    often than in one of a thousand files by chance. That is known only at the end of a file: the first reading
+    counts all serials and finds none rounded; a file with rounded serials is read a second time.
     """
 
     def __init__(self, rounded_lengths: Iterable[int] | None = None) -> None:
-        """`rounded_lengths` is what the first reading found; None on the first reading."""
+        """`rounded_lengths` is the result of the first reading; None for the first reading."""
         self._known = None if rounded_lengths is None else pa.array(sorted(rounded_lengths), pa.int32())
         self._lock = Lock()
         self._numbers: Counter[int] = Counter()
@@ -157,7 +155,7 @@ class LongNumbers:
 
     @classmethod
     def of(cls, serials: pa.Array) -> "LongNumbers":
-        """Return what judges serials that are all serials of their file."""
+        """Return an instance for the second reading of a file with just these serials."""
         first = cls()
         first.count(serials)
         return cls(first.rounded_lengths())
@@ -174,17 +172,19 @@ class LongNumbers:
         some = some.filter(pc.ascii_is_decimal(some))
         ending = some.filter(pa.array(may_be_rounded(CellBytes(some))))
         ending = ending.filter(pc.match_substring_regex(ending, _ROUNDED))
-        with self._lock:  # blocks are judged by several threads
+        with self._lock:  # several threads validate blocks
             self._numbers.update(_lengths_of(some))
             self._rounded.update(_lengths_of(ending))
 
     def rounded_lengths(self) -> frozenset[int]:
         """Return the lengths whose counted numbers end in zeros more often than chance explains."""
         numbers = self._numbers
-        return frozenset(at for at, count in self._rounded.items() if _is_unlikely(count, numbers[at], at))
+        return frozenset(
+            length for length, count in self._rounded.items() if _is_unlikely(count, numbers[length], length)
+        )
 
     def rounded(self, serials: pa.Array) -> Flags:
-        """Return which of these a spreadsheet has rounded; none on the first reading."""
+        """Return which of these serials a spreadsheet has rounded; none on the first reading."""
         if self._known is None or not len(self._known):
             return np.zeros(len(serials), np.bool_)
         rounded = flags_of(pc.match_substring_regex(serials, _ROUNDED))
@@ -193,13 +193,13 @@ class LongNumbers:
 
 @dataclass(slots=True)
 class EndingInZeros:
-    """Counts valid serials that end as if rounded, though not more often than chance allows."""
+    """Counts valid serials that end in zeros as if rounded, but rarely enough for chance."""
 
     _count: int = 0
     _first: int = 0
 
     def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
-        """Count those among some serials, and note the line of the first."""
+        """Count such serials among these, and remember the line of the first."""
         rows = np.flatnonzero(may_be_rounded(CellBytes(serials)) & valid)
         if len(rows):
             rows = rows[flags_of(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
@@ -219,7 +219,7 @@ class EndingInZeros:
 
 
 def may_be_rounded(octets: CellBytes) -> Flags:
-    """Return which serials could be numbers ending in zeros, by their length, first byte and last two."""
+    """Return which serials may be rounded numbers, by their length, first byte and last two bytes."""
     first = octets.first
     likely: Flags = octets.lengths > _KEPT_DIGITS
     likely &= (first >= ord("1")) & (first <= ord("9")) & (octets.last == ord("0"))
@@ -233,7 +233,7 @@ def _lengths_of(texts: pa.Array) -> dict[int, int]:
 
 
 def _is_unlikely(count: int, numbers: int, length: int) -> bool:
-    """Return whether so many random numbers of this length end in zeros in at most one file of a thousand."""
+    """Return whether `count` of `numbers` random numbers end in zeros in at most one of a thousand files."""
     share = 10.0 ** (_KEPT_DIGITS - length)
     if count <= numbers * share:
         return False
@@ -243,22 +243,22 @@ def _is_unlikely(count: int, numbers: int, length: int) -> bool:
     chance = 0.0
     for more in range(count, numbers + 1):
         chance += term
-        if chance > _UNLIKELY * (1 + 1e-9) or term < chance * 1e-12:
+        if chance > _MAX_CHANCE * (1 + 1e-9) or term < chance * 1e-12:
             break
         term *= (numbers - more) / (more + 1) * share / (1 - share)
-    return chance <= _UNLIKELY * (1 + 1e-9)
+    return chance <= _MAX_CHANCE * (1 + 1e-9)
 
 
 @dataclass(slots=True)
 class LeadingZeroCheck:
-    """Counts serials of digits by their length, to tell those that may have lost zeros in front."""
+    """Counts serials of digits by length, to find those that may have lost leading zeros."""
 
     _counts: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
     _padded: Ints = field(default_factory=lambda: np.zeros(_LONGEST, np.int64))
     _first: dict[int, int] = field(default_factory=dict)
 
     def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
-        """Count the valid ones among some serials, and the lines on which they stand."""
+        """Count the valid serials among these, and remember the first line of each length."""
         digits = np.flatnonzero(flags_of(pc.ascii_is_decimal(serials)) & valid)
         if not len(digits):
             return
@@ -271,9 +271,9 @@ class LeadingZeroCheck:
             self._first.setdefault(int(length), int(lines[digits[at]]))
 
     def warning(self) -> str | None:
-        """One sentence if a few are shorter than nearly all others; None if all is well.
+        """Return one sentence if a few serials are shorter than nearly all others; else None.
 
-        Short ones that begin with 0 are as they were written, and clear their length.
+        A short serial that begins with 0 has lost nothing, and so shows that its length is usual.
         """
         usual, total = int(self._counts.argmax()), int(self._counts.sum())
         short = [length for length in range(usual) if self._counts[length] and not self._padded[length]]
@@ -293,7 +293,7 @@ def _counts(texts: pa.Array) -> dict[str, int]:
 
 
 def shapes_of(serials: pa.Array) -> pa.Array:
-    """Return the shape of each serial: its signs, with each run of digits, capitals and small letters as one."""
-    for pattern, sign in _SHAPES:
-        serials = pc.replace_substring_regex(serials, pattern, sign)
+    """Return the shape of each serial: one character for each run of digits, capitals or small letters."""
+    for pattern, character in _SHAPES:
+        serials = pc.replace_substring_regex(serials, pattern, character)
     return serials

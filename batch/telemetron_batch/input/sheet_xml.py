@@ -1,7 +1,7 @@
-"""A sheet's XML as rows of text, as it streams by; and the shared strings that its cells refer to.
+"""Parse the XML of a sheet into rows of text, as a stream; and the shared strings that its cells refer to.
 
-Takes the cells up to a given column only, so that a cell far out costs nothing, and says
-of each row whether it is hidden and of each cell what kind of value it is.
+Keeps only the cells up to a given column, so that a cell far to the right costs nothing. Tells
+for each row whether it is hidden, and for each cell what kind of value it has.
 """
 
 import re
@@ -14,15 +14,15 @@ from telemetron_batch.domain.printable import printable
 from telemetron_batch.input.number_formats import GENERAL, CellKind, NumberFormat, format_number
 from telemetron_batch.input.zip_package import SEPARATOR, Handler
 
-MOST_COLUMNS: Final = 16_384
-MOST_ROWS: Final = 1_048_576
-_MOST_TEXT: Final = 1 << 20
-"""Characters in one cell; spreadsheets hold 32,767."""
-_MOST_ROW_TEXT: Final = 16 << 20
+MAX_COLUMNS: Final = 16_384
+MAX_ROWS: Final = 1_048_576
+_MAX_CELL_CHARACTERS: Final = 1 << 20
+"""Far more than the 32,767 characters that spreadsheets allow."""
+_MAX_ROW_CHARACTERS: Final = 16 << 20
 _DIGITS: Final = "0123456789"
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_SHORT: Final = 15
-"""Digits that a number keeps exactly."""
+_EXACT_DIGITS: Final = 15
+"""Number of digits that a spreadsheet keeps exactly."""
 _ESCAPE: Final = re.compile("_x([0-9A-Fa-f]{4})_")
 _NAMESPACES: Final = (
     "",
@@ -30,11 +30,11 @@ _NAMESPACES: Final = (
     f"http://purl.oclc.org/ooxml/spreadsheetml/main{SEPARATOR}",
 )
 _TRUE: Final = ("1", "true")
-_Taker = TypeVar("_Taker", bound=Callable[..., None])
+_HandlerT = TypeVar("_HandlerT", bound=Callable[..., None])
 
 
 class SheetRow(NamedTuple):
-    """One row of a sheet: its number, its cells from column A on, and their kinds where they are not plain."""
+    """One row of a sheet: its number, its cells from column A on, and the kinds of the cells that are not plain."""
 
     line: int
     is_hidden: bool
@@ -46,20 +46,21 @@ class SheetRow(NamedTuple):
 class CellContext:
     """What cells refer to, and how their numbers are shown.
 
-    strings      shared strings by number
-    formats      number formats by cell style
-    days_from    what the calendar is late by
-    recalculates the workbook is to be calculated when it is opened, so a zero may stand for no value
+    strings               shared strings by number
+    formats               number formats by cell style
+    calendar_offset_days  by how many days the calendar begins later than the usual one
+    recalculates          whether a spreadsheet calculates the workbook on opening it, so that a stored
+                          zero may stand for no value
     """
 
     strings: Sequence[str] = ()
     formats: Sequence[NumberFormat] = ()
-    days_from: int = 0
+    calendar_offset_days: int = 0
     recalculates: bool = False
 
 
 class SharedStrings(Handler):
-    """Collects the shared strings of a workbook: the text of each, without its phonetic reading."""
+    """Collects the texts of the shared strings of a workbook, without phonetic readings."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -91,14 +92,14 @@ class SharedStrings(Handler):
 
 
 class SheetRows(Handler):
-    """Collects the rows of a sheet; whoever takes them empties `rows`.
+    """Collects the rows of a sheet in `rows`, which the caller empties.
 
-    width       columns that are read; what stands further right is only noticed
-    surplus     the first cell that was left out for that, such as `XFD1048576`, from row `first_line` on
-    characters  the length of all texts so far
+    width               number of columns that are read
+    first_surplus_cell  the first cell to the right of them, such as `XFD1048576`, from row `first_line` on
+    characters          number of characters read so far
     """
 
-    def __init__(self, context: CellContext, width: int = MOST_COLUMNS, first_line: int = 1) -> None:
+    def __init__(self, context: CellContext, width: int = MAX_COLUMNS, first_line: int = 1) -> None:
         starts = {
             "c": self._start_cell,
             "v": self._start_text,
@@ -117,7 +118,7 @@ class SheetRows(Handler):
         }
         super().__init__(_in_namespaces(starts), _in_namespaces(ends))
         self.rows: list[SheetRow] = []
-        self.surplus = ""
+        self.first_surplus_cell = ""
         self.characters = 0
         self.width = width
         self.first_line = first_line
@@ -141,9 +142,9 @@ class SheetRows(Handler):
             self._go_to(number)
 
     def _go_to(self, number: str) -> None:
-        """Take the number of a row; it must be greater than those before."""
+        """Set the number of the row, which must be greater than those before."""
         line = int(number) if number.isdecimal() and len(number) < 9 else 0
-        if not self._line < line <= MOST_ROWS:
+        if not self._line < line <= MAX_ROWS:
             raise _malformed(f"row {number[:20]} follows row {self._line}")
         self._line = line
 
@@ -151,7 +152,7 @@ class SheetRows(Handler):
         if not self._next and "r" not in self._row:
             self._go_to(str(self._line + 1))
         length = sum(map(len, self._cells))
-        if length > _MOST_ROW_TEXT:
+        if length > _MAX_ROW_CHARACTERS:
             raise _malformed(f"row {self._line} holds {length:,} characters")
         self.characters += length
         if self._cells:
@@ -187,15 +188,17 @@ class SheetRows(Handler):
             self._runs += self.texts
 
     def _end_cell(self) -> None:
-        place = self._cell.get("r", "")
-        column = self._columns.get(place.rstrip(_DIGITS), -1) if self._next and place else self._column(place)
+        reference = self._cell.get("r", "")
+        column = -1
+        if self._next and reference:
+            column = self._columns.get(reference.rstrip(_DIGITS), -1)
         if column < 0:
-            column = self._column(place)
+            column = self._column(reference)
         self._next = column + 1
         if not self._runs and not self._is_formula:
             return
         if column >= self.width:
-            self._notice(column)
+            self._note_surplus(column)
         else:
             self._put(column)
 
@@ -214,7 +217,7 @@ class SheetRows(Handler):
     def _cell_text(self) -> tuple[str, CellKind]:
         """Return the text that the cell shows, and its kind."""
         value, kind = join_limited(self._runs), self._cell.get("t", "n")
-        if not self._is_formula:  # nearly all cells, so the shortest way
+        if not self._is_formula:  # a shortcut for nearly all cells
             if kind == "s":
                 return _shared_string(value, self._context.strings), CellKind.PLAIN
             if kind == "inlineStr":
@@ -222,32 +225,32 @@ class SheetRows(Handler):
         cell = _Cell(value, kind, self._cell.get("s", ""), self._is_formula, self._is_stored)
         return _cell_text(cell, self._context)
 
-    def _column(self, place: str) -> int:
-        """Return the column of a cell, from 0; without a place, the one after the cell before."""
+    def _column(self, reference: str) -> int:
+        """Return the column of a cell, from 0; without a reference, the one after the cell before."""
         if not self._next and "r" not in self._row:
-            self._go_to(place.lstrip(_LETTERS) or str(self._line + 1))
-        letters = place.rstrip(_DIGITS)
-        column = column_number(letters) - 1 if place else self._next
-        if not 0 <= column < MOST_COLUMNS:
-            raise _malformed(f"row {self._line} has a cell at {place[:20] or 'no column'}")
-        if place:
+            self._go_to(reference.lstrip(_LETTERS) or str(self._line + 1))
+        letters = reference.rstrip(_DIGITS)
+        column = column_number(letters) - 1 if reference else self._next
+        if not 0 <= column < MAX_COLUMNS:
+            raise _malformed(f"row {self._line} has a cell at {reference[:20] or 'no column'}")
+        if reference:
             self._columns[letters] = column
         return column
 
-    def _notice(self, column: int) -> None:
-        if not self.surplus and self._line >= self.first_line and self._cell_text()[0].strip():
-            self.surplus = f"{column_letters(column)}{self._line}"
+    def _note_surplus(self, column: int) -> None:
+        if not self.first_surplus_cell and self._line >= self.first_line and self._cell_text()[0].strip():
+            self.first_surplus_cell = f"{column_letters(column)}{self._line}"
 
 
 class _Cell(NamedTuple):
-    """A cell as it is stored."""
+    """A cell as stored in the XML."""
 
     value: str
     type: str
     style: str
     is_formula: bool
     is_stored: bool
-    """Is there an element for its value, if an empty one?"""
+    """Whether there is an element for its value, even if it is empty."""
 
 
 def _cell_text(cell: _Cell, context: CellContext) -> tuple[str, CellKind]:
@@ -270,7 +273,7 @@ def _cell_text(cell: _Cell, context: CellContext) -> tuple[str, CellKind]:
 
 
 def _has_no_value(cell: _Cell, context: CellContext) -> bool:
-    """Whether a formula was never calculated; an empty text is a value, an empty number is none."""
+    """Return whether a formula was never calculated; an empty text is a value, an empty number is none."""
     if not cell.value.strip():
         return cell.type != "str" or not cell.is_stored
     return context.recalculates and cell.type == "n" and cell.value.strip() == "0"
@@ -279,10 +282,18 @@ def _has_no_value(cell: _Cell, context: CellContext) -> bool:
 def _number_text(cell: _Cell, context: CellContext) -> tuple[str, CellKind]:
     value, style = cell.value, cell.style
     at = int(style) if style.isdecimal() and len(style) < 9 else 0
-    form = context.formats[at] if at < len(context.formats) else GENERAL
-    if form is GENERAL and len(value) <= _SHORT and value.isascii() and value.isdecimal() and value[0] != "0":
+    number_format = context.formats[at] if at < len(context.formats) else GENERAL
+    if (
+        number_format is GENERAL
+        and len(value) <= _EXACT_DIGITS
+        and value.isascii()
+        and value.isdecimal()
+        and value[0] != "0"
+    ):
         return value, CellKind.PLAIN
-    return format_number(value, form, context.days_from) if value.strip() else ("", CellKind.PLAIN)
+    if not value.strip():
+        return "", CellKind.PLAIN
+    return format_number(value, number_format, context.calendar_offset_days)
 
 
 def _shared_string(value: str, strings: Sequence[str]) -> str:
@@ -293,38 +304,38 @@ def _shared_string(value: str, strings: Sequence[str]) -> str:
 
 
 def _is_hidden(row: Mapping[str, str]) -> bool:
-    """Whether a row is hidden: by hand, by a filter, or by a height of nothing."""
+    """Return whether a row is hidden: by hand, by a filter, or by a height of zero."""
     if row.get("hidden", "").lower() in _TRUE:
         return True
     height = row.get("ht", "")
     return bool(height) and not height.strip("0.")
 
 
-def _in_namespaces(takers: Mapping[str, _Taker]) -> dict[str, _Taker]:
-    """Return handlers by the names of elements in each namespace that sheets are written in."""
-    return {space + name: taker for space in _NAMESPACES for name, taker in takers.items()}
+def _in_namespaces(handlers: Mapping[str, _HandlerT]) -> dict[str, _HandlerT]:
+    """Return the handlers by the qualified names of their elements, for each namespace of sheets."""
+    return {space + name: handler for space in _NAMESPACES for name, handler in handlers.items()}
 
 
 def join_limited(runs: Sequence[str]) -> str:
-    """Return the text of a cell from its pieces, unless no spreadsheet could hold it."""
+    """Return the text of a cell from its runs. Raises InputError if it is too long."""
     text = runs[0] if len(runs) == 1 else "".join(runs)
-    if len(text) > _MOST_TEXT:
+    if len(text) > _MAX_CELL_CHARACTERS:
         raise _malformed(f"a cell holds {len(text):,} characters")
     return text
 
 
 def unescape(text: str) -> str:
-    """Return a text with signs in place of their escapes, such as `_x000D_`."""
+    """Return a text with escapes such as `_x000D_` replaced by their characters."""
     return _ESCAPE.sub(lambda match: _character(match), text) if "_x" in text else text
 
 
 def _character(match: re.Match[str]) -> str:
     code = int(match[1], 16)
-    return match[0] if 0xD800 <= code <= 0xDFFF else chr(code)  # half of a pair is no text
+    return match[0] if 0xD800 <= code <= 0xDFFF else chr(code)  # a lone surrogate is not valid text
 
 
 def column_number(letters: str) -> int:
-    """Return the number of a column from its letters, from 1; 0 for what is none."""
+    """Return the number of a column from its letters, from 1; 0 if they name no column."""
     number = 0
     for letter in letters if len(letters) <= 3 else "?":
         if not "A" <= letter <= "Z":
@@ -334,7 +345,7 @@ def column_number(letters: str) -> int:
 
 
 def column_letters(column: int) -> str:
-    """Return the letters of a column, counted from 0."""
+    """Return the letters of a column number from 0."""
     letters = ""
     column += 1
     while column:

@@ -1,6 +1,6 @@
-"""Records that are no rows: a header that comes again, the footer of a query tool, a closing line, a page break.
+"""Skip records that are no rows: a repeated header, the footer of a query tool, a trailer_text line, a page break.
 
-Looks at records that are no valid rows anyway, so that no row is ever passed over.
+Considers only records that are invalid anyway, so that no valid row is ever skipped.
 """
 
 import re
@@ -28,28 +28,32 @@ _NAMES: Final = frozenset(folded(name) for field, aliases in ALIASES.items() for
 
 
 def passed_over(
-    keys: pa.RecordBatch, piece: CellBlock, dialect: Dialect, options: InputOptions
+    keys: pa.RecordBatch, block: CellBlock, dialect: Dialect, options: InputOptions
 ) -> npt.NDArray[np.int64]:
-    """Return which records of a block are no rows. Raises InputError for a header whose columns stand otherwise."""
+    """Return which records of a block are no rows. Raises InputError for a header with other column positions."""
     found = []
     for row in _candidates(keys, dialect, options):
-        cells = piece.odd[row] if row in piece.odd else [column[row].as_py() for column in piece.cells.columns]
-        if _is_footer(cells) or _is_header_again(cells, int(piece.lines[row]), dialect, options):
+        cells = (
+            block.misfit_cells[row]
+            if row in block.misfit_cells
+            else [column[row].as_py() for column in block.cells.columns]
+        )
+        if _is_footer(cells) or _is_header_again(cells, int(block.lines[row]), dialect, options):
             found.append(row)
     return np.array(found, np.int64)
 
 
-def describe_skipped(lines: Sequence[int], closing: str) -> Iterator[str]:
-    """Return one sentence on the lines that were passed over; `closing` is the text of the trailer among them."""
+def describe_skipped(lines: Sequence[int], trailer_text: str) -> Iterator[str]:
+    """Yield one sentence about the skipped lines; `trailer_text` is the text of the trailer among them."""
     if lines:
         are = "line is no row and is" if len(lines) == 1 else "lines are no rows and are"
         what = "a header again, a footer, a closing line or a page break"
-        last = f'; the last one is "{closing}"' if closing else ""
+        last = f'; the last one is "{trailer_text}"' if trailer_text else ""
         yield f"{len(lines)} {are} passed over: {what} (first on line {min(lines)}{last})"
 
 
 def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -> Iterator[int]:
-    """Rows that are not valid, and whose key cells hold nothing but names, rules and footers."""
+    """Yield the invalid rows whose key cells contain only header names, rules and footers."""
     problems = keys["problem"].to_numpy()
     rows = np.flatnonzero(problems)
     if not len(rows):
@@ -74,10 +78,12 @@ def _is_footer(cells: Sequence[str]) -> bool:
 
 
 def _is_header_again(cells: Sequence[str], line: int, dialect: Dialect, options: InputOptions) -> bool:
-    hits = match_columns(cells, options)
-    if not all(hits[field] for field in required_fields(options)):
+    matches = match_columns(cells, options)
+    if not all(matches[field] for field in required_fields(options)):
         return False
-    if any(hits[field][0] != at or len(hits[field]) > 1 for field, at in dialect.columns.items() if field in hits):
+    if any(
+        matches[field][0] != at or len(matches[field]) > 1 for field, at in dialect.columns.items() if field in matches
+    ):
         raise InputError(
             f"the header on line {line} has its columns in other places than the header on line {dialect.header_line}",
             "make a file of each part",

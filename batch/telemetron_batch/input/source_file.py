@@ -1,8 +1,7 @@
-"""Input files as bytes on disk: which kind, which hash, which encoding, and their text as UTF-8.
+"""Open input files: find their kind and encoding, and read their text as UTF-8.
 
-Gives pieces of UTF-8 text without a byte order mark, whatever the file was written in,
-and turns every way in which reading can fail into one line for the person who made the
-file. Knows nothing of delimiters, records or cells.
+The text comes in chunks of UTF-8 without a byte order mark. Errors in reading become
+InputError with a message for the person who made the file.
 """
 
 import codecs
@@ -25,33 +24,33 @@ from typing import BinaryIO, Final, cast
 
 from telemetron_batch.domain.errors import DiskError, InputError
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
-from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT, encoding_from_bom, said_encoding
+from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT, encoding_from_bom, requested_encoding
 from telemetron_batch.input.foreign_formats import refuse_compound_file, refuse_foreign_text, refuse_packed_twice
 from telemetron_batch.storage.atomic_file import require_free_space
 from telemetron_batch.storage.object_store import fetch
 
 CHUNK_BYTES: Final = 4 << 20
-"""Bytes read at a time; with more of them, what is worked out for a piece outgrows a processor's cache."""
+"""Bytes read at a time; the arrays for a larger chunk would not fit into the processor's cache."""
 _HEAD: Final = 4096
 _GZIP_RATIO: Final = 8
-"""Times the bytes of a compressed file its text has, about."""
+"""Approximate ratio of the size of a text to its compressed size."""
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
 _EMPTY_ZIP: Final = b"PK\x05\x06"
 _COMPOUND_FILE: Final = b"\xd0\xcf\x11\xe0"
 _OFFICE_PARTS: Final = frozenset({"[content_types].xml", "xl/workbook.xml", "content.xml"})
-"""Names in a zip archive, in small letters, of which an Office or OpenDocument file has one."""
+"""Names of members (in lower case) that show that a zip archive is an Office or OpenDocument file."""
 _TABLES: Final = (".csv", ".tsv", ".txt")
 _ENCRYPTED: Final = 1
-_MOST_UNPACKED: Final = 1 << 37
-"""Bytes to which the file in a zip archive may unpack; it is read no further than it says."""
+_MAX_UNPACKED_BYTES: Final = 1 << 37
+"""Largest size of the file in a zip archive; no more is read than the size that the archive states."""
 _UTF8: Final = ("utf-8", "utf-8-sig")
-# The five bytes that Windows-1252 leaves undefined become control characters, as browsers read them.
+# The five bytes that Windows-1252 does not define become control characters, as in browsers.
 _WINDOWS: Final = "".join(bytes([octet]).decode("cp1252", errors="ignore") or chr(octet) for octet in range(256))
 
 
 class FileKind(Enum):
-    """How the bytes are to be opened."""
+    """How to open the bytes of a file."""
 
     TEXT = "text"
     GZIP = "gzip"
@@ -61,84 +60,84 @@ class FileKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A regular file that can be read as often as needed."""
+    """A regular file, which can be read several times."""
 
     path: Path
     name: str
     kind: FileKind
     origin: str
-    """Its path as it was given, or the URL of which it is a copy; empty for a copy of what can be read only once."""
+    """The given path, or the URL that this is a copy of; empty for a copy of standard input or a pipe."""
 
     @property
     def modified_at(self) -> float | None:
-        """When it was last written, in seconds since the epoch; None where that means nothing."""
+        """Modification time in seconds since the epoch; None for a copy of standard input or a pipe."""
         return self.path.stat().st_mtime if self.origin else None
 
     @property
     def text_size(self) -> int:
-        """Bytes of its text, about."""
+        """Approximate size of the text in bytes."""
         return self.path.stat().st_size * (1 if self.kind is FileKind.TEXT else _GZIP_RATIO)
 
     def fingerprint(self) -> tuple[int, int]:
-        """Size and time of change: a file must keep them while it is read."""
+        """Return size and modification time, which must not change while the file is read."""
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
 
     def sha256(self) -> str:
-        """Of the bytes as stored, compressed where the file is."""
+        """Return the SHA-256 of the file as it is stored, before decompression."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def open(self) -> BinaryIO:
-        """The bytes, decompressed where the file is compressed."""
+        """Open the file for reading its bytes, decompressed."""
         if self.kind is FileKind.GZIP:
             return cast(BinaryIO, gzip.open(self.path, "rb"))
         if self.kind is FileKind.ZIP:
-            with zipfile.ZipFile(self.path) as package:  # stays open as long as the file in it
+            with zipfile.ZipFile(self.path) as package:  # the archive stays open as long as the member
                 return cast(BinaryIO, package.open(_table_in(package)))
         return self.path.open("rb")
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedText:
-    """A stored file together with the encoding in which it is to be read."""
+    """A file, and the encoding to read it with."""
 
-    stored: SourceFile
+    source: SourceFile
     encoding: str
-    guessed: bool
+    encoding_guessed: bool
     warnings: tuple[str, ...]
 
-    def pieces(self) -> Iterator[bytes]:
-        """The text as UTF-8, about `CHUNK_BYTES` bytes at a time, without a byte order mark."""
-        pieces = self._decoded()
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the text as UTF-8 without a byte order mark, about `CHUNK_BYTES` at a time."""
+        chunks = self._decoded()
         head = b""
-        for piece in pieces:
-            head += piece
+        for chunk in chunks:
+            head += chunk
             if len(head) >= len(codecs.BOM_UTF8):
                 break
         yield head.removeprefix(codecs.BOM_UTF8)
-        yield from pieces
+        yield from chunks
 
     def head(self, size: int) -> bytes:
-        """The first so many bytes of the text."""
+        """Return the first `size` bytes of the text."""
         head = b""
-        for piece in self.pieces():
-            head += piece
+        for chunk in self.chunks():
+            head += chunk
             if len(head) >= size:
                 break
         return head[:size]
 
     def _decoded(self) -> Iterator[bytes]:
         if self.encoding in _UTF8:
-            return _bytes_of(self.stored)
+            return _bytes_of(self.source)
         if self.encoding in ("cp1252", FALLBACK_ENCODING):
-            return (codecs.charmap_decode(piece, "strict", _WINDOWS)[0].encode() for piece in _bytes_of(self.stored))
-        return _transcoded(self.stored, self.encoding)
+            return (codecs.charmap_decode(chunk, "strict", _WINDOWS)[0].encode() for chunk in _bytes_of(self.source))
+        return _transcoded(self.source, self.encoding)
 
 
 @contextmanager
 def input_errors(name: str) -> Iterator[None]:
-    """Turns what can go wrong in reading into InputError, and puts the file's name before it."""
+    """Turn errors in reading into InputError, with the name of the file in front."""
     try:
         yield
     except InputError as error:
@@ -152,70 +151,70 @@ def input_errors(name: str) -> Iterator[None]:
         kind = "zip" if name.lower().endswith(".zip") else "gzip"
         raise InputError(f"{name}: broken {kind} file ({error})", "fetch or make the file again") from error
     except OSError as error:
-        if error.errno == errno.EINVAL:  # a place was looked for that the file does not have
+        if error.errno == errno.EINVAL:  # an offset in the file is invalid
             raise InputError(f"{name}: is damaged", "fetch or make the file again") from error
         raise InputError(f"{name}: cannot be read ({error.strerror or error})", "check the file") from error
 
 
 def open_source(path: str, spool: Path) -> SourceFile:
-    """The file behind a path or URL; what is elsewhere or can be read only once (`-`, a pipe) is copied to `spool`.
+    """Return the file for a path or URL; a URL, a pipe and standard input (`-`) are copied to `spool`.
 
-    Raises InputError for a folder and for kinds that cannot be read, DiskError when the
-    copy cannot be written; any OSError in opening the file is left to `input_errors`.
+    Raises InputError for a folder and for kinds that cannot be read, DiskError if the copy
+    cannot be written, and OSError, which `input_errors` translates.
     """
     if path == "-":
         return _sniff(_spool_to_disk(sys.stdin.buffer, spool, "stdin"), "stdin")
     path = strip_file_scheme(path)
     if is_url(path):
         return _sniff(fetch(path, spool, require_free_space), path, path)
-    place = Path(path)
-    mode = place.stat().st_mode
+    file = Path(path)
+    mode = file.stat().st_mode
     if stat.S_ISDIR(mode):
         raise InputError("is a folder, not a file", "name the files in it one by one")
-    if _is_device(place.stat()):
+    if _is_device(file.stat()):
         raise InputError("is a device or a socket, not a file", "name a file, or a pipe")
     if not stat.S_ISREG(mode):
-        with place.open("rb") as pipe:
-            return _sniff(_spool_to_disk(pipe, spool, place.name), place.name)
-    return _sniff(place, place.name, str(place))
+        with file.open("rb") as pipe:
+            return _sniff(_spool_to_disk(pipe, spool, file.name), file.name)
+    return _sniff(file, file.name, str(file))
 
 
 def _is_device(found: os.stat_result) -> bool:
-    """Whether that is a device, which may never end, or a socket; the null device is an empty file."""
+    """Return whether this is a device, which may never end, or a socket; the null device counts as an empty file."""
     is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116
     return not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or is_null)
 
 
 def estimate_text_size(path: str) -> int:
-    """Bytes of text in a file that need not be copied first, about; 0 of any other, and of one that cannot be read."""
-    place = Path(strip_file_scheme(path))
+    """Return the approximate size of the text in bytes; 0 for a file that must be copied or cannot be read."""
+    file = Path(strip_file_scheme(path))
     with suppress(InputError, OSError):
-        return _sniff(place, place.name).text_size if place.is_file() else 0
+        return _sniff(file, file.name).text_size if file.is_file() else 0
     return 0
 
 
-def detect_encoding(stored: SourceFile, said: str | None) -> DecodedText:
-    """Settle the encoding: the one said, else a byte order mark, else UTF-8, else a guess."""
-    with stored.open() as file:
+def detect_encoding(source: SourceFile, requested: str | None) -> DecodedText:
+    """Find the encoding: the requested one, else by the byte order mark, else UTF-8, else a guess."""
+    with source.open() as file:
         head = file.read(_HEAD)
-    if stored.kind is not FileKind.TEXT:
+    if source.kind is not FileKind.TEXT:
         refuse_packed_twice(head)
     refuse_foreign_text(head)
-    marked = encoding_from_bom(head)
-    encoding = said_encoding(said) if said is not None else marked or "utf-8"
-    bad = _first_bad_byte(stored) if encoding in _UTF8 else None
-    if bad is not None and encoding == "utf-8" and said is None:
+    from_bom = encoding_from_bom(head)
+    encoding = requested_encoding(requested) if requested is not None else from_bom or "utf-8"
+    bad = _first_bad_byte(source) if encoding in _UTF8 else None
+    if bad is not None and encoding == "utf-8" and requested is None:
         warning = (
             f"not UTF-8 (byte {bad}), so read as Windows-1252 on a guess; rows whose key cells hold "
             "other letters than ASCII are invalid; say the encoding with --encoding"
         )
-        return DecodedText(stored, FALLBACK_ENCODING, guessed=True, warnings=(warning,))
+        return DecodedText(source, FALLBACK_ENCODING, encoding_guessed=True, warnings=(warning,))
     if bad is not None:
         raise InputError(f"is not {encoding} (byte {bad})", "say the encoding with --encoding, such as cp1252")
     warnings: tuple[str, ...] = ()
-    if marked is not None and encoding.removesuffix("-sig") not in marked:
-        warnings = (f"read as {encoding} because --encoding says so, though its first bytes say {marked}",)
-    return DecodedText(stored, encoding, guessed=False, warnings=warnings)
+    if from_bom is not None and encoding.removesuffix("-sig") not in from_bom:
+        warnings = (f"read as {encoding} because --encoding says so, though its first bytes say {from_bom}",)
+    return DecodedText(source, encoding, encoding_guessed=False, warnings=warnings)
 
 
 def _sniff(path: Path, name: str, origin: str = "") -> SourceFile:
@@ -243,9 +242,9 @@ def _sniff(path: Path, name: str, origin: str = "") -> SourceFile:
 
 
 def _is_workbook(path: Path) -> bool:
-    """Whether a zip archive is an Office file; one that holds no readable table raises InputError.
+    """Return whether a zip archive is an Office file. Raises InputError for another one without a readable table.
 
-    What cannot be read is left to the reader of workbooks to refuse.
+    A broken archive counts as an Office file, because the reader of workbooks refuses it.
     """
     try:
         with zipfile.ZipFile(path) as package:
@@ -258,7 +257,7 @@ def _is_workbook(path: Path) -> bool:
 
 
 def _table_in(package: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The one text file of an archive. Raises InputError where there is none or more than one, or it cannot be read."""
+    """Return the only text file of an archive. Raises InputError if there is not exactly one, or it is unreadable."""
     tables = [
         member
         for member in package.infolist()
@@ -272,13 +271,13 @@ def _table_in(package: zipfile.ZipFile) -> zipfile.ZipInfo:
     (table,) = tables
     if table.flag_bits & _ENCRYPTED:
         raise InputError("is a zip archive with a password", "unzip it and name the file in it")
-    if table.file_size > _MOST_UNPACKED:
+    if table.file_size > _MAX_UNPACKED_BYTES:
         raise InputError(f"is a zip archive whose file unpacks to {table.file_size} bytes", "look what it holds")
     return table
 
 
 def _spool_to_disk(source: BinaryIO, spool: Path, name: str) -> Path:
-    """A copy that can be read again, readable by its owner only."""
+    """Copy to a file that can be read several times, by its owner only."""
     copy = spool / name
     try:
         spool.mkdir(parents=True, exist_ok=True)
@@ -289,32 +288,32 @@ def _spool_to_disk(source: BinaryIO, spool: Path, name: str) -> Path:
     return copy
 
 
-def _bytes_of(stored: SourceFile) -> Iterator[bytes]:
-    with stored.open() as file:
-        while piece := file.read(CHUNK_BYTES):
-            yield piece
+def _bytes_of(source: SourceFile) -> Iterator[bytes]:
+    with source.open() as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
-def _transcoded(stored: SourceFile, encoding: str) -> Iterator[bytes]:
+def _transcoded(source: SourceFile, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
-        for piece in _bytes_of(stored):
-            yield decoder.decode(piece).encode()
+        for chunk in _bytes_of(source):
+            yield decoder.decode(chunk).encode()
         yield decoder.decode(b"", final=True).encode()
     except UnicodeError as error:
         raise InputError(f"is not {encoding} ({error})", "say the encoding with --encoding") from error
 
 
-def _first_bad_byte(stored: SourceFile) -> int | None:
-    """Where, counted from 0, the file stops being UTF-8; None if it is UTF-8 to its end."""
+def _first_bad_byte(source: SourceFile) -> int | None:
+    """Return the offset of the first byte that is not UTF-8; None if the whole file is UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     read = 0
     try:
-        for piece in _bytes_of(stored):
+        for chunk in _bytes_of(source):
             pending = len(decoder.getstate()[0])
-            if pending or not piece.isascii():  # which most pieces are, and that is seen at once
-                decoder.decode(piece)
-            read += len(piece)
+            if pending or not chunk.isascii():  # ASCII, as most chunks are, needs no decoding
+                decoder.decode(chunk)
+            read += len(chunk)
         pending = len(decoder.getstate()[0])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:

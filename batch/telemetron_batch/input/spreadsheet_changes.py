@@ -1,7 +1,7 @@
-"""Tells whether a cell is what a spreadsheet makes of another text: a number in another form, or a date.
+"""Decide whether a spreadsheet may have turned one text into another by itself: another form of a number, or a date.
 
-A spreadsheet in any language: either of point and comma may be the decimal mark. Pure: texts in,
-a verdict out. Whatever a spreadsheet would not make of the text is the work of a person.
+Spreadsheets of all languages are considered, so both point and comma may be the decimal mark. Any other
+change is the work of a person.
 """
 
 import re
@@ -17,29 +17,29 @@ from telemetron_batch.input.serials import MONTHS
 
 
 class Change(Enum):
-    """What became of a text."""
+    """What has changed between two texts."""
 
     OTHER = "other"
-    """Nothing, or a change that no spreadsheet makes by itself."""
+    """Nothing, or something that no spreadsheet changes by itself."""
     SAME_VALUE = "same value"
-    """It is the same number or truth value in another form."""
+    """Only the form of a number or truth value."""
     TAKEN_FOR_DATE = "taken for date"
-    """It may be a date or number that a spreadsheet made of it, or the entry of a person."""
+    """Either a spreadsheet turned the text into a date or number, or a person entered another text."""
 
 
 _LONGEST: Final = 128
 _KEPT_DIGITS: Final = 15
 _SHOWN_DIGITS: Final = 9
-"""Significant digits that a spreadsheet shows of a fraction at least."""
+"""Least number of significant digits that a spreadsheet shows of a fraction."""
 _LARGEST: Final = Decimal(repr(sys.float_info.max))
-_MOST_EXPONENT: Final = 99_999
+_MAX_EXPONENT: Final = 99_999
 _LAST_DAY: Final = 2_958_466
-"""Dates are numbers of days below it."""
+"""The number of a date is less than this."""
 _NUMBER: Final = re.compile(
     r"([+-]?)([0-9][0-9.,'\u2019 \u00a0\u202f]*|[.,][0-9]+)(?:[eE]([+-]?)([0-9]+))?",
 )
 _BEYOND: Final = re.compile("[+-]?inf|#\\S+!|err:[0-9]+")
-"""A number that is too large, as spreadsheets write it."""
+"""How spreadsheets show a number that is too large."""
 _SIGNS: Final = re.compile("[$€£¥%]")
 _TRUE: Final = frozenset(("true", "wahr", "vrai", "verdadero", "verdadeiro", "vero", "waar"))
 _FALSE: Final = frozenset(("false", "falsch", "faux", "falso", "onwaar"))
@@ -63,15 +63,15 @@ class _Number:
     """A text read as a number."""
 
     value: Decimal
-    digits: int
-    """Those of the mantissa that count."""
+    significant_digits: int
+    """Number of significant digits of the mantissa."""
     is_rounded: bool
-    """Whether it may show fewer digits than there are."""
+    """Whether the text may show fewer digits than the number has."""
 
 
 @lru_cache(maxsize=1 << 12)
 def change_between(original: str, read: str) -> Change:
-    """Return what made the text that is read of the original."""
+    """Return what has changed from the original text to the text that was read."""
     original, read = original.strip(), read.strip()
     if original == read or not original or not read or max(len(original), len(read)) > _LONGEST:
         return Change.OTHER
@@ -87,31 +87,31 @@ def _is_same_truth(original: str, read: str) -> bool:
 
 def _is_same_number(original: str, read: str) -> bool:
     if original.isascii() and original.isdecimal() and original.lstrip("0") == read:
-        return True  # by far the most frequent case
+        return True  # only leading zeros are lost: by far the most frequent case
     if _BEYOND.fullmatch(read.casefold()):
         return any(abs(_stored(number.value)) == _LARGEST for number in _numbers(original))
     numbers = [*_numbers(read)]
-    return bool(numbers) and any(_is_kept(number.value, kept) for number in _numbers(original) for kept in numbers)
+    return bool(numbers) and any(_may_show(number.value, shown) for number in _numbers(original) for shown in numbers)
 
 
-def _is_kept(value: Decimal, kept: _Number) -> bool:
-    """Whether a spreadsheet that is given a value shows this number."""
+def _may_show(value: Decimal, shown: _Number) -> bool:
+    """Return whether a spreadsheet may show this number for a value."""
     stored = _stored(value)
-    if kept.value in (value, stored):
+    if shown.value in (value, stored):
         return True
     lengths = {_KEPT_DIGITS}
-    if kept.is_rounded and kept.digits < _KEPT_DIGITS:
-        lengths.add(max(2, kept.digits))
+    if shown.is_rounded and shown.significant_digits < _KEPT_DIGITS:
+        lengths.add(max(2, shown.significant_digits))
     return any(
-        Context(length, how, MIN_EMIN, MAX_EMAX).plus(one) == kept.value
+        Context(length, rounding, MIN_EMIN, MAX_EMAX).plus(number) == shown.value
         for length in lengths
-        for how in (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
-        for one in (value, stored)
+        for rounding in (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
+        for number in (value, stored)
     )
 
 
 def _stored(value: Decimal) -> Decimal:
-    """Return a value as a binary number of 64 bits holds it."""
+    """Return a value rounded to a 64-bit floating point number."""
     number = float(value)
     if number in (float("inf"), float("-inf")):
         return _LARGEST.copy_sign(value)
@@ -119,7 +119,7 @@ def _stored(value: Decimal) -> Decimal:
 
 
 def _numbers(text: str) -> Iterator[_Number]:
-    """Yield the numbers as which a spreadsheet may read a text; none where it is none."""
+    """Yield the numbers that a spreadsheet may read from a text; none if the text is no number."""
     in_brackets = text.startswith("(") and text.endswith(")")
     bare = _SIGNS.sub("", text[1:-1] if in_brackets else text).strip()
     match = _NUMBER.fullmatch(bare)
@@ -140,12 +140,12 @@ _WIDE: Final = Context(2 * _LONGEST, ROUND_HALF_EVEN, MIN_EMIN, MAX_EMAX)
 def _exponent(sign: str | None, digits: str | None) -> int:
     if digits is None:
         return 0
-    exponent = min(int(digits), _MOST_EXPONENT)
+    exponent = min(int(digits), _MAX_EXPONENT)
     return -exponent if sign == "-" else exponent
 
 
 def _mantissas(body: str) -> Iterator[tuple[str, str]]:
-    """Yield the digits before and behind the decimal mark, with either mark."""
+    """Yield the digits before and after the decimal mark, for point and for comma as the mark."""
     for mark, other in ((".", ","), (",", ".")):
         whole, _, fraction = body.partition(mark)
         groups = re.split(f"[{other}'\u2019 \u00a0\u202f]", whole) if whole else ["0"]
@@ -163,7 +163,7 @@ def _may_be_its_date(original: str, read: str) -> bool:
 
 
 def _is_moment(text: str) -> bool:
-    """Whether a spreadsheet in some language may take a text for a date or a time."""
+    """Return whether a spreadsheet of any language may read a text as a date or a time."""
     text = text.casefold()
     bare = _HALF_OF_DAY.sub("", text)
     tokens = _TOKEN.findall(re.sub("(?<=[0-9])t(?=[0-9])", " ", bare))
@@ -186,5 +186,5 @@ def _shape(text: str) -> str:
 
 
 def _figures(text: str) -> list[int]:
-    """Return the numbers in a text, those of years without the century."""
+    """Return the numbers in a text modulo 100, so that years lose their century."""
     return sorted(int(figures) % 100 for figures in re.findall("[0-9]+", text))

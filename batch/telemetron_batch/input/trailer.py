@@ -1,7 +1,7 @@
-"""The row that closes a file, a trailer such as `Total;2;` or `T1,63`: it says how many rows there are, and is none.
+"""Recognise the trailer at the end of a file, such as `Total;2;` or `T1,63`, which may give the number of rows.
 
-An export that is said to have one must end with it, for without it the file may have been cut short. Of any
-other file a last row that is plainly a trailer is passed over, as any footer is.
+With --trailer-count a file must end with its trailer, because without it the file may have been cut short. In other
+files a last row that is obviously a trailer is skipped, like a footer.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Final
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.input.validation import printable_excerpt
+from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.rows.rows import RowBlock
 
 _WORD: Final = re.compile(
@@ -21,28 +21,28 @@ _WORD: Final = re.compile(
 )
 _AMOUNT: Final = re.compile(r"[-+]?[\d.,' ]+")
 _PROBLEMS: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
-"""What a trailer looks like to whoever takes it for a row."""
+"""The problems that a trailer has if it is validated as a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """One that was looked for and found."""
+    """A trailer as --trailer-count describes it."""
 
     rows: int
-    """How many rows it says there are."""
+    """The number of rows in the trailer."""
     message: str
-    """What is said of it to people."""
+    """The sentence about it for the warnings of the file."""
 
 
-def split_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str) -> tuple[RowBlock | None, Trailer]:
-    """The last rows of a file without the very last, which must be the trailer; None where it was their only one.
+def split_trailer(block: RowBlock | None, last_record: Sequence[str], pattern: str) -> tuple[RowBlock | None, Trailer]:
+    """Return the last block of a file without its last row, and that row as the trailer.
 
-    `closing` is the text of that row, in each form that the pattern may describe.
-    Raises InputError where it is no trailer: the file may have been cut short.
+    The block is None if it has no other row. `last_record` is the text of the row, in each form
+    that the pattern may describe. Raises InputError if it is no trailer: the file may have been cut short.
     """
-    found = next(filter(None, (re.search(pattern, text) for text in closing)), None)
+    found = next(filter(None, (re.search(pattern, text) for text in last_record)), None)
     if block is None or found is None:
-        last = f'"{printable_excerpt(closing[0])}"' if closing else "nothing"
+        last = f'"{printable_excerpt(last_record[0])}"' if last_record else "nothing"
         raise InputError(
             f"no trailer as --trailer-count describes it: the last line is {last}",
             "look whether the export is complete; a file that has no trailer is read with --trailer-count ''",
@@ -50,24 +50,26 @@ def split_trailer(block: RowBlock | None, closing: Sequence[str], pattern: str) 
     number = re.sub(r"[\s.,']", "", found[1] or "")
     if not re.fullmatch("[0-9]{1,18}", number):
         raise InputError(
-            f'the trailer "{printable_excerpt(closing[0])}" has "{printable_excerpt(found[1] or "")}" '
+            f'the trailer "{printable_excerpt(last_record[0])}" has "{printable_excerpt(found[1] or "")}" '
             "for the number of rows",
             "correct the pattern of --trailer-count",
         )
     rows = block.keys.num_rows - 1
     line = block.keys["line"][rows].as_py()
-    told = f'"{printable_excerpt(closing[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
+    message = (
+        f'"{printable_excerpt(last_record[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
+    )
     rest = RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
-    return rest, Trailer(int(number), told)
+    return rest, Trailer(int(number), message)
 
 
 def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
-    """Return the last rows of a file without the very last if that is plainly a trailer, and the text of that.
+    """Return the last block of a file without its last row if that is obviously a trailer, and the trailer's text.
 
-    None where it was their only one; no text where it is a row.
+    The block is None if it has no other row; the text is empty if the last row is no trailer.
     """
     rows = block.keys.num_rows - 1
-    # Of a row with too many cells `cells` has only as many as the header.
+    # `cells` does not have the surplus cells of a row that has too many.
     cells = block.keys["possibleIdentifiers"][rows].as_py() or [column[-1].as_py() for column in block.cells.columns]
     if block.keys["problem"][rows].as_py() not in _PROBLEMS or not is_trailer(cells):
         return block, ""
@@ -76,7 +78,7 @@ def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
 
 
 def is_trailer(cells: Sequence[str]) -> bool:
-    """Is this plainly a closing line such as `Total;2;` or `T1,63`?"""
+    """Return whether a row is obviously a trailer, such as `Total;2;` or `T1,63`."""
     texts = [cell.strip() for cell in cells if cell.strip()]
     return (
         bool(texts)

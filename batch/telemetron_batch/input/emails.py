@@ -1,0 +1,35 @@
+"""Recognise email addresses."""
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.input.flags import Flags, flags_of, matching
+
+MAX_EMAIL_LENGTH: Final = 254
+
+_LETTER: Final = r"\p{L}\p{M}"
+_LABEL: Final = rf"[{_LETTER}\p{{Nd}}](?:[{_LETTER}\p{{Nd}}-]*[{_LETTER}\p{{Nd}}])?"
+_LAST_LABEL: Final = rf"(?:[{_LETTER}]{{2,}}|(?i:xn--)[a-zA-Z0-9-]*[a-zA-Z0-9])"
+_LOCAL: Final = rf"[{_LETTER}\p{{Nd}}!#$%&*+/=?^_`{{|}}~-]"
+EMAIL: Final = rf"^{_LOCAL}(?:[.']?{_LOCAL})*@(?:{_LABEL}\.)+{_LAST_LABEL}$"
+_ASCII_EMAIL: Final = EMAIL.replace(r"\p{L}\p{M}", "A-Za-z").replace(r"\p{Nd}", "0-9")
+"""`EMAIL` for addresses in ASCII: compiles and matches far faster."""
+
+
+def are_emails(texts: pa.Array) -> Flags:
+    """Return which normalized cells are email addresses."""
+    return ~not_emails(texts)
+
+
+def not_emails(texts: pa.Array) -> Flags:
+    """Return which normalized cells are not email addresses."""
+    invalid = ~matching(texts, _ASCII_EMAIL)
+    foreign = invalid & ~flags_of(pc.string_is_ascii(texts)) if invalid.any() else invalid
+    if foreign.any():
+        invalid[foreign] = ~matching(texts.filter(pa.array(foreign)), EMAIL)
+    long = flags_of(pc.greater(pc.binary_length(texts), MAX_EMAIL_LENGTH))
+    if long.any():
+        invalid[long] |= flags_of(pc.greater(pc.utf8_length(texts.filter(pa.array(long))), MAX_EMAIL_LENGTH))
+    return invalid

@@ -1,0 +1,223 @@
+"""Open one input file as a source of records: find its header and dialect, and prepare its cells for validation."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Final
+
+import numpy as np
+
+from telemetron_batch.domain.errors import InputError
+from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.input.block import CellBlock
+from telemetron_batch.input.dialect import Dialect, find_dialect
+from telemetron_batch.input.expansion import with_split_cells, with_values_above
+from telemetron_batch.input.normalize import is_blank
+from telemetron_batch.input.own_reports import (
+    OF_ATTENTION,
+    find_own_header,
+    find_own_row,
+    is_attention,
+    options_for_own_report,
+    unguarded_cells,
+)
+from telemetron_batch.input.restored_cells import ReadList, Restorer
+from telemetron_batch.input.source_file import DecodedText, FileKind, SourceFile, detect_encoding
+from telemetron_batch.input.text_reader import cells_of, closing_text, read_cells
+from telemetron_batch.input.workbook import Sheet, find_sheet
+
+_HEADER_BYTES: Final = 4 << 20
+"""Bytes of text in which the header must be found."""
+_OWN_REPORT_BYTES: Final = 1 << 16
+"""Bytes of text that show whether this program wrote the file."""
+
+
+@dataclass(slots=True)
+class LastLine:
+    """Whether the last line of a text is terminated; known once the text has been read."""
+
+    _last: bytes = b"\n"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends without a line end; a final Ctrl-Z counts as one."""
+        return self._last not in b"\r\n\x1a"
+
+    def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the chunks and remember their last byte."""
+        for chunk in chunks:
+            self._last = chunk[-1:] or self._last
+            yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource:
+    """One opened file: its dialect, and how to read its records."""
+
+    dialect: Dialect | None
+    """None for a file without any text."""
+    encoding: str
+    warnings: tuple[str, ...]
+    read_blocks: Callable[[], Iterable[CellBlock]]
+    """Reads all records from the first one; may be called several times."""
+    options: InputOptions
+    """The options for this file, which may differ from those of the run."""
+    last_line: LastLine = field(default_factory=LastLine)
+    encoding_guessed: bool = False
+    sheet: Sheet | None = None
+    """The sheet of a workbook."""
+    restorer: Restorer | None = None
+    """Restores the cells that a spreadsheet changed in an attention file."""
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """Field name to the position of its column."""
+        return {} if self.dialect is None else self.dialect.columns
+
+
+def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
+    """Find the header of a file. Raises InputError where there is none, ConfigError for a wrong option."""
+    if source.kind is FileKind.WORKBOOK:
+        return _open_workbook(source, options)
+    text, options, is_own = _open_text(source, options)
+    head = text.head(_HEADER_BYTES)
+    if not head.strip(b" \t\r\n\0\x1a"):
+        return RecordSource(None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), options)
+    with _own_report_advice(lambda: is_own):
+        dialect = find_dialect(head, text.encoding, options)
+    last_line = LastLine()
+
+    def read_blocks() -> Iterator[CellBlock]:
+        return read_cells(last_line.watch(_skip_bytes(text.chunks(), dialect.body_offset)), dialect, options)
+
+    warnings = (*text.warnings, *dialect.warnings)
+    guessed = text.encoding_guessed
+    return RecordSource(dialect, text.encoding, warnings, read_blocks, options, last_line, encoding_guessed=guessed)
+
+
+def prepare_cells(source: RecordSource, read_list: ReadList | None) -> RecordSource:
+    """Return the source with the cells of an attention file restored, and --fill-down and --split applied."""
+    if source.dialect is None:
+        return source
+    header = source.dialect.header
+    if is_attention(header):
+        source = _restored(source, header, read_list)
+    filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
+    split = source.options.split
+
+    def read_blocks() -> Iterator[CellBlock]:
+        blocks = iter(source.read_blocks())
+        if filled:
+            blocks = with_values_above(blocks, filled)
+        if split is not None:
+            blocks = with_split_cells(blocks, source.columns[split.field], split.separators)
+        return blocks
+
+    return replace(source, read_blocks=read_blocks)
+
+
+def last_line_warnings(source: RecordSource, trailer_count: int | None) -> tuple[str, ...]:
+    """Return a warning if the last line is not terminated; raises InputError if the options refuse such a file."""
+    policy = source.options.last_line
+    if not policy or trailer_count is not None or not source.last_line.is_open:
+        return ()
+    sentence = "the last line has no end where the others have one, so the file may have been cut short"
+    if policy == "refuse":
+        raise InputError(sentence, "look whether the export is complete, or count its rows with --expect-rows")
+    return (sentence,)
+
+
+def _restored(source: RecordSource, header: Sequence[str], read_list: ReadList | None) -> RecordSource:
+    """Return the source of an attention file without guards against formulas and changes by a spreadsheet."""
+
+    def read_blocks() -> Iterator[CellBlock]:
+        return (replace(block, cells=unguarded_cells(block.cells)) for block in source.read_blocks())
+
+    # In a workbook that this program wrote every cell is text, so a cell that differs was entered by a person.
+    is_own_workbook = source.sheet is not None and tuple(header[: len(OF_ATTENTION)]) == OF_ATTENTION
+    if read_list is None or is_own_workbook or OF_ATTENTION[-1] not in header:
+        return replace(source, read_blocks=read_blocks)
+    restorer = Restorer.of(read_blocks(), source.columns, header.index(OF_ATTENTION[-1]), read_list)
+    if restorer is None:
+        return replace(source, read_blocks=read_blocks)
+    return replace(source, read_blocks=lambda: restorer.restore(read_blocks()), restorer=restorer)
+
+
+# Text
+
+
+def _open_text(source: SourceFile, options: InputOptions) -> tuple[DecodedText, InputOptions, bool]:
+    """Return the text of a file, the options for it, and whether this program wrote it."""
+    with source.open() as file:
+        own_header = find_own_header(source.name, file.read(_OWN_REPORT_BYTES), options.delimiter)
+    if own_header is None:
+        return detect_encoding(source, options.encoding), options, False
+    text = detect_encoding(source, None)
+    if text.encoding_guessed:  # a spreadsheet has saved it in another encoding
+        text = detect_encoding(source, options.encoding)
+    own_options = options_for_own_report(source.name, own_header.cells, options, own_header.delimiter)
+    return text, own_options, True
+
+
+def _skip_bytes(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """Yield the chunks without their first `count` bytes."""
+    for chunk in chunks:
+        yield chunk[count:]
+        count = max(0, count - len(chunk))
+
+
+@contextmanager
+def _own_report_advice(is_own: Callable[[], bool]) -> Iterator[None]:
+    """Add advice to an error in a file that this program wrote: the options are known in the folder of its run."""
+    try:
+        yield
+    except InputError as error:
+        if not is_own():
+            raise
+        advice = "it holds rows of a run: run it in the folder of that run, whose options are taken then"
+        raise InputError(error.reason, f"{advice}; or {error.advice}") from error
+
+
+# Workbooks
+
+
+def _open_workbook(source: SourceFile, options: InputOptions) -> RecordSource:
+    sheet = _find_sheet(source, options)
+    return RecordSource(
+        sheet.dialect,
+        "xlsx",
+        sheet.notes,
+        _block_reader(sheet),
+        options_for_own_report(source.name, sheet.dialect.header, options),
+        sheet=sheet,
+    )
+
+
+def _find_sheet(source: SourceFile, options: InputOptions) -> Sheet:
+    """Return the sheet of a workbook that holds the rows; this program may have written it."""
+    are_own: list[bool] = []
+
+    def adapt(rows: Sequence[Sequence[str]]) -> InputOptions:
+        header = find_own_row(source.name, rows)
+        are_own.append(bool(header))
+        return options_for_own_report(source.name, header, options)
+
+    with _own_report_advice(lambda: any(are_own)):
+        return find_sheet(source.path, options, adapt)
+
+
+def _block_reader(sheet: Sheet) -> Callable[[], Iterator[CellBlock]]:
+    """Return a function that reads the rows: first with `sheet`, later with copies, which have counts of their own."""
+    unread = sheet.copied()
+    sheets = chain([sheet], iter(unread.copied, None))
+    return lambda: _sheet_blocks(next(sheets))
+
+
+def _sheet_blocks(sheet: Sheet) -> Iterator[CellBlock]:
+    width = len(sheet.dialect.header)
+    for block in sheet.blocks():
+        last = next((cells for cells in reversed(block.cells) if not all(map(is_blank, cells))), [])
+        last_record = (closing_text(last, ";"),)
+        cells = cells_of(block.cells, width)
+        yield CellBlock(np.array(block.lines, np.int64), cells, {}, last_record, kinds=block.kinds)
