@@ -1,4 +1,4 @@
-"""Columns are told by their headers, else by what stands in them; in doubt nothing is proposed."""
+"""Columns are recognised by their headers, else by their cells; ambiguous ones are not proposed."""
 
 from pathlib import Path
 
@@ -28,26 +28,26 @@ ROWS = [
 MEANT = {"customerEmail": "b", "deviceIdentifier": "c", "action": "d"}
 
 
-def test_columns_of_unknown_headers_are_told_by_their_values() -> None:
+def test_columns_with_unknown_headers_are_recognised_by_their_values() -> None:
     assert dict(seen(("a", "b", "c", "d", "e", "f"), *ROWS).columns) == MEANT
 
 
-def test_known_headers_are_taken_whatever_else_there_is() -> None:
+def test_known_headers_win_over_the_values_of_other_columns() -> None:
     survey = seen(("a", "Email", "Serial No", "Action", "e", "f"), *ROWS)
     assert dict(survey.columns) == {"customerEmail": "Email", "deviceIdentifier": "Serial No", "action": "Action"}
 
 
-def test_a_header_that_holds_no_address_yields_to_a_column_that_does() -> None:
+def test_a_known_header_without_addresses_yields_to_a_column_with_addresses() -> None:
     survey = seen(("Pos", "b", "c", "d", "e", "Customer"), *ROWS)
     assert survey.columns["customerEmail"] == "b"
 
 
-def test_of_two_known_headers_the_one_with_the_addresses_is_taken() -> None:
+def test_of_two_known_headers_the_one_with_addresses_is_chosen() -> None:
     survey = seen(("Pos", "Mail", "c", "d", "e", "E-Mail Address"), *ROWS)
     assert survey.columns["customerEmail"] == "Mail"
 
 
-def test_what_the_user_says_is_not_doubted() -> None:
+def test_requested_columns_are_kept() -> None:
     options = InputOptions(columns={"deviceIdentifier": "f", "action": "e"})
     assert dict(seen(("a", "b", "c", "d", "e", "f"), *ROWS, options=options).columns) == {
         "customerEmail": "b",
@@ -56,7 +56,7 @@ def test_what_the_user_says_is_not_doubted() -> None:
     }
 
 
-def test_the_users_own_words_betray_the_action_column() -> None:
+def test_the_users_action_words_show_the_action_column() -> None:
     rows = [(email, serial, word) for (_, email, serial, *_), word in zip(ROWS, "1221", strict=True)]
     assert "action" not in seen(("a", "b", "c"), *rows).columns
     options = InputOptions(action_words={"1": Action.ASSIGN})
@@ -64,19 +64,19 @@ def test_the_users_own_words_betray_the_action_column() -> None:
     assert "action" not in seen(("a", "b", "c"), *rows, options=InputOptions(action=Action.ASSIGN)).columns
 
 
-def test_empty_columns_running_numbers_and_free_text_are_nothing() -> None:
+def test_empty_columns_row_numbers_and_free_text_are_not_proposed() -> None:
     rows = [("", str(n), f"return note {n}", f"u{n}@b.de", f"S-{n}", "add") for n in range(20)]
     columns = seen(("Serial text", "No", "Note", "d", "e", "f"), *rows).columns
     assert dict(columns) == {"customerEmail": "d", "deviceIdentifier": "e", "action": "f"}
 
 
-def test_a_cell_beyond_all_measure_is_no_table_and_no_trouble(tmp_path: Path) -> None:
+def test_a_file_with_an_oversized_cell_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("a,b\n" + "x" * 200_000 + ",y\n")
     with pytest.raises(InputError, match="no header"):
         survey_file(str(tmp_path / "r.csv"), PLAIN)
 
 
-def test_two_columns_that_could_both_be_it_are_a_doubt() -> None:
+def test_two_equally_good_columns_are_ambiguous() -> None:
     rows = [(email, serial, serial.replace("AB", "XY")) for _, email, serial, *_ in ROWS]
     survey = seen(("a", "b", "c"), *rows)
     assert "deviceIdentifier" not in survey.columns
@@ -88,7 +88,7 @@ def test_two_columns_that_could_both_be_it_are_a_doubt() -> None:
     [[], [("a", "b")], [("a@b.cc", "S1"), ("a@b.cc", "S2")], [("", ""), ("a", "b")]],
     ids=["nothing", "only a header", "no header", "a blank line and a header"],
 )
-def test_what_has_no_header_with_rows_below_is_no_table(records: list[tuple[str, ...]]) -> None:
+def test_a_file_without_a_header_and_rows_is_no_table(records: list[tuple[str, ...]]) -> None:
     assert table_of(records) is None
 
 
@@ -104,7 +104,7 @@ def test_titles_and_filler_lines_are_no_header() -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
-def test_a_file_is_looked_at_under_every_delimiter_and_encoding(tmp_path: Path, delimiter: str, encoding: str) -> None:
+def test_every_delimiter_and_encoding_is_tried(tmp_path: Path, delimiter: str, encoding: str) -> None:
     rows = [("a", "b", "c", "d", "e", "f"), *ROWS]
     (tmp_path / "r.txt").write_bytes("\n".join(map(delimiter.join, rows)).encode(encoding))
     assert dict(survey_file(str(tmp_path / "r.txt"), PLAIN).columns) == MEANT
@@ -118,7 +118,7 @@ def test_the_sheet_with_the_columns_is_named_where_there_are_several(tmp_path: P
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\1\2", b"a,b\n"])
-def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_table_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"r\.csv: no header with rows below it"):
         survey_file(str(tmp_path / "r.csv"), PLAIN)

@@ -56,7 +56,7 @@ def test_the_profile_that_init_writes_makes_plan_work() -> None:
     assert '"invalid": 0' in planned.stdout
 
 
-def test_off_a_terminal_it_takes_the_proposal_and_says_so() -> None:
+def test_without_a_terminal_the_proposal_is_accepted_and_reported() -> None:
     made = call("init", "desk.csv")
     assert made.exit_code == 0
     assert f'taken from "{SERIAL}"' in made.stderr
@@ -81,7 +81,7 @@ def test_off_a_terminal_it_takes_the_proposal_and_says_so() -> None:
         ("", "no header with rows below it"),
     ],
 )
-def test_what_cannot_be_proposed_is_refused_and_nothing_is_written(content: str, words: str) -> None:
+def test_an_unclear_file_is_refused_and_nothing_is_written(content: str, words: str) -> None:
     Path("x.csv").write_text(content)
     refused = call("init", "x.csv")
     assert refused.exit_code == 2
@@ -90,7 +90,7 @@ def test_what_cannot_be_proposed_is_refused_and_nothing_is_written(content: str,
     assert not Path("telemetron-batch.toml").exists()
 
 
-def test_a_profile_that_is_there_is_refused_before_any_question_without_force() -> None:
+def test_an_existing_profile_is_refused_before_any_question_without_force() -> None:
     Path("telemetron-batch.toml").write_text("# mine\nrate = '1/s'\n[desk]\nrate = '2/s'\n")
     refused = call("init", "desk.csv", *SAID)
     assert refused.exit_code == 2
@@ -103,7 +103,7 @@ def test_a_profile_that_is_there_is_refused_before_any_question_without_force() 
     assert set(profiles()) == {"rate", "desk", "other"}
 
 
-def test_what_is_said_goes_into_the_profile() -> None:
+def test_requested_options_go_into_the_profile() -> None:
     Path("x.csv").write_text("Email;Serial\na@b.cc;S-1\nTotal;1\n", encoding="utf-16")
     said = ["--action", "unassign", "--delimiter", ";", "--encoding", "utf-16", "--trailer-count", "Total;([0-9]+)"]
     made = call("init", "x.csv", *said, "--config", "my files.toml", "--profile", "ä b", "--multiline-cells")
@@ -133,7 +133,7 @@ def test_a_name_that_a_profile_cannot_have_is_refused(profile: str, words: str) 
     assert (refused.exit_code, words in refused.stderr) == (2, True)
 
 
-def test_a_column_said_is_not_asked_for() -> None:
+def test_a_requested_column_is_not_asked_for() -> None:
     made = call("init", "desk.csv", *SAID, "--column", "deviceIdentifier=Pos")
     assert "deviceIdentifier" not in made.stderr
     assert profiles()["desk"]["column"]["deviceIdentifier"] == "Pos"  # type: ignore[index]
@@ -156,11 +156,11 @@ def test_the_profile_is_named_after_the_file(file: str, name: str) -> None:
     assert default_profile(file) == name
 
 
-def test_nothing_said_is_no_key() -> None:
+def test_an_option_that_is_not_set_gives_no_key() -> None:
     assert profile_keys(InputOptions()) == {}
 
 
-def test_a_word_that_no_option_can_name_is_told() -> None:
+def test_a_word_that_no_option_can_name_is_reported() -> None:
     Path("x.csv").write_text("Email,Serial,Action\na@b.cc,S-1,a=b\na@b.cc,S-2,add\n")
     assert 'says "a=b", which no option can name' in call("init", "x.csv").stderr
 
@@ -169,7 +169,7 @@ def test_a_word_that_no_option_can_name_is_told() -> None:
 
 
 class Answers(Prompter):
-    """Says what it is told to say."""
+    """Gives prepared answers."""
 
     def __init__(self, *answers: object) -> None:
         self.answers = [*answers]
@@ -212,7 +212,7 @@ def test_without_an_action_column_one_action_is_asked_for() -> None:
     assert tomllib.loads(Path("p.toml").read_text())["p"]["action"] == "unassign"
 
 
-def test_a_column_denied_is_refused() -> None:
+def test_a_missing_required_column_is_refused() -> None:
     with pytest.raises(InputError, match=r"customerEmail .* cannot be told"):
         make_profile(wanted(), Answers(None))
     Path("desk.csv").write_text(TEXT.replace("Return", "Zugang"))
@@ -236,7 +236,9 @@ def test_the_terminal_takes_a_header_a_number_or_enter(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("word", ["unassign", "Return", "remove"])
-def test_an_action_is_an_answer_to_which_column_says_it(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+def test_an_action_is_an_answer_to_the_question_for_the_action_column(
+    monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
     class OnTerminal(spoken.TerminalPrompter):
         pass
 
@@ -247,7 +249,7 @@ def test_an_action_is_an_answer_to_which_column_says_it(monkeypatch: pytest.Monk
     assert profiles()["desk"]["action"] == "unassign"  # type: ignore[index]
 
 
-def test_a_sheet_is_written_only_where_it_was_named(tmp_path: Path) -> None:
+def test_a_sheet_is_written_only_if_it_was_requested(tmp_path: Path) -> None:
     sheet = [["Kontakt", "Gerät", "action"], *([f"a{at}@b.cc", f"SN-{at}", "assign"] for at in range(9))]
     save(tmp_path / "desk.xlsx", {"Notes": [["x", "y"], ["1", "2"]], "Retouren KW47": sheet})
     make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="any"), Prompter())

@@ -1,4 +1,4 @@
-"""A profile more in the file, and nothing else changed in it."""
+"""A profile is added or replaced, and nothing else in the file changes."""
 
 import tomllib
 from pathlib import Path
@@ -32,19 +32,19 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
-def test_a_profile_is_added_below_what_is_there() -> None:
+def test_a_profile_is_added_at_the_end() -> None:
     after = with_profile(KEPT, "new", {"action": "assign", "multiline-cells": True})
     assert after == KEPT + '\n[new]\naction = "assign"\nmultiline-cells = true\n'
     assert with_profile("", "new", {}) == "[new]\n"
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\n\n\n", " # comment"])
-def test_the_end_of_the_file_is_no_trouble(end: str) -> None:
+def test_a_profile_is_added_after_any_end_of_the_file(end: str) -> None:
     assert tomllib.loads(with_profile(f"rate = '1/s'{end}", "p", {})) == {"rate": "1/s", "p": {}}
 
 
 @pytest.mark.parametrize("text", ["[p]", "[profile.p]", "[profiles.p]", "p = {}", "[p.column]\naction = 'x'"])
-def test_a_profile_that_is_there_is_not_written_over(text: str) -> None:
+def test_an_existing_profile_is_not_overwritten(text: str) -> None:
     with pytest.raises(ConfigError, match=r"there is a profile 'p' already; .* --force"):
         with_profile(text, "p", {})
 
@@ -66,7 +66,7 @@ def test_with_force_a_profile_under_a_parent_goes_too(parent: str, rest: str) ->
 
 
 @pytest.mark.parametrize("text", ["p = { rate = '1/s' }", "p.rate = '1/s'", "[a]\nx = '''\n[p]\n'''\n[p]"])
-def test_what_cannot_be_replaced_for_sure_is_left_alone(text: str) -> None:
+def test_a_profile_that_cannot_be_replaced_safely_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="edit the file by hand"):
         with_profile(text, "p", {"action": "assign"}, force=True)
 
@@ -83,19 +83,19 @@ def test_a_file_that_is_not_toml_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["profile", "profiles"])
-def test_a_parents_name_is_no_profiles_name(name: str) -> None:
+def test_the_name_of_the_parent_table_is_no_name_for_a_profile(name: str) -> None:
     with pytest.raises(ConfigError):
         with_profile("", name, {}, force=True)
 
 
 @given(NAMES, st.dictionaries(NAMES, TEXTS | st.booleans() | st.dictionaries(NAMES, TEXTS, max_size=3), max_size=4))
-def test_whatever_is_written_is_read_back(name: str, keys: dict[str, str | bool | dict[str, str]]) -> None:
+def test_any_profile_is_read_back_as_written(name: str, keys: dict[str, str | bool | dict[str, str]]) -> None:
     assert tomllib.loads(with_profile("", name, keys))[name] == keys
     twice = with_profile(with_profile("x = 1", name, keys) if name != "x" else "", name, {"a": "b"}, force=True)
     assert tomllib.loads(twice)[name] == {"a": "b"}
 
 
-def test_the_file_is_written_whole_and_keeps_who_may_read_it(tmp_path: Path) -> None:
+def test_the_file_is_written_atomically_and_keeps_its_permissions(tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     assert read_profiles(file) == ""
     write_profiles(file, "a = 1\r\n")
@@ -107,7 +107,7 @@ def test_the_file_is_written_whole_and_keeps_who_may_read_it(tmp_path: Path) -> 
     assert (tmp_path / "link.toml").is_symlink()
 
 
-def test_a_file_that_cannot_be_read_or_written_is_said_in_words(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_or_written_gives_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="not valid TOML"):
         read_profiles(tmp_path / "p.toml")

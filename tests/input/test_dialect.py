@@ -1,4 +1,4 @@
-"""The required headers decide how a file is written."""
+"""The required headers decide the dialect of a file."""
 
 import codecs
 import re
@@ -48,14 +48,14 @@ def test_the_delimiter_is_the_one_under_which_the_headers_are_found(delimiter: s
         ("x\n" * 49, 50),
     ],
 )
-def test_what_stands_above_the_header_is_passed_over(above: str, line: int) -> None:
+def test_lines_above_the_header_are_skipped(above: str, line: int) -> None:
     dialect = found(above + "customerEmail;deviceIdentifier;action\na@b.cc;S1;assign\n")
     assert dialect.header_line == line
     assert dialect.first_line == line + 1
     assert dialect.body_offset == len(above) + len("customerEmail;deviceIdentifier;action\n")
 
 
-def test_a_header_below_line_fifty_is_not_looked_for() -> None:
+def test_a_header_below_line_fifty_is_not_found() -> None:
     with pytest.raises(InputError, match="first 50 lines"):
         found("x\n" * 50 + "customerEmail;deviceIdentifier;action\n")
 
@@ -77,7 +77,7 @@ def test_a_header_cell_may_span_lines() -> None:
         ("Customer", "Device ID", "ACTION"),
     ],
 )
-def test_headers_match_whatever_their_case_and_punctuation(email: str, device: str, action: str) -> None:
+def test_headers_match_regardless_of_case_and_punctuation(email: str, device: str, action: str) -> None:
     dialect = found(f"{action}\t{device}\t{email}")
     assert dialect.columns == {"customerEmail": 2, "deviceIdentifier": 1, "action": 0}
 
@@ -97,7 +97,7 @@ def test_no_alias_means_two_fields() -> None:
         "Email,MAC,IMEI,action",
     ],
 )
-def test_a_required_column_found_twice_is_refused_with_the_way_out(header: str) -> None:
+def test_a_required_column_found_twice_is_refused_with_advice(header: str) -> None:
     with pytest.raises(InputError, match=r'found 2 times.*headers seen on line 1.*--column \w+="'):
         found(header + "\n")
 
@@ -119,12 +119,12 @@ def test_a_column_named_for_two_fields_is_refused() -> None:
         found("X,action\n", options)
 
 
-def test_a_column_named_for_no_field_of_ours_is_refused() -> None:
+def test_a_column_option_for_an_unknown_field_is_refused() -> None:
     with pytest.raises(ConfigError, match="customerMail"):
         found("Email,Serial,action\n", InputOptions(columns={"customerMail": "Email"}))
 
 
-def test_a_missing_column_is_told_with_the_headers_seen() -> None:
+def test_a_missing_column_is_reported_with_the_headers_seen() -> None:
     with pytest.raises(InputError) as caught:
         found("Report\n\nKunde;Serial No;action\na@b.cc;S1;assign\n")
     assert str(caught.value) == (
@@ -140,19 +140,19 @@ def test_a_list_of_many_headers_seen_is_cut_short() -> None:
         found("\t".join(["Email", "Serial", *map(str, range(23))]))
 
 
-def test_a_missing_action_column_is_told_with_the_option_for_all_rows() -> None:
+def test_a_missing_action_column_is_reported_with_the_option_for_all_rows() -> None:
     with pytest.raises(InputError, match="--action assign or --action unassign"):
         found("Email,Serial\n")
 
 
-def test_with_an_action_for_all_rows_the_action_column_is_left_alone_and_that_is_said() -> None:
+def test_with_an_action_for_all_rows_the_action_column_is_ignored_with_a_warning() -> None:
     dialect = found("Email,Serial,Movement\n", InputOptions(action=Action.UNASSIGN))
     assert "action" not in dialect.columns
     assert dialect.warnings == ('column "Movement" is not used: --action says that every row is to unassign',)
     assert found("Email,Serial\n", InputOptions(action=Action.ASSIGN)).warnings == ()
 
 
-def test_a_device_type_is_looked_for_only_when_devices_are_created() -> None:
+def test_a_device_type_is_required_only_if_devices_are_created() -> None:
     header = "Email,Serial,Type,action\n"
     assert "deviceType" not in found(header).columns
     assert found(header, InputOptions(auto_create_devices=True)).columns["deviceType"] == 2
@@ -171,13 +171,13 @@ def test_the_required_fields_follow_the_options() -> None:
 @pytest.mark.parametrize(
     ("word", "delimiter"), [("tab", "\t"), ("\\t", "\t"), (";", ";"), ("Pipe", "|"), ("^", "^"), (":", ":")]
 )
-def test_the_delimiter_said_wins(word: str, delimiter: str) -> None:
+def test_a_requested_delimiter_wins(word: str, delimiter: str) -> None:
     dialect = found(delimiter.join(["Email", "Serial", "action"]), InputOptions(delimiter=word))
     assert dialect.delimiter == delimiter
 
 
 @pytest.mark.parametrize("word", ["", "ab", '"', "\n", "é", "x", "5"])
-def test_what_cannot_be_a_delimiter_is_refused(word: str) -> None:
+def test_an_invalid_delimiter_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match="cannot be a delimiter"):
         found("Email,Serial,action\n", InputOptions(delimiter=word))
 
@@ -187,7 +187,7 @@ def test_text_without_any_line_has_no_header() -> None:
         found("")
 
 
-def test_a_cell_too_large_for_a_header_is_passed_over() -> None:
+def test_a_cell_too_large_for_a_header_is_skipped() -> None:
     assert found("x" * 200_000 + "\nEmail,Serial,action\n").header_line == 2
 
 
@@ -215,7 +215,7 @@ def test_a_sheet_has_a_header_but_no_delimiter() -> None:
         (b"", None),
     ],
 )
-def test_the_first_bytes_give_the_encoding_away(head: bytes, encoding: str | None) -> None:
+def test_the_first_bytes_show_the_encoding(head: bytes, encoding: str | None) -> None:
     assert encoding_from_bom(head) == encoding
 
 
@@ -227,13 +227,13 @@ def test_an_encoding_that_does_not_exist_is_refused() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_the_search_fail_otherwise_than_with_words(head: bytes) -> None:
+def test_any_bytes_give_a_dialect_or_a_batch_error(head: bytes) -> None:
     encoding_from_bom(head)
     with pytest.raises(InputError):
         find_dialect(head, "utf-8", PLAIN)
 
 
-def test_a_customer_number_beside_an_email_is_not_taken_for_one() -> None:
+def test_a_customer_number_beside_an_email_is_not_used_as_the_email() -> None:
     assert found("Customer,E-Mail,Serial,action\n").columns["customerEmail"] == 1
 
 
@@ -247,11 +247,11 @@ MARKS = re.compile(r"(?:\s*(?:\*|\[[^\]]*\]|\((?!input\))[^)]*\)|(?<!\w)required
 
 
 @given(MARKED)
-def test_marks_behind_a_header_are_ignored(header: str) -> None:
+def test_marks_after_a_header_are_ignored(header: str) -> None:
     bare = MARKS.sub("", header) or header
     assert folded(header) == re.sub(r"[\s_.\-]+", "", bare).casefold()
 
 
-def test_a_text_that_is_too_long_for_a_header_is_no_other_header() -> None:
+def test_a_text_too_long_for_a_header_matches_no_other_header() -> None:
     assert folded(" x" * 500) == "x" * 500
     assert folded(" x" * 501) == " x" * 501

@@ -1,4 +1,4 @@
-"""Cells with several identifiers, and cells that take the value above."""
+"""Cells with several identifiers are split, and empty cells are filled from above."""
 
 import re
 from dataclasses import replace
@@ -66,13 +66,13 @@ def test_an_empty_cell_takes_the_value_above_across_blocks() -> None:
     assert filled == [["a", "1"], ["a", "2"], ["", ""], ["a", "3"], ["b", "4"], ["b", "5"]]
 
 
-def test_nothing_is_taken_from_or_from_above_a_record_of_the_wrong_width() -> None:
+def test_a_record_of_the_wrong_width_gives_no_value_and_hides_those_above() -> None:
     pieces = [piece(["a", "1"], ["b", "2"], ["", "3"], ["c", "4"], ["", "5"], faults={1: "wrong"})]
     filled = [row[0] for row in rows_of(*with_values_above(pieces, {"customerEmail": 0}))]
     assert (filled[0], filled[2:]) == ("a", ["", "c", "c"])
 
 
-def test_a_value_is_taken_with_the_kind_of_its_cell_across_blocks() -> None:
+def test_a_value_is_filled_down_with_the_kind_of_its_cell_across_blocks() -> None:
     first = piece(["1.5", "1"], ["", "2"], ["", "3"], ["7", "4"])
     second = piece(["", "5"], ["", "6"], ["", ""], ["8", "7"], first=6)
     pieces = [
@@ -104,7 +104,7 @@ def test_the_parts_of_a_split_cell_have_the_kinds_of_their_record() -> None:
         ("customerEmail=;\\n", Split("customerEmail", ";\n")),
     ],
 )
-def test_separators_are_literal_signs(said: str, split: Split) -> None:
+def test_separators_are_literal_characters(said: str, split: Split) -> None:
     assert resolve(["x"], {"split": said}, {}).input.split == split
 
 
@@ -127,7 +127,7 @@ def test_the_parts_of_a_record_are_numbered_and_can_be_fed_back(desk: Desk) -> N
     assert [*desk.server.fleet.devices_of(A)] == []
 
 
-def test_groups_are_proposed_only_where_most_cells_are_empty_below_a_filled_one() -> None:
+def test_fill_down_is_proposed_only_if_most_cells_are_empty_below_a_filled_one() -> None:
     def told(*emails: str) -> list[str]:
         groups = Groups()
         names = ["customerEmail", "deviceIdentifier", "actionWord", "problem"]

@@ -1,4 +1,4 @@
-"""What is no table is named for what it is, whatever its name says, with what to do."""
+"""A file that is no table is refused with a message that names what it is and what to do."""
 
 import bz2
 import gzip
@@ -24,7 +24,7 @@ OF_2003 = (
 
 
 def compound_file(*streams: str) -> bytes:
-    """A compound file with the directory entries of some streams."""
+    """Return a compound file with the directory entries of some streams."""
     entries = b"".join(name.encode("utf-16-le").ljust(64, b"\0") + bytes(64) for name in ("Root Entry", *streams))
     return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(512, b"\0") + entries.ljust(1024, b"\0")
 
@@ -51,14 +51,14 @@ def refusal(folder: Path, name: str, content: bytes) -> str:
     ],
 )
 @pytest.mark.parametrize("name", ["a.xlsx", "a.xls", "a.csv"])
-def test_a_compound_file_is_named_for_what_it_holds(
+def test_the_message_names_what_a_compound_file_is(
     tmp_path: Path, streams: tuple[str, ...], words: str, name: str
 ) -> None:
     assert words in refusal(tmp_path, name, compound_file(*streams))
 
 
 @pytest.mark.parametrize("name", ["a.ods", "a.csv", "a.xlsx"])
-def test_an_opendocument_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
+def test_the_message_names_an_opendocument_file(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "made", "w") as package:
         package.writestr("content.xml", "<x/>")
     assert "is an OpenDocument file" in refusal(tmp_path, name, (tmp_path / "made").read_bytes())
@@ -81,7 +81,7 @@ def test_an_opendocument_file_is_named_for_what_it_is(tmp_path: Path, name: str)
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("name", ["a.xls", "a.xlsx", "a.csv", "a.csv.gz"])
-def test_a_document_is_named_for_what_it_is(tmp_path: Path, text: str, words: str, encoding: str, name: str) -> None:
+def test_the_message_names_what_a_document_is(tmp_path: Path, text: str, words: str, encoding: str, name: str) -> None:
     content = text.encode(encoding)
     told = refusal(tmp_path, name, gzip.compress(content) if name.endswith(".gz") else content)
     assert words in told
@@ -91,13 +91,13 @@ def test_a_document_is_named_for_what_it_is(tmp_path: Path, text: str, words: st
 @pytest.mark.parametrize(
     "title", ["<b>,", "mime-version: what it is\n", "%PDF", "Content-Type: a\nTable <html>\n", "<"]
 )
-def test_a_title_that_looks_a_little_like_it_is_a_title(tmp_path: Path, title: str) -> None:
+def test_a_title_that_resembles_a_document_is_read_as_text(tmp_path: Path, title: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"{title}\ncustomerEmail,deviceIdentifier,action\na@b.cc,S1,assign\n")
     assert len(load([str(path)], InputOptions(), spool=tmp_path).rows) == 1
 
 
-def test_much_of_a_header_without_an_end_costs_nothing(tmp_path: Path) -> None:
+def test_a_long_unterminated_document_header_is_checked_fast(tmp_path: Path) -> None:
     assert "no header" in refusal(tmp_path, "a.csv", b"a:\n" * 4000)
 
 
@@ -135,14 +135,14 @@ def zipped(name: str, content: bytes) -> bytes:
     ids=["ustar", "gnu", "pax", "bzip2", "xz", "zstd", "7z", "rar"],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.tar.gz", "a.zip"])
-def test_an_archive_is_named_for_what_it_is(tmp_path: Path, content: bytes, words: str, name: str) -> None:
+def test_the_message_names_what_an_archive_is(tmp_path: Path, content: bytes, words: str, name: str) -> None:
     packed = {"a.tar.gz": gzip.compress, "a.zip": lambda table: zipped("night.csv", table)}.get(name, bytes)
     assert refusal(tmp_path, name, packed(content)).startswith(f"{tmp_path / name}: {words}")
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda table: zipped("night.csv", table)], ids=["gz", "zip"])
 @pytest.mark.parametrize("again", [gzip.compress, lambda table: zipped("night.csv", table)], ids=["gz", "zip"])
-def test_what_is_packed_twice_is_said_to_be(
+def test_a_file_compressed_twice_is_refused(
     tmp_path: Path, pack: Callable[[bytes], bytes], again: Callable[[bytes], bytes]
 ) -> None:
     name = "a.csv.gz" if again is gzip.compress else "a.zip"
@@ -151,7 +151,7 @@ def test_what_is_packed_twice_is_said_to_be(
 
 
 @pytest.mark.parametrize("header", ["BZh,", "7z,", "Rar!,", "x" * 257 + "ustar,", "PK,"])
-def test_a_header_that_begins_like_an_archive_is_a_header(tmp_path: Path, header: str) -> None:
+def test_a_header_that_begins_like_an_archive_is_read(tmp_path: Path, header: str) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(f"{header}customerEmail,deviceIdentifier,action\nx,a@b.cc,S1,assign\n".encode()))
     assert len(load([str(path)], InputOptions(), spool=tmp_path).rows) == 1

@@ -1,4 +1,4 @@
-"""Real files with bytes torn out, turned over and put in: read, or refused in words, and no row lost between."""
+"""Files with random changes of bytes are read without losing a row, or refused with a message."""
 
 import csv
 import gzip
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 LIMIT = 60.0
-"""Seconds for each of the two ways in."""
+"""Seconds for each of the two entry points."""
 EXAMPLES = 4000
 KEPT = 4000
 """Bytes of each sample: enough for every kind of line, few enough for thousands of tries."""
@@ -82,7 +82,7 @@ CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), PART), min_siz
 
 
 def changed(content: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """At each place some bytes go and others come."""
+    """Replace some bytes at each position."""
     for share, gone, come in changes:
         at = int(share * len(content))
         content = content[:at] + come + content[at + gone :]
@@ -90,7 +90,7 @@ def changed(content: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
 
 
 class Deadline:
-    """Lets further examples pass unread when the time is up: there may be fewer, never a longer test."""
+    """Skips further examples when the time is up, so that the test never takes longer."""
 
     def __init__(self) -> None:
         self.end = time.monotonic() + LIMIT
@@ -139,7 +139,7 @@ def _loads(folder: Path, deadline: Deadline, seed: str, changes: list, multiline
         block.cells.validate(full=True)
 
 
-def test_no_bytes_make_the_loader_fail_or_lose_a_row(tmp_path: Path) -> None:
+def test_any_bytes_are_loaded_without_losing_a_row_or_refused(tmp_path: Path) -> None:
     deadline = Deadline()
     _loads(tmp_path, deadline)
     print(f"{deadline.read} files loaded")
@@ -167,7 +167,7 @@ def _plans(folder: Path, deadline: Deadline, seed: str, changes: list) -> None:
     assert told["rows"] == told["devices"] + told["duplicates"] + told["invalid"] + held == told["inputs"][0]["rows"]
 
 
-def test_no_bytes_make_plan_end_otherwise_than_with_a_plan_or_in_words(tmp_path: Path) -> None:
+def test_any_bytes_make_plan_end_with_a_plan_or_a_message(tmp_path: Path) -> None:
     deadline = Deadline()
     _plans(tmp_path, deadline)
     print(f"{deadline.read} files planned")
@@ -182,7 +182,7 @@ def test_an_unchanged_seed_is_read_in_full(tmp_path: Path) -> None:
         assert len(load([str(path)], InputOptions(action=action), spool=tmp_path).rows) > 2
 
 
-def test_a_csv_reader_of_another_make_sees_as_many_rows(tmp_path: Path) -> None:
+def test_another_csv_reader_finds_as_many_rows(tmp_path: Path) -> None:
     content = (SAMPLES / "erp_export.csv").read_text("utf-8-sig")
     (tmp_path / "a.csv").write_text(content, newline="")
     records = [record for record in csv.reader(io.StringIO(content), delimiter=";") if any(record)]

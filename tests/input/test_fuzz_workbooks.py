@@ -35,7 +35,7 @@ SEED = int(os.environ.get("TELEMETRON_SEED", "1"))
 LARGEST = 8 << 20
 """Bytes of a part that is made from a smaller one."""
 SMALL = 1 << 17
-"""Bytes up to which a part is changed again."""
+"""Largest size of a part that is changed again."""
 
 Parts = dict[str, bytes]
 
@@ -256,7 +256,7 @@ def _zipped(chance: random.Random, contents: Parts) -> bytes:
 
 
 def _with_headers_changed(chance: random.Random, content: bytes) -> bytes:
-    """Bytes of the headers of the zip turned over, cut off or put before it."""
+    """Change, cut off or prepend bytes of the headers of the archive."""
     marks = [found.start() for found in re.finditer(rb"PK(?:\x01\x02|\x03\x04|\x05\x06)", content)]
     other = bytearray(content)
     for _ in range(chance.randrange(1, 4)):
@@ -274,7 +274,7 @@ def _with_headers_changed(chance: random.Random, content: bytes) -> bytes:
 
 
 def bent(chance: random.Random, contents: Parts) -> bytes:
-    """A workbook with one to four things done to it."""
+    """Return a workbook with one to four random changes."""
     contents = dict(contents)
     for _ in range(chance.choice([1, 1, 1, 2, 3, 4])):
         if chance.random() < 0.1:
@@ -301,7 +301,7 @@ class _Worst:
     memory: int = 0
 
 
-def test_no_workbook_ends_otherwise_than_with_rows_or_one_line(tmp_path: Path) -> None:
+def test_any_workbook_gives_rows_or_a_message_of_one_line(tmp_path: Path) -> None:
     seeds, chance = _seeds(), random.Random(SEED)
     end, path, kept = time.monotonic() + SECONDS, tmp_path / "a.xlsx", tmp_path / "kept"
     kept.mkdir()
@@ -323,7 +323,7 @@ def test_no_workbook_ends_otherwise_than_with_rows_or_one_line(tmp_path: Path) -
     assert endings[READ] > 0
 
 
-def test_seeds_are_read_in_full_as_they_are(tmp_path: Path) -> None:
+def test_unchanged_seeds_are_read_in_full(tmp_path: Path) -> None:
     with Nursery() as nursery:
         for contents in _seeds():
             path = packed(tmp_path / "a.xlsx", contents)
@@ -337,7 +337,7 @@ def test_a_hostile_workbook_is_read_or_refused_in_time(tmp_path: Path, name: str
     assert ending.is_allowed, ending
 
 
-def test_what_must_not_be_is_seen(tmp_path: Path) -> None:
+def test_the_checks_of_these_tests_find_violations(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", row(2, "a@b.cc", "S1", "assign"))
     with Nursery() as nursery:
         assert nursery.read(path, no_such_option=1).what == "raised"

@@ -33,7 +33,7 @@ ROWS = [["customerEmail", "deviceIdentifier", "action"], ["a@b.cc", "S1", "assig
 
 
 class Desk:
-    """A folder with input files, and what `plan` makes of them."""
+    """A folder with input files, and their plan."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class Desk:
         return pipeline.make_plan(resolve([str(path)], flags, {}))
 
     def counts(self, content: str | bytes, **flags: Any) -> tuple[int, int]:
-        """Rows, and those of them that are invalid."""
+        """Return the number of rows, and of invalid rows."""
         plan = self.plan(content, **flags)
         return plan.rows, plan.invalid
 
@@ -69,7 +69,7 @@ KINDS: dict[str, Callable[[Desk, pytest.MonkeyPatch], None]] = {}
 
 
 def kind(name: str) -> Callable[[Callable[[Desk, pytest.MonkeyPatch], None]], None]:
-    """Register a test under the words of its line in the table."""
+    """Register a test for a line of the table."""
 
     def add(check: Callable[[Desk, pytest.MonkeyPatch], None]) -> None:
         assert name not in KINDS
@@ -442,7 +442,7 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     content = of_serials("Default string", "N/A", "0000000", "SN-1")
     create = {"auto_create_devices": True, "device_type": "x"}
     assert desk.counts(content) == (4, 0)
-    assert "3 rows name a device as many devices are named" in desk.warnings(content)
+    assert "3 rows have a placeholder as identifier" in desk.warnings(content)
     assert desk.counts(content, **create) == (4, 3)
     assert desk.counts(content, **create, allow_suspect=True) == (4, 0)
 
@@ -509,6 +509,6 @@ def test_an_input_is_treated_as_the_docs_say(name: str, tmp_path: Path, monkeypa
     KINDS[name](Desk(tmp_path), monkeypatch)
 
 
-def test_the_docs_have_a_line_for_each_and_no_other() -> None:
+def test_the_docs_have_a_line_for_each_input_kind_and_no_other() -> None:
     lines = part(INPUT_FILES.read_text(), "input kinds").splitlines()[2:]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [*KINDS]

@@ -1,4 +1,4 @@
-"""From files to rows: what is read, what is refused, and that nothing is lost between."""
+"""Loading: which files are read as rows, which are refused, and that no row is lost."""
 
 import codecs
 import gzip
@@ -156,7 +156,7 @@ def test_the_bytes_windows_1252_leaves_undefined_do_not_stop_the_file(tmp_path: 
     assert reading.problems == [0]
 
 
-def test_a_letter_far_down_settles_the_encoding_of_the_whole_file(
+def test_a_letter_far_down_decides_the_encoding_of_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_file, "CHUNK_BYTES", 64)
@@ -165,7 +165,7 @@ def test_a_letter_far_down_settles_the_encoding_of_the_whole_file(
     assert f"byte {len(HEADER + ROW * 20)}" in reading.file.warnings[0]
 
 
-def test_the_encoding_said_wins(tmp_path: Path) -> None:
+def test_a_requested_encoding_wins(tmp_path: Path) -> None:
     content = (HEADER + "ü@b.cc,S1,assign\n").encode("cp850")
     reading = read(tmp_path, content, InputOptions(encoding="cp850"))
     assert (reading.file.encoding, reading.file.warnings) == ("cp850", ())
@@ -173,7 +173,7 @@ def test_the_encoding_said_wins(tmp_path: Path) -> None:
     assert read(tmp_path, content, InputOptions(encoding="windows-1252")).problems == [Problem.CONTROL]
 
 
-def test_an_encoding_said_against_the_mark_is_warned_of(tmp_path: Path) -> None:
+def test_a_requested_encoding_that_contradicts_the_byte_order_mark_gives_a_warning(tmp_path: Path) -> None:
     reading = read(tmp_path, codecs.BOM_UTF8 + b"x\n" + (HEADER + ROW).encode(), InputOptions(encoding="cp1252"))
     assert "first bytes say utf-8-sig" in reading.file.warnings[0]
     quiet = read(tmp_path, codecs.BOM_UTF16_LE + (HEADER + ROW).encode("utf-16-le"), InputOptions(encoding="utf-16"))
@@ -181,18 +181,18 @@ def test_an_encoding_said_against_the_mark_is_warned_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "utf-16"])
-def test_a_file_that_is_not_in_the_encoding_said_is_refused(tmp_path: Path, encoding: str) -> None:
+def test_a_file_that_is_not_in_the_requested_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
     content = (HEADER + "é@b.cc,S1,assign\n").encode("cp1252") + b"\n" * 2
     assert f"is not {encoding}" in refusal(tmp_path, content[:-1], InputOptions(encoding=encoding))
 
 
-def test_a_file_with_a_mark_that_lies_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_byte_order_mark_is_refused(tmp_path: Path) -> None:
     assert "is not utf-8-sig (byte 4)" in refusal(tmp_path, codecs.BOM_UTF8 + b"x\xff\n")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", [True, False])
-def test_any_line_end_will_do_also_a_missing_last_one(tmp_path: Path, end: str, last: bool) -> None:
+def test_all_line_ends_are_read_also_a_missing_last_one(tmp_path: Path, end: str, last: bool) -> None:
     text = (HEADER + ROW + '"x@y.zz","S2","return"').replace("\n", end) + (end if last else "")
     reading = read(tmp_path, text)
     assert reading.devices == ["S1", "S2"]
@@ -232,7 +232,7 @@ def test_a_row_may_end_before_columns_without_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", ["Total;2;", "T1;63", "Total;;;;10,700.74"])
-def test_a_trailer_is_no_row_and_is_passed_over(tmp_path: Path, last: str) -> None:
+def test_a_trailer_is_skipped(tmp_path: Path, last: str) -> None:
     reading = read(tmp_path, "Email;Serial;action\na@b.cc;S1;assign\n" + last + "\n;;\n\n")
     assert (reading.problems, reading.file.rows, reading.file.record_count) == ([0], 1, 1)
     text = " ".join(filter(None, last.split(";")))
@@ -241,7 +241,7 @@ def test_a_trailer_is_no_row_and_is_passed_over(tmp_path: Path, last: str) -> No
 
 
 @pytest.mark.parametrize("last", ["Total;2;;;a@b.cc", "Total;2;x", "Total;2;\na@b.cc;S2;assign"])
-def test_what_holds_more_than_amounts_or_is_not_the_last_line_is_no_trailer(tmp_path: Path, last: str) -> None:
+def test_a_line_with_other_text_or_before_the_last_one_is_no_trailer(tmp_path: Path, last: str) -> None:
     reading = read(tmp_path, "Email;Serial;action\na@b.cc;S1;assign\n" + last + "\n")
     assert len(reading.problems) == 2 + last.count("\n")
     assert reading.problems[1] != 0
@@ -297,7 +297,7 @@ def test_without_a_pattern_no_trailer_is_counted(tmp_path: Path) -> None:
     assert read(tmp_path, HEADER + ROW).file.trailer_count is None
 
 
-def test_a_date_far_down_is_held_against_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_date_far_down_is_compared_with_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_file, "CHUNK_BYTES", 60)
     reading = read(tmp_path, HEADER + ROW * 9 + "a@b.cc,Mar-12,assign\n" * 9)
     assert reading.problems == [0] * 9 + [Problem.DAMAGED] * 9
@@ -305,14 +305,14 @@ def test_a_date_far_down_is_held_against_the_first_block(tmp_path: Path, monkeyp
     assert reading.problems == [0] * 29
 
 
-def test_serials_that_may_have_lost_zeros_are_warned_of_and_sent(tmp_path: Path) -> None:
+def test_serials_that_may_have_lost_zeros_are_sent_with_a_warning(tmp_path: Path) -> None:
     lines = "".join(f"a@b.cc,{serial},assign\n" for serial in (*range(100_000, 100_020), 777))
     reading = read(tmp_path, HEADER + lines + "Total,99,\n")
     assert reading.problems == [0] * 21
     assert reading.file.warnings[0].startswith("1 serial of digits is shorter than the usual 6 (first on line 22)")
 
 
-def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+def test_files_of_one_name_are_distinguished_by_their_paths(tmp_path: Path) -> None:
     paths = [tmp_path / place / "erp.csv" for place in ("north", "south")]
     for path in (*paths, tmp_path / "x.csv"):
         path.parent.mkdir(exist_ok=True)
@@ -321,11 +321,11 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None
     assert names == [str(paths[0]), str(paths[1]), "x.csv"]
 
 
-def test_what_looks_like_a_trailer_above_the_last_line_is_an_ordinary_problem(tmp_path: Path) -> None:
+def test_a_trailer_above_the_last_line_is_an_invalid_row(tmp_path: Path) -> None:
     assert read(tmp_path, HEADER + "Total,2,\n" + ROW).problems == [Problem.EMPTY_KEY, 0]
 
 
-def test_a_nul_byte_harms_only_its_own_row(tmp_path: Path) -> None:
+def test_a_nul_byte_makes_only_its_own_row_invalid(tmp_path: Path) -> None:
     reading = read(tmp_path, HEADER + "a@b.cc,S\0 1,assign\n" + ROW)
     assert reading.problems == [Problem.CONTROL, 0]
 
@@ -373,12 +373,12 @@ def test_a_swallowed_row_is_found_where_all_cells_are_quoted(tmp_path: Path) -> 
     assert "line 3 has swallowed" in refusal(tmp_path, text)
 
 
-def test_a_known_action_alone_betrays_a_swallowed_row(tmp_path: Path) -> None:
+def test_a_known_action_alone_shows_a_swallowed_row(tmp_path: Path) -> None:
     text = "Email,Serial,action,Note\n" + 'a@b.cc,S1,assign,"x\nKUNDE 5,S2,return,\ny"\n'
     assert "has swallowed" in refusal(tmp_path, text)
 
 
-def test_multiline_cells_are_taken_at_their_word(tmp_path: Path) -> None:
+def test_multiline_cells_allows_rows_inside_a_cell(tmp_path: Path) -> None:
     reading = read(tmp_path, SWALLOWED, InputOptions(multiline_cells=True))
     assert reading.devices == ["S1", "S4"]
     assert reading.cells[0][3].startswith("5 inch\nc@d.ee,S2")
@@ -405,7 +405,7 @@ def test_a_quote_that_swallows_a_large_file_is_refused_at_once(tmp_path: Path, m
     assert "line 3 has swallowed" in text
 
 
-def test_a_record_without_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_record_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_file, "CHUNK_BYTES", 100)
     monkeypatch.setattr(text_reader, "MAX_RECORD_BYTES", 500)
     options = InputOptions(multiline_cells=True)
@@ -417,10 +417,10 @@ def test_a_record_without_end_does_not_fill_the_memory(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\r\n  \n", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b"\x1a"])
-def test_a_file_with_nothing_in_it_has_no_rows_and_no_header(tmp_path: Path, content: bytes) -> None:
+def test_an_empty_file_has_no_rows_and_no_header(tmp_path: Path, content: bytes) -> None:
     reading = read(tmp_path, content)
     assert (len(reading.loaded.rows), reading.file.header, reading.file.columns) == (0, (), {})
-    assert reading.file.warnings == ("there is nothing in it",)
+    assert reading.file.warnings == ("the file is empty",)
 
 
 def test_a_header_without_rows_has_no_rows(tmp_path: Path) -> None:
@@ -470,11 +470,11 @@ def test_a_broken_end_of_a_gzip_file_is_refused_in_mid_reading(tmp_path: Path, m
     assert "broken gzip" in refusal(tmp_path, gzip.compress((HEADER + lines).encode())[:-500], name="erp.csv.gz")
 
 
-def test_a_header_refused_is_told_with_the_name_of_its_file(tmp_path: Path) -> None:
+def test_an_error_in_the_header_names_the_file(tmp_path: Path) -> None:
     assert "erp.csv: no header with customerEmail" in refusal(tmp_path, "a,b,c\n")
 
 
-def test_a_wrong_option_is_no_fault_of_the_file(tmp_path: Path) -> None:
+def test_a_wrong_option_is_not_reported_as_an_error_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no encoding"):
         read(tmp_path, HEADER, InputOptions(encoding="klingon"))
 
@@ -492,7 +492,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
         load([str(path)], PLAIN, spool=tmp_path, sink=Growing())
 
 
-def test_what_the_sink_raises_is_not_taken_for_the_files_fault(tmp_path: Path) -> None:
+def test_an_error_in_the_sink_is_not_reported_as_an_error_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "erp.csv").write_text(HEADER + ROW)
 
     class Full(list[RowBlock]):
@@ -503,7 +503,7 @@ def test_what_the_sink_raises_is_not_taken_for_the_files_fault(tmp_path: Path) -
         load([str(tmp_path / "erp.csv")], PLAIN, spool=tmp_path, sink=Full())
 
 
-def test_a_file_with_rounded_serials_is_read_twice_and_taken_once(tmp_path: Path) -> None:
+def test_a_file_with_rounded_serials_is_read_twice_and_its_rows_are_kept_once(tmp_path: Path) -> None:
     rounded = "".join(f"a@x.com,8944500102198{number}0000,assign\n" for number in range(10, 30))
     (tmp_path / "damaged.csv").write_text(HEADER + rounded)
     (tmp_path / "good.csv").write_text(HEADER + ROW)
@@ -515,7 +515,7 @@ def test_a_file_with_rounded_serials_is_read_twice_and_taken_once(tmp_path: Path
     assert np.count_nonzero(loaded.rows.problem) == 20
 
 
-def test_a_record_that_only_one_of_scanner_and_parser_sees_is_a_bug(
+def test_different_counts_of_scanner_and_parser_are_an_unbalanced_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = pa.csv.read_csv
@@ -547,7 +547,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_standard_input_is_kept_in_the_spool_folder_to_be_read_again(
+def test_standard_input_is_copied_to_the_spool_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     content = (HEADER + ROW).encode()
@@ -559,7 +559,7 @@ def test_standard_input_is_kept_in_the_spool_folder_to_be_read_again(
     assert replace(Reading(tmp_path, reading.file.path).file, written=None) == reading.file
 
 
-def test_standard_input_is_named_in_refusals_and_cannot_be_read_twice(
+def test_standard_input_is_named_in_errors_and_cannot_be_given_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stdin(monkeypatch, b"a,b\n")
@@ -569,14 +569,14 @@ def test_standard_input_is_named_in_refusals_and_cannot_be_read_twice(
         Reading(tmp_path, "-", "-")
 
 
-def test_a_spool_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spool_folder_that_cannot_be_written_is_a_disk_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, b"")
     (tmp_path / "spool").write_text("in the way")
     with pytest.raises(DiskError, match="cannot be kept"):
         Reading(tmp_path, "-")
 
 
-def test_a_pipe_is_kept_like_standard_input(tmp_path: Path) -> None:
+def test_a_pipe_is_copied_like_standard_input(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=(HEADER + ROW,))
@@ -614,7 +614,7 @@ ENCODINGS = st.sampled_from([("utf-8", b""), ("utf-8", codecs.BOM_UTF8), ("utf-1
 
 @given(st.text(alphabet='a@.,"\r\n \u200b', max_size=80))
 @settings(deadline=None)
-def test_every_record_that_holds_anything_is_a_row(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_every_record_with_any_text_is_a_row(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("rows")
     records = machine((HEADER + text + "\n").encode())[1:]
     try:
@@ -673,7 +673,7 @@ JUNK = (
 @example(b"\x1a\n\n", True, True, 1)
 @example(b"a,b,c\x1a\n\x1ax,y,z", True, True, 1)
 @example(b'x"\r"\r', True, True, 1)
-def test_no_bytes_fail_otherwise_than_with_words_and_cuts_change_nothing(
+def test_any_bytes_are_read_or_refused_and_chunk_size_makes_no_difference(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes, headed: bool, multiline: bool, piece: int
 ) -> None:
     folder = tmp_path_factory.mktemp("junk")

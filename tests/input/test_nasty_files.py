@@ -23,7 +23,7 @@ Row = tuple[int, str, str]
 
 @dataclass(frozen=True)
 class Nasty:
-    """A file, and what it means: its rows, or words of the refusal; and words of its warnings."""
+    """A file with its expected rows or error message, and its expected warnings."""
 
     id: str
     content: str | bytes
@@ -266,8 +266,8 @@ FILES = [
     Nasty("a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="is a web page"),
     Nasty("a JSON document", '{"rows": []}', refused="no header with customerEmail"),
     Nasty("a picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe", refused="no header"),
-    Nasty("nothing", b"", warned="there is nothing in it"),
-    Nasty("only a BOM", codecs.BOM_UTF8, warned="there is nothing in it"),
+    Nasty("nothing", b"", warned="the file is empty"),
+    Nasty("only a BOM", codecs.BOM_UTF8, warned="the file is empty"),
     Nasty("only a header", H),
 ]
 
@@ -298,13 +298,13 @@ def test_a_nasty_file_gives_exactly_the_rows_it_means(nasty: Nasty, tmp_path: Pa
 
 
 @pytest.mark.parametrize("nasty", [one for one in FILES if one.refused], ids=lambda one: one.id)
-def test_a_nasty_file_is_refused_in_words(nasty: Nasty, tmp_path: Path) -> None:
+def test_a_nasty_file_is_refused_with_its_message(nasty: Nasty, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refusal:
         read(tmp_path, nasty)
     assert nasty.refused in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_there_are_many_and_each_is_another() -> None:
+def test_there_are_many_nasty_files_and_all_differ() -> None:
     assert len(FILES) >= 50
     assert len({nasty.id for nasty in FILES}) == len(FILES)

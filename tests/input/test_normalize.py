@@ -1,4 +1,4 @@
-"""What trimming takes away; what becomes of a key cell that was written so is told with the judging of cells."""
+"""What normalizing removes from cells; `test_validation` tests what it means for key cells."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ AROUND = st.text(alphabet="aÉ=@-'\" \u00a0\u200b\0\t", max_size=12)
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
-def test_normalising_twice_changes_nothing_but_what_was_wrapped(texts: list[str]) -> None:
+def test_normalizing_twice_changes_only_wrapped_cells(texts: list[str]) -> None:
     plain = pa.array([text for text in texts if not text.strip().startswith(("=", "'"))], pa.string())
     once = normalize(plain)
     again = pa.array([text for text in once.to_pylist() if not text.startswith(("=", "'"))], pa.string())
@@ -30,7 +30,7 @@ def test_normalising_twice_changes_nothing_but_what_was_wrapped(texts: list[str]
 
 @given(st.lists(AROUND, max_size=8))
 @example(["plain", " padded ", "\u200bÉ ", '="00""12"', "'=1", "'\t x", "' x"])
-def test_the_quick_way_trims_as_the_long_one_does(texts: list[str]) -> None:
+def test_normalize_fast_gives_the_result_of_normalize(texts: list[str]) -> None:
     cells = pa.array(texts, pa.string())
     quick, _ = normalize_fast(cells)
     assert quick.equals(normalize(cells))
@@ -41,21 +41,21 @@ HOSTILE = st.text(alphabet="aÉ15=@-+'\" \u00a0\u200b\0\t\n\v\uff1d\uff20", max_
 
 @given(st.lists(HOSTILE, max_size=8))
 @example(["'=x", "''=x", '="\'-SN2"', "-5", "'-5", " =x", "\u200b=x", "\uff1dx", "\0x", "'", "''5", "'-5'", "' x"])
-def test_a_guard_is_taken_off_exactly(texts: list[str]) -> None:
+def test_unguarded_reverses_guarded(texts: list[str]) -> None:
     cells = pa.array(texts, pa.string())
     assert unguarded(guarded(cells)).equals(cells)
 
 
 @given(st.lists(HOSTILE, max_size=8))
 @example(["'=x", "''=x", '="\'-SN2"', "-5", "'-5", "=x'", "\uff1dx", "\0x", "''5", "'-5'", '="=""x"""'])
-def test_a_value_that_was_read_comes_back_from_a_guarded_cell_as_it_was(texts: list[str]) -> None:
+def test_a_normalized_value_survives_writing_with_a_guard(texts: list[str]) -> None:
     read = normalize(pa.array(texts, pa.string()))
     assert normalize(guarded(read)).equals(read)
 
 
 @pytest.mark.parametrize("white", ["", " ", "\u00a0", "\v", "\u200b", "\ufeff"])
 @pytest.mark.parametrize("sign", [*"=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20"])
-def test_whatever_a_spreadsheet_might_run_is_guarded(white: str, sign: str) -> None:
+def test_every_text_that_a_spreadsheet_may_run_is_guarded(white: str, sign: str) -> None:
     cell = f"{white}{sign}x"
     assert guarded(pa.array([cell]))[0].as_py() == f"'{cell}"
     assert cell.encode()[0] in FORMULA_BYTES
@@ -71,7 +71,7 @@ def test_no_cell_that_is_guarded_begins_with_another_byte() -> None:
 
 @given(st.lists(HOSTILE, max_size=8))
 @example(["=x", "'=x", "''=x", "-5", "'-5", "''", "'x", "' \u200b@"])
-def test_escaped_formulas_stay_and_all_cells_are_unguarded_to_what_they_were(texts: list[str]) -> None:
+def test_escaped_leaves_formulas_and_unguarded_reverses_it(texts: list[str]) -> None:
     cells = pa.array(texts, pa.string())
     assert unguarded(escaped(cells)).equals(cells)
     plain = pa.array([text for text in texts if not text.startswith("'")], pa.string())
@@ -87,6 +87,6 @@ def test_a_short_cell_is_unwrapped_to_its_end(pairs: int) -> None:
 @pytest.mark.parametrize(
     ("cell", "blank"), [("", True), (" \t\u00a0\ufeff", True), ("\0", False), ("'", False), (" x", False)]
 )
-def test_a_cell_is_blank_if_trimming_leaves_nothing(cell: str, blank: bool) -> None:
+def test_a_cell_is_blank_if_normalizing_leaves_nothing(cell: str, blank: bool) -> None:
     assert is_blank(cell) is blank
     assert (normalize(pa.array([cell]))[0].as_py() == "") is blank

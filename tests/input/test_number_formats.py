@@ -1,4 +1,4 @@
-"""A stored number becomes the text that its format shows, and is known for what it is."""
+"""A stored number becomes the text that its format shows, with the kind of its value."""
 
 import pytest
 from hypothesis import example, given
@@ -96,12 +96,12 @@ def test_a_calendar_may_begin_in_1904() -> None:
 @given(st.text(max_size=40) | st.floats().map(str), st.sampled_from(["General", "0000", "d.m.y", "[h]:mm", '"x"00']))
 @example("2958464.9999999", "d.m.y")
 @example("٣", "General")
-def test_whatever_is_stored_gives_a_text(stored: str, code: str) -> None:
+def test_every_stored_number_gives_a_text(stored: str, code: str) -> None:
     for late in (0, calendar_offset(is_1904=True)):
         assert isinstance(format_number(stored, parse_format(code), late)[0], str)
 
 
 @given(st.integers(0, 10**15 - 1))
-def test_a_number_of_15_digits_is_exact_in_whatever_way_it_is_stored(number: int) -> None:
+def test_a_number_of_15_digits_is_exact_in_every_stored_form(number: int) -> None:
     for stored in (str(number), f"{number}.0", repr(float(number)), f"{number:.15E}"):
         assert format_number(stored, GENERAL) == (str(number), CellKind.PLAIN)

@@ -22,7 +22,7 @@ SIGNS = "abcXYZ 019-_.,;:/äßéΩЖ中😀<>&\"'\n\t=@+#"
 
 
 def text_of(value: object) -> str:
-    """A value of another library as a person sees it in a sheet."""
+    """Return a value of another library as a person sees it in a sheet."""
     match value:
         case None:
             return ""
@@ -60,7 +60,7 @@ def made_cell(chance: random.Random, kind: str) -> object:
 
 
 def make(path: Path, chance: random.Random, rows: int = 12) -> None:
-    """A workbook by xlsxwriter; each row has the keys and a cell of each kind, in any order."""
+    """Write a workbook with xlsxwriter; each row has the keys and a cell of each kind, in any order."""
     with xlsxwriter.Workbook(path, {"in_memory": True}) as made:
         page = made.add_worksheet()
         formats = {kind: made.add_format({"num_format": code}) for kind, code in FORMATS.items()}

@@ -1,4 +1,4 @@
-"""The scanner must see what the parser sees, by other means."""
+"""The scanner finds the same records as the parser, independently of it."""
 
 import io
 
@@ -16,7 +16,7 @@ CELL = st.text(alphabet='ab ,;"\r\n\t|é', max_size=8)
 
 
 def machine(text: bytes, delimiter: bytes = b",") -> list[tuple[int, int, list[bytes]]]:
-    """The rules one byte at a time: start, line and cells of each record that is complete."""
+    """Apply the rules byte by byte; return start, line and cells of each complete record."""
     records: list[tuple[int, int, list[bytes]]] = []
     start, line, ends = 0, 0, 0
     cells, cell, state = [], b"", "cell start"
@@ -122,7 +122,7 @@ def test_a_cut_anywhere_only_delays_records(tangle: str, cut: int) -> None:
     assert taken + len(later) == len(whole)
 
 
-def test_a_carriage_return_at_the_very_end_waits_for_its_line_feed() -> None:
+def test_a_carriage_return_at_the_end_of_a_block_waits_for_a_line_feed() -> None:
     assert len(scan(b"a,b\r", b",", final=False)) == 0
     assert len(scan(b"a,b\r", b",", final=True)) == 1
 
@@ -173,12 +173,12 @@ def test_a_swallowed_row_is_an_inner_line() -> None:
     assert list(inner_lines(record, b",")) == [(0, b"c@d.e,S2,x"), (0, b'e@f.g,S3,"7 inch')]
 
 
-def test_the_line_torn_by_a_quote_meant_to_open_a_cell_is_an_inner_line() -> None:
+def test_the_line_of_a_malformed_closing_quote_is_an_inner_line() -> None:
     record = b'"a@b.c","S1","5 inch\n"c@d.e","S2","x"'
     assert list(inner_lines(record, b",")) == [(0, b'"c@d.e","S2","x"')]
 
 
-def test_the_line_on_which_a_cell_properly_ends_is_not_an_inner_line() -> None:
+def test_the_line_of_a_proper_closing_quote_is_not_an_inner_line() -> None:
     record = b'"two\nlines",a@b.c,"three\nlines\n",assign'
     assert list(inner_lines(record, b",")) == [(1, b"lines")]
 

@@ -1,4 +1,4 @@
-"""A spreadsheet that saves an attention file changes no cell that nobody has touched."""
+"""A cell of an attention file that no person has changed is read as in the list, also after a spreadsheet saved it."""
 
 import csv
 import io
@@ -67,7 +67,7 @@ SERIALS = [
 
 
 def spreadsheet(text: str, style: str) -> str:
-    """What a spreadsheet saves of a text that it was given: styles are long, short and fixed, with either mark."""
+    """Return what a spreadsheet saves for a text; styles are long, short and fixed, with either decimal mark."""
     form, mark = style.split()
     stripped = text.strip()
     if stripped.lower() in ("true", "false"):
@@ -106,7 +106,7 @@ def saved(rows: Sequence[Sequence[str]]) -> bytes:
 
 
 def fed(listed: Sequence[str], read: Sequence[str], read_list: ReadList | None = None) -> tuple[Loaded, pa.RecordBatch]:
-    """Rows as read: of a list of these identifiers, and an attention file that has others by now."""
+    """Return the rows read from an attention file whose list has the first identifiers and the file the second ones."""
     lines = pa.array([str(at) for at in range(2, 2 + len(listed))])
     rows = ListedRows(lines, {"deviceIdentifier": pa.array(listed)})
     table = [HEADER, *([A, cell, "assign", "", "", line] for cell, line in zip(read, lines.to_pylist(), strict=True))]
@@ -136,14 +136,14 @@ def test_a_row_is_as_in_the_list_or_invalid(cells: list[str], style: str) -> Non
         assert after["problem"] or after["deviceIdentifier"] == before["deviceIdentifier"]
 
 
-def test_what_a_person_entered_is_read_as_it_is() -> None:
+def test_an_entry_of_a_person_is_read_unchanged() -> None:
     loaded, keys = fed(["0012", "1-2", "SN-1", "4901542032375189"], ["13", "1-3", "0012", "4901542032375170"])
     assert keys["deviceIdentifier"].to_pylist() == ["13", "1-3", "0012", "4901542032375170"]
     assert not any(keys["problem"].to_pylist())
     assert not any("as in the list" in warning for warning in loaded.files[0].warnings)
 
 
-def test_one_sentence_tells_how_many_cells_and_where() -> None:
+def test_one_warning_gives_the_number_of_cells_and_their_lines() -> None:
     loaded, _ = fed(["0012", "SN-1", "0013"], ["12", "SN-1", "13"])
     told = [warning for warning in loaded.files[0].warnings if "as in the list" in warning]
     assert len(told) == 1
@@ -151,7 +151,7 @@ def test_one_sentence_tells_how_many_cells_and_where() -> None:
     assert "first: lines 2, 4;" in told[0]
 
 
-def test_a_possible_date_is_invalid_and_says_what_to_do() -> None:
+def test_a_possible_date_is_invalid_with_advice() -> None:
     _, keys = fed(["1-2"], ["02. Jan"])
     assert keys["problem"].to_pylist() == [Problem.DATED]
     assert keys["detail"][0].as_py() == (
@@ -177,7 +177,7 @@ def sent(ran: Ran) -> list[tuple[str, str]]:
 
 
 def rewritten(path: Path, change: Callable[[list[str]], list[str]]) -> Path:
-    """The rows below the header changed."""
+    """Change the rows below the header."""
     text = path.read_text(encoding="utf-8-sig")
     header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=";")
     path.write_bytes(saved([header, *map(change, rows)]))
@@ -188,18 +188,18 @@ def zeros_lost(row: list[str]) -> list[str]:
     return [A, *(re.sub("^0+", "", cell) for cell in row[1:])]
 
 
-def test_a_row_that_a_person_corrects_has_its_serial_back(desk: Desk) -> None:
+def test_a_corrected_row_has_its_original_serial(desk: Desk) -> None:
     ran = first(desk)
     assert sent(feed(desk, rewritten(ran.folder / "attention.csv", zeros_lost))) == [(A, "0012"), (A, "1-2")]
 
 
-def test_so_it_is_in_the_next_round(desk: Desk) -> None:
+def test_the_original_serial_is_restored_also_in_the_next_round(desk: Desk) -> None:
     ran = feed(desk, first(desk).folder / "attention.csv", run_id="second")
     assert sent(feed(desk, rewritten(ran.folder / "attention.csv", zeros_lost))) == [(A, "0012"), (A, "1-2")]
 
 
 @pytest.mark.parametrize("line", ["", "77", "x", "02.01.2026"])
-def test_a_row_that_names_no_line_of_the_list_is_read_as_it_is(desk: Desk, line: str) -> None:
+def test_a_row_that_names_no_line_of_the_list_is_read_unchanged(desk: Desk, line: str) -> None:
     path = rewritten(first(desk).folder / "attention.csv", lambda row: [*zeros_lost(row)[:-1], line])
     assert sent(feed(desk, path)) == [(A, "12"), (A, "1-2")]
 
@@ -210,7 +210,7 @@ def test_several_rows_of_one_line_are_found_among_the_parts_of_its_record(desk: 
     assert sent(feed(desk, path)) == [(A, "0012"), (A, "0034")]
 
 
-def test_the_first_part_is_not_taken_for_the_tenth(desk: Desk) -> None:
+def test_the_first_part_is_not_confused_with_the_tenth(desk: Desk) -> None:
     parts = ", ".join(f"{'00' * (at == 1)}{at}0" for at in range(1, 11))
     ran = first(desk, f"Kunde;Nr\nniemand;{parts}\n", split="deviceIdentifier")
 
@@ -220,7 +220,7 @@ def test_the_first_part_is_not_taken_for_the_tenth(desk: Desk) -> None:
     assert (A, "100") in sent(feed(desk, rewritten(ran.folder / "attention.csv", change)))
 
 
-def test_a_line_is_looked_for_in_the_file_that_it_names(desk: Desk) -> None:
+def test_a_line_is_searched_in_the_file_that_it_names(desk: Desk) -> None:
     text = "customerEmail;deviceIdentifier;action\nniemand;{};assign\n"
     paths = [desk.file(text.format(serial), f"{serial[-1]}.csv") for serial in ("0012", "00013")]
     path = feed(desk, *map(Path, paths), run_id="two").folder / "attention.csv"
@@ -239,12 +239,12 @@ def test_nothing_is_restored_from_a_journal_that_cannot_be_read(desk: Desk) -> N
     assert sent(feed(desk, path, action="assign", column=COLUMNS)) == [(A, "12"), (A, "1-2")]
 
 
-def test_a_cell_of_the_workbook_is_as_a_person_left_it(desk: Desk) -> None:
+def test_cells_of_the_own_workbook_are_not_restored(desk: Desk) -> None:
     path = corrected(first(desk, xlsx=True).folder / "attention.xlsx", ("niemand", A), ("0012", "12"), ("1-2", "1-3"))
     assert sent(feed(desk, path)) == [(A, "12"), (A, "1-3")]
 
 
-def test_a_csv_that_was_saved_as_a_workbook_has_its_serials_back(desk: Desk) -> None:
+def test_serials_are_restored_in_a_csv_saved_as_a_workbook(desk: Desk) -> None:
     path = first(desk).folder / "attention.csv"
     book = openpyxl.Workbook()
     for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), delimiter=";"):
@@ -253,7 +253,7 @@ def test_a_csv_that_was_saved_as_a_workbook_has_its_serials_back(desk: Desk) -> 
     assert sent(feed(desk, path.parent / "saved.xlsx")) == [(A, "0012"), (A, "1-2")]
 
 
-def test_nothing_is_restored_where_reading_the_list_fails_on_the_way() -> None:
+def test_nothing_is_restored_if_reading_the_list_fails() -> None:
     def listed() -> Iterator[ListedRows]:
         yield ListedRows(pa.array(["2"]), {"deviceIdentifier": pa.array(["0012"])})
         raise JournalError("damaged", "look at it")
@@ -262,7 +262,7 @@ def test_nothing_is_restored_where_reading_the_list_fails_on_the_way() -> None:
     assert keys["deviceIdentifier"].to_pylist() == ["12"]
 
 
-def test_every_key_cell_has_its_text_back(desk: Desk) -> None:
+def test_every_key_cell_is_restored(desk: Desk) -> None:
     text = "Kunde;Nr;Was;Art\nniemand;0012;01;007\n"
     column = [*COLUMNS, "action=Was", "deviceType=Art"]
     ran = desk.run(text, column=column, action_word=["01=assign"], auto_create_devices=True)
@@ -295,7 +295,7 @@ def correct(path: Path, old: str, new: str) -> Path:
 
 
 def all_in_attention(desk: Desk, **flags: object) -> Ran:
-    """A run of which every row wants attention."""
+    """Make a run whose rows all want attention."""
     rows = [f'c{at}@x.com;"{serial}";assign' for at, serial in enumerate(SERIALS)]
     text = "\n".join(["customerEmail;deviceIdentifier;action", *rows, "niemand;007;assign", ""])
     desk.server.script = lambda _: Says(400, {"error": "The customer is locked"})
@@ -305,7 +305,7 @@ def all_in_attention(desk: Desk, **flags: object) -> Ran:
 
 
 def meant(ran: Ran) -> list[tuple[str, str]]:
-    """Customers and serials of the list, the one customer corrected."""
+    """Return customers and serials of the list, with the one customer corrected."""
     return [
         (A if row["customerEmail"] == "niemand" else row["customerEmail"], row["deviceIdentifier"]) for row in ran.rows
     ]
@@ -316,7 +316,7 @@ def meant(ran: Ran) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("language", ["1031", "1033"], ids=["German", "English"])
 @pytest.mark.parametrize("special", ["true", "false"], ids=["detecting dates", "not detecting dates"])
 @pytest.mark.parametrize("between", ["xlsx", "ods"])
-def test_a_spreadsheet_in_which_one_cell_was_changed_changes_no_other(
+def test_changing_one_cell_in_a_spreadsheet_changes_no_other_cell(
     desk: Desk, language: str, special: str, between: str
 ) -> None:
     ran = all_in_attention(desk)
@@ -340,7 +340,7 @@ def test_a_spreadsheet_in_which_one_cell_was_changed_changes_no_other(
 
 @pytest.mark.slow
 @pytest.mark.skipif(OFFICE is None, reason="LibreOffice is not installed")
-def test_the_workbook_comes_back_from_a_spreadsheet_with_one_change(desk: Desk) -> None:
+def test_the_workbook_saved_by_a_spreadsheet_has_only_the_one_change(desk: Desk) -> None:
     ran = all_in_attention(desk, xlsx=True)
     path = ran.folder / "attention.xlsx"
     path.write_bytes(correct(convert(path, "xlsx", desk.folder), "niemand", A).read_bytes())

@@ -29,14 +29,14 @@ HEADER = "customerEmail,deviceIdentifier,action\n"
 
 
 def numbers(random: np.random.Generator, length: int, count: int) -> pa.Array:
-    """Numbers of so many digits, none of which begins with a zero."""
+    """Return numbers of this length without leading zeros."""
     first = pa.array(random.integers(10**14, 10**15, count)).cast(pa.string())
     last = pa.array(random.integers(0, 10 ** (length - 15), count)).cast(pa.string())
     return pc.binary_join_element_wise(first, pc.utf8_lpad(last, length - 15, "0"), "")
 
 
 def consecutive(random: np.random.Generator, length: int, count: int) -> pa.Array:
-    """Numbers as they come off an assembly line."""
+    """Return consecutive numbers."""
     first = int(numbers(random, length, 1)[0].as_py())
     return pa.array([str(min(first, 10**length - count) + at) for at in range(count)])
 
@@ -51,17 +51,17 @@ def lists_of(serials: pa.Array, size: int) -> Iterator[pa.Array]:
 
 
 def rounded(serials: pa.Array) -> int:
-    """How many of a file's serials are taken for rounded."""
+    """Return how many serials of a file count as rounded."""
     return int(np.count_nonzero(LongNumbers.of(serials).rounded(serials)))
 
 
 def most_by_chance(lists: int) -> float:
-    """Alarms that a rate of one in a thousand hardly ever exceeds."""
+    """Return a number of alarms that a rate of one in a thousand hardly ever exceeds."""
     return lists / 1_000 + 3.5 * (lists / 1_000) ** 0.5
 
 
 def problems_of(path: Path) -> list[tuple[str, int]]:
-    """Each row's serial and problem."""
+    """Return the serial and problem of each row."""
     blocks: list[RowBlock] = []
     load([str(path)], InputOptions(), spool=path.parent, sink=blocks)
     keys = [block.keys for block in blocks]
@@ -80,7 +80,7 @@ def as_texts(folder: Path, serials: list[str]) -> Path:
 
 
 def as_numbers(folder: Path, serials: list[str]) -> Path:
-    """A workbook with the values that a spreadsheet stores: 17 digits at most."""
+    """Write a workbook with values as a spreadsheet stores them: 17 digits at most."""
     cells = (f"<c><v>{float(serial):.17G}</v></c>" for serial in serials)
     return book(folder / "list.xlsx", *(device(line, cell) for line, cell in enumerate(cells, start=2)))
 
@@ -117,7 +117,7 @@ def test_at_most_one_honest_list_in_a_thousand_is_refused(length: int, size: int
 @pytest.mark.slow
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("size", "lists"), [(10, 20_000), (1_000, 2_000)])
-def test_nor_is_one_of_consecutive_serials(length: int, size: int, lists: int) -> None:
+def test_at_most_one_list_of_consecutive_serials_in_a_thousand_is_refused(length: int, size: int, lists: int) -> None:
     random = np.random.default_rng(size * length)
     alarms = sum(bool(rounded(consecutive(random, length, size))) for _ in range(lists))
     print(f"{alarms} of {lists:,} lists of {size:,} consecutive serials of {length} digits refused")
@@ -149,7 +149,7 @@ def test_honest_serials_are_valid_as_text_in_files_of_each_form(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("put", [as_csv, as_texts])
-def test_serials_that_were_filled_up_with_zeros_in_front_are_never_rounded(
+def test_serials_with_leading_zeros_never_count_as_rounded(
     tmp_path: Path, put: Callable[[Path, list[str]], Path]
 ) -> None:
     padded = [f"{100_000 * number:0{length}d}" for length in LENGTHS for number in range(1, 11)]
@@ -159,7 +159,7 @@ def test_serials_that_were_filled_up_with_zeros_in_front_are_never_rounded(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("length", LENGTHS)
-def test_nor_are_they_in_any_random_list_with_or_without_rounded_ones(length: int) -> None:
+def test_serials_with_leading_zeros_never_count_as_rounded_in_random_lists(length: int) -> None:
     random = np.random.default_rng(11 * length)
     digits = random.integers(1, 16, TEN * DAMAGED_LISTS)
     values = random.integers(10 ** (digits - 1), 10**digits)

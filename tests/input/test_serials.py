@@ -1,4 +1,4 @@
-"""Dates among serials that are no dates, zeros that went missing, and numbers that were rounded."""
+"""Dates among other serials, lost leading zeros, and rounded numbers."""
 
 from random import Random
 
@@ -36,7 +36,7 @@ def strange(serials: list[str], others: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("date", DATES)
-def test_a_date_among_other_serials_is_strange(date: str) -> None:
+def test_a_date_among_other_serials_is_unexpected(date: str) -> None:
     assert strange([date], ["SN-00012"]) == [date]
     assert strange([date], ["490154203237518", "490154203237519"]) == [date]
 
@@ -50,25 +50,25 @@ def test_a_date_among_dates_is_a_serial(date: str) -> None:
     "serial",
     ["45.13.2025", "12.03.1025", "2025-13-01", "Foo-12", "12-Foo", "1.2.3", "12.03.2025x", "Mar-1234567", "SN-12", ""],
 )
-def test_what_is_no_date_is_not_strange(serial: str) -> None:
+def test_a_serial_that_is_no_date_is_not_unexpected(serial: str) -> None:
     assert strange([serial], ["SN-00012"]) == []
 
 
-def test_a_form_that_serials_which_are_no_dates_have_too_is_their_own() -> None:
+def test_a_date_is_expected_if_serials_that_are_no_dates_have_its_shape() -> None:
     assert strange(["DEC-05"], ["ABC-01", "XYZ-99", "123456"]) == []
     assert strange(["12.03.2025"], ["99.99.1234", "45.77.0001"]) == []
     assert strange(["Dec-05"], ["ABC-01", "XYZ-99", "123456"]) == ["Dec-05"]
 
 
-def test_a_few_dates_do_not_vouch_for_one_another() -> None:
+def test_a_few_dates_are_unexpected_together() -> None:
     assert strange(["12.03.2025", "13.03.2025"], ["SN-1", "SN-2"]) == ["12.03.2025", "13.03.2025"]
 
 
-def test_the_only_serial_of_a_file_has_nothing_against_it() -> None:
+def test_the_only_serial_of_a_file_is_not_unexpected() -> None:
     assert strange(["12.03.2025"], [""]) == []
 
 
-def test_the_example_is_of_the_most_frequent_shape_and_sound() -> None:
+def test_the_example_has_the_most_frequent_shape_and_is_undamaged() -> None:
     assert SerialProfile(pa.array(["X1Y", "", "SN-1", "SN-02", "Mar-12", "1.2E+5"])).example == "SN-1"
     assert SerialProfile(pa.array(["", "#N/A"])).example == ""
     assert SerialProfile(pa.array([], pa.string())).example == ""
@@ -118,12 +118,12 @@ def test_a_few_shorter_serials_are_counted_with_their_first_line() -> None:
     ],
     ids=["all alike", "none", "no digits", "a longer one", "short ones with zeros", "many lengths", "too few"],
 )
-def test_otherwise_nothing_is_said(blocks: tuple[list[str], ...]) -> None:
+def test_otherwise_there_is_no_warning(blocks: tuple[list[str], ...]) -> None:
     assert counted(*blocks).warning() is None
 
 
 @given(st.lists(st.lists(st.text(alphabet="0123A", max_size=70), max_size=30), max_size=4))
-def test_how_the_blocks_are_cut_changes_nothing(blocks: list[list[str]]) -> None:
+def test_the_size_of_blocks_makes_no_difference(blocks: list[list[str]]) -> None:
     assert counted(*blocks).warning() == counted([serial for block in blocks for serial in block]).warning()
 
 
@@ -150,7 +150,7 @@ def test_ten_serials_that_a_spreadsheet_has_rounded_are_all_caught(length: int) 
 
 @pytest.mark.parametrize("length", range(16, 23))
 @pytest.mark.parametrize("count", [1, 10, 1_000])
-def test_at_most_one_honest_list_in_a_thousand_is_taken_for_rounded(length: int, count: int) -> None:
+def test_at_most_one_honest_list_in_a_thousand_counts_as_rounded(length: int, count: int) -> None:
     random = Random(count * length)
     lists = 20_000 if count == 1 else 4_000 if count == 10 else 100
     alarms = sum(bool(rounded(numbers(random, length, count))) for _ in range(lists))
@@ -158,7 +158,7 @@ def test_at_most_one_honest_list_in_a_thousand_is_taken_for_rounded(length: int,
 
 
 @pytest.mark.parametrize(("count", "others", "caught"), [(1, 0, True), (1, 9, True), (1, 10, False), (2, 400, True)])
-def test_few_that_end_in_zeros_may_be_chance_among_many(count: int, others: int, caught: bool) -> None:
+def test_few_serials_ending_in_zeros_among_many_may_be_chance(count: int, others: int, caught: bool) -> None:
     ending = [f"8944500102198{number:02d}0000" for number in range(10, 10 + count)]  # one in 10,000 ends so
     serials = [*ending, *(f"89445001021983{number:05d}" for number in range(10_001, 10_001 + others))]
     assert rounded(serials) == (ending if caught else [])
@@ -171,11 +171,11 @@ def test_each_length_is_judged_by_itself() -> None:
 
 
 @pytest.mark.parametrize("serial", ["000000000000100000", "123456789012345", "SN-8944500102198310000", "0" * 20])
-def test_padding_short_numbers_and_texts_are_never_rounded(serial: str) -> None:
+def test_padded_and_short_numbers_and_texts_never_count_as_rounded(serial: str) -> None:
     assert rounded([serial] * 10) == []
 
 
-def test_on_the_first_reading_none_is_refused_and_on_the_second_nothing_is_counted() -> None:
+def test_the_first_reading_refuses_none_and_the_second_counts_none() -> None:
     serials = pa.array(["8944500102198310000", "8944500102198320000"])
     first = LongNumbers()
     first.count(pa.array(["SN-1", "8944500102198310001"]))
@@ -189,7 +189,7 @@ def test_on_the_first_reading_none_is_refused_and_on_the_second_nothing_is_count
     assert second.rounded_lengths() == frozenset()
 
 
-def test_those_that_chance_explains_are_counted_with_their_first_line() -> None:
+def test_serials_explained_by_chance_are_counted_with_their_first_line() -> None:
     ending = EndingInZeros()
     assert ending.warning() is None
     serials = pa.array(["1234567890123450", "1234567890123451", "SN-1", "1234567890123460", "0000000000000000"])

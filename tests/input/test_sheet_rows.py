@@ -1,4 +1,4 @@
-"""What a workbook stores besides its texts: kinds of values, formulas, hidden rows, and cells far out."""
+"""Kinds of values, formulas, hidden rows and cells far out in workbooks."""
 
 import json
 import sqlite3
@@ -24,7 +24,7 @@ HEAD = ["customerEmail", "deviceIdentifier", "action"]
 
 
 def judged(path: Path, **options: Any) -> list[tuple[int, str, int]]:
-    """Line, identifier and problem of each row."""
+    """Return line, identifier and problem of each row."""
     return [(key["line"], key["deviceIdentifier"], key["problem"]) for key in read(path, **options)[1]]  # type: ignore[misc]
 
 
@@ -65,7 +65,7 @@ def test_an_identifier_is_known_by_the_kind_of_its_cell(tmp_path: Path, cell: st
     assert judged(book(tmp_path / "a.xlsx", device(2, cell))) == [(2, shown, problem)]
 
 
-def test_a_sheet_that_is_read_again_for_a_serial_in_doubt_is_counted_once(tmp_path: Path) -> None:
+def test_a_sheet_read_again_for_a_doubtful_serial_is_counted_once(tmp_path: Path) -> None:
     rows = [row(2, "a@b.cc", "8944500102198310000", "assign"), device(3, '<c s="1"><v>12</v></c>')]
     path = book(tmp_path / "a.xlsx", *rows, row(4, "a@b.cc", "S4", "assign", more=' hidden="1"'))
     assert judged(path, hidden=HiddenRows.SKIP) == [
@@ -76,7 +76,7 @@ def test_a_sheet_that_is_read_again_for_a_serial_in_doubt_is_counted_once(tmp_pa
     assert "1 serial is shown with zeros in front" in warnings(path, hidden=HiddenRows.SKIP)
 
 
-def test_a_cell_below_a_formula_without_a_value_takes_none_from_above_it(tmp_path: Path) -> None:
+def test_fill_down_takes_no_value_from_above_a_formula_without_a_value(tmp_path: Path) -> None:
     rows = [row(2, "a@b.cc", "S1", "assign"), row(3, '<c r="A3"><f>A9</f></c>', "S2", "assign")]
     path = book(tmp_path / "a.xlsx", *rows, row(4, "", "S3", "assign"), row(5, "c@d.ee", "S4", "assign"))
     problems = [problem for _, _, problem in judged(path, fill_down=("customerEmail",))]
@@ -92,7 +92,7 @@ def test_a_cell_below_a_formula_without_a_value_takes_none_from_above_it(tmp_pat
         ("<c><v>1.5</v></c>", True),
     ],
 )
-def test_what_is_surely_lost_is_not_sent_under_allow_suspect_either(tmp_path: Path, cell: str, allowed: bool) -> None:
+def test_a_lost_value_is_not_sent_with_allow_suspect_either(tmp_path: Path, cell: str, allowed: bool) -> None:
     ((_, _, problem),) = judged(book(tmp_path / "a.xlsx", device(2, cell)), allow_suspect=True)
     assert (problem == 0) is allowed
 
@@ -111,7 +111,7 @@ def test_rows_of_formulas_that_no_spreadsheet_has_calculated_are_rows(tmp_path: 
     )
 
 
-def test_formulas_without_a_value_are_no_list_by_groups(tmp_path: Path) -> None:
+def test_formulas_without_a_value_do_not_propose_fill_down(tmp_path: Path) -> None:
     formulas = [device(line, "<c><f>C9</f></c>") for line in range(3, 6)]
     assert warnings(book(tmp_path / "a.xlsx", row(2, "a@b.cc", "S1", "assign"), *formulas)) == ""
     grouped = [row(line, "a@b.cc", "", "assign") for line in range(6, 11)]
@@ -129,7 +129,7 @@ def test_the_zero_that_a_library_stores_for_every_formula_is_no_value(tmp_path: 
     assert judged(tmp_path / "a.xlsx") == [(2, "", Problem.NO_VALUE), (3, "0", 0)]
 
 
-def test_serials_shown_with_zeros_in_front_are_read_so_with_a_warning(tmp_path: Path) -> None:
+def test_serials_shown_with_leading_zeros_are_read_so_with_a_warning(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *(device(at, f'<c s="1"><v>{at}</v></c>') for at in range(2, 5)))
     assert [serial for _, serial, _ in judged(path)] == ["00000002", "00000003", "00000004"]
     assert "3 serials are shown with zeros in front that the cell does not hold" in warnings(path)
@@ -151,13 +151,13 @@ HIDDEN = [
 ]
 
 
-def test_hidden_rows_are_refused_unless_it_is_said_what_to_do(tmp_path: Path) -> None:
+def test_hidden_rows_are_refused_by_default(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *HIDDEN)
     with pytest.raises(InputError, match="has 3 hidden rows, first: 4; say --hidden skip or --hidden read"):
         read(path)
 
 
-def test_hidden_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_hidden_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *HIDDEN)
     file, keys, _ = read(path, hidden=HiddenRows.SKIP)
     assert [key["deviceIdentifier"] for key in keys] == ["S1", "S5"]
@@ -165,7 +165,7 @@ def test_hidden_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     assert file.warnings == ("3 hidden rows left out, first: 4",)
 
 
-def test_hidden_rows_are_read_where_that_is_said(tmp_path: Path) -> None:
+def test_hidden_rows_can_be_read(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *HIDDEN)
     file, keys, _ = read(path, hidden=HiddenRows.READ)
     assert [key["deviceIdentifier"] for key in keys] == ["S1", "S2", "S3", "S4", "S5"]
@@ -186,7 +186,7 @@ def test_title_and_header_may_be_hidden(tmp_path: Path) -> None:
     assert judged(tmp_path / "a.xlsx") == [(3, "S1", 0)]
 
 
-def test_a_run_counts_what_it_left_out_and_does_not_change_its_mind(tmp_path: Path) -> None:
+def test_a_run_counts_skipped_rows_and_keeps_the_option_on_resume(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *HIDDEN)
 
     def call(*arguments: str) -> Any:
@@ -205,7 +205,7 @@ def test_a_run_counts_what_it_left_out_and_does_not_change_its_mind(tmp_path: Pa
 
 
 @pytest.mark.parametrize("place", ["XFD1048576", "XFD2", "D1048576", "CV20000"])
-def test_a_cell_far_out_costs_nothing_and_is_named(tmp_path: Path, place: str) -> None:
+def test_a_cell_far_to_the_right_costs_nothing_and_is_named(tmp_path: Path, place: str) -> None:
     line = int(place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
     stray = text(place, "x")
     rows = [row(2, "a@b.cc", "S1", "assign", *[stray] * (line == 2))] + [row(line, stray)] * (line > 2)
@@ -232,7 +232,7 @@ def test_a_row_far_down_keeps_its_number(tmp_path: Path) -> None:
     assert [line for line, _, _ in judged(path)] == [2, 1_048_576]
 
 
-def test_rows_and_cells_without_places_follow_one_another(tmp_path: Path) -> None:
+def test_rows_and_cells_without_references_follow_one_another(tmp_path: Path) -> None:
     cell = "<c t='inlineStr'><is><t>{}</t></is></c>"
     rows = "".join(
         f"<row>{''.join(cell.format(one) for one in cells)}</row>" for cells in (HEAD, ["a@b.cc", "S1", "assign"])
@@ -266,7 +266,7 @@ def test_shared_strings_are_read_with_their_runs(tmp_path: Path) -> None:
     assert judged(path) == [(2, "S1", 0), (3, "S2", 0), (4, "", Problem.EMPTY_KEY)]
 
 
-def test_text_that_is_repeated_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_repeated_too_often_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbook, "_MAX_CHARACTERS", 0)
     strings = f"<si><t>{'x' * 30_000}</t></si>"
     rows = [device(at, '<c t="s"><v>0</v></c>') for at in range(2, 300)]
@@ -274,7 +274,7 @@ def test_text_that_is_repeated_without_end_is_refused(tmp_path: Path, monkeypatc
         read(book(tmp_path / "a.xlsx", *rows, strings=strings))
 
 
-def test_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_can_be_resumed(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", row(2, "a@b.cc", "S1", "assign"))
     command = ["run", str(path), "--sandbox", "--yes", "--run-id", "one", "--reports-dir", str(tmp_path / "r")]
     assert CliRunner().invoke(main, command).exit_code == 0
@@ -297,7 +297,7 @@ def _expected(cell: object) -> str:
 
 
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), st.booleans())
-def test_what_other_libraries_write_is_read_back(
+def test_workbooks_of_other_libraries_are_read(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[object, object]], by_openpyxl: bool
 ) -> None:
     path = tmp_path_factory.mktemp("book") / "a.xlsx"
@@ -322,7 +322,7 @@ def test_what_other_libraries_write_is_read_back(
     assert [tuple(one[3:]) for one in read(path)[2]] == [tuple(map(_expected, pair)) for pair in cells]
 
 
-def test_options_and_files_of_earlier_versions_know_nothing_of_hidden_rows() -> None:
+def test_stored_options_of_earlier_versions_have_no_hidden_rows() -> None:
     assert InputOptions().hidden is HiddenRows.REFUSE
     told = {"name": "a", "path": "a", "sha256": "", "rows": 1, "header": (), "header_line": 1}
     assert InputFile(**told, encoding="xlsx", delimiter="", columns={}).hidden_rows == 0  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a spreadsheet makes of a text is told from what a person enters."""
+"""Changes by a spreadsheet are distinguished from entries by a person."""
 
 import pytest
 
@@ -94,5 +94,5 @@ def test_a_text_that_may_be_a_date(original: str, read: str) -> None:
 
 
 @pytest.mark.parametrize(("original", "read"), OTHER)
-def test_what_no_spreadsheet_does_by_itself(original: str, read: str) -> None:
+def test_a_change_that_no_spreadsheet_makes_by_itself(original: str, read: str) -> None:
     assert change_between(original, read) is Change.OTHER

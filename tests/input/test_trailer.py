@@ -1,4 +1,4 @@
-"""Which line closes a file; what becomes of one is told with all that is read of a file."""
+"""Which lines are trailers; `test_load` tests how they are read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What becomes of key cells, and what is said of those that cannot be sent."""
+"""Key cells are normalized and validated; invalid ones get a message."""
 
 import re
 import sys
@@ -145,7 +145,7 @@ def test_an_email_with_one_at_and_a_dotted_domain_is_valid(email: str) -> None:
         "x" * 247 + "@bcd.efg",
     ],
 )
-def test_anything_else_is_no_email(email: str) -> None:
+def test_any_other_text_is_no_email(email: str) -> None:
     row = judged(email=email)
     assert row["problem"] == Problem.EMAIL
     assert "is not an email address" in str(row["detail"])
@@ -183,7 +183,7 @@ def test_a_serial_damaged_by_a_spreadsheet_is_invalid_unless_allowed(device: str
     assert judged(device=device, options=InputOptions(allow_suspect=True))["problem"] == Problem.NONE
 
 
-def test_only_the_letters_of_ascii_in_an_address_are_made_small() -> None:
+def test_only_ascii_letters_of_an_address_are_lowercased() -> None:
     assert judged(email="MÜLLER@BÜCHER.Example")["customerEmail"] == "mÜller@bÜcher.example"
 
 
@@ -237,7 +237,7 @@ def judged_among(devices: list[str], options: InputOptions = PLAIN) -> list[int]
         ("SN\uff0d1", "only look like"),
     ],
 )
-def test_signs_that_do_not_belong_into_an_identifier_are_invalid_unless_allowed(device: str, reason: str) -> None:
+def test_characters_that_do_not_belong_in_an_identifier_are_invalid_unless_allowed(device: str, reason: str) -> None:
     others = ["SN-2", "1234567", "1234568", "SN-3"]
     assert judged_among([device, *others]) == [Problem.SIGNS, 0, 0, 0, 0]
     assert judged_among([device, *others], InputOptions(allow_suspect=True)) == [0] * 5
@@ -255,7 +255,7 @@ def test_signs_that_do_not_belong_into_an_identifier_are_invalid_unless_allowed(
         ['SN "3"', "SN(21)", "*7", "MACRO-1", "SNR-1", "aa:bb:cc:dd:ee:ff", "SN#12A"],
     ],
 )
-def test_signs_that_an_identifier_may_have_are_sent(devices: list[str]) -> None:
+def test_characters_that_an_identifier_may_have_are_sent(devices: list[str]) -> None:
     problems = judged_among(devices)
     assert problems == [Problem.SIGNS if device == "SN#12A" else 0 for device in devices]
 
@@ -270,7 +270,7 @@ def test_several_identifiers_in_a_cell_are_invalid(cell: str) -> None:
     assert judged_among([cell, "SR7"], InputOptions(allow_suspect=True)) == [0, 0]
 
 
-def test_several_identifiers_are_told_also_where_every_cell_holds_several() -> None:
+def test_several_identifiers_are_invalid_also_if_every_cell_has_several() -> None:
     assert judged_among(["SR1; SR2", "SR3 SR4", "SR5/SR6"]) == [Problem.SEVERAL] * 3
 
 
@@ -289,14 +289,14 @@ def test_several_identifiers_are_told_also_where_every_cell_holds_several() -> N
         ["AB 1", "AB1"],
     ],
 )
-def test_separators_that_belong_to_identifiers_are_left_alone(devices: list[str]) -> None:
+def test_separators_inside_identifiers_are_valid(devices: list[str]) -> None:
     assert judged_among(devices) == [0] * len(devices)
 
 
 @pytest.mark.parametrize(
     "name", ["To be filled by O.E.M.", "Default string", "N/A", "NULL", "(null)", "\\N", "unknown", "-", "0", "0000000"]
 )
-def test_a_placeholder_is_invalid_where_devices_are_created_unless_allowed(name: str) -> None:
+def test_a_placeholder_is_invalid_if_devices_are_created_unless_allowed(name: str) -> None:
     typed = InputOptions(auto_create_devices=True, device_type="x")
     assert judged(device=name)["problem"] == Problem.NONE
     assert judged(device=name, options=typed)["problem"] == Problem.PLACEHOLDER
@@ -364,14 +364,14 @@ def test_a_control_or_invisible_character_inside_is_invalid_even_when_suspects_a
 
 
 def is_drawn_as_nothing(code: int) -> bool:
-    """Whether a code point is of category Cf or, by the rules of Unicode, a default ignorable one."""
+    """Return whether a character has category Cf or is default ignorable by the rules of Unicode."""
     name = unicodedata.name(chr(code), "")
     named = re.search("VARIATION SELECTOR|HANGUL.* FILLER|GRAPHEME JOINER|KHMER VOWEL INHERENT", name)
     reserved = code == 0x2065 or 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF
     return bool(named) or reserved or unicodedata.category(chr(code)) == "Cf"
 
 
-def test_every_character_that_is_drawn_as_nothing_is_invalid_inside_a_key() -> None:
+def test_every_invisible_character_is_invalid_inside_a_key() -> None:
     unseen = [chr(code) for code in range(sys.maxunicode + 1) if is_drawn_as_nothing(code)]
     assert len(unseen) > 4000
     problems = judged_among([f"S{sign}1" for sign in unseen])
@@ -382,7 +382,7 @@ def test_every_character_that_is_drawn_as_nothing_is_invalid_inside_a_key() -> N
     assert set(judged_among(kept)) == {Problem.CONTROL}
 
 
-def test_256_characters_are_the_most() -> None:
+def test_a_key_has_at_most_256_characters() -> None:
     assert judged(device="é" * 256)["problem"] == Problem.NONE
     row = judged(device="é" * 257)
     assert row["problem"] == Problem.TOO_LONG
@@ -445,7 +445,7 @@ def test_a_device_type_comes_from_the_cell_else_from_the_option() -> None:
     assert "--device-type" in str(row["detail"])
 
 
-def test_the_gravest_problem_is_told() -> None:
+def test_the_most_important_problem_is_reported() -> None:
     wrong = {"email": "nobody", "device": "=1", "action": "x", "device_type": ""}
     order = [
         (Problem.CELLS, {"faults": {0: "2 cells"}, "device": ""}),
@@ -466,7 +466,7 @@ def test_the_gravest_problem_is_told() -> None:
         assert row["detail"]
 
 
-def test_the_sentence_shows_the_cell_what_is_wrong_and_the_way_out() -> None:
+def test_the_message_has_the_cell_the_problem_and_advice() -> None:
     assert judged(device="1.23457E+11")["detail"] == (
         'deviceIdentifier "1.23457E+11" was damaged by a spreadsheet (exponent); restore the serial in the '
         "source, or send it as it is with --allow-suspect"
@@ -474,7 +474,7 @@ def test_the_sentence_shows_the_cell_what_is_wrong_and_the_way_out() -> None:
     assert judged(faults={0: "2 cells where the header has 3"})["detail"] == "2 cells where the header has 3"
 
 
-def test_a_date_is_told_with_what_the_neighbours_look_like() -> None:
+def test_the_message_about_a_date_shows_another_serial() -> None:
     devices = pa.array(["SN-00012", "SN-00013", "12.03.2025"])
     cells = KeyCells(np.arange(3), pa.array(["a@b.cc"] * 3), devices, None, None, {})
     row = validate_keys(cells, InputOptions(action=Action.ASSIGN), encoding_guessed=False).to_pylist()[2]
@@ -484,14 +484,14 @@ def test_a_date_is_told_with_what_the_neighbours_look_like() -> None:
     assert allowed["problem"].to_pylist() == [0, 0, 0]
 
 
-def test_the_neighbours_said_are_those_that_count() -> None:
+def test_a_given_profile_replaces_that_of_the_block() -> None:
     dates = SerialProfile(pa.array(["11.03.2025", "12.03.2025"]))
     cells = KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), pa.array(["SN-1", "12.03.2025"]), None, None, {})
     assert validate_keys(cells, PLAIN, encoding_guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
     assert validate_keys(cells, PLAIN, encoding_guessed=False, profile=dates)["problem"].to_pylist() == [0, 0]
 
 
-def test_a_long_or_invisible_cell_is_shown_short_and_visible() -> None:
+def test_a_cell_is_shortened_and_made_visible_in_messages() -> None:
     assert printable_excerpt("x" * 61) == "x" * 59 + "…"
     assert printable_excerpt("a\tb\u200b") == "a\\tb\\u200b"
 
@@ -510,7 +510,7 @@ def test_a_line_is_plausibly_a_row_by_its_email_or_its_action(email: str, action
     assert looks_like_row(email, action, ACTION_WORDS) is verdict
 
 
-def test_no_rows_are_no_trouble() -> None:
+def test_no_rows_can_be_validated() -> None:
     nothing = pa.array([], pa.string())
     keys = validate_keys(
         KeyCells(np.empty(0, np.int64), nothing, nothing, nothing, nothing, {}), CREATE, encoding_guessed=True
@@ -518,7 +518,7 @@ def test_no_rows_are_no_trouble() -> None:
     assert (keys.num_rows, keys.schema) == (0, KEY_SCHEMA)
 
 
-def test_a_slice_of_columns_is_judged_by_its_own_cells() -> None:
+def test_a_slice_of_columns_is_validated_by_its_own_cells() -> None:
     devices = pa.array(["=1", " x", "S2", "=3"]).slice(1, 2)
     emails = pa.array(["?", "A@b.cc", "b", "?"]).slice(1, 2)
     keys = validate_keys(KeyCells(np.arange(2), emails, devices, None, None, {}), PLAIN, encoding_guessed=False)
@@ -535,7 +535,7 @@ REMARKABLE = (
 
 @pytest.mark.parametrize("month", MONTHS.split("|"))
 @pytest.mark.parametrize("form", ["{}-1900", "{}. 24", "3-{}", "31. {} 2025 23:59:59"])
-def test_no_date_of_any_month_escapes_the_quick_look(month: str, form: str) -> None:
+def test_the_preselection_misses_no_date_of_any_month(month: str, form: str) -> None:
     for name in (month, month.title(), month.upper()):
         devices = pa.array(["0", form.format(name)])
         keys = validate_keys(
@@ -549,7 +549,7 @@ def test_no_date_of_any_month_escapes_the_quick_look(month: str, form: str) -> N
 @example(["0", "MRZ-1900"], False)
 @example(["", "0" * 16, "1E+5", "x" * 257, "=", "#N/A", "1.5e5"], False)
 @example(["4901542032375180", "49015420323751800", "490154203237518000", "4901542032375180010"], False)
-def test_looking_at_remarkable_identifiers_only_misses_nothing(devices: list[str], guessed: bool) -> None:
+def test_inspecting_only_suspicious_identifiers_misses_nothing(devices: list[str], guessed: bool) -> None:
     cells = KeyCells(
         np.arange(len(devices)),
         pa.array(["a@b.cc"] * len(devices), pa.string()),
@@ -571,7 +571,7 @@ LIKE_EMAILS = st.text(alphabet="aÉß@.,<\" \u00a0\u200b\0\t'=", max_size=10) | 
 
 @given(st.lists(LIKE_EMAILS, max_size=8), st.booleans())
 @example([" A@b.cc ", "a@b", "", "a" * 251 + "@b.cc", "É" * 250 + "@b.cc"], True)
-def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], guessed: bool) -> None:
+def test_inspecting_only_suspicious_emails_misses_nothing(emails: list[str], guessed: bool) -> None:
     count = len(emails)
     devices = pa.array([f"SN-{at}" for at in range(count)], pa.string())
     cells = KeyCells(np.arange(count), pa.array(emails, pa.string()), devices, None, None, {})
@@ -591,9 +591,7 @@ def test_looking_at_remarkable_emails_only_misses_nothing(emails: list[str], gue
 
 @given(st.lists(LIKE_EMAILS, max_size=8), st.booleans())
 @example([" A@b.cc ", "a@b", "", "a" * 251 + "@b.cc", "É" * 250 + "@b.cc"], True)
-def test_each_address_of_a_block_is_judged_alike_whether_it_is_repeated_or_not(
-    emails: list[str], guessed: bool
-) -> None:
+def test_repeated_and_distinct_addresses_are_validated_alike(emails: list[str], guessed: bool) -> None:
     count = len(emails)
     devices = pa.array([f"SN-{at}" for at in range(count)], pa.string())
     cells = KeyCells(np.arange(count), pa.array(emails, pa.string()), devices, None, None, {})

@@ -1,4 +1,4 @@
-"""Each brake holds beyond its boundary and lets through at it."""
+"""Each brake refuses beyond its limit and passes at the limit."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ ASSIGN, UNASSIGN = (A, "SN-1", "assign"), (A, "SN-2", "unassign")
 
 
 @pytest.mark.parametrize("brakes", [Brakes(), Brakes(expect_rows=2), Brakes(min_rows=2), Brakes(min_rows=1)])
-def test_a_number_of_rows_as_it_must_be_passes(brakes: Brakes) -> None:
+def test_the_required_number_of_rows_passes(brakes: Brakes) -> None:
     check_rows(2, brakes)
 
 
@@ -27,21 +27,21 @@ def test_a_number_of_rows_as_it_must_be_passes(brakes: Brakes) -> None:
         (Brakes(min_rows=3), "the input has 2 rows, fewer than --min-rows 3"),
     ],
 )
-def test_any_other_number_of_rows_is_held(brakes: Brakes, words: str) -> None:
+def test_any_other_number_of_rows_is_refused(brakes: Brakes, words: str) -> None:
     with pytest.raises(BrakeError, match=f"^{words}; nothing was sent"):
         check_rows(2, brakes)
 
 
-def test_a_trailer_that_says_as_many_rows_passes() -> None:
+def test_a_trailer_with_the_number_of_rows_passes() -> None:
     check_trailers([file_of(rows=3), replace(file_of(rows=3), trailer_count=3)])
 
 
-def test_a_trailer_that_says_another_number_is_held_with_both() -> None:
+def test_a_trailer_with_another_number_is_refused_with_both_numbers() -> None:
     with pytest.raises(BrakeError, match=r"^rows\.csv has 3 rows, its trailer says 5; nothing was sent"):
         check_trailers([file_of(rows=3), replace(file_of(rows=3), trailer_count=5)])
 
 
-def test_rows_are_counted_as_they_stand_in_the_file_invalid_ones_too() -> None:
+def test_invalid_rows_count_too() -> None:
     check_rows(3, Brakes(expect_rows=3, min_rows=3))
 
 
@@ -60,7 +60,7 @@ def test_as_many_unassigns_as_allowed_pass(rows: list[Row], most: int | None) ->
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_one_unassign_more_than_allowed_is_held(most: int) -> None:
+def test_one_unassign_more_than_allowed_is_refused(most: int) -> None:
     rows = [(B, f"SN-{number}", "unassign") for number in range(most + 1)]
     with pytest.raises(BrakeError, match=f"^{most + 1} rows are unassigns, more than --max-unassign {most}; nothing"):
         check_plan(planned(rows), Brakes(max_unassign=CountOrPercent(most, percent=False)))

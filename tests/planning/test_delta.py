@@ -1,4 +1,4 @@
-"""What a run settled surely, and what a later file may therefore leave out, by rows and by rule."""
+"""Which pairs a run confirms, and which rows a later run therefore does not send."""
 
 import tempfile
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ ROW = st.tuples(
 
 
 def known(pairs: Sequence[Row], touched: Sequence[str] = ()) -> ConfirmedPairs:
-    """Knowledge that these pairs are surely so."""
+    """Return confirmed pairs."""
     origin = np.ones(len(pairs), dtype=np.int64)
     return ConfirmedPairs(
         keys_of(pairs).select(PLAN_COLUMNS),
@@ -47,7 +47,7 @@ def known(pairs: Sequence[Row], touched: Sequence[str] = ()) -> ConfirmedPairs:
 
 
 def stays_out(file: Sequence[Row], pairs: Sequence[Row], touched: Sequence[str] = ()) -> list[bool]:
-    """Which rows are left out, into however many parts they are spread."""
+    """Return which rows are unchanged, for several numbers of partitions."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Scratch(Path(folder) / "scratch", SpillLimits(memory=0, parts=3))
         spread = find_unchanged(rows_of(file, scratch=scratch), known(pairs, touched)).tolist()
@@ -60,7 +60,7 @@ def stays_out(file: Sequence[Row], pairs: Sequence[Row], touched: Sequence[str] 
 
 
 @pytest.mark.parametrize("row", [A_HAS, A_LOST])
-def test_what_is_surely_so_is_left_out(row: Row) -> None:
+def test_a_confirmed_row_is_not_sent(row: Row) -> None:
     assert stays_out([row], [row]) == [True]
 
 
@@ -69,11 +69,11 @@ def test_what_is_surely_so_is_left_out(row: Row) -> None:
     [[], [A_LOST], [B_HAS], [(A, OTHER, "assign")], [(A, "sn-1", "assign")]],
     ids=["nothing", "the opposite", "of another customer", "of another device", "of another spelling"],
 )
-def test_what_is_known_of_another_pair_or_otherwise_does_not_count(pairs: list[Row]) -> None:
+def test_another_pair_or_the_opposite_action_confirms_nothing(pairs: list[Row]) -> None:
     assert stays_out([A_HAS], pairs) == [False]
 
 
-def test_a_device_that_is_given_and_taken_back_in_the_file_is_sent() -> None:
+def test_a_device_that_the_file_assigns_and_unassigns_is_sent() -> None:
     assert stays_out([A_HAS, A_LOST], [A_LOST]) == [False, False]
     assert stays_out([A_LOST, A_HAS], [A_HAS]) == [False, False]
 
@@ -82,7 +82,7 @@ def test_a_device_on_its_way_to_a_new_owner_is_sent_with_both_rows() -> None:
     assert stays_out([A_LOST, B_HAS], [A_HAS]) == [False, False]
 
 
-def test_a_move_that_the_last_run_made_is_left_out_with_both_rows() -> None:
+def test_neither_row_of_a_confirmed_transfer_is_sent() -> None:
     assert stays_out([A_LOST, B_HAS], [A_LOST, B_HAS]) == [True, True]
 
 
@@ -90,7 +90,7 @@ def test_a_device_is_sent_with_all_its_rows_when_its_former_owner_may_still_have
     assert stays_out([A_LOST, B_HAS, (B, OTHER, "assign")], [B_HAS, (B, OTHER, "assign")]) == [False, False, True]
 
 
-def test_two_owners_of_one_device_are_known_apart() -> None:
+def test_two_owners_of_one_device_are_separate_pairs() -> None:
     assert stays_out([A_HAS, B_HAS], [A_HAS, B_HAS]) == [True, True]
     assert stays_out([A_HAS, B_HAS], [A_HAS]) == [False, False]
 
@@ -99,7 +99,7 @@ def test_a_new_owner_beside_the_old_one_takes_nothing_from_the_pair_that_is_gone
     assert stays_out([B_HAS], [A_HAS, B_HAS]) == [True]
 
 
-def test_a_device_that_somebody_touched_since_is_sent_whoever_it_was_for() -> None:
+def test_a_device_that_another_run_may_have_changed_since_is_sent() -> None:
     assert stays_out([A_HAS, (A, OTHER, "assign")], [A_HAS, (A, OTHER, "assign")], [SN, "SN-9"]) == [False, True]
 
 
@@ -109,28 +109,28 @@ def test_an_assign_for_another_type_of_device_is_sent(before: str, now: str) -> 
     assert stays_out([(*A_HAS, before)], [(*A_HAS, before)]) == [True]
 
 
-def test_an_unassign_has_no_type_to_differ_in() -> None:
+def test_device_types_do_not_matter_for_unassigns() -> None:
     assert stays_out([(*A_LOST, "T")], [(*A_LOST, "K")]) == [True]
 
 
-def test_a_repeated_row_goes_with_its_original() -> None:
+def test_a_duplicate_follows_its_original() -> None:
     numbers = find_unchanged(rows_of([A_HAS, A_HAS]), known([A_HAS]))
     plan = planned([A_HAS, A_HAS])
     assert (numbers > 0).all()
     assert repeated_rows(plan) == [-1, 0]
 
 
-def test_an_invalid_row_is_not_left_out_and_keeps_no_other_from_it() -> None:
+def test_an_invalid_row_is_not_unchanged_and_does_not_affect_others() -> None:
     assert stays_out([A_HAS, (A, SN, "lend", "ACTION")], [A_HAS]) == [True, False]
 
 
-def test_nothing_is_left_out_of_nothing() -> None:
+def test_an_empty_file_has_no_unchanged_rows() -> None:
     assert stays_out([], [A_HAS]) == []
     assert stays_out([A_HAS], []) == [False]
 
 
 @given(st.lists(ROW, max_size=25), st.lists(ROW, max_size=12), st.sets(st.sampled_from([SN, OTHER]), max_size=1))
-def test_left_out_are_the_devices_all_of_whose_rows_are_so_and_that_nobody_touched(
+def test_unchanged_are_just_the_devices_with_only_confirmed_rows_and_no_later_change(
     file: list[Row], said: list[Row], touched: set[str]
 ) -> None:
     pairs = [*{row[:2]: (*row[:3], "") for row in said}.values()]
@@ -143,7 +143,7 @@ def test_left_out_are_the_devices_all_of_whose_rows_are_so_and_that_nobody_touch
 
 
 def stood(file: Sequence[Row], outcomes: Sequence[Outcome], doubted: Sequence[int] = ()) -> list[RowDeltaState]:
-    """How the rows of a run stand that ended so; `doubted` are rows with an attempt that nobody heard of."""
+    """Return the states of the rows of a run with these outcomes; `doubted` are rows with an unanswered attempt."""
     codes = np.array([outcome.code for outcome in outcomes], dtype=np.int8)
     in_doubt = np.isin(np.arange(len(file)), doubted)
     return [RowDeltaState(said) for said in standing(planned(file), codes, in_doubt).tolist()]
@@ -165,16 +165,16 @@ def stood(file: Sequence[Row], outcomes: Sequence[Outcome], doubted: Sequence[in
         ("assign", Outcome.NOT_SENT, RowDeltaState.NOT_SENT),
     ],
 )
-def test_a_row_stands_as_its_outcome_has_it(action: str, outcome: Outcome, said: RowDeltaState) -> None:
+def test_the_state_of_a_row_follows_from_its_outcome(action: str, outcome: Outcome, said: RowDeltaState) -> None:
     assert stood([(A, SN, action)], [outcome]) == [said]
 
 
-def test_every_outcome_of_a_row_has_been_thought_of() -> None:
-    told = test_a_row_stands_as_its_outcome_has_it.pytestmark[0].args[1]
+def test_every_outcome_is_tested() -> None:
+    told = test_the_state_of_a_row_follows_from_its_outcome.pytestmark[0].args[1]
     assert {outcome for _, outcome, _ in told} | {Outcome.DUPLICATE, Outcome.INVALID} == set(OUTCOMES)
 
 
-def test_invalid_rows_and_duplicates_have_nothing_to_say() -> None:
+def test_invalid_rows_and_duplicates_are_not_sent() -> None:
     rows = [A_HAS, A_HAS, (A, OTHER, "assign", "EMAIL")]
     outcomes = [Outcome.ASSIGNED, Outcome.DUPLICATE, Outcome.INVALID]
     assert stood(rows, outcomes) == [RowDeltaState.CONFIRMED, RowDeltaState.NOT_SENT, RowDeltaState.NOT_SENT]
@@ -195,17 +195,17 @@ def test_the_last_row_of_a_pair_decides() -> None:
     ]
 
 
-def test_the_same_asked_twice_does_no_harm() -> None:
+def test_an_unanswered_attempt_at_the_same_action_does_no_harm() -> None:
     assert stood([A_HAS], [Outcome.ALREADY_ASSIGNED], doubted=[0]) == [RowDeltaState.CONFIRMED]
 
 
-def test_the_opposite_that_may_still_be_carried_out_makes_a_pair_unsure() -> None:
+def test_an_unanswered_attempt_at_the_opposite_action_makes_a_pair_uncertain() -> None:
     assert stood([A_HAS, A_LOST], [Outcome.UNCONFIRMED, Outcome.UNASSIGNED], [0])[1] is RowDeltaState.UNCERTAIN
     assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [0])[2] is RowDeltaState.CONFIRMED
     assert stood([A_HAS, A_LOST, A_HAS], [Outcome.ASSIGNED] * 3, [1])[2] is RowDeltaState.UNCERTAIN
 
 
-def test_a_doubt_about_one_pair_is_none_about_another() -> None:
+def test_an_uncertain_pair_does_not_affect_another() -> None:
     rows = [A_HAS, A_LOST, B_HAS, (C, OTHER, "assign")]
     outcomes = [Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ASSIGNED, Outcome.ASSIGNED]
     assert [said >= RowDeltaState.CONFIRMED for said in stood(rows, outcomes, doubted=[0])] == [
@@ -217,7 +217,7 @@ def test_a_doubt_about_one_pair_is_none_about_another() -> None:
 
 
 @given(st.lists(ROW, max_size=25), st.data())
-def test_settled_is_the_last_sent_row_of_a_pair_without_a_doubt_about_the_opposite(
+def test_confirmed_is_just_the_last_sent_row_of_a_pair_without_doubt_about_the_opposite(
     file: list[Row], data: st.DataObject
 ) -> None:
     plan = planned(file)
@@ -242,11 +242,11 @@ def test_settled_is_the_last_sent_row_of_a_pair_without_a_doubt_about_the_opposi
 
 
 @given(st.lists(st.integers(0, 2**20), max_size=50))
-def test_a_packed_column_comes_back(numbers: list[int]) -> None:
+def test_an_encoded_column_is_decoded(numbers: list[int]) -> None:
     assert decode_column(encode_column(np.array(numbers, dtype=np.int64))).tolist() == numbers
 
 
-def test_a_column_of_few_words_is_short() -> None:
+def test_a_column_of_few_values_is_encoded_compactly() -> None:
     assert len(encode_column(np.full(1_000_000, 2, dtype=np.int64))) < 10_000
 
 

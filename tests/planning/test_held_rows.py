@@ -1,4 +1,4 @@
-"""Assigns that are held because of what the input itself says: invalid rows, and one device in several spellings."""
+"""Assigns are held because of invalid rows, or because of one device in several spellings."""
 
 import json
 import re
@@ -58,7 +58,7 @@ FILE = st.lists(ROW, max_size=25)
 
 
 def held_rows(plan: Plan) -> dict[int, tuple[HoldReason, int]]:
-    """Rows that are held, with the reason and the row because of which they are."""
+    """Return the held rows with their reason and cause."""
     held = plan.held
     columns = (held.rows.tolist(), map(HoldReason, held.reason.tolist()), held.cause.tolist())
     return {row: (reason, cause) for row, reason, cause in zip(*columns, strict=True)}
@@ -69,7 +69,7 @@ def held_in(*rows: Row) -> dict[int, tuple[HoldReason, int]]:
 
 
 def spelling_of(device: str) -> str:
-    """The spelling by which an identifier is compared, in plain Python."""
+    """Return the canonical spelling of an identifier, in plain Python."""
     if not device.isascii():
         folded = unicodedata.normalize("NFKC", device)
         device = "".join("-" if sign in "\u2010\u2013\u2212" else sign for sign in folded if sign != "\u200b")
@@ -77,7 +77,7 @@ def spelling_of(device: str) -> str:
 
 
 def reasons_by_the_rule(file: Sequence[Row]) -> dict[int, HoldReason]:
-    """The reasons to hold each assign, row by row, each looking at all others."""
+    """Return the reasons to hold each assign, by comparing each row with all others."""
     found = {}
     repeats = repeated_rows(planned(file))
     for at, (customer, device, action, problem) in enumerate(file):
@@ -139,7 +139,7 @@ def test_a_repeated_assign_is_a_duplicate_of_the_one_that_is_held() -> None:
     assert (held_rows(plan), repeated_rows(plan), sent_rows(plan)) == ({1: (INVALID, 0)}, [-1, -1, 1], [])
 
 
-def test_nothing_is_held_where_that_is_not_wanted() -> None:
+def test_nothing_is_held_with_no_hold() -> None:
     plan = planned([(A, SN, "retire", "ACTION"), ASSIGN, (A, MACS[0], "unassign"), (B, MACS[1], "assign")])
     assert (held_rows(plan), plan.sent_count, plan.respellings.count) == ({}, 3, 1)
 
@@ -161,7 +161,7 @@ def test_the_last_line_holds_nothing_if_it_is_a_trailer(tmp_path: Path) -> None:
     assert held_rows(of_text(tmp_path, f"{B},1,assign\nretired,1\n")) == {0: (INVALID, 1)}
 
 
-def test_a_hidden_sign_in_an_invalid_identifier_hides_nothing(tmp_path: Path) -> None:
+def test_an_invisible_character_in_an_invalid_identifier_is_ignored(tmp_path: Path) -> None:
     assert held_rows(of_text(tmp_path, f"{A},SN-\u200b1,unassign\n{B},{SN},assign\n")) == {1: (INVALID, 0)}
 
 
@@ -172,7 +172,7 @@ def test_a_journal_of_an_earlier_version_has_no_such_cells() -> None:
 
 
 def of_text(folder: Path, lines: str) -> Plan:
-    """The plan of a file of these lines."""
+    """Return the plan of a file with these lines."""
     path = folder / "rows.csv"
     path.write_text(HEADER + lines, encoding="utf-8", newline="")
     return plan_calls(load([str(path)], InputOptions(), spool=folder).rows, PlanOptions())
@@ -200,12 +200,12 @@ def test_a_customer_may_change_the_spelling_of_their_own_device() -> None:
     assert held_in((A, MACS[0], "unassign"), (A, MACS[1], "assign"), (B, MACS[0], "assign")) == {}
 
 
-def test_an_invalid_row_speaks_of_a_device_in_any_spelling() -> None:
+def test_an_invalid_row_holds_its_device_in_any_spelling() -> None:
     assert held_in((A, MACS[0], "retire", "ACTION"), (B, MACS[2], "assign")) == {1: (INVALID, 0)}
     assert held_in((A, MACS[0], "unassign", "CELLS"), (B, MACS[2], "assign")) == {1: (INVALID, 0)}
 
 
-def test_spellings_are_told_with_the_first_row_of_each_also_without_a_transfer() -> None:
+def test_spellings_are_reported_with_their_first_rows_also_without_a_transfer() -> None:
     rows = [(A, device, "assign") for device in (SN, *MACS, MACS[0], *DASHES)]
     first, second = planned(rows).respellings.first
     assert (first.is_mac, first.rows, first.spellings) == (False, (0, 8, 9, 10, 11, 12), 6)
@@ -228,7 +228,7 @@ def test_texts_are_compared_as_plain_python_would(texts: list[str]) -> None:
 
 
 @given(TEXTS, st.integers(0, 3))
-def test_the_first_look_misses_no_identifier_in_several_spellings(texts: list[str], skipped: int) -> None:
+def test_the_preselection_misses_no_identifier_in_several_spellings(texts: list[str], skipped: int) -> None:
     column = pa.array(texts, pa.string()).slice(min(skipped, len(texts)))
     found = respelt(column)
     spelt = {*zip(found.spelling.to_pylist(), column.take(pa.array(found.places)).to_pylist(), strict=True)}
@@ -238,7 +238,7 @@ def test_the_first_look_misses_no_identifier_in_several_spellings(texts: list[st
 
 
 @pytest.mark.parametrize("device", MACS)
-def test_one_spelling_of_all_mac_addresses_is_seen_at_a_glance(device: str) -> None:
+def test_one_spelling_of_all_mac_addresses_is_recognised_quickly(device: str) -> None:
     texts = [device.replace("1", digit) for digit in "123456789"] + ["SN-1", "ABC", "dev-aF", "SN-000000001", ""]
     assert not forms_of(pa.array(texts)).are_several
     assert not forms_of(pa.array(texts[:9])).are_several
@@ -259,7 +259,7 @@ def test_held_are_just_the_assigns_that_the_rule_names(file: list[Row]) -> None:
 
 
 def stages_of(plan: Plan) -> dict[int, int]:
-    """The stage of every row that is sent."""
+    """Return the stage of every row that is sent."""
     calls = range(1, plan.calls + 1)
     return {row: plan.call(number).stage for number in calls for row in plan.rows_of(number).tolist()}
 
@@ -277,9 +277,7 @@ def test_rows_that_are_held_change_nothing_for_the_others(file: list[Row]) -> No
 
 @given(FILE, st.integers(1, 5))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_into_however_many_parts_the_rows_are_spread_the_same_are_held(
-    tmp_path: Path, file: list[Row], parts: int
-) -> None:
+def test_the_number_of_partitions_does_not_change_the_held_rows(tmp_path: Path, file: list[Row], parts: int) -> None:
     whole = planned(file, hold=True)
     with Scratch(tmp_path / "scratch", SpillLimits(memory=0, parts=parts)) as scratch:
         spread = planned(file[:7], file[7:], hold=True, scratch=scratch)
@@ -288,7 +286,7 @@ def test_into_however_many_parts_the_rows_are_spread_the_same_are_held(
 
 
 @given(FILE, st.data())
-def test_what_an_earlier_run_settled_is_not_held(file: list[Row], data: st.DataObject) -> None:
+def test_a_row_that_an_earlier_run_confirmed_is_not_held(file: list[Row], data: st.DataObject) -> None:
     devices = sorted({row[1] for row in file})
     settled = data.draw(st.sets(st.sampled_from(devices))) if devices else set()
     left_out = np.array([int(not row[3] and row[1] in settled) for row in file], np.int64)
@@ -311,11 +309,11 @@ OWNERS = st.tuples(*[st.sampled_from(["", A, B, C])] * 2)
 DAMAGES = st.sampled_from(["", "", "word", "email", "more cells", "fewer cells"])
 CUSTOMERS = st.sampled_from([A, B, C])
 Written = tuple[str, str, str, str, int]
-"""Customer, device and action as they are meant; the damage to the row, and where in it."""
+"""Intended customer, device and action; the damage to the row, and its position."""
 
 
 def moves(spellings: tuple[str, ...]) -> st.SearchStrategy[list[Written]]:
-    """A device that is taken from one customer and given to another, perhaps in another spelling or a damaged row."""
+    """Draw a transfer of a device, perhaps in another spelling or in a damaged row."""
     spelt = st.sampled_from(spellings[:2])
     taken = st.tuples(CUSTOMERS, spelt, st.just("unassign"), DAMAGES, st.integers(0, 3))
     given = st.tuples(CUSTOMERS, spelt, st.just("assign"), st.just(""), st.just(0))
@@ -329,7 +327,7 @@ WRITTEN = st.lists(moves(MACS) | moves(DASHES) | ALONE.map(lambda row: [(*row, 1
 
 
 def line_of(row: Written) -> str:
-    """A row as it may stand in a file; one that is damaged says what it was meant to say no more."""
+    """Return the line of a row in a file; a damaged row has lost its meaning."""
     customer, device, action, damage, place = row
     word = "retire" if damage == "word" else action
     cells = [customer.split(".")[0] if damage == "email" else customer, device, word]
@@ -341,7 +339,7 @@ def line_of(row: Written) -> str:
 
 
 def together(plan: Plan, holdings: dict[str, set[str]], known_as: dict[str, str]) -> Iterator[str]:
-    """The devices that come to be with two customers when the plan is carried out; unknown spellings do nothing."""
+    """Return the devices that have two customers after the plan is sent; unknown spellings have no effect."""
     for number in range(1, plan.calls + 1):
         call = plan.call(number)
         for name in (known_as[device] for device in call.devices if device in known_as):
@@ -352,9 +350,7 @@ def together(plan: Plan, holdings: dict[str, set[str]], known_as: dict[str, str]
 
 @given(WRITTEN, OWNERS)
 @settings(max_examples=200)
-def test_no_device_comes_to_be_with_two_customers_unless_the_file_wants_it(
-    file: list[Written], owners: tuple[str, str]
-) -> None:
+def test_no_device_has_two_customers_unless_the_file_asks_for_it(file: list[Written], owners: tuple[str, str]) -> None:
     def holdings() -> dict[str, set[str]]:
         return {name: {owner} - {""} for name, owner in zip(NAMES, owners, strict=True)}
 
@@ -449,7 +445,7 @@ def test_the_files_are_written_again_from_the_journal_alone(desk: Desk) -> None:
     assert ran.rows == before
 
 
-def test_a_run_of_an_earlier_version_goes_on_without_such_holds(desk: Desk) -> None:
+def test_a_run_of_an_earlier_version_is_resumed_without_such_holds(desk: Desk) -> None:
     desk.server.script = lambda _: Says(401, {"error": "Unauthorized"})
     stopped = desk.run(TRANSFERS, no_hold=True)
     assert stopped.outcomes[1] == "notSent"
@@ -465,7 +461,7 @@ def test_other_options_are_refused_under_the_same_id(desk: Desk) -> None:
         desk.run(TRANSFERS, no_hold=True)
 
 
-def test_what_was_held_is_no_more_known_to_the_next_night_than_what_was_not_sent(desk: Desk) -> None:
+def test_for_the_next_run_a_held_row_counts_as_not_sent(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-9"])
     rows = [*TRANSFERS, (C, "D3", "assign")]
     first = desk.run(rows, run_id="n1", since_last=True)
@@ -477,13 +473,13 @@ def test_what_was_held_is_no_more_known_to_the_next_night_than_what_was_not_sent
     assert third.outcomes == ["skipped", "assigned", "invalid", "held", "duplicate", "unchanged"]
 
 
-def test_a_row_that_is_unchanged_stays_so_beside_an_invalid_one(desk: Desk) -> None:
+def test_an_unchanged_row_stays_unchanged_beside_an_invalid_one(desk: Desk) -> None:
     desk.run([(B, "D1", "assign")], run_id="n1", since_last=True)
     second = desk.run([(B, "D1", "assign"), (A, "D1", "retire")], run_id="n2", since_last=True)
     assert second.outcomes == ["unchanged", "invalid"]
 
 
-def test_what_is_held_is_in_no_shard_and_in_the_report_of_all(desk: Desk) -> None:
+def test_held_rows_are_in_no_shard_but_in_the_merged_report(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-9"])
     rows = [*TRANSFERS, *ACROSS, (C, "D3", "assign"), (A, "D4", "assign")]
     shards = Shards(desk, rows, 2)

@@ -1,4 +1,4 @@
-"""Which night is older, and which rows of one ask for the opposite of another's, by rows and by rule."""
+"""Which run is newer, and which rows ask for the opposite of another run's."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ def night(run_id: str, as_of: int | None = None, written: float | None = None) -
 
 
 def input_of(*files: Sequence[Row]) -> Callable[[], KeyColumns]:
-    """The key columns of files, in blocks of two rows."""
+    """Yield the key columns of files, in blocks of two rows."""
 
     def blocks() -> KeyColumns:
         for file, rows in enumerate(files):
@@ -29,19 +29,19 @@ def input_of(*files: Sequence[Row]) -> Callable[[], KeyColumns]:
     return blocks
 
 
-def test_only_a_later_time_makes_a_night_newer() -> None:
+def test_only_a_later_as_of_makes_a_run_newer() -> None:
     others = [night("same", 2), night("older", 1), night("newer", 3), night("unknown")]
     assert as_of_later(night("this", 2), others) == [night("newer", 3)]
     assert as_of_later(night("this"), others) == []
 
 
-def test_the_newest_night_comes_first() -> None:
+def test_the_newest_run_comes_first() -> None:
     assert [one.run_id for one in as_of_later(night("this", 1), [night("b", 2), night("c", 3)])] == ["c", "b"]
     written = written_later(night("this", None, 1.0), [night("b", None, 2.0), night("c", None, 3.0)])
     assert [one.run_id for one in written] == ["c", "b"]
 
 
-def test_files_are_compared_where_one_of_two_nights_names_no_time() -> None:
+def test_files_are_compared_if_one_of_two_runs_has_no_as_of() -> None:
     newer = [night("undated", None, 9.0), night("dated", 1, 9.0)]
     assert written_later(night("this", None, 5.0), newer) == newer
     assert written_later(night("this", 3, 5.0), newer) == newer[:1]
@@ -85,7 +85,7 @@ ROWS = st.lists(
 
 
 @given(ROWS, ROWS)
-def test_an_opposite_is_found_just_where_last_actions_differ(ours: list[Row], theirs: list[Row]) -> None:
+def test_an_opposite_is_found_exactly_where_last_actions_differ(ours: list[Row], theirs: list[Row]) -> None:
     lasts = [{row[:2]: row[2] for row in rows} for rows in (ours, theirs)]
     differ = any(lasts[1].get(pair, action) != action for pair, action in lasts[0].items())
     assert (first_opposite(input_of(ours), input_of(theirs)) is not None) == differ

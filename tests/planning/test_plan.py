@@ -1,4 +1,4 @@
-"""Which row goes into which call of which stage, and that no order of sending makes a difference."""
+"""Which row goes into which call and stage, and that any order of sending within a stage gives the same result."""
 
 import random
 import tempfile
@@ -35,7 +35,7 @@ OWNED = st.sets(ROW.map(lambda row: row[:2]))
 
 
 def stages_of(plan: Plan) -> list[int]:
-    """The stage of every row, 0 for a row that is not sent."""
+    """Return the stage of every row, 0 for a row that is not sent."""
     stages = np.zeros(len(plan.rows), dtype=int)
     for number in range(1, plan.calls + 1):
         stages[plan.rows_of(number)] = plan.call(number).stage
@@ -43,7 +43,7 @@ def stages_of(plan: Plan) -> list[int]:
 
 
 def stages_by_the_rule(file: list[Row]) -> list[int]:
-    """The same one row at a time, each looking back on all rows before it."""
+    """Return the same, by comparing each row with all rows before it."""
     stages: list[int] = []
     for at, (customer, device, action, problem) in enumerate(file):
         before = [(row, stage) for row, stage in zip(file[:at], stages, strict=True) if stage]
@@ -60,7 +60,7 @@ def stages_by_the_rule(file: list[Row]) -> list[int]:
 
 
 def originals_by_the_rule(file: list[Row]) -> list[int]:
-    """For each row the row that it repeats, or -1."""
+    """Return for each row the row that it repeats, or -1."""
     originals, last = [], {}
     for at, (customer, device, action, problem) in enumerate(file):
         known, origin = last.get((customer, device), (None, -1))
@@ -71,7 +71,7 @@ def originals_by_the_rule(file: list[Row]) -> list[int]:
 
 
 def carried_out(plan: Plan, shuffle: random.Random, owned: set[tuple[str, str]]) -> list[set[tuple[str, str]]]:
-    """Who owns what before the first call and after each, calls of a stage in any order."""
+    """Return the owners before the first call and after each call, with the calls of a stage in any order."""
     states = [set(owned)]
     for stage in plan.stages():
         numbers = [number for lane in stage.lanes for number in lane]
@@ -110,7 +110,7 @@ def test_a_call_asks_for_just_what_its_rows_say(file: list[Row], chunk: int) -> 
 
 
 @given(FILE)
-def test_a_duplicate_names_the_row_that_its_pair_was_last_told_so_by(file: list[Row]) -> None:
+def test_a_duplicate_names_the_row_that_last_gave_its_pair_the_same_action(file: list[Row]) -> None:
     assert repeated_rows(planned(file)) == originals_by_the_rule(file)
 
 
@@ -119,7 +119,7 @@ def test_a_duplicate_names_the_first_of_its_like_not_another_duplicate() -> None
     assert repeated_rows(planned(rows)) == [-1, 0, 0, -1, 3]
 
 
-def test_a_row_is_no_duplicate_when_its_pair_was_told_otherwise_in_between() -> None:
+def test_a_row_is_no_duplicate_after_the_opposite_action_of_its_pair() -> None:
     rows = [(A, SN, "assign"), (A, SN, "unassign"), (A, SN, "assign")]
     assert repeated_rows(planned(rows)) == [-1, -1, -1]
 
@@ -265,7 +265,7 @@ def test_a_device_handed_on_twice_in_one_file_is_with_one_owner_at_a_time() -> N
     assert [{customer for customer, _ in state} for state in states] == [{A}, set(), {B}, set(), {C}]
 
 
-def test_a_device_lent_and_returned_goes_back_after_it_came() -> None:
+def test_a_device_assigned_and_returned_is_unassigned_after_its_assign() -> None:
     rows = [(A, SN, "unassign"), (B, SN, "assign"), (B, SN, "unassign"), (A, SN, "assign")]
     assert stages_of(planned(rows)) == [1, 2, 3, 4]
 
@@ -327,17 +327,17 @@ def test_customers_of_different_devices_share_no_lane() -> None:
     assert [len(lane) for lane in stage.lanes] == [2, 2, 1]
 
 
-def test_a_shared_device_binds_nobody_where_none_is_created() -> None:
+def test_customers_of_a_shared_device_have_separate_lanes_without_auto_create() -> None:
     (stage,) = planned([(A, SN, "assign"), (B, SN, "assign")]).stages()
     assert len(stage.lanes) == 2
 
 
-def test_a_device_taken_from_two_customers_binds_them_to_no_lane() -> None:
+def test_a_device_unassigned_from_two_customers_gives_them_no_shared_lane() -> None:
     (stage,) = planned([(A, SN, "unassign"), (B, SN, "unassign")], auto_create=True).stages()
     assert len(stage.lanes) == 2
 
 
-def test_customers_who_share_a_lane_to_be_given_a_device_are_relieved_of_others_side_by_side() -> None:
+def test_customers_who_share_a_lane_of_assigns_have_separate_lanes_of_unassigns() -> None:
     rows = [(A, SN, "assign"), (B, SN, "assign"), (A, "SN-2", "unassign"), (B, "SN-3", "unassign")]
     stages = planned(rows, auto_create=True).stages()
     assert [len(stage.lanes) for stage in stages] == [2, 1]
@@ -359,7 +359,7 @@ def test_devices_may_be_sent_again_that_several_calls_hold() -> None:
 
 
 def everything(plan: Plan) -> dict[str, object]:
-    """All that anyone asks of a plan."""
+    """Return the results of all queries of a plan."""
     return {
         "calls": [plan.call(number) for number in range(1, plan.calls + 1)],
         "rows": sent_rows(plan),
@@ -373,8 +373,8 @@ def everything(plan: Plan) -> dict[str, object]:
     }
 
 
-def assert_told_at_once_as_one_by_one(plan: Plan) -> None:
-    """Rows and customers of many calls, in any order, are those that each call by itself has."""
+def assert_bulk_queries_match_single_queries(plan: Plan) -> None:
+    """Assert that bulk queries of calls, in any order, give the results of single queries."""
     asked = [(call, place) for call in range(plan.calls, 0, -1) for place in range(plan.size_of(call))]
     calls, places = np.array(asked, np.int64).reshape(-1, 2).T
     assert plan.rows_at(calls, places).tolist() == [plan.rows_of(call)[place] for call, place in asked]
@@ -383,24 +383,24 @@ def assert_told_at_once_as_one_by_one(plan: Plan) -> None:
 
 @given(FILE | TYPED, CHUNK, st.integers(1, 5), st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_into_however_many_parts_the_rows_are_spread_the_plan_is_the_same(
+def test_the_number_of_partitions_does_not_change_the_plan(
     tmp_path: Path, file: list[Row], chunk: int, parts: int, auto_create: bool
 ) -> None:
     whole = planned(file, chunk_size=chunk, auto_create=auto_create)
     with Scratch(tmp_path / "scratch", SpillLimits(memory=0, parts=parts)) as scratch:
         spread = planned(file[:7], file[7:], chunk_size=chunk, auto_create=auto_create, scratch=scratch)
         assert everything(spread) == everything(whole)
-        assert_told_at_once_as_one_by_one(spread)
+        assert_bulk_queries_match_single_queries(spread)
     assert not (tmp_path / "scratch").exists()
 
 
 @given(st.lists(st.sampled_from([0, 1, 1 << 15, 1 << 16, (1 << 16) + 1, 1 << 32, (1 << 48) - 1, 1 << 62]), max_size=30))
-def test_rows_are_ordered_by_keys_of_any_size_and_else_stay_as_they_came(keys: list[int]) -> None:
+def test_radix_lexsort_orders_keys_of_any_size_and_is_stable(keys: list[int]) -> None:
     assert radix_lexsort([np.array(keys, np.int64)]).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1 << 20), st.integers(0, 1)), min_size=1, max_size=30))
-def test_by_several_keys_the_last_one_counts_most(keys: list[tuple[int, int, int]]) -> None:
+def test_radix_lexsort_gives_the_last_key_the_most_weight(keys: list[tuple[int, int, int]]) -> None:
     columns = np.array(keys, np.int64).T
     assert radix_lexsort([*columns]).tolist() == np.lexsort(columns).tolist()
 
@@ -409,7 +409,7 @@ HASHES = st.lists(st.sampled_from([0, 1, 2, 1 << 31, (1 << 32) + 1, 1 << 62, 1 <
 
 
 @given(HASHES, st.sampled_from([1, 3, 1 << 22]), st.data())
-def test_of_all_devices_those_with_several_rows_are_looked_at_however_they_are_shared_out(
+def test_maybe_multi_row_flags_all_devices_with_several_rows(
     hashes: list[int], sorted_together: int, data: st.DataObject
 ) -> None:
     valid = data.draw(st.lists(st.booleans(), min_size=len(hashes), max_size=len(hashes)))
@@ -426,7 +426,7 @@ def test_of_all_devices_those_with_several_rows_are_looked_at_however_they_are_s
     assert not any(likely[at] for at in np.flatnonzero(flags) if there[hashes[at]] == rests[hashes[at] % places] == 1)
 
 
-def test_a_device_may_go_to_and_fro_as_often_as_it_likes() -> None:
+def test_a_device_may_change_owners_many_times() -> None:
     times = 200
     file = [(A, SN, action) for _ in range(times) for action in ("assign", "unassign")]
     plan = planned(file)
@@ -434,7 +434,7 @@ def test_a_device_may_go_to_and_fro_as_often_as_it_likes() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())
-def test_marked_rows_are_told_in_any_order(flags: list[bool], data: st.DataObject) -> None:
+def test_a_bitmap_returns_flags_in_any_order(flags: list[bool], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.integers(0, len(flags) - 1)))
     marked = staging.Bitmap(np.array(flags))
     assert marked.at(np.array(rows, np.int64)).tolist() == [flags[row] for row in rows]
@@ -442,7 +442,7 @@ def test_marked_rows_are_told_in_any_order(flags: list[bool], data: st.DataObjec
 
 
 @given(FILE, CHUNK)
-def test_each_row_sent_knows_its_call(file: list[Row], chunk: int) -> None:
+def test_calls_by_row_gives_the_call_of_each_sent_row(file: list[Row], chunk: int) -> None:
     whole = planned(file, chunk_size=chunk)
     assert_knows_calls_of_rows(whole)
     with (
@@ -479,6 +479,6 @@ def test_the_same_rows_and_options_give_the_same_fingerprint(file: list[Row], ch
     ],
     ids=["chunk size", "auto-create", "action", "customer", "validity"],
 )
-def test_whatever_changes_the_requests_changes_the_fingerprint(rows: list[Row], options: dict[str, int]) -> None:
+def test_every_change_of_the_requests_changes_the_fingerprint(rows: list[Row], options: dict[str, int]) -> None:
     former = planned([(A, "SN-1", "assign", "K"), (A, "SN-2", "assign", "K")])
     assert planned(rows, **options).fingerprint() != former.fingerprint()

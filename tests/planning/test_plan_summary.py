@@ -24,7 +24,7 @@ def digested(rows: list[Row], rate: str = "10/s", chunk_size: int = 2) -> PlanSu
     return summarize(planned(rows, chunk_size=chunk_size), [file_of(rows=len(rows))], Rate.parse(rate))
 
 
-def test_a_plan_is_told_in_rows_calls_devices_and_customers() -> None:
+def test_a_summary_counts_rows_calls_devices_and_customers() -> None:
     told = digested(ROWS)
     assert (told.rows, told.calls, told.devices, told.customers) == (6, 3, 4, 2)
     assert (told.duplicates, told.invalid) == (1, 1)
@@ -35,14 +35,14 @@ def test_every_row_is_a_device_to_send_a_duplicate_or_invalid() -> None:
     assert told.devices + told.duplicates + told.invalid == told.rows
 
 
-def test_stages_are_told_with_their_calls_and_devices() -> None:
+def test_a_summary_has_the_stages_with_their_calls_and_devices() -> None:
     assert digested(ROWS).as_json()["stages"] == [
         {"stage": 1, "action": "unassign", "calls": 1, "devices": 1},
         {"stage": 2, "action": "assign", "calls": 2, "devices": 3},
     ]
 
 
-def test_problems_are_told_by_kind_the_most_frequent_first_each_with_its_first_five_lines() -> None:
+def test_problems_are_listed_by_frequency_each_with_its_first_five_lines() -> None:
     damaged, unknown = (A, "1E+11", "assign", "DAMAGED"), (A, "SN-1", "lend", "ACTION")
     assert digested([unknown, *[damaged] * 3, unknown, *[damaged] * 4]).problems == [
         InvalidRows(Problem.DAMAGED, 7, (3, 4, 5, 7, 8)),
@@ -74,6 +74,6 @@ def test_the_json_document_is_made_of_plain_values() -> None:
     assert (document["rate"], document["shortestSeconds"], document["invalid"]) == ("10/s", 0.2, 1)
 
 
-def test_an_empty_file_comes_to_nothing() -> None:
+def test_the_summary_of_an_empty_file_has_only_zeros() -> None:
     told = digested([])
     assert (told.rows, told.calls, told.customers, told.stages, told.shortest_seconds) == (0, 0, 0, [], 0)

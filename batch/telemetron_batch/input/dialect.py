@@ -173,7 +173,7 @@ def match_columns(cells: Sequence[str], options: InputOptions) -> dict[str, list
     """Return the columns that match each field, by --column or by name. Raises ConfigError for an unknown field."""
     unknown = set(options.columns) - set(ALIASES)
     if unknown:
-        raise ConfigError(f"--column {min(unknown)}=... names no column of ours", f"the names are {', '.join(ALIASES)}")
+        raise ConfigError(f"--column {min(unknown)}=... names no known field", f"the names are {', '.join(ALIASES)}")
     fields = dict.fromkeys((*required_fields(options), "action", "deviceType"))
     requested = {field: match_requested(cells, header) for field, header in options.columns.items()}
     taken = {at for matches in requested.values() for at in matches}
@@ -212,7 +212,7 @@ def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: Inpu
         if rank > best_rank:
             best, best_rank = candidate, rank
     if best is None:
-        raise InputError("there is no header, for there is no text")
+        raise InputError("there is no header, because there is no text")
     if len(best.cells) > MAX_COLUMNS:
         raise InputError(
             f"line {best.line} has {len(best.cells)} columns, and at most {MAX_COLUMNS} are read",

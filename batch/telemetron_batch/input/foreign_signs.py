@@ -219,8 +219,8 @@ class Placeholders:
         """Yield one sentence if there are any."""
         if self._count:
             line, text = self._first
-            rows = "row names" if self._count == 1 else "rows name"
+            rows = "row has" if self._count == 1 else "rows have"
             yield (
-                f'{self._count} {rows} a device as many devices are named that have no serial (first "{text}" on '
-                f"line {line}); such rows may mean devices of others: correct them in the source"
+                f"{self._count} {rows} a placeholder as identifier, as devices without a serial have "
+                f'(first "{text}" on line {line}); it may stand for devices of other customers: correct it in the source'
             )

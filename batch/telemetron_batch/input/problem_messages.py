@@ -11,7 +11,7 @@ from telemetron_batch.input.serials import SerialProfile, damage_kind
 
 MESSAGES: Final[Mapping[Problem, str]] = {
     Problem.EMPTY_KEY: "{name} is empty; every row needs one",
-    Problem.ENCODING: '{name} "{cell}" holds letters of unsure encoding; say with --encoding which it is',
+    Problem.ENCODING: '{name} "{cell}" has letters whose encoding is uncertain; give the encoding with --encoding',
     Problem.CONTROL: '{name} "{cell}" holds a control or invisible character; remove it in the source',
     Problem.TOO_LONG: '{name} "{cell}" is longer than 256 characters; correct it in the source',
     Problem.FORMULA: '{name} "{cell}" would run as a formula in a spreadsheet; correct it in the source, '

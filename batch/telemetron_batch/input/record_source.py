@@ -83,7 +83,7 @@ def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
     text, options, is_own = _open_text(source, options)
     head = text.head(_HEADER_BYTES)
     if not head.strip(b" \t\r\n\0\x1a"):
-        return RecordSource(None, text.encoding, (*text.warnings, "there is nothing in it"), lambda: (), options)
+        return RecordSource(None, text.encoding, (*text.warnings, "the file is empty"), lambda: (), options)
     with _own_report_advice(lambda: is_own):
         dialect = find_dialect(head, text.encoding, options)
     last_line = LastLine()
