@@ -222,5 +222,5 @@ class Placeholders:
             rows = "row has" if self._count == 1 else "rows have"
             yield (
                 f"{self._count} {rows} a placeholder as identifier, as devices without a serial have "
-                f'(first "{text}" on line {line}); it may stand for devices of other customers: correct it in the source'
+                f'(first "{text}" on line {line}); it may stand for another device: correct it in the source'
             )
