@@ -72,7 +72,7 @@ def test_without_a_terminal_the_proposal_is_accepted_and_reported() -> None:
         ("x,Email,Action\nred,a@b.cc,add\nred,a@b.cc,add\nblue,a@b.cc,add\n", "deviceIdentifier (the device's serial"),
         (
             "x,Serial,Action\nred,S-123,add\nblue,S-124,add\n",
-            "customerEmail (the customer's email address) cannot be told",
+            "no column for customerEmail (the customer's email address) is found",
         ),
         ("Email,Serial,x\na@b.cc,S-123,red\na@b.cc,S-124,blue\n", "--action assign or --action unassign"),
         ("Email,Serial,Action\na@b.cc,S-123,red\na@b.cc,S-124,blue\n", 'no action word is known; found "red" (1 rows)'),
@@ -213,7 +213,7 @@ def test_without_an_action_column_one_action_is_asked_for() -> None:
 
 
 def test_a_missing_required_column_is_refused() -> None:
-    with pytest.raises(InputError, match=r"customerEmail .* cannot be told"):
+    with pytest.raises(InputError, match=r"no column for customerEmail .* is found"):
         make_profile(wanted(), Answers(None))
     Path("desk.csv").write_text(TEXT.replace("Return", "Zugang"))
     with pytest.raises(ConfigError, match="no action word is known"):

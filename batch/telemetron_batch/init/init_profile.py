@@ -53,7 +53,7 @@ class Prompter:
 
     def word(self, word: str, rows: int) -> Action | None:
         """Return what an unknown action word means, or None to make its rows invalid. Never guesses."""
-        self.inform(f"{describe_word(word, rows)}, which stays unknown: say it with --action-word WORD=ACTION")
+        self.inform(f"{describe_word(word, rows)}, which stays unknown: give it with --action-word WORD=ACTION")
         return None
 
 
@@ -95,14 +95,14 @@ def make_profile(request: InitRequest, prompter: Prompter) -> InitResult:
     Raises ConfigError, InputError or DiskError.
     """
     if request.file == "-":
-        raise ConfigError("init reads its file several times, and standard input comes but once", "name a file")
+        raise ConfigError("init reads its file several times, and standard input can be read only once", "name a file")
     if encodable(request.profile) != request.profile:
         raise ConfigError(
             f"{encodable(request.profile)!r} is not valid text", "name the profile in UTF-8 with --profile"
         )
     option = OPTIONS_BY_KEY.get(request.profile.replace("-", "_"))
     if option is not None and option.repeatable:  # a table of this name sets the option for all profiles
-        raise ConfigError(f"{request.profile} is an option's name", "name the profile otherwise with --profile")
+        raise ConfigError(f"{request.profile} is an option's name", "give the profile another name with --profile")
     text = read_profiles(request.config)
     with_profile(text, request.profile, {}, force=request.force)  # refuses a used name before asking any question
     guess = survey_file(request.file, request.input)
@@ -147,16 +147,14 @@ def _with_columns(options: InputOptions, guess: ColumnGuess, prompter: Prompter)
             columns[field] = header
         elif field != "action":
             raise InputError(
-                f"{field} ({_FIELD_DESCRIPTIONS[field]}) cannot be told{_candidates_text(guess, field)}",
+                f"no column for {field} ({_FIELD_DESCRIPTIONS[field]}) is found{_candidates_text(guess, field)}",
                 _advice(field),
             )
         else:
             options = replace(options, action=prompter.action())
             if options.action is None:
                 advice = f"{_advice(field)}, or give --action assign or --action unassign for all rows"
-                raise InputError(
-                    f"no column for assign or unassign can be told{_candidates_text(guess, field)}", advice
-                )
+                raise InputError(f"no column for assign or unassign is found{_candidates_text(guess, field)}", advice)
     return replace(options, columns=columns)
 
 
