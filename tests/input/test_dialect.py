@@ -4,7 +4,7 @@ import codecs
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from telemetron_batch.domain.actions import Action
@@ -248,6 +248,7 @@ MARKS = re.compile(r"(?:\s*(?:\*|\[[^\]]*\]|\((?!input\))[^)]*\)|(?<!\w)required
 
 @given(MARKED)
 def test_marks_after_a_header_are_ignored(header: str) -> None:
+    assume(not re.search(r"[\[(][^\])]*[\[(]", header))  # brackets in brackets may be read either way
     bare = MARKS.sub("", header) or header
     assert folded(header) == re.sub(r"[\s_.\-]+", "", bare).casefold()
 
