@@ -232,7 +232,7 @@ def test_no_command_shows_what_there_is() -> None:
 def test_help_shows_durations_as_they_are_given() -> None:
     told = " ".join(call("run", "--help").stdout.split())
     assert "has been down for this long. [default: 15m]" in told
-    assert "Total deadline of one attempt. [default: 30]" in told
+    assert "Total deadline for each attempt. [default: 30]" in told
     assert "last full run is older. [default: 7d]" in told
 
 
