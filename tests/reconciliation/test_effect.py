@@ -1,4 +1,4 @@
-"""Unassigns that took nothing are told and counted, and want attention where no unassign of a run took anything."""
+"""Unassigns without effect: they are counted, and want attention if no unassign of a run had an effect."""
 
 import csv
 from pathlib import Path
@@ -25,7 +25,7 @@ WRONG = unassigns("SN-1", "SN-2", "SN-3")
 
 @pytest.fixture
 def held(desk: Desk) -> Desk:
-    """A desk whose customers hold devices, none of them those of WRONG."""
+    """A desk whose customers hold devices; A holds none of those in WRONG."""
     desk.server.fleet.assign(A, ["SN-7", "SN-8", "SN-9"])
     desk.server.fleet.assign(B, ["SN-1", "SN-2", "SN-3"])
     return desk
@@ -40,10 +40,10 @@ def attention(ran: Ran) -> list[dict[str, str]]:
         return [*csv.DictReader(file)]
 
 
-# How many
+# Counting
 
 
-def test_unassigns_without_effect_are_counted_and_told_in_the_verdict(held: Desk) -> None:
+def test_unassigns_without_effect_are_counted_and_named_in_the_verdict(held: Desk) -> None:
     ran = held.run(unassigns("SN-1", "SN-2", "SN-7"))
     assert ran.outcomes == ["skipped", "skipped", "unassigned"]
     assert (ran.json["unassignsWithoutEffect"], ran.json["attention"], ran.json["exitCode"]) == (2, 0, 0)
@@ -51,7 +51,7 @@ def test_unassigns_without_effect_are_counted_and_told_in_the_verdict(held: Desk
     assert "had no effect: the customer did not have the device" in page(ran)
 
 
-def test_the_page_gives_their_lines(held: Desk) -> None:
+def test_the_page_lists_the_lines_of_unassigns_without_effect(held: Desk) -> None:
     ran = held.run(unassigns("SN-7", "SN-2"))
     section = page(ran).partition('<section id="unassigns"')[2].partition("</section>")[0]
     assert "<bdi>3</bdi>" in section
@@ -59,14 +59,14 @@ def test_the_page_gives_their_lines(held: Desk) -> None:
     assert "SN-7" not in section
 
 
-def test_an_assign_that_was_skipped_is_none(held: Desk) -> None:
+def test_a_skipped_assign_is_not_an_unassign_without_effect(held: Desk) -> None:
     ran = held.run([(A, "UNKNOWN-1", "assign"), *unassigns("SN-7")])
     assert ran.outcomes == ["skipped", "unassigned"]
     assert ran.json["unassignsWithoutEffect"] == 0
     assert "had no effect" not in page(ran)
 
 
-def test_one_that_an_unanswered_attempt_may_have_carried_out_is_none(held: Desk) -> None:
+def test_an_unassign_that_an_unanswered_attempt_may_have_done_is_not_without_effect(held: Desk) -> None:
     held.server.script = once(Loses(acted=True))
     ran = held.run(unassigns("SN-7"))
     assert ran.outcomes == ["skipped"]
@@ -76,7 +76,7 @@ def test_one_that_an_unanswered_attempt_may_have_carried_out_is_none(held: Desk)
 # When they want attention
 
 
-def test_where_no_unassign_of_a_run_had_an_effect_all_want_attention(held: Desk) -> None:
+def test_if_no_unassign_of_a_run_had_an_effect_all_want_attention(held: Desk) -> None:
     ran = held.run(WRONG)
     assert ran.outcomes == ["skipped"] * 3
     assert [row["detail"] for row in ran.rows] == [NO_EFFECT] * 3
@@ -85,7 +85,7 @@ def test_where_no_unassign_of_a_run_had_an_effect_all_want_attention(held: Desk)
     assert "Check that the customers and the serials are right" in page(ran)
 
 
-def test_a_report_made_again_says_the_same(held: Desk) -> None:
+def test_a_repeated_report_says_the_same(held: Desk) -> None:
     ran = held.run(WRONG)
     again = report_run(ran.folder)
     assert again.fields["attention"] == 3
@@ -100,7 +100,9 @@ def test_a_report_made_again_says_the_same(held: Desk) -> None:
     ],
     ids=["two", "one that had"],
 )
-def test_two_or_a_list_that_took_something_are_as_they_should_be(held: Desk, rows: list, outcomes: list[str]) -> None:
+def test_two_unassigns_or_a_list_with_one_effect_do_not_want_attention(
+    held: Desk, rows: list, outcomes: list[str]
+) -> None:
     ran = held.run(rows)
     assert ran.outcomes == outcomes
     assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
@@ -112,31 +114,31 @@ def test_a_repeated_row_counts_once(held: Desk) -> None:
     assert ran.json["exitCode"] == 0
 
 
-def test_assigns_beside_them_do_not_matter(held: Desk) -> None:
+def test_assigns_in_the_same_run_do_not_matter(held: Desk) -> None:
     ran = held.run([*WRONG, (C, "SN-9", "assign")])
     assert ran.outcomes == ["skipped"] * 3 + ["assigned"]
     assert (ran.json["exitCode"], ran.json["attention"]) == (1, 3)
 
 
-def test_an_unknown_customer_beside_them_does_not_make_the_list_look_right(held: Desk) -> None:
+def test_a_failed_unassign_does_not_clear_the_list(held: Desk) -> None:
     ran = held.run([*WRONG, *unassigns("SN-5", customer="nobody@x.com")])
     assert ran.outcomes == ["skipped"] * 3 + ["failed"]
     assert ran.json["attention"] == 4
 
 
-def test_one_that_may_have_been_carried_out_makes_the_list_look_right(held: Desk) -> None:
+def test_an_unassign_that_may_have_been_done_clears_the_list(held: Desk) -> None:
     held.server.script = once(Loses(acted=True))
     ran = held.run([*unassigns("SN-7"), *unassigns("SN-7", "SN-8", "SN-9", customer=B)], concurrency="1")
     assert ran.outcomes == ["skipped"] * 4
     assert ran.json["attention"] == 0
 
 
-def test_tolerated_they_leave_exit_code_0(held: Desk) -> None:
+def test_tolerating_skipped_leaves_exit_code_0(held: Desk) -> None:
     ran = held.run(WRONG, tolerate=("skipped",))
     assert (ran.json["exitCode"], ran.json["attention"]) == (0, 3)
 
 
-def test_a_list_whose_devices_an_earlier_run_has_taken_is_as_it_should_be(held: Desk) -> None:
+def test_a_list_whose_devices_an_earlier_run_has_unassigned_does_not_want_attention(held: Desk) -> None:
     returned = unassigns("SN-7", "SN-8", "SN-9")
     assert held.run(returned, run_id="first").summary.exit_code == 0
     again = held.run(returned, run_id="second", again=True)
@@ -144,18 +146,18 @@ def test_a_list_whose_devices_an_earlier_run_has_taken_is_as_it_should_be(held: 
     assert (again.json["exitCode"], again.json["attention"]) == (0, 0)
 
 
-def test_a_list_that_an_earlier_run_found_wrong_is_still_wrong(held: Desk) -> None:
+def test_a_list_that_an_earlier_run_found_wrong_wants_attention_again(held: Desk) -> None:
     held.run([*WRONG, *unassigns("SN-7")], run_id="first")
     again = held.run(WRONG, run_id="second")
     assert (again.json["exitCode"], again.json["attention"]) == (1, 3)
 
 
-def test_a_night_that_compares_with_the_last_one_holds_such_rows_of_its_own(held: Desk) -> None:
+def test_a_since_last_run_does_not_question_its_unassigns(held: Desk) -> None:
     ran = held.run(WRONG, since_last=True)
     assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
 
 
-def test_a_report_that_is_fed_back_holds_such_rows_of_its_own(held: Desk) -> None:
+def test_a_run_of_an_own_report_does_not_question_its_unassigns(held: Desk) -> None:
     held.run([(A, f"SN-{number}", "assign") for number in (1, 2, 3)], run_id="first")
     held.server.fleet.unassign(A, ["SN-1", "SN-2", "SN-3"])
     ran = held.run(str(held.folder / "reports" / "first" / "undo.csv"), run_id="second")
@@ -163,33 +165,33 @@ def test_a_report_that_is_fed_back_holds_such_rows_of_its_own(held: Desk) -> Non
     assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
 
 
-# What earlier runs have taken
+# What earlier runs have has_earlier_run_taken
 
 
-def taken(desk: Desk, rows: list[tuple[str, str, str]], base_url: str = BASE_URL) -> bool:
+def has_earlier_run_taken(desk: Desk, rows: list[tuple[str, str, str]], base_url: str = BASE_URL) -> bool:
     warned: list[str] = []
     runs = recorded_runs(desk.folder / "reports", Path("another"), warned.append)
     assert warned == []
     return has_taken_any(joined_pairs(keys_of(rows)), base_url, runs, warned.append)
 
 
-def test_only_what_was_surely_taken_from_the_same_customer_counts(held: Desk) -> None:
+def test_only_sure_unassigns_of_the_same_customer_count(held: Desk) -> None:
     held.run([*unassigns("SN-7", "SN-1"), (B, "SN-8", "assign")], run_id="first")
-    assert taken(held, unassigns("SN-7"))
-    assert not taken(held, unassigns("SN-1"))
-    assert not taken(held, unassigns("SN-7", customer=B))
-    assert not taken(held, unassigns("SN-7"), base_url="https://another.example/api/ext-v1")
+    assert has_earlier_run_taken(held, unassigns("SN-7"))
+    assert not has_earlier_run_taken(held, unassigns("SN-1"))
+    assert not has_earlier_run_taken(held, unassigns("SN-7", customer=B))
+    assert not has_earlier_run_taken(held, unassigns("SN-7"), base_url="https://another.example/api/ext-v1")
 
 
-def test_what_was_given_again_in_the_same_run_was_not_taken(held: Desk) -> None:
+def test_a_device_assigned_again_in_the_same_run_was_not_taken(held: Desk) -> None:
     held.run([*unassigns("SN-7"), (A, "SN-7", "assign"), *unassigns("SN-8")], run_id="first")
-    assert not taken(held, unassigns("SN-7"))
+    assert not has_earlier_run_taken(held, unassigns("SN-7"))
 
 
-# The brake
+# --max-skipped and --max-unassign
 
 
-def test_more_than_allowed_stop_the_run(held: Desk) -> None:
+def test_more_skipped_unassigns_than_allowed_stop_the_run(held: Desk) -> None:
     ran = held.run(unassigns(*(f"SN-{n}" for n in range(10, 30))), max_skipped="4", chunk_size="1", concurrency="1")
     assert ran.summary.exit_code == 5
     assert ran.outcomes.count("skipped") == 5
@@ -197,12 +199,12 @@ def test_more_than_allowed_stop_the_run(held: Desk) -> None:
     assert ran.json["stop"]["reason"] == "5 unassigns had no effect, more than --max-skipped allows"
 
 
-def test_as_many_as_allowed_do_not(held: Desk) -> None:
+def test_as_many_skipped_unassigns_as_allowed_do_not_stop_the_run(held: Desk) -> None:
     rows = [*unassigns("SN-7"), *unassigns("SN-1", "SN-2", "SN-3", "SN-4")]
     assert held.run(rows, max_skipped="4", chunk_size="1").summary.exit_code == 0
 
 
-def test_a_share_is_of_the_unassigns_that_are_sent(held: Desk) -> None:
+def test_a_percent_limit_refers_to_the_unassigns_of_the_plan(held: Desk) -> None:
     rows = [*unassigns("SN-7", "SN-8", "SN-1", "SN-2"), *[(B, f"SN-{n}", "assign") for n in range(20, 60)]]
     rows += [*unassigns("SN-7"), (A, "", "unassign")]
     assert held.run(rows, run_id="half", max_skipped="50%").summary.exit_code == 1
@@ -210,16 +212,16 @@ def test_a_share_is_of_the_unassigns_that_are_sent(held: Desk) -> None:
     assert stopped.summary.exit_code == 5
 
 
-def test_one_after_an_unanswered_attempt_does_not_count_towards_it(held: Desk) -> None:
+def test_a_skipped_unassign_after_an_unanswered_attempt_does_not_count(held: Desk) -> None:
     held.server.script = once(Loses(acted=True))
     assert held.run(unassigns("SN-7"), max_skipped="0").summary.exit_code == 0
 
 
-def test_an_assign_that_was_skipped_does_not_count_towards_it(held: Desk) -> None:
+def test_a_skipped_assign_does_not_count(held: Desk) -> None:
     assert held.run([(A, "UNKNOWN-1", "assign")], max_skipped="0").summary.exit_code == 1
 
 
-def test_what_an_earlier_process_counted_still_counts(held: Desk) -> None:
+def test_skipped_unassigns_of_an_earlier_process_count(held: Desk) -> None:
     rows = unassigns(*(f"SN-{n}" for n in range(10, 30)))
     held.run(rows, run_id="run", max_skipped="4", chunk_size="1", concurrency="1")
     sent = len(held.server.seen)
@@ -229,17 +231,17 @@ def test_what_an_earlier_process_counted_still_counts(held: Desk) -> None:
     assert held.run(rows, run_id="run", max_skipped="100%", chunk_size="1").outcomes == ["skipped"] * 20
 
 
-def test_most_unassigns_can_be_a_share_of_the_valid_rows(held: Desk) -> None:
+def test_max_unassign_can_be_a_percentage_of_the_valid_rows(held: Desk) -> None:
     rows = [*unassigns("SN-7", "SN-8"), (B, "SN-20", "assign"), (B, "SN-21", "assign"), (B, "", "assign")]
     assert held.run(rows, run_id="half", max_unassign="50%").outcomes[:2] == ["unassigned"] * 2
     with pytest.raises(BrakeError, match=r"^2 rows are unassigns, more than --max-unassign 49%; nothing was sent"):
         held.run(rows, run_id="less", max_unassign="49%", again=True)
 
 
-# What customers have left
+# What customers have remaining_counts
 
 
-def test_the_answer_to_a_row_tells_how_many_devices_its_customer_has_left(held: Desk) -> None:
+def test_devices_remaining_is_the_number_in_the_answer_to_the_row(held: Desk) -> None:
     ran = held.run([*unassigns("SN-7"), *unassigns("SN-1", customer=B), (B, "SN-30", "assign")])
     assert [row["devicesRemaining"] for row in ran.rows] == ["2", "2", ""]
 
@@ -256,14 +258,14 @@ def test_the_answer_to_a_row_tells_how_many_devices_its_customer_has_left(held: 
         ({"devicesRemaining": [8]}, ""),
     ],
 )
-def test_only_a_list_of_devices_tells_it(held: Desk, told: dict, shown: str) -> None:
+def test_devices_remaining_is_read_only_from_a_list_of_devices(held: Desk, told: dict, shown: str) -> None:
     held.server.script = lambda _: Rewrites(lambda body: body | told)
     ran = held.run(unassigns("SN-7"))
     assert ran.outcomes == ["unassigned"]
     assert [row["devicesRemaining"] for row in ran.rows] == [shown]
 
 
-def test_it_is_blank_where_the_answer_says_nothing_or_none_came(held: Desk) -> None:
+def test_devices_remaining_is_blank_without_the_field_or_an_answer(held: Desk) -> None:
     held.server.script = lambda seen: (
         Rewrites(lambda body: {name: told for name, told in body.items() if name != "devicesRemaining"})
         if seen.customer == A
@@ -274,36 +276,39 @@ def test_it_is_blank_where_the_answer_says_nothing_or_none_came(held: Desk) -> N
     assert [row["devicesRemaining"] for row in ran.rows] == ["", ""]
 
 
-def left(ran: Ran) -> tuple[int, int]:
+def remaining_counts(ran: Ran) -> tuple[int, int]:
     return ran.json["customersWithoutDevices"], ran.json["customersStillHolding"]
 
 
-def test_the_last_call_of_a_customer_tells_whether_they_have_any_left(held: Desk) -> None:
+def test_the_last_call_decides_whether_a_customer_has_devices_left(held: Desk) -> None:
     rows = [*unassigns("SN-7", "SN-8", "SN-9"), *unassigns("SN-1", "SN-2", customer=B)]
     ran = held.run(rows, chunk_size="1")
-    assert left(ran) == (1, 1)
-    assert "1&nbsp;customer has no device left, and 1&nbsp;customer of whom every row is an unassign still" in page(ran)
+    assert remaining_counts(ran) == (1, 1)
+    assert (
+        "1&nbsp;customer has no device remaining_counts, and 1&nbsp;customer of whom every row is an unassign still"
+        in page(ran)
+    )
 
 
-def test_a_customer_who_is_given_devices_later_is_not_without(held: Desk) -> None:
+def test_a_customer_with_a_later_assign_is_not_without_devices(held: Desk) -> None:
     ran = held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "SN-30", "assign")])
     assert ran.outcomes == ["unassigned"] * 3 + ["assigned"]
-    assert left(ran) == (0, 0)
+    assert remaining_counts(ran) == (0, 0)
 
 
-def test_a_customer_who_was_to_be_given_an_unknown_device_is_without(held: Desk) -> None:
-    assert left(held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "UNKNOWN-1", "assign")])) == (1, 0)
+def test_a_skipped_assign_leaves_the_customer_without_devices(held: Desk) -> None:
+    assert remaining_counts(held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "UNKNOWN-1", "assign")])) == (1, 0)
 
 
-def test_a_customer_with_assigns_is_not_asked_to_be_empty(held: Desk) -> None:
-    assert left(held.run([*unassigns("SN-7"), (A, "SN-30", "assign")])) == (0, 0)
+def test_a_customer_with_assigns_is_not_counted_as_still_holding(held: Desk) -> None:
+    assert remaining_counts(held.run([*unassigns("SN-7"), (A, "SN-30", "assign")])) == (0, 0)
 
 
-def test_a_customer_of_whom_an_unassign_is_unclear_is_neither(held: Desk) -> None:
+def test_a_customer_with_an_unclear_unassign_is_not_counted(held: Desk) -> None:
     def script(seen: Seen) -> object:
         return Loses(acted=True) if "SN-8" in seen.devices else None
 
     held.server.script = script
     ran = held.run(unassigns("SN-7", "SN-8"), chunk_size="1", attempts="1")
     assert "unconfirmed" in ran.outcomes
-    assert left(ran) == (0, 0)
+    assert remaining_counts(ran) == (0, 0)

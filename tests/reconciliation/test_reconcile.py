@@ -1,4 +1,4 @@
-"""Books that are closed: one outcome a row, whatever answers came."""
+"""Books that are reconcile: one outcome a row, whatever answers came."""
 
 from collections.abc import Sequence
 
@@ -28,21 +28,21 @@ UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, unheard=Unheard.WHOSE_WORK)
 REFUSED = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.DEVICE_REFUSED, text="locked", unheard=Unheard.WHETHER_DONE)
 
 
-def answer(*outcomes: Outcome, **told: object) -> Answer:
-    """An answer that says so of the first, second, ... device of its call."""
-    return Answer({at: DeviceResult(outcome) for at, outcome in enumerate(outcomes)}, **told)
+def answer(*outcomes: Outcome, **columns_of: object) -> Answer:
+    """Return an answer with these outcomes for the first, second, ... device of its call."""
+    return Answer({at: DeviceResult(outcome) for at, outcome in enumerate(outcomes)}, **columns_of)
 
 
-def closed(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came") -> Reconciliation:
-    books = Ledger(plan)
+def reconcile(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came") -> Reconciliation:
+    ledger = Ledger(plan)
     for call, one in answers:
-        settle(books, (call, one))
-    return books.close(why)
+        settle(ledger, (call, one))
+    return ledger.close(why)
 
 
-def told(books: Reconciliation, rows: Sequence[Row], first: int = 0) -> dict[str, list[str]]:
-    """What is reported of these rows, by column."""
-    columns = books.columns(block_of(keys_of(rows), []), first)
+def columns_of(result: Reconciliation, rows: Sequence[Row], first: int = 0) -> dict[str, list[str]]:
+    """Return the result columns of these rows."""
+    columns = result.columns(block_of(keys_of(rows), []), first)
     return {name: column.to_pylist() for name, column in columns.items()}
 
 
@@ -50,16 +50,14 @@ def told(books: Reconciliation, rows: Sequence[Row], first: int = 0) -> dict[str
 
 
 @given(st.lists(ROW, max_size=25), st.integers(1, 4), st.data())
-def test_every_row_has_exactly_one_outcome_whatever_answers_came(
-    file: list[Row], chunk: int, data: st.DataObject
-) -> None:
+def test_every_row_has_exactly_one_outcome_for_any_answers(file: list[Row], chunk: int, data: st.DataObject) -> None:
     plan = planned(file, chunk_size=chunk)
-    books, answered, doubtful = Ledger(plan), {}, []
+    ledger, answered, doubtful = Ledger(plan), {}, []
     for call in range(1, plan.calls + 1):
         rows = plan.rows_of(call).tolist()
         positions = st.sets(st.integers(0, len(rows) - 1))
         results = {at: data.draw(st.sampled_from(SENT)) for at in data.draw(positions)}
-        settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in results.items()})))
+        settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in results.items()})))
         answered |= {rows[at]: outcome for at, outcome in results.items()}
         doubtful += [(call, one) for one in data.draw(st.lists(st.none() | positions, max_size=2))]
     unheard = {
@@ -76,50 +74,50 @@ def test_every_row_has_exactly_one_outcome_whatever_answers_came(
             expected.append(Outcome.DUPLICATE)
         else:
             expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unheard else Outcome.NOT_SENT))
-    reconciliation = books.close("the power went", doubtful=doubtful)
+    reconciliation = ledger.close("the power went", doubtful=doubtful)
     assert [OUTCOMES[code] for code in reconciliation.outcome] == expected
     assert sum(reconciliation.counts().values()) == len(file)
-    assert told(reconciliation, file)["outcome"] == [str(outcome) for outcome in expected]
+    assert columns_of(reconciliation, file)["outcome"] == [str(outcome) for outcome in expected]
 
 
 def test_counts_name_every_outcome() -> None:
-    counts = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, Outcome.FAILED))).counts()
+    counts = reconcile(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, Outcome.FAILED))).counts()
     assert counts == dict.fromkeys(Outcome, 0) | {Outcome.ASSIGNED: 2, Outcome.FAILED: 1}
 
 
 def test_an_empty_input_balances() -> None:
-    books = closed(planned([]))
-    assert set(books.counts().values()) == {0}
-    assert books.customers_created == 0
+    result = reconcile(planned([]))
+    assert set(result.counts().values()) == {0}
+    assert result.customers_created == 0
 
 
 @pytest.mark.parametrize("second", [Outcome.ASSIGNED, Outcome.FAILED])
-def test_a_row_settled_twice_unbalances_the_books(second: Outcome) -> None:
-    books = Ledger(planned(GIVEN))
-    settle(books, (1, answer(Outcome.ASSIGNED)))
-    settle(books, (1, answer(second, Outcome.ASSIGNED)))
+def test_a_row_settled_twice_raises_unbalanced_error(second: Outcome) -> None:
+    ledger = Ledger(planned(GIVEN))
+    settle(ledger, (1, answer(Outcome.ASSIGNED)))
+    settle(ledger, (1, answer(second, Outcome.ASSIGNED)))
     with pytest.raises(UnbalancedError, match="0 rows without outcome, 1 settled twice") as caught:
-        books.close("")
+        ledger.close("")
     assert caught.value.advice == "this is a bug; please report it and keep the run's folder"
 
 
-def test_a_call_is_settled_when_each_of_its_devices_is_in_however_many_answers() -> None:
+def test_a_call_is_settled_when_every_device_has_an_answer() -> None:
     rows = [*GIVEN, (B, "SN-1", "assign"), (C, "SN-1", "assign")]
     first, second = answer(Outcome.ASSIGNED), Answer({1: DeviceResult(Outcome.FAILED), 2: DeviceResult(Outcome.FAILED)})
-    assert closed(planned(rows), (1, first), (2, first)).calls_settled == 1
-    assert closed(planned(rows), (1, first), (2, first), (1, second)).calls_settled == 2
+    assert reconcile(planned(rows), (1, first), (2, first)).calls_settled == 1
+    assert reconcile(planned(rows), (1, first), (2, first), (1, second)).calls_settled == 2
 
 
-def test_the_books_take_fourteen_bytes_a_row() -> None:
-    books = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED)))
-    columns = [books.outcome, books.call, books.answer, books.detail, books.created]
+def test_the_result_takes_fourteen_bytes_per_row() -> None:
+    result = reconcile(planned(GIVEN), (1, answer(Outcome.ASSIGNED)))
+    columns = [result.outcome, result.call, result.answer, result.detail, result.created]
     assert [column.dtype.name for column in columns] == ["int8", "int32", "int32", "int32", "int8"]
 
 
-def test_a_row_that_no_answer_reached_has_the_codes_for_none() -> None:
-    books = closed(planned([("?", "SN-1", "assign", "EMAIL")]))
-    assert (books.call.tolist(), books.answer.tolist()) == ([0], [0])
-    assert (books.created.tolist(), books.device_ids.texts(0, 1).to_pylist()) == ([0], [""])
+def test_a_row_without_an_answer_has_the_codes_for_none() -> None:
+    result = reconcile(planned([("?", "SN-1", "assign", "EMAIL")]))
+    assert (result.call.tolist(), result.answer.tolist()) == ([0], [0])
+    assert (result.created.tolist(), result.device_ids.texts(0, 1).to_pylist()) == ([0], [""])
 
 
 def test_parts_of_a_call_may_be_settled_one_after_another() -> None:
@@ -128,22 +126,22 @@ def test_parts_of_a_call_may_be_settled_one_after_another() -> None:
         attempts=3,
         http_status=400,
     )
-    books = closed(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, attempts=4)), (1, part))
-    columns = told(books, GIVEN)
+    result = reconcile(planned(GIVEN), (1, answer(Outcome.ASSIGNED, Outcome.ASSIGNED, attempts=4)), (1, part))
+    columns = columns_of(result, GIVEN)
     assert columns["outcome"] == ["assigned", "assigned", "failed"]
     assert columns["attempts"] == ["4", "4", "3"]
     assert columns["httpStatus"] == ["", "", "400"]
     assert columns["detail"] == ["", "", "no such type"]
 
 
-# What is said of rows
+# Columns of rows
 
 
-def test_a_row_tells_what_its_answer_told() -> None:
+def test_a_row_reports_every_field_of_its_answer() -> None:
     result = DeviceResult(Outcome.ASSIGNED, device_id="d-1", was_created=True, text="new")
     at = 1_767_225_600.25
     one = Answer({0: result}, "c-1", True, 200, attempts=2, unclear_attempts=1, answered_at=at)
-    columns = told(closed(planned(GIVEN[:1]), (1, one)), GIVEN[:1])
+    columns = columns_of(reconcile(planned(GIVEN[:1]), (1, one)), GIVEN[:1])
     assert {name: column[0] for name, column in columns.items()} == {
         "outcome": "assigned",
         "detail": "new",
@@ -160,30 +158,30 @@ def test_a_row_tells_what_its_answer_told() -> None:
     }
 
 
-def test_what_the_answer_did_not_tell_stays_empty() -> None:
-    columns = told(closed(planned(GIVEN[:1]), (1, answer(Outcome.FAILED))), GIVEN[:1])
+def test_fields_missing_in_the_answer_stay_empty() -> None:
+    columns = columns_of(reconcile(planned(GIVEN[:1]), (1, answer(Outcome.FAILED))), GIVEN[:1])
     told_of = {name for name, column in columns.items() if column != [""]}
     assert told_of == {"outcome", "call", "attempts", "unclearAttempts"}
 
 
 @pytest.mark.parametrize(("was_created", "text"), [(True, "true"), (False, "false"), (None, "")])
-def test_created_is_true_false_or_not_told(was_created: bool | None, text: str) -> None:
+def test_created_is_true_false_or_empty(was_created: bool | None, text: str) -> None:
     result = DeviceResult(Outcome.ASSIGNED, was_created=was_created)
-    columns = told(closed(planned(GIVEN[:1]), (1, Answer({0: result}, "", was_created))), GIVEN[:1])
+    columns = columns_of(reconcile(planned(GIVEN[:1]), (1, Answer({0: result}, "", was_created))), GIVEN[:1])
     assert (columns["deviceWasCreated"], columns["customerWasCreated"]) == ([text], [text])
 
 
-def test_rows_find_their_own_answer_whatever_block_they_stand_in() -> None:
+def test_rows_find_their_answer_in_any_block() -> None:
     results = {at: DeviceResult(Outcome.ASSIGNED, device_id=f"d-{at}") for at in range(3)}
-    books = closed(planned(GIVEN), (1, Answer(results)))
-    assert told(books, GIVEN[:1])["deviceId"] == ["d-0"]
-    assert told(books, GIVEN[1:], first=1)["deviceId"] == ["d-1", "d-2"]
+    result = reconcile(planned(GIVEN), (1, Answer(results)))
+    assert columns_of(result, GIVEN[:1])["deviceId"] == ["d-0"]
+    assert columns_of(result, GIVEN[1:], first=1)["deviceId"] == ["d-1", "d-2"]
 
 
 def test_a_duplicate_names_line_and_outcome_of_its_original() -> None:
     rows = [GIVEN[0], GIVEN[1], GIVEN[1], (A, "SN-2", "unassign"), (A, "SN-2", "unassign")]
-    books = closed(planned(rows), (1, answer(Outcome.ASSIGNED, Outcome.SKIPPED)), (2, answer(Outcome.UNASSIGNED)))
-    columns = told(books, rows)
+    result = reconcile(planned(rows), (1, answer(Outcome.ASSIGNED, Outcome.SKIPPED)), (2, answer(Outcome.UNASSIGNED)))
+    columns = columns_of(result, rows)
     assert columns["outcome"] == ["assigned", "skipped", "duplicate", "unassigned", "duplicate"]
     assert columns["detail"] == ["", "", "same as line 3: skipped", "", "same as line 5: unassigned"]
     assert columns["call"] == ["1", "1", "", "2", ""]
@@ -191,55 +189,55 @@ def test_a_duplicate_names_line_and_outcome_of_its_original() -> None:
 
 def test_a_duplicate_finds_its_original_in_an_earlier_block() -> None:
     rows = [GIVEN[0], GIVEN[1], GIVEN[0]]
-    assert told(closed(planned(rows)), rows[2:], first=2)["detail"] == ["same as line 2: notSent"]
+    assert columns_of(reconcile(planned(rows)), rows[2:], first=2)["detail"] == ["same as line 2: notSent"]
 
 
 @pytest.mark.parametrize("names", [(), ("a.csv",)])
-def test_a_duplicate_names_no_file_where_there_is_but_one(names: tuple[str, ...]) -> None:
+def test_a_duplicate_names_no_file_if_there_is_only_one(names: tuple[str, ...]) -> None:
     rows = [GIVEN[0], GIVEN[0]]
-    books = Ledger(planned(rows), names).close("a signal came")
-    assert told(books, rows)["detail"][1] == "same as line 2: notSent"
+    result = Ledger(planned(rows), names).close("a signal came")
+    assert columns_of(result, rows)["detail"][1] == "same as line 2: notSent"
 
 
-def test_a_duplicate_names_the_file_of_its_original_where_there_are_several() -> None:
+def test_a_duplicate_names_the_file_of_its_original_if_there_are_several() -> None:
     first, second = [GIVEN[0], GIVEN[1]], [GIVEN[2], GIVEN[1], GIVEN[2]]
-    books = Ledger(planned(first, second), ["a.csv", "b.csv"]).close("a signal came")
+    result = Ledger(planned(first, second), ["a.csv", "b.csv"]).close("a signal came")
     details = ["same as line 3 of a.csv: notSent", "same as line 2 of b.csv: notSent"]
-    assert told(books, second, first=2)["detail"][1:] == details
+    assert columns_of(result, second, first=2)["detail"][1:] == details
 
 
-def test_an_invalid_row_tells_the_loaders_words_and_belongs_to_no_call() -> None:
+def test_an_invalid_row_has_the_loaders_text_and_no_call() -> None:
     rows = [("?", "SN-1", "assign", "EMAIL")]
-    columns = told(closed(planned(rows)), rows)
+    columns = columns_of(reconcile(planned(rows)), rows)
     assert (columns["outcome"], columns["detail"], columns["call"]) == (["invalid"], ["wrong: EMAIL"], [""])
 
 
 # Rows without an answer
 
 
-def test_rows_never_sent_say_why_the_run_ended() -> None:
-    columns = told(closed(planned(GIVEN), why="the deadline has passed"), GIVEN)
+def test_rows_never_sent_name_the_reason_why_the_run_ended() -> None:
+    columns = columns_of(reconcile(planned(GIVEN), why="the deadline has passed"), GIVEN)
     assert columns["outcome"] == ["notSent"] * 3
     assert columns["detail"] == ["the run stopped before it: the deadline has passed"] * 3
     assert columns["attempts"] == columns["unclearAttempts"] == [""] * 3
 
 
 def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() -> None:
-    books = Ledger(planned(GIVEN))
-    settle(books, (1, answer(Outcome.ASSIGNED)))
-    columns = told(books.close("a signal came", doubtful=[(1, None), (1, (1,))]), GIVEN)
+    ledger = Ledger(planned(GIVEN))
+    settle(ledger, (1, answer(Outcome.ASSIGNED)))
+    columns = columns_of(ledger.close("a signal came", doubtful=[(1, None), (1, (1,))]), GIVEN)
     assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
     assert columns["detail"][1:] == ["sent, but the run stopped before an answer came"] * 2
     assert columns["unclearAttempts"] == ["0", "2", "1"]
     assert columns["attempts"][1:] == ["2", "1"]
 
 
-def test_a_doubtful_attempt_says_nothing_of_the_positions_that_it_did_not_ask_for() -> None:
-    columns = told(Ledger(planned(GIVEN)).close("a signal came", doubtful=[(1, iter([2]))]), GIVEN)
+def test_an_unclear_attempt_affects_only_the_positions_it_contained() -> None:
+    columns = columns_of(Ledger(planned(GIVEN)).close("a signal came", doubtful=[(1, iter([2]))]), GIVEN)
     assert columns["outcome"] == ["notSent", "notSent", "unconfirmed"]
 
 
-# What wants attention, and what was changed
+# Rows that want attention, and sure changes
 
 
 @pytest.mark.parametrize(
@@ -258,35 +256,35 @@ def test_a_doubtful_attempt_says_nothing_of_the_positions_that_it_did_not_ask_fo
     ],
 )
 def test_whether_a_row_wants_attention(action: str, outcome: Outcome, wanted: bool) -> None:
-    books = closed(planned([(A, "SN-1", action)]), (1, answer(outcome)))
-    assert books.attention().tolist() == [wanted]
-    assert books.attention([outcome]).tolist() == [False]
+    result = reconcile(planned([(A, "SN-1", action)]), (1, answer(outcome)))
+    assert result.attention().tolist() == [wanted]
+    assert result.attention([outcome]).tolist() == [False]
 
 
 def test_unsent_and_invalid_rows_want_attention_and_duplicates_do_not() -> None:
     rows = [GIVEN[0], GIVEN[0], ("?", "SN-1", "assign", "EMAIL"), (A, "SN-1", "lend", "ACTION")]
-    books = closed(planned(rows))
-    assert books.attention().tolist() == [True, False, True, True]
-    assert books.attention([Outcome.INVALID]).tolist() == [True, False, False, False]
+    result = reconcile(planned(rows))
+    assert result.attention().tolist() == [True, False, True, True]
+    assert result.attention([Outcome.INVALID]).tolist() == [True, False, False, False]
 
 
 def test_tolerating_one_outcome_tolerates_no_other() -> None:
-    books = closed(planned(GIVEN), (1, answer(Outcome.SKIPPED, Outcome.FAILED, Outcome.ASSIGNED)))
-    assert books.attention([Outcome.SKIPPED, Outcome.HELD]).tolist() == [False, True, False]
+    result = reconcile(planned(GIVEN), (1, answer(Outcome.SKIPPED, Outcome.FAILED, Outcome.ASSIGNED)))
+    assert result.attention([Outcome.SKIPPED, Outcome.HELD]).tolist() == [False, True, False]
 
 
 def test_attention_is_counted_by_outcome() -> None:
     rows = [GIVEN[0], GIVEN[1], (A, "SN-3", "unassign")]
     skipped = answer(Outcome.SKIPPED, Outcome.FAILED)
-    books = closed(planned(rows), (1, answer(Outcome.SKIPPED)), (2, skipped))
+    result = reconcile(planned(rows), (1, answer(Outcome.SKIPPED)), (2, skipped))
     wanted = dict.fromkeys(Outcome, 0) | {Outcome.SKIPPED: 1, Outcome.FAILED: 1}
-    assert books.attention_counts() == wanted
+    assert result.attention_counts() == wanted
 
 
-def test_only_what_was_assigned_and_unassigned_is_surely_changed() -> None:
+def test_only_assigned_and_unassigned_rows_are_surely_changed() -> None:
     rows = [(A, f"SN-{at}", "assign") for at in range(len(SENT))]
-    books = closed(planned(rows), (1, answer(*SENT)))
-    changed = [outcome for outcome, sure in zip(SENT, books.surely_changed(), strict=True) if sure]
+    result = reconcile(planned(rows), (1, answer(*SENT)))
+    changed = [outcome for outcome, sure in zip(SENT, result.surely_changed(), strict=True) if sure]
     assert changed == [Outcome.ASSIGNED, Outcome.UNASSIGNED]
 
 
@@ -300,38 +298,38 @@ def test_only_what_was_assigned_and_unassigned_is_surely_changed() -> None:
         (REFUSED, Outcome.UNASSIGNED, [], [0, 1]),
     ],
 )
-def test_what_follows_an_unclear_row_on_its_pair_is_no_sure_change_from_before_the_run(
+def test_a_change_that_follows_an_unclear_row_of_its_pair_is_not_sure(
     first: Outcome | DeviceResult, second: Outcome, sure: list[int], left: list[int]
 ) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")]
     plan = planned(rows)
     ends = {(A, "assign"): first, (A, "unassign"): second, (B, "assign"): Outcome.FAILED}
     calls = [(number, plan.call(number)) for number in range(1, plan.calls + 1)]
-    told = [(number, ends[call.customer, str(call.action)]) for number, call in calls]
-    results = [(number, one if isinstance(one, DeviceResult) else DeviceResult(one)) for number, one in told]
-    books = closed(plan, *((number, Answer({0: result})) for number, result in results))
-    assert [at for at, is_sure in enumerate(books.surely_changed()) if is_sure] == sure
-    assert [at for at, is_left in enumerate(books.not_undone()) if is_left] == left
+    columns_of = [(number, ends[call.customer, str(call.action)]) for number, call in calls]
+    results = [(number, one if isinstance(one, DeviceResult) else DeviceResult(one)) for number, one in columns_of]
+    result = reconcile(plan, *((number, Answer({0: result})) for number, result in results))
+    assert [at for at, is_sure in enumerate(result.surely_changed()) if is_sure] == sure
+    assert [at for at, is_left in enumerate(result.not_undone()) if is_left] == left
 
 
-def test_a_customer_created_counts_once_however_many_calls_say_so() -> None:
+def test_a_created_customer_counts_once_if_several_calls_report_it() -> None:
     rows = [*GIVEN, (B, "SN-1", "assign"), (C, "SN-1", "assign")]
     new, old = ((answer(Outcome.ASSIGNED, customer_was_created=created)) for created in (True, False))
-    books = closed(planned(rows, chunk_size=1), (1, new), (2, new), (3, old), (4, new), (5, old))
-    assert books.customers_created == 2
+    result = reconcile(planned(rows, chunk_size=1), (1, new), (2, new), (3, old), (4, new), (5, old))
+    assert result.customers_created == 2
 
 
-def test_details_and_identifiers_by_the_thousand_stay_with_their_rows() -> None:
+def test_thousands_of_details_and_device_ids_stay_with_their_rows() -> None:
     count = 70_000
     rows = [(A, f"SN-{at}", "assign") for at in range(count)]
     results = {at: DeviceResult(Outcome.ASSIGNED, f"d-{at}", text=f"no. {at}") for at in range(count)}
-    columns = told(closed(planned(rows, chunk_size=count), (1, Answer(results))), rows)
+    columns = columns_of(reconcile(planned(rows, chunk_size=count), (1, Answer(results))), rows)
     assert columns["deviceId"] == [f"d-{at}" for at in range(count)]
     assert columns["detail"] == [f"no. {at}" for at in range(count)]
 
 
 @pytest.mark.parametrize(("action", "back"), [("assign", "unassign"), ("unassign", "assign")])
-def test_the_inverse_takes_an_action_back(action: str, back: str) -> None:
+def test_inverse_returns_the_opposite_action(action: str, back: str) -> None:
     call = planned([(A, "SN-1", action)]).call(1)
     assert inverse(call.action) == back
 
@@ -339,4 +337,4 @@ def test_the_inverse_takes_an_action_back(action: str, back: str) -> None:
 def test_every_problem_of_a_row_makes_it_invalid() -> None:
     problems = [problem for problem in Problem if problem]
     rows = [(A, f"SN-{problem}", "assign", problem.name) for problem in problems]
-    assert closed(planned(rows)).counts()[Outcome.INVALID] == len(problems)
+    assert reconcile(planned(rows)).counts()[Outcome.INVALID] == len(problems)

@@ -85,7 +85,7 @@ def page_of(books: Reconciliation, *files: InputFile, timeline: Timeline | None 
         "rateReached": 1.0,
     }
     plan = summarize(books.plan, files or (file_of(rows=len(books.outcome)),), Rate.parse("10/s"))
-    return Page(fields=fields | said, books=books, plan=plan, timeline=timeline)
+    return Page(fields=fields | said, reconciliation=books, plan=plan, timeline=timeline)
 
 
 def written(folder: Path, rows: Sequence[Row], ends: Ends | None = None, **said: Any) -> str:

@@ -42,7 +42,7 @@ HOSTILE = st.text(
 
 def fields_of(report: ReportInput, **said: Any) -> dict[str, Any]:
     """What summary.json would hold of such a run, as far as the workbook tells it."""
-    books = report.books
+    books = report.reconciliation
     return {
         "runId": "night-1",
         "state": "finished",

@@ -1,1 +1,1 @@
-"""Answers become one outcome for each row, and the files that tell of it."""
+"""Turn the answers of a run into one outcome for each row."""

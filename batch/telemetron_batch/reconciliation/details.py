@@ -1,4 +1,4 @@
-"""What is said of rows: each distinct detail once, as codes and as a sentence."""
+"""The details of rows: each distinct detail is stored once, as codes and as a sentence."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,25 +16,25 @@ class Detail(NamedTuple):
 
     reason: int = Reason.NONE
     text: str = ""
-    """What completes the reason's sentence."""
+    """Completes the reason's sentence."""
     unheard: int = Unheard.NOTHING
     also: str = ""
-    """What asking afterwards has told, in words."""
+    """What the verification found, in words."""
 
     @property
     def words(self) -> str:
-        """All of it for people."""
+        """The whole detail as text."""
         parts = sentence(self.reason, self.text), self.also, open_question(self.unheard)
         return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Distinct details; a row knows its own by position."""
+    """Distinct details; a row refers to its detail by position."""
 
     entries: Sequence[Detail]
     texts: pa.Array = field(init=False)
-    """Each in words."""
+    """Each detail as text."""
     reasons: npt.NDArray[np.int16] = field(init=False)
     unheard: npt.NDArray[np.int8] = field(init=False)
 
@@ -47,25 +47,25 @@ class Details:
         return len(self.entries)
 
     def and_also(self, code: int, words: str, unheard: Unheard | None) -> Detail:
-        """Return a detail with what asking afterwards has told; `unheard` is what it leaves open, None: as before."""
+        """Return a detail with the result of the verification; `unheard` replaces the open question unless None."""
         one = self.entries[code]
         return one._replace(also=words, unheard=one.unheard if unheard is None else unheard)
 
     def extended(self, added: Iterable[Detail]) -> "Details":
-        """Return these details and others after them."""
+        """Return these details followed by others."""
         return Details([*self.entries, *added])
 
 
 class DetailCodes:
-    """Details in the making: gives each distinct one its position."""
+    """Collects details and gives each distinct one a position."""
 
     def __init__(self) -> None:
         self._codes = {Detail(): 0}
 
     def code(self, detail: Detail) -> int:
-        """Return the position of a detail."""
+        """Return the position of a detail, which is added if it is new."""
         return self._codes.setdefault(detail, len(self._codes))
 
     def details(self) -> Details:
-        """Return all of them."""
+        """Return all details collected so far."""
         return Details([*self._codes])

@@ -1,7 +1,7 @@
-"""Unassigns that took nothing from anybody, and what customers have left; from closed books alone.
+"""Unassigns without effect, and the devices that customers have left.
 
-A list of unassigns none of which had an effect usually names wrong serials or wrong customers. Without this the
-rows would look settled, because the customer named does not have the device, as the row asked.
+A list of unassigns without any effect usually names wrong serials or wrong customers. Such rows look settled,
+because the named customer does not have the device, as the row asked; so they need attention.
 """
 
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.reconciliation.details import Detail
 from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
 
-_FEWEST: Final = 3
-"""Fewer unassigns without effect than this say nothing about the list."""
+_MIN_INEFFECTIVE: Final = 3
+"""The least number of ineffective unassigns that puts a list in question."""
 _PERHAPS_TAKEN: Final = (Outcome.UNASSIGNED.code, Outcome.UNCONFIRMED.code, Outcome.NOT_SENT.code)
 _PERHAPS_GIVEN: Final = (Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNCONFIRMED.code)
 
@@ -25,28 +25,28 @@ Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-def has_only_ineffective_unassigns(books: Reconciliation) -> bool:
-    """Return whether the run's unassigns, three or more, surely took nothing from anybody."""
-    without = books.without_effect()
-    if np.count_nonzero(without) < _FEWEST:
+def has_only_ineffective_unassigns(reconciliation: Reconciliation) -> bool:
+    """Return whether the run has at least three unassigns and surely none of them had an effect."""
+    ineffective = reconciliation.without_effect()
+    if np.count_nonzero(ineffective) < _MIN_INEFFECTIVE:
         return False
-    doubtful = books.unclear()
-    for rows in row_ranges(len(books.outcome)):
-        outcome = books.outcome[rows]
-        others = np.isin(outcome, _PERHAPS_TAKEN) | doubtful[rows]
-        if (others & (books.plan.rows.action[rows] == Action.UNASSIGN.code)).any():
+    doubtful = reconciliation.unclear()
+    for rows in row_ranges(len(reconciliation.outcome)):
+        outcome = reconciliation.outcome[rows]
+        may_have_taken = np.isin(outcome, _PERHAPS_TAKEN) | doubtful[rows]
+        if (may_have_taken & (reconciliation.plan.rows.action[rows] == Action.UNASSIGN.code)).any():
             return False
     return True
 
 
-def question_unassigns(books: Reconciliation) -> Reconciliation:
-    """Return the books with every unassign without effect as a row that wants attention."""
-    rows = np.flatnonzero(books.without_effect())
-    codes, at = np.unique(books.detail[rows], return_inverse=True)
-    added = [_questioned(books.details.entries[code]) for code in codes.tolist()]
-    detail = books.detail.copy()
-    detail[rows] = len(books.details) + at
-    return replace(books, detail=detail, details=books.details.extended(added))
+def question_unassigns(reconciliation: Reconciliation) -> Reconciliation:
+    """Return the reconciliation with every unassign without effect marked as wanting attention."""
+    rows = np.flatnonzero(reconciliation.without_effect())
+    codes, index = np.unique(reconciliation.detail[rows], return_inverse=True)
+    added = [_questioned(reconciliation.details.entries[code]) for code in codes.tolist()]
+    detail = reconciliation.detail.copy()
+    detail[rows] = len(reconciliation.details) + index
+    return replace(reconciliation, detail=detail, details=reconciliation.details.extended(added))
 
 
 def _questioned(detail: Detail) -> Detail:
@@ -55,29 +55,29 @@ def _questioned(detail: Detail) -> Detail:
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """Customers by what they have left after the run's last unassign call, by the API's answer."""
+    """Numbers of customers by what they have left after their last unassign call, as the API answered."""
 
     without_devices: int
-    """Customers who have none, and were given none by a later call."""
+    """Customers without devices, to whom no later call assigned one."""
     still_holding: int
-    """Customers who have some although all their rows are unassigns."""
+    """Customers who still have devices although all their rows are unassigns."""
 
 
-def count_holders(books: Reconciliation) -> Holders:
-    """Count the customers whose last unassign call tells what they have left.
+def count_holders(reconciliation: Reconciliation) -> Holders:
+    """Count the customers whose last unassign call reports how many devices remain.
 
-    A customer is left out where an unassign may have acted unheard.
+    Customers with an unconfirmed unassign are not counted.
     """
-    size = books.plan.customers
+    size = reconciliation.plan.customers
     last, given, unknown, has_assign = (np.zeros(size, kind) for kind in (np.int64, np.int64, bool, bool))
-    remaining = books.answers.counts["devicesRemaining"]
-    for rows, calls in books.plan.calls_by_row():
-        customer = books.plan.customer_ids_of_calls(calls)
-        answer, outcome = books.answer[rows], books.outcome[rows]
-        takes = books.plan.rows.action[rows] == Action.UNASSIGN.code
+    remaining = reconciliation.answers.counts["devicesRemaining"]
+    for rows, calls in reconciliation.plan.calls_by_row():
+        customer = reconciliation.plan.customer_ids_of_calls(calls)
+        answer, outcome = reconciliation.answer[rows], reconciliation.outcome[rows]
+        takes = reconciliation.plan.rows.action[rows] == Action.UNASSIGN.code
         gives = ~takes & np.isin(outcome, _PERHAPS_GIVEN)
-        told = takes & (remaining[answer] >= 0)
-        np.maximum.at(last, customer[told], answer[told])
+        has_count = takes & (remaining[answer] >= 0)
+        np.maximum.at(last, customer[has_count], answer[has_count])
         np.maximum.at(given, customer[gives], answer[gives])
         unknown[customer[takes & (outcome == Outcome.UNCONFIRMED.code)]] = True
         has_assign[customer[~takes]] = True

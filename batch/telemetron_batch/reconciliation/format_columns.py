@@ -1,4 +1,4 @@
-"""Numbers, flags and moments as the texts that stand in the files of a run; "" for what is not known."""
+"""Format numbers, booleans and times as the texts of a run's files; unknown values become ""."""
 
 from typing import Any, Final
 
@@ -14,26 +14,26 @@ Numbers = npt.NDArray[np.signedinteger[Any]]
 
 
 def format_ints(numbers: Numbers, unknown: int | None = None) -> pa.Array:
-    """Whole numbers, of which one may stand for what is not known."""
+    """Return integers as texts; the value `unknown` becomes ""."""
     mask = None if unknown is None else numbers == unknown
     return pc.fill_null(pc.cast(pa.array(numbers, mask=mask), pa.string()), "")
 
 
 def format_counts(counts: Numbers) -> pa.Array:
-    """Whole numbers that are small, mostly; -1: not known."""
+    """Return counts, which are mostly small, as texts; -1 means unknown."""
     if counts.max(initial=0) >= len(_SMALL) - 1:
         return format_ints(counts, unknown=-1)
     return _SMALL.take(pa.array(counts + 1))
 
 
 def format_bools(flags: npt.NDArray[np.int8]) -> pa.Array:
-    """0: not known, 1: no, 2: yes."""
+    """Return booleans as texts; 0 means unknown, 1 no, 2 yes."""
     return _FLAGS.take(pa.array(flags))
 
 
 def format_timestamps(seconds: pa.Array) -> pa.Array:
-    """Seconds since the epoch (null: not known) as UTC, to the millisecond."""
+    """Return seconds since the epoch as UTC times with milliseconds; null means unknown."""
     millis = pc.cast(pc.round(pc.multiply(seconds, 1000.0)), pa.int64())
-    # To cast is five times as fast as `strftime`, but puts a blank between day and hour and tells no zone.
+    # A cast is five times as fast as `strftime`, but writes a blank instead of the T and no zone.
     moments = pc.binary_replace_slice(pc.cast(pc.cast(millis, pa.timestamp("ms")), pa.string()), 10, 11, "T")
     return pc.fill_null(pc.binary_join_element_wise(moments, "Z", ""), "")

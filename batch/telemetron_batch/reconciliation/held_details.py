@@ -1,4 +1,4 @@
-"""Why rows were held by the plan, in words."""
+"""The details of rows that the plan holds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -15,7 +15,7 @@ REASON_OF: Final[Mapping[HoldReason, Reason]] = {
     HoldReason.INVALID_ROW: Reason.INVALID_ROW_MAY_UNASSIGN,
     HoldReason.OTHER_SPELLING: Reason.UNASSIGNED_IN_OTHER_SPELLING,
 }
-"""Their sentences do not name the line of the other row, which differs from row to row."""
+"""The sentences of these reasons do not name the line of the other row, which differs from row to row."""
 _RISK: Final = "may still be with another customer"
 _AFTER_LINE: Final = {
     HoldReason.INVALID_ROW: ", an invalid row, may take this device away",
@@ -24,7 +24,7 @@ _AFTER_LINE: Final = {
 
 
 def held_details(held: HeldRows, rows: Rows, file_names: Sequence[str]) -> pa.Array:
-    """Return for each of these rows why it is held, with the line of the other row and, of several files, its file."""
+    """Return the detail of each held row: why it is held, and the line (and file, if several) of the other row."""
     where = [pa.scalar(f"{_RISK}: line"), format_ints(rows.lines_of(held.cause))]
     if len(file_names) > 1:
         where += [pa.scalar("of"), pa.array(file_names).take(pa.array(rows.files_of(held.cause)))]

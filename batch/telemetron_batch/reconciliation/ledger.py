@@ -1,4 +1,4 @@
-"""Rows, plan and answers in; one outcome for every row out, and the law that none is missing."""
+"""Build one outcome for every row from the plan and the answers, and check that no row is missing."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,20 +22,20 @@ from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
 from telemetron_batch.storage.spill import drop_pages
 
 _OPEN: Final = -1
-_OF_DEVICES: Final = ("positions", "outcomes", "deviceIds", "created")
-_REASON: Final = 8
-_TEXT: Final = 32
-"""Bits below the reason, and below the text, in a number that stands for a detail."""
+_DEVICE_COLUMNS: Final = ("positions", "outcomes", "deviceIds", "created")
+_REASON_SHIFT: Final = 8
+_TEXT_SHIFT: Final = 32
+"""A detail is packed into one integer: unheard, then the reason, then the text's position."""
 
 Ints = npt.NDArray[np.integer[Any]]
 Flags = npt.NDArray[np.bool_]
 
 
 class Ledger:
-    """One outcome for every row of a plan: filled in answer by answer, then closed."""
+    """Collects one outcome for every row of a plan: answers are added, then the ledger is closed."""
 
     def __init__(self, plan: Plan, file_names: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
-        """`origins` says of each number in `plan.left_out`, from 1, what settled such a row."""
+        """Start with the rows that are not sent; `origins` names the earlier runs in `plan.unchanged_source`."""
         scratch, size = plan.rows.scratch, len(plan.rows)
         self._plan = plan
         self._file_names = tuple(file_names)
@@ -46,27 +46,27 @@ class Ledger:
         self._detail = scratch.array(size, np.int32)
         self._details = DetailCodes()
         self._created = scratch.array(size, np.int8)
-        self._doubts = scratch.array(size, np.int32)
+        self._unclear_attempts = scratch.array(size, np.int32)
         self._device_ids = SparseTextColumn(scratch, size)
         self._settled_twice = 0
         self._refused = Counter[int]()
-        """Rows of calls that are open, by the attempts that left and changed nothing."""
+        """Number of refused attempts, by row of an open call."""
         self._settled_devices = np.zeros(plan.calls, dtype=np.int32)
         self._created_customers: set[int] = set()
         self._known_customers: set[int] = set()
-        """Customers who are known to have existed before the run."""
+        """Customers known to have existed before the run."""
         self._unanswered_customers: set[int] = set()
-        words = np.array([0, *map(self._settled_by, origins)], np.int32)
+        origin_details = np.array([0, *map(self._settled_by, origins)], np.int32)
         for rows in row_ranges(size):
             unsent = np.where(plan.unchanged_source[rows], Outcome.UNCHANGED.code, _OPEN)
             unsent[plan.original_of(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
             unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
             self._outcome[rows] = unsent
-            self._detail[rows] = words[plan.unchanged_source[rows]]
-        self._book_held()
+            self._detail[rows] = origin_details[plan.unchanged_source[rows]]
+        self._settle_held()
 
-    def _book_held(self) -> None:
-        """Settle the rows that the plan holds; where the other row stands is put into words later."""
+    def _settle_held(self) -> None:
+        """Mark the rows that the plan holds; `held_details` adds the line of the other row later."""
         held = self._plan.held
         for hold_reason, reason in REASON_OF.items():
             rows = held.because_of(hold_reason).rows
@@ -74,65 +74,65 @@ class Ledger:
             self._detail[rows] = self._details.code(Detail(reason))
 
     def expect_known(self, customers: Iterable[str]) -> None:
-        """Hear of customers who existed before the run."""
+        """Note customers that existed before the run."""
         known = pc.index_in(pa.array([*customers], pa.string()), value_set=self._plan.all_customer_emails())
         self._known_customers.update(known.drop_null().to_pylist())
 
     def add_answers(self, calls: Ints, answers: pa.Table) -> None:
-        """Book answers, records as `decode_answers` gives them, each to one of these calls."""
+        """Add answers; each belongs to the call at the same position of `calls`."""
         devices = pc.list_value_length(answers["positions"]).to_numpy()
         np.add.at(self._settled_devices, calls - 1, devices)
         created = pc.fill_null(answers["customerWasCreated"], False).to_numpy()
         self._created_customers.update(self._plan.customer_ids_of_calls(calls[created]).tolist())
         entry = np.repeat(self._answers.add(answers), devices)
-        told = {name: pc.list_flatten(answers[name]).combine_chunks() for name in _OF_DEVICES}
-        rows = self._plan.rows_at(np.repeat(calls, devices), told["positions"].to_numpy())
-        self._write_rows(rows, entry, told)
+        columns = {name: pc.list_flatten(answers[name]).combine_chunks() for name in _DEVICE_COLUMNS}
+        rows = self._plan.rows_at(np.repeat(calls, devices), columns["positions"].to_numpy())
+        self._write_rows(rows, entry, columns)
         self._explain(rows, devices, answers)
 
-    def _write_rows(self, rows: Ints, entry: Ints, told: Mapping[str, pa.Array]) -> None:
-        """Put down what answers say of these rows, all at once."""
+    def _write_rows(self, rows: Ints, entry: Ints, columns: Mapping[str, pa.Array]) -> None:
+        """Store outcome, answer, creation flag and device id of these rows."""
         once = np.sort(rows)
         once = once[np.diff(once, prepend=-1) != 0]
         self._settled_twice += len(rows) - len(once) + int((self._outcome[once] != _OPEN).sum())
-        self._outcome[rows] = told["outcomes"].to_numpy()
+        self._outcome[rows] = columns["outcomes"].to_numpy()
         self._answer[rows] = entry
-        created = pc.fill_null(pc.cast(told["created"], pa.int8()), -1)
+        created = pc.fill_null(pc.cast(columns["created"], pa.int8()), -1)
         self._created[rows] = created.to_numpy() + 1
-        has_id = pc.not_equal(told["deviceIds"], "")
-        self._device_ids.add(rows[has_id.to_numpy(zero_copy_only=False)], told["deviceIds"].filter(has_id))
+        has_id = pc.not_equal(columns["deviceIds"], "")
+        self._device_ids.add(rows[has_id.to_numpy(zero_copy_only=False)], columns["deviceIds"].filter(has_id))
 
     def _explain(self, rows: Ints, devices: Ints, answers: pa.Table) -> None:
-        """Put down why these rows have their outcomes; most answers have nothing to say of it."""
+        """Store the details of these rows; most of them are empty."""
         reason, unheard = (_numbers(answers[name], devices) for name in ("reasons", "unheard"))
         text, texts = _texts(answers["texts"], devices)
-        keys, at = np.unique(text << _TEXT | reason << _REASON | unheard, return_inverse=True)
+        keys, index = np.unique(text << _TEXT_SHIFT | reason << _REASON_SHIFT | unheard, return_inverse=True)
         codes = [self._details.code(_detail_of(key, texts)) for key in keys.tolist()]
-        self._detail[rows] = np.array(codes, np.int32)[at]
+        self._detail[rows] = np.array(codes, np.int32)[index]
 
     def close(
         self,
-        why: str,
+        stop_reason: str,
         *,
         doubtful: Iterable[tuple[int, Iterable[int] | None]] = (),
         refused: Iterable[tuple[int, Iterable[int] | None]] = (),
         unsure: Collection[Outcome] = (),
     ) -> Reconciliation:
-        """Say of the rows without an answer what is true, and check that the books balance.
+        """Settle the rows without an answer and check that every row has exactly one outcome.
 
-        `why` tells why the run ended before the rest was sent. `doubtful` names call and
-        positions (None: all) of every attempt that may have acted unheard, `refused` of every
-        one that left and changed nothing. Rows whose outcome is `unsure` may have been sent
-        without a record, and become unconfirmed. Raises UnbalancedError.
+        `stop_reason` is the sentence that says why the run ended before the rest was sent. `doubtful` lists
+        the call and positions (None: all) of every attempt that may have acted without an answer, `refused`
+        those of every attempt that was sent and changed nothing. Rows with an outcome in `unsure` may have
+        been sent without a record and become unconfirmed. Raises UnbalancedError.
         """
         for call, positions in doubtful:
-            self._doubts[self._rows_of(call, positions)] += 1
+            self._unclear_attempts[self._rows_of(call, positions)] += 1
             if self._plan.stage_action(call) is Action.ASSIGN:
                 self._unanswered_customers.add(self._plan.customer_id_of_call(call))
         for call, positions in refused:
             if self._settled_devices[call - 1] < self._plan.size_of(call):
                 self._refused.update(self._rows_of(call, positions).tolist())
-        missing = sum(self._close_open(window, why, unsure) for window in row_ranges(len(self._outcome)))
+        missing = sum(self._close_open(window, stop_reason, unsure) for window in row_ranges(len(self._outcome)))
         if missing or self._settled_twice:
             raise UnbalancedError(
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
@@ -144,35 +144,35 @@ class Ledger:
         rows = self._plan.rows_of(call)
         return rows if positions is None else rows[list(positions)]
 
-    def _close_open(self, window: slice, why: str, unsure: Collection[Outcome]) -> int:
-        """Mark the rows without an answer; gives how many are left without an outcome."""
-        outcome, doubts = self._outcome[window], self._doubts[window]
+    def _close_open(self, window: slice, stop_reason: str, unsure: Collection[Outcome]) -> int:
+        """Settle the rows without an answer; return how many still have no outcome."""
+        outcome, unclear_attempts = self._outcome[window], self._unclear_attempts[window]
         is_open = outcome == _OPEN
         if Outcome.HELD in unsure:
             by_plan = self._plan.held.rows
             is_open |= outcome == Outcome.HELD.code
             is_open[by_plan[(by_plan >= window.start) & (by_plan < window.stop)] - window.start] = False
-        for unclear in np.unique(doubts[is_open]).tolist():
-            rows = is_open & (doubts == unclear)
+        for unclear in np.unique(unclear_attempts[is_open]).tolist():
+            rows = is_open & (unclear_attempts == unclear)
             if unclear:
                 self._answer[window][rows] = self._answers.add_unanswered(unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_AFTER_SENDING))
             elif Outcome.NOT_SENT in unsure:
                 outcome[rows] = Outcome.UNCONFIRMED.code
-                self._detail[window][rows] = self._details.code(Detail(Reason.RECORDS_LOST, why))
+                self._detail[window][rows] = self._details.code(Detail(Reason.RECORDS_LOST, stop_reason))
             else:
                 outcome[rows] = Outcome.NOT_SENT.code
-                self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_BEFORE, why))
-        self._tell_refused(window, is_open & (doubts == 0), why)
+                self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_BEFORE, stop_reason))
+        self._explain_refused(window, is_open & (unclear_attempts == 0), stop_reason)
         return int((outcome == _OPEN).sum())
 
-    def _tell_refused(self, window: slice, unsettled: Flags, why: str) -> None:
-        """Say of rows that were asked for and refused each time how often that was."""
+    def _explain_refused(self, window: slice, unsettled: Flags, stop_reason: str) -> None:
+        """Store the number of attempts of rows that were refused each time."""
         for row, attempts in self._refused.items():
             if window.start <= row < window.stop and unsettled[row - window.start]:
                 self._answer[row] = self._answers.add_refused(attempts)
-                self._detail[row] = self._details.code(Detail(Reason.STOPPED_AFTER_REFUSAL, why))
+                self._detail[row] = self._details.code(Detail(Reason.STOPPED_AFTER_REFUSAL, stop_reason))
 
     def _result(self) -> Reconciliation:
         for rows, calls in self._plan.calls_by_row():
@@ -191,14 +191,14 @@ class Ledger:
             detail=self._detail,
             details=self._details.details(),
             customers_perhaps_created=len(self._perhaps_created()),
-            unclear_attempts=self._doubts,
+            unclear_attempts=self._unclear_attempts,
             created=self._created,
             device_ids=self._device_ids,
             file_names=self._file_names,
         )
 
     def _perhaps_created(self) -> set[int]:
-        """Customers of whom an unanswered assign may have made new ones, and of whom nothing else is known."""
+        """Return the customers that an unanswered assign may have created, and of whom nothing else is known."""
         return self._unanswered_customers - self._created_customers - self._known_customers
 
     def _settled_by(self, origin: str) -> int:
@@ -206,25 +206,25 @@ class Ledger:
 
 
 def _numbers(lists: pa.ChunkedArray, devices: Ints) -> npt.NDArray[np.int64]:
-    """Return the numbers of lists with so many entries each; 0 for those of lists that are null."""
+    """Return the numbers of all lists, one for each device; 0 where the list is null."""
     numbers = np.zeros(int(devices.sum()), np.int64)
-    is_there = pc.is_valid(lists).to_numpy()
-    if is_there.any():
-        numbers[np.repeat(is_there, devices)] = pc.list_flatten(lists).to_numpy()
+    has_list = pc.is_valid(lists).to_numpy()
+    if has_list.any():
+        numbers[np.repeat(has_list, devices)] = pc.list_flatten(lists).to_numpy()
     return numbers
 
 
 def _texts(lists: pa.ChunkedArray, devices: Ints) -> tuple[npt.NDArray[np.int64], Sequence[str]]:
-    """Return the texts of lists with so many entries each as positions in distinct texts; "" is 0."""
-    places = np.zeros(int(devices.sum()), np.int64)
-    is_there = pc.is_valid(lists).to_numpy()
-    if not is_there.any():
-        return places, ("",)
+    """Return the texts of all lists, one for each device, as positions in the distinct texts; "" is 0."""
+    codes = np.zeros(int(devices.sum()), np.int64)
+    has_list = pc.is_valid(lists).to_numpy()
+    if not has_list.any():
+        return codes, ("",)
     encoded = pc.list_flatten(lists).combine_chunks().dictionary_encode()
-    places[np.repeat(is_there, devices)] = encoded.indices.to_numpy() + np.int64(1)
-    return places, ("", *encoded.dictionary.to_pylist())
+    codes[np.repeat(has_list, devices)] = encoded.indices.to_numpy() + np.int64(1)
+    return codes, ("", *encoded.dictionary.to_pylist())
 
 
 def _detail_of(key: int, texts: Sequence[str]) -> Detail:
-    reason, unheard = key >> _REASON & (1 << _TEXT - _REASON) - 1, key & (1 << _REASON) - 1
-    return Detail(reason, texts[key >> _TEXT], unheard)
+    reason, unheard = key >> _REASON_SHIFT & (1 << _TEXT_SHIFT - _REASON_SHIFT) - 1, key & (1 << _REASON_SHIFT) - 1
+    return Detail(reason, texts[key >> _TEXT_SHIFT], unheard)

@@ -1,7 +1,6 @@
-"""Closed books: one outcome for every row, and all else that there is to say of it.
+"""The result of a run: one outcome for every row, as integer columns by row number.
 
-Outcomes are integer columns by row number. Whatever is written about a run is a function
-of them and of its journal.
+Every file about a run is a function of this result and of the journal.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,7 @@ from telemetron_batch.reconciliation.format_columns import format_bools, format_
 from telemetron_batch.reconciliation.held_details import held_details
 from telemetron_batch.rows.rows import RowBlock
 
-_WINDOW: Final = 1 << 20
+_ROWS_PER_RANGE: Final = 1 << 20
 ANSWER_COLUMNS: Final = ("attempts", "unclearAttempts", "httpStatus", "answeredAt", "devicesRemaining")
 WAS_CREATED: Final = 2
 """In `Reconciliation.created`."""
@@ -34,31 +33,31 @@ _NAMES: Final = pa.array([str(outcome) for outcome in OUTCOMES])
 _ATTENTION: Final = np.array(
     [[outcome.wants_attention(action) for action in ACTIONS] + [True] for outcome in OUTCOMES], dtype=bool
 )
-"""By outcome and action; the last column is for rows whose action is unknown, all of them invalid."""
+"""By outcome and action; the last column is for rows with an unknown action, which are all invalid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconciliation:
-    """Closed books: what became of every row, as columns by row number.
+    """What became of every row, as columns by row number.
 
-    outcome    int8   `Outcome.code`
-    call       int32  the call that held the row; 0: none
-    answer     int32  position in `answers`; 0: none
-    detail     int32  position in `details`
-    doubts     int32  attempts at the row that may have acted without our hearing of it
-    created    int8   was the device created: 0 not told, 1 no, 2 yes
-    verified   int8   does the API hold what the outcome says: `NO`, `YES`, -1 not known; None: nobody asked
+    outcome           int8   `Outcome.code`
+    call              int32  the call that contained the row; 0: none
+    answer            int32  position in `answers`; 0: none
+    detail            int32  position in `details`
+    unclear_attempts  int32  attempts that may have acted although no answer was read
+    created           int8   whether the device was created: 0 unknown, 1 no, 2 yes
+    verified          int8   whether the API agrees with the outcome: `NO`, `YES`, -1 unknown; None: not verified
     """
 
     plan: Plan
     outcome: npt.NDArray[np.int8]
     call: npt.NDArray[np.int32]
     call_texts: pa.Array
-    """The calls' numbers, "" for 0."""
+    """The numbers of calls as texts; "" for 0."""
     answer: npt.NDArray[np.int32]
     answers: AnswerTable
     calls_settled: int
-    """Calls of which every device has a result."""
+    """Calls in which every device has a result."""
     customers_created: int
     """Customers that this run is known to have created."""
     customers_perhaps_created: int
@@ -69,21 +68,24 @@ class Reconciliation:
     created: npt.NDArray[np.int8]
     device_ids: SparseTextColumn
     file_names: tuple[str, ...] = ()
-    """Of the input files, where there are several."""
+    """Names of the input files, if there are several."""
     verified: npt.NDArray[np.int8] | None = None
     settled_by_verification: int = 0
-    """Rows whose outcome is not from an answer of their own, but from asking afterwards."""
+    """Rows whose outcome comes from the verification instead of an answer."""
 
     def contradicted(self) -> npt.NDArray[np.bool_]:
-        """For each row: was the API seen to hold something else than its outcome says?"""
+        """Return for each row whether the verification contradicts its outcome."""
         return np.zeros(len(self.outcome), dtype=bool) if self.verified is None else self.verified == NO
 
     def counts(self) -> dict[Outcome, int]:
-        """Rows by outcome, every outcome named."""
+        """Return the number of rows with each outcome, zeros included."""
         return self._counted(lambda _: slice(None))
 
     def attention(self, tolerated: Iterable[Outcome] = ()) -> npt.NDArray[np.bool_]:
-        """For each row: does it want attention? Tolerated outcomes do not, but what differs at the API always."""
+        """Return for each row whether it wants attention.
+
+        Tolerated outcomes do not, unless the verification contradicts them.
+        """
         wanted = _ATTENTION.copy()
         without = [outcome.code for outcome in tolerated]
         wanted[without] = False
@@ -97,122 +99,126 @@ class Reconciliation:
         return found
 
     def without_effect(self) -> npt.NDArray[np.bool_]:
-        """For each row: is it an unassign of a device that its customer surely did not have?"""
+        """Return for each row whether it unassigns a device that its customer surely did not have."""
         clear = self.details.unheard == Unheard.NOTHING
         skipped = (self.outcome == Outcome.SKIPPED.code) & (self.plan.rows.action == Action.UNASSIGN.code)
         return np.asarray(skipped & clear[self.detail], dtype=bool)
 
     def attention_counts(self) -> dict[Outcome, int]:
-        """Rows that want attention, by outcome, every outcome named."""
+        """Return the number of rows that want attention with each outcome, zeros included."""
         wanting = self.attention()
         return self._counted(lambda rows: wanting[rows])
 
     def overtaken(self) -> npt.NDArray[np.bool_]:
-        """For each row: does it want attention although a later row of its customer and device does not?
+        """Return for each row whether it wants attention although a later row of its pair does not.
 
-        To do such a row after all would undo the later one.
+        Sending such a row after all would undo the later one.
         """
         wanting = self.attention()
         rows, pair = self.plan.rows_of_pairs(np.flatnonzero(wanting))
-        pairs, of = np.unique(pair, return_inverse=True)
+        pairs, group = np.unique(pair, return_inverse=True)
         last_fine = np.full(len(pairs), -1)
         fine = ~wanting[rows]
-        np.maximum.at(last_fine, of[fine], rows[fine])
+        np.maximum.at(last_fine, group[fine], rows[fine])
         found = np.zeros(len(wanting), dtype=bool)
-        found[rows] = wanting[rows] & (rows < last_fine[of])
+        found[rows] = wanting[rows] & (rows < last_fine[group])
         return found
 
     def unclear(self) -> npt.NDArray[np.bool_]:
-        """For each row: may this run have changed what the API holds, without anybody knowing?"""
+        """Return for each row whether an unanswered attempt may have changed what the API holds."""
         in_doubt = self.details.unheard != Unheard.NOTHING
         return np.asarray((self.outcome == Outcome.UNCONFIRMED.code) | in_doubt[self.detail], dtype=bool)
 
     def has_reason(self, rows: npt.NDArray[np.int64], reason: Reason) -> npt.NDArray[np.bool_]:
-        """For each of some rows: is this why it has its outcome?"""
+        """Return for each of the given rows whether its outcome has this reason."""
         return np.asarray((self.details.reasons == reason)[self.detail[rows]], dtype=bool)
 
     def surely_changed(self) -> npt.NDArray[np.bool_]:
-        """For each row: is this a change, for certain, from what the API held before this run?
+        """Return for each row whether it surely changed what the API held before this run.
 
-        What a row changed that follows an unclear one on its pair was perhaps this run's
-        own work just before.
+        A change that follows an unclear row of the same pair is not sure: it may only revert
+        what this run itself did just before.
         """
         changed = self._changed()
         changed[self._after_unclear(changed)] = False
         return changed
 
     def not_undone(self) -> npt.NDArray[np.bool_]:
-        """For each row: did it change something, or perhaps, that undo.csv does not take back?"""
+        """Return for each row whether it changed, or may have changed, something that undo.csv does not take back."""
         unclear = self.unclear()
         unclear[self._after_unclear(self._changed())] = True
         return unclear
 
     def _after_unclear(self, changed: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Rows that changed something, on pairs of which the first change is an unclear one."""
+        """Return the rows that changed something, of pairs whose first change is unclear."""
         unclear = self.unclear()
         rows, pair = self.plan.rows_of_pairs(np.flatnonzero(unclear))
-        told = changed[rows] | unclear[rows]
-        rows, pair = rows[told], pair[told]
-        _, first, of = np.unique(pair, return_index=True, return_inverse=True)
-        return rows[unclear[rows[first]][of] & changed[rows]]
+        relevant = changed[rows] | unclear[rows]
+        rows, pair = rows[relevant], pair[relevant]
+        _, first, group = np.unique(pair, return_index=True, return_inverse=True)
+        return rows[unclear[rows[first]][group] & changed[rows]]
 
     def _changed(self) -> npt.NDArray[np.bool_]:
         return np.asarray((self.outcome == Outcome.ASSIGNED.code) | (self.outcome == Outcome.UNASSIGNED.code))
 
     def columns(self, block: RowBlock, first: int) -> dict[str, pa.Array]:
-        """What is to be reported of the rows of a block, as texts by column name.
+        """Return the result columns of a block as texts by column name.
 
         `first` is the row number of the block's first row.
         """
         rows = slice(first, first + block.keys.num_rows)
-        told = self.answers.texts(self.answer[rows])
+        answers = self.answers.texts(self.answer[rows])
         columns = {
             "outcome": _NAMES.take(pa.array(self.outcome[rows])),
             "detail": self.details_of(block, first),
-            "customerId": told["customerId"],
+            "customerId": answers["customerId"],
             "deviceId": self.device_ids.texts(rows.start, rows.stop),
-            "customerWasCreated": told["customerWasCreated"],
+            "customerWasCreated": answers["customerWasCreated"],
             "deviceWasCreated": format_bools(self.created[rows]),
             "call": self.call_texts.take(pa.array(self.call[rows])),
         }
-        columns |= {name: told[name] for name in ANSWER_COLUMNS}
+        columns |= {name: answers[name] for name in ANSWER_COLUMNS}
         if self.verified is not None:
             columns["verified"] = _VERIFIED.take(pa.array(self.verified[rows] % 3))
         return columns
 
     def outcomes_of(self, rows: slice) -> pa.Array:
-        """Names of the outcomes of a range of rows."""
+        """Return the names of the outcomes of a range of rows."""
         return _NAMES.take(pa.array(self.outcome[rows]))
 
     def _counted(self, chosen: Callable[[slice], Any]) -> dict[Outcome, int]:
-        """Outcomes of the chosen rows of each window, counted."""
+        """Count the outcomes of the chosen rows of each range."""
         found = np.zeros(len(OUTCOMES), np.int64)
         for rows in row_ranges(len(self.outcome)):
             found += np.bincount(self.outcome[rows][chosen(rows)], minlength=len(OUTCOMES))
         return dict(zip(OUTCOMES, found.tolist(), strict=True))
 
     def details_of(self, block: RowBlock, first: int) -> pa.Array:
-        """The loader's words for an invalid row, the answer's for a sent one; duplicates and held rows name another."""
+        """Return the detail of each row of a block.
+
+        An invalid row has the loader's text, a sent one that of its answer; duplicates and held rows name
+        another row.
+        """
         rows = slice(first, first + block.keys.num_rows)
         codes, origin = self.detail[rows], self.plan.original_of(rows.start, rows.stop)
-        said, repeats = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
+        explained, duplicates = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
         invalid = np.flatnonzero(block.keys["problem"].to_numpy())
         held = self.plan.held.within(rows.start, rows.stop)
         texts = [
-            self.details.texts.take(pa.array(codes[said])),
+            self.details.texts.take(pa.array(codes[explained])),
             block.keys["detail"].take(pa.array(invalid)),
-            self._same_as(origin[repeats]),
+            self._same_as(origin[duplicates]),
             held_details(held, self.plan.rows, self.file_names),
         ]
-        place = np.zeros(len(codes), np.int64)
-        place[said] = np.arange(1, len(said) + 1)
-        place[invalid] = np.arange(1, len(invalid) + 1) + len(said)
-        place[repeats] = np.arange(1, len(repeats) + 1) + len(said) + len(invalid)
-        place[held.rows - first] = np.arange(1, len(held) + 1) + len(said) + len(invalid) + len(repeats)
-        return pa.concat_arrays([pa.array([""]), *texts]).take(pa.array(place))
+        source = np.zeros(len(codes), np.int64)
+        end = 0
+        for rows_of_text in (explained, invalid, duplicates, held.rows - first):
+            source[rows_of_text] = np.arange(1, len(rows_of_text) + 1) + end
+            end += len(rows_of_text)
+        return pa.concat_arrays([pa.array([""]), *texts]).take(pa.array(source))
 
     def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
-        """Where the originals of duplicates stand, and what became of them."""
+        """Return for each duplicate the line and the outcome of its original."""
         where = [pa.scalar("same as line"), format_ints(self.plan.rows.lines_of(origin))]
         if len(self.file_names) > 1:
             where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.files_of(origin)))]
@@ -221,10 +227,10 @@ class Reconciliation:
 
 
 def inverse(action: Action) -> Action:
-    """The action that takes another back."""
+    """Return the action that undoes another."""
     return Action.UNASSIGN if action is Action.ASSIGN else Action.ASSIGN
 
 
 def row_ranges(size: int) -> Iterator[slice]:
-    """All rows, some at a time: what is worked out for them must not take much memory."""
-    return (slice(first, min(first + _WINDOW, size)) for first in range(0, size, _WINDOW))
+    """Yield consecutive ranges that cover all rows; working range by range bounds the memory."""
+    return (slice(first, min(first + _ROWS_PER_RANGE, size)) for first in range(0, size, _ROWS_PER_RANGE))

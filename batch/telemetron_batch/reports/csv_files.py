@@ -55,7 +55,7 @@ class ReportInput:
     """All that the files of a run are written from."""
 
     files: Sequence[InputFile]
-    books: Reconciliation
+    reconciliation: Reconciliation
     raw: bool = False
     """Leave cells that a spreadsheet would run as formulas as they are."""
 
@@ -128,7 +128,7 @@ def write_undo(path: Path, report: ReportInput, blocks: Iterable[RowBlock]) -> i
 def _reconciled(report: ReportInput, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
     first = 0
     for block in blocks:
-        told = report.books.columns(block, first)
+        told = report.reconciliation.columns(block, first)
         file = [_constant(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
         line = _lines(block.keys)
@@ -148,22 +148,27 @@ def _lines(keys: pa.RecordBatch) -> pa.Array:
 
 def _told(report: ReportInput) -> tuple[str, ...]:
     """Our columns after the keys; `verified` only where somebody asked."""
-    return RESULT_COLUMNS if report.books.verified is None else (*RESULT_COLUMNS, "verified")
+    return RESULT_COLUMNS if report.reconciliation.verified is None else (*RESULT_COLUMNS, "verified")
 
 
 def _attention_tables(
     report: ReportInput, blocks: Iterable[RowBlock], own: Sequence[Header]
 ) -> Iterator[list[pa.Array]]:
-    wanted, overtaken = report.books.attention(), report.books.overtaken()
+    wanted, overtaken = report.reconciliation.attention(), report.reconciliation.overtaken()
     first = 0
     for block in blocks:
         rows = slice(first, first + block.keys.num_rows)
         if wanted[rows].any():
             late = pa.array(overtaken[rows])
-            detail = report.books.details_of(block, first)
+            detail = report.reconciliation.details_of(block, first)
             detail = pc.if_else(late, pc.binary_join_element_wise(detail, _OVERTAKEN, "; "), detail)
             line = source_lines(report.files, block)
-            columns = [*_editable_cells(report, block, own, late), report.books.outcomes_of(rows), detail, line]
+            columns = [
+                *_editable_cells(report, block, own, late),
+                report.reconciliation.outcomes_of(rows),
+                detail,
+                line,
+            ]
             yield [column.filter(pa.array(wanted[rows])) for column in columns]
         first += block.keys.num_rows
 
@@ -212,7 +217,7 @@ def action_header(files: Sequence[InputFile]) -> str:
 
 
 def _undo_tables(report: ReportInput, blocks: Iterable[RowBlock]) -> Iterator[list[pa.Array]]:
-    changed = report.books.surely_changed()
+    changed = report.reconciliation.surely_changed()
     end = len(changed)
     for block in blocks:
         rows = np.flatnonzero(changed[end - block.keys.num_rows : end])[::-1]

@@ -183,11 +183,11 @@ def _settled(rows: int, attention: int) -> str:
 # What wants attention
 
 
-def find_causes(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Cause], int]:
+def find_causes(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Cause], int]:
     """The causes with most rows, and how many there are in all. Goes through the blocks more than once."""
-    wanting = np.flatnonzero(books.attention())
-    words, code, quoted = _folded(books, wanting, blocks)
-    key = books.outcome[wanting] * np.int64(max(1, len(words))) + code
+    wanting = np.flatnonzero(reconciliation.attention())
+    words, code, quoted = _folded(reconciliation, wanting, blocks)
+    key = reconciliation.outcome[wanting] * np.int64(max(1, len(words))) + code
     keys, first, counts = np.unique(key, return_index=True, return_counts=True)
     most = np.lexsort((first, -counts))[:_CAUSES]
     keys_of = _keys_of(wanting[first[most]], blocks)
@@ -195,41 +195,43 @@ def find_causes(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list
     for at in most.tolist():
         rows = wanting[np.flatnonzero(key == keys[at])]
         text = words[int(code[first[at]])].as_py()
-        found.append(_cause(books, rows, (text, quoted.get(text)), keys_of[int(rows[0])]))
+        found.append(_cause(reconciliation, rows, (text, quoted.get(text)), keys_of[int(rows[0])]))
     return found, len(keys)
 
 
-def _cause(books: Reconciliation, rows: Ints, told: tuple[str, str | None], keys: Keys) -> Cause:
+def _cause(reconciliation: Reconciliation, rows: Ints, told: tuple[str, str | None], keys: Keys) -> Cause:
     """A cause with these rows; told are its words, and what the loader said of one of them."""
     words, quoted = told
-    detail = quoted if quoted is not None else books.details.texts[int(books.detail[rows[0]])].as_py()
-    alike = quoted is None and np.ptp(books.detail[rows]) == 0
+    detail = quoted if quoted is not None else reconciliation.details.texts[int(reconciliation.detail[rows[0]])].as_py()
+    alike = quoted is None and np.ptp(reconciliation.detail[rows]) == 0
     return Cause(
-        outcome=OUTCOMES[books.outcome[rows[0]]],
+        outcome=OUTCOMES[reconciliation.outcome[rows[0]]],
         words=detail if alike else words,
         rows=len(rows),
-        lines=[_line_label(books, int(one)) for one in rows[:_LINES]],
+        lines=[_line_label(reconciliation, int(one)) for one in rows[:_LINES]],
         customer=keys[0],
         device=keys[1],
         detail=detail,
-        reason=Reason(books.details.reasons[books.detail[rows[0]]]),
-        problem=Problem(books.plan.rows.problem[rows[0]]),
-        differs=bool(books.contradicted()[rows].all()),
+        reason=Reason(reconciliation.details.reasons[reconciliation.detail[rows[0]]]),
+        problem=Problem(reconciliation.plan.rows.problem[rows[0]]),
+        differs=bool(reconciliation.contradicted()[rows].all()),
     )
 
 
-def _line_label(books: Reconciliation, row: int) -> str:
+def _line_label(reconciliation: Reconciliation, row: int) -> str:
     """The line of a row, with its file's name where there are several."""
-    rows, which = books.plan.rows, np.array([row])
+    rows, which = reconciliation.plan.rows, np.array([row])
     line = str(rows.lines_of(which)[0])
-    return f"{books.file_names[rows.files_of(which)[0]]}:{line}" if len(books.file_names) > 1 else line
+    return (
+        f"{reconciliation.file_names[rows.files_of(which)[0]]}:{line}" if len(reconciliation.file_names) > 1 else line
+    )
 
 
 def _folded(
-    books: Reconciliation, wanting: Ints, blocks: Iterable[RowBlock]
+    reconciliation: Reconciliation, wanting: Ints, blocks: Iterable[RowBlock]
 ) -> tuple[pa.Array, npt.NDArray[np.int32], dict[str, str]]:
     """Folded details as distinct texts; each wanting row's position in them; and of the loader's one example each."""
-    chunks, quoted = [pc.dictionary_encode(_fold(books.details.texts, _NAMED))], dict[str, str]()
+    chunks, quoted = [pc.dictionary_encode(_fold(reconciliation.details.texts, _NAMED))], dict[str, str]()
     for block in blocks:
         details = block.keys["detail"].filter(pc.not_equal(block.keys["problem"], 0))
         if len(details):
@@ -239,8 +241,8 @@ def _folded(
             quoted = dict(zip(chunks[-1].dictionary.to_pylist(), examples, strict=True)) | quoted
     unified = pa.chunked_array(chunks).unify_dictionaries()
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])
-    code = codes[: len(books.details)][books.detail[wanting]]
-    code[books.plan.rows.problem[wanting] != 0] = codes[len(books.details) :]
+    code = codes[: len(reconciliation.details)][reconciliation.detail[wanting]]
+    code[reconciliation.plan.rows.problem[wanting] != 0] = codes[len(reconciliation.details) :]
     return unified.chunk(unified.num_chunks - 1).dictionary, code, quoted
 
 
@@ -268,50 +270,52 @@ def _fold(texts: pa.Array, folds: Iterable[tuple[str, str]]) -> pa.Array:
 # What differs
 
 
-def find_differences(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[Difference]:
+def find_differences(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> list[Difference]:
     """The first rows of which the API was seen to hold something else, in input order."""
     found = []
-    for row, keys in _keys_of(np.flatnonzero(books.contradicted())[:_DIFFERENCES], blocks).items():
-        outcome = OUTCOMES[books.outcome[row]]
+    for row, keys in _keys_of(np.flatnonzero(reconciliation.contradicted())[:_DIFFERENCES], blocks).items():
+        outcome = OUTCOMES[reconciliation.outcome[row]]
         is_held = outcome not in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED)
-        found.append(Difference(_line_label(books, row), *keys, outcome, is_held))
+        found.append(Difference(_line_label(reconciliation, row), *keys, outcome, is_held))
     return found
 
 
 # Unassigns without effect
 
 
-def find_without_effect(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[WithoutEffect]:
+def find_without_effect(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> list[WithoutEffect]:
     """Return the first unassigns that took nothing, in input order."""
-    rows = np.flatnonzero(books.without_effect())[:_WITHOUT_EFFECT]
-    return [WithoutEffect(_line_label(books, row), *keys) for row, keys in _keys_of(rows, blocks).items()]
+    rows = np.flatnonzero(reconciliation.without_effect())[:_WITHOUT_EFFECT]
+    return [WithoutEffect(_line_label(reconciliation, row), *keys) for row, keys in _keys_of(rows, blocks).items()]
 
 
 # Customers, transfers, and what can be undone
 
 
-def created_customers(books: Reconciliation, blocks: Iterable[RowBlock]) -> list[str]:
+def created_customers(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> list[str]:
     """The first customers that this run created, in input order."""
-    if not books.customers_created:
+    if not reconciliation.customers_created:
         return []
-    created = books.answers.customer_was_created == WAS_CREATED
+    created = reconciliation.answers.customer_was_created == WAS_CREATED
     found: dict[str, None] = {}
     end = 0
     for block in blocks:
         first, end = end, end + block.keys.num_rows
-        rows = np.flatnonzero(created[books.answer[first:end]])
+        rows = np.flatnonzero(created[reconciliation.answer[first:end]])
         found |= dict.fromkeys(block.keys["customerEmail"].take(pa.array(rows)).to_pylist())
-        if len(found) >= min(_CUSTOMERS, books.customers_created):
+        if len(found) >= min(_CUSTOMERS, reconciliation.customers_created):
             break
     return [*found][:_CUSTOMERS]
 
 
-def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Transfer], dict[str, int]]:
+def find_transfers(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[list[Transfer], dict[str, int]]:
     """The first transfers, those that did not come off before the others, and the number of each state."""
-    taken, given = books.plan.transfer_unassigns, books.plan.transfer_assigns
-    unknown = books.has_reason(taken, Reason.CUSTOMER_NOT_FOUND) & (books.outcome[taken] == Outcome.FAILED.code)
-    is_free = np.isin(books.outcome[taken], _TAKEN) | unknown
-    state = 2 * ~np.isin(books.outcome[given], _GIVEN) + ~is_free
+    taken, given = reconciliation.plan.transfer_unassigns, reconciliation.plan.transfer_assigns
+    unknown = reconciliation.has_reason(taken, Reason.CUSTOMER_NOT_FOUND) & (
+        reconciliation.outcome[taken] == Outcome.FAILED.code
+    )
+    is_free = np.isin(reconciliation.outcome[taken], _TAKEN) | unknown
+    state = 2 * ~np.isin(reconciliation.outcome[given], _GIVEN) + ~is_free
     shown = np.lexsort((given, state == 0))[:_TRANSFERS].tolist()
     counts = np.bincount(state, minlength=len(_STATES)).tolist()
     keys_of = _keys_of([*taken[shown], *given[shown]], blocks)
@@ -320,8 +324,8 @@ def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[l
             device=keys_of[to][1],
             taken_from=keys_of[of][0],
             given_to=keys_of[to][0],
-            taken=OUTCOMES[books.outcome[of]],
-            given=OUTCOMES[books.outcome[to]],
+            taken=OUTCOMES[reconciliation.outcome[of]],
+            given=OUTCOMES[reconciliation.outcome[to]],
             state=_STATES[state[at]],
         )
         for at, of, to in zip(shown, taken[shown].tolist(), given[shown].tolist(), strict=True)
@@ -329,24 +333,24 @@ def find_transfers(books: Reconciliation, blocks: Iterable[RowBlock]) -> tuple[l
     return found, dict(zip(_STATES, counts, strict=True))
 
 
-def find_undo(books: Reconciliation, blocks: Iterable[RowBlock]) -> UndoInfo:
+def find_undo(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> UndoInfo:
     """What undo.csv takes back, and the first rows that it leaves out."""
-    rows = np.flatnonzero(books.not_undone())
+    rows = np.flatnonzero(reconciliation.not_undone())
     keys_of = _keys_of(rows[:_NOT_UNDONE], blocks)
     return UndoInfo(
-        rows=int(books.surely_changed().sum()),
+        rows=int(reconciliation.surely_changed().sum()),
         left_out=len(rows),
-        first=[_left_out(books, row, keys) for row, keys in keys_of.items()],
-        customers=books.customers_created,
-        devices=int((books.created == WAS_CREATED).sum()),
+        first=[_left_out(reconciliation, row, keys) for row, keys in keys_of.items()],
+        customers=reconciliation.customers_created,
+        devices=int((reconciliation.created == WAS_CREATED).sum()),
     )
 
 
-def _left_out(books: Reconciliation, row: int, keys: Keys) -> NotUndoneRow:
+def _left_out(reconciliation: Reconciliation, row: int, keys: Keys) -> NotUndoneRow:
     return NotUndoneRow(
-        line=_line_label(books, row),
+        line=_line_label(reconciliation, row),
         customer=keys[0],
         device=keys[1],
-        action=ACTIONS[books.plan.rows.action[row]],
-        outcome=OUTCOMES[books.outcome[row]],
+        action=ACTIONS[reconciliation.plan.rows.action[row]],
+        outcome=OUTCOMES[reconciliation.outcome[row]],
     )

@@ -67,7 +67,7 @@ class Page:
 
     fields: Mapping[str, Any]
     """What summary.json holds."""
-    books: Reconciliation
+    reconciliation: Reconciliation
     plan: PlanSummary
     timeline: Timeline | None
     """None where no attempt was made."""
@@ -100,8 +100,8 @@ class Slice:
 
 def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     """Write the page. `blocks` are the input, in order, and gone through several times. Raises DiskError."""
-    causes, causes_in_all = find_causes(page.books, blocks)
-    transfers, transfers_by_state = find_transfers(page.books, blocks)
+    causes, causes_in_all = find_causes(page.reconciliation, blocks)
+    transfers, transfers_by_state = find_transfers(page.reconciliation, blocks)
     view: dict[str, Any] = {
         "run": page.fields,
         "again": page.again,
@@ -111,14 +111,14 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
         "advice": {str(outcome): _advice(facts, page.again) for outcome, facts in OUTCOME_FACTS.items()},
         "verdict": verdict_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),
-        "without_effect": find_without_effect(page.books, blocks),
+        "without_effect": find_without_effect(page.reconciliation, blocks),
         "plan": page.plan,
-        "bar": _bar(page.books),
+        "bar": _bar(page.reconciliation),
         "causes": causes,
         "causes_in_all": causes_in_all,
-        "customers": created_customers(page.books, blocks),
-        "undo": find_undo(page.books, blocks),
-        "differences": find_differences(page.books, blocks),
+        "customers": created_customers(page.reconciliation, blocks),
+        "undo": find_undo(page.reconciliation, blocks),
+        "differences": find_differences(page.reconciliation, blocks),
         "transfers": transfers,
         "transfers_by_state": transfers_by_state,
         "events": page.fields["events"][:_EVENTS],
@@ -170,10 +170,10 @@ def _advice(facts: OutcomeFacts, again: str) -> Markup:
     return _untruncated(facts.advice.format(again=f"{again[:1].upper()}{again[1:]}"))
 
 
-def _bar(books: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
+def _bar(reconciliation: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
     """Segments of the bar: outcome, wants attention, rows, and place and width in per cent."""
-    wanting = books.attention_counts()
-    parts = [(outcome, False, count - wanting[outcome]) for outcome, count in books.counts().items()]
+    wanting = reconciliation.attention_counts()
+    parts = [(outcome, False, count - wanting[outcome]) for outcome, count in reconciliation.counts().items()]
     parts = [part for part in [*parts, *((outcome, True, count) for outcome, count in wanting.items())] if part[2]]
     rows = max(1, sum(count for *_, count in parts))
     widths = np.array([max(_MIN_PERCENT, 100 * count / rows) for *_, count in parts])

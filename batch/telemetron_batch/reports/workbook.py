@@ -134,7 +134,7 @@ def write_xlsx(path: Path, report: ReportInput, fields: Mapping[str, Any], block
     """Write the workbook; gives the number of rows. `fields` is what summary.json holds. Raises DiskError."""
     names, tables = reconciliation_columns(report, blocks)
     with atomic_write(path) as file, _opened(file, path.parent) as book:
-        sheets = _sheets(book, fields, names, len(report.books.outcome), "Reconciliation")
+        sheets = _sheets(book, fields, names, len(report.reconciliation.outcome), "Reconciliation")
         outcome, action = names.index("outcome"), names.index("action")
         tinted = (_rows(_tones(columns[outcome], columns[action]), columns) for columns in tables)
         written = sheets.fill(chain.from_iterable(tinted))
@@ -158,7 +158,7 @@ def write_attention_xlsx(
     own, tables = attention(report, blocks)
     names, ours = [*OF_ATTENTION, *(of_text(escaped, name) for name in own)], len(OF_ATTENTION)
     with _opened(file, folder) as book:
-        sheets = _sheets(book, fields, names, int(report.books.attention().sum()), "Attention")
+        sheets = _sheets(book, fields, names, int(report.reconciliation.attention().sum()), "Attention")
         rows = ([*columns[-ours:], *map(escaped, columns[:-ours])] for columns in tables)
         written = sheets.fill(chain.from_iterable(_rows(_tones(columns[0]), columns) for columns in rows))
         action = action_header(report.files)

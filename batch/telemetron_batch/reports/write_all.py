@@ -57,26 +57,26 @@ class ReportOptions:
 
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
-    books = _audited_books(journal, plan, stop)
+    reconciliation = _audited_books(journal, plan, stop)
     return (
-        question_unassigns(books)
-        if journal.meta(Fact.UNASSIGNS_QUESTIONED) and has_only_ineffective_unassigns(books)
-        else books
+        question_unassigns(reconciliation)
+        if journal.meta(Fact.UNASSIGNS_QUESTIONED) and has_only_ineffective_unassigns(reconciliation)
+        else reconciliation
     )
 
 
 def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    books = ledger_from_answers(journal, plan, stop)
+    reconciliation = ledger_from_answers(journal, plan, stop)
     # What was sent without a record may have come after a look.
     if journal.meta(Fact.VERIFY) is None or journal.records_lost:
-        return books
+        return reconciliation
     foreign = {plan.customer_id_of_call(call) for call in journal.calls_with_foreign_answers()}
     return apply_verification(
-        books, VerificationData(journal.queries(), journal.all_holdings(), journal.last_attempts(), foreign)
+        reconciliation, VerificationData(journal.queries(), journal.all_holdings(), journal.last_attempts(), foreign)
     )
 
 
-def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: ReportOptions) -> Summary:
+def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> Summary:
     """Write all files of the run and give its summary, whose exit code is the run's.
 
     A workbook that stands there is kept up to date, asked for or not. It is the last to be
@@ -85,23 +85,23 @@ def write_files(folder: Path, journal: Journal, books: Reconciliation, ended: Re
     """
     ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
     files = journal.input_files
-    report = ReportInput(files, books, ended.raw_csv)
+    report = ReportInput(files, reconciliation, ended.raw_csv)
     own = extra_columns(files)
     unwritten = Unwritten()
     with unwritten.noting("reconciliation.csv"):
         written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
-        _require_balance(folder, sum(file.rows for file in files), written, len(books.plan.rows))
+        _require_balance(folder, sum(file.rows for file in files), written, len(reconciliation.plan.rows))
     with unwritten.noting(ATTENTION):
         attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
     with unwritten.noting("undo.csv"):
         write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
-    summary = _summary(folder, journal, books, ended)
+    summary = _summary(folder, journal, reconciliation, ended)
     with unwritten.noting(SUMMARY):
         unwritten.told_in(summary, way_on(journal)).write()
     with unwritten.noting("report.html"):
-        page = _page(journal, books, summary, ended.stop)
+        page = _page(journal, reconciliation, summary, ended.stop)
         write_html(folder / "report.html", page, journal.blocks(cells={}))
-    if _wants_attention_workbook(journal, books, ended):
+    if _wants_attention_workbook(journal, reconciliation, ended):
         with unwritten.noting(ATTENTION_WORKBOOK):
             attention_files.write(
                 folder,
@@ -123,20 +123,20 @@ def _require_balance(folder: Path, read: int, written: int, planned: int) -> Non
         raise UnbalancedError(what, "this is a bug; please report it")
 
 
-def _wants_attention_workbook(journal: Journal, books: Reconciliation, ended: ReportOptions) -> bool:
+def _wants_attention_workbook(journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> bool:
     """Whether what wants attention is written as a workbook too: as the input is one, and the rows fit into a sheet."""
     wanted = ended.xlsx or any(file.is_workbook for file in journal.input_files)
-    return wanted and can_hold(int(books.attention().sum()))
+    return wanted and can_hold(int(reconciliation.attention().sum()))
 
 
-def _page(journal: Journal, books: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
+def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
     """What report.html is written from."""
     way, fields, folder, base_url = way_on(journal), summary.fields, summary.folder, journal.base_url_flag
     rate = Rate.parse(fields["options"].get("rate", str(OPTIONS_BY_KEY["rate"].default)))
     return Page(
         fields=fields,
-        books=books,
-        plan=summarize(books.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
+        reconciliation=reconciliation,
+        plan=summarize(reconciliation.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
         feed_back=feed_command(folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url),
@@ -154,21 +154,21 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
     return Timeline(start, end, seconds, journal.timeline(start, seconds))
 
 
-def _verified(journal: Journal, books: Reconciliation) -> dict[str, Any]:
+def _verified(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any]:
     """What asking afterwards brought, by its names in summary.json; nothing where nobody asked."""
     facts = journal.meta(Fact.VERIFY)
-    if facts is None or books.verified is None:
+    if facts is None or reconciliation.verified is None:
         return {}
     asked, missed = journal.query_counts(facts["round"])
-    yes, no = (int((books.verified == answer).sum()) for answer in (YES, NO))
+    yes, no = (int((reconciliation.verified == answer).sum()) for answer in (YES, NO))
     return {
         "verify": {
             "startedAt": iso(facts["startedAt"]),
             "endedAt": iso(facts["endedAt"]),
             "customersAsked": asked,
             "customersMissed": missed,
-            "rows": {"yes": yes, "no": no, "blank": len(books.verified) - yes - no},
-            "rowsSettled": books.settled_by_verification,
+            "rows": {"yes": yes, "no": no, "blank": len(reconciliation.verified) - yes - no},
+            "rowsSettled": reconciliation.settled_by_verification,
         }
     }
 
@@ -181,17 +181,17 @@ def _exit_code(ended: ReportOptions, attention: int, rows: int) -> int:
     return ExitCode.ATTENTION if attention else ExitCode.DONE
 
 
-def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: ReportOptions) -> Summary:
+def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> Summary:
     files = journal.input_files
-    plan = books.plan
-    verified = _verified(journal, books)
-    attention = int(books.attention().sum())
-    open_ends = int(books.attention(ended.tolerate).sum())
+    plan = reconciliation.plan
+    verified = _verified(journal, reconciliation)
+    attention = int(reconciliation.attention().sum())
+    open_ends = int(reconciliation.attention(ended.tolerate).sum())
     if verified:
         open_ends += verified["verify"]["customersMissed"]
     exit_code = int(_exit_code(ended, open_ends, len(plan.rows)))
     attempts, refusals, unclear = journal.attempt_totals()
-    counts = books.counts()
+    counts = reconciliation.counts()
     fields: dict[str, Any] = {
         "runId": journal.meta(Fact.RUN_ID),
         "version": __version__,
@@ -212,30 +212,32 @@ def _summary(folder: Path, journal: Journal, books: Reconciliation, ended: Repor
         "hiddenRows": sum(file.hidden_rows for file in files),
         "counts": {str(outcome): count for outcome, count in counts.items()},
         "attention": attention,
-        "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
+        "attentionByOutcome": {
+            str(outcome): count for outcome, count in reconciliation.attention_counts().items() if count
+        },
         "since": journal.meta(Fact.SINCE),
         "customers": plan.customers,
-        "customersCreated": books.customers_created,
-        "customersPerhapsCreated": books.customers_perhaps_created,
+        "customersCreated": reconciliation.customers_created,
+        "customersPerhapsCreated": reconciliation.customers_perhaps_created,
         "calls": plan.calls,
-        "callsSettled": books.calls_settled,
+        "callsSettled": reconciliation.calls_settled,
         "attempts": attempts,
         "refusals": refusals,
         "unclearAttempts": unclear,
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
-        "undoRows": int(books.surely_changed().sum()),
+        "undoRows": int(reconciliation.surely_changed().sum()),
         "published": None,
-        **_unassigns(books),
-        **_files(folder, journal, books, ended),
+        **_unassigns(reconciliation),
+        **_files(folder, journal, reconciliation, ended),
         **_times(journal, attempts),
         **verified,
     }
     return Summary(folder, fields)
 
 
-def _files(folder: Path, journal: Journal, books: Reconciliation, ended: ReportOptions) -> dict[str, Any]:
+def _files(folder: Path, journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> dict[str, Any]:
     """Return the names of the files for people, and those among them that hold what wants attention now."""
-    wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, books, ended)]
+    wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, reconciliation, ended)]
     versions = [attention_files.versions(folder, name, journal) for name in wanted]
     others = [name for name in FILES if name not in (SUMMARY, ATTENTION)]
     return {
@@ -252,11 +254,11 @@ def _input(files: Sequence[InputFile]) -> dict[str, Any]:
     }
 
 
-def _unassigns(books: Reconciliation) -> dict[str, int]:
+def _unassigns(reconciliation: Reconciliation) -> dict[str, int]:
     """What unassigns came to besides their outcomes."""
-    customers = count_holders(books)
+    customers = count_holders(reconciliation)
     return {
-        "unassignsWithoutEffect": int(books.without_effect().sum()),
+        "unassignsWithoutEffect": int(reconciliation.without_effect().sum()),
         "customersWithoutDevices": customers.without_devices,
         "customersStillHolding": customers.still_holding,
     }
