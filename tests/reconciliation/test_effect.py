@@ -165,7 +165,7 @@ def test_a_run_of_an_own_report_does_not_question_its_unassigns(held: Desk) -> N
     assert (ran.json["exitCode"], ran.json["attention"]) == (0, 0)
 
 
-# What earlier runs have has_earlier_run_taken
+# Unassigns of earlier runs
 
 
 def has_earlier_run_taken(desk: Desk, rows: list[tuple[str, str, str]], base_url: str = BASE_URL) -> bool:
@@ -238,7 +238,7 @@ def test_max_unassign_can_be_a_percentage_of_the_valid_rows(held: Desk) -> None:
         held.run(rows, run_id="less", max_unassign="49%", again=True)
 
 
-# What customers have remaining_counts
+# Remaining devices
 
 
 def test_devices_remaining_is_the_number_in_the_answer_to_the_row(held: Desk) -> None:
@@ -284,10 +284,7 @@ def test_the_last_call_decides_whether_a_customer_has_devices_left(held: Desk) -
     rows = [*unassigns("SN-7", "SN-8", "SN-9"), *unassigns("SN-1", "SN-2", customer=B)]
     ran = held.run(rows, chunk_size="1")
     assert remaining_counts(ran) == (1, 1)
-    assert (
-        "1&nbsp;customer has no device remaining_counts, and 1&nbsp;customer of whom every row is an unassign still"
-        in page(ran)
-    )
+    assert "1&nbsp;customer has no device left, and 1&nbsp;customer of whom every row is an unassign still" in page(ran)
 
 
 def test_a_customer_with_a_later_assign_is_not_without_devices(held: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Books that are reconcile: one outcome a row, whatever answers came."""
+"""The ledger and its result: exactly one outcome for every row."""
 
 from collections.abc import Sequence
 
@@ -28,9 +28,9 @@ UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, unheard=Unheard.WHOSE_WORK)
 REFUSED = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.DEVICE_REFUSED, text="locked", unheard=Unheard.WHETHER_DONE)
 
 
-def answer(*outcomes: Outcome, **columns_of: object) -> Answer:
+def answer(*outcomes: Outcome, **fields: object) -> Answer:
     """Return an answer with these outcomes for the first, second, ... device of its call."""
-    return Answer({at: DeviceResult(outcome) for at, outcome in enumerate(outcomes)}, **columns_of)
+    return Answer({at: DeviceResult(outcome) for at, outcome in enumerate(outcomes)}, **fields)
 
 
 def reconcile(plan: Plan, *answers: tuple[int, Answer], why: str = "a signal came") -> Reconciliation:
@@ -305,8 +305,8 @@ def test_a_change_that_follows_an_unclear_row_of_its_pair_is_not_sure(
     plan = planned(rows)
     ends = {(A, "assign"): first, (A, "unassign"): second, (B, "assign"): Outcome.FAILED}
     calls = [(number, plan.call(number)) for number in range(1, plan.calls + 1)]
-    columns_of = [(number, ends[call.customer, str(call.action)]) for number, call in calls]
-    results = [(number, one if isinstance(one, DeviceResult) else DeviceResult(one)) for number, one in columns_of]
+    ends_of_calls = [(number, ends[call.customer, str(call.action)]) for number, call in calls]
+    results = [(number, one if isinstance(one, DeviceResult) else DeviceResult(one)) for number, one in ends_of_calls]
     result = reconcile(plan, *((number, Answer({0: result})) for number, result in results))
     assert [at for at, is_sure in enumerate(result.surely_changed()) if is_sure] == sure
     assert [at for at, is_left in enumerate(result.not_undone()) if is_left] == left
