@@ -356,7 +356,7 @@ def test_attention_of_several_files_finds_its_columns_under_the_mapping_of_one(d
 def test_what_a_run_created_is_said_to_stay(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign"), (A, "UNKNOWN-1", "assign")], auto_create_devices=True, device_type="T")
     page = (ran.folder / "report.html").read_text(encoding="utf-8")
-    assert "What it created stays" in page
+    assert "The API cannot remove what this run created" in page
     assert "1&nbsp;customer and 1&nbsp;device." in page
     assert "undo.csv cannot take this back" in page
 

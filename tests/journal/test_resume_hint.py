@@ -120,7 +120,7 @@ def test_summary_and_page_show_the_generated_id(desk: Desk) -> None:
     assert advice(ran) == f"{again} to go on"
     page = shown(unescape((ran.folder / "report.html").read_text()))
     assert f"What to do next: {again} to go on." in page
-    assert f"Stopped before the end. R{again[1:]}: it goes on where this run stopped." in page
+    assert f"Stopped before the end. To continue where this run stopped, {again}." in page
     assert "he same command again" not in page
     assert page.count(ran.folder.name) >= 4
 

@@ -1,4 +1,4 @@
-"""What wants attention, as people get it: a CSV in the input's dialect, a workbook of texts; their edits are kept."""
+"""The attention files: a CSV in the dialect of the input and a workbook of texts; edited files are kept."""
 
 import csv
 import errno
@@ -36,7 +36,7 @@ def sheet(path: Path) -> list[list[object]]:
     return [["" if cell.value is None else cell.value for cell in cells] for cells in one.iter_rows()]
 
 
-def test_a_spreadsheet_opens_the_csv_in_the_dialect_of_the_input(desk: Desk) -> None:
+def test_the_csv_has_a_byte_order_mark_and_the_delimiter_of_the_input(desk: Desk) -> None:
     path = german(desk).folder / "attention.csv"
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")
     header, unknown, nobody = table(path, ";")
@@ -55,7 +55,7 @@ def test_the_csv_has_the_delimiter_of_the_input_and_is_read_back(desk: Desk, del
     assert [row["deviceIdentifier"] for row in fed.rows] == ["UNKNOWN-1"]
 
 
-def test_several_rounds_keep_the_line_of_the_first_list_and_one_set_of_our_columns(desk: Desk) -> None:
+def test_repeated_correction_keeps_the_original_line_and_one_set_of_our_columns(desk: Desk) -> None:
     ran = german(desk)
     for number in range(2):
         ran = desk.run(str(ran.folder / "attention.csv"), run_id=f"fed{number}", column=COLUMNS, again=True)
@@ -65,7 +65,7 @@ def test_several_rounds_keep_the_line_of_the_first_list_and_one_set_of_our_colum
     assert [row[3] for row in rows] == ["'=1+1", "x"]
 
 
-def test_a_column_that_a_person_added_behind_ours_does_not_hide_the_file(desk: Desk) -> None:
+def test_a_file_with_an_added_last_column_is_still_recognized(desk: Desk) -> None:
     ran = german(desk)
     path = ran.folder / "attention.csv"
     lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -84,7 +84,7 @@ def desk_book(desk: Desk) -> str:
     return str(book(desk.folder / "list.xlsx", *rows))
 
 
-def test_a_workbook_gets_a_workbook_of_texts_with_our_columns_first(desk: Desk) -> None:
+def test_a_workbook_input_gets_a_text_workbook_with_our_columns_first(desk: Desk) -> None:
     ran = desk.run(desk_book(desk))
     header, *rows = sheet(ran.folder / "attention.xlsx")
     assert header == [*OURS, "customerEmail", "deviceIdentifier", "action"]
@@ -99,7 +99,7 @@ def test_a_workbook_gets_a_workbook_of_texts_with_our_columns_first(desk: Desk) 
     assert ran.json["files"] == ["reconciliation.csv", "attention.csv", "attention.xlsx", "undo.csv", "report.html"]
 
 
-def test_a_corrected_workbook_is_fed_back_and_nothing_else_has_changed(desk: Desk) -> None:
+def test_a_corrected_workbook_is_read_back_with_all_other_cells_unchanged(desk: Desk) -> None:
     ran = desk.run(desk_book(desk))
     path = ran.folder / "attention.xlsx"
     opened = openpyxl.load_workbook(path)
@@ -114,7 +114,7 @@ def test_a_corrected_workbook_is_fed_back_and_nothing_else_has_changed(desk: Des
 
 
 def saved_as_the_other(path: Path) -> Path:
-    """The same cells as a spreadsheet saves them: a CSV file as a workbook, a workbook as a CSV file."""
+    """Save the file in the other format, as a spreadsheet would: CSV as a workbook, a workbook as CSV."""
     if path.suffix == ".csv":
         opened = openpyxl.Workbook()
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -132,7 +132,9 @@ def saved_as_the_other(path: Path) -> Path:
 @pytest.mark.parametrize("name", ["attention.csv", "attention.xlsx"])
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("other", [False, True])
-def test_what_begins_with_apostrophes_is_fed_back_as_it_was(desk: Desk, name: str, *, raw: bool, other: bool) -> None:
+def test_cells_with_leading_apostrophes_are_read_back_unchanged(
+    desk: Desk, name: str, *, raw: bool, other: bool
+) -> None:
     cells = ["'=1", "''=1", "'-SN2", "=1", "-SN3", "''x", "'", '="\'-SN4"']
     path = desk.folder / "list.csv"
     rows = [["niemand", cell, "assign", cell] for cell in cells]
@@ -144,32 +146,32 @@ def test_what_begins_with_apostrophes_is_fed_back_as_it_was(desk: Desk, name: st
         attention = saved_as_the_other(attention)
     fed = desk.run(str(attention), run_id="fed", raw_csv=raw, xlsx=True, allow_suspect=True)
     note = next(header for header in ran.rows[0] if header.endswith("=note"))
-    told = ("customerEmail", "deviceIdentifier", "action", note)
-    assert [[row[column] for column in told] for row in fed.rows] == [
-        [row[column] for column in told] for row in ran.rows
+    columns = ("customerEmail", "deviceIdentifier", "action", note)
+    assert [[row[column] for column in columns] for row in fed.rows] == [
+        [row[column] for column in columns] for row in ran.rows
     ]
     assert len(fed.rows) == len(cells)
 
 
-def test_a_sheet_that_a_profile_names_is_not_looked_for_in_our_workbook(desk: Desk) -> None:
+def test_the_sheet_of_a_profile_does_not_apply_to_our_workbook(desk: Desk) -> None:
     ran = desk.run(desk_book(desk), sheet="Data")
     assert len(desk.run(str(ran.folder / "attention.xlsx"), run_id="fed", sheet="Data").rows) == 2
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_a_text_file_gets_a_workbook_where_one_is_wanted(desk: Desk, *, wanted: bool) -> None:
+def test_a_text_input_gets_a_workbook_only_with_xlsx(desk: Desk, *, wanted: bool) -> None:
     ran = german(desk, xlsx=wanted)
     assert (ran.folder / "attention.xlsx").exists() is wanted
     assert ran.json["attentionFiles"] == ["attention.csv", *["attention.xlsx"] * wanted]
 
 
-def test_a_list_of_one_action_offers_none_to_pick(desk: Desk) -> None:
+def test_a_file_without_an_action_column_offers_no_actions(desk: Desk) -> None:
     ran = desk.run(f"customerEmail,deviceIdentifier\n{A},UNKNOWN-1\n", action="assign", xlsx=True)
     (one,) = openpyxl.load_workbook(ran.folder / "attention.xlsx").worksheets
     assert list(one.data_validations.dataValidation) == []
 
 
-# What a person has edited
+# Edited files
 
 
 def edit(path: Path) -> bytes:
@@ -192,7 +194,9 @@ def by_verify(desk: Desk, ran: Ran) -> None:
 
 @pytest.mark.parametrize("write_again", [by_report, by_verify])
 @pytest.mark.parametrize("name", ["attention.csv", "attention.xlsx"])
-def test_an_edited_file_is_kept_and_the_new_one_stands_beside_it(desk: Desk, write_again: object, name: str) -> None:
+def test_an_edited_file_is_kept_and_the_new_one_is_written_beside_it(
+    desk: Desk, write_again: object, name: str
+) -> None:
     assert callable(write_again)
     ran = german(desk, xlsx=True)
     mine = edit(ran.folder / name)
@@ -207,7 +211,7 @@ def test_an_edited_file_is_kept_and_the_new_one_stands_beside_it(desk: Desk, wri
     assert new.name in (ran.folder / "report.html").read_text()
 
 
-def test_an_edit_of_the_new_one_is_kept_too(desk: Desk) -> None:
+def test_an_edit_of_the_new_file_is_kept_too(desk: Desk) -> None:
     ran = german(desk)
     kept = [edit(ran.folder / "attention.csv")]
     report_run(ran.folder)
@@ -218,7 +222,7 @@ def test_an_edit_of_the_new_one_is_kept_too(desk: Desk) -> None:
     assert b"niemand" in (ran.folder / "attention.new2.csv").read_bytes()
 
 
-def test_a_file_that_nobody_has_edited_is_written_again_under_its_name(desk: Desk) -> None:
+def test_an_unedited_file_is_overwritten(desk: Desk) -> None:
     ran = german(desk, xlsx=True)
     report_run(ran.folder)
     desk.verify(ran)
@@ -226,7 +230,7 @@ def test_a_file_that_nobody_has_edited_is_written_again_under_its_name(desk: Des
     assert names == ["attention.csv", "attention.xlsx"]
 
 
-def test_once_the_edited_file_is_gone_the_new_one_takes_its_name(desk: Desk) -> None:
+def test_after_the_edited_file_is_deleted_the_new_one_gets_its_name(desk: Desk) -> None:
     ran = german(desk)
     edit(ran.folder / "attention.csv")
     report_run(ran.folder)
@@ -235,7 +239,7 @@ def test_once_the_edited_file_is_gone_the_new_one_takes_its_name(desk: Desk) -> 
     assert [path.name for path in ran.folder.glob("attention*")] == ["attention.csv"]
 
 
-def test_a_stopped_run_that_goes_on_keeps_an_edited_file(desk: Desk) -> None:
+def test_a_continued_run_keeps_an_edited_file(desk: Desk) -> None:
     desk.server.script = lambda _: Says(401, {"error": "Unauthorized"})
     ran = desk.run([(A, f"SN-{number}", "assign") for number in range(3)])
     assert ran.summary.exit_code == 4
@@ -248,9 +252,7 @@ def test_a_stopped_run_that_goes_on_keeps_an_edited_file(desk: Desk) -> None:
     assert len(table(ran.folder / "attention.new.csv", ",")) == 1
 
 
-def test_what_a_process_leaves_that_ends_while_it_writes_is_no_edit(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_left_by_a_killed_process_does_not_count_as_edited(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = german(desk)
     rename = FolderAt.rename
 

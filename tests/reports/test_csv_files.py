@@ -38,12 +38,12 @@ OF_A_CELL = st.text(alphabet="'=+-@\t\n\u00a0\u061c\u200b\uff1d\uff20a1 \"", max
 
 
 def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[Outcome] = ()) -> ReportInput:
-    """The report of a run in which rows ended so, in the order of the plan; the rest were not sent."""
-    books, left = Ledger(plan), iter(outcomes)
+    """Return the report of a run with these outcomes, in the order of the plan; further rows were not sent."""
+    ledger, left = Ledger(plan), iter(outcomes)
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
-        settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return ReportInput(files, books.close("a signal came"), raw)
+        settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
+    return ReportInput(files, ledger.close("a signal came"), raw)
 
 
 def read(path: Path) -> list[list[str]]:
@@ -60,7 +60,7 @@ def records(path: Path) -> list[dict[str, str]]:
 def written(
     folder: Path, header: Sequence[str], rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any
 ) -> Path:
-    """The reconciliation of one file of these rows, whose cells are written so."""
+    """Write the reconciliation of one file with these rows and cells."""
     path = folder / "reconciliation.csv"
     one = report(planned(rows), file_of(header, len(rows)), **how)
     assert write_reconciliation(path, one, [block_of(keys_of(rows), cells)]) == len(rows)
@@ -92,13 +92,13 @@ def test_the_inputs_other_columns_follow_unchanged(tmp_path: Path) -> None:
     assert (row["customerEmail"], row["deviceIdentifier"], row["action"]) == (A, "SN-1", "assign")
 
 
-def test_a_word_that_means_no_action_is_reported_as_written(tmp_path: Path) -> None:
+def test_an_unknown_action_word_is_reported_as_written(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "Lend", "ACTION")]
     (row,) = records(written(tmp_path, KEYS, rows, [rows[0][:3]]))
     assert (row["action"], row["outcome"]) == ("Lend", "invalid")
 
 
-def test_columns_named_like_ours_are_told_apart(tmp_path: Path) -> None:
+def test_input_columns_named_like_ours_are_renamed(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign")]
     header = [*KEYS, "outcome", "line", "deviceId", "file"]
     (row,) = records(written(tmp_path, header, rows, [(*rows[0], "failed", "9", "d-9", "old.csv")]))
@@ -106,13 +106,13 @@ def test_columns_named_like_ours_are_told_apart(tmp_path: Path) -> None:
     assert (row["outcome"], row["outcome (input)"]) == ("notSent", "failed")
 
 
-def test_a_header_may_repeat_and_every_column_is_kept(tmp_path: Path) -> None:
+def test_columns_with_the_same_header_are_all_kept(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign")]
     header, line = read(written(tmp_path, ["note", *KEYS, "note"], rows, [("one", *rows[0], "two")]))
     assert (header[-2:], line[-2:]) == (["note", "note"], ["one", "two"])
 
 
-def test_mapped_columns_are_not_repeated_under_the_headers_they_were_read_from(tmp_path: Path) -> None:
+def test_key_columns_are_not_repeated_under_their_own_headers(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign", "K")]
     file = file_of(
         ["E-Mail", "Serial", "Move", "Kind"], customerEmail="E-Mail", deviceIdentifier="Serial", action="Move"
@@ -122,7 +122,7 @@ def test_mapped_columns_are_not_repeated_under_the_headers_they_were_read_from(t
     assert read(path)[0] == [*OURS, "Kind"]
 
 
-def test_an_empty_input_gives_a_header_alone(tmp_path: Path) -> None:
+def test_an_empty_input_gives_only_a_header(tmp_path: Path) -> None:
     path = tmp_path / "reconciliation.csv"
     assert write_reconciliation(path, report(planned([]), file_of()), []) == 0
     assert read(path) == [OURS]
@@ -143,7 +143,7 @@ def test_blocks_are_written_one_after_another(tmp_path: Path) -> None:
 @settings(deadline=None)  # a file is on disk before it has its name, and a disk may be slow
 @given(st.lists(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=8))
 @example([("", ""), ('"', "\r\n"), ("\r", ","), ("=1+1", "+1"), ("-1", "@a"), ("\tx", " "), ("'", "\\"), ("NULL", "é")])
-def test_raw_every_cell_is_read_back_as_it_was_written(
+def test_without_a_guard_every_cell_is_read_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]]
 ) -> None:
     rows = [(A, f"SN-{at}", "assign") for at in range(len(cells))]
@@ -154,13 +154,15 @@ def test_raw_every_cell_is_read_back_as_it_was_written(
 
 @settings(deadline=None)
 @given(HOSTILE.filter(lambda text: text not in OURS))
-def test_raw_a_header_is_read_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_without_a_guard_every_header_is_read_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     rows = [(A, "SN-1", "assign")]
     path = written(tmp_path_factory.mktemp("raw"), [*KEYS, text], rows, [(*rows[0], "cell")])
     assert read(path)[0] == [*OURS, text]
 
 
-def test_a_file_is_utf8_without_a_mark_and_its_lines_end_in_lf(tmp_path: Path) -> None:
+def test_a_file_is_utf8_without_byte_order_mark_and_with_lf(tmp_path: Path) -> None:
     rows = [("jürgen@x.com", "SN-1", "assign")]
     content = written(tmp_path, KEYS, rows, rows).read_bytes()
     assert content.startswith((b'"line"', b"line"))
@@ -218,7 +220,7 @@ def test_a_cell_that_a_spreadsheet_would_run_gets_one_apostrophe(tmp_path: Path,
 
 
 @pytest.mark.parametrize("cell", HARMLESS)
-def test_a_plain_number_and_any_other_text_stays_as_it_is(tmp_path: Path, cell: str) -> None:
+def test_numbers_and_harmless_texts_are_not_guarded(tmp_path: Path, cell: str) -> None:
     rows = [(A, "SN-1", "assign")]
     (row,) = records(written(tmp_path, [*KEYS, "note"], rows, [(*rows[0], cell)], raw=False))
     assert row["note"] == cell
@@ -227,7 +229,7 @@ def test_a_plain_number_and_any_other_text_stays_as_it_is(tmp_path: Path, cell: 
 @settings(deadline=None)
 @given(st.lists(OF_A_CELL, min_size=1, max_size=8))
 @example(["'=1", "''=1", "'-SN2", "\u061c=1", "\ue000=1", "\U000e0041@x"])
-def test_guarded_no_cell_runs_and_each_is_unguarded_to_what_it_was(
+def test_guarded_cells_run_no_formula_and_are_read_back_unchanged(
     tmp_path_factory: pytest.TempPathFactory, cells: list[str]
 ) -> None:
     rows = [(A, f"SN-{at}", "assign") for at in range(len(cells))]
@@ -245,16 +247,16 @@ def test_keys_and_headers_are_guarded_too(tmp_path: Path) -> None:
     assert (row["customerEmail"], row["deviceIdentifier"], row["'=note"]) == ("'+a@x.com", "'-SN", "")
 
 
-def test_what_the_api_says_is_guarded_too(tmp_path: Path) -> None:
+def test_texts_from_the_api_are_guarded_too(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-2", "=HYPERLINK", "ACTION")]
     plan = planned(rows)
-    books = Ledger(plan)
-    told = {0: DeviceResult(Outcome.FAILED, "=dev", text="@no"), 1: DeviceResult(Outcome.FAILED)}
-    settle(books, (1, Answer(told, "+cust", None, 200, 1, 0, 1e9)))
-    one = ReportInput([file_of(KEYS, len(rows))], books.close("a signal came"))
+    ledger = Ledger(plan)
+    results = {0: DeviceResult(Outcome.FAILED, "=dev", text="@no"), 1: DeviceResult(Outcome.FAILED)}
+    settle(ledger, (1, Answer(results, "+cust", None, 200, 1, 0, 1e9)))
+    one = ReportInput([file_of(KEYS, len(rows))], ledger.close("a signal came"))
     write_reconciliation(tmp_path / "r.csv", one, [block_of(keys_of(rows), [row[:3] for row in rows])])
-    said = [(row["action"], row["deviceId"], row["detail"], row["customerId"]) for row in records(tmp_path / "r.csv")]
-    assert said == [
+    cells = [(row["action"], row["deviceId"], row["detail"], row["customerId"]) for row in records(tmp_path / "r.csv")]
+    assert cells == [
         ("assign", "'=dev", "'@no", "'+cust"),
         ("assign", "", "", "'+cust"),
         ("'=HYPERLINK", "", "wrong: ACTION", ""),
@@ -262,7 +264,7 @@ def test_what_the_api_says_is_guarded_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["verified", "line", "httpStatus"])
-def test_a_column_of_the_input_is_guarded_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+def test_an_input_column_is_guarded_also_if_named_like_one_of_ours(tmp_path: Path, name: str) -> None:
     rows = [(A, "SN-1", "assign")]
     path = written(tmp_path, [*KEYS, name], rows, [(*rows[0], "=1+1")], raw=False)
     assert read(path)[1][-1] == "'=1+1"
@@ -276,13 +278,13 @@ def test_a_formula_among_empty_cells_is_found(tmp_path: Path, cells: list[str]) 
     assert [row["note"] for row in records(path)] == [cell.replace("=", "'=") for cell in cells]
 
 
-def test_only_columns_that_are_told_as_they_are_count_as_a_files_own() -> None:
+def test_extra_columns_are_all_columns_but_the_keys() -> None:
     one = file_of(["Note", *KEYS, "note"])
     assert extra_columns([one]) == {0: [0, 4]}
     assert extra_columns([file_of(), file_of(["E-Mail", *KEYS[1:], "x"], customerEmail="E-Mail")]) == {0: [], 1: [3]}
 
 
-# What wants attention
+# The attention file
 
 
 TOLD = ["outcome", "detail", "sourceLine"]
@@ -295,7 +297,7 @@ def attention(folder: Path, file: InputFile, rows: Sequence[Row], cells: Sequenc
     return path
 
 
-def test_attention_holds_just_the_rows_that_want_it_in_the_inputs_own_columns(tmp_path: Path) -> None:
+def test_attention_has_only_rows_that_want_it_in_the_inputs_own_columns(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
     file = file_of(["Move", "E-Mail", "Serial"], customerEmail="E-Mail", deviceIdentifier="Serial", action="Move")
     cells = [("Issue", "A@X.COM ", f'="{device}"') for _, device, _ in rows]
@@ -307,19 +309,19 @@ def test_attention_holds_just_the_rows_that_want_it_in_the_inputs_own_columns(tm
     ]
 
 
-def test_outcome_and_detail_of_a_former_attention_file_give_way_to_the_new_ones(tmp_path: Path) -> None:
+def test_outcome_and_detail_of_an_earlier_attention_file_are_replaced(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign")]
     file = file_of([*KEYS, "outcome", "detail", "note"])
     path = attention(tmp_path, file, rows, [(*rows[0], "failed", "old", "mine")], outcomes=[Outcome.SKIPPED])
     assert read(path) == [[*KEYS, "note", *TOLD], [*rows[0], "mine", "skipped", "", "2"]]
 
 
-def test_without_rows_that_want_attention_the_file_is_a_header(tmp_path: Path) -> None:
+def test_without_attention_rows_the_file_has_only_a_header(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign")]
     assert read(attention(tmp_path, file_of(), rows, rows, outcomes=[Outcome.ASSIGNED])) == [[*KEYS, *TOLD]]
 
 
-def test_a_row_of_the_wrong_width_comes_back_without_keys_that_might_pass_for_good_ones(tmp_path: Path) -> None:
+def test_a_row_of_the_wrong_width_has_blank_keys_in_the_attention_file(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign", "CELLS")]
     (row,) = records(attention(tmp_path, file_of([*KEYS, "note"]), rows, [(*rows[0][:3], "mine")]))
     assert [row[key] for key in KEYS] == ["", "", ""]
@@ -327,7 +329,7 @@ def test_a_row_of_the_wrong_width_comes_back_without_keys_that_might_pass_for_go
 
 
 def read_back(path: Path) -> tuple[tuple[str, ...], list[RowBlock]]:
-    """The header and the blocks of a file of this program, as they are when it is fed back."""
+    """Return the header and the blocks of one of our files, as they are read back."""
     seen: list[RowBlock] = []
     options = InputOptions(allow_suspect=True, multiline_cells=True)
     (file,) = load([str(path)], options, spool=path.parent, sink=seen.append).files
@@ -341,7 +343,7 @@ OF_A_HEADER = st.text(alphabet="'=+-@ \t\u200b\u061c\uff1d", max_size=6).map(lam
 @settings(deadline=None)
 @given(cells=st.lists(st.tuples(OF_A_CELL, OF_A_CELL), min_size=1, max_size=8), header=OF_A_HEADER)
 @example(cells=[("'=1", "''=1"), ("'-SN2", "'''@x"), ("=1", "-5"), ("'-5", "' =x"), ("'", "''")], header="'=n")
-def test_attention_fed_back_holds_every_cell_as_it_was(
+def test_an_attention_file_is_read_back_with_every_cell_unchanged(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]], header: str, *, raw: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("fed")
@@ -355,10 +357,10 @@ def test_attention_fed_back_holds_every_cell_as_it_was(
     ]
 
 
-# What can be undone
+# The undo file
 
 
-def test_undo_is_the_inverse_of_what_was_changed_the_last_row_first(tmp_path: Path) -> None:
+def test_undo_is_the_inverse_of_all_changes_the_last_first(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign"), (B, "SN-4", "assign")]
     outcomes = [Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.ASSIGNED, Outcome.ASSIGNED]
     blocks = [block_of(keys_of(rows[2:]), rows[2:]), block_of(keys_of(rows[:2]), rows[:2])]
@@ -367,7 +369,7 @@ def test_undo_is_the_inverse_of_what_was_changed_the_last_row_first(tmp_path: Pa
     assert read(path) == [[*KEYS], [B, "SN-4", "unassign"], [A, "SN-3", "unassign"], [A, "SN-1", "unassign"]]
 
 
-def test_undo_carried_out_by_the_same_rules_brings_everything_back(tmp_path: Path) -> None:
+def test_running_undo_restores_the_state_before_the_run(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")]
     outcomes = [Outcome.UNASSIGNED, Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ASSIGNED]
     path = tmp_path / "undo.csv"
@@ -381,7 +383,7 @@ def test_undo_carried_out_by_the_same_rules_brings_everything_back(tmp_path: Pat
 @settings(deadline=None)
 @given(cells=st.lists(OF_A_CELL, min_size=1, max_size=8))
 @example(cells=["'=1", "''x", "=A1", "-SN", "SN-1", '="\'-SN2"', "'" * 4 + "=1", "'" * 127 + "x" + "'" * 127])
-def test_undo_fed_back_names_the_same_devices_also_of_a_raw_report(
+def test_undo_is_read_back_with_the_same_devices_also_of_a_raw_report(
     tmp_path_factory: pytest.TempPathFactory, cells: list[str], *, raw: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("undo")
@@ -394,7 +396,7 @@ def test_undo_fed_back_names_the_same_devices_also_of_a_raw_report(
     assert sent == [device for _, device, _ in reversed(rows)]
 
 
-def test_where_nothing_is_sure_to_have_changed_there_is_nothing_to_undo(tmp_path: Path) -> None:
+def test_without_sure_changes_undo_has_only_a_header(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "assign"), ("?", "SN-2", "assign", "EMAIL")]
     path = tmp_path / "undo.csv"
     assert write_undo(path, report(planned(rows), file_of()), [block_of(keys_of(rows), rows)]) == 0
@@ -406,7 +408,7 @@ def test_where_nothing_is_sure_to_have_changed_there_is_nothing_to_undo(tmp_path
 
 @pytest.fixture
 def two_files() -> tuple[ReportInput, list[RowBlock]]:
-    """One file with a note and our headers, one with a place and headers of its own."""
+    """A file with our headers and a note, and one with other headers and a place."""
     first, second = [(A, "SN-1", "assign")], [(B, "SN-2", "unassign")]
     own = {"customerEmail": "Mail", "deviceIdentifier": "Serial", "action": "Move"}
     one = file_of([*KEYS, "note"], name="one.csv")
@@ -418,7 +420,7 @@ def two_files() -> tuple[ReportInput, list[RowBlock]]:
     return report(planned(first, second), one, two), blocks
 
 
-def test_the_reconciliation_of_several_files_names_the_file_and_joins_their_columns(
+def test_the_reconciliation_of_several_files_names_the_file_and_joins_columns(
     tmp_path: Path, two_files: tuple[ReportInput, list[RowBlock]]
 ) -> None:
     path = tmp_path / "reconciliation.csv"
@@ -431,7 +433,7 @@ def test_the_reconciliation_of_several_files_names_the_file_and_joins_their_colu
     ]
 
 
-def test_the_attention_of_several_files_can_be_fed_back_as_one(
+def test_the_attention_file_of_several_files_can_be_read_back(
     tmp_path: Path, two_files: tuple[ReportInput, list[RowBlock]]
 ) -> None:
     path = tmp_path / "attention.csv"
@@ -443,7 +445,7 @@ def test_the_attention_of_several_files_can_be_fed_back_as_one(
     assert (one[:5], two[:5]) == ([A, "SN-1", "assign", "mine", ""], ["B@X.com", "SN-2", "return", "", "Ulm"])
 
 
-def test_undo_joins_several_files_the_last_first(tmp_path: Path) -> None:
+def test_undo_covers_several_files_the_last_first(tmp_path: Path) -> None:
     first, second = [(A, "SN-1", "assign")], [(B, "SN-2", "assign")]
     both = report(planned(first, second), file_of(), file_of(), outcomes=[Outcome.ASSIGNED] * 2)
     path = tmp_path / "undo.csv"
@@ -464,7 +466,7 @@ def test_a_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     assert written(tmp_path, KEYS, rows, rows).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_disk_that_fills_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_only_the_old_file(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign")]
     path = tmp_path / "reconciliation.csv"
     path.write_text("old")
@@ -486,7 +488,7 @@ def test_a_bug_while_writing_leaves_the_old_file_as_it_was(tmp_path: Path) -> No
     assert path.read_text() == "old"
 
 
-def test_nothing_stands_under_the_name_before_all_of_it_is_written(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     with atomic_write(path) as file:
         file.write(b"half")
@@ -496,7 +498,7 @@ def test_nothing_stands_under_the_name_before_all_of_it_is_written(tmp_path: Pat
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_what_a_killed_process_left_of_a_file_is_replaced(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     (tmp_path / ".new.csv.new").write_bytes(b"of a process that died, and longer")
     with atomic_write(path) as file:
@@ -505,7 +507,7 @@ def test_what_a_killed_process_left_of_a_file_is_replaced(tmp_path: Path) -> Non
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path) -> None:
     with (
         pytest.raises(DiskError, match=r"cannot write .* \(No such file or directory\)"),
         atomic_write(tmp_path / "a" / "b"),
@@ -513,13 +515,13 @@ def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
         pass
 
 
-def test_a_runs_folder_is_its_owners_and_may_be_there_already(tmp_path: Path) -> None:
+def test_a_private_folder_is_created_for_its_owner_and_may_exist(tmp_path: Path) -> None:
     folder = make_private_dir(tmp_path / "reports" / "r1")
     assert make_private_dir(folder) == folder
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_a_way_out(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error_with_advice(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"name a folder that can be written to"):
         make_private_dir(tmp_path / "file" / "r1")

@@ -1,4 +1,4 @@
-"""The page about a run in a real browser: hostile cells do nothing, its script works, everybody can read it."""
+"""report.html in a real browser: hostile cells do nothing, its script works, it is accessible."""
 
 import threading
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def visits() -> Iterator[tuple[str, list[str]]]:
-    """The address of a listener, and who came."""
+    """The URL of a server, and the requests it received."""
     came: list[str] = []
 
     class Door(BaseRequestHandler):
@@ -87,7 +87,9 @@ def test_hostile_cells_do_nothing(browser: Browser, tmp_path: Path, visits: tupl
     assert HOSTILE[0] in browser.js("document.body.innerText")
 
 
-def test_the_watch_itself_would_notice(browser: Browser, tmp_path: Path, visits: tuple[str, list[str]]) -> None:
+def test_the_hostile_cell_check_detects_a_request(
+    browser: Browser, tmp_path: Path, visits: tuple[str, list[str]]
+) -> None:
     address, came = visits
     (tmp_path / "bad.html").write_text(f'<img src="{address}/img"><script>console.log(1); nothing.here</script>')
     browser.open(tmp_path / "bad.html")
@@ -97,7 +99,7 @@ def test_the_watch_itself_would_notice(browser: Browser, tmp_path: Path, visits:
     assert browser.told("Runtime.consoleAPICalled")
 
 
-def test_the_policy_stops_a_script_that_is_not_the_pages_own(page: Browser) -> None:
+def test_the_content_security_policy_blocks_foreign_scripts(page: Browser) -> None:
     page.js("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))")
     assert page.js("window.ran") is None
 
@@ -111,7 +113,7 @@ def test_causes_are_filtered_by_what_is_typed(page: Browser) -> None:
     assert page.js("document.getElementById('filtered').textContent") == f"{shown} of {in_all} causes shown"
 
 
-def test_a_table_is_sorted_from_the_keyboard_and_says_so(page: Browser) -> None:
+def test_a_table_is_sorted_from_the_keyboard_and_marked_as_sorted(page: Browser) -> None:
     column = "[...document.querySelectorAll('table.sortable tbody tr')].map((row) => row.cells[0].textContent)"
     for expected in ("ascending", "descending"):
         page.js("document.querySelector('table.sortable th button').focus()")
@@ -122,9 +124,9 @@ def test_a_table_is_sorted_from_the_keyboard_and_says_so(page: Browser) -> None:
         assert numbers == sorted(numbers, reverse=expected == "descending")
 
 
-def test_what_has_the_focus_shows_it(page: Browser) -> None:
+def test_the_focused_element_is_outlined(page: Browser) -> None:
     page("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
-    assert page.js("document.activeElement.textContent") == "To the content"
+    assert page.js("document.activeElement.textContent") == "Skip to content"
     assert page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
@@ -135,12 +137,12 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(page: Browser, scheme: str) -> None:
+def test_every_text_has_enough_contrast(page: Browser, scheme: str) -> None:
     page.look(scheme=scheme)
     assert page.js(COLOURS) == []
 
 
-def test_on_paper_everything_is_open_and_black_on_white(page: Browser) -> None:
+def test_in_print_all_details_are_open_and_black_on_white(page: Browser) -> None:
     page.look(scheme="dark", media="print")
     page.js("dispatchEvent(new Event('beforeprint'))")
     assert page.js("[...document.querySelectorAll('details')].every((one) => one.open)")
@@ -149,13 +151,13 @@ def test_on_paper_everything_is_open_and_black_on_white(page: Browser) -> None:
     assert page.js(COLOURS) == []
 
 
-def test_without_script_all_of_it_can_be_read(page: Browser, tmp_path: Path) -> None:
-    told = "document.body.innerText.replace(/Show causes with|Copy|\\s/g, '')"
-    with_script = page.js(told)
+def test_without_script_the_whole_page_can_be_read(page: Browser, tmp_path: Path) -> None:
+    page_text = "document.body.innerText.replace(/Show causes that contain|Copy|\\s/g, '')"
+    with_script = page.js(page_text)
     page("Emulation.setScriptExecutionDisabled", value=True)
     try:
         page.open(tmp_path / "report.html")
-        assert page.js(told) == with_script
+        assert page.js(page_text) == with_script
         assert not page.js("document.getElementById('filter').checkVisibility()")
     finally:
         page("Emulation.setScriptExecutionDisabled", value=False)

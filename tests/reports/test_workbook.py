@@ -1,4 +1,4 @@
-"""The workbook of a run, read back with other libraries than the one that helped to write it."""
+"""The workbook of a run, read back with other libraries than the one that writes it."""
 
 import csv
 import gc
@@ -24,7 +24,7 @@ from telemetron_batch.reconciliation.effect import count_holders
 from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reports import workbook, write_all
 from telemetron_batch.reports.csv_files import ReportInput, write_reconciliation
-from telemetron_batch.reports.workbook import LONGEST, write_xlsx
+from telemetron_batch.reports.workbook import MAX_CELL_LENGTH, write_xlsx
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk
 from tests.support.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
@@ -40,9 +40,9 @@ HOSTILE = st.text(
 )
 
 
-def fields_of(report: ReportInput, **said: Any) -> dict[str, Any]:
-    """What summary.json would hold of such a run, as far as the workbook tells it."""
-    books = report.reconciliation
+def fields_of(report: ReportInput, **changes: Any) -> dict[str, Any]:
+    """Return the fields of summary.json that the workbook shows; `changes` replace some of them."""
+    result = report.reconciliation
     return {
         "runId": "night-1",
         "state": "finished",
@@ -53,29 +53,29 @@ def fields_of(report: ReportInput, **said: Any) -> dict[str, Any]:
         "baseUrl": "https://api.example.com/v1",
         "inputs": [file.as_json() for file in report.files],
         "options": {"rate": "5/s", "column": ["action=Move"], "yes": True},
-        "rows": len(books.outcome),
-        "counts": {str(outcome): count for outcome, count in books.counts().items()},
-        "attention": int(books.attention().sum()),
-        "attentionByOutcome": {str(outcome): count for outcome, count in books.attention_counts().items() if count},
-        "unassignsWithoutEffect": int(books.without_effect().sum()),
-        "customersWithoutDevices": count_holders(books).without_devices,
-        "customersStillHolding": count_holders(books).still_holding,
-        **said,
+        "rows": len(result.outcome),
+        "counts": {str(outcome): count for outcome, count in result.counts().items()},
+        "attention": int(result.attention().sum()),
+        "attentionByOutcome": {str(outcome): count for outcome, count in result.attention_counts().items() if count},
+        "unassignsWithoutEffect": int(result.without_effect().sum()),
+        "customersWithoutDevices": count_holders(result).without_devices,
+        "customersStillHolding": count_holders(result).still_holding,
+        **changes,
     }
 
 
 def report_of(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Sequence[Outcome] = ()) -> ReportInput:
-    """The report of a run in which rows ended so, in the order of the plan; the rest were not sent."""
+    """Return the report of a run with these outcomes, in the order of the plan; further rows were not sent."""
     plan = planned(rows)
-    books, left = Ledger(plan), iter(outcomes)
+    ledger, left = Ledger(plan), iter(outcomes)
     for call in range(1, plan.calls + 1):
         ended = zip(range(len(plan.rows_of(call))), left, strict=False)
-        settle(books, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return ReportInput([file_of(header, len(rows))], books.close("a signal came"), raw=True)
+        settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
+    return ReportInput([file_of(header, len(rows))], ledger.close("a signal came"), raw=True)
 
 
 def written(path: Path, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:
-    """The workbook of one file of these rows, whose cells are written so."""
+    """Write the workbook of one file with these rows and cells."""
     report = report_of(rows, **how)
     assert write_xlsx(path, report, fields_of(report), [block_of(keys_of(rows), cells)]) == len(rows)
     return path
@@ -106,7 +106,7 @@ def part(path: Path, name: str = "xl/worksheets/sheet1.xml") -> str:
 @given(st.lists(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=8))
 @example([("0012", "1E5"), ("=1+1", "@a"), ("NA", "#N/A"), ("http://x.com", "2026-01-01"), ("TRUE", "1")])
 @example([("_x0041_", "\x01_x0041"), ("\r", "\r\n"), (" a ", "\t"), ("&lt;", "]]>"), ("\x1f", "\x00")])
-def test_the_rows_are_those_of_the_reconciliation_and_every_cell_is_the_text_it_was(
+def test_the_rows_are_those_of_the_reconciliation_with_unchanged_texts(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]]
 ) -> None:
     # The half of an escape right before a control character is what the library cannot spell.
@@ -120,7 +120,7 @@ def test_the_rows_are_those_of_the_reconciliation_and_every_cell_is_the_text_it_
     assert sheets(folder / "r.xlsx")["Reconciliation"] == read(folder / "r.csv")
 
 
-def test_signs_that_are_no_characters_are_spelled_out_and_the_file_opens(tmp_path: Path) -> None:
+def test_invalid_characters_are_escaped_and_the_file_opens(tmp_path: Path) -> None:
     rows = some(1)
     path = written(tmp_path / "r.xlsx", rows, [(*rows[0], "a\ufffeb\uffff")], header=[*KEYS, "note"])
     assert sheets(path)["Reconciliation"][1][-1] == "a_xFFFE_b_xFFFF_"
@@ -135,18 +135,35 @@ def test_no_cell_is_anything_but_text(tmp_path: Path) -> None:
         assert "hyperlink" not in part(path, name)
 
 
-def test_the_header_stays_in_sight_and_filters_all_rows(tmp_path: Path) -> None:
+def test_the_header_is_frozen_and_filters_all_rows(tmp_path: Path) -> None:
     sheet = openpyxl.load_workbook(written(tmp_path / "r.xlsx", some(3), some(3))).worksheets[0]
     assert sheet.freeze_panes == "A2"
     assert sheet.auto_filter.ref == "A1:P4"
 
 
-@pytest.mark.parametrize(("outcome", "tone"), workbook._TONE_OF.items())
-def test_an_outcome_has_its_colour(tmp_path: Path, outcome: Outcome, tone: str) -> None:
+GREEN, GREY, AMBER, RED = "DDF2E1", "E9EDF0", "FFEBC8", "FBDEDD"
+COLOUR_OF_UNASSIGN = {
+    "assigned": GREEN,
+    "alreadyAssigned": GREEN,
+    "unassigned": GREEN,
+    "skipped": GREY,
+    "duplicate": GREY,
+    "unchanged": GREY,
+    "invalid": RED,
+    "failed": RED,
+    "unconfirmed": AMBER,
+    "held": AMBER,
+    "notSent": AMBER,
+}
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_outcome_has_its_colour(tmp_path: Path, outcome: Outcome) -> None:
     rows = [(A, "SN-1", "unassign")]
-    path = written(tmp_path / "r.xlsx", rows, rows, outcomes=[Outcome(outcome)])
+    path = written(tmp_path / "r.xlsx", rows, rows, outcomes=[outcome])
     cell = openpyxl.load_workbook(path).worksheets[0]["E2"]
-    assert cell.fill.fgColor.rgb[2:] == workbook._STYLES[tone]["bg_color"][1:]
+    assert cell.value == outcome
+    assert cell.fill.fgColor.rgb[2:] == COLOUR_OF_UNASSIGN[outcome]
 
 
 def test_a_skipped_assign_stands_out_and_a_skipped_unassign_does_not(tmp_path: Path) -> None:
@@ -158,7 +175,7 @@ def test_a_skipped_assign_stands_out_and_a_skipped_unassign_does_not(tmp_path: P
 
 
 @pytest.mark.parametrize("tone", [tone for tone in workbook._STYLES.values() if "bg_color" in tone])
-def test_coloured_words_can_be_read(tone: dict[str, Any]) -> None:
+def test_coloured_cells_have_enough_contrast(tone: dict[str, Any]) -> None:
     light, dark = sorted((luminance(tone["bg_color"]), luminance(tone["font_color"])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 7
 
@@ -170,11 +187,11 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# What a sheet cannot hold
+# Limits of a sheet
 
 
-def test_more_rows_than_a_sheet_holds_go_on_in_further_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "_ROWS", 3)
+def test_rows_beyond_one_sheet_continue_on_further_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook, "_MAX_ROWS", 3)
     found = sheets(written(tmp_path / "r.xlsx", some(8), some(8)))
     assert [*found] == [*(f"Reconciliation {number} of 3" for number in (1, 2, 3)), "Summary"]
     *parts, summary = found.values()
@@ -183,28 +200,28 @@ def test_more_rows_than_a_sheet_holds_go_on_in_further_sheets(tmp_path: Path, mo
     assert "on 3 sheets" in summary[1][0]
 
 
-@pytest.mark.parametrize(("text", "cut"), [("a" * LONGEST, False), ("a" * (LONGEST + 1), True), ("😀" * 20_000, True)])
+@pytest.mark.parametrize(
+    ("text", "cut"), [("a" * MAX_CELL_LENGTH, False), ("a" * (MAX_CELL_LENGTH + 1), True), ("😀" * 20_000, True)]
+)
 def test_a_cell_too_long_is_cut_and_says_so(tmp_path: Path, text: str, cut: bool) -> None:
     rows = some(1)
     found = sheets(written(tmp_path / "r.xlsx", rows, [(*rows[0], text)], header=[*KEYS, "note"]))
     cell = found["Reconciliation"][1][-1]
-    assert len(cell.encode("utf-16-le")) // 2 <= LONGEST
+    assert len(cell.encode("utf-16-le")) // 2 <= MAX_CELL_LENGTH
     assert (cell == text) is not cut
     assert cell.endswith(f" [cut: {len(text):,} characters, all of them in reconciliation.csv]") is cut
     assert any("are cut" in row[0] for row in found["Summary"]) is cut
 
 
-def test_columns_beyond_those_of_a_sheet_are_said_to_be_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workbook, "_COLUMNS", 17)
+def test_columns_beyond_the_maximum_are_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook, "_MAX_COLUMNS", 17)
     rows = some(1)
     found = sheets(written(tmp_path / "r.xlsx", rows, [(*rows[0], "x", "y")], header=[*KEYS, "one", "two"]))
     assert found["Reconciliation"][0][-1] == "one"
-    assert "A sheet holds 17 columns" in found["Summary"][1][0]
+    assert "A sheet has at most 17 columns" in found["Summary"][1][0]
 
 
-def test_a_run_without_rows_gives_a_header_alone(tmp_path: Path) -> None:
+def test_a_run_without_rows_gives_only_a_header(tmp_path: Path) -> None:
     report = report_of([])
     write_xlsx(tmp_path / "r.xlsx", report, fields_of(report), [])
     assert len(sheets(tmp_path / "r.xlsx")["Reconciliation"]) == 1
@@ -213,19 +230,19 @@ def test_a_run_without_rows_gives_a_header_alone(tmp_path: Path) -> None:
 # The summary
 
 
-def test_the_summary_tells_the_run_its_input_and_its_options(tmp_path: Path) -> None:
+def test_the_summary_names_the_run_its_input_and_its_options(tmp_path: Path) -> None:
     outcomes = [Outcome.ASSIGNED, Outcome.FAILED]
     grid = sheets(written(tmp_path / "r.xlsx", some(2), some(2), outcomes=outcomes))["Summary"]
     assert grid[0][0] == "1 of 2 rows is where it should be; 1 wants attention."
     assert ["failed", "1", "1"] in grid
-    told = {row[0]: row[1] for row in grid}
-    assert told["run id"] == "night-1"
-    assert told["SHA-256"] == "hash of rows.csv"
-    assert told["customerEmail is"] == "customerEmail"
-    assert (told["rate"], told["column"], told["yes"]) == ("5/s", "action=Move", "on")
+    summary = {row[0]: row[1] for row in grid}
+    assert summary["run id"] == "night-1"
+    assert summary["SHA-256"] == "hash of rows.csv"
+    assert summary["customerEmail is"] == "customerEmail"
+    assert (summary["rate"], summary["column"], summary["yes"]) == ("5/s", "action=Move", "on")
 
 
-def test_the_summary_of_a_stopped_run_says_why_and_what_to_do(tmp_path: Path) -> None:
+def test_the_summary_of_a_stopped_run_gives_the_reason_and_the_next_step(tmp_path: Path) -> None:
     report = report_of(some(1))
     stop = {"reason": "a signal came", "advice": "run the same command again"}
     write_xlsx(tmp_path / "r.xlsx", report, fields_of(report, stop=stop), [block_of(keys_of(some(1)), some(1))])
@@ -242,7 +259,7 @@ def test_the_same_run_gives_the_same_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ZeroDivisionError()])
 @pytest.mark.parametrize("call", [1, 20])
-def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(
+def test_a_failure_while_writing_leaves_only_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, call: int
 ) -> None:
     path, left = tmp_path / "r.xlsx", iter([None] * (call - 1))
@@ -261,7 +278,7 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_of_a_workbook_given_up_at_its_end_nothing_is_heard_later(
+def test_a_workbook_that_fails_at_its_end_raises_nothing_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def failing(*_: Any) -> None:
@@ -281,7 +298,7 @@ def test_of_a_workbook_given_up_at_its_end_nothing_is_heard_later(
 # In a run
 
 
-def test_a_run_writes_it_when_asked(desk: Desk) -> None:
+def test_a_run_writes_the_workbook_with_xlsx(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")], xlsx=True)
     path = ran.folder / "reconciliation.xlsx"
     assert sheets(path)["Reconciliation"] == read(ran.folder / "reconciliation.csv")
@@ -290,13 +307,13 @@ def test_a_run_writes_it_when_asked(desk: Desk) -> None:
     assert 'href="reconciliation.xlsx"' in (ran.folder / "report.html").read_text()
 
 
-def test_a_run_writes_none_when_not_asked(desk: Desk) -> None:
+def test_a_run_writes_no_workbook_without_xlsx(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
     assert not (ran.folder / "reconciliation.xlsx").exists()
     assert "reconciliation.xlsx" not in ran.json["files"]
 
 
-def test_it_is_written_again_from_the_journal(desk: Desk) -> None:
+def test_the_workbook_is_written_again_from_the_journal(desk: Desk) -> None:
     path = desk.run([(A, "SN-1", "assign")], xlsx=True).folder / "reconciliation.xlsx"
     was = path.read_bytes()
     path.unlink()
@@ -304,13 +321,13 @@ def test_it_is_written_again_from_the_journal(desk: Desk) -> None:
     assert path.read_bytes() == was
 
 
-def test_a_report_makes_it_for_a_run_that_had_none(desk: Desk) -> None:
+def test_report_can_add_a_workbook_to_a_run_without_one(desk: Desk) -> None:
     folder = desk.run([(A, "SN-1", "assign")]).folder
     report_run(folder, xlsx=True)
     assert sheets(folder / "reconciliation.xlsx")["Reconciliation"] == read(folder / "reconciliation.csv")
 
 
-def test_the_summary_lists_it_only_when_it_is_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_lists_the_workbook_only_if_it_exists(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise DiskError("the disk is full")
 
@@ -324,7 +341,7 @@ def test_the_summary_lists_it_only_when_it_is_there(desk: Desk, monkeypatch: pyt
     assert "reconciliation.xlsx" in ran.json["files"]
 
 
-def test_one_that_stands_there_is_brought_up_to_date_when_a_run_goes_on(desk: Desk) -> None:
+def test_an_existing_workbook_is_updated_when_a_run_continues(desk: Desk) -> None:
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign")]
     desk.server.script = lambda seen: Refuses() if seen.customer == B else None
     stopped = desk.run(rows, give_up_after="1s", attempts="1", deadline="1s")
@@ -335,7 +352,7 @@ def test_one_that_stands_there_is_brought_up_to_date_when_a_run_goes_on(desk: De
 
 
 @pytest.mark.slow
-def test_an_office_opens_it_and_sees_the_same_cells(desk: Desk) -> None:
+def test_libreoffice_reads_the_same_cells(desk: Desk) -> None:
     office = shutil.which("soffice")
     if office is None:
         pytest.skip("there is no LibreOffice here")

@@ -122,7 +122,7 @@ def test_what_others_changed_since_wants_attention_and_keeps_its_outcome(desk: D
     with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["deviceIdentifier"] for row in csv.DictReader(file)] == ["SN-1", "SN-3"]
     page = (ran.folder / "report.html").read_text()
-    assert "Asked afterwards" in page
+    assert '<h2 id="h-verify">Verification</h2>' in page
     assert "not with the customer" in page
 
 

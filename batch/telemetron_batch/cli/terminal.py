@@ -20,8 +20,7 @@ from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
 from telemetron_batch.planning.plan_summary import PlanSummary
-from telemetron_batch.reports.findings import told_without_effect
-from telemetron_batch.reports.summary import ShardSummary, Summary
+from telemetron_batch.reports.summary import ShardSummary, Summary, verdict_sentence
 from telemetron_batch.run.listing import RunInfo
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.progress import ProgressSnapshot, duration
@@ -157,7 +156,8 @@ def show_end(summary: Summary, talk: OutputOptions) -> None:
     console.print(_outcomes(summary))
     for line in _sent(fields):
         console.print_line(line)
-    console.print(Text(_verdict(fields), "bold"), soft_wrap=not console.is_screen)
+    verdict = f"{verdict_sentence(fields, fixed=True)}."
+    console.print(Text(verdict, "bold"), soft_wrap=not console.is_screen)
     for line in _verified(fields):
         console.print_line(line)
     if fields.get("published"):
@@ -178,7 +178,7 @@ def _trouble(summary: Summary, *, quiet: bool) -> Iterator[str]:
 def _in_one_line(summary: Summary) -> str:
     """Which run it was, what it came to, and where to look."""
     name = summary.attention_files[-1] if summary.fields["attention"] else "report.html"
-    verdict = _verdict(summary.fields).removesuffix(".")
+    verdict = verdict_sentence(summary.fields, fixed=True)
     return f"{summary.fields['runId']}: {verdict}; {(summary.folder / name).absolute()}"
 
 
@@ -342,12 +342,6 @@ def _stop_lines(fields: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"warning: {error}" for error in fields.get("unwritten", ()) if error not in fields["stop"]["reason"])
     if fields["state"] == "stopped" and fields.get("unpublished"):
         yield f"warning: not published to {fields['unpublished']}"
-
-
-def _verdict(fields: Mapping[str, Any]) -> str:
-    rows, attention = fields["rows"], fields["attention"]
-    settled = f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention"
-    return "; ".join(filter(None, (settled, told_without_effect(fields.get("unassignsWithoutEffect", 0))))) + "."
 
 
 def _verified(fields: Mapping[str, Any]) -> Iterator[str]:

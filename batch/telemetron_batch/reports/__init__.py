@@ -1,1 +1,1 @@
-"""The files that people read."""
+"""The files of a run that people read."""

@@ -1,7 +1,7 @@
-"""The attention files of a run, and which of them a person has edited: those are never overwritten.
+"""Write the attention files of a run without overwriting a file that a person has edited.
 
-The journal keeps the hashes of what was written. A file that has another one was edited; then the
-new one goes under another name beside it.
+The journal keeps the hashes of the files written. A file with another hash was edited; the new version
+then gets another name beside it.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from telemetron_batch.storage.trusted_folders import open_file
 
 
 def versions(folder: Path, name: str, journal: Journal) -> list[str]:
-    """Return the names of an attention file's versions that a person has edited, and last the one to be written."""
+    """Return the names of the edited versions of an attention file, followed by the name to write next."""
     written = journal.meta(Fact.WRITTEN) or {}
     found = []
-    for one in _names(name):
+    for one in _candidate_names(name):
         found.append(one)
         if _hash_of(folder / one) in ("", *written.get(one, ())):
             break
@@ -32,29 +32,29 @@ def versions(folder: Path, name: str, journal: Journal) -> list[str]:
 
 
 def write(folder: Path, name: str, journal: Journal, content: Callable[[BinaryIO], object]) -> None:
-    """Write the last of an attention file's versions, and remove later ones that nobody has edited. Raises DiskError.
+    """Write the next version of an attention file, and remove later versions that were not edited. Raises DiskError.
 
-    Its hash is noted before the file takes its name, beside that of what stands there: whichever a killed
-    process leaves behind is known.
+    The journal gets the new hash before the file gets its name, and keeps the hash of the file that is replaced:
+    a killed process may leave either of the two, and both must count as unedited.
     """
-    free = versions(folder, name, journal)[-1]
-    with atomic_write(folder / free) as file:
+    target = versions(folder, name, journal)[-1]
+    with atomic_write(folder / target) as file:
         content(file)
         file.flush()
         file.seek(0)
         digest = hashlib.file_digest(cast(BufferedRandom, file), "sha256").hexdigest()
-        before = _hash_of(folder / free)
+        before = _hash_of(folder / target)
         written = journal.meta(Fact.WRITTEN) or {}
-        journal.set_facts(written={**written, free: [digest, *filter(None, (before,))]})
-    later = dropwhile(lambda one: one != free, _names(name))
+        journal.set_facts(written={**written, target: [digest, *filter(None, (before,))]})
+    later = dropwhile(lambda one: one != target, _candidate_names(name))
     for one in takewhile(written.__contains__, islice(later, 1, None)):
         if _hash_of(folder / one) in written[one]:
             with suppress(OSError):
                 (folder / one).unlink()
 
 
-def _names(name: str) -> Iterator[str]:
-    """Return attention.csv, attention.new.csv, attention.new2.csv, ..."""
+def _candidate_names(name: str) -> Iterator[str]:
+    """Yield attention.csv, attention.new.csv, attention.new2.csv, ..."""
     stem, suffix = Path(name).stem, Path(name).suffix
     yield name
     yield f"{stem}.new{suffix}"
@@ -62,7 +62,7 @@ def _names(name: str) -> Iterator[str]:
 
 
 def _hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file; empty where there is none, a question mark where it is not ours to read."""
+    """Return the SHA-256 of a file; "" if there is none, "?" if it may not be read."""
     if not os.path.lexists(path):
         return ""
     try:

@@ -1,7 +1,6 @@
-"""The CSV files of a run: reconciliation, attention and undo. UTF-8, LF, RFC 4180.
+"""Write the CSV files of a run: reconciliation, attention and undo. UTF-8, LF, RFC 4180.
 
-Knows no rule of what becomes of a row: it streams the input's blocks beside the
-columns of the reconciliation.
+The blocks of the input are streamed beside the columns of the reconciliation.
 """
 
 import codecs
@@ -28,7 +27,7 @@ from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.concurrency import prefetch
 
 Header = tuple[str, int]
-"""A header's text, and how many headers of the same text stand before it in its file."""
+"""A header's text, and the number of headers before it in its file with the same text."""
 
 _FORMULA_BYTES: Final = np.isin(np.arange(256), [*FORMULA_BYTES])
 _KEYS: Final = ("customerEmail", "deviceIdentifier", "action")
@@ -42,33 +41,33 @@ RESULT_COLUMNS: Final = (
     "call",
     *ANSWER_COLUMNS,
 )
-_HARMLESS: Final = frozenset({"line", "outcome", "customerWasCreated", "deviceWasCreated", "call", *ANSWER_COLUMNS})
-"""Our columns that hold nothing which could run as a formula; every other column is guarded."""
+_SAFE_COLUMNS: Final = frozenset({"line", "outcome", "customerWasCreated", "deviceWasCreated", "call", *ANSWER_COLUMNS})
+"""Our columns that cannot contain a formula; every other column is guarded."""
 _OVERTAKEN: Final = (
-    "overtaken: a later row did what it wanted with this customer and device, so the action is left blank"
+    "overtaken: a later row with this customer and device is where it should be, so the action is left blank"
 )
-_WORDS: Final = pa.array([*map(str, ACTIONS)])
+_ACTION_WORDS: Final = pa.array([*map(str, ACTIONS)])
 
 
 @dataclass(frozen=True, slots=True)
 class ReportInput:
-    """All that the files of a run are written from."""
+    """The result of a run and the files it was read from."""
 
     files: Sequence[InputFile]
     reconciliation: Reconciliation
     raw: bool = False
-    """Leave cells that a spreadsheet would run as formulas as they are."""
+    """Do not guard cells that a spreadsheet would run as formulas."""
 
 
 def write_reconciliation(path: Path, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
-    """Write one row for each input row, in input order; gives their number."""
+    """Write one row for each input row, in input order; return their number."""
     names, tables = reconciliation_columns(report, blocks)
-    with closing(prefetch(tables)) as coming, atomic_write(path) as file:
-        return _write(file, names, coming, _Style(None if report.raw else guarded, _HARMLESS))
+    with closing(prefetch(tables)) as queued, atomic_write(path) as file:
+        return _write(file, names, queued, _Style(None if report.raw else guarded, _SAFE_COLUMNS))
 
 
 def extra_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
-    """Positions of the columns of each file that `reconciliation_columns` tells of as they are: all but the keys."""
+    """Return for each file the positions of the columns that `reconciliation_columns` copies: all but the keys."""
     keys = _key_headers(files)
     return {
         number: [at for at, header in enumerate(_headers_of(file, several=len(files) > 1)) if header not in keys]
@@ -79,22 +78,22 @@ def extra_columns(files: Sequence[InputFile]) -> dict[int, list[int]]:
 def reconciliation_columns(
     report: ReportInput, blocks: Iterable[RowBlock]
 ) -> tuple[list[str], Iterator[list[pa.Array]]]:
-    """The reconciliation in any format: names of columns, and the columns of texts block by block."""
+    """Return the reconciliation for any file format: column names, and columns of texts block by block."""
     keys = _key_headers(report.files)
     extra = [header for header in _headers(report.files) if header not in keys]
-    told = _told(report)
-    names = ["line", *_KEYS, *told, *(_rename_clash(text, told) for text, _ in extra)]
+    result_columns = _result_columns(report)
+    names = ["line", *_KEYS, *result_columns, *(_rename_clash(text, result_columns) for text, _ in extra)]
     if len(report.files) > 1:
         names.insert(0, "file")
-    return names, _reconciled(report, blocks, extra)
+    return names, _reconciliation_tables(report, blocks, extra)
 
 
 def write_attention(file: BinaryIO, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
-    """Write the rows that want attention in the input's own columns, to be corrected and fed back.
+    """Write the rows that want attention in the input's own columns, to be corrected and fed back; return their number.
 
-    With the first delimiter of the input files, and a byte order mark, by which spreadsheets know UTF-8.
-    A `raw` report leaves formulas, but reading takes a guard off all the same: so a cell that begins as a
-    guarded one does gets one.
+    The file has the delimiter of the first text input, and a byte order mark, by which spreadsheets recognize
+    UTF-8. A `raw` report does not guard formulas; but because reading the file removes a guard, a cell that
+    already looks guarded gets one more.
     """
     names, tables = attention(report, blocks)
     delimiter = next((one.delimiter for one in report.files if one.delimiter), ",")
@@ -105,39 +104,42 @@ def write_attention(file: BinaryIO, report: ReportInput, blocks: Iterable[RowBlo
 
 
 def attention(report: ReportInput, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
-    """Return the rows that want attention, in any format: names of the input's own columns, and columns of texts.
+    """Return the rows that want attention for any file format: names of the input's own columns, and columns of texts.
 
-    The columns are the input's own and then those of `OF_ATTENTION`, block by block. Those that an earlier
-    attention file had of these give way, but for `sourceLine`: it tells the line in the list that came first.
+    The columns are the input's own, then those of `OF_ATTENTION`, block by block. If the input is itself an
+    attention file, its columns of these names are replaced; its `sourceLine` is kept, because it is the line
+    in the original list.
     """
-    keys, replaced = _key_headers(report.files), _replaced(report.files)
+    keys, replaced = _key_headers(report.files), _replaced_headers(report.files)
     own = [header for header in _headers(report.files) if header not in replaced or header in keys]
     return [text for text, _ in own], _attention_tables(report, blocks, own)
 
 
 def write_undo(path: Path, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
-    """Write the inverse of what the run is sure to have changed, the last change first.
+    """Write the inverse of the run's sure changes, the last change first; return their number.
 
-    `blocks` come last to first. Cells are guarded even in a `raw` report: the file is there
-    to be fed back, and reading takes the guard off.
+    `blocks` come in reverse order. Cells are guarded even in a `raw` report, because the file is meant to be
+    fed back, and reading it removes the guard.
     """
     with atomic_write(path) as file:
         return _write(file, list(_KEYS), _undo_tables(report, blocks), _Style(guarded))
 
 
-def _reconciled(report: ReportInput, blocks: Iterable[RowBlock], extra: Sequence[Header]) -> Iterator[list[pa.Array]]:
+def _reconciliation_tables(
+    report: ReportInput, blocks: Iterable[RowBlock], extra: Sequence[Header]
+) -> Iterator[list[pa.Array]]:
     first = 0
     for block in blocks:
-        told = report.reconciliation.columns(block, first)
+        columns = report.reconciliation.columns(block, first)
         file = [_constant(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
-        line = _lines(block.keys)
-        yield [*file, line, *keys, *(told[name] for name in _told(report)), *_cells(report, block, extra)]
+        results = [columns[name] for name in _result_columns(report)]
+        yield [*file, _lines(block.keys), *keys, *results, *_cells(report, block, extra)]
         first += block.keys.num_rows
 
 
 def _lines(keys: pa.RecordBatch) -> pa.Array:
-    """The line of each row as text; `7.2` for the second row that was made of the record on line 7."""
+    """Return the line of each row as text; `7.2` for the second row made from the record on line 7."""
     lines = format_ints(keys["line"].to_numpy())
     if "piece" not in keys.schema.names or not keys["piece"].to_numpy().any():  # not in journals of earlier versions
         return lines
@@ -146,8 +148,8 @@ def _lines(keys: pa.RecordBatch) -> pa.Array:
     return pc.if_else(pc.greater(pieces, 0), numbered, lines)
 
 
-def _told(report: ReportInput) -> tuple[str, ...]:
-    """Our columns after the keys; `verified` only where somebody asked."""
+def _result_columns(report: ReportInput) -> tuple[str, ...]:
+    """Return our columns after the keys; `verified` only if the run was verified."""
     return RESULT_COLUMNS if report.reconciliation.verified is None else (*RESULT_COLUMNS, "verified")
 
 
@@ -174,7 +176,7 @@ def _attention_tables(
 
 
 def source_lines(files: Sequence[InputFile], block: RowBlock) -> pa.Array:
-    """Return where each row stands in the list that came first, with the name of its file if there are several."""
+    """Return the line of each row in the original list, with the name of its file if there are several."""
     file = files[block.file]
     if OF_ATTENTION[-1] in file.header and is_attention(file.header):
         return block.cells[str(file.header.index(OF_ATTENTION[-1]))]
@@ -182,8 +184,8 @@ def source_lines(files: Sequence[InputFile], block: RowBlock) -> pa.Array:
     return pc.binary_join_element_wise(file.name, lines, ":") if len(files) > 1 else lines
 
 
-def _replaced(files: Sequence[InputFile]) -> set[Header]:
-    """Return the columns of the input that give way to those of `OF_ATTENTION`."""
+def _replaced_headers(files: Sequence[InputFile]) -> set[Header]:
+    """Return the columns of the input that those of `OF_ATTENTION` replace."""
     several = len(files) > 1
     return {
         header
@@ -195,11 +197,11 @@ def _replaced(files: Sequence[InputFile]) -> set[Header]:
 
 
 def _editable_cells(report: ReportInput, block: RowBlock, own: Sequence[Header], overtaken: pa.Array) -> list[pa.Array]:
-    """The cells as written, but no keys of a row with the wrong number of cells, and no action of an overtaken one.
+    """Return the cells as written, without the keys of misaligned rows and the actions of overtaken rows.
 
-    Filled up or cut to the header's width the former might pass for a good one, with
-    another column's text for its device; `detail` holds it as it was. The latter, fed back
-    as it is, would undo what the later row did; so it needs a person to name its action.
+    A row with the wrong number of cells could be mistaken for a good one, with another column's text as its
+    device; `detail` keeps the original text. An overtaken row, fed back unchanged, would undo the later row;
+    so a person must fill in its action.
     """
     shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))
     blank = dict.fromkeys(_key_headers(report.files), shifted)
@@ -212,7 +214,7 @@ def _editable_cells(report: ReportInput, block: RowBlock, own: Sequence[Header],
 
 
 def action_header(files: Sequence[InputFile]) -> str:
-    """Return the header of the column that says the action in an attention file; empty if there is none."""
+    """Return the header of the action column of an attention file; empty if there is none."""
     return "action" if len(files) > 1 else files[0].columns.get("action", "")
 
 
@@ -229,7 +231,7 @@ def _undo_tables(report: ReportInput, blocks: Iterable[RowBlock]) -> Iterator[li
 
 
 def _headers(files: Sequence[InputFile]) -> list[Header]:
-    """The columns of all files together, in the order in which they are met."""
+    """Return the columns of all files, each once, in order of appearance."""
     found: dict[Header, None] = {}
     for file in files:
         found.update(dict.fromkeys(_headers_of(file, several=len(files) > 1)))
@@ -237,7 +239,7 @@ def _headers(files: Sequence[InputFile]) -> list[Header]:
 
 
 def _headers_of(file: InputFile, *, several: bool) -> list[Header]:
-    """The columns of one file. Among several files the mapped ones go by the names of their fields."""
+    """Return the columns of one file. With several files, mapped columns get the names of their fields."""
     fields = {header: field for field, header in file.columns.items()} if several else {}
     seen: Counter[str] = Counter()
     headers = []
@@ -249,31 +251,31 @@ def _headers_of(file: InputFile, *, several: bool) -> list[Header]:
 
 
 def _key_headers(files: Sequence[InputFile]) -> set[Header]:
-    """The columns that customer, device and action were read from."""
+    """Return the columns that customer, device and action were read from."""
     if len(files) > 1:
         return {(key, 0) for key in _KEYS}
     return {(files[0].columns[key], 0) for key in _KEYS if key in files[0].columns}
 
 
 def _cells(report: ReportInput, block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
-    """The block's cells as written, for these headers; empty where its file has no such column."""
+    """Return the block's cells as written for these headers; empty texts if its file has no such column."""
     headers = _headers_of(report.files[block.file], several=len(report.files) > 1)
     place = {header: str(at) for at, header in enumerate(headers)}
     return [block.cells[place[header]] if header in place else _constant("", block) for header in wanted]
 
 
 def _action_words(block: RowBlock) -> pa.Array:
-    """assign, unassign, or the word that we could not read."""
+    """Return assign, unassign, or the word in the file if it is neither."""
     code = block.keys["action"].to_numpy()
     unknown = np.flatnonzero(code < 0)
     place = code.astype(np.int32)
-    place[unknown] = np.arange(len(unknown)) + len(_WORDS)
-    return pa.concat_arrays([_WORDS, block.keys["actionWord"].take(pa.array(unknown))]).take(pa.array(place))
+    place[unknown] = np.arange(len(unknown)) + len(_ACTION_WORDS)
+    return pa.concat_arrays([_ACTION_WORDS, block.keys["actionWord"].take(pa.array(unknown))]).take(pa.array(place))
 
 
-def _rename_clash(header: str, told: Sequence[str] = RESULT_COLUMNS) -> str:
-    """A column of the input whose name is one of ours is told apart."""
-    return f"{header} (input)" if header in (*_KEYS, *told, "line", "file") else header
+def _rename_clash(header: str, result_columns: Sequence[str] = RESULT_COLUMNS) -> str:
+    """Return the header, marked "(input)" if one of our columns has the same name."""
+    return f"{header} (input)" if header in (*_KEYS, *result_columns, "line", "file") else header
 
 
 def _constant(text: str, block: RowBlock) -> pa.Array:
@@ -282,17 +284,17 @@ def _constant(text: str, block: RowBlock) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How a CSV file is written."""
+    """The format of a CSV file."""
 
     guard: Callable[[pa.Array], pa.Array] | None
-    """What is put on the header and on the columns in which cells could run as formulas."""
-    harmless: Collection[str] = ()
-    """Columns in which no cell could."""
+    """Guards the header and every column that is not safe."""
+    safe_columns: Collection[str] = ()
+    """Columns that cannot contain a formula."""
     delimiter: str = ","
 
 
 def _write(file: BinaryIO, names: Sequence[str], tables: Iterable[list[pa.Array]], style: _Style) -> int:
-    """Write the header and the tables' rows; gives the number of rows."""
+    """Write the header and the tables' rows; return the number of rows."""
     guard = style.guard
     schema = pa.schema([(name if guard is None else of_text(guard, name), pa.string()) for name in names])
     rows = 0
@@ -300,7 +302,7 @@ def _write(file: BinaryIO, names: Sequence[str], tables: Iterable[list[pa.Array]
         for columns in tables:
             cells = [
                 guard(column)
-                if guard is not None and name not in style.harmless and _begins_as_formula(column)
+                if guard is not None and name not in style.safe_columns and _begins_as_formula(column)
                 else column
                 for name, column in zip(names, columns, strict=True)
             ]
@@ -311,11 +313,11 @@ def _write(file: BinaryIO, names: Sequence[str], tables: Iterable[list[pa.Array]
 
 
 def _begins_as_formula(column: pa.Array) -> bool:
-    """Does any cell begin with a byte of which a spreadsheet makes a formula? Seldom; so this looks at no more."""
+    """Return whether any cell begins with a byte that can start a formula. Fast: most columns have no such cell."""
     _, offsets, texts = column.buffers()
     if not len(column) or texts is None:
         return False
     starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    # Where a cell is empty the next one begins, which is looked at anyhow; behind the last there is none.
+    # An empty cell has the offset of the next one, which is checked anyway; empty cells at the end have no byte.
     firsts = starts[: starts.searchsorted(starts[-1])]
     return bool(_FORMULA_BYTES[np.frombuffer(texts, np.uint8)[firsts]].any())

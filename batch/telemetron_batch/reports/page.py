@@ -1,8 +1,6 @@
-"""One self-contained page about a run: verdict, counts, causes, transfers, timeline, plan.
+"""Write report.html, a self-contained page about a run: verdict, counts, causes, transfers, timeline, plan.
 
-Sums up columns to the little that a page can show; its words and looks are in the
-template beside it. Knows no rule of what becomes of a row, and the page asks nothing
-of any network.
+The texts and the layout are in the template beside this module. The page loads nothing from the network.
 """
 
 import base64
@@ -30,29 +28,29 @@ from telemetron_batch.reports.findings import (
     find_transfers,
     find_undo,
     find_without_effect,
-    verdict_sentence,
 )
+from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.clock import iso
 
-_EVENTS: Final = 100
-_ALWAYS_THERE: Final = ("summary.json", "run.log", "journal.sqlite3")
-_LONGEST: Final = 160
-"""Signs of one text that the page shows at most."""
+_MAX_EVENTS: Final = 100
+_COMMON_FILES: Final = ("summary.json", "run.log", "journal.sqlite3")
+_MAX_TEXT: Final = 160
+"""Maximum characters of a text that the page shows."""
 
-_STEPS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400)
-_FEWEST, _MOST = 24, 72
+_SLICE_STEPS_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400)
+_MIN_SLICES, _MAX_SLICES = 24, 72
 _MIN_PERCENT: Final = 0.5
-"""Per cent of the bar that even one row gets, to be seen at all."""
+"""Minimum width of a bar segment, so that even one row can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Attempts and events by slice of time: from `start`, each of so many `seconds`.
+    """Numbers of attempts and events in slices of time of `seconds` each, from `start`.
 
-    `counts` holds slice (from 0), what and how many; what is an attempt's `answered`,
-    `refused`, `throttled`, `unclear` or `unsent`, or an event's `hold`, `down` or `up`.
+    `counts` holds the slice (from 0), the kind and the number. The kind of an attempt is `answered`, `refused`,
+    `throttled`, `unclear` or `unsent`, that of an event `hold`, `down` or `up`.
     """
 
     start: float
@@ -63,27 +61,27 @@ class Timeline:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """All that the page is written from, besides the input's blocks."""
+    """The data of the page, besides the blocks of the input."""
 
     fields: Mapping[str, Any]
-    """What summary.json holds."""
+    """The fields of summary.json."""
     reconciliation: Reconciliation
     plan: PlanSummary
     timeline: Timeline | None
-    """None where no attempt was made."""
+    """None if no attempt was made."""
     attention_file: str = "attention.csv"
-    """The name of the file that holds what wants attention."""
-    feed_back: str = ""
-    """The command that runs what wants attention."""
-    undo: str = ""
-    """The command that takes back what the run has changed."""
-    again: str = WayOn().words
-    """How to go on with the run, as an imperative."""
+    """The name of the current attention file."""
+    feed_back_command: str = ""
+    """The command that runs the attention file."""
+    undo_command: str = ""
+    """The command that takes back the changes of the run."""
+    continue_advice: str = WayOn().words
+    """How to continue the run, as an imperative."""
 
 
 @dataclass(slots=True)
 class Slice:
-    """What happened in one slice of time."""
+    """The attempts in one slice of time, and whether the run waited or the API was down."""
 
     answered: int = 0
     throttled: int = 0
@@ -94,26 +92,26 @@ class Slice:
 
     @property
     def attempts(self) -> int:
-        """All that left, or tried to."""
+        """Number of all attempts, sent or not."""
         return self.answered + self.throttled + self.unclear + self.unsent
 
 
 def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
-    """Write the page. `blocks` are the input, in order, and gone through several times. Raises DiskError."""
+    """Write the page. `blocks` are those of the input, in order; they are read several times. Raises DiskError."""
     causes, causes_in_all = find_causes(page.reconciliation, blocks)
     transfers, transfers_by_state = find_transfers(page.reconciliation, blocks)
     view: dict[str, Any] = {
         "run": page.fields,
-        "again": page.again,
-        "feed_back": page.feed_back,
-        "undo_command": page.undo,
+        "continue_advice": page.continue_advice,
+        "feed_back": page.feed_back_command,
+        "undo_command": page.undo_command,
         "attention_file": page.attention_file,
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
-        "advice": {str(outcome): _advice(facts, page.again) for outcome, facts in OUTCOME_FACTS.items()},
-        "verdict": verdict_sentence(*(page.fields[name] for name in ("rows", "attention", "unassignsWithoutEffect"))),
+        "advice": {str(outcome): _advice(facts, page.continue_advice) for outcome, facts in OUTCOME_FACTS.items()},
+        "verdict": verdict_sentence(page.fields),
         "without_effect": find_without_effect(page.reconciliation, blocks),
         "plan": page.plan,
-        "bar": _bar(page.reconciliation),
+        "bar": _bar_segments(page.reconciliation),
         "causes": causes,
         "causes_in_all": causes_in_all,
         "customers": created_customers(page.reconciliation, blocks),
@@ -121,31 +119,30 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "differences": find_differences(page.reconciliation, blocks),
         "transfers": transfers,
         "transfers_by_state": transfers_by_state,
-        "events": page.fields["events"][:_EVENTS],
+        "events": page.fields["events"][:_MAX_EVENTS],
         "timeline": page.timeline,
         "slices": slices(page.timeline) if page.timeline else [],
-        "links": [name for name in (*page.fields["files"], *_ALWAYS_THERE) if name != path.name],
+        "links": [name for name in (*page.fields["files"], *_COMMON_FILES) if name != path.name],
     }
     with atomic_write(path) as file:
         for piece in _template().generate(view):
             file.write(piece.encode("utf-8", "backslashreplace"))
 
 
-# Pictures
+# The bar and the timeline
 
 
 def slice_seconds(duration: float, attempts: int) -> float:
-    """How long a slice of the timeline shall be, so that neither slices nor attempts in one are too few."""
-    wanted = duration / max(_FEWEST, min(_MOST, attempts // 8))
-    days = -(-wanted // _STEPS[-1]) * _STEPS[-1]
-    return float(next((step for step in _STEPS if step >= wanted), days))
+    """Return the length of a slice of the timeline that gives a readable number of slices."""
+    wanted = duration / max(_MIN_SLICES, min(_MAX_SLICES, attempts // 8))
+    days = -(-wanted // _SLICE_STEPS_S[-1]) * _SLICE_STEPS_S[-1]
+    return float(next((step for step in _SLICE_STEPS_S if step >= wanted), days))
 
 
 def slices(timeline: Timeline) -> list[Slice]:
-    """Every slice from the first attempt to the end.
+    """Return every slice from the first attempt to the end.
 
-    A pause lasts until the next attempt leaves, for all workers wait together; an
-    outage until the API is heard again.
+    A pause lasts until the next attempt, because all workers wait together; an outage lasts until the next answer.
     """
     number = int((timeline.end - timeline.start) / timeline.seconds) + 1
     events = [dict[str, int]() for _ in range(number)]
@@ -165,13 +162,13 @@ def slices(timeline: Timeline) -> list[Slice]:
     return found
 
 
-def _advice(facts: OutcomeFacts, again: str) -> Markup:
-    """What to do about rows that ended so."""
-    return _untruncated(facts.advice.format(again=f"{again[:1].upper()}{again[1:]}"))
+def _advice(facts: OutcomeFacts, continue_advice: str) -> Markup:
+    """Return the advice for rows with an outcome."""
+    return _untruncated(facts.advice.format(again=f"{continue_advice[:1].upper()}{continue_advice[1:]}"))
 
 
-def _bar(reconciliation: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
-    """Segments of the bar: outcome, wants attention, rows, and place and width in per cent."""
+def _bar_segments(reconciliation: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
+    """Return the segments of the bar: outcome, whether they want attention, rows, and position and width in percent."""
     wanting = reconciliation.attention_counts()
     parts = [(outcome, False, count - wanting[outcome]) for outcome, count in reconciliation.counts().items()]
     parts = [part for part in [*parts, *((outcome, True, count) for outcome, count in wanting.items())] if part[2]]
@@ -182,18 +179,18 @@ def _bar(reconciliation: Reconciliation) -> list[tuple[str, bool, int, float, fl
     return [(*part, float(end - width), float(width)) for part, end, width in zip(parts, ends, widths, strict=True)]
 
 
-# The template's vocabulary
+# Filters of the template
 
 
-def _harmless(value: object) -> object:
-    """A text short enough to be shown, whatever would be invisible in it or turn it around spelled out."""
+def _to_shown_text(value: object) -> object:
+    """Return a text cut to `_MAX_TEXT`, with invisible and direction-changing characters escaped."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return printable(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
+    return printable(value if len(value) <= _MAX_TEXT else value[: _MAX_TEXT - 1] + "…")
 
 
 def _untruncated(value: str) -> Markup:
-    """A text that is of no use cut short, as a command; otherwise as harmless."""
+    """Return a text uncut, such as a command; otherwise as `_to_shown_text` does."""
     return escape(printable(value))
 
 
@@ -214,7 +211,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        finalize=_harmless,
+        finalize=_to_shown_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""How work ended, in numbers: what summary.json and `--json` hold, by its names there."""
+"""The summary of a run or of a shard: the fields of summary.json and of `--json`."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from telemetron_batch.storage.atomic_file import atomic_write
 SUMMARY: Final = "summary.json"
 ATTENTION: Final = "attention.csv"
 FILES: Final = ("reconciliation.csv", ATTENTION, "undo.csv", SUMMARY, "report.html")
-"""The files for people that every run has."""
+"""The files that every run writes for people."""
 WORKBOOK: Final = "reconciliation.xlsx"
 ATTENTION_WORKBOOK: Final = "attention.xlsx"
 _ATTENTION_NAME: Final = re.compile(r"attention(\.new[0-9]*)?\.(csv|xlsx)")
@@ -21,18 +21,18 @@ _ATTENTION_NAME: Final = re.compile(r"attention(\.new[0-9]*)?\.(csv|xlsx)")
 
 @dataclass(frozen=True, slots=True)
 class BaseSummary:
-    """What work in a folder came to."""
+    """The summary of work in one folder."""
 
     folder: Path
     fields: Mapping[str, Any]
 
     @property
     def exit_code(self) -> int:
-        """The work's, and so the process's."""
+        """The exit code of the process."""
         return int(self.fields["exitCode"])
 
     def as_json(self) -> str:
-        """One line of JSON."""
+        """Return the fields as one line of JSON."""
         return json_text(self.fields)
 
     def write(self) -> None:
@@ -46,25 +46,58 @@ class BaseSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary(BaseSummary):
-    """How a run ended."""
+    """The summary of a run."""
 
     @property
     def counts(self) -> dict[Outcome, int]:
-        """Rows by outcome, every outcome named."""
+        """The number of rows with each outcome, zeros included."""
         return {Outcome(name): count for name, count in self.fields["counts"].items()}
 
     @property
     def attention_files(self) -> list[str]:
-        """Names of the files with the rows that want attention: a CSV, and perhaps a workbook."""
+        """Names of the current attention files: a CSV and, for some runs, a workbook."""
         names = self.fields.get("attentionFiles") or [ATTENTION]  # earlier versions did not name them
         return [name for name in names if _ATTENTION_NAME.fullmatch(name)]
 
     def _file_fields(self) -> Mapping[str, Any]:
-        """With those files alone that are there by now."""
+        """Return the fields; `files` names only files that already exist."""
         files = [name for name in self.fields["files"] if (self.folder / name).exists()]
         return {**self.fields, "files": files}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary(BaseSummary):
-    """How the work on a shard ended: exit code 0 where all calls to be made are settled, whatever they came to."""
+    """The summary of work on a shard. Its exit code is 0 if all calls are settled, also if rows failed."""
+
+
+def verdict_sentence(fields: Mapping[str, Any], *, fixed: bool = False) -> str:
+    """Return the result of a run as one sentence without a full stop.
+
+    `fields` are those of summary.json. With `fixed` the sentence has the same words for all numbers, so that
+    programs can search for it; else it is written for people.
+    """
+    rows, attention = fields["rows"], fields["attention"]
+    if fixed:
+        verdict = f"{rows - attention:,} of {rows:,} rows are where they should be; {attention:,} want attention"
+    else:
+        verdict = _verdict_for_people(rows, attention)
+    return "; ".join(filter(None, (verdict, _without_effect(fields.get("unassignsWithoutEffect", 0)))))
+
+
+def _verdict_for_people(rows: int, attention: int) -> str:
+    settled = rows - attention
+    if not rows:
+        return "The input has no rows; nothing was sent"
+    if rows == 1:
+        return "The one row wants attention" if attention else "The one row is where it should be"
+    if not attention:
+        return f"All {rows:,} rows are where they should be"
+    are = "is where it" if settled < 2 else "are where they"
+    want = "wants" if attention == 1 else "want"
+    return f"{f'{settled:,}' if settled else 'None'} of {rows:,} rows {are} should be; {attention:,} {want} attention"
+
+
+def _without_effect(unassigns: int) -> str:
+    if not unassigns:
+        return ""
+    return "1 unassign had no effect" if unassigns == 1 else f"{unassigns:,} unassigns had no effect"

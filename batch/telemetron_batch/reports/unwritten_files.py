@@ -1,6 +1,6 @@
-"""Files of a run that could not be written: the others are written, and the summary says which are missing.
+"""Collect the files of a run that could not be written, so that the other files are written all the same.
 
-The run then counts as stopped, whatever it came to, so that the same command writes them: nothing is sent again.
+The run then counts as stopped, so that the same command writes the missing files. Nothing is sent again.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from telemetron_batch.storage.log import LOGGER
 
 @dataclass
 class Unwritten:
-    """The files that could not be written, and why."""
+    """The errors of files that could not be written, by file name."""
 
     errors: dict[str, BatchError] = field(default_factory=dict)
 
     @contextmanager
-    def noting(self, name: str) -> Iterator[None]:
-        """Note that a file cannot be written, instead of raising that; raise what says that no file may be written."""
+    def collect_error(self, name: str) -> Iterator[None]:
+        """Collect the error if the block cannot write this file; other errors of a run, such as a lost lock, pass."""
         self.errors.pop(name, None)
         try:
             yield
@@ -32,7 +32,7 @@ class Unwritten:
             raise
         except OSError as exc:
             self._note(name, system_error(exc))
-        except Exception as exc:  # noqa: BLE001 - a bug in one file is no reason to be without the others
+        except Exception as exc:  # noqa: BLE001 - a bug in one file must not keep the others from being written
             advice = Advice("please report it with what -v prints", repeat=True)
             self._note(name, DiskError(f"cannot write {name} (a bug: {type(exc).__name__}: {exc})", advice))
             LOGGER.error("%s", name, exc_info=exc)
@@ -40,16 +40,16 @@ class Unwritten:
     def _note(self, name: str, error: BatchError) -> None:
         self.errors[name] = error
 
-    def told_in(self, summary: Summary, way: WayOn) -> Summary:
-        """Return the summary with what could not be written; `way` is how the run is continued."""
+    def add_to(self, summary: Summary, way: WayOn) -> Summary:
+        """Return the summary with the collected errors; `way` is how the run is continued."""
         if not self.errors:
             return summary
         fields: dict[str, Any] = {**summary.fields, "unwritten": [error.reason for error in self.errors.values()]}
         if not fields["stop"]:
             first = next(iter(self.errors.values()))
-            told = "; ".join(fields["unwritten"])
+            errors_text = "; ".join(fields["unwritten"])
             when = "to write what is missing (nothing is sent again)"
             advice = Advice(first.next_step.first, repeat=True, when=when)
-            stop = Stop(StopReason.ERROR, told, advice=advice)
+            stop = Stop(StopReason.ERROR, errors_text, advice=advice)
             fields |= {"state": "stopped", "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
         return replace(summary, fields=fields)

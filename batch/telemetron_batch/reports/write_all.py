@@ -1,7 +1,6 @@
-"""From a journal to the files of its run, and to the summary that says how it ended.
+"""Write all files of a run from its journal, and return its summary.
 
-A pure function of the journal and of how files are to be written: the same journal
-gives the same files, for ever.
+The same journal and the same options always give the same files.
 """
 
 from collections.abc import Sequence
@@ -41,12 +40,12 @@ from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, feed_command
 from telemetron_batch.verification.apply import VerificationData, apply_verification
 
-_EVENTS_TOLD: Final = 200
+_MAX_EVENTS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportOptions:
-    """What is known of a run's end besides its journal."""
+    """Why the run stopped, and the options that decide about its files and exit code."""
 
     stop: Stop | None
     raw_csv: bool = False
@@ -56,8 +55,8 @@ class ReportOptions:
 
 
 def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    """One outcome for every row, from all that the journal holds. Raises UnbalancedError."""
-    reconciliation = _audited_books(journal, plan, stop)
+    """Return one outcome for every row, from the whole journal. Raises UnbalancedError."""
+    reconciliation = _verified_reconciliation(journal, plan, stop)
     return (
         question_unassigns(reconciliation)
         if journal.meta(Fact.UNASSIGNS_QUESTIONED) and has_only_ineffective_unassigns(reconciliation)
@@ -65,9 +64,9 @@ def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliati
     )
 
 
-def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+def _verified_reconciliation(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     reconciliation = ledger_from_answers(journal, plan, stop)
-    # What was sent without a record may have come after a look.
+    # After a loss of records, requests without a record may have followed a customer query.
     if journal.meta(Fact.VERIFY) is None or journal.records_lost:
         return reconciliation
     foreign = {plan.customer_id_of_call(call) for call in journal.calls_with_foreign_answers()}
@@ -76,61 +75,60 @@ def _audited_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconcili
     )
 
 
-def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> Summary:
-    """Write all files of the run and give its summary, whose exit code is the run's.
+def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions) -> Summary:
+    """Write all files of the run and return its summary, which has the run's exit code.
 
-    A workbook that stands there is kept up to date, asked for or not. It is the last to be
-    written: it takes the longest, and no other file shall wait for it. A file that cannot be
-    written keeps no other from being written; the summary then says that the run has stopped.
+    An existing workbook is updated even without `xlsx`. It is written last, because it takes the longest. If a
+    file cannot be written, the others are written all the same, and the summary says that the run has stopped.
     """
-    ended = replace(ended, xlsx=ended.xlsx or (folder / WORKBOOK).exists())
+    options = replace(options, xlsx=options.xlsx or (folder / WORKBOOK).exists())
     files = journal.input_files
-    report = ReportInput(files, reconciliation, ended.raw_csv)
+    report = ReportInput(files, reconciliation, options.raw_csv)
     own = extra_columns(files)
     unwritten = Unwritten()
-    with unwritten.noting("reconciliation.csv"):
+    with unwritten.collect_error("reconciliation.csv"):
         written = write_reconciliation(folder / "reconciliation.csv", report, journal.blocks(cells=own))
         _require_balance(folder, sum(file.rows for file in files), written, len(reconciliation.plan.rows))
-    with unwritten.noting(ATTENTION):
+    with unwritten.collect_error(ATTENTION):
         attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
-    with unwritten.noting("undo.csv"):
+    with unwritten.collect_error("undo.csv"):
         write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
-    summary = _summary(folder, journal, reconciliation, ended)
-    with unwritten.noting(SUMMARY):
-        unwritten.told_in(summary, way_on(journal)).write()
-    with unwritten.noting("report.html"):
-        page = _page(journal, reconciliation, summary, ended.stop)
+    summary = _summary(folder, journal, reconciliation, options)
+    with unwritten.collect_error(SUMMARY):
+        unwritten.add_to(summary, way_on(journal)).write()
+    with unwritten.collect_error("report.html"):
+        page = _page(journal, reconciliation, summary, options.stop)
         write_html(folder / "report.html", page, journal.blocks(cells={}))
-    if _wants_attention_workbook(journal, reconciliation, ended):
-        with unwritten.noting(ATTENTION_WORKBOOK):
+    if _wants_attention_workbook(journal, reconciliation, options):
+        with unwritten.collect_error(ATTENTION_WORKBOOK):
             attention_files.write(
                 folder,
                 ATTENTION_WORKBOOK,
                 journal,
                 lambda file: write_attention_xlsx(file, folder, report, summary.fields, journal.blocks()),
             )
-    if ended.xlsx:
-        with unwritten.noting(WORKBOOK):
+    if options.xlsx:
+        with unwritten.collect_error(WORKBOOK):
             write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
-    with unwritten.noting(SUMMARY):
-        unwritten.told_in(summary, way_on(journal)).write()
-    return unwritten.told_in(summary, way_on(journal))
+    with unwritten.collect_error(SUMMARY):
+        unwritten.add_to(summary, way_on(journal)).write()
+    return unwritten.add_to(summary, way_on(journal))
 
 
 def _require_balance(folder: Path, read: int, written: int, planned: int) -> None:
     if not written == read == planned:
-        what = f"run {folder.name}: {read} rows were read and {written} reported in {folder}"
+        what = f"run {folder.name}: {read} rows were read, but {written} were reported in {folder}"
         raise UnbalancedError(what, "this is a bug; please report it")
 
 
-def _wants_attention_workbook(journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> bool:
-    """Whether what wants attention is written as a workbook too: as the input is one, and the rows fit into a sheet."""
-    wanted = ended.xlsx or any(file.is_workbook for file in journal.input_files)
+def _wants_attention_workbook(journal: Journal, reconciliation: Reconciliation, options: ReportOptions) -> bool:
+    """Return whether to write attention.xlsx: the input is a workbook or `xlsx` is set, and the rows fit a sheet."""
+    wanted = options.xlsx or any(file.is_workbook for file in journal.input_files)
     return wanted and can_hold(int(reconciliation.attention().sum()))
 
 
 def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
-    """What report.html is written from."""
+    """Return the data of report.html."""
     way, fields, folder, base_url = way_on(journal), summary.fields, summary.folder, journal.base_url_flag
     rate = Rate.parse(fields["options"].get("rate", str(OPTIONS_BY_KEY["rate"].default)))
     return Page(
@@ -139,9 +137,11 @@ def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, st
         plan=summarize(reconciliation.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
-        feed_back=feed_command(folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url),
-        undo=command("undo", folder, base_url) if stop is None else "",
-        again=(way if stop is None else stop.way_on(way)).words,
+        feed_back_command=feed_command(
+            folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url
+        ),
+        undo_command=command("undo", folder, base_url) if stop is None else "",
+        continue_advice=(way if stop is None else stop.way_on(way)).words,
     )
 
 
@@ -154,8 +154,8 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
     return Timeline(start, end, seconds, journal.timeline(start, seconds))
 
 
-def _verified(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any]:
-    """What asking afterwards brought, by its names in summary.json; nothing where nobody asked."""
+def _verify_fields(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any]:
+    """Return the field `verify` of summary.json; nothing if the run was not verified."""
     facts = journal.meta(Fact.VERIFY)
     if facts is None or reconciliation.verified is None:
         return {}
@@ -173,34 +173,34 @@ def _verified(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any
     }
 
 
-def _exit_code(ended: ReportOptions, attention: int, rows: int) -> int:
-    if ended.stop is not None:
-        return ended.stop.exit_code
-    if rows == 0 and ended.empty_exit_code is not None:
-        return ended.empty_exit_code
+def _exit_code(options: ReportOptions, attention: int, rows: int) -> int:
+    if options.stop is not None:
+        return options.stop.exit_code
+    if rows == 0 and options.empty_exit_code is not None:
+        return options.empty_exit_code
     return ExitCode.ATTENTION if attention else ExitCode.DONE
 
 
-def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> Summary:
+def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions) -> Summary:
     files = journal.input_files
     plan = reconciliation.plan
-    verified = _verified(journal, reconciliation)
+    verify = _verify_fields(journal, reconciliation)
     attention = int(reconciliation.attention().sum())
-    open_ends = int(reconciliation.attention(ended.tolerate).sum())
-    if verified:
-        open_ends += verified["verify"]["customersMissed"]
-    exit_code = int(_exit_code(ended, open_ends, len(plan.rows)))
+    untolerated = int(reconciliation.attention(options.tolerate).sum())
+    if verify:
+        untolerated += verify["verify"]["customersMissed"]
+    exit_code = int(_exit_code(options, untolerated, len(plan.rows)))
     attempts, refusals, unclear = journal.attempt_totals()
     counts = reconciliation.counts()
     fields: dict[str, Any] = {
         "runId": journal.meta(Fact.RUN_ID),
         "version": __version__,
-        "state": "stopped" if ended.stop else "finished",
+        "state": "stopped" if options.stop else "finished",
         "exitCode": exit_code,
         "balanced": True,
-        "stop": None if ended.stop is None else ended.stop.as_json(way_on(journal)),
-        "resumeAt": iso(ended.stop.resume_at) or None if ended.stop else None,
-        "input": _input(files),
+        "stop": None if options.stop is None else options.stop.as_json(way_on(journal)),
+        "resumeAt": iso(options.stop.resume_at) or None if options.stop else None,
+        "input": _input_fields(files),
         "inputs": [file.as_json() for file in files],
         "asOf": journal.meta(Fact.AS_OF),
         "baseUrl": journal.meta(Fact.BASE_URL),
@@ -224,29 +224,31 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, end
         "attempts": attempts,
         "refusals": refusals,
         "unclearAttempts": unclear,
-        "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_EVENTS_TOLD)],
+        "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_MAX_EVENTS)],
         "undoRows": int(reconciliation.surely_changed().sum()),
         "published": None,
-        **_unassigns(reconciliation),
-        **_files(folder, journal, reconciliation, ended),
-        **_times(journal, attempts),
-        **verified,
+        **_unassign_fields(reconciliation),
+        **_file_fields(folder, journal, reconciliation, options),
+        **_time_fields(journal, attempts),
+        **verify,
     }
     return Summary(folder, fields)
 
 
-def _files(folder: Path, journal: Journal, reconciliation: Reconciliation, ended: ReportOptions) -> dict[str, Any]:
-    """Return the names of the files for people, and those among them that hold what wants attention now."""
-    wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, reconciliation, ended)]
+def _file_fields(
+    folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions
+) -> dict[str, Any]:
+    """Return the names of the files for people, and those of the current attention files."""
+    wanted = [ATTENTION, *[ATTENTION_WORKBOOK] * _wants_attention_workbook(journal, reconciliation, options)]
     versions = [attention_files.versions(folder, name, journal) for name in wanted]
     others = [name for name in FILES if name not in (SUMMARY, ATTENTION)]
     return {
-        "files": [others[0], *chain.from_iterable(versions), *others[1:], *[WORKBOOK] * ended.xlsx],
+        "files": [others[0], *chain.from_iterable(versions), *others[1:], *[WORKBOOK] * options.xlsx],
         "attentionFiles": [names[-1] for names in versions],
     }
 
 
-def _input(files: Sequence[InputFile]) -> dict[str, Any]:
+def _input_fields(files: Sequence[InputFile]) -> dict[str, Any]:
     return {
         "name": ", ".join(file.name for file in files),
         "sha256": ", ".join(file.sha256 for file in files),
@@ -254,8 +256,8 @@ def _input(files: Sequence[InputFile]) -> dict[str, Any]:
     }
 
 
-def _unassigns(reconciliation: Reconciliation) -> dict[str, int]:
-    """What unassigns came to besides their outcomes."""
+def _unassign_fields(reconciliation: Reconciliation) -> dict[str, int]:
+    """Return the fields about unassigns without effect and the devices that customers have left."""
     customers = count_holders(reconciliation)
     return {
         "unassignsWithoutEffect": int(reconciliation.without_effect().sum()),
@@ -264,8 +266,8 @@ def _unassigns(reconciliation: Reconciliation) -> dict[str, int]:
     }
 
 
-def _times(journal: Journal, attempts: int) -> dict[str, Any]:
-    """When the run began and ended, the rate reached between its first and last attempt, and the limit found."""
+def _time_fields(journal: Journal, attempts: int) -> dict[str, Any]:
+    """Return start, end and duration, the rate between the first and the last attempt, and the limit found."""
     span = journal.attempt_span()
     sending = span[1] - span[0] if span else 0.0
     started, ended = journal.meta(Fact.STARTED_AT), journal.meta(Fact.ENDED_AT)
