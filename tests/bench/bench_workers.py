@@ -63,7 +63,7 @@ def play(folder: Path, path: Path, workers: int) -> tuple[int, float]:
             slowest = max(slowest, clock.monotonic - began)
         seconds += slowest
     assert report_run(planned.folder).fields["balanced"]
-    return planned.digest.calls, seconds
+    return planned.summary.calls, seconds
 
 
 def main() -> None:

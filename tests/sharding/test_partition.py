@@ -1,4 +1,4 @@
-"""A plan in shards: each call is in one, what belongs together stays so, and what is read is what was planned."""
+"""A plan in shards: each call is in exactly one, dependent customers share a shard, and the files match the plan."""
 
 from collections import defaultdict
 from itertools import chain
@@ -47,7 +47,7 @@ def numbers_of(stages: list[Stage]) -> list[int]:
 def written(
     folders: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> tuple[Plan, list[Shard], list[Path]]:
-    """A plan, the shards into which it was divided, and the files of their calls."""
+    """Return a plan, its shards, and the files of their calls."""
     folder = folders.mktemp("run")
     plan = planned(file, chunk_size=chunk)
     made = write_shards(plan, folder, shards)
@@ -65,7 +65,7 @@ def test_all_calls_of_a_customer_are_in_one_shard(file: list[Row], chunk: int, s
 
 @given(FILE, CHUNK, SHARDS)
 @example([(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign"), (C, "SN-2", "assign")], 5, 3)
-def test_a_device_that_is_taken_back_is_in_one_shard(file: list[Row], chunk: int, shards: int) -> None:
+def test_all_calls_of_a_device_that_is_taken_back_are_in_one_shard(file: list[Row], chunk: int, shards: int) -> None:
     plan = planned(file, chunk_size=chunk)
     calls = [plan.call(number) for number in range(1, plan.calls + 1)]
     again = {device for call in calls if call.stage >= 3 for device in call.devices}
@@ -84,7 +84,7 @@ def test_customers_who_share_a_lane_share_a_shard(file: list[Row], chunk: int, s
 
 
 @given(FILE, SHARDS)
-def test_no_shard_is_ahead_of_another_by_more_than_one_lot(file: list[Row], shards: int) -> None:
+def test_shards_differ_by_at_most_one_group_of_customers(file: list[Row], shards: int) -> None:
     plan = planned(file, chunk_size=2)
     loads = np.bincount(assign_shards(plan, shards), minlength=shards + 1)[1:]
     # Who is given a lot has least by then, so no other is behind by more than that lot.
@@ -102,7 +102,7 @@ def by_customer(plan: Plan) -> dict[str, list[int]]:
 
 @given(FILE, CHUNK, SHARDS)
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_into_how_many_parts_rows_were_spread_makes_no_difference(
+def test_the_number_of_spill_partitions_does_not_change_the_shards(
     tmp_path_factory: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> None:
     with Scratch(tmp_path_factory.mktemp("s") / "scratch", SpillLimits(memory=0, parts=3)) as scratch:
@@ -112,7 +112,7 @@ def test_into_how_many_parts_rows_were_spread_makes_no_difference(
 
 @given(FILE, CHUNK, SHARDS)
 @in_a_folder
-def test_shards_together_read_what_was_planned(
+def test_the_files_of_all_shards_have_the_calls_of_the_plan(
     tmp_path_factory: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> None:
     plan, made, files = written(tmp_path_factory, file, chunk, shards)
@@ -135,7 +135,7 @@ def test_shards_together_read_what_was_planned(
 
 @given(FILE, CHUNK, SHARDS)
 @in_a_folder
-def test_lanes_are_those_of_the_whole_plan_in_its_order(
+def test_lanes_are_those_of_the_plan_in_the_same_order(
     tmp_path_factory: pytest.TempPathFactory, file: list[Row], chunk: int, shards: int
 ) -> None:
     plan, _, files = written(tmp_path_factory, file, chunk, shards)
@@ -150,7 +150,7 @@ def test_lanes_are_those_of_the_whole_plan_in_its_order(
                 assert stage.calls == sum(map(len, stage.lanes))
 
 
-def test_a_call_of_the_other_phase_is_known_and_not_made(tmp_path: Path) -> None:
+def test_a_call_of_the_other_phase_is_known_but_not_included(tmp_path: Path) -> None:
     plan = planned([(A, "SN-1", "unassign"), (A, "SN-2", "assign")])
     write_shards(plan, tmp_path, 1)
     calls = ShardCalls(shard_folder(tmp_path, 1) / CALLS, Phase.ASSIGN)
@@ -161,14 +161,14 @@ def test_a_call_of_the_other_phase_is_known_and_not_made(tmp_path: Path) -> None
     assert calls.rows_for_percent_limits == 2
 
 
-def test_a_device_that_several_calls_hold_may_be_sent_again(tmp_path: Path) -> None:
+def test_a_device_in_several_calls_has_multiple_calls(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (A, "SN-2", "assign")]
     write_shards(planned(rows), tmp_path, 1)
     calls = ShardCalls(shard_folder(tmp_path, 1) / CALLS, Phase.ASSIGN)
     assert [calls.has_multiple_calls(device) for device in ("SN-1", "SN-2", "SN-3")] == [True, False, False]
 
 
-def test_a_file_of_calls_that_was_changed_is_refused(tmp_path: Path) -> None:
+def test_a_changed_file_of_calls_is_refused(tmp_path: Path) -> None:
     [shard] = write_shards(planned([(A, "SN-1", "assign")]), tmp_path, 1)
     path = shard_folder(tmp_path, 1) / CALLS
     check_calls(path, shard)
@@ -180,13 +180,11 @@ def test_a_file_of_calls_that_was_changed_is_refused(tmp_path: Path) -> None:
         check_calls(path, shard)
 
 
-# The rate, shared
+# Rate slots
 
 
 @given(st.integers(1, 500), st.sampled_from([1.0, 60.0, 3600.0]), st.integers(1, 40))
-def test_shares_are_whole_attempts_of_the_same_window_and_come_to_the_rate(
-    attempts: int, seconds: float, at_once: int
-) -> None:
+def test_slot_rates_are_whole_attempts_that_add_up_to_the_rate(attempts: int, seconds: float, at_once: int) -> None:
     rate = Rate(attempts, seconds)
     if at_once > attempts:
         with pytest.raises(ValueError, match="cannot be shared"):
@@ -198,7 +196,7 @@ def test_shares_are_whole_attempts_of_the_same_window_and_come_to_the_rate(
     assert max(share.attempts for share in shares) - min(share.attempts for share in shares) <= 1
 
 
-def test_a_rate_of_half_an_attempt_is_one_in_twice_the_time() -> None:
+def test_half_an_attempt_per_second_becomes_one_in_two_seconds() -> None:
     assert Rate(2.5).share(2, 1) == Rate(1, 0.8)
     assert Rate(0.5).share(1, 0) == Rate(1, 2.0)
     with pytest.raises(ValueError, match="auto cannot be shared"):
@@ -206,7 +204,7 @@ def test_a_rate_of_half_an_attempt_is_one_in_twice_the_time() -> None:
 
 
 @pytest.mark.parametrize(("rate", "at_once"), [("10/s", 4), ("10/s", 3), ("40/s", 7), ("120/min", 5)])
-def test_all_places_together_keep_the_rate_in_every_window(rate: str, at_once: int) -> None:
+def test_all_slots_together_keep_the_rate_in_every_window(rate: str, at_once: int) -> None:
     whole = Rate.parse(rate)
     jitter = (0.1, 0.1 + min(0.5, max(0.025, whole.seconds / 40)))
     arrived = []

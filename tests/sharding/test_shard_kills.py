@@ -1,7 +1,7 @@
-"""Shards that run at once and are killed at random, over a server that fails in every way: the books stay true.
+"""Shards that run at once and are killed at random, against a server that fails in every way: outcomes stay true.
 
-Real processes on real sockets. The judge is the one of `test_kills`: the server's own log of what it truly did. Between
-kills somebody reports now and then, which must balance too. TELEMETRON_KILLS says how many kills:
+Real processes and sockets. As in `test_kills`, results are compared with the server's own log. Reports between
+kills must balance too. TELEMETRON_KILLS sets the number of kills:
 
     TELEMETRON_KILLS=300 python -m pytest -m slow -s tests/sharding/test_shard_kills.py
 """
@@ -36,7 +36,7 @@ PHASES = (("--phase", "unassign"), ("--phase", "assign"), ())
 
 @dataclass
 class Crowd:
-    """The shards of one run, each in a process of its own."""
+    """The shards of one run, each in its own process."""
 
     place: Place
     forges: Sequence[Forge]
@@ -54,7 +54,7 @@ class Crowd:
         return self.forges[0].run(self.place.order(["report", folder, "--verbose"]))
 
     def run(self, orders: Sequence[tuple[int, Sequence[str], float | None]]) -> list[int]:
-        """Run these shards at once: number, phase, seconds after which it is killed. Gives their exit codes."""
+        """Run these shards (number, phase, seconds until it is killed) at once; return their exit codes."""
         with ThreadPoolExecutor(len(orders)) as threads:
             return [*threads.map(lambda order: self._run(*order), orders)]
 
@@ -69,14 +69,14 @@ class Crowd:
 
 
 class ShardTrial(Trial):
-    """One run in shards with its kills, and the judgement of it."""
+    """One run in shards with kills, and the check of its result."""
 
     def __init__(self, crowd: Crowd, world: World) -> None:
         super().__init__(crowd.place, world)
         self.crowd = crowd
 
     def carry_out(self, chance: random.Random) -> int:
-        """Kill some shards some times, then let all end. Gives the number of kills."""
+        """Kill random shards at random times, then let all end; return the number of kills."""
         assert self.crowd.plan() == DONE, self.place.said
         kills = 0
         for _ in range(ROUNDS_OF_KILLS):
@@ -105,7 +105,7 @@ class ShardTrial(Trial):
             self.wrong.append(f"a report in between ended with {code}: {self.place.said}")
 
 
-def test_shards_killed_at_random_lose_no_row_and_make_no_claim_wrong(tmp_path: Path) -> None:
+def test_shards_killed_at_random_lose_no_row_and_report_no_wrong_outcome(tmp_path: Path) -> None:
     began, chance, total = time.monotonic(), random.Random(int(os.environ.get("TELEMETRON_SEED", "1"))), Figures()
     script = faulty(random.Random(chance.random()), total.faults)
     latency = random.Random(chance.random())
@@ -132,7 +132,7 @@ def test_shards_killed_at_random_lose_no_row_and_make_no_claim_wrong(tmp_path: P
     assert total.wrong == []
 
 
-def test_shards_on_hosts_whose_locks_do_not_meet_share_folder_and_rate(tmp_path: Path) -> None:
+def test_shards_on_hosts_without_common_locks_share_folder_and_rate(tmp_path: Path) -> None:
     rate, hosts = 20, ("red", "green", "blue")
     rows = [(action, f"user{at % 30}@x.com", f"SN-{at:03}") for at in range(90) for action in ("unassign", "assign")]
     lines = ["customerEmail,deviceIdentifier,action", *(f"{row[1]},{row[2]},{row[0]}" for row in rows)]

@@ -1,4 +1,4 @@
-"""A run made in shards comes to what one process makes of it, whatever becomes of the shards on the way."""
+"""A run in shards has the same result as a run in one process, also if shards fail or die."""
 
 import os
 import shutil
@@ -38,8 +38,8 @@ EXAMPLES = int(os.environ.get("TELEMETRON_EXAMPLES", "12"))
 Rows = Sequence[tuple[str, ...]]
 
 
-def told(desk: Desk, *files: str, **flags: Any) -> RunConfig:
-    """What is said at a desk."""
+def configuration(desk: Desk, *files: str, **flags: Any) -> RunConfig:
+    """Return the configuration of a command at a desk."""
     where = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "r1"}
     return resolve(files, {**where, **flags}, {"TELEMETRON_API_KEY": KEY})
 
@@ -54,19 +54,19 @@ class Shards:
         self.plan = self.planned()
 
     def planned(self, **flags: Any) -> ShardedPlan:
-        return plan_shards(told(self.desk, self.path, **{**self.flags, **flags}), clock=self.desk.clock)
+        return plan_shards(configuration(self.desk, self.path, **{**self.flags, **flags}), clock=self.desk.clock)
 
     def run(self, shard: int, phase: Phase | None = None, **flags: Any) -> ShardSummary:
-        config = told(self.desk, shard=str(shard), **({} if phase is None else {"phase": str(phase)}), **flags)
+        config = configuration(self.desk, shard=str(shard), **({} if phase is None else {"phase": str(phase)}), **flags)
         return run_shard(config, face=self.desk.face, transport=self.desk.server, clock=self.desk.clock)
 
     def run_all(self, *phases: Phase, but: int = 0) -> list[int]:
-        """Run the phases (both, where none is named) of all shards; their exit codes."""
+        """Run the phases (default: both) of all shards; return their exit codes."""
         numbers = [shard.number for shard in self.plan.shards if shard.number != but]
         return [self.run(number, phase).exit_code for phase in phases or Phase for number in numbers]
 
     def shard_of(self, customer: str) -> int:
-        """The shard that sends to a customer."""
+        """Return the shard that sends to a customer."""
         for shard in self.plan.shards:
             content = (self.plan.folder / "shards" / str(shard.number) / "calls.arrow").read_bytes()
             if customer.encode() in content:
@@ -78,7 +78,7 @@ class Shards:
 
 
 def desk_with(folder: Path, rows: Rows, script: Callable[[Seen], Event] | None = None) -> Desk:
-    """A desk whose server has given to each customer what is taken from them first."""
+    """Return a desk whose customers have the devices that their first row unassigns."""
     folder.mkdir(parents=True)
     desk = Desk(folder)
     first: dict[tuple[str, str], str] = {}
@@ -92,30 +92,30 @@ def desk_with(folder: Path, rows: Rows, script: Callable[[Seen], Event] | None =
     return desk
 
 
-def timeless(ran: Ran, *but: str) -> list[dict[str, str]]:
-    """The reconciliation without what differs by nature."""
+def comparable_rows(ran: Ran, *but: str) -> list[dict[str, str]]:
+    """Return the reconciliation without columns that differ between runs."""
     return [{**row, **dict.fromkeys(("answeredAt", *but), "")} for row in ran.rows]
 
 
-def handed_on(number: int) -> Rows:
-    """So many customers, each of whom hands a device on to the next."""
+def passed_on(number: int) -> Rows:
+    """Return rows of customers each of whom passes a device to the next."""
     names = [f"c{at}@x.com" for at in range(number)]
     pairs = zip(names, [*names[1:], names[0]], strict=True)
     rows = [((one, f"SN-{at}", "unassign"), (other, f"SN-{at}", "assign")) for at, (one, other) in enumerate(pairs)]
     return [row for both in rows for row in both]
 
 
-# What comes out
+# Results
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 5])
-def test_shards_come_to_what_one_process_makes(tmp_path: Path, shards: int) -> None:
-    rows = [*handed_on(7), (A, "SN-0", "assign"), (A, "SN-0", "unassign"), (B, "SN-0", "assign"), ("?", "x", "assign")]
+def test_shards_have_the_result_of_one_process(tmp_path: Path, shards: int) -> None:
+    rows = [*passed_on(7), (A, "SN-0", "assign"), (A, "SN-0", "unassign"), (B, "SN-0", "assign"), ("?", "x", "assign")]
     one = desk_with(tmp_path / "one", rows).run(rows)
     many = Shards(desk_with(tmp_path / "many", rows), rows, shards)
     assert set(many.run_all()) == {0}
     ran = many.report()
-    assert timeless(ran) == timeless(one)
+    assert comparable_rows(ran) == comparable_rows(one)
     assert ran.summary.exit_code == one.summary.exit_code == 1
     same = ("state", "counts", "calls", "callsSettled", "attempts", "customersCreated", "attention", "rows", "balanced")
     assert {name: ran.json[name] for name in same} == {name: one.json[name] for name in same}
@@ -129,7 +129,7 @@ ROW = st.tuples(CUSTOMER, DEVICE, st.sampled_from(["assign", "unassign"]))
 
 
 def troubled(seen: Seen) -> Event:
-    """Fails by what is asked, not by when: poison is refused, and answers of no use come for one customer."""
+    """Fail by content, not by time: poison is refused, and one customer gets unusable answers."""
     if any(device.startswith("POISON") for device in seen.devices):
         return Says(400, {"error": "Something about a device is wrong"})
     if seen.customer == "mute@x.com" and seen.action == "unassign":
@@ -141,7 +141,7 @@ def troubled(seen: Seen) -> Event:
 @example([(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")], 3, 1)
 @example([("mute@x.com", "SN-1", "unassign"), (A, "SN-1", "assign"), (A, "SN-2", "assign")], 2, 5)
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-def test_any_world_in_any_number_of_shards_is_that_of_one_process(rows: Rows, shards: int, chunk: int) -> None:
+def test_any_input_in_any_number_of_shards_has_the_result_of_one_process(rows: Rows, shards: int, chunk: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         flags = {"chunk_size": str(chunk), "rate": "1000/s", "attempts": "2"}
         one = desk_with(Path(folder) / "one", rows, troubled)
@@ -149,7 +149,7 @@ def test_any_world_in_any_number_of_shards_is_that_of_one_process(rows: Rows, sh
         many = Shards(desk_with(Path(folder) / "many", rows, troubled), rows, shards, **flags)
         many.run_all()
         ran = many.report()
-        assert timeless(ran) == timeless(single)
+        assert comparable_rows(ran) == comparable_rows(single)
         assert ran.summary.exit_code == single.summary.exit_code
         assert everything_in(many.desk) == everything_in(one)
 
@@ -164,7 +164,7 @@ def test_any_world_in_any_number_of_shards_is_that_of_one_process(rows: Rows, sh
 )
 @example([(A, "SN-1", "unassign"), (A, "SN-1", "assign")], 1, [(1, ASSIGN)])
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-def test_in_whatever_order_the_phases_are_run_every_device_ends_where_one_process_leaves_it(
+def test_any_order_of_phases_leaves_every_device_where_one_process_does(
     rows: Rows, shards: int, before: Sequence[tuple[int, Phase]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +181,7 @@ def test_in_whatever_order_the_phases_are_run_every_device_ends_where_one_proces
 
 
 def everything_in(desk: Desk) -> dict[str, set[str]]:
-    """Who owns each device in the end."""
+    """Return the owner of each device at the end."""
     devices = {device for seen in desk.server.seen for device in seen.devices}
     return {device: set(desk.server.fleet.owners(device)) for device in devices}
 
@@ -192,10 +192,10 @@ def test_devices_to_be_created_stay_with_one_shard(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3, **flags)
     assert len({many.shard_of(customer) for customer in (A, B, C)}) == 1
     many.run_all()
-    assert timeless(many.report()) == timeless(desk_with(tmp_path / "one", rows).run(rows, **flags))
+    assert comparable_rows(many.report()) == comparable_rows(desk_with(tmp_path / "one", rows).run(rows, **flags))
 
 
-def test_an_input_without_rows_can_be_made_in_shards(tmp_path: Path) -> None:
+def test_an_input_without_rows_can_be_run_in_shards(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", []), [], 2, allow_empty=True)
     assert many.run_all() == [0, 0, 0, 0]
     assert many.report().summary.exit_code == 0
@@ -208,23 +208,23 @@ def test_more_shards_than_customers_leave_some_with_nothing_to_do(tmp_path: Path
     assert many.report().outcomes == ["assigned"]
 
 
-def test_a_baseline_is_known_to_the_run(tmp_path: Path) -> None:
-    rows = handed_on(4)
+def test_the_baseline_of_shards_is_merged(tmp_path: Path) -> None:
+    rows = passed_on(4)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2, baseline=True)
     many.run_all()
     ran = many.report()
     one = desk_with(tmp_path / "one", rows).run(rows, baseline=True)
-    assert timeless(ran) == timeless(one)
+    assert comparable_rows(ran) == comparable_rows(one)
     record = Journal(ran.folder / JOURNAL_NAME)
     assert len([*record.all_holdings()]) == 4
     record.close()
 
 
-# Going on
+# Continuing
 
 
-def test_the_same_again_sends_nothing(tmp_path: Path) -> None:
-    rows = handed_on(5)
+def test_repeating_a_finished_shard_sends_nothing(tmp_path: Path) -> None:
+    rows = passed_on(5)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     many.run_all()
     first = many.report()
@@ -238,7 +238,7 @@ def test_the_same_again_sends_nothing(tmp_path: Path) -> None:
 
 
 def test_without_a_phase_a_shard_waits_for_the_others(tmp_path: Path) -> None:
-    rows = handed_on(6)
+    rows = passed_on(6)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3)
     early = many.run(1, wait="30s")
     assert early.exit_code == 3
@@ -251,7 +251,7 @@ def test_without_a_phase_a_shard_waits_for_the_others(tmp_path: Path) -> None:
     assert set(many.report().outcomes) == {"assigned", "unassigned"}
 
 
-def test_the_deadline_is_that_of_both_phases(tmp_path: Path) -> None:
+def test_the_deadline_covers_both_phases(tmp_path: Path) -> None:
     rows = [("c@x.com", f"SN-{at}", action) for at in range(20) for action in ("unassign", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 1, chunk_size="1", rate="1/s")
     stopped = many.run(1, deadline="30s")
@@ -260,16 +260,16 @@ def test_the_deadline_is_that_of_both_phases(tmp_path: Path) -> None:
     assert many.run(1, deadline="30s").exit_code == 0
 
 
-def test_what_an_earlier_run_has_settled_is_in_no_shard(tmp_path: Path) -> None:
+def test_rows_settled_by_an_earlier_run_are_in_no_shard(tmp_path: Path) -> None:
     desk = desk_with(tmp_path / "many", [])
     desk.run([(A, "SN-1", "assign"), (B, "SN-2", "assign")], run_id="night-1")
     many = Shards(desk, [(A, "SN-1", "assign"), (B, "SN-3", "assign")], 2, since_last=True)
-    assert many.plan.digest.calls == 1
+    assert many.plan.summary.calls == 1
     many.run_all()
     assert many.report().outcomes == ["unchanged", "assigned"]
 
 
-def test_nobody_waits_for_a_shard_that_has_nothing_to_unassign(tmp_path: Path) -> None:
+def test_shards_do_not_wait_for_one_without_unassigns(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign"), (B, "SN-3", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     assert many.run(many.shard_of(B)).exit_code == 0
@@ -277,7 +277,7 @@ def test_nobody_waits_for_a_shard_that_has_nothing_to_unassign(tmp_path: Path) -
     assert many.report().outcomes == ["notSent", "assigned", "assigned"]
 
 
-def test_what_is_said_to_a_shard_beats_what_was_planned(tmp_path: Path) -> None:
+def test_options_of_run_shard_override_those_of_the_plan(tmp_path: Path) -> None:
     rows = [(f"c{at}@x.com", "POISON-1", "assign") for at in range(9)]
     many = Shards(desk_with(tmp_path / "many", rows, troubled), rows, 1, max_failed="1", concurrency="1")
     stopped = many.run(1)
@@ -288,14 +288,14 @@ def test_what_is_said_to_a_shard_beats_what_was_planned(tmp_path: Path) -> None:
     assert set(many.report().outcomes) == {"failed"}
 
 
-def test_a_shard_cannot_be_made_under_other_deciding_options(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(2)), handed_on(2), 2)
+def test_options_that_change_the_plan_are_refused(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(2)), passed_on(2), 2)
     with pytest.raises(JournalError, match="started with other options"):
         many.run(1, chunk_size="7")
 
 
-def test_what_kept_a_shard_from_unassigning_is_told_also_when_its_assigns_are_made(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(6)), handed_on(6), 2)
+def test_the_stop_of_the_unassigns_is_reported_after_the_assigns_too(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(6)), passed_on(6), 2)
     refused = ("c0@x.com", "unassign")
     many.desk.server.script = lambda seen: Says(401) if (seen.customer, seen.action) == refused else None
     assert sorted(many.run_all()) == [0, 0, 0, 4]
@@ -303,8 +303,8 @@ def test_what_kept_a_shard_from_unassigning_is_told_also_when_its_assigns_are_ma
     assert (ran.summary.exit_code, "refuses this key" in ran.json["stop"]["reason"]) == (4, True)
 
 
-def test_a_shard_that_the_api_asks_to_wait_says_until_when(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(6)), handed_on(6), 2)
+def test_a_shard_that_must_wait_reports_until_when(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(6)), passed_on(6), 2)
     many.desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "600"}) if seen.number == 2 else None
     stopped = many.run(1, UNASSIGN, longest_wait="5m")
     assert (stopped.exit_code, stopped.fields["stop"]["reason"][-9:-1]) == (3, stopped.fields["resumeAt"][11:19])
@@ -313,8 +313,8 @@ def test_a_shard_that_the_api_asks_to_wait_says_until_when(tmp_path: Path) -> No
 # Shards that die
 
 
-def test_what_a_dead_shard_has_not_unassigned_is_held_elsewhere(tmp_path: Path) -> None:
-    rows = handed_on(6)
+def test_devices_that_a_dead_shard_did_not_unassign_are_held_by_others(tmp_path: Path) -> None:
+    rows = passed_on(6)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3)
     assert many.run_all(UNASSIGN, but=2) == [0, 0]
     state = barrier(many.plan.folder, clock=many.desk.clock)
@@ -332,8 +332,8 @@ def test_what_a_dead_shard_has_not_unassigned_is_held_elsewhere(tmp_path: Path) 
     assert left == {row["customerEmail"] for row in ran.rows if many.shard_of(row["customerEmail"]) == 2}
 
 
-def test_a_shard_that_died_and_ran_later_leaves_nothing_held(tmp_path: Path) -> None:
-    rows = handed_on(6)
+def test_after_a_dead_shard_is_run_again_nothing_stays_held(tmp_path: Path) -> None:
+    rows = passed_on(6)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3)
     many.run_all(UNASSIGN, but=2)
     many.run_all(ASSIGN, but=2)
@@ -344,11 +344,11 @@ def test_a_shard_that_died_and_ran_later_leaves_nothing_held(tmp_path: Path) -> 
     assert between.json["stop"]["reason"] == "shard 3: devices that it held are free by now"
     assert many.run_all(ASSIGN) == [0, 0, 0]
     ran = many.report()
-    assert timeless(ran) == timeless(desk_with(tmp_path / "one", rows).run(rows))
+    assert comparable_rows(ran) == comparable_rows(desk_with(tmp_path / "one", rows).run(rows))
     assert ran.summary.exit_code == 0
 
 
-def test_a_hold_for_good_stays_when_others_are_lifted(tmp_path: Path) -> None:
+def test_a_permanent_hold_stays_when_others_are_released(tmp_path: Path) -> None:
     rows = [
         (A, "SN-1", "unassign"),
         ("mute@x.com", "SN-2", "unassign"),
@@ -367,7 +367,7 @@ def test_a_hold_for_good_stays_when_others_are_lifted(tmp_path: Path) -> None:
     assert many.report().outcomes == ran.outcomes
 
 
-def test_a_shard_without_its_own_unassigns_holds_what_depends_on_them(tmp_path: Path) -> None:
+def test_a_shard_whose_unassigns_were_not_made_holds_dependent_assigns(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-2", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 1)
     assert many.run(1, ASSIGN).exit_code == 0
@@ -376,7 +376,7 @@ def test_a_shard_without_its_own_unassigns_holds_what_depends_on_them(tmp_path: 
     assert many.report().outcomes == ["unassigned", "assigned", "assigned"]
 
 
-def test_what_comes_after_an_assign_that_is_held_waits_for_it(tmp_path: Path) -> None:
+def test_stages_after_a_held_assign_wait_for_it(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 1)
     summary = many.run(1, ASSIGN)
@@ -384,11 +384,11 @@ def test_what_comes_after_an_assign_that_is_held_waits_for_it(tmp_path: Path) ->
     assert summary.fields["stop"]["reason"] == "shard 1 has not made all unassign calls yet"
     assert many.report().outcomes == ["notSent", "held", "notSent", "notSent"]
     assert many.run_all() == [0, 0]
-    assert timeless(many.report()) == timeless(desk_with(tmp_path / "one", rows).run(rows))
+    assert comparable_rows(many.report()) == comparable_rows(desk_with(tmp_path / "one", rows).run(rows))
     assert {*many.desk.server.fleet.owners("SN-1")} == {C}
 
 
-def test_a_device_is_not_given_before_it_was_taken_from_the_same_customer(tmp_path: Path) -> None:
+def test_a_device_is_not_assigned_before_it_is_unassigned_from_the_same_customer(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "unassign"), (A, "SN-1", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 1)
     assert many.run(1, ASSIGN).exit_code == 0
@@ -398,7 +398,7 @@ def test_a_device_is_not_given_before_it_was_taken_from_the_same_customer(tmp_pa
     assert {*many.desk.server.fleet.owners("SN-1")} == {A}
 
 
-def test_without_holding_a_dead_shard_holds_nobody_up(tmp_path: Path) -> None:
+def test_with_no_hold_a_dead_shard_delays_no_other(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2, no_hold=True)
     assert many.run(many.shard_of(B), ASSIGN).exit_code == 0
@@ -406,11 +406,11 @@ def test_without_holding_a_dead_shard_holds_nobody_up(tmp_path: Path) -> None:
 
 
 class Death(BaseException):
-    """The process is no more."""
+    """The process has died."""
 
 
 def dying(requests: int) -> Callable[[Seen], Event]:
-    """The process dies when so many requests have been made; the last one was carried out."""
+    """Let the process die after this number of requests; the last one is carried out."""
     left = [requests]
 
     def script(_: Seen) -> Event:
@@ -428,21 +428,21 @@ STEP = st.tuples(st.integers(1, 3), st.sampled_from([UNASSIGN, ASSIGN, None]), s
 @given(st.lists(STEP, max_size=8), st.integers(0, 5))
 @example([(1, UNASSIGN, 1), (2, ASSIGN, 2), (1, ASSIGN, 3)], 2)
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-def test_shards_that_die_at_any_moment_end_well_in_the_end(steps: list[Any], report_after: int) -> None:
-    rows = [*handed_on(5), (A, "SN-9", "assign"), (B, "SN-8", "unassign"), (C, "SN-8", "assign")]
+def test_shards_that_die_at_any_moment_finish_correctly(steps: list[Any], report_after: int) -> None:
+    rows = [*passed_on(5), (A, "SN-9", "assign"), (B, "SN-8", "unassign"), (C, "SN-8", "assign")]
     assert asked_for_again(rows, steps, report_after) <= len(steps)
 
 
 @given(st.lists(STEP, max_size=8), st.integers(0, 5))
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-def test_so_they_do_where_devices_go_to_and_fro(steps: list[Any], report_after: int) -> None:
-    rows = [*handed_on(5), (C, "SN-6", "unassign"), (C, "SN-6", "assign")]
+def test_dying_shards_finish_correctly_if_devices_move_back_and_forth(steps: list[Any], report_after: int) -> None:
+    rows = [*passed_on(5), (C, "SN-6", "unassign"), (C, "SN-6", "assign")]
     rows += [(D, "SN-7", "unassign"), (A, "SN-7", "assign"), (A, "SN-7", "unassign"), (B, "SN-7", "assign")]
     assert asked_for_again(rows, steps, report_after) <= sum(requests for *_, requests in steps)
 
 
 def asked_for_again(rows: Rows, steps: list[Any], report_after: int) -> int:
-    """How often a device is asked for beyond once a row, where three shards die in these steps and end well."""
+    """Return the number of requests beyond one for each row, in a run whose three shards die in these steps."""
     with tempfile.TemporaryDirectory() as folder:
         many = Shards(desk_with(Path(folder) / "many", rows), rows, 3, rate="1000/s")
         shared: list[str] = []
@@ -465,7 +465,7 @@ def asked_for_again(rows: Rows, steps: list[Any], report_after: int) -> int:
 
 
 def watching(server: ScriptedServer, shared: list[str], script: Callable[[Seen], Event]) -> Callable[[Seen], Event]:
-    """Note each device that has two owners when a request comes."""
+    """Record each device that has two owners when a request arrives."""
 
     def watch(seen: Seen) -> Event:
         shared.extend(device for device in seen.devices if len(server.fleet.owners(device)) > 1)
@@ -474,11 +474,11 @@ def watching(server: ScriptedServer, shared: list[str], script: Callable[[Seen],
     return watch
 
 
-# Refused, in words
+# Refusals
 
 
-def test_a_plan_again_must_be_the_same(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+def test_a_repeated_plan_must_be_the_same(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     for flags, words in (
         ({"shards": "3"}, "was planned in 2 shards, 2 at once"),
         ({"shards_at_once": "1"}, "was planned in 2 shards, 2 at once"),
@@ -486,7 +486,7 @@ def test_a_plan_again_must_be_the_same(tmp_path: Path) -> None:
     ):
         with pytest.raises(JournalError, match=words):
             many.planned(**flags)
-    many.desk.file(handed_on(4))
+    many.desk.file(passed_on(4))
     with pytest.raises(JournalError, match="started with another input"):
         many.planned()
 
@@ -494,38 +494,40 @@ def test_a_plan_again_must_be_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"shards": None}, "into how many shards"),
-        ({"rate": "3/s"}, "3/s cannot be shared by 4 processes at once; say --rate 180/min"),
+        ({"shards": None}, "the number of shards is missing"),
+        ({"rate": "3/s"}, "3/s cannot be shared by 4 processes at once; give --rate 180/min"),
         ({"rate": "auto"}, "auto cannot be divided"),
         ({"verify": True}, "--verify cannot be done by shards"),
         ({"sandbox": True}, "--sandbox is for one process"),
     ],
 )
-def test_what_cannot_be_divided_is_refused_and_leaves_nothing(desk: Desk, flags: dict[str, Any], words: str) -> None:
-    config = told(desk, desk.file(handed_on(3)), **{"shards": "4", **flags})
+def test_options_that_cannot_be_divided_are_refused_and_leave_no_files(
+    desk: Desk, flags: dict[str, Any], words: str
+) -> None:
+    config = configuration(desk, desk.file(passed_on(3)), **{"shards": "4", **flags})
     with pytest.raises(ConfigError, match=words):
         plan_shards(config, clock=desk.clock)
     assert not (desk.folder / "reports").exists()
 
 
-def test_an_input_that_is_refused_leaves_nothing(desk: Desk) -> None:
+def test_a_refused_input_leaves_no_files(desk: Desk) -> None:
     with pytest.raises(InputError):
         Shards(desk, [], 4)
     assert [*(desk.folder / "reports").iterdir()] == []
 
 
-def test_auto_is_fine_for_one_at_a_time(desk: Desk) -> None:
-    assert Shards(desk, handed_on(3), 4, rate="auto", shards_at_once="1").plan.division.concurrent == 1
+def test_rate_auto_is_allowed_with_one_shard_at_a_time(desk: Desk) -> None:
+    assert Shards(desk, passed_on(3), 4, rate="auto", shards_at_once="1").plan.layout.concurrent == 1
 
 
-def test_a_limit_that_is_shared_elsewhere_need_not_be_divided(desk: Desk) -> None:
-    many = Shards(desk, handed_on(3), 4, rate="auto", limit_url="redis://:secret@localhost:1/0")
+def test_a_rate_shared_over_redis_is_not_divided(desk: Desk) -> None:
+    many = Shards(desk, passed_on(3), 4, rate="auto", limit_url="redis://:secret@localhost:1/0")
     with pytest.raises(ConfigError, match="set TELEMETRON_LIMIT_URL"):
         many.run(1)
 
 
-def test_a_run_in_shards_is_not_made_whole(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+def test_a_sharded_run_cannot_be_run_by_one_process(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     with pytest.raises(JournalError, match="is made in shards; say which with --shard"):
         many.desk.run(many.path, run_id="r1")
     with pytest.raises(JournalError, match="is made in shards"):
@@ -534,9 +536,9 @@ def test_a_run_in_shards_is_not_made_whole(tmp_path: Path) -> None:
         pipeline.verify(many.plan.folder, ENVIRON, clock=many.desk.clock)
 
 
-def test_a_run_without_shards_has_none(desk: Desk) -> None:
+def test_a_run_without_shards_refuses_shard_commands(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign")])
-    many = Shards(desk, handed_on(3), 2, run_id="other")
+    many = Shards(desk, passed_on(3), 2, run_id="other")
     with pytest.raises(JournalError, match="was started without shards; run it without --shard"):
         many.run(1)
     with pytest.raises(JournalError, match="was started without shards"):
@@ -545,28 +547,28 @@ def test_a_run_without_shards_has_none(desk: Desk) -> None:
         barrier(ran.folder, clock=desk.clock)
 
 
-def test_a_shard_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+def test_a_shard_number_out_of_range_is_refused(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     with pytest.raises(ConfigError, match="there is no shard 3; the run has shards 1 to 2"):
         many.run(3)
 
 
-def test_shards_of_a_run_whose_journal_is_gone_are_not_taken_for_those_of_another(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+def test_shards_of_a_run_without_journal_are_not_reused_for_another_run(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     many.run(1, UNASSIGN)
     (many.plan.folder / JOURNAL_NAME).unlink()
     with pytest.raises(JournalError, match="is of a run whose journal is gone"):
         many.planned()
 
 
-# One at a time, and all together
+# Locks and the rate
 
 
 ME = LockOwner(1, "now", "r1")
 
 
-def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+def test_a_working_shard_is_locked(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     lock = Lock.acquire(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
         many.run(2, UNASSIGN)
@@ -578,8 +580,8 @@ def test_a_shard_at_work_is_left_alone(tmp_path: Path) -> None:
     assert many.run_all() == [0] * 4
 
 
-def test_what_a_shard_has_told_is_known_while_it_goes_on(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+def test_the_report_of_a_shard_is_readable_while_it_continues(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     many.run_all(UNASSIGN)
     lock = Lock.acquire(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
     assert barrier(many.plan.folder, clock=many.desk.clock).complete
@@ -588,15 +590,15 @@ def test_what_a_shard_has_told_is_known_while_it_goes_on(tmp_path: Path) -> None
 
 
 def test_no_more_shards_run_at_once_than_share_the_rate(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(4)), handed_on(4), 3, shards_at_once="2")
+    many = Shards(desk_with(tmp_path / "many", passed_on(4)), passed_on(4), 3, shards_at_once="2")
     places = [Lock.acquire(many.plan.folder / "shards" / f"place-{number}.lock", ME, "it") for number in (1, 2)]
-    with pytest.raises(LockedError, match="each of the 2 places for shards at once is in use"):
+    with pytest.raises(LockedError, match="each of the 2 rate slots of this run is in use"):
         many.run(1, UNASSIGN)
     places[1].release()
     assert many.run(1, UNASSIGN).exit_code == 0
 
 
-def test_a_shard_keeps_to_its_share(tmp_path: Path) -> None:
+def test_a_shard_keeps_to_its_part_of_the_rate(tmp_path: Path) -> None:
     rows = [(f"c{at}@x.com", "SN-1", "assign") for at in range(40)]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2, rate="3/s")
     assert many.run(1, ASSIGN).exit_code == 0
@@ -607,13 +609,13 @@ def test_a_shard_keeps_to_its_share(tmp_path: Path) -> None:
 
 
 def test_shards_of_one_run_use_a_key_together_and_no_other_run_does(tmp_path: Path) -> None:
-    many = Shards(desk_with(tmp_path / "many", handed_on(3)), handed_on(3), 2)
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     came_to: list[object] = []
 
     def beside() -> None:
         beside_it = Desk(many.desk.folder)
         beside_it.server.fleet = many.desk.server.fleet
-        config = told(beside_it, shard="2", phase="unassign")
+        config = configuration(beside_it, shard="2", phase="unassign")
         ended = run_shard(config, transport=beside_it.server, clock=beside_it.clock)
         came_to.append(ended.exit_code)
         try:
@@ -635,11 +637,11 @@ def test_shards_of_one_run_use_a_key_together_and_no_other_run_does(tmp_path: Pa
     assert many.desk.run([(D, "SN-1", "assign")], run_id="r2").outcomes == ["assigned"]
 
 
-# What is told
+# Summaries and lists
 
 
-def test_the_list_of_runs_tells_how_far_a_run_in_shards_is(tmp_path: Path) -> None:
-    rows = handed_on(3)
+def test_runs_shows_the_progress_of_a_sharded_run(tmp_path: Path) -> None:
+    rows = passed_on(3)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     reports = many.plan.folder.parent
 
@@ -661,8 +663,8 @@ def test_the_list_of_runs_tells_how_far_a_run_in_shards_is(tmp_path: Path) -> No
     assert line() == ("finished", "nothing")
 
 
-def test_a_shard_says_what_it_came_to(tmp_path: Path) -> None:
-    rows = handed_on(4)
+def test_a_shard_has_a_summary(tmp_path: Path) -> None:
+    rows = passed_on(4)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     fields = many.run(1, UNASSIGN).fields
     shard = many.plan.shards[0]
@@ -674,8 +676,8 @@ def test_a_shard_says_what_it_came_to(tmp_path: Path) -> None:
     assert (many.plan.folder / "shards" / "1" / LEFT_BEHIND).exists()
 
 
-def test_a_verify_follows_the_report(tmp_path: Path) -> None:
-    rows = handed_on(4)
+def test_a_sharded_run_can_be_verified_after_its_report(tmp_path: Path) -> None:
+    rows = passed_on(4)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     many.run_all()
     ran = many.desk.verify(many.report())
@@ -683,7 +685,7 @@ def test_a_verify_follows_the_report(tmp_path: Path) -> None:
     assert {row["verified"] for row in many.report().rows} == {"yes"}
 
 
-def test_the_next_night_knows_what_shards_have_settled(tmp_path: Path) -> None:
+def test_the_next_run_knows_what_shards_have_settled(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     many.run_all()
@@ -691,7 +693,7 @@ def test_the_next_night_knows_what_shards_have_settled(tmp_path: Path) -> None:
     assert many.desk.run(rows, run_id="night-2", since_last=True).outcomes == ["unchanged", "unchanged"]
 
 
-def test_what_shards_send_without_a_report_is_not_taken_for_settled(tmp_path: Path) -> None:
+def test_rows_of_shards_without_a_report_do_not_count_as_settled(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign")]
     desk = desk_with(tmp_path / "many", rows)
     desk.run(rows, run_id="night-1")
@@ -706,7 +708,7 @@ def test_what_shards_send_without_a_report_is_not_taken_for_settled(tmp_path: Pa
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """The files of a run, without those of its shards and its lock."""
+    """Return the files of a run without those of its shards and its lock."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != LOCK_NAME}
 
 
@@ -752,7 +754,7 @@ def six(tmp_path: Path) -> Shards:
 
 @pytest.mark.parametrize("lose", LOSSES)
 @pytest.mark.parametrize("put_together_by_an_earlier_version", [False, True])
-def test_what_was_gathered_from_a_shard_is_not_forgotten(
+def test_a_shard_that_lost_gathered_records_is_refused(
     tmp_path: Path, lose: Callable[[Path], None], *, put_together_by_an_earlier_version: bool
 ) -> None:
     many = six(tmp_path)
@@ -767,38 +769,38 @@ def test_what_was_gathered_from_a_shard_is_not_forgotten(
     lose(folder / "shards" / "2")
     before = files_of(folder)
     for _ in range(2):
-        with pytest.raises(JournalError, match=r"shard \d.*(bring back the folder of the shard)") as refusal:
+        with pytest.raises(JournalError, match=r"shard \d.*(restore the folder of the shard)") as refusal:
             many.report()
         assert refusal.value.exit_code == 2
         assert files_of(folder) == before
 
 
 @pytest.mark.parametrize("lose", [gone, of_another_plan, begun_anew])
-def test_a_shard_that_was_gathered_and_is_lost_is_not_sent_again(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+def test_a_lost_shard_that_was_gathered_is_not_sent_again(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     many = six(tmp_path)
     many.run_all()
     many.report()
     lose(many.plan.folder / "shards" / "2")
     sent = len(many.desk.server.seen)
-    with pytest.raises(JournalError, match="bring back the folder of the shard"):
+    with pytest.raises(JournalError, match="restore the folder of the shard"):
         many.run(2)
     assert len(many.desk.server.seen) == sent
 
 
-def test_a_shard_that_was_brought_back_is_gathered_again(tmp_path: Path) -> None:
+def test_a_restored_shard_is_gathered_again(tmp_path: Path) -> None:
     many = six(tmp_path)
     many.run_all()
-    rows = timeless(many.report())
+    rows = comparable_rows(many.report())
     aside = tmp_path / "aside"
     (many.plan.folder / "shards" / "2").rename(aside)
     with pytest.raises(JournalError):
         many.report()
     shutil.rmtree(many.plan.folder / "shards" / "2", ignore_errors=True)
     aside.rename(many.plan.folder / "shards" / "2")
-    assert timeless(many.report()) == rows
+    assert comparable_rows(many.report()) == rows
 
 
-def test_a_left_behind_file_that_cannot_be_read_is_read_off_the_journal(tmp_path: Path) -> None:
+def test_an_unreadable_unreleased_file_is_replaced_from_the_journal(tmp_path: Path) -> None:
     many = six(tmp_path)
     many.run_all()
     for shard in ("1", "2"):
@@ -806,7 +808,7 @@ def test_a_left_behind_file_that_cannot_be_read_is_read_off_the_journal(tmp_path
     assert many.report().summary.exit_code == 0
 
 
-def test_shards_that_go_on_after_a_report_are_gathered_again(tmp_path: Path) -> None:
+def test_shards_that_continue_after_a_report_are_gathered_again(tmp_path: Path) -> None:
     many = six(tmp_path)
     many.run(1, UNASSIGN)
     many.report()
@@ -816,7 +818,7 @@ def test_shards_that_go_on_after_a_report_are_gathered_again(tmp_path: Path) -> 
     assert many.report().summary.exit_code == 0
 
 
-def test_a_shard_whose_journal_has_lost_records_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_shard_whose_journal_lost_records_is_not_continued(tmp_path: Path) -> None:
     many = six(tmp_path)
     many.run_all(UNASSIGN)
     path = many.plan.folder / "shards" / "2" / JOURNAL_NAME

@@ -82,7 +82,7 @@ class TelemetronPlanOperator(InputOperator):
         config = self._config(context, shards=self.shards, shards_at_once=self.shards_at_once)
         planned = self._run_in_thread(partial(plan_shards, config))
         context["ti"].xcom_push(key=PLAN, value=planned.as_json())
-        if skipped := self._skip_exception(planned.digest.rows):
+        if skipped := self._skip_exception(planned.summary.rows):
             raise skipped
         busy = [shard for shard in planned.shards if any(shard.calls.values())]
         # Airflow skips what follows an empty list, and what is reconciled may be rows of which none is sent.

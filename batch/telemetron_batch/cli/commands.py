@@ -137,7 +137,7 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
                 terminal.show_planned(planned, config.output)
         else:
             sharded = plan_shards(config)
-            planned = sharded.digest
+            planned = sharded.summary
             with tolerate_closed_stdout():
                 terminal.show_sharded(sharded, config.output)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)

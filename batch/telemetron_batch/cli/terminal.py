@@ -220,7 +220,7 @@ def show_sharded(planned: ShardedPlan, talk: OutputOptions) -> None:
         _echo_json(planned.as_json())
         return
     console = _Stdout(quiet=talk.quiet)
-    show_plan(planned.digest, console)
+    show_plan(planned.summary, console)
     shards = _table("shard", "unassign calls", "assign calls", "devices", title="Shards", right=(0, 1, 2, 3))
     for shard in planned.shards:
         calls = (f"{shard.calls[phase]:,}" for phase in Phase)

@@ -1,11 +1,14 @@
-"""One run made by several processes or machines that share its folder: shards.
+"""Make one run with several processes or machines that share its folder: shards.
 
-    sharing    places from which shards send, each with its part of the rate
-    division   one plan for the whole input; for each shard a file of its calls
-    making     makes the calls of one shard, with a journal of its own
-    barrier    what the unassigns of all shards have left behind
-    merging    the journals of all shards in the run's; from there on it is a run like any other
+    partition    divide the calls of a plan into shards, one file of calls each
+    shard_plan   plan a run and divide it
+    rate_slots   divide the rate among the shards that run at once
+    run_shard    make the calls of one shard, with its own journal
+    barrier      collect the devices that the unassigns of all shards did not surely release
+    gather       refuse a shard that has lost what the run's journal already has
+    merge        import the journals of all shards into the run's, and report the run
+    report       report a run, sharded or not
 
-A shard unassigns, then assigns. In between it looks at what all others have left behind: a
-device that may still be with its former owner is held, just as if one process did it all.
+A shard unassigns, then assigns. In between it reads which devices the other shards have not surely
+released; it holds their assigns, as a run in one process does.
 """

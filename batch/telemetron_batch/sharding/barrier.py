@@ -1,4 +1,4 @@
-"""What the unassigns of all shards have left behind, for those who assign."""
+"""Collect the devices that the unassigns of all shards have not surely released, before the assigns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,64 +16,65 @@ from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_
 from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock
 
-_PATIENCE: Final = 5.0
-"""Seconds in which whoever looks at a shard at rest, as we do, has done with it."""
+_LOCK_WAIT_S: Final = 5.0
+"""Another process that only reads an idle shard releases its lock within this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """What the unassigns of all shards have left behind, in the order of the shards."""
+    """The devices that each shard has not surely released, in the order of the shards."""
 
     unreleased: tuple[UnreleasedReport, ...]
 
     @property
     def unfinished(self) -> tuple[int, ...]:
-        """Shards that have not settled all of their unassigns."""
-        return tuple(number for number, left in enumerate(self.unreleased, 1) if not left.complete)
+        """Shards that have not settled all their unassigns."""
+        return tuple(number for number, report in enumerate(self.unreleased, 1) if not report.complete)
 
     @property
     def complete(self) -> bool:
-        """Have all shards settled all of their unassigns? That is the last word then."""
+        """Whether all shards have settled all their unassigns, so that the result is final."""
         return not self.unfinished
 
     def as_json(self) -> dict[str, Any]:
-        """In numbers, small enough to be handed on."""
-        left = sum(one.pairs.num_rows for one in self.unreleased)
-        return {"complete": self.complete, "unfinishedShards": [*self.unfinished], "unassignsLeft": left}
+        """Return the numbers, for the JSON document."""
+        pairs = sum(report.pairs.num_rows for report in self.unreleased)
+        return {"complete": self.complete, "unfinishedShards": [*self.unfinished], "unassignsLeft": pairs}
 
 
 @system_errors_in_words()
 def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
-    """What the unassigns of all shards of a run have left behind, as far as they are made.
+    """Return the devices that the shards of a run have not surely released so far.
 
-    Raises LockedError while a shard is at them.
+    Raises LockedError while a shard is unassigning.
     """
     clock = clock or RealClock()
     with open_journal(folder) as journal:
-        division = ShardLayout.of(journal)
-    if division is None:
+        layout = ShardLayout.of(journal)
+    if layout is None:
         raise JournalError(f"run {folder.name} was started without shards", "there is nothing to wait for")
-    # Somebody else may be looking at a shard just as we do.
-    waiting = LockWaiter.for_seconds(folder.name, _PATIENCE, clock)
-    return Barrier(tuple(waiting.retry_while_locked(partial(_left, folder, shard, clock)) for shard in division.shards))
+    # Another process may be reading the same shard.
+    waiting = LockWaiter.for_seconds(folder.name, _LOCK_WAIT_S, clock)
+    reads = (partial(_read_unreleased, folder, shard, clock) for shard in layout.shards)
+    return Barrier(tuple(map(waiting.retry_while_locked, reads)))
 
 
-def _left(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:
-    """What one shard has told, or its journal tells where its process was killed. Raises LockedError."""
+def _read_unreleased(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:
+    """Return the report of one shard; if its process was killed, read it from the journal. Raises LockedError."""
     require_shard(run, shard.number)
     if not shard.calls[Phase.UNASSIGN]:
         return read_from_journal(run, shard.number)
     path = shard_folder(run, shard.number) / LEFT_BEHIND
-    if (told := UnreleasedReport.read(path)) is not None:
-        return told
+    if (report := UnreleasedReport.read(path)) is not None:
+        return report
     with acquire_lease(lock_of_shard(run, shard.number), LockWaiter.no_wait(run.name, clock)):
         if not path.exists():
             read_from_journal(run, shard.number).write(path)
-    return _left(run, shard, clock)
+    return _read_unreleased(run, shard, clock)
 
 
 def read_from_journal(run: Path, shard: int) -> UnreleasedReport:
-    """What a shard has left behind, read off its journal while nobody is at work on it."""
+    """Return the unreleased devices of a shard from its journal; the caller holds the lock or knows it is idle."""
     folder = shard_folder(run, shard)
     unassigns = ShardCalls(folder / CALLS, Phase.UNASSIGN)
     if not (unassigns.calls and (folder / JOURNAL_NAME).exists()):
@@ -82,10 +83,10 @@ def read_from_journal(run: Path, shard: int) -> UnreleasedReport:
         return collect_unreleased(unassigns, journal)
 
 
-def unfinished(run: Path, division: ShardLayout) -> Iterator[int]:
-    """Shards that are known to be at their unassigns, or not to have settled all of them."""
-    for shard in division.shards:
+def unfinished(run: Path, layout: ShardLayout) -> Iterator[int]:
+    """Yield the shards that are unassigning, or have not settled all their unassigns."""
+    for shard in layout.shards:
         require_shard(run, shard.number)
-        told = UnreleasedReport.read(shard_folder(run, shard.number) / LEFT_BEHIND)
-        if shard.calls[Phase.UNASSIGN] and (told is None or not told.complete):
+        report = UnreleasedReport.read(shard_folder(run, shard.number) / LEFT_BEHIND)
+        if shard.calls[Phase.UNASSIGN] and (report is None or not report.complete):
             yield shard.number

@@ -1,6 +1,6 @@
-"""What a run has gathered from the journals of its shards: a shard that holds less than that is refused.
+"""Refuse shards that have lost records which the run's journal has already gathered from them.
 
-The run's own journal may be the only one left that knows what such a shard has sent.
+For such a shard, only the run's journal knows what was sent.
 """
 
 from collections.abc import Mapping
@@ -15,38 +15,39 @@ from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, check_calls, shard_folder
 
 GATHERED: Final = Fact.GATHERED
-"""The fact in the run's journal: by shard, the extent of its journal when it was gathered."""
-_ADVICE: Final = "bring back the folder of the shard, or start again under another --run-id"
+"""The fact in the run's journal that stores, by shard, the extent of its journal when it was gathered."""
+_ADVICE: Final = "restore the folder of the shard, or start a new run with another --run-id"
 
 Extent = Mapping[str, int]
 
 
 def gathered_from(journal: Journal, shard: Shard) -> Extent | None:
-    """Return what the run has gathered from a shard; None where that is nothing."""
+    """Return the extent that the run has gathered from a shard; None if it was never gathered."""
     extent: Extent | None = (journal.meta(GATHERED) or {}).get(str(shard.number))
     return extent
 
 
 def require_journal(run: Path, shard: Shard, extent: Extent | None) -> None:
-    """Raise JournalError if a shard that was gathered has no journal any more."""
+    """Raise JournalError if a shard that was gathered no longer has a journal."""
     path = shard_folder(run, shard.number) / JOURNAL_NAME
     if extent is not None and not path.exists():
-        raise JournalError(f"shard {shard.number} has lost its journal, which run {run.name} has gathered", _ADVICE)
+        what = f"the journal of shard {shard.number} is missing, although run {run.name} has gathered it before"
+        raise JournalError(what, _ADVICE)
 
 
 def require_same(journal: JournalReader, shard: Shard, extent: Extent | None) -> None:
-    """Raise JournalError if a shard's journal is of another plan, or holds less than was gathered from it."""
+    """Raise JournalError if a shard's journal belongs to another plan, or has less than was gathered from it."""
     if journal.meta(Fact.CALLS) != shard.sha256:
         raise JournalError(f"{journal.path} (shard {shard.number}) belongs to another plan", _ADVICE)
     now = journal.extent()
     less = [f"{now[name]} of {count} {name}" for name, count in (extent or {}).items() if now[name] < count]
     if less:
-        what = f"{journal.path} (shard {shard.number}) holds less than was gathered from it: {', '.join(less)}"
+        what = f"{journal.path} (shard {shard.number}) has less than was gathered from it: {', '.join(less)}"
         raise JournalError(what, _ADVICE)
 
 
 def require_calls(run: Path, shard: Shard) -> None:
-    """Raise JournalError unless the calls of a shard are as they were planned."""
+    """Raise JournalError unless the file of a shard's calls is as planned."""
     try:
         check_calls(shard_folder(run, shard.number) / CALLS, shard)
     except JournalError as exc:
@@ -54,9 +55,9 @@ def require_calls(run: Path, shard: Shard) -> None:
 
 
 def require_unknown(run: Path, journal: Journal, shard: Shard) -> None:
-    """Raise JournalError if the run's journal knows results of a shard that has no journal.
+    """Raise JournalError if the run's journal has results of a shard that has no journal.
 
-    For runs that were put together before `GATHERED` was noted.
+    For runs that were merged by versions that did not store `GATHERED`.
     """
     if journal.meta(GATHERED) is not None or (shard_folder(run, shard.number) / JOURNAL_NAME).exists():
         return

@@ -1,4 +1,4 @@
-"""The journals of all shards put together, and reconciled as that of any run."""
+"""Merge the journals of all shards into the run's journal, and report the run."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -44,43 +44,44 @@ _NOT_BEGUN: Final = Stop(StopReason.SHARD_NOT_BEGUN)
 
 @dataclass
 class _ShardJournals:
-    """What is known of the shards besides their calls, learnt as their journals are read."""
+    """What the journals of the shards say besides their calls; filled in while they are read."""
 
     run: Path
-    division: ShardLayout
+    layout: ShardLayout
     base_url: str | None = None
     """The base URL that the run was given on the command line."""
     ends: dict[int, float | None] = field(default_factory=dict)
-    """When the work on each that was begun ended last; None where its process was killed."""
+    """By shard that has started, when its last work ended; None if its process was killed."""
     stops: dict[int, Stop] = field(default_factory=dict)
-    """Why each left off, or would have if it had anything left to do."""
+    """By shard that has started, why it stopped, or would have if it had open calls."""
     extents: dict[int, Extent] = field(default_factory=dict)
-    """How much the journal of each that was begun holds."""
+    """By shard that has started, the extent of its journal."""
     lost: int = 0
-    """Records that are missing in those journals."""
+    """Number of records missing in those journals."""
     quiet: float = 0.0
+    """The latest `Fact.QUIET` of all shards."""
 
     @cached_property
     def numbers(self) -> dict[int, Ints]:
-        """The numbers of the calls of each."""
-        folders = {shard.number: shard_folder(self.run, shard.number) for shard in self.division.shards}
+        """The numbers of the calls of each shard."""
+        folders = {shard.number: shard_folder(self.run, shard.number) for shard in self.layout.shards}
         return {number: ShardCalls(folder / CALLS, Phase.ASSIGN).numbers for number, folder in folders.items()}
 
     def check(self, journal: Journal) -> None:
-        """Raise JournalError unless they still hold what the run's journal has gathered from them."""
-        for shard in self.division.shards:
+        """Raise JournalError unless the shards still have what the run's journal has gathered from them."""
+        for shard in self.layout.shards:
             folder = shard_folder(self.run, shard.number)
             if (folder / JOURNAL_NAME).exists():
                 with open_journal(folder) as one:
                     require_same(one, shard, gathered_from(journal, shard))
 
     def facts(self) -> dict[str, object]:
-        """What the run's journal is to note of what was gathered."""
+        """Return the facts about the gathered journals, to be stored in the run's journal."""
         return {GATHERED: self.extents, LOST_IN_SHARDS: self.lost}
 
     def journals(self) -> Iterator[Journal]:
-        """Those of the shards that were begun, one open at a time."""
-        for shard in self.division.shards:
+        """Yield the journals of the shards that have started, one open at a time."""
+        for shard in self.layout.shards:
             folder = shard_folder(self.run, shard.number)
             if (folder / JOURNAL_NAME).exists():
                 with open_journal(folder) as journal:
@@ -95,17 +96,20 @@ class _ShardJournals:
         if journal.meta(Fact.PHASE) is not None:
             self.stops[shard] = load_stop_reason(journal) or _reason_open(journal)
 
-    def left_behind(self) -> list[UnreleasedReport]:
-        """What the unassigns of each have left behind, while nobody is at work on any."""
-        return [_left(self.run, shard.number) for shard in self.division.shards]
+    def read_unreleased(self) -> list[UnreleasedReport]:
+        """Return the unreleased devices of each shard; the caller holds the locks of all shards."""
+        return [_read_unreleased(self.run, shard.number) for shard in self.layout.shards]
 
     def ended(self, now: float) -> float:
-        """When the last of them ended; now, where that is not known of all."""
+        """Return when the last shard ended; `now` if that is not known for all."""
         ends = [end for end in self.ends.values() if end is not None]
         return max(ends) if ends and len(ends) == len(self.ends) else now
 
     def stop(self, is_open: npt.NDArray[np.bool_]) -> Stop | None:
-        """Why some calls are open (flagged by number, from 1), by the worst that kept a shard from them."""
+        """Return why calls are open, by the worst reason of their shards; None if none are.
+
+        `is_open` has a flag for each call, from number 1.
+        """
         numbers = [number for number, calls in self.numbers.items() if is_open[calls - 1].any()]
         if not numbers:
             return None
@@ -118,17 +122,17 @@ class _ShardJournals:
         return Stop(StopReason.SHARDS_OPEN, text, max(later, default=None), advice, exit_code=stops[worst].exit_code)
 
 
-def _left(run: Path, shard: int) -> UnreleasedReport:
-    """Return what the unassigns of a shard have left behind; a file that cannot be read is passed over."""
+def _read_unreleased(run: Path, shard: int) -> UnreleasedReport:
+    """Return the unreleased devices of a shard; read from its journal if the file is missing or unreadable."""
     try:
-        left = UnreleasedReport.read(shard_folder(run, shard) / LEFT_BEHIND)
+        unreleased = UnreleasedReport.read(shard_folder(run, shard) / LEFT_BEHIND)
     except JournalError:
-        left = None
-    return left or read_from_journal(run, shard)
+        unreleased = None
+    return unreleased or read_from_journal(run, shard)
 
 
 def _reason_open(journal: Journal) -> Stop:
-    """Why a shard has open calls whose last work came to its end."""
+    """Return why a shard has open calls although its last work ended normally."""
     if stopped := parse_stop(journal.meta(Fact.UNASSIGNING)):
         return stopped
     assigned = journal.meta(Fact.PHASE) == Phase.ASSIGN
@@ -136,9 +140,9 @@ def _reason_open(journal: Journal) -> Stop:
 
 
 def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
-    """Put what all shards have journalled into the journal of the run, and reconcile it as any other.
+    """Merge the journals of all shards into the run's journal, then write its files like those of any run.
 
-    Raises LockedError while a shard is at work, and JournalError before anything is changed where a shard has
+    Raises LockedError while a shard is working, and JournalError, before anything is changed, if a shard has
     lost what was gathered from it before.
     """
     clock = clock or RealClock()
@@ -146,22 +150,22 @@ def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = 
     with ExitStack() as stack:
         lease = stack.enter_context(acquire_lease(lock_of_run(folder), waiting))
         journal = stack.enter_context(open_journal(folder, lease))
-        division = ShardLayout.of(journal)
-        assert division is not None  # noqa: S101 - only such runs are merged
-        for shard in division.shards:
+        layout = ShardLayout.of(journal)
+        assert layout is not None  # noqa: S101 - only such runs are merged
+        for shard in layout.shards:
             require_journal(folder, shard, gathered_from(journal, shard))
             require_shard(folder, shard.number)
             require_calls(folder, shard)
             require_unknown(folder, journal, shard)
-        for shard in division.shards:
+        for shard in layout.shards:
             stack.enter_context(acquire_lease(lock_of_shard(folder, shard.number), waiting))
         plan = replan_from_journal(journal, stack.enter_context(run_scratch(folder, lease)))
-        shards = _ShardJournals(folder, division, journal.base_url_flag)
+        shards = _ShardJournals(folder, layout, journal.base_url_flag)
         shards.check(journal)
-        # All that the shards' files tell is read before the journal is changed.
-        left, _ = shards.left_behind(), shards.numbers
+        # The files of the shards are read before the journal is changed, because reading may fail.
+        unreleased, _ = shards.read_unreleased(), shards.numbers
         journal.import_from(shards.journals(), shards.facts)
-        release_resolved_holds(journal, plan, left)
+        release_resolved_holds(journal, plan, unreleased)
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
         journal.set_facts(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.quiet)
         config = load_stored_config(folder, journal.meta(Fact.OPTIONS), with_key=False)

@@ -1,9 +1,8 @@
-"""A plan divided into shards: each makes all calls of some customers, wherever it runs.
+"""Divide a plan into shards; each shard makes all calls of some customers.
 
-Customers stay together where one must not be sent to while another is, and where a
-device goes to and fro between them, so that beyond the first stage no shard depends on
-another. What a shard has to make stands in a file, by the numbers of the whole plan: a
-shard plans nothing itself.
+Customers stay in one shard if their calls are in one lane, or if a device moves back and forth between them.
+So after the first stage no shard depends on another. The calls of a shard are in a file, with the numbers of
+the whole plan: a shard plans nothing itself.
 """
 
 import hashlib
@@ -41,28 +40,29 @@ _SCHEMA: Final = pa.schema(
         pa.field("devices", pa.list_(pa.string()), nullable=False),
     ]
 )
-"""One record a call, in sending order; `lane` is the number of the first call of its lane."""
-_AT_A_TIME: Final = 500
+"""One record for each call, in sending order; `lane` is the number of the first call of its lane."""
+_BATCH_CALLS: Final = 500
 FIRST_ASSIGN_STAGE: Final = 2
-"""The stage with which the phase of assigns begins."""
+"""The first stage of the assign phase."""
 FIRST_TAKEBACK_STAGE: Final = 3
-"""The first stage in which devices are taken back from whom this very input gave them."""
+"""The first stage that unassigns devices which this input assigned before."""
 CALLS: Final = "calls.arrow"
+_PLAN_AGAIN: Final = "plan the run again with another --run-id"
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard in numbers, as the run's journal has it."""
+    """The numbers of one shard, as stored in the run's journal."""
 
     number: int
     """Counts from 1."""
     calls: Mapping[Phase, int]
     devices: int
     sha256: str
-    """Of the file of its calls."""
+    """The hash of the file of its calls."""
 
     def as_json(self) -> dict[str, Any]:
-        """By the names of the JSON document."""
+        """Return the fields of the JSON document."""
         return {
             "shard": self.number,
             "calls": sum(self.calls.values()),
@@ -73,32 +73,35 @@ class Shard:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Shard":
-        """The same from what `as_json` gave."""
+        """Return the shard from the fields of `as_json`."""
         calls = {Phase(phase): calls for phase, calls in fields["callsByPhase"].items()}
         return cls(fields["shard"], calls, fields["devices"], fields["sha256"])
 
 
 def shard_folder(run: Path, number: int) -> Path:
-    """Where everything of one shard is, beneath the folder of its run."""
+    """Return the folder of one shard, below the folder of its run."""
     return run / "shards" / str(number)
 
 
 def assign_shards(plan: Plan, shards: int) -> Ints:
-    """The shard, from 1, of each call: the customers with most calls first, to the shard with fewest."""
+    """Return the shard (from 1) of each call.
+
+    Groups of customers are assigned in order of their calls, the largest first, each to the shard with fewest calls.
+    """
     groups = plan.groups
     calls = np.diff(groups.first_call)
-    together = np.concatenate([_sharing_a_lane(plan), _sharing_a_device(plan)])
+    together = np.concatenate([_lane_pairs(plan), _device_pairs(plan)])
     stands_for = union_find(plan.customers, together)[groups.customer]
     _, first, unit = np.unique(stands_for, return_index=True, return_inverse=True)
     sizes = np.bincount(unit, calls, len(first)).astype(np.int64)
     order = np.lexsort((first, -sizes))
-    dealt = np.empty(len(first), np.int64)
-    dealt[order] = [*_balance(sizes[order].tolist(), shards)]
-    return np.repeat(dealt[unit], calls)
+    shard_of_unit = np.empty(len(first), np.int64)
+    shard_of_unit[order] = [*_balance(sizes[order].tolist(), shards)]
+    return np.repeat(shard_of_unit[unit], calls)
 
 
 def _balance(sizes: Iterable[int], shards: int) -> Iterator[int]:
-    """For each size in turn the shard that has least by then."""
+    """Yield for each size the shard with the smallest total so far."""
     loads = [(0, shard) for shard in range(1, shards + 1)]
     for size in sizes:
         load, shard = loads[0]
@@ -106,21 +109,21 @@ def _balance(sizes: Iterable[int], shards: int) -> Iterator[int]:
         yield shard
 
 
-def _sharing_a_lane(plan: Plan) -> Ints:
-    """Pairs of customers whose calls go one after another."""
+def _lane_pairs(plan: Plan) -> Ints:
+    """Return pairs of customers whose calls are in the same lane."""
     lane = np.searchsorted(plan.lanes, plan.groups.first_call[:-1], side="right")
     return _adjacent_pairs(lane, plan.groups.customer.astype(np.int64))
 
 
-def _sharing_a_device(plan: Plan) -> Ints:
-    """Pairs of customers who have to do with a device that is taken back from whom it was given."""
-    back = pa.chunked_array([devices.filter(pa.array(late)) for _, late, devices in _sent(plan)], pa.large_string())
-    wanted = pc.unique(back)
+def _device_pairs(plan: Plan) -> Ints:
+    """Return pairs of customers with rows about the same device that is assigned and then unassigned again."""
+    late_devices = [devices.filter(pa.array(late)) for _, late, devices in _sent_rows(plan)]
+    wanted = pc.unique(pa.chunked_array(late_devices, pa.large_string()))
     if not len(wanted):
         return np.empty((0, 2), np.int64)
     found = [
         (customer[chosen], pc.index_in(devices.filter(pa.array(chosen)), wanted).to_numpy())
-        for customer, _, devices in _sent(plan)
+        for customer, _, devices in _sent_rows(plan)
         for chosen in [pc.is_in(devices, wanted).to_numpy(zero_copy_only=False)]
     ]
     customer, device = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -128,8 +131,8 @@ def _sharing_a_device(plan: Plan) -> Ints:
     return _adjacent_pairs(device[order], customer[order])
 
 
-def _sent(plan: Plan) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], pa.Array]]:
-    """Part by part, of all rows sent: customer, whether it is sent late enough to take something back, device."""
+def _sent_rows(plan: Plan) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], pa.Array]]:
+    """Yield customer, whether the stage is late enough to take something back, and device of all rows sent."""
     for part, groups in zip(plan.parts, plan.groups_by_part(), strict=True):
         size = plan.groups.size[groups]
         late = np.repeat(plan.groups.stage[groups] >= FIRST_TAKEBACK_STAGE, size)
@@ -138,7 +141,7 @@ def _sent(plan: Plan) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], pa.Array]]:
 
 
 def _adjacent_pairs(key: npt.NDArray[Any], customer: Ints) -> Ints:
-    """Pairs of customers who follow one another under the same key."""
+    """Return pairs of neighbouring customers with the same key."""
     same = np.flatnonzero(key[1:] == key[:-1])
     return np.column_stack((customer[same], customer[same + 1]))
 
@@ -147,24 +150,24 @@ def _adjacent_pairs(key: npt.NDArray[Any], customer: Ints) -> Ints:
 
 
 def write_shards(plan: Plan, run: Path, shards: int) -> list[Shard]:
-    """Divide the plan and write the calls of each shard beneath the run's folder. Raises DiskError."""
+    """Divide the plan and write the calls of each shard below the run's folder. Raises DiskError."""
     shard_of = assign_shards(plan, shards)
     make_private_dir(run / "shards")
-    return [_written(plan, run, shard, np.flatnonzero(shard_of == shard) + 1) for shard in range(1, shards + 1)]
+    return [_write_calls(plan, run, shard, np.flatnonzero(shard_of == shard) + 1) for shard in range(1, shards + 1)]
 
 
-def _written(plan: Plan, run: Path, shard: int, numbers: Ints) -> Shard:
+def _write_calls(plan: Plan, run: Path, shard: int, numbers: Ints) -> Shard:
     """Write the calls of one shard."""
     path = make_private_dir(shard_folder(run, shard)) / CALLS
     lanes = plan.lanes[np.searchsorted(plan.lanes, numbers, side="right") - 1]
     with atomic_write(path) as file, pa.ipc.new_file(file, _SCHEMA) as writer:
-        for first in range(0, len(numbers), _AT_A_TIME):
-            some = slice(first, first + _AT_A_TIME)
-            calls = [plan.call(number) for number in numbers[some].tolist()]
-            writer.write_batch(_batch(calls, lanes[some]))
-    made = {phase: ShardCalls(path, phase) for phase in Phase}
-    counts = {phase: calls.calls for phase, calls in made.items()}
-    return Shard(shard, counts, made[Phase.UNASSIGN].rows_for_percent_limits, _sha256(path))
+        for first in range(0, len(numbers), _BATCH_CALLS):
+            batch = slice(first, first + _BATCH_CALLS)
+            calls = [plan.call(number) for number in numbers[batch].tolist()]
+            writer.write_batch(_batch(calls, lanes[batch]))
+    phases = {phase: ShardCalls(path, phase) for phase in Phase}
+    counts = {phase: calls.calls for phase, calls in phases.items()}
+    return Shard(shard, counts, phases[Phase.UNASSIGN].rows_for_percent_limits, _sha256(path))
 
 
 def _batch(calls: list[Call], lanes: Ints) -> pa.RecordBatch:
@@ -182,20 +185,23 @@ def _sha256(path: Path) -> str:
 
 
 def check_calls(path: Path, shard: Shard) -> None:
-    """Raise JournalError unless the file holds what was planned for the shard."""
+    """Raise JournalError unless the file has the calls planned for the shard."""
     try:
         same = _sha256(path) == shard.sha256
     except OSError as exc:
-        raise JournalError(f"{path} cannot be read ({exc.strerror})", "plan the run again under another id") from exc
+        raise JournalError(f"{path} cannot be read ({exc.strerror})", _PLAN_AGAIN) from exc
     if not same:
-        raise JournalError(f"{path} is not what was planned", "plan the run again under another id")
+        raise JournalError(f"{path} is not what was planned: the file was changed", _PLAN_AGAIN)
 
 
 class ShardCalls:
-    """The calls that one shard has to make in one phase; knows those of both, and the numbers of the whole plan."""
+    """The calls of one shard in one phase, with the numbers of the whole plan.
+
+    `stages` covers this phase; calls of the other phase can be looked up by number.
+    """
 
     def __init__(self, path: Path, phase: Phase, last_stage: int | None = None) -> None:
-        """Read from a file of `write_shards`, when and as far as they are looked at; of the phase up to a stage."""
+        """Open a file of `write_shards`, which is read lazily; the phase ends with `last_stage`, if given."""
         self._table = read_table(path)
         self._numbers: Ints = self._table["number"].to_numpy()
         self._sizes: Ints = pc.list_value_length(self._table["devices"]).to_numpy().astype(np.int64)
@@ -213,18 +219,18 @@ class ShardCalls:
 
     @property
     def numbers(self) -> Ints:
-        """The numbers of all calls of the shard."""
+        """The numbers of all calls of the shard, of both phases."""
         return self._numbers
 
     @property
     def rows_for_percent_limits(self) -> int:
-        """Number of devices in all calls of the shard: the whole of which a share of rows is taken."""
+        """Number of devices in all calls of the shard, to which percentages of rows refer."""
         return int(self._sizes.sum())
 
     @property
     def unassign_rows(self) -> int:
-        """Number of devices in all unassign calls of the shard: the whole of which a share of unassigns is taken."""
-        # The odd stages unassign, in whichever phase they are made.
+        """Number of devices in all unassign calls of the shard, to which percentages of unassigns refer."""
+        # The odd stages unassign, in both phases.
         return int(self._sizes[self._table["stage"].to_numpy() % 2 == 1].sum())
 
     @property
@@ -233,62 +239,62 @@ class ShardCalls:
         return int(self._numbers[-1]) if len(self._numbers) else 0
 
     def unsettled(self, settled: Ints) -> int:
-        """How many calls of the phase are not settled, where so many devices are of each call from number 1."""
+        """Return how many calls of the phase are not settled; `settled` has the settled devices of every call."""
         numbers, sizes = self._numbers[self._phase_slice], self._sizes[self._phase_slice]
         return int((settled[numbers - 1] != sizes).sum())
 
     def includes(self, number: int) -> bool:
-        """Is the call made in this phase?"""
-        return self._phase_slice.start <= self._place(number) < self._phase_slice.stop
+        """Return whether the call belongs to this phase."""
+        return self._phase_slice.start <= self._index(number) < self._phase_slice.stop
 
     def stages(self) -> Iterator[Stage]:
-        """The stages of the phase that have calls, in their order."""
+        """Yield the stages of the phase that have calls, in order."""
         for stage in np.unique(self._stages).tolist():
-            at = np.flatnonzero(self._stages == stage) + self._phase_slice.start
-            yield Stage(stage, action_of(stage), self._lanes(at), len(at), int(self._sizes[at].sum()))
+            index = np.flatnonzero(self._stages == stage) + self._phase_slice.start
+            yield Stage(stage, action_of(stage), self._lanes(index), len(index), int(self._sizes[index].sum()))
 
-    def _lanes(self, at: Ints) -> list[range]:
-        """The lanes that the calls at these places make, the longest first, as in the whole plan."""
-        numbers, lanes = self._numbers[at], self._table["lane"].to_numpy()[at]
-        cuts = [*np.flatnonzero(np.diff(lanes, prepend=-1)).tolist(), len(at)]
+    def _lanes(self, index: Ints) -> list[range]:
+        """Return the lanes of the calls at these positions, in the order of the whole plan: the longest first."""
+        numbers, lanes = self._numbers[index], self._table["lane"].to_numpy()[index]
+        cuts = [*np.flatnonzero(np.diff(lanes, prepend=-1)).tolist(), len(index)]
         return [range(int(numbers[first]), int(numbers[end - 1]) + 1) for first, end in pairwise(cuts)]
 
     def call(self, number: int) -> Call:
-        """Make one call of the shard, of whichever phase."""
-        at = self._place(number)
-        stage = self._table["stage"][at].as_py()
+        """Return one call of the shard, of either phase."""
+        index = self._index(number)
+        stage = self._table["stage"][index].as_py()
         return Call(
             number=number,
             stage=stage,
-            customer=self._table["customer"][at].as_py(),
+            customer=self._table["customer"][index].as_py(),
             action=action_of(stage),
-            devices=tuple(self._table["devices"][at].as_py()),
-            device_type=self._table["type"][at].as_py(),
+            devices=tuple(self._table["devices"][index].as_py()),
+            device_type=self._table["type"][index].as_py(),
         )
 
     def size_of(self, number: int) -> int:
-        """Number of devices of one call of the shard."""
-        return int(self._sizes[self._place(number)])
+        """Return the number of devices in one call of the shard."""
+        return int(self._sizes[self._index(number)])
 
     def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
-        """Customers of some calls of the shard."""
-        return {self._table["customer"][self._place(number)].as_py() for number in set(numbers)}
+        """Return the customers of some calls of the shard."""
+        return {self._table["customer"][self._index(number)].as_py() for number in set(numbers)}
 
     def devices(self) -> pa.Array:
-        """The devices of all calls of the phase, each once."""
+        """Return the devices of all calls of the phase, each once."""
         lists = self._table["devices"].slice(self._phase_slice.start, self._phase_slice.stop - self._phase_slice.start)
         return pc.unique(pc.list_flatten(lists))
 
     def has_multiple_calls(self, device: str) -> bool:
-        """Could more than one call to a customer hold this device? All calls to one are in the shard."""
+        """Return whether several calls to a customer may contain this device; all calls to a customer are here."""
         return device in self._multi_call_devices
 
     @cached_property
     def _multi_call_devices(self) -> frozenset[str]:
-        """Devices that several calls of the shard hold."""
+        """Devices that several calls of the shard contain."""
         counted = pc.value_counts(pc.list_flatten(self._table["devices"]))
         several = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
         return frozenset(several.to_pylist())
 
-    def _place(self, number: int) -> int:
+    def _index(self, number: int) -> int:
         return int(np.searchsorted(self._numbers, number))

@@ -1,7 +1,7 @@
-"""The rate that all shards of a run share: places, each with its part of the attempts in any window.
+"""Divide the rate of a run into slots, one for each shard that runs at once.
 
-Whoever sends has a place for itself, and what its pace was outlives the process there. So
-the places together never take more than the rate, whichever shards run when.
+A shard that sends owns one slot. The slot keeps its pacer state after the process has ended, so all slots
+together never exceed the rate, whichever shards run when.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from telemetron_batch.storage.lease_files import remote_holder
 
 @dataclass(frozen=True, slots=True)
 class RateSlot:
-    """One of so many."""
+    """A part of the rate, used by one process at a time."""
 
     run: Path
     number: int
@@ -27,44 +27,44 @@ class RateSlot:
 
     @property
     def lock(self) -> Path:
-        """Whoever has the place holds this."""
+        """The lock file of the slot."""
         return self.run / "shards" / f"place-{self.number}.lock"
 
     @property
     def pacer_file(self) -> Path:
-        """Where its pace outlives the process."""
+        """The file that keeps the pacer state."""
         return self.lock.with_suffix(".json")
 
 
-def slot_rate(config: RunConfig, at_once: int, place: int) -> Rate:
-    """What of the rate one of so many processes may use alone. Raises ConfigError."""
+def slot_rate(config: RunConfig, slots: int, slot: int) -> Rate:
+    """Return the part of the rate that slot `slot` (from 0) of `slots` may use. Raises ConfigError."""
     rate = config.sending.rate
-    if at_once == 1 or config.sending.limit_url is not None:
+    if slots == 1 or config.sending.limit_url is not None:
         return rate
     if rate == Rate.AUTO:
-        advice = "say what all shards together may use, or share it with --limit-url"
+        advice = "give the rate for all shards together, or share it with --limit-url"
         raise ConfigError("--rate auto cannot be divided", advice)
     try:
-        return rate.share(at_once, place)
+        return rate.share(slots, slot)
     except ValueError as exc:
         longer = Rate(rate.attempts * 60, rate.seconds * 60)
-        advice = f"say --rate {longer} if that is meant as well, or fewer --shards-at-once"
+        advice = f"give --rate {longer} if the API allows that as well, or fewer --shards-at-once"
         raise ConfigError(f"--rate: {exc} at once", advice) from None
 
 
 @contextmanager
-def acquire_slot(run: Path, shard: int, at_once: int, waiting: LockWaiter) -> Iterator[RateSlot]:
-    """A place of so many for a shard to send from, its own where that is free. Raises LockedError."""
+def acquire_slot(run: Path, shard: int, slots: int, waiting: LockWaiter) -> Iterator[RateSlot]:
+    """Lock one of the slots for a shard, preferably the one with its number. Raises LockedError."""
     with ExitStack() as held:
-        yield waiting.retry_while_locked(partial(_first_free, run, shard, at_once, replace(waiting, until=0.0), held))
+        yield waiting.retry_while_locked(partial(_first_free, run, shard, slots, replace(waiting, until=0.0), held))
 
 
-def _first_free(run: Path, shard: int, at_once: int, waiting: LockWaiter, held: ExitStack) -> RateSlot:
-    places = [RateSlot(run, 1 + (shard - 1 + step) % at_once) for step in range(at_once)]
-    # Whether a process on another host still lives takes a while to see.
-    for place in sorted(places, key=lambda place: remote_holder(place.lock) is not None):
+def _first_free(run: Path, shard: int, slots: int, waiting: LockWaiter, held: ExitStack) -> RateSlot:
+    candidates = [RateSlot(run, 1 + (shard - 1 + step) % slots) for step in range(slots)]
+    # Slots held from another host come last: finding out whether that process still runs takes a while.
+    for slot in sorted(candidates, key=lambda slot: remote_holder(slot.lock) is not None):
         with suppress(LockedError):
-            held.enter_context(acquire_lease(LockRequest("the place", place.lock), waiting))
-            return place
-    what = "the one place" if at_once == 1 else f"each of the {at_once} places"
-    raise LockedError(f"{what} for shards at once is in use", "wait for it, or give run --wait 10m")
+            held.enter_context(acquire_lease(LockRequest("the rate slot", slot.lock), waiting))
+            return slot
+    what = "the only rate slot" if slots == 1 else f"each of the {slots} rate slots"
+    raise LockedError(f"{what} of this run is in use", "wait until a shard ends, or give run --wait 10m")

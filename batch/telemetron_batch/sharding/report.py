@@ -1,4 +1,4 @@
-"""Report a run, whether one process made it or several did."""
+"""Report a run, sharded or not."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from telemetron_batch.storage.clock import Clock
 
 @system_errors_in_words()
 def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
-    """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError.
+    """Write the files of a run again from its journal, with `xlsx` also the workbooks. Raises BatchError.
 
-    Of a run made in shards the journals are put together first.
+    For a sharded run, the journals of the shards are merged first.
     """
     require_run(folder)
     if stored_fact(folder, Fact.DIVISION) is not None:

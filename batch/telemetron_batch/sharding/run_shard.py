@@ -1,4 +1,4 @@
-"""The calls of one shard, made by one process: a journal of its own, a place among those that share the rate."""
+"""Make the calls of one shard in one process, with its own journal and a slot of the rate."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +50,7 @@ from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.trusted_folders import shared_with_group
 
-_LOOK_AGAIN: Final = 1.0
+_POLL_S: Final = 1.0
 
 
 @system_errors_in_words()
@@ -61,11 +61,10 @@ def run_shard(
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
 ) -> ShardSummary:
-    """Make the calls of one shard, or go on with them: `config` names run, shard and phase.
+    """Make or continue the calls of one shard; `config` names run, shard and phase.
 
-    With the options that the run was planned with, and what `config` says besides. Without a
-    phase the assigns are made when all shards have unassigned. Rows that failed are no
-    failure of the shard. Raises BatchError where it cannot start.
+    The options are those of the plan, overridden by those given in `config`. Without a phase, the assigns start
+    when all shards have unassigned. Failed rows do not make the shard fail. Raises BatchError if it cannot start.
     """
     with shared_with_group(config.shared_reports_dir):
         return _run_shard(config, face or RunObserver(), transport, clock or RealClock())
@@ -75,10 +74,10 @@ def _run_shard(
     config: RunConfig, face: RunObserver, transport: httpx2.AsyncBaseTransport | None, clock: Clock
 ) -> ShardSummary:
     run = config.reports_dir / str(config.run_id)
-    config, division, extent = _as_planned(config, run)
+    config, layout, extent = _planned_config(config, run)
     require_connections(config)
     check_rate_limit_backend(config, clock)
-    one, phase = division.shard(config.shard or 0), config.phase
+    one, phase = layout.shard(config.shard or 0), config.phase
     folder = shard_folder(run, one.number)
     require_shard(run, one.number)
     check_calls(folder / CALLS, one)
@@ -88,31 +87,31 @@ def _run_shard(
         stopping_if_sent(journal),
         log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
     ):
-        work = _ShardRun(config, run, division, one, journal, face, clock, lease, transport, clock.wall())
+        work = _ShardRun(config, run, layout, one, journal, face, clock, lease, transport, clock.wall())
         work.check_order(phase)
         stop = work.make(phase)
         LOGGER.info("shard ended: %s", stop.sentence if stop else "all calls settled")
         return work.summary(phase, stop)
 
 
-def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, Extent | None]:
-    """What the run was planned with, and over it what is said now; what it has gathered from the shard.
+def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, Extent | None]:
+    """Return the options of the plan overridden by those given now, the layout, and what was gathered from the shard.
 
     Raises BatchError.
     """
     with open_journal(run) as journal:
-        division = ShardLayout.of(journal)
-        if division is None:
+        layout = ShardLayout.of(journal)
+        if layout is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        told = {**config.given_options, "base_url": journal.meta(Fact.BASE_URL)}
-        known = load_stored_config(run, {**journal.meta(Fact.OPTIONS), **told}, with_key=config.api_key is None)
+        given = {**config.given_options, "base_url": journal.meta(Fact.BASE_URL)}
+        planned = load_stored_config(run, {**journal.meta(Fact.OPTIONS), **given}, with_key=config.api_key is None)
         phase = f" --phase {config.phase}" if config.phase else ""
-        known = with_base_url(known, config.sending.base_url, f"{shard_command(run, config.shard)}{phase}")
-        sending = replace(known.sending, limit_url=config.sending.limit_url or known.sending.limit_url)
-        known = replace(
-            known,
+        planned = with_base_url(planned, config.sending.base_url, f"{shard_command(run, config.shard)}{phase}")
+        sending = replace(planned.sending, limit_url=config.sending.limit_url or planned.sending.limit_url)
+        planned = replace(
+            planned,
             sending=sending,
-            api_key=config.api_key or known.api_key,
+            api_key=config.api_key or planned.api_key,
             shard=config.shard,
             phase=config.phase,
             wait=config.wait,
@@ -120,15 +119,15 @@ def _as_planned(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, E
             base_url_flag=config.base_url_flag,
             airflow=config.airflow,
         )
-        ensure_same_run(known, journal, run)
-        extent = gathered_from(journal, division.shard(known.shard or 0))
-    require_key(known)
-    return known, division, extent
+        ensure_same_run(planned, journal, run)
+        extent = gathered_from(journal, layout.shard(planned.shard or 0))
+    require_key(planned)
+    return planned, layout, extent
 
 
 @contextmanager
 def _own_journal(run: Path, shard: Shard, extent: Extent | None, lease: Lease) -> Iterator[Journal]:
-    """The shard's journal, made where there is none yet; refused where it holds less than was gathered from it."""
+    """Open the shard's journal, created if it does not exist; refuse one that has less than was gathered from it."""
     folder = shard_folder(run, shard.number)
     require_journal(run, shard, extent)
     if not (folder / JOURNAL_NAME).exists():
@@ -146,7 +145,7 @@ class _ShardRun:
 
     config: RunConfig
     run: Path
-    division: ShardLayout
+    layout: ShardLayout
     shard: Shard
     journal: Journal
     face: RunObserver
@@ -154,15 +153,15 @@ class _ShardRun:
     lease: Lease
     transport: httpx2.AsyncBaseTransport | None
     began: float
-    """Moment of the wall clock."""
+    """Wall-clock time."""
 
     @property
     def folder(self) -> Path:
-        """The shard's."""
+        """The shard's folder."""
         return shard_folder(self.run, self.shard.number)
 
     def check_order(self, phase: Phase | None) -> None:
-        """Raise BrakeError if there are calls to be made and a newer night of the job has sent something."""
+        """Raise BrakeError if calls are open and a newer run of the job has sent something."""
         phases = Phase if phase is None else (phase,)
         if any(self._open(self._calls(one)) for one in phases):
             self._check_order()
@@ -172,14 +171,14 @@ class _ShardRun:
             check_order_again(self.config, journal, self.run, self.face)
 
     def make(self, phase: Phase | None) -> Stop | None:
-        """Make the calls of a phase, or of one after the other. None, or why that ended before all are settled."""
+        """Make the calls of a phase, or of both; return why that ended before all are settled, None if all are."""
         stop = None if phase is Phase.ASSIGN else self._with_recorded_end(Phase.UNASSIGN, self._unassign)
         if stop is not None or phase is Phase.UNASSIGN:
             return stop
         return self._with_recorded_end(Phase.ASSIGN, partial(self._assign, first_all=phase is None))
 
     def _with_recorded_end(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
-        """Do the work of a phase and put on record how it ended."""
+        """Do the work of a phase and store how it ended."""
         self._note(phase, Stop(StopReason.PROCESS_ENDED), None)
         if self.config.airflow:
             self.journal.event(self.clock.wall(), "airflow", describe(self.config.airflow))
@@ -188,18 +187,18 @@ class _ShardRun:
         return stop
 
     def _note(self, phase: Phase, stop: Stop | None, ended_at: float | None) -> None:
-        """Put on record how a phase ended; how the unassigns did is kept when the assigns are made."""
-        told = serialize_stop(stop)
-        kept = {"unassigning": told} if phase is Phase.UNASSIGN else {}
-        self.journal.set_facts(phase=phase, stop=told, endedAt=ended_at, **kept)
+        """Store how a phase ended; the end of the unassigns is kept while the assigns are made."""
+        stored = serialize_stop(stop)
+        kept = {"unassigning": stored} if phase is Phase.UNASSIGN else {}
+        self.journal.set_facts(phase=phase, stop=stored, endedAt=ended_at, **kept)
 
     def _unassign(self) -> Stop | None:
-        """Make the unassign calls, then tell the others what they left behind."""
-        # Who gives these devices to others is not known here, so all of it may matter.
+        """Make the unassign calls, then publish the devices that were not surely released."""
+        # Other shards may assign any of these devices, so every unknown customer is asked again.
         if stale := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
             ask_again(self.journal, stale)
-        told = UnreleasedReport.read(self.folder / LEFT_BEHIND)
-        if told is not None and told.complete and not self._open(self._calls(Phase.UNASSIGN)):
+        report = UnreleasedReport.read(self.folder / LEFT_BEHIND)
+        if report is not None and report.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
         (self.folder / LEFT_BEHIND).unlink(missing_ok=True)
         stop = self._send(self._calls(Phase.UNASSIGN), UnreleasedDevices())
@@ -207,14 +206,14 @@ class _ShardRun:
         return stop
 
     def _publish_unreleased(self) -> None:
-        """Write what the unassigns have left behind."""
+        """Write the devices that the unassigns have not surely released."""
         collect_unreleased(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / LEFT_BEHIND)
 
     def _assign(self, *, first_all: bool) -> Stop | None:
-        """Make the other calls, but for those devices that may still be with a former owner.
+        """Make the other calls, except for devices that may still be with a former owner.
 
-        While one of its devices is yet to be unassigned, in whatever shard, a shard makes no more than the
-        first assigns: what is held because of that comes before what would take the same device back.
+        While a device of this shard is still to be unassigned by any shard, only the first assign stage is made:
+        an assign that is held for it must come before the later stages that take the same device back.
         """
         if not (self.folder / LEFT_BEHIND).exists():
             self._publish_unreleased()
@@ -222,34 +221,34 @@ class _ShardRun:
             return _waiting_stop(missing)
         calls, taken = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
         release_resolved_holds(self.journal, calls, taken.unreleased)
-        stuck = unreleased_among(taken.unreleased, calls.devices())
-        if not stuck.has_pending:
-            return self._send(calls, stuck)
-        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGN_STAGE), stuck)
+        unreleased = unreleased_among(taken.unreleased, calls.devices())
+        if not unreleased.has_pending:
+            return self._send(calls, unreleased)
+        stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGN_STAGE), unreleased)
         return stop or (_waiting_stop(taken.unfinished) if self._open(calls) else None)
 
     def _wait_for_other_shards(self) -> Sequence[int]:
-        """Shards whose unassigns are not all settled, after waiting for them as long as the user said."""
+        """Return the shards with open unassigns, after waiting for them as long as --wait allows."""
         waiting = LockWaiter.of(self.config, self.clock, self.face)
 
-        while (missing := [*unfinished(self.run, self.division)]) and not waiting.expired:
-            self.clock.pause(_LOOK_AGAIN)
+        while (missing := [*unfinished(self.run, self.layout)]) and not waiting.expired:
+            self.clock.pause(_POLL_S)
         return missing
 
-    def _send(self, calls: ShardCalls, stuck: UnreleasedDevices) -> Stop | None:
-        """Send what of these calls is open, in one of the places that share the rate."""
+    def _send(self, calls: ShardCalls, unreleased: UnreleasedDevices) -> Stop | None:
+        """Send the open calls in one of the rate slots."""
         if not self._open(calls):
             return None
-        waiting, at_once = LockWaiter.of(self.config, self.clock, self.face), self.division.concurrent
+        waiting, concurrent = LockWaiter.of(self.config, self.clock, self.face), self.layout.concurrent
         with (
             acquire_locks(locks_of_key(self.config, shared=True), waiting),
-            acquire_slot(self.run, self.shard.number, at_once, waiting) as place,
+            acquire_slot(self.run, self.shard.number, concurrent, waiting) as slot,
         ):
-            self._check_order()  # once more: a newer night may have sent while this one waited for the key
-            share = slot_rate(self.config, at_once, place.number - 1)
-            sending = replace(self.config.sending, process_rate=share, verify=False, deadline=self._time_left())
+            self._check_order()  # again: a newer run may have sent something while this one waited for the key
+            rate = slot_rate(self.config, concurrent, slot.number - 1)
+            sending = replace(self.config.sending, process_rate=rate, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
-            job = Job(config, calls, self.journal, self.face, self.clock, self.lease, stuck, place.pacer_file)
+            job = Job(config, calls, self.journal, self.face, self.clock, self.lease, unreleased, slot.pacer_file)
             stop = send(
                 job, ApiTarget(sending.base_url, config.api_key or Secret(""), self.transport, config.organisation)
             )
@@ -257,33 +256,33 @@ class _ShardRun:
             return stop
 
     def _time_left(self) -> float | None:
-        """Seconds to the deadline, for both phases and what is between them."""
+        """Return the seconds to the deadline, which covers both phases and the wait between them."""
         deadline = self.config.sending.deadline
         return None if deadline is None else max(0.0, self.began + deadline - self.clock.wall())
 
     def _open(self, calls: ShardCalls) -> int:
-        """How many of these calls are not settled."""
+        """Return how many of these calls are not settled."""
         return calls.unsettled(self.journal.settled_of(calls.last).devices)
 
     def _calls(self, phase: Phase, last_stage: int | None = None) -> ShardCalls:
         return ShardCalls(self.folder / CALLS, phase, last_stage)
 
     def summary(self, phase: Phase | None, stop: Stop | None) -> ShardSummary:
-        """What all the work on the shard has come to, also in its folder."""
-        made = [self._calls(one) for one in Phase]
+        """Return the summary of all work on the shard, and write it to the shard's folder."""
+        phases = [self._calls(one) for one in Phase]
         attempts, refusals, unclear = self.journal.attempt_totals()
-        settled = self.journal.settled_of(made[0].last)
+        settled = self.journal.settled_of(phases[0].last)
         fields = {
             "runId": self.run.name,
             "shard": self.shard.number,
-            "shards": len(self.division.shards),
+            "shards": len(self.layout.shards),
             "phase": phase,
             "state": "stopped" if stop else "finished",
             "exitCode": int(stop.exit_code) if stop else 0,
             "stop": None if stop is None else stop.as_json(WayOn(listed_flags("", self.config.base_url_flag))),
             "resumeAt": iso(stop.resume_at) or None if stop else None,
-            "calls": sum(calls.calls for calls in made),
-            "callsSettled": sum(calls.calls - calls.unsettled(settled.devices) for calls in made),
+            "calls": sum(calls.calls for calls in phases),
+            "callsSettled": sum(calls.calls - calls.unsettled(settled.devices) for calls in phases),
             "counts": {str(outcome): count for outcome, count in settled.outcomes.items()},
             "attempts": attempts,
             "refusals": refusals,
