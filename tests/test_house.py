@@ -40,7 +40,7 @@ ONLY_HERE = {
     "xml": {"input.zip_package"},
     "time": {"sandbox.server", "storage.clock"},
     "random": {"storage.clock"},
-    "click": {"cli.commands", "cli.completion", "cli.errors", "cli.terminal", "init.interview"},
+    "click": {"cli.commands", "cli.completion", "cli.errors", "cli.help", "cli.terminal", "init.interview"},
     "rich": {"cli.console", "cli.terminal"},
     "jinja2": {"reports.page"},
     "xlsxwriter": {"reports.workbook"},

@@ -1,4 +1,4 @@
-"""The command line: words, exit codes, and what goes to which stream."""
+"""The commands: messages, exit codes, and standard output and error."""
 
 import json
 import re
@@ -33,14 +33,14 @@ def run(rows: str, *arguments: object, **environment: str) -> Result:
     return call("run", rows, "--sandbox", "--reports-dir", reports, "--run-id", "r", *arguments, **environment)
 
 
-def test_the_exit_code_is_the_runs(rows: str) -> None:
+def test_the_exit_code_is_that_of_the_run(rows: str) -> None:
     ended = run(rows)
     assert ended.exit_code == 1
     assert "2 of 3 rows are where they should be; 1 want attention." in ended.stdout
     assert "attention.csv" in ended.stdout
 
 
-def test_talk_goes_to_standard_error_and_results_to_standard_output(rows: str) -> None:
+def test_messages_go_to_standard_error_and_results_to_standard_output(rows: str) -> None:
     ended = run(rows)
     assert "3 rows: 2 devices of 1 customer in 1 call" in ended.stderr
     assert 'customerEmail is "customerEmail"' in ended.stderr
@@ -53,14 +53,14 @@ def test_with_json_standard_output_is_one_line(rows: str) -> None:
     assert json.loads(ended.stdout)["counts"]["invalid"] == 1
 
 
-def test_quiet_leaves_one_line_for_the_mail_where_something_is_to_be_done(rows: str) -> None:
+def test_quiet_prints_one_line_if_rows_want_attention(rows: str) -> None:
     ended = run(rows, "--quiet")
     path = Path(rows).parent / "reports" / "r" / "attention.csv"
-    told = f"r: 2 of 3 rows are where they should be; 1 want attention; {path}\n"
-    assert (ended.stdout, ended.stderr) == ("", told)
+    expected = f"r: 2 of 3 rows are where they should be; 1 want attention; {path}\n"
+    assert (ended.stdout, ended.stderr) == ("", expected)
 
 
-def test_quiet_says_nothing_where_all_is_well(rows: str) -> None:
+def test_quiet_prints_nothing_if_all_rows_are_settled(rows: str) -> None:
     Path(rows).write_text("customerEmail,deviceIdentifier,action\na@x.com,SN-1,assign\n")
     ended = run(rows, "--quiet")
     assert (ended.exit_code, ended.output) == (0, "")
@@ -77,7 +77,7 @@ def test_quiet_names_the_run_that_stopped(rows: str) -> None:
     assert which.endswith(f" want attention; {Path(rows).parent / 'reports' / 'r' / 'attention.csv'}")
 
 
-def test_a_finished_run_ends_as_before(rows: str) -> None:
+def test_a_repeated_finished_run_has_the_same_exit_code(rows: str) -> None:
     assert run(rows).exit_code == run(rows).exit_code == 1
 
 
@@ -96,20 +96,20 @@ def test_resume_of_a_finished_run_sends_nothing(rows: str) -> None:
     assert call("resume", "r", "--reports-dir", Path(rows).parent / "reports").exit_code == 1
 
 
-def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_run_is_a_one_line_error(tmp_path: Path) -> None:
     ended = call("report", "nowhere", "--reports-dir", tmp_path)
     assert ended.exit_code == 2
     assert ended.stderr == f"Error: there is no run in {tmp_path / 'nowhere'}; name its id or its folder\n"
 
 
-def test_plan_prints_tables_and_touches_nothing(rows: str) -> None:
+def test_plan_prints_tables_and_writes_nothing(rows: str) -> None:
     ended = call("plan", rows)
     assert ended.exit_code == 0
     assert "empty key cell" in ended.stdout
     assert [path.name for path in Path(rows).parent.iterdir()] == ["rows.csv"]
 
 
-def test_plan_speaks_json(rows: str) -> None:
+def test_plan_prints_json(rows: str) -> None:
     plan = json.loads(call("plan", rows, "--json", "--rate", "2/s").stdout)
     assert (plan["rows"], plan["calls"], plan["devices"], plan["invalid"]) == (3, 1, 2, 1)
     assert plan["stages"] == [{"stage": 2, "action": "assign", "calls": 1, "devices": 2}]
@@ -136,7 +136,7 @@ def test_a_bad_option_is_one_line_and_exit_code_2(
     assert words in ended.stderr
 
 
-def test_a_missing_column_says_which_headers_were_seen(tmp_path: Path) -> None:
+def test_a_missing_column_lists_the_headers_found(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("Kunde;Serial;Movement\na@x.com;S1;assign\n")
     ended = call("plan", path)
@@ -165,7 +165,7 @@ def test_plan_gives_an_empty_file_the_same_exit_code(tmp_path: Path) -> None:
     assert call("plan", path, "--empty-exit-code", "99").exit_code == 99
 
 
-def test_a_refusal_of_other_options_names_them_as_they_are_given(rows: str) -> None:
+def test_refused_options_are_named_as_flags(rows: str) -> None:
     run(rows)
     ended = run(rows, "--column", "action=action", "--action-word", "RET=unassign", "--chunk-size", "7")
     assert ended.exit_code == 2
@@ -178,7 +178,7 @@ def test_options_come_from_the_environment_too(rows: str) -> None:
     assert json.loads(ended.stdout)["calls"] == 2
 
 
-def test_an_unknown_variable_is_told(rows: str) -> None:
+def test_an_unknown_variable_is_a_warning(rows: str) -> None:
     assert "TELEMETRON_CHUNKSIZE" in run(rows, TELEMETRON_CHUNKSIZE="1").stderr
 
 
@@ -192,7 +192,7 @@ def test_check_needs_a_key() -> None:
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
 
 
-def test_check_says_where_it_cannot_get_through() -> None:
+def test_check_names_the_url_that_it_cannot_reach() -> None:
     ended = call("check", "--base-url", "http://127.0.0.1:9/api", "--json", TELEMETRON_API_KEY="some-key")
     assert ended.exit_code == 3
     assert json.loads(ended.stdout)["ok"] is False
@@ -200,13 +200,13 @@ def test_check_says_where_it_cannot_get_through() -> None:
     assert ended.output.endswith(ended.stdout)  # what is made for programs comes last
 
 
-def test_check_says_when_all_is_well() -> None:
+def test_check_reports_success() -> None:
     with SandboxState() as fleet, serve_in_thread(fleet) as base_url:
         ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")
-    assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it takes this key.\n")
+    assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it accepts this key.\n")
 
 
-def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
+def test_standard_input_can_be_the_input(tmp_path: Path) -> None:
     arguments = ["run", "-", "--sandbox", "--reports-dir", str(tmp_path), "--run-id", "r"]
     ended = CliRunner().invoke(main, arguments, input=ROWS)
     assert ended.exit_code == 1
@@ -216,32 +216,32 @@ def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "x.csv", "--nope"], ["frobnicate"], ["completion"]])
-def test_a_usage_error_is_one_line_too(arguments: list[str]) -> None:
+def test_a_usage_error_is_one_line(arguments: list[str]) -> None:
     ended = call(*arguments)
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert "--help" in ended.stderr
 
 
-def test_no_command_shows_what_there_is() -> None:
+def test_without_a_command_the_help_is_shown() -> None:
     ended = call()
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.startswith("Usage: ")
     assert "Commands:" in ended.stderr
 
 
-def test_help_shows_durations_as_they_are_given() -> None:
-    told = " ".join(call("run", "--help").stdout.split())
-    assert "has been down for this long. [default: 15m]" in told
-    assert "Total deadline for each attempt. [default: 30]" in told
-    assert "last full run is older. [default: 7d]" in told
+def test_help_shows_default_durations_with_units() -> None:
+    text = " ".join(call("run", "--help").stdout.split())
+    assert "has been down for this long. [default: 15m]" in text
+    assert "Total deadline for each attempt. [default: 30]" in text
+    assert "last full run is older. [default: 7d]" in text
 
 
-def test_with_json_an_error_is_a_line_of_json_as_well(tmp_path: Path) -> None:
+def test_with_json_an_error_is_one_line_of_json(tmp_path: Path) -> None:
     ended = call("run", tmp_path / "none.csv", "--sandbox", "--json", "--reports-dir", tmp_path / "r")
     assert json.loads(ended.stdout)["exitCode"] == ended.exit_code == 2
 
 
-def test_what_a_binary_file_holds_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_of_a_binary_file_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"\x1b[31mred,\x07bell\n\x1b[2J\n")
     assert "\x1b" not in call("plan", tmp_path / "x.csv").stderr
 
@@ -254,13 +254,13 @@ def shards_of(rows: str, base_url: str, *arguments: object) -> Result:
     return call(*arguments, *where, TELEMETRON_API_KEY="some-key")
 
 
-def test_a_run_in_shards_is_planned_made_and_reported(rows: str) -> None:
+def test_a_sharded_run_is_planned_run_and_reported(rows: str) -> None:
     with SandboxState() as fleet, serve_in_thread(fleet) as base_url:
         planned = shards_of(rows, base_url, "plan", rows, "--shards", 2)
         assert "telemetron-batch run --run-id r --shard N" in planned.stdout
-        told = json.loads(shards_of(rows, base_url, "plan", rows, "--shards", 2, "--json").stdout)
-        assert (told["runId"], told["shardsAtOnce"]) == ("r", 2)
-        assert [shard["callsByPhase"] for shard in told["shards"]] == [
+        expected = json.loads(shards_of(rows, base_url, "plan", rows, "--shards", 2, "--json").stdout)
+        assert (expected["runId"], expected["shardsAtOnce"]) == ("r", 2)
+        assert [shard["callsByPhase"] for shard in expected["shards"]] == [
             {"unassign": 0, "assign": 1},
             {"unassign": 0, "assign": 0},
         ]
@@ -278,18 +278,18 @@ def test_a_run_in_shards_is_planned_made_and_reported(rows: str) -> None:
     [
         (("run",), "Missing argument 'FILE...'"),
         (("run", "FILE", "--shard", 1, "--run-id", "r"), "a shard takes no FILE"),
-        (("run", "--shard", 1), "name the run with --run-id"),
-        (("run", "FILE", "--phase", "assign"), "say which with --shard"),
+        (("run", "--shard", 1), "--shard needs --run-id; name the run"),
+        (("run", "FILE", "--phase", "assign"), "--phase needs --shard"),
         (("run", "FILE", "--shards", 3), "plan the run in shards"),
         (("run", "--shard", 1, "--run-id", "none"), "there is no run in"),
         (("plan", "FILE", "--shards", 3, "--sandbox"), "--sandbox is for one process"),
     ],
 )
-def test_what_makes_no_sense_for_shards_is_refused(rows: str, words: tuple[object, ...], told: str) -> None:
+def test_wrong_combinations_of_shard_options_are_refused(rows: str, words: tuple[object, ...], expected: str) -> None:
     said = (rows if word == "FILE" else word for word in words)
     ended = call(*said, "--reports-dir", Path(rows).parent / "reports", TELEMETRON_API_KEY="some-key")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
-    assert told in ended.stderr
+    assert expected in ended.stderr
 
 
 STRUCK = """
@@ -319,9 +319,7 @@ runpy.run_module("telemetron_batch", run_name="__main__")
         ".reconciliation.csv.new",
     ],
 )
-def test_a_signal_before_or_after_calls_are_made_ends_with_the_code_for_it(
-    rows: str, number: signal.Signals, at: str
-) -> None:
+def test_a_signal_before_or_after_sending_exits_with_code_3(rows: str, number: signal.Signals, at: str) -> None:
     command = [sys.executable, "-c", STRUCK, str(int(number)), at, "run", rows, "--sandbox", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(rows).parent, timeout=60, check=False)
     assert ended.returncode == 3

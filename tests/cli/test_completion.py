@@ -1,4 +1,4 @@
-"""What the Tab key gives, asked of the shells themselves; and that nobody waits for it."""
+"""Completion in real shells, and that it imports nothing heavy."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def shell(folder: Path, name: str, script: str) -> str:
 
 
 def in_bash(folder: Path, line: str) -> list[str]:
-    """What bash offers at the end of a line: our words, or `compopt` and what it is told to look for."""
+    """Return what bash offers at the end of a line: our words, or `compopt` with the kind of path."""
     words = line.split(" ")
     script = f"""
         eval "$(telemetron-batch completion bash)"
@@ -86,12 +86,12 @@ def test_options_are_completed(desk: Path) -> None:
         ("run x.csv --run-id n", []),
     ],
 )
-def test_values_are_completed_where_they_can_be_known(desk: Path, line: str, offered: list[str]) -> None:
+def test_known_values_are_completed(desk: Path, line: str, offered: list[str]) -> None:
     assert in_bash(desk, f"telemetron-batch {line}") == offered
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
-def test_zsh_takes_the_script_and_asks_us(desk: Path) -> None:
+def test_zsh_completes_with_the_script(desk: Path) -> None:
     script = """
         autoload -U compinit; compinit -u -D; eval "$(telemetron-batch completion zsh)"
         compadd() { print -l -- "${completions[@]}"; }
@@ -112,7 +112,7 @@ def test_zsh_takes_the_script_and_asks_us(desk: Path) -> None:
     ("line", "offered"),
     [("re", {"report", "resume"}), ("run x.csv --action un", {"unassign"}), ("run exp", {"export of may.csv"})],
 )
-def test_fish_completes_it(desk: Path, line: str, offered: set[str]) -> None:
+def test_fish_completes_with_the_script(desk: Path, line: str, offered: set[str]) -> None:
     script = f"telemetron-batch completion fish | source; complete -C 'telemetron-batch {line}'"
     assert {answer.split("\t")[0] for answer in shell(desk, "fish", script).splitlines()} == offered
 
@@ -124,7 +124,7 @@ def test_every_shell_gets_a_script(name: str) -> None:
     assert "_TELEMETRON_BATCH_COMPLETE" in ended.stdout
 
 
-def test_another_shell_is_refused_in_one_line() -> None:
+def test_an_unsupported_shell_is_a_one_line_error() -> None:
     ended = CliRunner().invoke(main, ["completion", "tcsh"])
     assert ended.exit_code == 2
     assert ended.stderr.startswith("Error: ")

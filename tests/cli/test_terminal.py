@@ -1,4 +1,4 @@
-"""What a person sees on a terminal, and what a log gets instead."""
+"""The output of a run on a terminal, and to a log."""
 
 import io
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.cli import terminal
-from telemetron_batch.cli.console import ConsoleThread, ErrorConsole
 from telemetron_batch.cli.terminal import TerminalObserver
 from telemetron_batch.config.config import OutputOptions
 from tests.conftest import Desk
@@ -23,15 +22,13 @@ A = "a@x.com"
 
 
 class Screen(TerminalObserver):
-    """A face whose terminal is a text."""
+    """An observer that prints to a text and gives a fixed answer."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *, answer: bool, file: io.StringIO | None = None, **talk: bool
+        self, monkeypatch: pytest.MonkeyPatch, *, answer: bool, file: io.StringIO | None = None, **output: bool
     ) -> None:
-        super().__init__(OutputOptions(**talk))
         self.text = file or io.StringIO()
-        self._console = ErrorConsole(quiet=talk.get("quiet", False), file=self.text)
-        self._voice = ConsoleThread(self._console, progress=self._talk.progress)
+        super().__init__(OutputOptions(**output), file=self.text)
         self.asked: list[str] = []
         monkeypatch.setattr(terminal.sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
@@ -62,7 +59,7 @@ def test_on_a_terminal_the_plan_is_shown_and_confirmed(desk: Desk, monkeypatch: 
         ([(A, f"SN-{number}", "assign") for number in range(1200)], "Give 1,200 devices to 1 customer?"),
     ],
 )
-def test_the_question_says_what_is_done_to_devices(
+def test_the_question_counts_devices_and_customers(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, ...]], question: str
 ) -> None:
     desk.face = screen = Screen(monkeypatch, answer=True)
@@ -80,14 +77,14 @@ def test_a_warning_about_the_input_is_shown_once(desk: Desk, monkeypatch: pytest
     ("typed", "agreed"),
     [("y", True), ("Yes", True), ("j", True), ("JA", True), ("oui", True), ("si", True), ("n", False), ("", False)],
 )
-def test_a_question_takes_the_words_of_its_readers(
+def test_a_question_accepts_yes_and_no_in_several_languages(
     monkeypatch: pytest.MonkeyPatch, typed: str, *, agreed: bool
 ) -> None:
     monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: typed)
     assert terminal.agree("Really?") is agreed
 
 
-def test_any_other_answer_is_asked_for_again(
+def test_an_unknown_answer_repeats_the_question(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = iter(["perhaps", "y"])
@@ -111,14 +108,14 @@ def test_yes_skips_the_question(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> 
     assert screen.asked == []
 
 
-def test_a_hold_is_told_with_its_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_is_shown_with_its_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.face = screen = Screen(monkeypatch, answer=True)
     desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "12"}) if seen.number == 1 else None
     desk.run([(A, "SN-1", "assign")])
     assert "hold: waiting 12" in screen.text.getvalue()
 
 
-def test_without_a_terminal_there_is_a_plain_line_every_thirty_seconds(
+def test_without_a_terminal_progress_is_a_plain_line_every_thirty_seconds(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.face = screen = Screen(monkeypatch, answer=True, yes=True)
@@ -127,7 +124,7 @@ def test_without_a_terminal_there_is_a_plain_line_every_thirty_seconds(
     assert [int(re.findall("([0-9]+) of 70 calls", line)[0]) for line in lines] == [30, 59, 70]
 
 
-def test_content_that_was_processed_before_is_asked_about(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_that_was_processed_before_needs_a_yes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.run([(A, "SN-1", "assign")])
     desk.face = screen = Screen(monkeypatch, answer=True)
     assert desk.run([(A, "SN-1", "assign")], run_id="r2").outcomes == ["alreadyAssigned"]
@@ -135,14 +132,14 @@ def test_content_that_was_processed_before_is_asked_about(desk: Desk, monkeypatc
 
 
 @pytest.mark.parametrize("talk", [{"quiet": True}, {"progress": False}])
-def test_who_wants_no_progress_gets_none(desk: Desk, monkeypatch: pytest.MonkeyPatch, talk: dict[str, bool]) -> None:
+def test_progress_can_be_switched_off(desk: Desk, monkeypatch: pytest.MonkeyPatch, talk: dict[str, bool]) -> None:
     desk.face = screen = Screen(monkeypatch, answer=True, yes=True, **talk)
     desk.run([(f"u{n}@x.com", f"SN-{n}", "assign") for n in range(40)], rate="1/s")
     assert "progress" not in screen.text.getvalue()
 
 
 class Stuck(io.StringIO):
-    """A terminal that was stopped with Ctrl-S."""
+    """A terminal paused with Ctrl-S."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,9 +151,7 @@ class Stuck(io.StringIO):
         return super().write(text)
 
 
-def test_a_terminal_that_takes_nothing_keeps_no_call_from_being_sent(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_paused_terminal_does_not_delay_calls(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Stuck()
     desk.face = screen = Screen(monkeypatch, answer=True, yes=True, file=stuck)
     desk.server.script = lambda seen: (
@@ -168,7 +163,7 @@ def test_a_terminal_that_takes_nothing_keeps_no_call_from_being_sent(
 
 
 class Gone(io.StringIO):
-    """A pipe that nobody reads any more."""
+    """A pipe whose reader has gone."""
 
     def write(self, text: str) -> int:  # noqa: ARG002
         raise BrokenPipeError(32, "Broken pipe")
@@ -180,7 +175,7 @@ def test_a_broken_pipe_on_standard_error_is_no_error(desk: Desk, monkeypatch: py
     assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
 
 
-# On a real one
+# On a real terminal
 
 PROGRAM = (sys.executable, "-m", "telemetron_batch")
 COLOURED = re.compile(r"\x1b\[(?:[0-9]+;)*[349][0-9]m")
@@ -193,7 +188,7 @@ def on_terminal(folder: Path, *options: str, columns: int = 80, **environment: s
     return OnTerminal(command, columns=columns, environment=ours)
 
 
-def test_the_whole_of_a_run_fits_eighty_columns_and_ends_with_what_to_open(tmp_path: Path) -> None:
+def test_the_output_of_a_run_fits_eighty_columns_and_ends_with_the_files(tmp_path: Path) -> None:
     program = on_terminal(tmp_path)
     program.until(lambda written: "[y/N]" in written)
     program.type("y\n")
@@ -206,21 +201,21 @@ def test_the_whole_of_a_run_fits_eighty_columns_and_ends_with_what_to_open(tmp_p
     assert COLOURED.search(program.written)
 
 
-def test_a_narrow_terminal_gets_narrow_lines(tmp_path: Path) -> None:
+def test_output_fits_a_narrow_terminal(tmp_path: Path) -> None:
     program = on_terminal(tmp_path, "--yes", columns=60)
     assert program.finish() == 1
     assert max(len(line) for line in program.texts if str(tmp_path) not in line) <= 60
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_can_be_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_colours_can_be_switched_off(tmp_path: Path, environment: dict[str, str]) -> None:
     program = on_terminal(tmp_path, "--yes", **environment)
     assert program.finish() == 1
     assert "35 unassigned" in re.sub(" +", " ", program.written) or "unassigned    35" in program.written
     assert not COLOURED.search(program.written)
 
 
-def test_a_dumb_terminal_is_not_drawn_over(tmp_path: Path) -> None:
+def test_a_dumb_terminal_is_not_overwritten(tmp_path: Path) -> None:
     program = on_terminal(tmp_path, "--yes", TERM="dumb")
     assert program.finish() == 1
     assert "\x1b" not in program.written
@@ -239,7 +234,7 @@ def test_without_a_terminal_there_are_no_colours_and_messages_are_one_line(tmp_p
     assert len(ended.stderr.splitlines()) == 2
 
 
-def test_forced_colours_do_not_make_a_screen_of_a_pipe(tmp_path: Path) -> None:
+def test_forced_colours_do_not_make_a_pipe_a_screen(tmp_path: Path) -> None:
     ended = off_terminal(tmp_path, FORCE_COLOR="1", TERM="xterm-256color")
     assert COLOURED.search(ended.stdout)
     assert "\r" not in ended.stderr
@@ -258,7 +253,7 @@ def test_with_json_standard_output_is_json_alone_on_a_terminal_too(tmp_path: Pat
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>&- >&-", "2>&1 | head -1", "2> >(true)"])
-def test_whoever_does_not_listen_does_not_stop_the_run(tmp_path: Path, closed: str) -> None:
+def test_a_closed_output_does_not_stop_the_run(tmp_path: Path, closed: str) -> None:
     told = f"--sandbox --rate 50/s --yes --reports-dir {tmp_path}/reports --run-id r -v"
     run = f"{' '.join(PROGRAM)} run sample_data/returns.csv --action unassign {told} {closed}"
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}

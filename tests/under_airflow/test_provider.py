@@ -94,7 +94,7 @@ def test_every_dag_can_be_read(airflow_home: Path) -> None:
 
 
 def test_the_connection_is_tested_with_one_harmless_call(server: FaultyServer) -> None:
-    assert TelemetronHook().test_connection() == (True, f"{server.base_url} is there, and it takes this key.")
+    assert TelemetronHook().test_connection() == (True, f"{server.base_url} is there, and it accepts this key.")
     assert [seen.action for seen in server.seen] == ["query"]
 
 

@@ -81,7 +81,7 @@ class TelemetronHook(BaseHook):
             return False, str(exc)
         if stop is not None:
             return False, f"{stop.sentence}; {stop.advice.words()}"
-        return True, f"{config.sending.base_url} is there, and it takes this key."
+        return True, f"{config.sending.base_url} is there, and it accepts this key."
 
     def _where_the_key_goes(
         self, told: Mapping[str, Any], said: Mapping[str, Any], environ: Mapping[str, str]

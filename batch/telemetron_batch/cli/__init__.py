@@ -1,1 +1,1 @@
-"""What a person at a terminal sees and is asked."""
+"""The command line: commands, help, output and questions on a terminal."""

@@ -1,7 +1,6 @@
-"""The command line: options in, one call of the program, words out.
+"""The commands of telemetron-batch.
 
-Commands import what they run only when they run: `--help`, a usage error and the Tab key
-must not wait for pandas.
+Each command imports the code it runs inside its function, so that `--help`, usage errors and completion are fast.
 """
 
 import os
@@ -16,16 +15,47 @@ import click
 from telemetron_batch import __version__
 from telemetron_batch.cli import completion
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
+from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.storage.trusted_folders import shared_with_group
+
+_ALL_CODES = EXIT_CODES
+_PLAN_CODES = {
+    ExitCode.DONE: "Planned; nothing was sent.",
+    ExitCode.NOT_STARTED: "The input or the options cannot be used.",
+    **choose(ExitCode.LOCKED, ExitCode.UNBALANCED),
+}
+_VERIFY_CODES = {
+    ExitCode.DONE: "The API agrees with every outcome, and no row wants attention.",
+    ExitCode.ATTENTION: "Some rows want attention, or some customers could not be queried.",
+    **choose(*EXIT_CODES.keys() - {ExitCode.DONE, ExitCode.ATTENTION}),
+}
+_REPORT_CODES = {
+    **choose(ExitCode.DONE, ExitCode.ATTENTION),
+    ExitCode.NOT_STARTED: "There is no such run, or it cannot be read.",
+    **choose(ExitCode.STOPPED, ExitCode.CLIENT_REFUSED, ExitCode.BRAKE, ExitCode.LOCKED, ExitCode.UNBALANCED),
+}
+_CHECK_CODES = {
+    ExitCode.DONE: "The API is there and accepts the key.",
+    ExitCode.NOT_STARTED: "The options cannot be used, or the key is missing.",
+    ExitCode.STOPPED: "The API cannot be reached.",
+    **choose(ExitCode.CLIENT_REFUSED),
+}
+_SANDBOX_CODES = {ExitCode.DONE: "Interrupted.", ExitCode.NOT_STARTED: "The options or the port cannot be used."}
+_INIT_CODES = {
+    ExitCode.DONE: "The profile was written.",
+    ExitCode.NOT_STARTED: "FILE cannot be read, or the profile already exists.",
+}
+_LIST_CODES = {ExitCode.DONE: "Done.", ExitCode.NOT_STARTED: "The arguments cannot be used."}
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
 
 
 def _click_option(option: Option) -> Callable[[F], F]:
-    """An option as click knows it; its text is read later, together with all others."""
+    """Return a decorator that adds an option. click keeps its text; `resolve` parses all options together."""
     names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
     shown = f" [default: {option.default_text}]" if option.metavar and option.default_text else ""
     if not option.metavar:
@@ -45,7 +75,7 @@ def _options(wanted: Callable[[Option], bool]) -> Callable[[F], F]:
         for option in reversed([one for one in OPTIONS if wanted(one)]):
             command = _click_option(option)(command)
         command = click.option("--profile", metavar="NAME", help="Profile in telemetron-batch.toml.")(command)
-        help_of_config = "File of profiles, or of keys."
+        help_of_config = "File with profiles, or with options at its top level."
         return click.option("--config", metavar="FILE", help=help_of_config, shell_complete=completion.files)(command)
 
     return add
@@ -55,7 +85,7 @@ _REPORTS_DIR = click.option(
     "--reports-dir",
     default="reports",
     metavar="DIR",
-    help="Folder under which each run has its folder.",
+    help="Folder that contains one folder for each run.",
     shell_complete=completion.completer_for("DIR"),
 )
 
@@ -66,25 +96,34 @@ _SHARED = click.option(
     envvar=OPTIONS_BY_KEY["shared_reports_dir"].variable,
     help=OPTIONS_BY_KEY["shared_reports_dir"].help,
 )
-_BASE_URL = click.option("--base-url", metavar="URL", help="Where the API is: that of the run.")
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="The summary as one line of JSON on standard output.")
-_VERBOSE = click.option("--verbose", "-v", is_flag=True, help="More detail, and tracebacks.")
-_QUIET = click.option("--quiet", "-q", is_flag=True, help="Errors only.")
+_BASE_URL = click.option("--base-url", metavar="URL", help="Base URL of the API; must be that of the run.")
+_AS_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Write the summary as one line of JSON to standard output."
+)
+_VERBOSE = click.option("--verbose", "-v", is_flag=True, help="Show more detail, and tracebacks.")
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="Show errors only.")
 
 
 @click.group(cls=OneLineErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="telemetron-batch")
 def main() -> None:
-    """Carry out device assignments from CSV files against the Telemetron API, and account for every row."""
+    """Send device assignments from files to the Telemetron API and report the outcome of every row."""
 
 
-@main.command("run")
+@main.command(
+    "run",
+    cls=HelpCommand,
+    example="telemetron-batch run assignments.csv --run-id monday --max-failed 5%",
+    exit_codes=_ALL_CODES,
+    grouped=True,
+)
 @click.argument("files", nargs=-1, metavar="FILE...", shell_complete=completion.files)
 @_options(lambda _: True)
 def run_command(files: tuple[str, ...], **flags: Any) -> None:
-    """Load, plan, (ask), send, reconcile. The same command with the same --run-id goes on with a stopped run.
+    """Send the assignments in FILEs and reconcile every row.
 
-    With --shard no FILE: that part of a run is made which `plan --shards` has planned.
+    The same command with the same --run-id continues a stopped run. On a terminal it shows the plan and asks
+    before sending. With --shard it takes no FILE: it makes one shard of a run that `plan --shards` prepared.
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
@@ -103,27 +142,36 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
 
 def _check_shard(config: Any) -> None:
-    """Is it said what to run: files, or a shard of what was planned?"""
+    """Raise ConfigError unless the options name either files or one shard of a planned run."""
     if config.shard is None:
         if not config.files:
             raise ConfigError("Missing argument 'FILE...'", "see telemetron-batch run --help")
         if config.phase is not None:
-            raise ConfigError("--phase is for a shard", "say which with --shard")
+            raise ConfigError("--phase needs --shard", "give the number of the shard with --shard")
         if config.shards is not None:
-            raise ConfigError("--shards is for the command plan", "plan the run in shards, then run each with --shard")
+            raise ConfigError(
+                "--shards belongs to the command plan", "plan the run in shards, then run each with --shard"
+            )
     elif config.files:
-        raise ConfigError("a shard takes no FILE", "its calls were planned; --run-id says in which run")
+        raise ConfigError("a shard takes no FILE", "its calls are in the planned run; name that run with --run-id")
     elif config.run_id is None:
-        raise ConfigError("it is not said of which run that is a shard", "name the run with --run-id")
+        raise ConfigError("--shard needs --run-id", "name the run that plan --shards prepared")
 
 
-@main.command("plan")
+@main.command(
+    "plan",
+    cls=HelpCommand,
+    example="telemetron-batch plan assignments.csv --rate 40/s",
+    exit_codes=_PLAN_CODES,
+    grouped=True,
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
 @_options(lambda option: option.for_plan)
 def plan_command(files: tuple[str, ...], **flags: Any) -> None:
-    """Everything up to sending, without any network: calls, stages, time, problems found.
+    """Show what run would send, without any network.
 
-    With --shards the run is made ready in its folder, to be made by several processes or machines.
+    Shows calls, stages, the shortest possible time and the problems found. With --shards it prepares the run's
+    folder, so that several processes or machines can make the run.
     """
     from telemetron_batch.cli import terminal
     from telemetron_batch.run import pipeline
@@ -144,25 +192,25 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 
 
 def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:
-    """Do something more with a run that was begun, and show how it ended."""
+    """Resume or verify a run, and show how it ended."""
     from telemetron_batch.cli import terminal
     from telemetron_batch.config.config import OutputOptions
 
-    talk = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
-    said = {
+    output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
+    given = {
         OPTIONS_BY_KEY[key].variable: more[key]
         for key in ("base_url", "organisation", "lock_dir")
         if more[key] is not None
     }
-    environ = {**os.environ, **said}
-    with exit_on_error(verbose=talk.verbose, as_json=talk.json), shared_with_group(shared_reports_dir):
-        summary = work(folder, environ, face=terminal.TerminalObserver(talk))
+    environ = {**os.environ, **given}
+    with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
+        summary = work(folder, environ, face=terminal.TerminalObserver(output))
         with tolerate_closed_stdout():
-            terminal.show_end(summary, talk)
+            terminal.show_end(summary, output)
     raise SystemExit(summary.exit_code)
 
 
-@main.command("resume")
+@main.command("resume", cls=HelpCommand, example="telemetron-batch resume monday", exit_codes=_ALL_CODES)
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
 @_SHARED
@@ -174,17 +222,23 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
 @_VERBOSE
 @_QUIET
 def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: Any) -> None:
-    """Go on with the stopped run RUN (its id, or its folder), with the options it was started with."""
+    """Continue the stopped run RUN with its own options.
+
+    RUN is the run id or the run's folder.
+    """
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(partial(pipeline.resume, out_of_order=out_of_order), _run_folder(run, reports_dir), **more)
 
 
-@main.command("undo")
+@main.command("undo", cls=HelpCommand, example="telemetron-batch undo monday", exit_codes=_ALL_CODES, grouped=True)
 @click.argument("run", shell_complete=completion.runs)
 @_options(lambda option: option.undoes)
 def undo_command(run: str, **flags: Any) -> None:
-    """Take back what RUN (its id, or its folder) is sure to have changed: a run of its undo.csv."""
+    """Take back the changes of RUN by running its undo.csv.
+
+    RUN is the run id or the run's folder. Only sure changes are taken back.
+    """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         folder = _run_folder(run, str(_resolve((), flags).reports_dir))
         from telemetron_batch.cli import terminal
@@ -199,7 +253,7 @@ def undo_command(run: str, **flags: Any) -> None:
     raise SystemExit(summary.exit_code)
 
 
-@main.command("verify")
+@main.command("verify", cls=HelpCommand, example="telemetron-batch verify monday", exit_codes=_VERIFY_CODES)
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
 @_SHARED
@@ -210,21 +264,27 @@ def undo_command(run: str, **flags: Any) -> None:
 @_VERBOSE
 @_QUIET
 def verify_command(run: str, reports_dir: str, **more: Any) -> None:
-    """Ask the API what each customer of RUN (its id, or its folder) holds now, and say where that differs."""
+    """Compare the outcomes of RUN with the state at the API.
+
+    RUN is the run id or the run's folder. Queries each customer of the run; changes nothing at the API.
+    """
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(pipeline.verify, _run_folder(run, reports_dir), **more)
 
 
-@main.command("report")
+@main.command("report", cls=HelpCommand, example="telemetron-batch report monday --xlsx", exit_codes=_REPORT_CODES)
 @click.argument("run", shell_complete=completion.runs)
 @_REPORTS_DIR
 @_SHARED
-@click.option("--xlsx", is_flag=True, help="Write reconciliation and attention as workbooks too.")
+@click.option("--xlsx", is_flag=True, help="Also write reconciliation and attention as workbooks.")
 @_AS_JSON
 @_VERBOSE
 def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, **shown: bool) -> None:
-    """Write the files of RUN (its id, or its folder) again, from its journal alone."""
+    """Write the files of RUN again from its journal.
+
+    RUN is the run id or the run's folder. Uses no network.
+    """
     from telemetron_batch.cli import terminal
     from telemetron_batch.config.config import OutputOptions
     from telemetron_batch.sharding.report import report_run
@@ -236,28 +296,28 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
     raise SystemExit(summary.exit_code)
 
 
-@main.command("runs")
+@main.command("runs", cls=HelpCommand, example="telemetron-batch runs", exit_codes=_LIST_CODES)
 @_REPORTS_DIR
 @_SHARED
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Write one line of JSON to standard output.")
 def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -> None:
-    """The runs under the reports folder, the newest first: when, input, state, and what to do next."""
+    """List the runs, newest first, with their next step."""
     from telemetron_batch.cli import terminal
     from telemetron_batch.run import listing
 
-    passed_over: list[str] = []
+    unreadable: list[str] = []
     with exit_on_error(verbose=False), shared_with_group(shared_reports_dir):
-        lines = listing.list_runs(Path(reports_dir), passed_over.append)
-    for text in passed_over:
+        lines = listing.list_runs(Path(reports_dir), unreadable.append)
+    for text in unreadable:
         print_error(f"warning: {text}")
     with tolerate_closed_stdout():
-        terminal.show_runs(lines, as_json=as_json, passed_over=len(passed_over))
+        terminal.show_runs(lines, as_json=as_json, unreadable=len(unreadable))
 
 
-@main.command("check")
+@main.command("check", cls=HelpCommand, example="telemetron-batch check", exit_codes=_CHECK_CODES)
 @_options(lambda option: option.for_check)
 def check_command(**flags: Any) -> None:
-    """Ask the API one harmless thing: are base URL, TLS and key right?"""
+    """Test base URL, TLS and API key with one read request."""
     from telemetron_batch.cli import terminal
     from telemetron_batch.run.check import check
 
@@ -269,26 +329,39 @@ def check_command(**flags: Any) -> None:
     raise SystemExit(0 if stop is None else stop.exit_code)
 
 
-@main.command("sandbox")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: any free port.")
-@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="File that keeps its state.")
-@click.option("--rate", "limit", metavar="RATE", help="Calls it lets in, e.g. 40/s; more are answered 429.")
-@click.option("--max-devices", type=click.IntRange(1), default=1000, show_default=True, help="Devices it takes a call.")
+@main.command("sandbox", cls=HelpCommand, example="telemetron-batch sandbox --rate 40/s", exit_codes=_SANDBOX_CODES)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Port to serve on; 0 picks a free one.",
+)
+@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="File that keeps the state between runs.")
+@click.option("--rate", "limit", metavar="RATE", help="Calls accepted, e.g. 40/s; more are answered with 429.")
+@click.option(
+    "--max-devices", type=click.IntRange(1), default=1000, show_default=True, help="Maximum devices per call."
+)
 @_VERBOSE
 def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: int, *, verbose: bool) -> None:
-    """Serve the embedded stand-in API on this machine, until it is interrupted."""
+    """Serve the sandbox API until it is interrupted."""
     from telemetron_batch.sandbox.serve import SandboxOptions, serve_sandbox
 
     with exit_on_error(verbose=verbose):
         serve_sandbox(SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
 
 
-@main.command("init")
+@main.command(
+    "init", cls=HelpCommand, example="telemetron-batch init assignments.csv --profile erp", exit_codes=_INIT_CODES
+)
 @click.argument("file", metavar="FILE", shell_complete=completion.files)
 @_options(lambda option: option.for_init)
-@click.option("--force", is_flag=True, help="Write over a profile of this name.")
+@click.option("--force", is_flag=True, help="Overwrite an existing profile of this name.")
 def init_command(file: str, **flags: Any) -> None:
-    """Look at FILE, ask what its columns and words mean, and write a profile under which it can be planned."""
+    """Inspect FILE and write a profile that can read it.
+
+    Asks about columns and action words that are not clear.
+    """
     from telemetron_batch.init import init_profile, interview
 
     with exit_on_error(verbose=bool(flags["verbose"])):
@@ -302,16 +375,21 @@ def init_command(file: str, **flags: Any) -> None:
             )
 
 
-@main.command("completion")
+@main.command(
+    "completion",
+    cls=HelpCommand,
+    example="telemetron-batch completion bash > ~/.telemetron-completion.bash",
+    exit_codes=_LIST_CODES,
+)
 @click.argument("shell", metavar="SHELL", type=click.Choice(completion.SHELLS))
 def completion_command(shell: str) -> None:
-    """Print what SHELL reads in to complete commands, options and files at the Tab key."""
+    """Print the completion script for SHELL."""
     with tolerate_closed_stdout():
         click.echo(completion.script(shell, main))
 
 
 def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
-    """The configuration of a run of these files, which may be fed back."""
+    """Return the configuration of a run of these files, which may be our own report files."""
     if not files:
         return _resolve(files, flags)
     from telemetron_batch.run.feed_back import configure
@@ -324,14 +402,14 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
 
 
 def _options_in_words(config: Any) -> str:
-    """The options that describe the input, as they would be typed."""
-    told = (
+    """Return the options that describe the input, as they would be typed."""
+    given = (
         (option, config.given_options[option.key])
         for option in OPTIONS
         if option.for_init and option.key in config.given_options
     )
     words = []
-    for option, value in told:
+    for option, value in given:
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{option.name}"] if one is True else [f"--{option.name}", str(one)] if one else []
     return f": {shlex.join(words)}" if words else ""
@@ -341,7 +419,7 @@ def _warn_of_variables() -> None:
     from telemetron_batch.config.sources import unknown_variables
 
     for name in unknown_variables(os.environ):
-        print_error(f"warning: {name} is no variable of ours and is passed over")
+        print_error(f"warning: {name} is not a variable of telemetron-batch and is ignored")
 
 
 def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Any:
@@ -352,13 +430,13 @@ def _resolve(files: tuple[str, ...], flags: Mapping[str, Any], environ: Mapping[
 
 
 def _warn_of_airflow(config: Any) -> None:
-    """Airflow runs a command in a folder that it deletes afterwards, with all that a retry could go on with."""
+    """Warn of a relative reports folder: Airflow deletes the working folder of a task, and with it the journal."""
     if config.airflow and not config.reports_dir.is_absolute():
-        told = f"warning: --reports-dir {config.reports_dir} is relative, and Airflow deletes the folder of a task"
-        print_error(f"{told}; give an absolute path that all workers share, or a retry starts anew")
+        problem = f"warning: --reports-dir {config.reports_dir} is relative, and Airflow deletes the folder of a task"
+        print_error(f"{problem}; give an absolute path that all workers share, or a retry starts a new run")
 
 
 def _run_folder(run: str, reports_dir: str) -> Path:
-    """The folder of a run that is named by its id or its path."""
+    """Return the folder of a run, given its id or its path."""
     is_path = os.sep in run or os.path.lexists(Path(run) / "journal.sqlite3")
     return Path(run) if is_path else Path(reports_dir) / run

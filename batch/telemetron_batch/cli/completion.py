@@ -1,7 +1,7 @@
 """Completion of commands, options and their values in bash, zsh and fish.
 
-What click does not know by itself is which texts are files, folders, runs or one of a
-few words. Imports nothing heavy: it is asked at every press of the Tab key.
+click completes commands and options; this module adds values: files, folders, runs and fixed words. It imports
+nothing heavy, because it runs at every press of the Tab key.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,28 +23,28 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def _choices(words: Iterable[str]) -> Completer:
-    told = [*words]
+    choices = [*words]
 
-    def complete(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        return [CompletionItem(word) for word in told if word.lower().startswith(begun.lower())]
+    def complete(_context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in choices if word.lower().startswith(prefix.lower())]
 
     return complete
 
 
 def _path(kind: str) -> Completer:
-    """Leave it to the shell, which knows its files better."""
+    """Let the shell complete the path."""
 
-    def complete(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        return [CompletionItem(begun, type=kind)]
+    def complete(_context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+        return [CompletionItem(prefix, type=kind)]
 
     return complete
 
 
-def runs(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The runs under the reports folder, or a run's folder."""
-    if "/" in begun:
-        return [CompletionItem(begun, type="dir")]
-    found = Path(context.params.get("reports_dir") or "reports").glob(f"{begun}*/journal.sqlite3")
+def runs(context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """Return the runs in the reports folder; a prefix with a slash is completed as a folder."""
+    if "/" in prefix:
+        return [CompletionItem(prefix, type="dir")]
+    found = Path(context.params.get("reports_dir") or "reports").glob(f"{prefix}*/journal.sqlite3")
     return [CompletionItem(path.parent.name) for path in sorted(found)]
 
 
@@ -60,12 +60,12 @@ _BY_METAVAR: Final = {
 
 
 def completer_for(metavar: str) -> Completer | None:
-    """What completes a value that the help calls so; None where nobody can know."""
+    """Return the completer for values with this placeholder; None if they cannot be completed."""
     return _BY_METAVAR.get(metavar)
 
 
 def script(shell: str, program: click.Command) -> str:
-    """The script that a shell reads in to complete our commands."""
+    """Return the script that a shell sources to complete our commands."""
     found = get_completion_class(shell)
     if found is None:
         raise ValueError(f"no completion for {shell}")

@@ -1,7 +1,6 @@
-"""What is said on standard error while a run goes on: lines, and below them one that is kept up to date.
+"""Consoles for standard output and error, and the thread that writes messages and progress during a run.
 
-A thread of its own does the writing, because a terminal may be stopped (Ctrl-S) and a
-pipe may be full, and neither is a reason for calls to wait. Decides nothing.
+A thread does the writing, because a terminal may be paused (Ctrl-S) or a pipe full, and calls must not wait for it.
 """
 
 import os
@@ -21,9 +20,9 @@ from telemetron_batch.domain.printable import is_printable, printable
 from telemetron_batch.sending.progress import Piece, ProgressSnapshot, Style, format_line, format_log
 
 PLAIN_EVERY: Final = 30.0
-"""Seconds between two progress lines where there is no terminal."""
-_PATIENCE: Final = 1.0
-"""Seconds that the end of a run waits for a terminal that takes nothing."""
+"""Seconds between two progress lines without a terminal."""
+_JOIN_TIMEOUT_S: Final = 1.0
+"""How long the end of a run waits for a paused terminal."""
 _STYLES: Final = {
     Style.PLAIN: "",
     Style.DONE: "green",
@@ -35,17 +34,17 @@ _STYLES: Final = {
 
 
 class PlainConsole(Console):
-    """A console for texts in which nothing is markup and, wherever they come from, nothing controls the terminal."""
+    """A console that interprets no markup and escapes control characters in all texts."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **how)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Return a text, also that of a table's cell, as it is shown."""
+        """Return a text, also of a table cell, with control characters escaped."""
         return super().render_str(printable(text), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the pieces of whatever is shown."""
+        """Yield the segments to be shown, with control characters escaped."""
         for piece in super().render(renderable, options):
             if piece.control or is_printable(piece.text.replace("\n", "")):
                 yield piece
@@ -55,43 +54,43 @@ class PlainConsole(Console):
 
     @property
     def is_screen(self) -> bool:
-        """Can lines be drawn over? FORCE_COLOR gives colours to a file, but does not make a screen of it."""
+        """Whether lines can be overwritten. FORCE_COLOR enables colours for a file, but does not make it a screen."""
         return bool(self.file.isatty()) and self.is_interactive
 
     def print_line(self, text: str) -> None:
-        """A line. A terminal gets it folded between words; elsewhere a message is one line."""
+        """Print a line, wrapped between words only on a terminal."""
         self.print(text, soft_wrap=not self.file.isatty())
 
 
 class ErrorConsole(PlainConsole):
-    """Standard error; when nobody listens there any more, it falls silent."""
+    """Standard error; after it is closed, nothing more is printed."""
 
     def __init__(self, *, quiet: bool = False, file: IO[str] | None = None) -> None:
         super().__init__(stderr=True, quiet=quiet, file=file or _own_stderr())
 
     def on_broken_pipe(self) -> None:
-        """Be quiet from now on: the log has it all."""
+        """Print nothing from now on; the log has everything."""
         self.quiet = True
 
     def print_line(self, text: str) -> None:
-        """A line, if it can be written."""
+        """Print a line if it can be written."""
         with suppress(OSError, ValueError):
             super().print_line(text)
 
 
 def _own_stderr() -> IO[str] | None:
-    """Standard error as a stream of our own: a thread stuck in it must not hold what Python flushes at its end."""
+    """Return a separate stream for standard error: a thread blocked in it must not block Python's flush at exit."""
     try:
         opened: IO[str] = os.fdopen(
             sys.stderr.fileno(), "w", 1, sys.stderr.encoding, errors="backslashreplace", closefd=False
         )
     except (AttributeError, OSError, ValueError):
-        return None  # closed, or not a file: rich knows what to do
+        return None  # closed, or not a file: rich handles that
     return opened
 
 
 class ConsoleThread:
-    """Says lines and shows views, in the order in which it is told to, without ever keeping the teller waiting."""
+    """Prints lines and progress in the order of the calls, without blocking the caller."""
 
     def __init__(self, console: ErrorConsole, *, progress: bool) -> None:
         self._console = console
@@ -104,41 +103,41 @@ class ConsoleThread:
 
     @property
     def wants_views(self) -> bool:
-        """Is progress to be shown at all?"""
+        """Whether progress is shown at all."""
         return self._progress and not self._console.quiet
 
     def say(self, text: str) -> None:
-        """A line. Before and after the run it is out when this returns."""
+        """Print a line; before `start` and after `end` synchronously."""
         if self._thread is None:
             self._console.print_line(text)
         else:
             self._orders.put(text)
 
     def start(self) -> None:
-        """From now on the thread does the talking."""
+        """Start the thread, which prints from now on."""
         self._thread = threading.Thread(target=self._work, name="voice", daemon=True)
         self._thread.start()
 
     def show(self, view: ProgressSnapshot) -> None:
-        """Progress: drawn over the last one on a screen, elsewhere a line now and then."""
+        """Show progress: overwrite the last one on a screen, else print a line now and then."""
         self._orders.put(view)
 
     def end(self) -> None:
-        """Say what is left to say, but do not wait for ever."""
+        """Print what is queued, but wait only `_JOIN_TIMEOUT_S`."""
         if self._thread is not None:
             self._orders.put(None)
-            self._thread.join(_PATIENCE)
+            self._thread.join(_JOIN_TIMEOUT_S)
             self._thread = None
 
     def _work(self) -> None:
-        # A terminal that has gone away takes no more lines; the run goes on without it.
+        # Writing to a closed terminal fails; the run continues without it.
         with suppress(OSError, ValueError):
             while (order := self._orders.get()) is not None:
                 if isinstance(order, str):
                     self._console.print_line(order)
                 elif not self._console.is_screen:
                     self._note(order)
-                elif self._orders.empty() or order.over:  # of several that wait, only the last is drawn
+                elif self._orders.empty() or order.over:  # only the newest queued view is drawn
                     self._draw(order)
             if self._live is not None:
                 self._live.stop()
@@ -156,7 +155,7 @@ class ConsoleThread:
     def _new_live(self) -> Live:
         live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         live.start()
-        self._console.show_cursor(True)  # or a process that is killed would leave the terminal without one
+        self._console.show_cursor(True)  # else a killed process would leave the terminal without a cursor
         return live
 
     def _ascii(self, text: str) -> str:

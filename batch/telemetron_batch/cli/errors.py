@@ -1,4 +1,4 @@
-"""How a command ends: with an exit code, and where something went wrong with one line that says what to do."""
+"""Turn errors into exit codes and into one line on standard error that says what to do."""
 
 import io
 import os
@@ -24,19 +24,19 @@ STDERR_FILENO = 2
 
 @contextmanager
 def tolerate_closed_stdout() -> Iterator[None]:
-    """What is said into a closed pipe is lost, and that is no error: the files have it all."""
+    """Ignore a closed standard output: the files have all results. Other write errors become a warning."""
     try:
         yield
         sys.stdout.flush()
     except OSError as exc:
         _discard_output()
         if not isinstance(exc, BrokenPipeError):
-            print_error(f"warning: standard output cannot be written ({exc.strerror}); the files are there")
+            print_error(f"warning: standard output cannot be written ({exc.strerror}); the files are complete")
 
 
 @contextmanager
 def exit_on_error(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
-    """The one place where an error becomes a line on standard error and an exit code."""
+    """Turn an exception of a command into a line on standard error and an exit code."""
     try:
         yield
     except (BatchError, OSError) as exc:
@@ -55,25 +55,22 @@ def exit_on_error(*, verbose: bool, as_json: bool = False) -> Iterator[None]:
         again = str(exc) or "run the same command again"
         print_error(f"Stopped. {again[:1].upper()}{again[1:]}.")
         raise SystemExit(ExitCode.STOPPED) from None
-    except Exception as exc:  # noqa: BLE001 - the last resort: no traceback at the returns desk
+    except Exception as exc:  # noqa: BLE001 - the last resort: users see no traceback without -v
         if verbose:
             _show_traceback()
-        told = f"Error: a bug: {type(exc).__name__}: {exc}; please report it with what -v prints, and keep the folder"
-        print_error(told)
+        bug = f"a bug: {type(exc).__name__}: {exc}"
+        print_error(f"Error: {bug}; please report it with the output of -v, and keep the run's folder")
         raise SystemExit(ExitCode.UNBALANCED) from None
 
 
 def print_error(text: str) -> None:
-    """One line on standard error; what a file brought into it does nothing to the terminal.
-
-    Only a terminal gets it folded between words.
-    """
-    told = printable(text)
+    """Print one line on standard error, with control characters escaped; wrapped only on a terminal."""
+    line = printable(text)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
-        told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
     with suppress(OSError):
-        click.echo(told, err=True)
+        click.echo(line, err=True)
 
 
 def _show_traceback() -> None:
@@ -82,7 +79,7 @@ def _show_traceback() -> None:
 
 
 def _ensure_std_streams() -> None:
-    """Give closed standard streams an end in nothing; else their numbers would go to the journal."""
+    """Open closed standard streams on the null device; else the journal's file would get their numbers."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR_FILENO:
         pass
     os.close(number)
@@ -91,20 +88,20 @@ def _ensure_std_streams() -> None:
 
 
 def _write_any_character() -> None:
-    """Have characters that a standard stream cannot encode written as escapes, such as those of undecodable names."""
+    """Make standard streams escape characters that they cannot encode, such as those of undecodable names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:
-    """Have what is still to be written to standard output written to nothing."""
+    """Redirect the rest of standard output to the null device."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _install_signal_handlers() -> None:
-    """But while calls are made, SIGTERM does what Ctrl-C does."""
+    """Make SIGTERM do what Ctrl-C does; while calls are made, the run installs its own handlers."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupted)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
@@ -112,7 +109,7 @@ def _install_signal_handlers() -> None:
 
 
 class _InterruptedError(KeyboardInterrupt):
-    """What a signal raises. A plain KeyboardInterrupt in an `exec` makes Python end as if killed, caught or not."""
+    """Raised by a signal. A plain KeyboardInterrupt in `exec` makes Python exit as if killed, even if caught."""
 
 
 def _interrupted(*_: object) -> None:
@@ -120,10 +117,10 @@ def _interrupted(*_: object) -> None:
 
 
 class OneLineErrorGroup(click.Group):
-    """A group of commands whose usage errors are one line, as all our messages are."""
+    """A group of commands whose usage errors are one line, like all our messages."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command; unless told otherwise, end the process with its exit code."""
+        """Run a command and, in standalone mode, exit with its exit code."""
         run: Callable[..., Any] = super().main
         if not extra.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **extra)
@@ -136,8 +133,8 @@ class OneLineErrorGroup(click.Group):
         except BatchError as exc:
             print_error(f"Error: {exc}")
             sys.exit(exc.exit_code)
-        except OSError as exc:  # the commands themselves put theirs into words: this is what `--help` meets
-            print_error(f"Error: standard output cannot be written ({exc.strerror}); name another place for it")
+        except OSError as exc:  # from `--help`; commands translate their own errors
+            print_error(f"Error: standard output cannot be written ({exc.strerror}); redirect it elsewhere")
             _discard_output()
             sys.exit(ExitCode.NOT_STARTED)
         except click.exceptions.NoArgsIsHelpError as exc:
@@ -145,8 +142,8 @@ class OneLineErrorGroup(click.Group):
             sys.exit(ExitCode.NOT_STARTED)
         except click.UsageError as exc:
             command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
-            told = " ".join(exc.format_message().split())
-            print_error(f"Error: {told.removesuffix('.')}. See {command} --help.")
+            problem = " ".join(exc.format_message().split())
+            print_error(f"Error: {problem.removesuffix('.')}. See {command} --help.")
             sys.exit(ExitCode.NOT_STARTED)
         except click.ClickException as exc:
             print_error(f"Error: {exc.format_message()}")

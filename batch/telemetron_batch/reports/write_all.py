@@ -185,13 +185,11 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
     files = journal.input_files
     plan = reconciliation.plan
     verify = _verify_fields(journal, reconciliation)
-    attention = int(reconciliation.attention().sum())
     untolerated = int(reconciliation.attention(options.tolerate).sum())
     if verify:
         untolerated += verify["verify"]["customersMissed"]
     exit_code = int(_exit_code(options, untolerated, len(plan.rows)))
     attempts, refusals, unclear = journal.attempt_totals()
-    counts = reconciliation.counts()
     fields: dict[str, Any] = {
         "runId": journal.meta(Fact.RUN_ID),
         "version": __version__,
@@ -210,11 +208,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         "airflow": journal.meta(Fact.AIRFLOW) or None,
         "rows": len(plan.rows),
         "hiddenRows": sum(file.hidden_rows for file in files),
-        "counts": {str(outcome): count for outcome, count in counts.items()},
-        "attention": attention,
-        "attentionByOutcome": {
-            str(outcome): count for outcome, count in reconciliation.attention_counts().items() if count
-        },
+        **_outcome_fields(reconciliation),
         "since": journal.meta(Fact.SINCE),
         "customers": plan.customers,
         "customersCreated": reconciliation.customers_created,
@@ -233,6 +227,15 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         **verify,
     }
     return Summary(folder, fields)
+
+
+def _outcome_fields(reconciliation: Reconciliation) -> dict[str, Any]:
+    wanting = reconciliation.attention_counts()
+    return {
+        "counts": {str(outcome): count for outcome, count in reconciliation.counts().items()},
+        "attention": sum(wanting.values()),
+        "attentionByOutcome": {str(outcome): count for outcome, count in wanting.items() if count},
+    }
 
 
 def _file_fields(

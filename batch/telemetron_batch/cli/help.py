@@ -1,0 +1,93 @@
+"""Help of the commands: options grouped by purpose, one example, and the exit codes.
+
+Imports nothing heavy: `--help` must be fast.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from telemetron_batch.domain.stops import ExitCode
+
+EXIT_CODES: Final[Mapping[ExitCode, str]] = {
+    ExitCode.DONE: "Every row is where it should be.",
+    ExitCode.ATTENTION: "Finished, but some rows want attention.",
+    ExitCode.NOT_STARTED: "Could not start; nothing was sent.",
+    ExitCode.STOPPED: "Stopped before the end; run the same command again.",
+    ExitCode.CLIENT_REFUSED: "The API or a proxy refuses this client.",
+    ExitCode.BRAKE: "Stopped by a safety limit while sending.",
+    ExitCode.LOCKED: "Another process is using this run or this key.",
+    ExitCode.UNBALANCED: "A bug: the books do not balance, or an internal error.",
+}
+_TITLES: Final = {
+    "input": "Input",
+    "safety": "Safety limits",
+    "sending": "Sending",
+    "output": "Output",
+    "sharding": "Sharding",
+    "general": "General",
+}
+"""The titles of the sections, in their order, by group."""
+OPTION_GROUPS: Final[Mapping[str, str]] = {
+    key: group
+    for group, keys in {
+        "input": "action column action_word delimiter split fill_down encoding sheet hidden trailer_count "
+        "multiline_cells",
+        "safety": "max_failed max_skipped max_unassign max_new_customers min_rows max_age expect_rows last_line as_of "
+        "out_of_order again allow_suspect allow_empty empty_exit_code no_hold",
+        "sending": "rate limit_url concurrency chunk_size timeout attempts give_up_after longest_wait deadline "
+        "auto_create_devices device_type since_last full_every baseline verify",
+        "output": "raw_csv publish xlsx tolerate no_progress json verbose quiet",
+        "sharding": "shards shards_at_once shard phase",
+        "general": "base_url sandbox api_key_file organisation reports_dir shared_reports_dir run_id wait lock_dir job "
+        "yes profile config help",
+    }.items()
+    for key in keys.split()
+}
+"""The group of each option, by its key."""
+
+
+class HelpCommand(click.Command):
+    """A command whose help ends with an example and its exit codes."""
+
+    def __init__(
+        self,
+        *args: Any,
+        example: str,
+        exit_codes: Mapping[ExitCode, str],
+        grouped: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.exit_codes = exit_codes
+        self.grouped = grouped
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, in sections if the command has many."""
+        if not self.grouped:
+            super().format_options(ctx, formatter)
+            return
+        sections: dict[str, list[tuple[str, str]]] = {group: [] for group in _TITLES}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections[OPTION_GROUPS.get(str(parameter.name), "general")].append(record)
+        for group, records in sections.items():
+            if records:
+                with formatter.section(_TITLES[group]):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example and the exit codes."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Example"):
+            formatter.write(f"  {self.example}\n")
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), meaning) for code, meaning in self.exit_codes.items()])
+
+
+def choose(*codes: ExitCode) -> dict[ExitCode, str]:
+    """Return some of the exit codes with their usual meanings."""
+    return {code: EXIT_CODES[code] for code in sorted(codes)}
