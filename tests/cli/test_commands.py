@@ -192,12 +192,12 @@ def test_check_needs_a_key() -> None:
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
 
 
-def test_check_names_the_url_that_it_cannot_reach() -> None:
+def test_check_reports_an_unreachable_api() -> None:
     ended = call("check", "--base-url", "http://127.0.0.1:9/api", "--json", TELEMETRON_API_KEY="some-key")
     assert ended.exit_code == 3
     assert json.loads(ended.stdout)["ok"] is False
     assert ended.stderr.startswith("Error: the API cannot be reached")
-    assert ended.output.endswith(ended.stdout)  # what is made for programs comes last
+    assert ended.output.endswith(ended.stdout)  # JSON is the last output
 
 
 def test_check_reports_success() -> None:
@@ -274,7 +274,7 @@ def test_a_sharded_run_is_planned_run_and_reported(rows: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (("run",), "Missing argument 'FILE...'"),
         (("run", "FILE", "--shard", 1, "--run-id", "r"), "a shard takes no FILE"),
@@ -286,8 +286,8 @@ def test_a_sharded_run_is_planned_run_and_reported(rows: str) -> None:
     ],
 )
 def test_wrong_combinations_of_shard_options_are_refused(rows: str, words: tuple[object, ...], expected: str) -> None:
-    said = (rows if word == "FILE" else word for word in words)
-    ended = call(*said, "--reports-dir", Path(rows).parent / "reports", TELEMETRON_API_KEY="some-key")
+    arguments = (rows if word == "FILE" else word for word in words)
+    ended = call(*arguments, "--reports-dir", Path(rows).parent / "reports", TELEMETRON_API_KEY="some-key")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert expected in ended.stderr
 
@@ -323,7 +323,7 @@ def test_a_signal_before_or_after_sending_exits_with_code_3(rows: str, number: s
     command = [sys.executable, "-c", STRUCK, str(int(number)), at, "run", rows, "--sandbox", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(rows).parent, timeout=60, check=False)
     assert ended.returncode == 3
-    if at == ".reconciliation.csv.new":  # the run was begun, under an id that nobody said
+    if at == ".reconciliation.csv.new":  # the run was begun, under a generated id
         assert re.fullmatch(r"Stopped\. Run telemetron-batch resume rows-\w+\.\n", ended.stderr)
     else:
         assert ended.stderr in ("Stopped.\n", "Stopped. Run the same command again.\n")

@@ -10,12 +10,12 @@ from airflow.sdk import DAG
 
 from telemetron_batch.airflow_provider.groups import telemetron_task_group
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
-from telemetron_batch.airflow_provider.place import file_system
 from telemetron_batch.airflow_provider.shards import (
     TelemetronPlanOperator,
     TelemetronReconcileOperator,
     TelemetronShardOperator,
 )
+from telemetron_batch.airflow_provider.shared_storage import file_system
 from telemetron_batch.run import pipeline
 from tests.support.faulty import FaultyServer
 from tests.support.scripted import Says

@@ -13,8 +13,8 @@ import pytest
 
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
 from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
-from telemetron_batch.airflow_provider.running import TaskObserver, in_thread
-from telemetron_batch.airflow_provider.waiting import DateTimeTrigger
+from telemetron_batch.airflow_provider.task_thread import TaskObserver, in_thread
+from telemetron_batch.airflow_provider.triggers import DateTimeTrigger
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.layout import LOCK_NAME
@@ -225,7 +225,7 @@ def test_a_wait_that_is_not_deferred_is_sat_out(run_dag: RunDag, server: FaultyS
 
 def test_the_moment_waited_for_survives_its_way_to_the_triggerer() -> None:
     path, told = DateTimeTrigger("2026-01-01T00:00:00+00:00").serialize()
-    assert path == "telemetron_batch.airflow_provider.waiting.DateTimeTrigger"
+    assert path == "telemetron_batch.airflow_provider.triggers.DateTimeTrigger"
 
     async def fired() -> Any:
         return [event.payload async for event in DateTimeTrigger(**told).run()]

@@ -1,15 +1,13 @@
-"""What Airflow needs to run batches as tasks: a connection type, a hook, operators, example DAGs.
+"""The Airflow provider: a connection type, a hook, operators and example DAGs. Needs the extra `airflow`.
 
-The only part of the program that knows Airflow, and nothing else imports it; it comes with
-the extra `airflow`. Airflow reads the description below in every process, so this module
-imports nothing at all.
+Airflow imports this module in every process, so it imports nothing itself. No other package imports Airflow.
 """
 
 from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The entry point `apache_airflow_provider`: what there is, by the names of Airflow's own schema."""
+    """Return the description of the provider, for the entry point `apache_airflow_provider`."""
     return {
         "package-name": "telemetron-batch",
         "name": "Telemetron",
@@ -20,10 +18,10 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "telemetron_batch.airflow_provider.hooks.TelemetronHook",
                 "hook-name": "Telemetron",
                 "conn-fields": {
-                    "rate": _text("Rate", "Ceiling on attempts: N/s, N/min, N/h or auto. Default 10/s."),
-                    "concurrency": _text("Concurrency", "Calls in flight. Default 8."),
-                    "chunk_size": _text("Chunk size", "Devices a call. Default 500."),
-                    "timeout": _text("Timeout", "Seconds for one attempt. Default 30."),
+                    "rate": _text("Rate", "Maximum rate of attempts: N/s, N/min, N/h or auto. Default 10/s."),
+                    "concurrency": _text("Concurrency", "Maximum calls in flight. Default 8."),
+                    "chunk_size": _text("Chunk size", "Maximum devices per call. Default 500."),
+                    "timeout": _text("Timeout", "Seconds for each attempt. Default 30."),
                 },
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "port", "schema"],
@@ -37,5 +35,5 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _text(label: str, description: str) -> dict[str, Any]:
-    """A field of the connection's form. Airflow 3.1 shows none, so each has a default elsewhere."""
+    """Return a field of the connection form. Airflow 3.1 shows no such fields, so the defaults are elsewhere."""
     return {"label": label, "description": description, "schema": {"type": ["string", "null"], "default": None}}

@@ -1,8 +1,7 @@
-"""What all operators have in common: connection, options and folder, and how an end is told to Airflow.
+"""The base classes of all operators: connection, options, folder, and the result for Airflow.
 
-What Airflow should do about an end is said by the class of the exception: tried again
-where time may heal it, failed for good where a person must act, skipped where there is
-nothing to do. A long wait that the API asks for is spent outside the worker's slot.
+The class of an exception tells Airflow what to do: retry what may succeed later, fail for good what a person must
+correct, skip a task without work. A long wait that the API asks for can be spent outside the worker's slot.
 """
 
 import json
@@ -31,8 +30,8 @@ from airflow.providers.common.compat.sdk import (
 from telemetron_batch.airflow_provider.hooks import TelemetronHook, named_options
 from telemetron_batch.airflow_provider.lineage import lineage
 from telemetron_batch.airflow_provider.rendered import files_in, options_in, time_in
-from telemetron_batch.airflow_provider.running import TaskObserver, in_thread
-from telemetron_batch.airflow_provider.waiting import DateTimeTrigger
+from telemetron_batch.airflow_provider.task_thread import TaskObserver, in_thread
+from telemetron_batch.airflow_provider.triggers import DateTimeTrigger
 from telemetron_batch.config.airflow_context import MAP_INDEX
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.options import OPTIONS_BY_KEY
@@ -52,32 +51,32 @@ RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
 FAIL_ON: Final = ("stopped", "incomplete", "attention")
 
 AS_OF: Final = "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}"
-"""The end of the task's data interval; empty in a manual run that has none."""
+"""The end of the task's data interval; empty for a manual run without one."""
 
 _ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
 _SUCCEEDED: Final = (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.UNCHANGED)
-_LONGEST_NAME: Final = 150
-_LONGEST_HOLD: Final = "5m"
-"""What a task which can wait outside of its slot sits out inside of it, unless told otherwise."""
-_LONGEST_DEFERRAL: Final = timedelta(days=1)
-"""Whatever the API asks for: it is asked again each day."""
+_MAX_NAME_LENGTH: Final = 150
+_DEFAULT_LONGEST_WAIT: Final = "5m"
+"""A deferrable task waits up to this long inside its slot, unless the option `longest_wait` is given."""
+_MAX_DEFERRAL: Final = timedelta(days=1)
+"""The API is asked again at least once a day, even if it asks for a longer wait."""
 
 
 class ReportLink(BaseOperatorLink):
-    """From the task to the page of its run."""
+    """A link from the task to the page of its run."""
 
     name = "Report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
-        """The address of report.html; empty until the task has begun."""
+        """Return the URL of report.html; empty until the task has started."""
         return XCom.get_value(ti_key=ti_key, key=REPORT_URL) or ""
 
 
 class FolderOperator(BaseOperator):
     """A task that works in the folder of a run.
 
-    :param reports_dir: folder under which the run has its folder; absolute, and on storage
-        that every worker sees, for it holds the journal from which a retry goes on. (templated)
+    :param reports_dir: folder that contains the run's folder; an absolute path on storage that every worker
+        can access, because a retry continues from the journal in it. (templated)
     :param run_id: the run's id. (templated)
     """
 
@@ -96,34 +95,34 @@ class FolderOperator(BaseOperator):
         return Path(self.reports_dir).absolute() / folder_name(self.run_id)
 
     def on_kill(self) -> None:
-        """Ask the run to end. Called inside a signal handler, so nothing is waited for here."""
+        """Ask the run to end. Called in a signal handler, so it must not wait."""
         if self._interrupt is not None:
             self._interrupt.cancel("stopped by Airflow")
 
     def get_openlineage_facets_on_start(self) -> Any:
-        """The files read and written, for OpenLineage."""
+        """Return the files read and written, for OpenLineage."""
         return lineage(self._files(), self._output_folder())
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
-        """The same when the task has ended well."""
+        """Return the same after success."""
         return self.get_openlineage_facets_on_start()
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:  # noqa: ARG002
-        """The same when it has not: the files are written all the same."""
+        """Return the same after a failure: the files are written then, too."""
         return self.get_openlineage_facets_on_start()
 
     def _files(self) -> list[str]:
-        """The inputs that the task reads."""
+        """Return the inputs that the task reads."""
         return []
 
     def _output_folder(self) -> Path | None:
-        """The folder in which the task leaves the files of a run."""
+        """Return the folder to which the task writes the files of a run, if it does."""
         return None
 
     def _run_in_thread(self, work: Callable[..., T]) -> T:
-        """Do the work, which takes a `face`, in a thread that ends when the task is no longer wanted.
+        """Do the work, which takes a `face`, in a thread that ends when the task is cancelled.
 
-        Raises as Airflow wants it.
+        Raises exceptions of Airflow.
         """
         self._interrupt = CancelToken()
         face = TaskObserver(self._interrupt, logging.getLogger("telemetron_batch"))
@@ -137,7 +136,7 @@ class TelemetronOperator(FolderOperator):
     :param telemetron_conn_id: connection of type `telemetron`; None: the key is in the
         worker's environment, or not needed (option `sandbox`). (templated)
     :param options: options of `telemetron-batch run` by name, e.g. `{"max_failed": "5%"}`,
-        or their JSON text. They beat those of the connection. (templated)
+        or their JSON text. They override those of the connection. (templated)
     :param as_of: the time that the input describes, as ISO 8601 text with zone or as a datetime: an older
         run is not sent after a newer one. The default is the end of the data interval, or what the run of this id
         was started with; None: not known. (templated)
@@ -162,7 +161,7 @@ class TelemetronOperator(FolderOperator):
         _check_options(options)
 
     def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
-        """The configuration of the task's work, with these options besides; raises as Airflow wants it."""
+        """Return the configuration of the task's work, with further options. Raises exceptions of Airflow."""
         index = context["ti"].map_index
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
         options = {**self._own_options(), **self._own_as_of(), **besides, **place}
@@ -171,14 +170,14 @@ class TelemetronOperator(FolderOperator):
             return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
 
     def _own_as_of(self) -> dict[str, Any]:
-        """Return the option `as_of`. A run that was begun before keeps its own, unless the DAG names another."""
-        with suppress(OSError):  # the run itself says what is wrong with its folder
+        """Return the option `as_of`. A run that was started before keeps its own, unless the DAG gives another."""
+        with suppress(OSError):  # the run itself reports what is wrong with its folder
             if self._as_of_is_default and (self.folder / JOURNAL_NAME).exists():
                 return {}
         return {"as_of": time_in(self.as_of)}
 
     def _own_options(self) -> dict[str, Any]:
-        """Return the options of the task after rendering. Raises as Airflow wants it."""
+        """Return the options of the task after rendering. Raises exceptions of Airflow."""
         options = options_in(self.options)
         try:
             with translate_errors():
@@ -188,7 +187,7 @@ class TelemetronOperator(FolderOperator):
         return options
 
     def _defaults(self) -> dict[str, Any]:
-        """What options are where neither connection nor task says anything of them."""
+        """Return options that apply unless connection, task or environment give them."""
         return {}
 
 
@@ -207,7 +206,7 @@ class InputOperator(TelemetronOperator):
         self.skip_if_empty = skip_if_empty
 
     def _skip_exception(self, rows: int) -> Exception | None:
-        """What skips the task where there is nothing to do, and that is wanted."""
+        """Return the exception that skips the task, if the input has no rows and `skip_if_empty` is set."""
         if rows or not self.skip_if_empty:
             return None
         kind: type[Exception] = AirflowSkipException
@@ -235,29 +234,29 @@ class SendingOperator(TelemetronOperator):
         self.deferrable = deferrable
 
     def execute_again(self, context: Mapping[str, Any], event: Any = None) -> Any:  # noqa: ARG002
-        """Go on when the moment that the API asked to wait for has come."""
+        """Continue after the wait that the API asked for."""
         return self.execute(context)
 
     def _defaults(self) -> dict[str, Any]:
-        return {**super()._defaults(), **({"longest_wait": _LONGEST_HOLD} if self.deferrable else {})}
+        return {**super()._defaults(), **({"longest_wait": _DEFAULT_LONGEST_WAIT} if self.deferrable else {})}
 
     def _deferred(self, context: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-        """Leave the slot if the API asked to wait, and waiting outside is wanted."""
+        """Defer the task if the API asked to wait and the task is deferrable."""
         if not self.deferrable or not fields.get("resumeAt"):
             return
         context["ti"].xcom_push(key=SUMMARY, value=dict(fields))
-        moment = min(datetime.fromisoformat(fields["resumeAt"]), datetime.now(UTC) + _LONGEST_DEFERRAL)
+        moment = min(datetime.fromisoformat(fields["resumeAt"]), datetime.now(UTC) + _MAX_DEFERRAL)
         reason = printable(fields["stop"]["reason"])
-        self.log.info("%s: deferred until then, outside of the worker's slot", reason)
+        self.log.info("%s: deferred until then, outside the worker's slot", reason)
         self.defer(trigger=DateTimeTrigger(moment.isoformat()), method_name="execute_again")
 
 
 class ReportingOperator(FolderOperator):
-    """A task that writes the files of a run, and whose end is that of the run.
+    """A task that writes the files of a run and ends as the run does.
 
-    :param fail_on: "stopped" fails the task when the run did not reach its end;
-        "incomplete" also when it did and no row succeeded; "attention" also when rows want attention.
-    :param reports_url: where `reports_dir` can be seen in a browser, for the link. (templated)
+    :param fail_on: "stopped" fails the task if the run did not reach its end;
+        "incomplete" also if it did but no row succeeded; "attention" also if rows want attention.
+    :param reports_url: URL at which a browser finds `reports_dir`, for the link. (templated)
     """
 
     template_fields: Sequence[str] = (*FolderOperator.template_fields, "reports_url")
@@ -274,17 +273,17 @@ class ReportingOperator(FolderOperator):
         return self.folder
 
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
-        """What fails the task, if anything does."""
+        """Return the exception that fails the task, if any."""
         if self.fail_on == "stopped":
             return stopped(fields)
         return stopped(fields) or _nothing_succeeded(fields) or _wants_attention(fields, self.fail_on)
 
     def _push_report_url(self, context: Mapping[str, Any]) -> None:
-        """Say where the report will be, for the link. Said first: a task that fails has a report too."""
+        """Publish the URL of the report, before the work: a failing task has a report, too."""
         context["ti"].xcom_push(key=REPORT_URL, value=_report_url(self.folder, self.reports_url))
 
     def _finish(self, context: Mapping[str, Any], fields: dict[str, Any], problem: Exception | None) -> dict[str, Any]:
-        """The summary of a run for those who come after; raises the problem if there is one."""
+        """Return the summary of a run for later tasks; raise the problem if there is one."""
         if fields["attention"]:
             where = Path(fields["folder"]) / "attention.csv"
             self.log.warning("%d of %d rows want attention: see %s", fields["attention"], fields["rows"], where)
@@ -298,20 +297,20 @@ class ReportingOperator(FolderOperator):
 
 
 def summary_dict(summary: BaseSummary) -> dict[str, Any]:
-    """A summary as in summary.json, and the folder of what it tells of."""
+    """Return the fields of summary.json, and the folder."""
     return {**json.loads(summary.as_json()), "folder": str(summary.folder)}
 
 
 def folder_name(run_id: str) -> str:
-    """A run id of Airflow's making as a name for a folder: `:` is none on every storage."""
+    """Return a run id of Airflow as a folder name, without characters such as `:` that some storage refuses."""
     name = re.sub(r"[^\w.+@=-]", "_", run_id.strip()).lstrip(".")
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= _MAX_NAME_LENGTH:
         return name
-    return f"{name[:_LONGEST_NAME]}-{sha256(run_id.encode()).hexdigest()[:12]}"
+    return f"{name[:_MAX_NAME_LENGTH]}-{sha256(run_id.encode()).hexdigest()[:12]}"
 
 
 def stopped(fields: Mapping[str, Any]) -> Exception | None:
-    """What tells Airflow that work ended before its end, and whether to try again; None if it did not."""
+    """Return the exception for work that stopped early, retryable or not; None if it did not stop."""
     if not fields["stop"]:
         return None
     kind: type[Exception] = AirflowException if fields["exitCode"] in RETRIED else AirflowFailException
@@ -342,7 +341,7 @@ def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
 
 
 def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
-    """What fails a task whose run has ended with rows that want attention, where that is wanted."""
+    """Return the exception that fails the task if rows want attention and `fail_on` is "attention"."""
     kind: type[Exception] = AirflowFailException
     if fail_on == "attention" and fields["exitCode"] == ExitCode.ATTENTION:
         return kind(f"{fields['attention']} rows want attention: see attention.csv")
@@ -351,7 +350,7 @@ def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | Non
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """What keeps work from starting: tried again where time may heal it, else failed at once."""
+    """Translate errors that keep work from starting: retry what may succeed later, fail everything else at once."""
     try:
         yield
     except BatchError as exc:
@@ -361,7 +360,7 @@ def translate_errors() -> Iterator[None]:
 
 
 def _check_options(options: Any) -> None:
-    """What can be seen to be wrong when the DAG is read."""
+    """Raise ValueError for options that are arguments of their own, when the DAG is parsed."""
     if isinstance(options, Mapping):
         doubled = [name for name in _ARGUMENTS if name in named_options(options, "options")]
         if doubled:

@@ -1,4 +1,4 @@
-"""A run made by many tasks, as one group in a DAG."""
+"""A task group that makes one run with many tasks."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -39,30 +39,30 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
     outlets: Sequence[Any] = (),
     **task_arguments: Any,
 ) -> TaskGroup:
-    """One run as tasks: plan, unassign[N], barrier, assign[N], reconcile.
+    """Return a group of tasks that make one run: plan, unassign[N], barrier, assign[N], reconcile.
 
-    What is not told here is told by the operators, whose arguments these are.
+    Arguments that are not described here are those of the operators.
 
-    :param run_id: the run's id; the default is made of DAG, group and run. (templated)
+    :param run_id: the run's id; by default made of DAG, group and run. (templated)
     :param shards_at_once: how many shards run at once and share the rate; None: all.
     :param on_unassign_failure: "block" holds the devices that a failed shard has not surely
-        unassigned, and assigns all others; "stop" assigns nothing then.
+        unassigned, and assigns all others; "stop" then assigns nothing.
     :param outlets: assets that the last task updates.
-    :param task_arguments: of all tasks, e.g. `pool`, `retries`, `queue`; but the last one is
-        tried once, for it always writes its report. Under `depends_on_past` the first one
-        waits until all tasks of the group have succeeded in the run before.
+    :param task_arguments: arguments of all tasks, e.g. `pool`, `retries`, `queue`; but the last task is
+        tried only once, because it always writes its report. With `depends_on_past` the first task
+        waits until all tasks of the group have succeeded in the previous DAG run.
     """
     if on_unassign_failure not in _BARRIER:
         raise ValueError(f"on_unassign_failure: {on_unassign_failure!r} is neither block nor stop")
     with TaskGroup(group_id=group_id) as group:
         all_have = {"reports_dir": reports_dir, "run_id": run_id or _run_id(group), **task_arguments}
-        told = {"telemetron_conn_id": telemetron_conn_id, "options": options, "as_of": as_of, **all_have}
-        division: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
+        connected = {"telemetron_conn_id": telemetron_conn_id, "options": options, "as_of": as_of, **all_have}
+        sharding: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
         if task_arguments.get("depends_on_past"):
-            # All other tasks are downstream of the plan, which by itself would wait for the former plan alone.
-            division["wait_for_downstream"] = True
-        plan = TelemetronPlanOperator(task_id="plan", file=file, **{**told, **division})
-        sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **told}
+            # Without this, the plan would wait only for the previous plan; all other tasks are downstream of it.
+            sharding["wait_for_downstream"] = True
+        plan = TelemetronPlanOperator(task_id="plan", file=file, **{**connected, **sharding})
+        sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **connected}
         unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
         barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_BARRIER[on_unassign_failure], **all_have)
         end = {**all_have, "fail_on": fail_on, "reports_url": reports_url, "outlets": [*outlets], "retries": 0}
@@ -77,6 +77,6 @@ def _run_id(group: TaskGroup) -> str:
 
 
 def _shards(phase: Phase, plan: TelemetronPlanOperator, arguments: Mapping[str, Any]) -> Any:
-    """A task for each shard, with a name that people can read."""
+    """Return a mapped task for each shard, with readable names."""
     named = {"task_id": str(phase), "phase": str(phase), "map_index_template": MAP_INDEX_TEMPLATE}
     return TelemetronShardOperator.partial(**named, **arguments).expand(shard=plan.output)

@@ -1,9 +1,9 @@
-"""From an Airflow connection to a configuration of the program.
+"""Turn an Airflow connection into a configuration of the program.
 
-The connection's host is the base URL, its password the API key; each key of its extra is
-an option of `run` by its name. What a task says beats the connection, which beats the
-worker's environment. But where the connection gives the key, a task does not say where that goes:
-its options may be templates, filled in by whoever triggers a run.
+The connection's host is the base URL, its password the API key; each key of its extra is an option of `run`.
+Options of a task override the connection, which overrides the worker's environment. But if the connection gives
+the key, a task cannot change the base URL: its options may be templates, filled in by any person who may trigger
+a run.
 """
 
 import os
@@ -20,8 +20,8 @@ from telemetron_batch.run.check import check
 from telemetron_batch.run.feed_back import configure
 
 _META_KEYS: Final = ("profile", "config")
-"""Keys that are no options but say where options stand."""
-_OF_THE_KEY: Final = ("base_url", "api_key_file")
+"""Keys that are not options but name the source of options."""
+_KEY_OPTIONS: Final = ("base_url", "api_key_file")
 _SCHEMES: Final = ("https", "http")
 
 
@@ -38,7 +38,7 @@ class TelemetronHook(BaseHook):
         self.telemetron_conn_id = telemetron_conn_id
 
     def get_conn(self) -> RunConfig:
-        """The connection's settings. There is no session to hold: a run opens its own."""
+        """Return the configuration of the connection. There is no session to keep: each run opens its own."""
         return self.config(())
 
     def config(
@@ -48,22 +48,22 @@ class TelemetronHook(BaseHook):
         context: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
     ) -> RunConfig:
-        """The configuration of a run of these files; `context` are further variables of Airflow.
+        """Return the configuration of a run of these files; `context` has further environment variables.
 
-        `options` go by the names of the options of `run`, and so do `defaults`, which hold
-        where nobody says anything. Raises ConfigError that names everything that is wrong.
+        `options` and `defaults` have the names of the options of `run`; `defaults` apply to options that are not
+        given anywhere. Raises ConfigError that lists all problems.
         """
-        told, key = self._connection_options()
+        from_connection, key = self._connection_options()
         environ = {**os.environ, **(context or {})}
         if key:
             environ[KEY_VARIABLE] = key
-        said = named_options(options or {}, "options")
-        if key or told.get("api_key_file"):
-            told |= self._where_the_key_goes(told, said, environ)
-        unsaid = {
+        given = named_options(options or {}, "options")
+        if key or from_connection.get("api_key_file"):
+            from_connection |= self._pinned_base_url(from_connection, given, environ)
+        unset = {
             name: value for name, value in (defaults or {}).items() if not environ.get(OPTIONS_BY_KEY[name].variable)
         }
-        config = configure(files, {**unsaid, **told, **said}, environ)
+        config = configure(files, {**unset, **from_connection, **given}, environ)
         for secret in config.secrets:
             mask_secret(secret.reveal())
         if config.api_key is None and not config.sandbox:
@@ -73,7 +73,7 @@ class TelemetronHook(BaseHook):
         return config
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the API one harmless thing, for the button of the connection's form."""
+        """Test base URL and key with one read request, for the button of the connection form."""
         try:
             config = self.config(())
             stop = check(config)
@@ -83,39 +83,39 @@ class TelemetronHook(BaseHook):
             return False, f"{stop.sentence}; {stop.advice.words()}"
         return True, f"{config.sending.base_url} is there, and it accepts this key."
 
-    def _where_the_key_goes(
-        self, told: Mapping[str, Any], said: Mapping[str, Any], environ: Mapping[str, str]
+    def _pinned_base_url(
+        self, from_connection: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
     ) -> dict[str, Any]:
-        """The base URL for the connection's key. Raises ConfigError where the options of a task name another."""
-        for name in _OF_THE_KEY:
-            if name in said:
+        """Return the base URL for the connection's key. Raises ConfigError if the options of a task give another."""
+        for name in _KEY_OPTIONS:
+            if name in given:
                 raise ConfigError(
                     f"options: {OPTIONS_BY_KEY[name].name} is not taken from a task whose connection gives the API key",
                     f"put it into connection {self.telemetron_conn_id}",
                 )
-        if not any(name in said for name in _META_KEYS):
+        if not any(name in given for name in _META_KEYS):
             return {}
         base_url = OPTIONS_BY_KEY["base_url"]
-        return {"base_url": told.get("base_url") or environ.get(base_url.variable) or base_url.default}
+        return {"base_url": from_connection.get("base_url") or environ.get(base_url.variable) or base_url.default}
 
     def _connection_options(self) -> tuple[dict[str, Any], str]:
-        """What the connection says, as options; and its API key."""
+        """Return the options in the connection, and its API key."""
         if self.telemetron_conn_id is None:
             return {}, ""
         try:
             connection = self.get_connection(self.telemetron_conn_id)
         except AirflowNotFoundException as exc:
             raise ConfigError(
-                f"there is no connection {self.telemetron_conn_id!r}", "make one of type telemetron"
+                f"there is no connection {self.telemetron_conn_id!r}", "create one of type telemetron"
             ) from exc
-        told = named_options(connection.extra_dejson, f"connection {self.telemetron_conn_id}: extra")
+        options = named_options(connection.extra_dejson, f"connection {self.telemetron_conn_id}: extra")
         base_url = _base_url(connection)
-        return told | ({"base_url": base_url} if base_url else {}), connection.password or ""
+        return options | ({"base_url": base_url} if base_url else {}), connection.password or ""
 
 
-def named_options(told: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Options by their keys, without those left empty. Raises ConfigError for a name that is none."""
-    options = {name.replace("-", "_"): value for name, value in told.items()}
+def named_options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return options by key, without empty ones. Raises ConfigError for an unknown name."""
+    options = {name.replace("-", "_"): value for name, value in values.items()}
     unknown = sorted(name for name in options if name not in OPTIONS_BY_KEY and name not in _META_KEYS)
     if unknown:
         raise ConfigError(f"{where}: unknown option {', '.join(unknown)}", "see telemetron-batch run --help")

@@ -1,4 +1,4 @@
-"""The files of a run as datasets of OpenLineage; none where its provider is not installed."""
+"""The files of a run as OpenLineage datasets, if the OpenLineage provider is installed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ _WRITTEN: Final = ("reconciliation.csv", "attention.csv", "undo.csv", "summary.j
 
 
 def lineage(files: Sequence[str], folder: Path | None) -> Any:
-    """The inputs, and the files that a run leaves in its folder; None where they are left by another task."""
+    """Return the inputs and the files in the run's folder (None: this task writes none); None without OpenLineage."""
     try:
         from airflow.providers.openlineage.extractors import OperatorLineage
         from openlineage.client.event_v2 import Dataset
@@ -23,7 +23,7 @@ def lineage(files: Sequence[str], folder: Path | None) -> Any:
 
 
 def _named(file: str) -> tuple[str, str]:
-    """A file's namespace and name: of an object its bucket and key."""
+    """Return namespace and name of a file; for an object, its bucket and key."""
     path = strip_file_scheme(file)
     if not is_url(path):
         return "file", str(Path(path).absolute())

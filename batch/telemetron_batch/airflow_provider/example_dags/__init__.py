@@ -1,1 +1,1 @@
-"""DAGs to copy from; each is run by the tests as it stands here, in folders of their own."""
+"""Example DAGs to copy; the tests run each of them unchanged but for its folders."""

@@ -1,10 +1,10 @@
-"""The same with the command line: for workers whose environment cannot take the package.
+"""Run the nightly export of the ERP with the command line, for workers that cannot install the package.
 
-`telemetron-batch` may be installed in a virtual environment of its own; name it by its
-path then. The last line of its output is the summary as JSON, and so the task's XCom.
+`telemetron-batch` may be installed in its own virtual environment; then write its full path. The last line of its
+output is the summary as JSON, which becomes the task's XCom.
 
 The host of the connection `telemetron_default` must be the whole base URL, e.g.
-`https://t.example.com/api/ext-v1`. A night waits until the one before has succeeded.
+`https://t.example.com/api/ext-v1`. Each DAG run waits until the previous one has succeeded.
 """
 
 import json
@@ -19,14 +19,14 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    # Whoever triggers a run chooses among the files of one folder, and no folder.
+    # A person who triggers a run can choose a file of one folder, but not another folder.
     params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
     doc_md=__doc__,
 ) as dag:
     assign_devices = BashOperator(
         task_id="assign_devices",
-        # `exec`, so that Airflow's signals reach the program itself. Values go in by the environment, never
-        # into the command. Exit 99 marks the task as skipped; exit 1 only says that rows want attention.
+        # `exec` lets Airflow's signals reach the program itself. Values are passed in the environment, never in
+        # the command. Exit code 99 marks the task as skipped; exit code 1 only says that rows want attention.
         bash_command=(
             'exec telemetron-batch run "$EXPORT" --run-id "$RUN" --reports-dir "$REPORTS" '
             "--tolerate invalid --tolerate failed --max-failed 5% --empty-exit-code 99 --json"

@@ -1,8 +1,8 @@
-"""Every night, carry out the export of the ERP. One task, one machine, the whole file.
+"""Run the nightly export of the ERP in one task.
 
-The connection `telemetron_default` (type telemetron) has the base URL as host and the API
-key as password. A pool of one slot, or `max_active_runs=1` as here, keeps two runs from
-sharing the API's rate. With `depends_on_past=True` a night waits until the one before has succeeded.
+The connection `telemetron_default` (type telemetron) has the base URL as host and the API key as password. A pool
+of one slot, or `max_active_runs=1` as here, prevents two runs from sharing the API's rate. With
+`depends_on_past=True` each DAG run waits until the previous one has succeeded.
 """
 
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    # Whoever triggers a run chooses among the files of one folder, and no folder.
+    # A person who triggers a run can choose a file of one folder, but not another folder.
     params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
     doc_md=__doc__,
 ) as dag:
@@ -37,7 +37,7 @@ with DAG(
 
     @task
     def tell(summary: dict[str, Any]) -> str:
-        """Say how it went; in place of this, mail `attention.csv` to whoever can correct it."""
+        """Return a message; in practice, mail `attention.csv` to the people who can correct it."""
         return f"{summary['rows']} rows, {summary['attention']} want attention: {summary['folder']}/attention.csv"
 
     tell(assign_devices.output)

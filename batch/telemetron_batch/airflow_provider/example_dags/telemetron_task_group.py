@@ -1,8 +1,8 @@
-"""Every night, carry out the export of the ERP with several workers: one plan, four shards, one reconciliation.
+"""Run the nightly export of the ERP on several workers: one plan, four shards, one reconciliation.
 
-`reports_dir` is on storage that all workers share. All shards together keep the rate of the
-connection `telemetron_default`; `max_active_runs=1` keeps another run of this DAG from using it too.
-With `depends_on_past=True` a night waits until all tasks of the one before have succeeded.
+`reports_dir` is on storage that all workers share. All shards together keep the rate of the connection
+`telemetron_default`; `max_active_runs=1` prevents another run of this DAG from using it at the same time. With
+`depends_on_past=True` each DAG run waits until all tasks of the previous one have succeeded.
 """
 
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    # Whoever triggers a run chooses among the files of one folder, and no folder.
+    # A person who triggers a run can choose a file of one folder, but not another folder.
     params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
     doc_md=__doc__,
 ) as dag:
@@ -36,7 +36,7 @@ with DAG(
 
     @task
     def tell(summary: dict[str, Any]) -> str:
-        """Say how it went; in place of this, mail `attention.csv` to whoever can correct it."""
+        """Return a message; in practice, mail `attention.csv` to the people who can correct it."""
         return f"{summary['rows']} rows, {summary['attention']} want attention: {summary['folder']}/attention.csv"
 
     tell(assign_devices.get_child_by_label("reconcile").output)

@@ -1,10 +1,9 @@
-"""Runs the program inside a task, and ends it the moment the task is no longer wanted.
+"""Run work in a thread of a task, and cancel it when the task ends early.
 
-A task ends early in three ways: Airflow calls `on_kill`, raises a timeout into the main
-thread, or its supervisor dies. The last is the dangerous one: Airflow then takes the task
-for dead and starts it again elsewhere while this process would go on. So the work is done
-in a thread of its own, which no exception from outside can tear apart, and the main
-thread watches.
+A task ends early in three ways: Airflow calls `on_kill`, raises a timeout in the main thread, or the task's
+supervisor dies. In the last case Airflow considers the task dead and starts it again elsewhere while this process
+would continue. So the work runs in its own thread, which no exception of Airflow interrupts, and the main thread
+watches for all three.
 """
 
 import contextvars
@@ -23,18 +22,17 @@ from telemetron_batch.sending.progress import ProgressSnapshot, format_log
 
 T = TypeVar("T")
 
-_LOOK_EVERY: Final = 0.5
+_POLL_S: Final = 0.5
 _REPORT_GRACE_S: Final = 60.0
-"""Seconds that the files of a run ended by a timeout may take; nothing is sent in them."""
-_TOLD_EVERY: Final = 30.0
+"""How long a run ended by a timeout may take to write its files; nothing is sent meanwhile."""
+_PROGRESS_EVERY_S: Final = 30.0
 _NOISY_LOGGERS: Final = ("httpx2", "httpcore2")
 
 
 def in_thread(work: Callable[[], T], interrupt: CancelToken) -> T:
-    """Do the work in a thread of its own and give what it gives; the interrupt ends it early.
+    """Do the work in a thread and return its result. `interrupt` ends it early, as does the death of the supervisor.
 
-    Also a supervisor that is gone does, within a second. What is raised into this thread
-    meanwhile is raised when the work has ended.
+    An exception raised in this thread meanwhile is raised again when the work has ended.
     """
     parent = os.getppid()
     future: Future[T] = Future()
@@ -42,7 +40,7 @@ def in_thread(work: Callable[[], T], interrupt: CancelToken) -> T:
         target=contextvars.copy_context().run, args=(_fulfil, future, work), name="telemetron_batch", daemon=True
     ).start()
     try:
-        while not wait([future], _LOOK_EVERY).done:
+        while not wait([future], _POLL_S).done:
             if os.getppid() != parent:
                 interrupt.cancel("the supervisor of its task is gone")
         return future.result()
@@ -55,40 +53,40 @@ def in_thread(work: Callable[[], T], interrupt: CancelToken) -> T:
 def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as exc:  # noqa: BLE001 - raised again where the future is asked
+    except BaseException as exc:  # noqa: BLE001 - raised again by `future.result`
         future.set_exception(exc)
 
 
 class TaskObserver(RunObserver):
-    """Tells the task's log how a run goes: its plan, then a line every half minute."""
+    """Writes the plan of a run and, every half minute, its progress to the task's log."""
 
     def __init__(self, interrupt: CancelToken, log: logging.Logger) -> None:
         self.interrupt = interrupt
         self._log = log
-        self._told_at = 0.0
+        self._logged_at = 0.0
         for name in _NOISY_LOGGERS:
-            logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every request
+            logging.getLogger(name).setLevel(logging.WARNING)  # they log every request
 
     def confirm_plan(self, plan: PlanSummary) -> bool:
-        """Say what is to come, and go on."""
-        told = "%d rows: %d devices of %d customers in %d calls at %s; %d duplicates, %d invalid"
+        """Log the plan and accept it."""
+        text = "%d rows: %d devices of %d customers in %d calls at %s; %d duplicates, %d invalid"
         numbers = (plan.rows, plan.devices, plan.customers, plan.calls, plan.rate, plan.duplicates, plan.invalid)
-        self._log.info(told, *numbers)
+        self._log.info(text, *numbers)
         for words in plan.held:
             self._log.warning("%s", printable(words))
         return True
 
     def on_message(self, kind: str, text: str) -> None:
-        """Warnings about the input; what happens while sending the program logs itself."""
+        """Log warnings about the input; the program itself logs what happens while sending."""
         if kind == "warning":
             self._log.warning("%s", printable(text))
 
     def wants_progress(self) -> bool:
-        """For the lines between."""
+        """Return True, for the progress lines."""
         return True
 
     def on_progress(self, view: ProgressSnapshot) -> None:
-        """Say how far it is, now and then."""
-        if view.elapsed >= self._told_at + _TOLD_EVERY:
-            self._told_at = view.elapsed
+        """Log the progress every half minute."""
+        if view.elapsed >= self._logged_at + _PROGRESS_EVERY_S:
+            self._logged_at = view.elapsed
             self._log.info("progress: %s", format_log(view))

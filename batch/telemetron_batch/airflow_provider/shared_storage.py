@@ -1,4 +1,4 @@
-"""Whether a folder can be shared by workers, as far as one of them can tell."""
+"""Check whether workers on several hosts can share a folder, as far as one of them can tell."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 def sharing_warning(folder: Path) -> str | None:
-    """Why workers on other hosts may not see this folder; None where there may be none, or it seems they do."""
+    """Return a warning if the executor may use other hosts and the folder is on a local file system; else None."""
     executors = re.findall(r"\w+Executor", conf.get("core", "executor", fallback=""))
     kind = file_system(folder.absolute(), _MOUNTS.read_text() if _MOUNTS.exists() else "")
     if kind not in _LOCAL_FILESYSTEMS or {*executors} <= _LOCAL_EXECUTORS:
@@ -21,11 +21,11 @@ def sharing_warning(folder: Path) -> str | None:
 
 
 def file_system(path: Path, mounts: str) -> str:
-    """The kind of file system that a path is on, from what the kernel says of all mounts; empty if it says nothing."""
+    """Return the type of the file system of a path, given the text of /proc/self/mountinfo; empty if unknown."""
     found: tuple[int, str] = (-1, "")
     for line in mounts.splitlines():
-        mounted, _, told = line.partition(" - ")
+        mounted, _, details = line.partition(" - ")
         point = Path(mounted.split()[4].replace("\\040", " "))
         if path.is_relative_to(point) and len(point.parts) >= found[0]:
-            found = len(point.parts), told.split()[0]
+            found = len(point.parts), details.split()[0]
     return found[1]
