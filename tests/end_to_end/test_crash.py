@@ -1,7 +1,7 @@
-"""A small run, killed at every boundary of its journal, its wire and its files: the same command ends it all the same.
+"""A small run, killed at every step of its journal, network and files: the same command completes it.
 
-The program is the ordinary one in a process of its own (`tests/support/crashing.py`); the server is on the other side
-of a socket, and its log is the judge.
+The program runs in its own process (`tests/support/crashing.py`) against a server on a socket; results are compared
+with the server's log.
 """
 
 import csv
@@ -76,7 +76,7 @@ def server() -> Iterator[Server]:
 
 
 class Scene:
-    """The small run in a world of its own."""
+    """A small run with its own folder and server."""
 
     def __init__(self, folder: Path, server: Server, forge: Forge) -> None:
         folder.mkdir()
@@ -101,7 +101,7 @@ class Scene:
 
 
 def wrong_rows(books: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Rows that say otherwise than an undisturbed run, and do not say why."""
+    """Return rows that differ from an undisturbed run without a reason."""
     assert len(books) == len(ROWS)
     return [row for row, (_, _, _, outcome) in zip(books, ROWS, strict=True) if not is_right(row, outcome)]
 
@@ -113,12 +113,12 @@ def is_right(row: dict[str, str], outcome: str) -> bool:
 
 
 def sent_again(left: Left, since: list[Heard]) -> list[Heard]:
-    """Requests for what the journal had an answer to."""
+    """Return requests that the journal already had an answer for."""
     return [heard for heard in since if heard.request in left.ended or heard.asked & left.settled]
 
 
 def finish(scene: Scene, tally: Tally, undisturbed: int, kills: int = 1) -> None:
-    """Say the same command again and look at everything it leaves."""
+    """Repeat the command and check everything it writes."""
     place, server = scene.place, scene.server
     server.settle()
     left, heard = left_by(place.run_folder), len(server.heard)
@@ -141,7 +141,7 @@ def finish(scene: Scene, tally: Tally, undisturbed: int, kills: int = 1) -> None
 
 @pytest.fixture
 def undisturbed(tmp_path: Path, server: Server, forge: Forge) -> int:
-    """The number of requests of a run that nothing disturbs."""
+    """The number of requests of an undisturbed run."""
     scene = Scene(tmp_path / "undisturbed", server, forge)
     assert scene.place.run() == EXIT_CODE, scene.place.said
     assert [row["outcome"] for row in scene.books] == [outcome for *_, outcome in ROWS]
@@ -163,7 +163,7 @@ def test_a_kill_at_any_boundary_changes_no_outcome(
     assert tally.points > 5 * undisturbed
 
 
-def test_a_second_kill_while_going_on_changes_none_either(
+def test_a_second_kill_after_resuming_changes_no_outcome(
     tmp_path: Path, server: Server, forge: Forge, undisturbed: int
 ) -> None:
     tally, chance = Tally(), random.Random(1)

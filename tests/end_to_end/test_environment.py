@@ -1,4 +1,4 @@
-"""What the system refuses is never a bug: exit code 2 or 3, one line that says what to do, and the books."""
+"""System errors are not bugs: exit code 2 or 3, one line that says what to do, and complete files."""
 
 import csv
 import errno
@@ -51,7 +51,7 @@ def in_folder(folder: Path, name: str, text: str = TEXT) -> str:
 # Names
 
 
-def test_a_name_that_is_no_utf8_is_an_input_like_any_other(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_is_accepted(tmp_path: Path) -> None:
     rows, reports = in_folder(tmp_path, f"{LATIN}.csv"), tmp_path / LATIN
     ended = call("run", rows, "--sandbox", "--reports-dir", reports, "--run-id", "r", "--xlsx", "--json")
     assert ended.exit_code in (0, 1)
@@ -65,7 +65,7 @@ def test_a_name_that_is_no_utf8_is_an_input_like_any_other(tmp_path: Path) -> No
     assert json.loads(call("runs", "--reports-dir", reports, "--json").stdout)[0]["input"] == r"caf\udce9.csv"
 
 
-def test_of_several_files_the_column_tells_the_name_with_its_bytes_as_escapes(tmp_path: Path) -> None:
+def test_the_file_column_escapes_names_that_are_not_utf8(tmp_path: Path) -> None:
     files = in_folder(tmp_path, f"{LATIN}.csv"), in_folder(tmp_path, "b.csv")
     assert call("run", *files, "--sandbox", "--reports-dir", tmp_path / "r", "--run-id", "r").exit_code in (0, 1)
     with (tmp_path / "r" / "r" / "reconciliation.csv").open(newline="", encoding="utf-8") as file:
@@ -73,13 +73,13 @@ def test_of_several_files_the_column_tells_the_name_with_its_bytes_as_escapes(tm
 
 
 @pytest.mark.parametrize("option", ["--job", "--sheet", "--device-type", "--organisation", "--action-word", "--run-id"])
-def test_a_text_that_is_no_utf8_is_refused_with_the_name_of_its_option(tmp_path: Path, option: str) -> None:
+def test_an_option_that_is_not_utf8_is_refused_by_name(tmp_path: Path, option: str) -> None:
     ended = call("plan", in_folder(tmp_path, "a.csv"), "--auto-create-devices", option, f"{LATIN}=assign")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert f"{option}: " in ended.stderr
 
 
-def test_shards_are_planned_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+def test_shards_are_planned_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
     flags = {"base_url": BASE_URL, "reports_dir": str(tmp_path / LATIN), "run_id": "r", "shards": "2"}
     config = resolve([in_folder(tmp_path, "a.csv")], flags, {"TELEMETRON_API_KEY": KEY})
     assert [shard.devices for shard in plan_shards(config).shards] == [1, 1]
@@ -89,7 +89,7 @@ def test_shards_are_planned_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
-def test_every_error_of_the_system_names_the_path_and_what_to_do(number: int) -> None:
+def test_every_system_error_names_the_path_and_the_next_step(number: int) -> None:
     error = system_error(OSError(number, os.strerror(number), "/some/where"))
     assert error.exit_code in (2, 3)
     assert "/some/where" in error.reason
@@ -97,9 +97,7 @@ def test_every_error_of_the_system_names_the_path_and_what_to_do(number: int) ->
     assert error.advice
 
 
-def test_an_error_that_no_module_foresaw_is_one_line_and_no_bug(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_system_error_is_one_line_and_not_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "/mnt/x")
 
@@ -111,7 +109,7 @@ def test_an_error_that_no_module_foresaw_is_one_line_and_no_bug(
     assert json.loads(ended.stdout)["exitCode"] == 2
 
 
-def test_an_error_before_the_first_attempt_is_2_and_one_after_it_is_3(
+def test_an_error_before_the_first_attempt_exits_with_2_and_later_with_3(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -132,7 +130,7 @@ def test_an_error_before_the_first_attempt_is_2_and_one_after_it_is_3(
 
 
 @pytest.mark.parametrize("kind", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES])
-def test_what_the_system_refuses_while_calls_are_made_ends_the_run_with_its_books(
+def test_a_system_error_while_sending_stops_the_run_and_writes_its_files(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: int
 ) -> None:
     whole = Scheduler.run
@@ -148,7 +146,7 @@ def test_what_the_system_refuses_while_calls_are_made_ends_the_run_with_its_book
     assert ran.outcomes == ["assigned"] * 2
 
 
-def test_a_clock_at_1970_is_a_time_like_any_other(desk: Desk) -> None:
+def test_a_clock_at_1970_is_accepted(desk: Desk) -> None:
     desk.clock._epoch = -desk.clock.monotonic
     ran = desk.run(ROWS, since_last=True)
     assert (ran.outcomes, ran.json["startedAt"][:4]) == (["assigned"] * 2, "1970")
@@ -160,7 +158,7 @@ def test_a_clock_at_1970_is_a_time_like_any_other(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("name", ["reconciliation.csv", "undo.csv", "report.html", "summary.json"])
-def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(desk: Desk, name: str) -> None:
+def test_an_unwritable_file_does_not_prevent_the_others(desk: Desk, name: str) -> None:
     in_the_way = desk.folder / "reports" / "r1" / name
     in_the_way.mkdir(parents=True)
     in_the_way.parent.chmod(0o700)
@@ -179,7 +177,9 @@ def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(desk: D
 
 
 @pytest.mark.parametrize("writer", ["write_html", "write_xlsx", "write_undo"])
-def test_a_bug_in_one_file_leaves_the_books(desk: Desk, monkeypatch: pytest.MonkeyPatch, writer: str) -> None:
+def test_a_bug_in_one_file_does_not_prevent_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
     def broken(*_: object) -> None:
         raise KeyError("oops")
 
@@ -190,7 +190,7 @@ def test_a_bug_in_one_file_leaves_the_books(desk: Desk, monkeypatch: pytest.Monk
     assert (ran.folder / "attention.csv").is_file()
 
 
-def test_a_stopped_run_keeps_its_reason_beside_a_file_that_cannot_be_written(desk: Desk) -> None:
+def test_a_stopped_run_keeps_its_reason_if_a_file_is_unwritable(desk: Desk) -> None:
     in_the_way = desk.folder / "reports" / "r1" / "report.html"
     in_the_way.mkdir(parents=True)
     in_the_way.parent.chmod(0o700)
@@ -213,7 +213,7 @@ def test_a_run_that_cannot_open_a_connection_for_each_call_sends_nothing(
     assert not (desk.folder / "reports" / "r1").exists()
 
 
-def test_the_soft_limit_of_open_files_is_raised_where_that_is_allowed() -> None:
+def test_the_soft_limit_of_open_files_is_raised_if_allowed() -> None:
     former = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/proc/self/fd").iterdir()]) + 4, former[1]))
     try:
@@ -223,7 +223,7 @@ def test_the_soft_limit_of_open_files_is_raised_where_that_is_allowed() -> None:
 
 
 def started(*arguments: object, limit: int | None = None, **streams: object) -> subprocess.CompletedProcess[str]:
-    """Run the program as a process of its own."""
+    """Run the program in its own process."""
 
     def narrow() -> None:
         if limit is not None:
@@ -235,7 +235,7 @@ def started(*arguments: object, limit: int | None = None, **streams: object) -> 
 
 
 @pytest.mark.parametrize("limit", [8, 12, 20])
-def test_too_few_open_files_are_told_before_anything_begins(tmp_path: Path, limit: int) -> None:
+def test_too_few_open_files_are_an_error_at_the_start(tmp_path: Path, limit: int) -> None:
     ended = started("run", in_folder(tmp_path, "a.csv"), "--sandbox", "--reports-dir", tmp_path / "r", limit=limit)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "ulimit -n" in ended.stderr
@@ -243,7 +243,7 @@ def test_too_few_open_files_are_told_before_anything_begins(tmp_path: Path, limi
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("run", "--help"), ("plan", "nowhere.csv", "--json")])
-def test_standard_output_that_is_full_is_one_line(arguments: tuple[str, ...]) -> None:
+def test_a_full_standard_output_is_a_one_line_error(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         ended = started(*arguments, stdout=full)
     assert ended.returncode == 2
@@ -251,16 +251,16 @@ def test_standard_output_that_is_full_is_one_line(arguments: tuple[str, ...]) ->
     assert "standard output cannot be written (No space left on device)" in ended.stderr
 
 
-def test_json_is_valid_on_a_standard_output_of_ascii(tmp_path: Path) -> None:
+def test_json_is_valid_on_an_ascii_standard_output(tmp_path: Path) -> None:
     rows = in_folder(tmp_path, "zürich.csv")
     ended = started("plan", rows, "--json", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (ended.returncode, "zürich.csv" in json.dumps(json.loads(ended.stdout), ensure_ascii=False)) == (0, True)
 
 
-# What is no file
+# Inputs that are not files
 
 
-def test_a_device_or_a_socket_is_no_input(tmp_path: Path) -> None:
+def test_a_device_or_a_socket_is_refused_as_input(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         for path in ("/dev/zero", "/dev/full", str(tmp_path / "socket")):
@@ -269,7 +269,7 @@ def test_a_device_or_a_socket_is_no_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.lock", "run.log", "journal.sqlite3"])
-def test_a_folder_in_the_place_of_a_file_of_the_run_is_named(desk: Desk, name: str) -> None:
+def test_a_folder_with_the_name_of_a_run_file_is_an_error(desk: Desk, name: str) -> None:
     (desk.folder / "reports" / "r1" / name / "x").mkdir(parents=True)
     (desk.folder / "reports" / "r1").chmod(0o700)
     with pytest.raises(PlaceError, match=name) as refusal:
@@ -277,7 +277,7 @@ def test_a_folder_in_the_place_of_a_file_of_the_run_is_named(desk: Desk, name: s
     assert (refusal.value.exit_code, desk.server.seen) == (2, [])
 
 
-def test_a_name_that_is_too_long_is_told_as_such(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     for folder in ("x" * 300, "x/" * 3000):
         reports = tmp_path / folder
         ended = call("run", in_folder(tmp_path, "a.csv"), "--sandbox", "--reports-dir", reports, "--run-id", "r")
@@ -288,7 +288,7 @@ def test_a_name_that_is_too_long_is_told_as_such(tmp_path: Path) -> None:
 
 
 @as_root
-def test_runs_that_cannot_be_read_are_told_of(desk: Desk) -> None:
+def test_unreadable_runs_are_listed_as_warnings(desk: Desk) -> None:
     given_away(desk.run(ROWS).folder)
     listed = call("runs", "--reports-dir", desk.folder / "reports")
     assert listed.stdout == "No runs here but 1 other that could not be read.\n"
@@ -296,7 +296,7 @@ def test_runs_that_cannot_be_read_are_told_of(desk: Desk) -> None:
 
 
 @as_root
-def test_content_that_a_foreign_run_may_have_processed_is_warned_of(
+def test_an_unreadable_run_that_may_have_processed_the_content_is_a_warning(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_away(desk.run(ROWS).folder)
@@ -308,23 +308,23 @@ def test_content_that_a_foreign_run_may_have_processed_is_warned_of(
     assert "what it settled or changed since is not known" in told
 
 
-# Another user, as a process of its own
+# Another user
 
 NOBODY = 65_534
-Somebody = Callable[..., subprocess.CompletedProcess[str]]
+OtherUser = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def open_desk() -> Iterator[Desk]:
-    """A desk in a folder that other users can reach, as those of pytest are not."""
+    """A desk in a folder that other users can reach, unlike the folders of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o1777)
         yield Desk(Path(folder))
 
 
 @pytest.fixture
-def somebody(open_desk: Desk) -> Somebody:
-    """Start the program as another user, with any interpreter of our version that this user can reach."""
+def other_user(open_desk: Desk) -> OtherUser:
+    """Start the program as another user, with an interpreter of our version that this user can access."""
     libraries = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
     environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": os.pathsep.join(libraries)}
     environ |= {"PYTHONDONTWRITEBYTECODE": "1", "TELEMETRON_API_KEY": KEY, "TMPDIR": str(open_desk.folder)}
@@ -351,28 +351,28 @@ def closed_folder(folder: Path) -> Path:
 
 
 @as_root
-def test_another_users_run_is_refused_by_the_name_of_its_owner(open_desk: Desk, somebody: Somebody) -> None:
+def test_another_users_run_is_refused_naming_its_owner(open_desk: Desk, other_user: OtherUser) -> None:
     path = open_desk.file(ROWS)
     ran = open_desk.run(path)
     ran.folder.parent.chmod(0o1777)
     where = ("--reports-dir", ran.folder.parent)
-    same = somebody("run", path, "--base-url", BASE_URL, *where, "--run-id", "r1")
+    same = other_user("run", path, "--base-url", BASE_URL, *where, "--run-id", "r1")
     assert (same.returncode, same.stderr.count("\n")) == (2, 1)
     assert re.search(r"r1 belongs to root .*run as root, or name another --run-id", same.stderr)
-    listed = somebody("runs", *where)
+    listed = other_user("runs", *where)
     assert listed.stdout == "No runs here but 1 other that could not be read.\n"
-    given = somebody("run", path, "--base-url", BASE_URL, "--reports-dir", closed_folder(open_desk.folder))
+    given = other_user("run", path, "--base-url", BASE_URL, "--reports-dir", closed_folder(open_desk.folder))
     assert (given.returncode, given.stderr.count("\n")) == (2, 1)
     assert "(Permission denied; " in given.stderr
     assert "closed belongs to root)" in given.stderr
     for command in ("report", "verify", "resume"):
-        assert somebody(command, "r1", *where).returncode == 2
+        assert other_user(command, "r1", *where).returncode == 2
 
 
 @as_root
 @pytest.mark.parametrize("mode", [0o2770, 0o1777])
-def test_two_users_of_one_key_take_turns_in_the_folder_that_both_name(
-    open_desk: Desk, somebody: Somebody, mode: int
+def test_two_users_of_one_key_take_turns_with_a_common_lock_dir(
+    open_desk: Desk, other_user: OtherUser, mode: int
 ) -> None:
     locks = open_desk.folder / "locks"
     locks.mkdir()
@@ -383,7 +383,7 @@ def test_two_users_of_one_key_take_turns_in_the_folder_that_both_name(
 
     def meanwhile(_: Seen) -> None:
         if not seen:
-            seen.append(somebody(*theirs, "--lock-dir", locks, "--again"))
+            seen.append(other_user(*theirs, "--lock-dir", locks, "--again"))
 
     open_desk.server.script = meanwhile
     open_desk.run(path, lock_dir=str(locks))
@@ -392,10 +392,10 @@ def test_two_users_of_one_key_take_turns_in_the_folder_that_both_name(
     assert {stat.S_IMODE(one.stat().st_mode) for one in locks.iterdir()} == {0o660 if mode == 0o2770 else 0o666}
 
 
-# The folder of a run that goes away
+# Missing folders and files
 
 
-def test_a_run_whose_folder_was_removed_says_so_and_ends_with_3(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_folder_was_removed_exits_with_3(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = desk.folder / "reports" / "r1"
     leases: list[Lease] = []
     taken = Lease.__init__
@@ -415,7 +415,7 @@ def test_a_run_whose_folder_was_removed_says_so_and_ends_with_3(desk: Desk, monk
     assert stop.value.exit_code == 3
 
 
-def test_a_lock_that_is_no_file_is_told_as_such(tmp_path: Path) -> None:
+def test_a_lock_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lock")
     with pytest.raises((DiskError, PlaceError), match="no regular file"):
         Lock.acquire(tmp_path / "lock", LockOwner(1, "now", "mine"), "this")

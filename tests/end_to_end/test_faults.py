@@ -1,7 +1,7 @@
-"""Faults of the network, of the API and of the disk, on real sockets and with the program as its own process.
+"""Faults of the network, the API and the disk, with real sockets and the program in its own process.
 
-Whatever happens, each test also asks: is every row accounted for once, was nothing that was settled
-asked again, does the server hold what the rows say, and is the key in no file?
+Each test also checks that every row has one outcome, that nothing settled is sent again, that the server agrees with
+the outcomes, and that no file contains the key.
 """
 
 import csv
@@ -71,18 +71,18 @@ def many(count: int, customer: str, action: str = "assign") -> list[Row]:
 
 @dataclass
 class Ended:
-    """A process that has come to its end."""
+    """A process that has ended."""
 
     code: int
     out: str
     err: str
     peak: int = 0
-    """Bytes of memory that it held at most."""
+    """Peak memory in bytes."""
     seconds: float = 0.0
 
 
 class Place:
-    """A folder to run the program in, over one input, and the faulty server that it is sent to."""
+    """A folder with an input, and a faulty server to run the program against."""
 
     def __init__(self, folder: Path, server: FaultyServer) -> None:
         self.folder, self.server = folder, server
@@ -210,7 +210,7 @@ BY_EACH_CARRIER = pytest.mark.usefixtures("carrier")
 
 
 def first_time(fault: Fault) -> Any:
-    """This happens to the first assign or unassign of each customer, then all is well."""
+    """Apply a fault to the first assign or unassign of each customer."""
     asked: set[str] = set()
 
     def script(arrived: Arrived) -> Fault:
@@ -226,14 +226,12 @@ def tell(text: str) -> None:
     sys.stdout.write(f"\n  {text}\n")
 
 
-# Answers that do not come
+# Missing answers
 
 
 @pytest.mark.parametrize("fault", [Loses(), Resets(), Cuts(0.9), Cuts(0.1), Hangs()], ids=repr)
 @BY_EACH_CARRIER
-def test_a_lost_answer_costs_one_retry_and_is_marked_on_every_row_it_may_have_turned(
-    place: Place, fault: Fault
-) -> None:
+def test_a_lost_answer_costs_one_retry_and_marks_every_row_it_may_affect(place: Place, fault: Fault) -> None:
     place.write(customers(24))
     place.server.fleet.assign("user0007@x.com", ["SN-00007"])
     place.server.script = first_time(fault)
@@ -284,7 +282,7 @@ def test_a_connection_that_breaks_before_the_server_acts_leaves_no_wrong_outcome
 
 
 @BY_EACH_CARRIER
-def test_connections_reset_as_soon_as_they_are_made_are_tried_again(place: Place) -> None:
+def test_connections_reset_immediately_are_retried(place: Place) -> None:
     place.write(customers(40))
     place.server.slam = 6
     assert place.finish().code == 0
@@ -294,7 +292,7 @@ def test_connections_reset_as_soon_as_they_are_made_are_tried_again(place: Place
 
 
 @BY_EACH_CARRIER
-def test_refused_connections_are_tried_again_and_leave_no_doubt(place: Place) -> None:
+def test_refused_connections_are_retried_and_leave_no_unclear_row(place: Place) -> None:
     place.write(customers(6))
     place.server.refuse_connections()
     process = place.start()
@@ -308,7 +306,7 @@ def test_refused_connections_are_tried_again_and_leave_no_doubt(place: Place) ->
 
 
 @BY_EACH_CARRIER
-def test_hanging_and_dripping_answers_lose_no_connection_for_later_calls(place: Place) -> None:
+def test_hanging_and_slow_answers_leave_all_connections_usable(place: Place) -> None:
     bad, good = 96 * LONG, 120
     place.write(customers(bad + good))
     hangs, drips = first_time(Hangs()), first_time(Drips())
@@ -331,7 +329,7 @@ def test_hanging_and_dripping_answers_lose_no_connection_for_later_calls(place: 
 
 
 @BY_EACH_CARRIER
-def test_a_connection_closed_just_as_it_is_taken_up_again_loses_and_doubles_nothing(place: Place) -> None:
+def test_a_connection_closed_on_reuse_loses_and_repeats_nothing(place: Place) -> None:
     place.write(customers(60 * LONG))
     place.server.script = lambda arrived: Loses(acted=False) if arrived.nth > 1 else None
     assert place.finish("--attempts", "30").code == 0
@@ -341,7 +339,7 @@ def test_a_connection_closed_just_as_it_is_taken_up_again_loses_and_doubles_noth
 
 
 @BY_EACH_CARRIER
-def test_connections_closed_between_requests_are_no_trouble(place: Place) -> None:
+def test_connections_closed_between_requests_are_replaced(place: Place) -> None:
     place.write(customers(300 * LONG))
     place.server.script = lambda _: Leaves()
     assert place.finish().code == 0
@@ -350,7 +348,7 @@ def test_connections_closed_between_requests_are_no_trouble(place: Place) -> Non
     place.check_books()
 
 
-def test_a_request_carried_out_long_after_its_time_out_does_not_undo_the_row_that_came_later(place: Place) -> None:
+def test_a_request_processed_long_after_its_timeout_does_not_undo_a_later_row(place: Place) -> None:
     place.write([("a@x.com", "SN-1", "assign"), ("a@x.com", "SN-1", "unassign"), *customers(5)])
     late = iter([ActsLate(4.0)])
     place.server.script = lambda arrived: next(late, None) if arrived.customer == "a@x.com" else None
@@ -361,7 +359,7 @@ def test_a_request_carried_out_long_after_its_time_out_does_not_undo_the_row_tha
 
 
 @BY_EACH_CARRIER
-def test_a_third_of_all_requests_failing_in_every_way_leaves_each_row_true(place: Place) -> None:
+def test_every_outcome_is_true_if_a_third_of_all_requests_fail(place: Place) -> None:
     ways: list[Fault] = [
         Loses(), Loses(acted=False), Resets(), Resets(acted=False), Cuts(0.5), Says(500, {"error": "boom"}),
         Says(502, b"<html>Bad gateway</html>"), Says(200, b"<html>"), Raw(b"HTTP/9 banana\r\n\r\n"),
@@ -393,7 +391,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("kind", "calls", "seconds"), LIMITS)
-def test_a_limit_that_nobody_told_us_of_fails_no_row_and_is_seldom_overrun(
+def test_an_unknown_limit_fails_no_row_and_is_rarely_exceeded(
     tmp_path: Path, kind: type[Limit], calls: int, seconds: float
 ) -> None:
     count, started = 500 * LONG, []
@@ -429,7 +427,7 @@ def _span(server: FaultyServer) -> float:
     return server.seen[-1].at - server.seen[0].at
 
 
-def test_a_limit_far_below_the_rate_and_one_call_at_a_time_is_found_too(place: Place) -> None:
+def test_a_limit_far_below_the_rate_is_found_with_one_call_at_a_time(place: Place) -> None:
     place.write(customers(40))
     place.server.script = Bucket(5, 1.0, retry_after=False, burst=1)
     assert place.finish("--concurrency", "1").code == 0
@@ -459,12 +457,12 @@ def test_nginx_that_throttles_with_a_bare_503_fails_no_row(place: Place, burst: 
 
 
 def script_once_at(number: int, fault: Fault) -> Any:
-    """This happens to one request; then all is well."""
+    """Apply a fault to one request."""
     return lambda arrived: fault if arrived.number == number else None
 
 
 def _quiet_after(server: FaultyServer, number: int) -> float:
-    """Seconds in which nothing came after the request of that number (and those then in flight)."""
+    """Return the seconds without a request after the one with this number (and those then in flight)."""
     refused = server.seen[number - 1].at
     return min(one.at for one in server.seen if one.at > refused + 0.3) - refused
 
@@ -479,7 +477,7 @@ def _quiet_after(server: FaultyServer, number: int) -> float:
     ],
     ids=["seconds", "date of a clock two hours fast", "date of a clock two hours slow", "epoch"],
 )
-def test_nobody_sends_while_the_api_asks_to_wait(place: Place, date: float, retry_after: Any, least: float) -> None:
+def test_nothing_is_sent_while_the_api_asks_to_wait(place: Place, date: float, retry_after: Any, least: float) -> None:
     place.write(customers(30))
 
     def script(arrived: Arrived) -> Fault:
@@ -494,7 +492,7 @@ def test_nobody_sends_while_the_api_asks_to_wait(place: Place, date: float, retr
     place.check_books()
 
 
-def test_a_retry_after_that_means_nothing_is_passed_over(place: Place) -> None:
+def test_an_invalid_retry_after_is_ignored(place: Place) -> None:
     place.write(customers(80))
     nonsense = iter(["\u00b2", "-5", "soon", "", "1e9", "99999999999999999999", "Wed, 99 Foo 2099 00:00:00 GMT"])
 
@@ -511,7 +509,7 @@ def test_a_retry_after_that_means_nothing_is_passed_over(place: Place) -> None:
     place.check_books()
 
 
-def test_an_api_that_asks_for_a_day_is_left_alone_and_told_of(place: Place) -> None:
+def test_an_api_that_asks_to_wait_for_a_day_stops_the_run(place: Place) -> None:
     place.write(customers(60))
     place.server.script = script_once_at(20, Says(429, {"error": "quota"}, {"Retry-After": "86400"}))
     ended = place.finish(rate="40/s")
@@ -526,7 +524,7 @@ def test_an_api_that_asks_for_a_day_is_left_alone_and_told_of(place: Place) -> N
 
 
 @BY_EACH_CARRIER
-def test_a_quota_told_in_a_header_is_kept(place: Place) -> None:
+def test_a_quota_in_a_header_is_respected(place: Place) -> None:
     place.write(customers(40))
     told = Adds({"RateLimit": '"d";r=3;t=3', "RateLimit-Policy": '"d";q=20;w=3'})
     place.server.script = script_once_at(20, told)
@@ -537,7 +535,7 @@ def test_a_quota_told_in_a_header_is_kept(place: Place) -> None:
     place.check_books()
 
 
-def test_a_spent_quota_told_with_a_429_holds_everybody(place: Place) -> None:
+def test_a_spent_quota_with_a_429_pauses_all_calls(place: Place) -> None:
     place.write(customers(40))
     spent = Says(429, {"error": "slow down"}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3"})
     place.server.script = script_once_at(20, spent)
@@ -555,7 +553,7 @@ main()
 """
 
 
-def test_a_local_clock_that_jumps_by_hours_changes_neither_pace_nor_waits(place: Place) -> None:
+def test_a_jump_of_the_local_clock_changes_neither_rate_nor_waits(place: Place) -> None:
     place.program = ["-c", STEPPING]
     place.write(customers(120))
 
@@ -576,10 +574,10 @@ def test_a_local_clock_that_jumps_by_hours_changes_neither_pace_nor_waits(place:
     place.check_books()
 
 
-# The API goes away, or refuses us
+# Outages and refusals of the client
 
 
-def test_an_outage_is_waited_for_with_few_probes_and_then_all_settles(tmp_path: Path) -> None:
+def test_a_run_survives_an_outage_with_few_probes(tmp_path: Path) -> None:
     started = []
     with ExitStack() as servers:
         for refused in (False, True):
@@ -596,7 +594,7 @@ def test_an_outage_is_waited_for_with_few_probes_and_then_all_settles(tmp_path: 
 
 
 class Outage:
-    """From the 60th request on the API is away for 12 seconds."""
+    """Take the API down for 12 seconds at the 60th request."""
 
     def __init__(self, server: FaultyServer, *, refused: bool) -> None:
         self.server, self.refused, self.over = server, refused, math.inf
@@ -643,7 +641,7 @@ def test_an_outage_that_lasts_too_long_stops_the_run_and_the_same_command_comple
 
 
 @BY_EACH_CARRIER
-def test_a_key_revoked_on_the_way_stops_within_the_calls_in_flight_and_a_new_key_completes(place: Place) -> None:
+def test_a_revoked_key_stops_the_run_and_a_new_key_completes_it(place: Place) -> None:
     place.write(customers(200))
     place.server.latency = 0.02
 
@@ -669,7 +667,7 @@ def test_a_key_revoked_on_the_way_stops_within_the_calls_in_flight_and_a_new_key
 
 @pytest.mark.parametrize("status", [302, 307])
 @BY_EACH_CARRIER
-def test_a_redirect_takes_neither_the_request_nor_the_key_elsewhere(place: Place, status: int) -> None:
+def test_a_redirect_is_not_followed(place: Place, status: int) -> None:
     place.write(customers(20))
     with FaultyServer() as elsewhere:
         place.server.script = lambda arrived: Says(status, b"", {"Location": elsewhere.base_url + arrived.path[11:]})
@@ -724,14 +722,14 @@ def test_a_poison_device_that_the_error_names_costs_three_calls(place: Place) ->
 
 @pytest.fixture
 def at_most_37(place: Place) -> list[int]:
-    """A run against a server that answers 413 to calls of more than 37 devices; the numbers of those."""
+    """The sizes of the calls refused in a run against a server that answers 413 above 37 devices."""
     place.write([row for n in range(12) for row in many(200, f"big{n}@x.com")])
     place.server.script = lambda arrived: Says(413, b"") if len(arrived.devices) > 37 else None
     assert place.finish("--concurrency", "2").code == 0
     return [arrived.number for arrived in place.server.seen if len(arrived.devices) > 37]
 
 
-def test_a_413_above_37_devices_fails_no_row_and_is_remembered_for_the_calls_to_come(
+def test_a_413_above_37_devices_fails_no_row_and_is_remembered_for_later_calls(
     place: Place, at_most_37: list[int]
 ) -> None:
     assert place.outcomes == {"assigned": 2400}
@@ -742,7 +740,7 @@ def test_a_413_above_37_devices_fails_no_row_and_is_remembered_for_the_calls_to_
     place.check_books()
 
 
-def test_a_413_above_37_devices_costs_each_call_under_way_no_more_than_its_halvings(at_most_37: list[int]) -> None:
+def test_a_413_above_37_devices_costs_each_call_in_flight_only_its_halvings(at_most_37: list[int]) -> None:
     assert len(at_most_37) <= 2 * 3
 
 
@@ -772,7 +770,7 @@ ODD: dict[str, Fault] = {
 
 
 @BY_EACH_CARRIER
-def test_no_odd_answer_is_taken_for_success(place: Place) -> None:
+def test_no_odd_answer_counts_as_success(place: Place) -> None:
     place.write([*[(f"{name}@x.com", f"ODD-{name}", "assign") for name in ODD], *customers(60)])
     place.server.script = lambda arrived: ODD.get(arrived.customer.partition("@")[0])
     ended = place.finish("--attempts", "2", "--timeout", "3", rate="60/s")
@@ -790,7 +788,7 @@ def _with_devices(change: Any) -> Rewrites:
 
 
 @BY_EACH_CARRIER
-def test_answers_are_joined_by_identifier_however_they_are_arranged(place: Place) -> None:
+def test_answers_are_joined_by_identifier_in_any_order(place: Place) -> None:
     foreign = {"identifier": "SN-OF-NOBODY", "deviceId": "d", "wasCreated": False}
     ways: dict[str, Fault] = {
         "backwards": _with_devices(lambda devices: devices[::-1]),
@@ -825,7 +823,7 @@ def test_answers_are_joined_by_identifier_however_they_are_arranged(place: Place
     ],
 )
 @BY_EACH_CARRIER
-def test_a_compression_bomb_neither_fills_the_memory_nor_counts_as_success(place: Place, bombs: int) -> None:
+def test_a_compression_bomb_does_not_fill_the_memory_or_count_as_success(place: Place, bombs: int) -> None:
     place.write([*customers(20), *many(bombs, "bomb@x.com")])
     place.rows[20:] = [(f"bomb{n}@x.com", device, action) for n, (_, device, action) in enumerate(place.rows[20:])]
     place.write(place.rows)
@@ -844,7 +842,7 @@ def test_a_compression_bomb_neither_fills_the_memory_nor_counts_as_success(place
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own that is soon full."""
+    """A small file system."""
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
@@ -856,7 +854,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Leave not a byte free."""
+    """Fill the file system completely."""
     filler = folder / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -864,7 +862,7 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-def test_a_disk_that_is_full_for_the_journal_stops_the_run_and_loses_nothing(place: Place) -> None:
+def test_a_full_disk_for_the_journal_stops_the_run_and_loses_nothing(place: Place) -> None:
     place.write(customers(200))
     place.server.latency = 0.02
     with small_disk(place.reports, "4m") as disk:
@@ -888,16 +886,14 @@ def test_a_disk_that_is_full_for_the_journal_stops_the_run_and_loses_nothing(pla
 
 @pytest.fixture
 def full_at_the_end(place: Place) -> Iterator[Ended]:
-    """A run whose disk has filled up by its last answer, so that there is no room for its files."""
+    """A run whose disk is full after its last answer, without room for its files."""
     place.write([(*row, "x" * 2000) for row in [*customers(60), *many(2000, "bulk@x.com")]], (*HEADER, "note"))
     with small_disk(place.reports, "24m") as disk:
         place.server.script = lambda arrived: (fill(disk), None)[1] if arrived.number == 64 else None
         yield place.finish()
 
 
-def test_a_disk_that_is_full_for_the_reports_stops_the_run_and_loses_nothing(
-    place: Place, full_at_the_end: Ended
-) -> None:
+def test_a_full_disk_for_the_reports_stops_the_run_and_loses_nothing(place: Place, full_at_the_end: Ended) -> None:
     assert full_at_the_end.code == 3, full_at_the_end.err
     assert "make room" in full_at_the_end.err
     assert "reconciliation.csv" in full_at_the_end.err
@@ -912,7 +908,7 @@ def test_a_disk_that_is_full_for_the_reports_stops_the_run_and_loses_nothing(
     place.check_books()
 
 
-def test_a_disk_that_is_full_for_the_reports_is_told_in_one_line(place: Place, full_at_the_end: Ended) -> None:
+def test_a_full_disk_for_the_reports_is_a_one_line_error(place: Place, full_at_the_end: Ended) -> None:
     place.check_one_line(full_at_the_end)
 
 
@@ -926,7 +922,7 @@ def test_a_disk_too_small_for_the_run_sends_nothing(place: Place) -> None:
         assert place.server.seen == []
 
 
-def test_a_disk_that_is_full_at_the_start_sends_nothing(place: Place) -> None:
+def test_a_disk_full_at_the_start_sends_nothing(place: Place) -> None:
     place.write(customers(20))
     with small_disk(place.reports, "8m") as disk:
         fill(disk)
@@ -939,7 +935,7 @@ def test_a_disk_that_is_full_at_the_start_sends_nothing(place: Place) -> None:
         place.check_books()
 
 
-def test_a_full_disk_of_the_state_folder_sends_nothing_and_says_so(place: Place) -> None:
+def test_a_full_disk_of_the_state_folder_sends_nothing(place: Place) -> None:
     place.write(customers(20))
     with small_disk(place.folder / "state", "64k") as disk:
         fill(disk)
@@ -949,7 +945,7 @@ def test_a_full_disk_of_the_state_folder_sends_nothing_and_says_so(place: Place)
         assert place.server.seen == []
 
 
-def test_a_file_that_may_not_grow_any_more_stops_the_run_and_loses_nothing(place: Place) -> None:
+def test_a_file_size_limit_stops_the_run_and_loses_nothing(place: Place) -> None:
     place.write(customers(200))
     place.server.latency = 0.02
     log = place.run_folder / "journal.sqlite3-wal"
@@ -974,7 +970,7 @@ def test_a_file_that_may_not_grow_any_more_stops_the_run_and_loses_nothing(place
     place.check_books(again=repeated)
 
 
-def test_a_file_in_the_place_of_the_reports_folder_is_told_before_anything_is_sent(place: Place) -> None:
+def test_a_file_with_the_name_of_the_reports_folder_is_an_error_before_sending(place: Place) -> None:
     place.write(customers(20))
     place.reports.write_text("no folder")
     ended = place.finish()
@@ -984,7 +980,7 @@ def test_a_file_in_the_place_of_the_reports_folder_is_told_before_anything_is_se
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["at the start", "between two runs"])
-def test_a_reports_folder_that_cannot_be_written_is_told_before_anything_is_sent(place: Place, *, begun: bool) -> None:
+def test_an_unwritable_reports_folder_is_an_error_before_sending(place: Place, *, begun: bool) -> None:
     place.write(customers(60))
     with small_disk(place.reports, "8m") as disk:
         if begun:
@@ -1001,11 +997,11 @@ def test_a_reports_folder_that_cannot_be_written_is_told_before_anything_is_sent
         place.check_books()
 
 
-# What stands where the journal should be
+# Wrong journals
 
 
 def _stopped(place: Place) -> dict[str, bytes]:
-    """A run stopped on its way, and the bytes of its files."""
+    """A stopped run, and the contents of its files."""
     place.write(customers(60))
     assert place.finish("--deadline", "1s", rate="20/s").code == 3
     return _bytes(place.run_folder)
@@ -1039,7 +1035,7 @@ def test_an_input_edited_between_a_stop_and_the_next_start_is_refused(place: Pla
     place.check_books()
 
 
-def test_a_journal_that_was_cut_short_is_refused_and_left_alone(place: Place) -> None:
+def test_a_truncated_journal_is_refused_and_unchanged(place: Place) -> None:
     _stopped(place)
     journal = place.run_folder / "journal.sqlite3"
     whole = journal.read_bytes()
@@ -1052,9 +1048,7 @@ def test_a_journal_that_was_cut_short_is_refused_and_left_alone(place: Place) ->
 
 
 @pytest.mark.parametrize("foreign", ["text", "database"])
-def test_the_file_of_another_program_in_the_journals_place_is_refused_and_left_alone(
-    place: Place, foreign: str
-) -> None:
+def test_a_foreign_file_with_the_journals_name_is_refused_and_unchanged(place: Place, foreign: str) -> None:
     place.write(customers(5))
     place.run_folder.mkdir(parents=True)
     journal = place.run_folder / "journal.sqlite3"
@@ -1067,7 +1061,7 @@ def test_the_file_of_another_program_in_the_journals_place_is_refused_and_left_a
     _check_refused(place, _bytes(place.run_folder), "is not a journal")
 
 
-def test_a_journal_with_a_page_of_garbage_is_told_in_one_line_and_nothing_is_sent(place: Place) -> None:
+def test_a_corrupt_journal_is_a_one_line_error_and_nothing_is_sent(place: Place) -> None:
     _stopped(place)
     journal = place.run_folder / "journal.sqlite3"
     whole, sent = journal.read_bytes(), len(place.server.seen)

@@ -1,4 +1,4 @@
-"""Names and texts that other people choose control no terminal, whatever command shows them."""
+"""Names and texts from outside never control the terminal, in the output of any command."""
 
 import json
 import sqlite3
@@ -22,7 +22,7 @@ ROWS = "customerEmail,deviceIdentifier,action,note\na@x.com,SN-1,assign,x\nb@x.c
 
 @pytest.fixture
 def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs a command and gives all that it shows, of which no character may be unprintable but line ends."""
+    """Return a function that runs a command, checks that its output is printable, and returns it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
@@ -53,7 +53,7 @@ def test_the_name_of_a_file_is_shown_printable(shown: Callable[..., str], hostil
     sandbox_run(shown, hostile_file, *more)
 
 
-def test_nothing_that_a_run_writes_for_people_holds_a_control_character(
+def test_no_output_of_a_run_contains_a_control_character(
     shown: Callable[..., str], hostile_file: str, tmp_path: Path
 ) -> None:
     sandbox_run(shown, hostile_file)
@@ -64,7 +64,7 @@ def test_nothing_that_a_run_writes_for_people_holds_a_control_character(
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_what_a_journal_and_a_lease_say_is_shown_printable(
+def test_texts_of_journal_and_lease_are_shown_printable(
     shown: Callable[..., str], hostile_file: str, tmp_path: Path, more: tuple[str]
 ) -> None:
     sandbox_run(shown, hostile_file)
@@ -91,9 +91,7 @@ def test_the_list_of_runs_has_one_line_for_each_run(shown: Callable[..., str], h
 
 
 @pytest.mark.slow
-def test_on_a_terminal_too_names_are_shown_printable(
-    shown: Callable[..., str], hostile_file: str, tmp_path: Path
-) -> None:
+def test_names_are_shown_printable_on_a_terminal(shown: Callable[..., str], hostile_file: str, tmp_path: Path) -> None:
     sandbox_run(shown, hostile_file)
     for command in (["runs", "--reports-dir", str(tmp_path / "reports")], ["plan", hostile_file]):
         program = OnTerminal([sys.executable, "-m", "telemetron_batch", *command], environment={"COLUMNS": "200"})
@@ -153,7 +151,7 @@ def test_wrong_arguments_are_shown_printable(shown: Callable[..., str], command:
     shown(command, NAME, NAME)
 
 
-def test_characters_that_are_drawn_as_nothing_are_escaped() -> None:
+def test_invisible_characters_are_escaped() -> None:
     for sign in ("\x1b", "\x7f", "\x85", "\u202e", "\u061c", "\u034f", "\ufe0f", "\u3164", "\U000e0041", "\udc80"):
         assert is_printable(printable(sign))
         assert printable(f"a{sign}b") == f"a{ascii(sign)[1:-1]}b"

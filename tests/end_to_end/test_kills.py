@@ -1,7 +1,7 @@
-"""Random kills over a server that fails in every way: no row lost, none told wrongly, nothing settled sent again.
+"""Random kills against a server that fails in every way: no row is lost or wrong, nothing settled is sent again.
 
-Many runs of some hundred rows, each killed several times at random moments and then left to end. The judge is the
-server's own log of what it truly did. TELEMETRON_KILLS says how many kills, with about fifty rows for each:
+Many runs of some hundred rows, each killed several times at random and then completed. Results are compared with the
+server's own log. TELEMETRON_KILLS sets the number of kills, with about fifty rows for each:
 
     TELEMETRON_KILLS=1000 python -m pytest -m slow -s tests/end_to_end/test_kills.py
 """
@@ -58,7 +58,7 @@ SHARE = sum(share for share, _ in FAULTS.values())
 
 
 def faulty(chance: random.Random, met: Counter[str]) -> Callable[[Seen], Any]:
-    """Refuse what is poisonous; of the rest let some fare badly."""
+    """Refuse poison, and let some of the other requests fail."""
     names = [*FAULTS]
     weights = [FAULTS[name][0] for name in names]
 
@@ -75,7 +75,7 @@ def faulty(chance: random.Random, met: Counter[str]) -> Callable[[Seen], Any]:
 
 
 def _unacted(event: Any) -> Any:
-    """The same as it looks to the client, where the server would have refused."""
+    """Return the fault that looks the same to the client if the server refuses the request."""
     if isinstance(event, Acts):
         return event.says or Loses(acted=False)
     return type(event)(acted=False) if isinstance(event, Loses | Hangs) else event
@@ -83,7 +83,7 @@ def _unacted(event: Any) -> Any:
 
 @dataclass
 class World:
-    """The input of one run, and what was true before it."""
+    """The input of one run, and the state of the server before it."""
 
     rows: list[Key] = field(default_factory=list)
     owned: list[tuple[str, str]] = field(default_factory=list)
@@ -130,16 +130,16 @@ def _device(chance: random.Random, number: int) -> str:
 
 @dataclass
 class Figures:
-    """What all runs came to."""
+    """The totals of all runs."""
 
     kills: int = 0
     runs: int = 0
     rows: int = 0
     requests: int = 0
     again: int = 0
-    """Requests that repeat an earlier one in part, whatever the reason."""
+    """Requests that partly repeat an earlier one, for any reason."""
     own: int = 0
-    """Rows marked as perhaps this run's own work."""
+    """Rows marked as possibly this run's own work."""
     unconfirmed: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -156,7 +156,7 @@ class Figures:
 
 
 class Lane:
-    """One run after another, each in a world of its own, on a server of the lane."""
+    """Runs one after another, each with its own customers, on the server of the lane."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -191,7 +191,7 @@ class Lane:
 
 
 class Trial:
-    """One run with its kills, and the judgement of it."""
+    """One run with kills, and the check of its result."""
 
     def __init__(self, place: Place, world: World) -> None:
         self.place, self.world = place, world
@@ -290,17 +290,17 @@ class Trial:
 
 
 UNFINISHED = ("notSent", "invalid", "duplicate")
-"""What no row of these inputs may be in the end."""
+"""Outcomes that no row of these inputs may have at the end."""
 
 
 def is_marked(row: dict[str, str]) -> bool:
-    """Does the row say that it may be the work of this run?"""
+    """Return whether the row is marked as possibly the work of this run."""
     may_be = row["outcome"] in ("alreadyAssigned", "skipped") and int(row["unclearAttempts"] or 0) > 0
     return may_be and "may be this run's own work" in row["detail"]
 
 
 def _is_repeat(one: Heard, left: Left, several_times: set[Key]) -> bool:
-    """Was this asked although the journal had an answer to it?"""
+    """Return whether this was sent although the journal had an answer for it."""
     if one.asked & several_times:
         return False  # asked once more in a later stage, and rightly so
     return one.request in left.ended or bool(one.asked & left.settled)
@@ -312,7 +312,7 @@ def lanes(tmp_path: Path) -> list[Lane]:
     return [Lane(tmp_path / str(number), 1000 * seed + number) for number in range(LANES)]
 
 
-def test_random_kills_lose_no_row_and_make_no_claim_wrong(lanes: list[Lane]) -> None:
+def test_random_kills_lose_no_row_and_report_no_wrong_outcome(lanes: list[Lane]) -> None:
     began = time.monotonic()
     total = Figures()
     with ThreadPoolExecutor(LANES) as threads:

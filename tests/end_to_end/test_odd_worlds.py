@@ -1,6 +1,6 @@
-"""Small files over odd worlds: whatever happens to customers, answers, processes and clocks, no claim is untrue.
+"""Small files against odd worlds: with any events at customers, answers, processes and clocks, outcomes are true.
 
-The judge is the model server: it records what it really did, for which process, and when.
+Results are compared with the model server, which records what it did, for which process, and when.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ DEVICES = ("SN-1", "SN-2", "SN-3")
 TIMEOUT = 30.0
 LONGEST_WAIT = TIMEOUT + 5
 LONGEST_PAUSE = 70.0
-"""Seconds: no back-off, probe or wait is longer, so whatever is follows the wall clock."""
+"""Seconds; no back-off, probe or wait is longer, so a longer pause shows a dependence on the wall clock."""
 OTHER_DEVICE = "SN-of-another-file"
 DOUBT = "may be this run's own work"
 NOT_FOUND = "customer not found"
@@ -46,7 +46,7 @@ Row = tuple[str, str, str]
 """Customer, device and action; of a request also what is asked of one device."""
 
 
-# What may happen to a request
+# Faults of requests
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Late:
-    """No answer ever comes, and the server does its work so many seconds after the request left."""
+    """No answer comes, and the server acts this many seconds after the request was sent."""
 
     seconds: float
 
@@ -81,7 +81,7 @@ FROM_THE_API = (
     Answers(Says(409, {"error": "Try again"})),
     CUSTOMER_UNKNOWN,
 )
-"""After such an answer nothing was done: that is what the API says by it."""
+"""Answers by which the API says that it did nothing."""
 IN_TROUBLE = (
     *(Answers(Says(500, {"error": "Internal server error"}), acted) for acted in (False, True)),
     *(
@@ -102,12 +102,12 @@ UNHEARD = (
 )
 
 
-# What may happen besides
+# Other events
 
 
 @dataclass(frozen=True)
 class Meddles:
-    """Somebody else creates a customer, or renames one away or back."""
+    """A third party creates a customer, or renames one away or back."""
 
     how: str
     customer: str
@@ -115,14 +115,14 @@ class Meddles:
 
 @dataclass(frozen=True)
 class Steps:
-    """The wall clock is set by so many seconds."""
+    """The wall clock is changed by this number of seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of a run: what happens to its requests, by their numbers in it, and how it ends."""
+    """One process of a run: the faults of its requests, by number, and how it ends."""
 
     faults: Sequence[Any] = ()
     happenings: Mapping[int, Any] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Process:
 
 @dataclass(frozen=True)
 class World:
-    """A file, what the server holds before it, and the processes that carry it out."""
+    """A file, the state of the server before it, and the processes that send it."""
 
     rows: Sequence[Row]
     owned: frozenset[tuple[str, str]] = frozenset()
@@ -143,7 +143,7 @@ class World:
 
 
 class OddClock(FakeClock):
-    """A clock whose wall time may be set."""
+    """A clock whose wall time can be changed."""
 
     offset = 0.0
 
@@ -151,7 +151,7 @@ class OddClock(FakeClock):
         return super().wall() + self.offset
 
 
-# The server, that remembers
+# The model server
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Act:
 
 
 class OddServer(ScriptedServer):
-    """The stand-in with faults, meddling and a record of what it really did."""
+    """The sandbox API with faults, third-party changes and a record of what it did."""
 
     def __init__(self, rows: Sequence[Row], clock: OddClock) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class OddServer(ScriptedServer):
         """What each customer held when last asked about."""
         self.renamed: set[str] = set()
         self.touched: set[str] = set()
-        """Customers whom somebody else created or renamed after the run began."""
+        """Customers that a third party created or renamed after the run started."""
         self.shared: list[str] = []
         self.pauses: list[float] = []
         self.sent: Counter[Row] = Counter()
@@ -367,7 +367,7 @@ def must_be_off(rows: Sequence[Row]) -> dict[tuple[str, str], set[str]]:
 
 
 class Interruptible(RunObserver):
-    """A door that can interrupt the run."""
+    """An observer that can interrupt the run."""
 
     def __init__(self) -> None:
         self.interrupt = CancelToken()  # type: ignore[misc]
@@ -378,7 +378,7 @@ class Interruptible(RunObserver):
 
 @dataclass
 class Story:
-    """A world on its way, and what the files said so far."""
+    """A running world, and what the files said so far."""
 
     world: World
     desk: Desk
@@ -386,7 +386,7 @@ class Story:
     clock: OddClock
     path: str
     settled: list[dict[str, str]] = field(default_factory=list)
-    """Rows that the former process left settled, but for those whose customer was not found."""
+    """Return rows that the previous process settled, except those whose customer was not found."""
     before: frozenset[tuple[str, str]] = frozenset()
     is_finished: bool = False
 
@@ -490,7 +490,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def sent_rows(rows: Sequence[dict[str, str]]) -> dict[Row, list[dict[str, str]]]:
-    """Rows that were to be sent, by what they ask for."""
+    """Return the rows to be sent, by what they ask for."""
     found: dict[Row, list[dict[str, str]]] = {}
     for row in rows:
         if row["outcome"] != "duplicate":
@@ -499,19 +499,19 @@ def sent_rows(rows: Sequence[dict[str, str]]) -> dict[Row, list[dict[str, str]]]
 
 
 def settled_for_good(rows: Sequence[dict[str, str]]) -> Iterator[dict[str, str]]:
-    """Rows of deeds of which nothing is to be asked any more."""
+    """Return the rows of actions that must not be sent again."""
     for same in sent_rows(rows).values():
         if not any(row["outcome"] == "notSent" or is_open(row) for row in same):
             yield from same
 
 
 def is_open(row: Mapping[str, str]) -> bool:
-    """Is it to be asked again by the next process?"""
+    """Return whether the next process sends it again."""
     return NOT_FOUND in row["detail"] or "before an answer came" in row["detail"]
 
 
 def check_changes(rows: Sequence[dict[str, str]], server: OddServer) -> None:
-    """What is said to be done was done, what is said to be not was not, and doubts are counted."""
+    """Check that outcomes agree with what the server did, and that unclear attempts are counted."""
     changed = Counter(row for act in server.acts for row in act.changed)
     carried_out = Counter(row for act in server.acts for row in act.rows)
     unheard = Counter(row for act in server.acts if not act.is_heard for row in act.rows)
@@ -537,7 +537,7 @@ def check_changes(rows: Sequence[dict[str, str]], server: OddServer) -> None:
 
 
 def check_creations(rows: Sequence[dict[str, str]], server: OddServer) -> None:
-    """Flags of creation are true, or blank."""
+    """Check that creation flags are true or blank."""
     for deed, same in sent_rows(rows).items():
         customer, device, _ = deed
         ours = {one for act in server.acts for one in act.created}
@@ -562,7 +562,7 @@ def check_verified(rows: Sequence[dict[str, str]], server: OddServer) -> None:
 
 
 def check_holds(rows: Sequence[dict[str, str]]) -> None:
-    """A device is held only as long as it may be with its former owner."""
+    """Check that a device is held only as long as it may be with its former owner."""
     stages = stages_of([deed_of(row) for row in rows])
     for row, stage in zip(rows, stages, strict=True):
         because = FORMER_OWNER.search(row["detail"])
@@ -582,7 +582,7 @@ def check_holds(rows: Sequence[dict[str, str]]) -> None:
 
 
 def stages_of(rows: Sequence[Row]) -> list[int]:
-    """The stage of each row, odd numbers take; of a repeated row that of the one that it repeats."""
+    """Return the stage of each row (odd stages unassign); a duplicate has the stage of its original."""
     stages: list[int] = []
     for at, (customer, device, action) in enumerate(rows):
         own = [
@@ -603,7 +603,7 @@ def stages_of(rows: Sequence[Row]) -> list[int]:
 
 
 def check_state(rows: Sequence[dict[str, str]], server: OddServer) -> None:
-    """The last row of a pair says what is so."""
+    """Check that the last row of each pair agrees with the server."""
     last = {deed_of(row)[:2]: row for row in rows if row["outcome"] != "duplicate"}
     for (customer, device), row in last.items():
         if customer in server.touched or row["outcome"] in ("failed", "held", "unconfirmed"):
@@ -631,7 +631,7 @@ def story_of(world: World) -> Iterator[Story]:
 
 
 def tell(world: World) -> list[str]:
-    """Let a world happen, holding all laws after each process; then once more without faults. Give the outcomes."""
+    """Run a world and check it after each process, then run once without faults; return the outcomes."""
     with story_of(world) as story:
         for process in world.processes:
             story.run(process)
@@ -648,7 +648,7 @@ def tell(world: World) -> list[str]:
 
 @st.composite
 def files(draw: st.DrawFn) -> list[Row]:
-    """A few devices given, taken, moved and moved on, and pairs that come several times."""
+    """Draw rows that assign, unassign and move a few devices, with repeated pairs."""
     rows: list[Row] = []
     for _ in range(draw(st.integers(1, 5))):
         device = draw(st.sampled_from((*DEVICES, *DEVICES, "UNKNOWN-1")))
@@ -667,7 +667,7 @@ def files(draw: st.DrawFn) -> list[Row]:
 
 @st.composite
 def owners(draw: st.DrawFn, rows: Sequence[Row]) -> frozenset[tuple[str, str]]:
-    """What customers hold before: mostly what the file takes from them."""
+    """Draw the devices of customers before the run: mostly those that the file unassigns."""
     taken = [(customer, device) for customer, device, action in rows if action == "unassign" and device in DEVICES]
     pairs = st.tuples(st.sampled_from(CUSTOMERS), st.sampled_from(DEVICES))
     held = {pair for pair in taken if draw(st.integers(0, 3))}
@@ -724,11 +724,11 @@ WORLDS = files().flatmap(
 
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(WORLDS)
-def test_no_world_makes_a_claim_untrue(world: World) -> None:
+def test_every_outcome_is_true_in_any_world(world: World) -> None:
     tell(world)
 
 
-# Worlds that once made a claim untrue
+# Worlds that once gave a wrong outcome
 
 GATEWAY = Answers(Says(404, HTML))
 MOVE = [(A, "SN-1", "unassign"), (B, "SN-1", "assign")]
@@ -740,7 +740,7 @@ ONCE = {**ONE_BY_ONE, "attempts": "1"}
 
 
 def after(at: int, *faults: Any, **more: Any) -> Process:
-    """A process whose first requests are answered well."""
+    """Return a process whose first requests succeed."""
     return Process([*[None] * at, *faults], **more)
 
 
@@ -832,5 +832,5 @@ WENT_WRONG = {
 
 
 @pytest.mark.parametrize(("world", "outcomes"), WENT_WRONG.values(), ids=WENT_WRONG)
-def test_a_world_that_once_made_a_claim_untrue(world: World, outcomes: list[str]) -> None:
+def test_a_world_that_once_gave_a_wrong_outcome(world: World, outcomes: list[str]) -> None:
     assert tell(world) == outcomes

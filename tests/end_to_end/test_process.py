@@ -1,4 +1,4 @@
-"""The program as a process of its own, against servers on real sockets: signals, kills, locks, pipes."""
+"""The program in its own process, against servers on real sockets: signals, kills, locks, pipes."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def program(tmp_path: Path) -> Iterator[Program]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_cleanly_and_the_same_command_goes_on(program: Program, number: signal.Signals) -> None:
+def test_a_signal_stops_cleanly_and_the_same_command_continues(program: Program, number: signal.Signals) -> None:
     process = program.start("--rate", "100/s")
     program.wait_for_attempts(50)
     process.send_signal(number)
@@ -101,7 +101,7 @@ def test_a_kill_loses_nothing_and_repeats_only_what_was_in_flight(program: Progr
     assert program.outcomes.count("alreadyAssigned") <= 3 * repeated
 
 
-def test_the_second_process_is_told_who_has_the_run(program: Program) -> None:
+def test_a_second_process_is_refused_naming_the_first(program: Program) -> None:
     process = program.start("--rate", "5/s")
     program.wait_for_attempts(5)
     second, third = program.finish(), program.finish(run_id="other")
@@ -113,7 +113,7 @@ def test_the_second_process_is_told_who_has_the_run(program: Program) -> None:
     assert program.finish("--rate", "500/s").returncode == 0
 
 
-def test_a_run_can_wait_for_the_other(program: Program) -> None:
+def test_a_run_can_wait_for_another(program: Program) -> None:
     process = program.start("--rate", "200/s")
     program.wait_for_attempts(5)
     assert program.finish("--rate", "500/s", "--wait", "30s").returncode == 0
@@ -131,7 +131,7 @@ def test_a_closed_pipe_is_no_error(program: Program) -> None:
     assert "Traceback" not in err
 
 
-def test_an_unreachable_api_is_one_clear_line(program: Program) -> None:
+def test_an_unreachable_api_is_a_one_line_error(program: Program) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         program.base_url = f"http://127.0.0.1:{free.getsockname()[1]}/api/ext-v1"
@@ -150,7 +150,7 @@ def test_a_wrong_key_stops_at_once(program: Program) -> None:
     assert "another-key" not in ended.stderr + ended.stdout
 
 
-def test_a_strict_limit_told_is_used_and_not_overrun(tmp_path: Path) -> None:
+def test_a_known_strict_limit_is_used_and_not_exceeded(tmp_path: Path) -> None:
     with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY, limit=Limit(40, 1.0)) as base_url:
         fleet.history = []
         program = Program(tmp_path, base_url)

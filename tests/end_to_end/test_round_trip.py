@@ -1,6 +1,6 @@
-"""What a run leaves can be fed back: attention.csv settles what was left open, undo.csv takes back what was done.
+"""The files of a run can be run: attention.csv settles open rows, undo.csv takes changes back.
 
-Through the whole program, over any file and any history of faults; the judge is what the server holds.
+The whole program runs with any file and any history of faults; results are compared with the server.
 """
 
 import csv
@@ -48,7 +48,7 @@ ODD = st.text(alphabet="ab1,;\"'\n\t =+-@|é😀", max_size=6)
 
 @dataclass(frozen=True)
 class World:
-    """A file as an ERP may write it, what the server holds before it, and what happens on the way."""
+    """A file as an ERP may write it, the state of the server before it, and the faults of the run."""
 
     rows: Sequence[Row]
     held: frozenset[Pair] = frozenset()
@@ -139,7 +139,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def pair_of(row: dict[str, str]) -> Pair:
-    """As sent: without the sign that keeps a spreadsheet from running it."""
+    """Return the value as sent, without the guard against formulas."""
     customer, device = (re.sub("^'(?=[=+@-])", "", row[key]) for key in ("customerEmail", "deviceIdentifier"))
     return customer, device
 
@@ -149,7 +149,7 @@ def is_unclear(row: dict[str, str]) -> bool:
 
 
 def listed(ran: Ran) -> set[str]:
-    """The lines that the page says undo.csv leaves out."""
+    """Return the lines that undo.csv leaves out according to the page."""
     page = (ran.folder / "report.html").read_text(encoding="utf-8")
     section = page[page.index('<section id="undo"') : page.index('<section id="timeline"')]
     return {*re.findall(r'<th scope="row"><bdi>(\d+)</bdi>', section)}
@@ -170,7 +170,7 @@ HAD = frozenset({(A, "SN-1")})
 @example(World([(A, "SN-1", "assign"), (A, "SN-1", "unassign")], events=[Loses()]))
 @example(World([(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (A, "SN-1", "assign")], HAD, [None, Loses()]))
 @example(World([(A, "SN-1", "assign")], action="assign", delimiter=";", flags={"delimiter": ";"}))
-def test_undo_brings_back_what_the_api_held_before(world: World) -> None:
+def test_undo_restores_the_state_before_the_run(world: World) -> None:
     with desk_of(world) as desk:
         before = holdings(desk)
         ran = first_run(desk, world)
@@ -199,7 +199,7 @@ def test_undo_brings_back_what_the_api_held_before(world: World) -> None:
         [(A, "\tSN-1", "assign"), (A, '="0012"', "assign")], events=[Says(400, {"error": "The customer is locked"})] * 9
     )
 )
-def test_attention_fed_back_settles_just_the_rows_that_wanted_it(world: World) -> None:
+def test_running_the_attention_file_settles_exactly_its_rows(world: World) -> None:
     with desk_of(world) as desk:
         ran = first_run(desk, world)
         remove_causes(desk)
@@ -225,13 +225,13 @@ def test_attention_fed_back_settles_just_the_rows_that_wanted_it(world: World) -
         assert holdings(desk) & {*wanted} == {pair for pair, held in wanted.items() if held}
 
 
-# Rows that later ones have overtaken
+# Overtaken rows
 
 NOT_FOUND = [(A, "SN-1", "unassign"), (A, "SN-1", "assign")]
-"""The first row fails, for the customer is not known yet; the second creates them."""
+"""The first row fails because the customer is unknown; the second creates the customer."""
 
 
-def test_what_a_later_row_has_overtaken_is_not_undone_by_feeding_attention_back(desk: Desk) -> None:
+def test_running_the_attention_file_does_not_undo_a_later_row(desk: Desk) -> None:
     ran = desk.run([*NOT_FOUND, (B, "SN-2", "unassign")])
     assert ran.outcomes == ["failed", "assigned", "failed"]
     wanting = read(ran.folder / "attention.csv")
@@ -247,14 +247,14 @@ def test_what_a_later_row_has_overtaken_is_not_undone_by_feeding_attention_back(
     assert [*desk.server.fleet.devices_of(A)] == ["SN-1"]
 
 
-def test_an_overtaken_row_is_done_all_the_same_when_a_person_names_its_action(desk: Desk) -> None:
+def test_an_overtaken_row_is_sent_if_a_person_fills_in_its_action(desk: Desk) -> None:
     ran = desk.run(NOT_FOUND)
     path = ran.folder / "attention.csv"
     path.write_text(path.read_text().replace('"SN-1",""', '"SN-1","unassign"'))
     assert desk.run(str(path), run_id="fed").outcomes == ["unassigned"]
 
 
-def test_only_what_is_where_it_should_be_overtakes(desk: Desk) -> None:
+def test_only_a_settled_row_overtakes_an_earlier_one(desk: Desk) -> None:
     desk.server.script = lambda _: Says(400, {"error": "The customer is locked"})
     ran = desk.run([(A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")])
     assert [row["action"] for row in read(ran.folder / "attention.csv")] == ["assign", "unassign", "assign"]
@@ -267,21 +267,21 @@ def is_wanting(row: dict[str, str]) -> bool:
 
 
 def is_overtaken(row: dict[str, str], rows: list[dict[str, str]]) -> bool:
-    """Is a later row of the same customer and device where it should be?"""
+    """Return whether a later row of the same customer and device is where it should be."""
     of_pair = [one for one in rows if pair_of(one) == pair_of(row) and one["outcome"] not in ("duplicate", "invalid")]
     fine = [int(one["line"]) for one in of_pair if not is_wanting(one)]
     return row["outcome"] != "invalid" and int(row["line"]) < max(fine, default=0)
 
 
 def remove_causes(desk: Desk) -> None:
-    """All is well now: no faults, every customer is there, every device is known."""
+    """Remove all faults: every customer exists and every device is known."""
     desk.server.script = lambda _: None
     for customer in CUSTOMERS:
         desk.server.fleet.assign(customer, ["SN-of-another-day"])
     desk.server.fleet.assign("somebody@else.com", ["UNKNOWN-1"], create=True)
 
 
-# Profiles whose options describe how another file is written
+# Profiles that describe another file
 
 EXPORT = "Kunde;Nr;Art\nä@x.com;UNKNOWN-1;Zu\nb@x.com;SN-2;Zu\nT;2\n"
 PROFILE = {
@@ -303,7 +303,7 @@ def known(desk: Desk) -> None:
     desk.server.fleet.assign("somebody@else.com", ["UNKNOWN-1"], create=True)
 
 
-def test_attention_is_read_as_it_was_written_whatever_the_profile_says_of_the_export(desk: Desk) -> None:
+def test_the_attention_file_is_read_independently_of_the_profile(desk: Desk) -> None:
     ran = desk.run(exported(desk), **PROFILE)
     known(desk)
     fed = desk.run(str(ran.folder / "attention.csv"), run_id="fed", **PROFILE)
@@ -311,7 +311,7 @@ def test_attention_is_read_as_it_was_written_whatever_the_profile_says_of_the_ex
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
-def test_so_it_is_when_a_spreadsheet_has_saved_it_again(desk: Desk, encoding: str) -> None:
+def test_the_attention_file_is_read_after_a_spreadsheet_has_saved_it(desk: Desk, encoding: str) -> None:
     ran = desk.run(exported(desk), **PROFILE)
     known(desk)
     text = (ran.folder / "attention.csv").read_text(encoding="utf-8-sig").replace(";", ",").replace("\n", "\r\n")
@@ -325,17 +325,17 @@ def test_an_export_without_its_trailer_is_still_refused(desk: Desk) -> None:
         desk.run(desk.file(EXPORT.replace("ä", "a").rpartition("T;")[0]), **PROFILE)
 
 
-def test_undo_is_read_as_it_was_written_whatever_the_profile_says_of_the_export(desk: Desk) -> None:
+def test_the_undo_file_is_read_independently_of_the_profile(desk: Desk) -> None:
     ran = desk.run(exported(desk), **PROFILE)
     assert desk.run(str(ran.folder / "undo.csv"), run_id="undo", **PROFILE).outcomes == ["unassigned"]
 
 
-def test_an_action_for_all_rows_does_not_hold_for_undo(desk: Desk) -> None:
+def test_an_action_for_all_rows_does_not_apply_to_the_undo_file(desk: Desk) -> None:
     ran = desk.run("customerEmail,deviceIdentifier\na@x.com,SN-1\n", action="assign")
     assert desk.run(str(ran.folder / "undo.csv"), run_id="undo", action="assign").outcomes == ["unassigned"]
 
 
-def test_undo_under_another_name_is_not_sent_under_an_action_that_would_do_it_all_again(desk: Desk) -> None:
+def test_a_renamed_undo_file_is_refused_with_an_action_for_all_rows(desk: Desk) -> None:
     ran = desk.run("customerEmail,deviceIdentifier\na@x.com,SN-1\n", action="assign")
     other = shutil.copy(ran.folder / "undo.csv", desk.folder / "back.csv")
     with pytest.raises(InputError, match='says "unassign", and --action that every row is to assign; leave out'):
@@ -343,7 +343,7 @@ def test_undo_under_another_name_is_not_sent_under_an_action_that_would_do_it_al
     assert desk.run(str(other), run_id="undo", action="unassign").outcomes == ["unassigned"]
 
 
-def test_attention_of_several_files_finds_its_columns_under_the_mapping_of_one(desk: Desk) -> None:
+def test_the_attention_file_of_several_files_is_read_with_the_mapping_of_one(desk: Desk) -> None:
     column = ["customerEmail=Kunde", "deviceIdentifier=Nr"]
     paths = [desk.file(f"Kunde,Nr,Email\na@x.com,UNKNOWN-{at},z@x.com\n", f"{at}.csv") for at in (1, 2)]
     flags = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "two", "action": "assign"}
@@ -353,7 +353,7 @@ def test_attention_of_several_files_finds_its_columns_under_the_mapping_of_one(d
     assert [row["customerEmail"] for row in fed.rows] == [A, A]
 
 
-def test_what_a_run_created_is_said_to_stay(desk: Desk) -> None:
+def test_the_page_says_that_created_customers_and_devices_stay(desk: Desk) -> None:
     ran = desk.run([(A, "SN-1", "assign"), (A, "UNKNOWN-1", "assign")], auto_create_devices=True, device_type="T")
     page = (ran.folder / "report.html").read_text(encoding="utf-8")
     assert "The API cannot remove what this run created" in page
@@ -361,7 +361,7 @@ def test_what_a_run_created_is_said_to_stay(desk: Desk) -> None:
     assert "undo.csv cannot take this back" in page
 
 
-def test_a_key_column_named_like_one_of_ours_is_never_taken_for_it(desk: Desk) -> None:
+def test_a_key_column_named_like_one_of_ours_is_not_confused_with_it(desk: Desk) -> None:
     column = ["deviceIdentifier=detail"]
     ran = desk.run("customerEmail,detail\na@x.com,UNKNOWN-1\n", column=column, action="assign")
     assert ran.outcomes == ["skipped"]

@@ -1,4 +1,4 @@
-"""The sample files, each against its golden reconciliation: what became of every row, and why."""
+"""The outcomes and details of the sample files are those of the golden files."""
 
 import csv
 from pathlib import Path
@@ -26,12 +26,12 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return name, pipeline.run(resolve([str(path)], flags, {}))
 
 
-def test_every_row_ends_as_it_always_has(sample) -> None:
+def test_every_row_has_its_golden_outcome(sample) -> None:
     name, summary = sample
     assert reconciled(summary.folder / "reconciliation.csv") == reconciled(TESTS / "golden" / f"{name}.csv")
 
 
-def test_the_readme_of_the_samples_tells_the_true_counts(sample) -> None:
+def test_the_readme_of_the_samples_has_the_true_counts(sample) -> None:
     name, summary = sample
     lines = (TESTS.parent / "sample_data" / "README.md").read_text().splitlines()
     column = 2 + list(SAMPLES).index(name)
@@ -44,7 +44,7 @@ def test_the_readme_of_the_samples_tells_the_true_counts(sample) -> None:
     assert {outcome: count for outcome, count in told.items() if count and not outcome.endswith(".csv")} == counts
 
 
-def test_nothing_about_a_sample_is_out_of_balance(sample) -> None:
+def test_the_summary_of_a_sample_balances(sample) -> None:
     _, summary = sample
     assert summary.fields["balanced"] is True
     assert sum(summary.counts.values()) == summary.fields["rows"]

@@ -1,7 +1,7 @@
-"""Any history of faults, kills, third parties and the same command again: what the books say is true at every stop.
+"""Any history of faults, kills, third-party changes and repeated commands: the outcomes are true at every stop.
 
-A kill here is an exception that nobody catches, out of the transport or the journal, after which neither does
-anything any more; the judge is what the server really did.
+A kill is an uncaught exception of the transport or the journal, after which neither does anything. Results are
+compared with what the server did.
 """
 
 import asyncio
@@ -54,17 +54,17 @@ Key = tuple[str, str, str]
 
 
 class Death(BaseException):
-    """The process is no more."""
+    """The process has died."""
 
 
 @dataclass
 class Fate:
-    """When the process dies; from then on it does nothing any more."""
+    """When the process dies; afterwards it does nothing."""
 
     steps: int | None = None
-    """Steps of transport and journal that it still has; None: it lives."""
+    """Steps of transport and journal until it dies; None: it lives."""
     acts_late: bool = False
-    """Does the server still carry out what was on its way when the process died?"""
+    """Whether the server still carries out the requests in flight when the process died."""
     dead: bool = False
 
     def step(self) -> None:
@@ -78,12 +78,12 @@ class Fate:
 
 @dataclass
 class Judge:
-    """What the server really did on behalf of the run, and what it saw on the way."""
+    """Records what the server did for the run."""
 
     fleet: SandboxState
     done: Counter[Key] = field(default_factory=Counter)
     touched: set[str] = field(default_factory=set)
-    """Devices that somebody else has changed."""
+    """Devices that a third party has changed."""
     moved: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     """Customer and device to the customers from whom it moves there."""
     shared: list[str] = field(default_factory=list)
@@ -106,7 +106,7 @@ class Judge:
 
 
 class MortalServer(ScriptedServer):
-    """The stand-in; its log is kept by a judge, and its client may die."""
+    """The sandbox API, recorded by a `Judge`; its client may die."""
 
     def __init__(self, fate: Fate, judge: Judge) -> None:
         super().__init__(judge.fleet)
@@ -156,7 +156,7 @@ class _Recorded(httpx2.AsyncBaseTransport):
 
 
 def make_mortal(patch: pytest.MonkeyPatch, fate: Fate) -> None:
-    """Have the journal die with its process: what was not on disk by then never is."""
+    """Let the journal die with its process: what was not on disk is lost."""
     commit, note = Writer._commit, Journal.set_facts
 
     def mortal_commit(self: Writer, connection: Any, orders: list[Any]) -> None:
@@ -198,7 +198,7 @@ HISTORY = st.lists(st.sampled_from(["ok", "ok", *FAULTS]), max_size=20)
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """One input, one run id, and whatever may come."""
+    """One input and one run id, with any events."""
 
     @initialize(rows=ROWS, owned=PAIRS, flags=FLAGS)
     def begin(self, rows: list[Key], owned: list[tuple[str, str]], flags: dict[str, int]) -> None:
@@ -309,13 +309,13 @@ TestAnyHistoryLeavesTrueBooks.settings = settings(
 )
 
 
-# Histories that once made the books untrue
+# Histories that once gave wrong outcomes
 
 A = CUSTOMERS[0]
 
 
 class Late:
-    """Requests that break here, and are carried out at the server so many seconds later all the same."""
+    """Break requests for the client; the server carries them out this many seconds later."""
 
     def __init__(self, fleet: SandboxState, seconds: float, *devices: str) -> None:
         self._fleet, self._seconds = fleet, seconds
@@ -338,7 +338,7 @@ class Late:
 
 
 def _refuses_poison(lost: tuple[str, ...]) -> Callable[[Seen], Event]:
-    """Refuse requests with poison; of one that holds just these devices, lose the first answer."""
+    """Refuse requests with poison; lose the first answer to a request with exactly these devices."""
     first = [lost]
 
     def script(seen: Seen) -> Event:
@@ -353,7 +353,7 @@ def _without_the_last(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | {"assignedDevices": answer["assignedDevices"][:-1]}
 
 
-def test_a_lost_answer_is_told_also_where_its_repeat_settles_another_device(desk: Desk) -> None:
+def test_a_lost_answer_is_reported_if_its_repeat_settles_another_device(desk: Desk) -> None:
     desk.server.script = _refuses_poison(lost=("SN-1",))
     devices = ["SN-0", "SN-1", "POISON-2", "SN-3", "SN-4", "SN-5"]
     ran = desk.run([(A, device, "assign") for device in devices])
@@ -374,7 +374,7 @@ def test_a_device_that_an_answer_left_out_was_sent(desk: Desk) -> None:
     assert ran.outcomes == ["assigned", "unconfirmed"]
 
 
-def test_each_unanswered_attempt_may_run_out_before_its_device_goes_the_other_way(desk: Desk) -> None:
+def test_the_opposite_action_waits_for_every_unanswered_attempt(desk: Desk) -> None:
     desk.server.script = late = Late(desk.server.fleet, 20, "SN-1", "SN-2")
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-1", "unassign"), (A, "SN-2", "unassign")]
     ran = desk.run(rows, chunk_size=1)
@@ -383,7 +383,7 @@ def test_each_unanswered_attempt_may_run_out_before_its_device_goes_the_other_wa
     assert desk.server.fleet.devices_of(A) == []
 
 
-def test_a_resumed_run_lets_unanswered_attempts_run_out_as_well(desk: Desk) -> None:
+def test_a_resumed_run_waits_for_unanswered_attempts(desk: Desk) -> None:
     desk.server.script = late = Late(desk.server.fleet, 20, "SN-1")
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "unassign")]
     assert desk.run(rows, deadline="5s").summary.exit_code == 3

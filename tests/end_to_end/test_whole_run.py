@@ -98,14 +98,14 @@ def test_the_columns_are_those_that_readers_rely_on(desk: Desk) -> None:
     assert row["answeredAt"].endswith("Z")
 
 
-def test_removing_comes_before_giving_whatever_the_order_of_the_rows(desk: Desk) -> None:
+def test_unassigns_come_before_assigns_for_any_order_of_rows(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-1"])
     ran = desk.run([(B, "SN-1", "assign"), (A, "SN-1", "unassign")])
     assert [seen.action for seen in ran.server.seen] == ["unassign", "assign"]
     assert ran.server.fleet.owners("SN-1") == {B}
 
 
-def test_a_device_that_passes_through_two_hands_is_never_with_both(desk: Desk) -> None:
+def test_a_device_that_moves_twice_is_never_with_two_customers(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-1"])
     rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")]
     most: list[int] = []
@@ -121,7 +121,7 @@ def test_a_customer_never_has_two_calls_in_flight(desk: Desk) -> None:
     assert ran.server.most_in_flight > 1
 
 
-def test_no_more_calls_are_in_flight_than_allowed(desk: Desk) -> None:
+def test_concurrency_limits_the_calls_in_flight(desk: Desk) -> None:
     desk.server.latency = 5
     assert desk.run(customers(40), concurrency="3", rate="1000/s").server.most_in_flight == 3
 
@@ -146,7 +146,7 @@ def test_without_a_type_devices_cannot_be_created(desk: Desk) -> None:
 # Pace
 
 
-def test_a_known_limit_is_used_and_never_overrun(desk: Desk) -> None:
+def test_a_known_limit_is_used_and_never_exceeded(desk: Desk) -> None:
     desk.server.script = window = Window(40, 1.0)
     ran = desk.run(customers(400), rate="40/s", concurrency="16")
     assert window.refused == 0
@@ -175,7 +175,7 @@ def test_a_retry_after_may_be_a_date(desk: Desk) -> None:
     assert ran.server.seen[1].at - ran.server.seen[0].at >= 18
 
 
-def test_throttling_uses_up_no_attempts(desk: Desk) -> None:
+def test_throttling_does_not_use_up_attempts(desk: Desk) -> None:
     desk.server.script = once(*[Says(429, {"error": "slow down"})] * 20)
     ran = desk.run(many(1), attempts="2", max_failed="0")
     assert ran.outcomes == ["assigned"]
@@ -196,7 +196,7 @@ def test_auto_finds_a_limit_and_the_summary_says_what_it_found(desk: Desk) -> No
     assert ran.summary.fields["rateFound"] == pytest.approx(20, rel=0.15)
 
 
-def test_a_limit_that_never_refused_was_not_found(desk: Desk) -> None:
+def test_a_limit_without_a_refusal_is_not_reported_as_found(desk: Desk) -> None:
     assert desk.run(customers(3), rate="auto").summary.fields["rateFound"] is None
 
 
@@ -219,14 +219,14 @@ def test_a_passing_fault_is_retried(desk: Desk, event: object) -> None:
     assert ran.rows[0]["attempts"] == "3"
 
 
-def test_an_answer_that_was_lost_is_marked_where_it_matters(desk: Desk) -> None:
+def test_a_lost_answer_is_marked_on_the_rows_that_it_affects(desk: Desk) -> None:
     desk.server.script = once(Loses(acted=True))
     row = desk.run(many(1)).rows[0]
     assert (row["outcome"], row["unclearAttempts"]) == ("alreadyAssigned", "1")
     assert "may be this run's own work" in row["detail"]
 
 
-def test_what_never_left_is_not_unclear(desk: Desk) -> None:
+def test_an_attempt_that_was_never_sent_is_not_unclear(desk: Desk) -> None:
     desk.server.script = once(Refuses(), Refuses())
     row = desk.run(many(1)).rows[0]
     assert (row["outcome"], row["attempts"], row["unclearAttempts"], row["detail"]) == ("assigned", "3", "0", "")
@@ -246,7 +246,7 @@ def test_a_hanging_answer_is_bounded_by_the_deadline_of_the_attempt(desk: Desk) 
     assert 5 <= ran.server.seen[1].at - ran.server.seen[0].at <= 7
 
 
-def test_with_a_baseline_lost_answers_are_told_exactly(desk: Desk) -> None:
+def test_with_a_baseline_lost_answers_are_attributed_exactly(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-1", "SN-9"])
     desk.server.script = lambda seen: Loses(acted=True) if seen.number in (2, 4) else None
     rows = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-9", "unassign"), (A, "SN-8", "unassign")]
@@ -257,7 +257,7 @@ def test_with_a_baseline_lost_answers_are_told_exactly(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("held", ["sn-1", "SN1", "\uff33N-1"])
-def test_with_a_baseline_a_device_that_is_spelled_otherwise_there_is_marked(desk: Desk, held: str) -> None:
+def test_with_a_baseline_another_spelling_of_a_device_is_marked(desk: Desk, held: str) -> None:
     # An API that ignores how identifiers are spelled had the device with the customer all along.
     desk.server.fleet.assign(A, [held])
     already = {"success": True, "alreadyAssigned": ["SN-1"]}
@@ -268,7 +268,7 @@ def test_with_a_baseline_a_device_that_is_spelled_otherwise_there_is_marked(desk
     assert "SN-1" not in (ran.folder / "undo.csv").read_text()
 
 
-def test_a_baseline_follows_what_the_run_itself_changes(desk: Desk) -> None:
+def test_a_baseline_includes_the_changes_of_the_run_itself(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-1"])
     desk.server.script = lambda seen: Loses(acted=True) if seen.number == 3 else None
     ran = desk.run([(A, "SN-1", "unassign"), (A, "SN-1", "assign")], baseline=True, timeout="2")
@@ -287,7 +287,7 @@ def test_without_an_answer_to_the_baseline_the_row_is_marked(desk: Desk) -> None
 # Refusals
 
 
-def test_a_refused_device_stands_alone_and_the_others_go_through(desk: Desk) -> None:
+def test_a_refused_device_is_isolated_and_the_others_succeed(desk: Desk) -> None:
     desk.server.script = holding("SN-00123")
     ran = desk.run(many(500), rate="1000/s")
     assert ran.outcomes.count("assigned") == 499
@@ -337,14 +337,14 @@ def test_an_unknown_customer_is_asked_for_once(desk: Desk) -> None:
     assert len(ran.server.seen) == 1
 
 
-def test_a_server_error_that_sticks_to_one_call_is_taken_apart(desk: Desk) -> None:
+def test_a_repeated_server_error_of_one_call_splits_it(desk: Desk) -> None:
     desk.server.script = holding("SN-00005", status=500, text="boom")
     ran = desk.run([*many(16), *[(f"u{n}@x.com", f"X-{n}", "assign") for n in range(60)]], rate="20/s")
     assert ran.outcomes.count("assigned") == 75
     assert ran.outcomes[5] == "unconfirmed"
 
 
-def test_a_503_that_sticks_to_one_call_is_taken_apart_however_fast_it_comes(desk: Desk) -> None:
+def test_a_repeated_fast_503_of_one_call_splits_it(desk: Desk) -> None:
     poisoned = holding("SN-00005", status=503, text="boom")
 
     def hasty(seen: Seen) -> Event:
@@ -381,7 +381,7 @@ def test_a_redirect_stops_the_run_and_is_not_followed(desk: Desk) -> None:
 # Answers
 
 
-def test_a_device_that_the_answer_leaves_out_is_asked_for_once_more(desk: Desk) -> None:
+def test_a_device_missing_in_the_answer_is_sent_once_more(desk: Desk) -> None:
     def without_the_first(answer: dict) -> dict:
         return answer | {"assignedDevices": answer["assignedDevices"][1:]}
 
@@ -391,14 +391,14 @@ def test_a_device_that_the_answer_leaves_out_is_asked_for_once_more(desk: Desk) 
     assert ran.outcomes == ["alreadyAssigned", "assigned", "assigned"]
 
 
-def test_a_device_left_out_twice_is_unconfirmed(desk: Desk) -> None:
+def test_a_device_missing_in_two_answers_is_unconfirmed(desk: Desk) -> None:
     desk.server.script = lambda _: Rewrites(lambda answer: answer | {"assignedDevices": [], "alreadyAssigned": []})
     ran = desk.run(many(2))
     assert ran.outcomes == ["unconfirmed", "unconfirmed"]
     assert len(ran.server.seen) == 2
 
 
-def test_devices_nobody_asked_for_are_told_and_change_nothing(desk: Desk) -> None:
+def test_unexpected_devices_in_an_answer_are_reported_and_ignored(desk: Desk) -> None:
     foreign = {"identifier": "SN-99999", "deviceId": "dev_x", "wasCreated": False}
     desk.server.script = lambda _: Rewrites(lambda a: a | {"assignedDevices": [*a["assignedDevices"][::-1], foreign]})
     ran = desk.run(many(2))
@@ -419,7 +419,7 @@ def test_an_assign_is_held_while_the_former_owner_may_still_have_the_device(desk
     assert desk.server.fleet.owners("SN-1") == {A}
 
 
-def test_no_hold_assigns_it_all_the_same(desk: Desk) -> None:
+def test_no_hold_sends_an_assign_that_would_be_held(desk: Desk) -> None:
     desk.server.fleet.assign(A, ["SN-1"])
     desk.server.script = lambda seen: Says(500) if seen.action == "unassign" else None
     assert desk.run([(A, "SN-1", "unassign"), (B, "SN-1", "assign")], no_hold=True).outcomes == [
@@ -428,11 +428,11 @@ def test_no_hold_assigns_it_all_the_same(desk: Desk) -> None:
     ]
 
 
-def test_nothing_is_held_for_an_owner_that_does_not_exist(desk: Desk) -> None:
+def test_an_unknown_former_owner_holds_nothing(desk: Desk) -> None:
     assert desk.run([(A, "SN-1", "unassign"), (B, "SN-1", "assign")]).outcomes == ["failed", "assigned"]
 
 
-def test_an_unanswered_assign_may_run_out_before_its_device_is_taken_back(desk: Desk) -> None:
+def test_an_unassign_waits_for_an_unanswered_assign_of_its_device(desk: Desk) -> None:
     desk.server.script = once(Hangs(acted=False))
     ran = desk.run([(A, "SN-1", "assign"), (A, "SN-1", "unassign")], timeout="10")
     first, last = ran.server.seen[0], ran.server.seen[-1]
@@ -451,7 +451,7 @@ def test_an_api_that_is_down_stops_the_run_and_loses_nothing(desk: Desk) -> None
     assert "cannot be reached" in ran.json["stop"]["reason"]
 
 
-def test_an_outage_is_waited_for_and_costs_no_call_its_attempts(desk: Desk) -> None:
+def test_an_outage_does_not_use_up_attempts(desk: Desk) -> None:
     began = desk.clock.monotonic
     desk.server.script = lambda _: Says(502, b"") if 2 < desk.clock.monotonic - began < 300 else None
     ran = desk.run(customers(100))
@@ -475,7 +475,7 @@ def test_the_deadline_stops_cleanly(desk: Desk) -> None:
     assert ran.json["callsSettled"] == ran.outcomes.count("assigned")
 
 
-def test_an_api_that_asks_to_wait_for_too_long_is_left_alone_until_then(desk: Desk) -> None:
+def test_a_wait_longer_than_allowed_stops_the_run(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "600"}) if seen.number == 20 else None
     ran = desk.run(customers(40), longest_wait="5m")
     asked = desk.clock.wall()
@@ -491,17 +491,17 @@ def test_an_api_that_asks_to_wait_for_too_long_is_left_alone_until_then(desk: De
     assert (ended.summary.exit_code, ended.json["resumeAt"]) == (0, None)
 
 
-def test_an_api_that_asks_to_wait_for_long_enough_is_waited_for(desk: Desk) -> None:
+def test_a_wait_within_the_limit_is_waited_for(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "1200"}) if seen.number == 20 else None
     assert desk.run(customers(40), longest_wait="30m").summary.exit_code == 0
 
 
-def test_a_wait_of_days_is_told_with_its_date(desk: Desk) -> None:
+def test_a_wait_of_days_is_reported_with_its_date(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "200000"}) if seen.number == 20 else None
     assert desk.run(customers(40)).json["stop"]["reason"].startswith("the API asks to wait until 2026-01-03 07:")
 
 
-def test_a_spent_quota_is_waited_for_as_a_refusal_is(desk: Desk) -> None:
+def test_a_spent_quota_causes_a_wait_like_a_refusal(desk: Desk) -> None:
     spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "600"}
     desk.server.script = lambda seen: Says(429, {}, spent) if seen.number == 20 else None
     ran = desk.run(customers(40), longest_wait="5m")
@@ -547,7 +547,7 @@ def test_tolerated_outcomes_leave_exit_code_0(desk: Desk) -> None:
         ({"max_age": "1s"}, "--max-age"),
     ],
 )
-def test_a_brake_holds_before_anything_is_sent(desk: Desk, flags: dict, words: str) -> None:
+def test_a_brake_stops_before_anything_is_sent(desk: Desk, flags: dict, words: str) -> None:
     path = desk.file([(A, "SN-1", "unassign"), (A, "SN-2", "unassign"), (A, "SN-3", "assign")])
     os.utime(path, (0, 0))
     with pytest.raises(BrakeError, match=words):
@@ -571,7 +571,7 @@ def test_without_a_key_nothing_starts(desk: Desk) -> None:
     assert not (desk.folder / "reports" / "r1").exists()
 
 
-def test_yesterdays_file_is_not_processed_twice(desk: Desk) -> None:
+def test_the_same_content_is_not_processed_twice(desk: Desk) -> None:
     desk.run(many(2))
     with pytest.raises(BrakeError, match="--again"):
         desk.run(many(2), run_id="r2")
@@ -581,7 +581,7 @@ def test_yesterdays_file_is_not_processed_twice(desk: Desk) -> None:
 # Going on
 
 
-def test_a_finished_run_is_idle(desk: Desk) -> None:
+def test_a_repeated_finished_run_sends_nothing(desk: Desk) -> None:
     first = desk.run([*many(2), (A, "", "assign")])
     before = {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.csv")}
     again = desk.run([*many(2), (A, "", "assign")])
@@ -590,7 +590,7 @@ def test_a_finished_run_is_idle(desk: Desk) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.csv")} == before
 
 
-def test_a_stopped_run_goes_on_where_it_ended(desk: Desk) -> None:
+def test_a_stopped_run_continues_where_it_ended(desk: Desk) -> None:
     stopped = desk.run(customers(50), deadline="2s")
     assert stopped.summary.exit_code == 3
     sent = len(desk.server.seen)
@@ -600,7 +600,7 @@ def test_a_stopped_run_goes_on_where_it_ended(desk: Desk) -> None:
     assert sent < 50
 
 
-def test_resume_goes_on_with_the_options_it_was_started_with(desk: Desk) -> None:
+def test_resume_uses_the_options_of_the_run(desk: Desk) -> None:
     desk.run(customers(30), deadline="1s", chunk_size="7")
     folder = desk.folder / "reports" / "r1"
     options = json.loads((folder / "summary.json").read_text())["options"]
@@ -615,7 +615,7 @@ def test_other_options_under_an_old_run_id_are_refused(desk: Desk, flags: dict) 
         desk.run(many(3), **flags)
 
 
-def test_another_spelling_of_the_base_url_goes_on_with_the_run(desk: Desk) -> None:
+def test_another_spelling_of_the_base_url_continues_the_run(desk: Desk) -> None:
     desk.run(many(3), deadline="1s")
     ran = desk.run(many(3), base_url="HTTP://localhost:9/x/../api//ext-v1/")
     assert ran.summary.exit_code == 0
@@ -636,7 +636,7 @@ def test_the_files_can_be_written_again_from_the_journal_alone(desk: Desk) -> No
     assert {name: (ran.folder / name).read_bytes() for name in written} == written
 
 
-def test_the_files_can_be_written_again_when_that_of_the_key_is_gone(desk: Desk) -> None:
+def test_the_files_can_be_written_again_without_the_key_file(desk: Desk) -> None:
     key = desk.folder / "key"
     key.touch(0o600)
     key.write_text(KEY)
@@ -648,7 +648,7 @@ def test_the_files_can_be_written_again_when_that_of_the_key_is_gone(desk: Desk)
 # Files
 
 
-def test_the_files_of_a_run_are_for_its_owner_only(desk: Desk) -> None:
+def test_the_files_of_a_run_are_readable_by_the_owner_only(desk: Desk) -> None:
     folder = desk.run(many(1)).folder
     assert folder.stat().st_mode & 0o077 == 0
     assert [path.name for path in folder.iterdir() if path.stat().st_mode & 0o077] == []
@@ -704,7 +704,7 @@ def test_a_sandbox_run_needs_no_key_and_shows_every_kind_of_outcome(desk: Desk) 
         assert len(fleet.devices_of(A)) > 150
 
 
-def test_a_customers_quota_makes_no_other_customers_calls_smaller(desk: Desk) -> None:
+def test_a_device_limit_of_one_customer_does_not_shrink_other_calls(desk: Desk) -> None:
     full = Says(400, {"error": "Customer has reached the maximum number of devices (10)"})
     desk.server.script = lambda seen: full if seen.customer == A else None
     ran = desk.run([*many(4), *many(40, B)], concurrency="1")
@@ -712,7 +712,7 @@ def test_a_customers_quota_makes_no_other_customers_calls_smaller(desk: Desk) ->
     assert [len(seen.devices) for seen in ran.server.seen] == [4, 40]
 
 
-def test_a_size_that_no_halving_helps_is_not_learnt(desk: Desk) -> None:
+def test_a_413_that_halving_does_not_help_is_not_remembered(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(413) if seen.customer == A else None
     ran = desk.run([*many(4), *many(40, B)], concurrency="1")
     assert ran.outcomes == ["failed"] * 4 + ["assigned"] * 40
@@ -720,7 +720,7 @@ def test_a_size_that_no_halving_helps_is_not_learnt(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2, 250, 499])
-def test_a_refused_device_is_told_with_the_apis_words_wherever_it_stands(desk: Desk, bad: int) -> None:
+def test_a_refused_device_has_the_apis_text_at_any_position(desk: Desk, bad: int) -> None:
     desk.server.script = holding(f"SN-{bad:05}", text="This one is locked")
     rows = desk.run(many(500), rate="1000/s").rows
     assert [row["deviceIdentifier"] for row in rows if row["outcome"] == "failed"] == [f"SN-{bad:05}"]
@@ -738,14 +738,14 @@ def test_without_room_for_what_a_run_writes_nothing_is_sent(desk: Desk, monkeypa
     assert not (desk.folder / "reports" / "r1").exists()
 
 
-def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_sent(desk: Desk) -> None:
+def test_an_unwritable_folder_is_refused_before_sending(desk: Desk) -> None:
     (desk.folder / "reports").write_text("a file in the way")
     with pytest.raises(ConfigError, match="name a folder that can be written to"):
         desk.run(many(3))
     assert desk.server.seen == []
 
 
-def test_garbage_is_searched_for_after_a_run_as_before_it(desk: Desk) -> None:
+def test_gc_settings_are_restored_after_a_run(desk: Desk) -> None:
     usual, seen = gc.get_threshold(), list[int]()
 
     def look(_: Seen) -> Event:
@@ -758,9 +758,7 @@ def test_garbage_is_searched_for_after_a_run_as_before_it(desk: Desk) -> None:
     assert gc.get_threshold() == usual
 
 
-def test_on_a_disk_that_fills_up_what_is_under_way_is_written_down_and_the_run_goes_on_later(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_stops_the_run_without_loss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = count(1)
     ordinary = Writer._transaction
 
@@ -778,9 +776,7 @@ def test_on_a_disk_that_fills_up_what_is_under_way_is_written_down_and_the_run_g
     assert len(desk.server.seen) == 60
 
 
-def test_a_workbook_wants_room_for_its_sheets_as_they_are_before_they_are_packed(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_workbook_needs_room_for_its_unpacked_sheets(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(prepare, "require_free_space", lambda _, needed: asked.append(needed))
     for run_id, xlsx in (("plain", False), ("sheet", True)):
@@ -795,7 +791,7 @@ def test_a_finished_run_leaves_no_reserve_behind(desk: Desk) -> None:
     ]  # fmt: skip
 
 
-def test_a_key_that_the_server_echoes_is_struck_out(desk: Desk) -> None:
+def test_a_key_echoed_by_the_server_is_redacted(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(400, {"error": f"bad key {seen.headers['x-api-key']}"})
     ran = desk.run(many(1))
     assert ran.rows[0]["detail"] == "400: bad key ***"
@@ -812,7 +808,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("answer", ELSEWHERE)
-def test_an_address_at_which_nothing_answers_like_the_api_ends_the_run(desk: Desk, answer: Says) -> None:
+def test_an_address_without_the_api_stops_the_run(desk: Desk, answer: Says) -> None:
     desk.server.script = lambda _: answer
     began = desk.clock.monotonic
     ran = desk.run([(f"{at}@x.com", f"SN-{at}", "unassign") for at in range(20)])
@@ -825,7 +821,7 @@ def test_an_address_at_which_nothing_answers_like_the_api_ends_the_run(desk: Des
 
 
 @pytest.mark.parametrize("answer", ELSEWHERE)
-def test_odd_answers_of_the_api_itself_are_tried_again_and_claim_nothing(desk: Desk, answer: Says) -> None:
+def test_odd_answers_of_the_api_are_retried_and_end_unconfirmed(desk: Desk, answer: Says) -> None:
     desk.server.script = lambda seen: None if seen.action == "query" else answer
     ran = desk.run([(A, "SN-1", "unassign"), (A, "SN-2", "assign")])
     assert (ran.summary.exit_code, set(ran.outcomes)) == (1, {"unconfirmed"})
@@ -839,7 +835,7 @@ def test_an_api_that_comes_back_within_a_minute_is_recognised(desk: Desk) -> Non
     assert ran.outcomes == ["assigned"] * 3
 
 
-def test_a_row_that_was_refused_before_the_run_stopped_says_how_often(desk: Desk) -> None:
+def test_a_row_refused_before_the_stop_counts_its_attempts(desk: Desk) -> None:
     desk.server.script = lambda seen: (
         Says(429, {"error": "slow down"}) if seen.number < 3 else Says(401, {"error": "no"})
     )
@@ -848,13 +844,13 @@ def test_a_row_that_was_refused_before_the_run_stopped_says_how_often(desk: Desk
     assert row["detail"].startswith("refused each time")
 
 
-def test_a_wait_beyond_all_calendars_is_told_as_such(desk: Desk) -> None:
+def test_a_wait_beyond_the_year_9999_is_reported(desk: Desk) -> None:
     desk.server.script = lambda _: Says(429, {"error": "slow down"}, {"Retry-After": str(10**9 - 1)})
     stop = desk.run(many(1)).summary.fields["stop"]
     assert stop["reason"] == "the API asks to wait for more than a year"
 
 
-def test_a_device_that_is_named_counts_for_more_than_the_word_customer(desk: Desk) -> None:
+def test_a_named_device_outweighs_the_word_customer_in_an_error(desk: Desk) -> None:
     refusal = Says(400, {"error": "Device SN-2 belongs to another customer"})
     desk.server.script = lambda seen: refusal if "SN-2" in seen.devices else None
     ran = desk.run([(A, f"SN-{at}", "assign") for at in range(1, 5)])
@@ -862,7 +858,7 @@ def test_a_device_that_is_named_counts_for_more_than_the_word_customer(desk: Des
 
 
 @pytest.mark.parametrize("acted", [True, False])
-def test_a_refusal_after_a_lost_answer_claims_nothing(desk: Desk, acted: bool) -> None:
+def test_a_refusal_after_a_lost_answer_is_unconfirmed(desk: Desk, acted: bool) -> None:
     desk.server.script = once(
         Loses(acted=acted), Says(400, {"error": "The customer has reached its number of devices"})
     )
@@ -872,7 +868,7 @@ def test_a_refusal_after_a_lost_answer_claims_nothing(desk: Desk, acted: bool) -
 
 
 @pytest.mark.parametrize(("baseline", "told"), [(False, ""), (True, "true")])
-def test_a_flag_after_a_lost_answer_is_told_only_if_it_is_known(desk: Desk, baseline: bool, told: str) -> None:
+def test_creation_flags_after_a_lost_answer_are_blank_unless_known(desk: Desk, baseline: bool, told: str) -> None:
     assigns = iter([Loses(acted=True)])
     desk.server.script = lambda seen: next(assigns, None) if seen.action == "assign" else None
     ran = desk.run([("new@x.com", "SN-1", "assign")], baseline=baseline)
@@ -881,7 +877,7 @@ def test_a_flag_after_a_lost_answer_is_told_only_if_it_is_known(desk: Desk, base
     assert (fields["customersCreated"], fields["customersPerhapsCreated"]) == ((1, 0) if baseline else (0, 1))
 
 
-def test_customers_that_a_lost_answer_may_have_created_count_for_the_brake(desk: Desk) -> None:
+def test_customers_possibly_created_by_a_lost_answer_count_for_the_brake(desk: Desk) -> None:
     lost = {}
     desk.server.script = lambda seen: (
         Loses(acted=True) if lost.setdefault(seen.customer, seen.number) == seen.number else None
@@ -910,7 +906,7 @@ def test_an_unknown_customer_is_asked_again_by_the_next_process(desk: Desk) -> N
     assert again.outcomes == ["unassigned", "unassigned", "assigned"]
 
 
-def test_a_brake_that_still_holds_asks_nobody_again(desk: Desk) -> None:
+def test_a_brake_that_still_applies_sends_nothing(desk: Desk) -> None:
     rows = [("gone@x.com", "SN-1", "unassign"), ("gone@x.com", "SN-2", "unassign")]
     desk.run(rows, chunk_size="1", concurrency="1", max_failed="0")
     sent = len(desk.server.seen)
@@ -918,7 +914,7 @@ def test_a_brake_that_still_holds_asks_nobody_again(desk: Desk) -> None:
     assert (again.outcomes, len(desk.server.seen)) == (["failed", "notSent"], sent)
 
 
-def test_a_customer_who_was_given_the_device_since_is_not_asked_to_give_it_up_again(desk: Desk) -> None:
+def test_a_device_assigned_since_is_not_unassigned_again(desk: Desk) -> None:
     rows = [(A, "SN-1", "unassign"), (A, "SN-1", "assign"), (B, "SN-9", "assign")]
     desk.server.script = lambda seen: Says(401, {"error": "no"}) if seen.customer == B else None
     first = desk.run(rows, concurrency="1")
@@ -930,7 +926,7 @@ def test_a_customer_who_was_given_the_device_since_is_not_asked_to_give_it_up_ag
 
 
 @pytest.mark.parametrize("status", [400, 409, 410, 422, 425])
-def test_a_gateways_refusal_does_not_say_that_nothing_was_done(desk: Desk, status: int) -> None:
+def test_a_refusal_by_a_gateway_leaves_the_row_unclear(desk: Desk, status: int) -> None:
     """What is refused without the API's own error may be carried out all the same, and late."""
     desk.server.fleet.assign(A, ["SN-1"])
     answered = iter([None, Says(status, b"<html>gateway</html>")])
@@ -942,7 +938,7 @@ def test_a_gateways_refusal_does_not_say_that_nothing_was_done(desk: Desk, statu
     assert given - taken >= 35
 
 
-def test_a_look_of_a_former_process_is_taken_anew_unless_it_has_written_since(desk: Desk) -> None:
+def test_a_query_of_an_earlier_process_is_repeated_unless_it_has_written_since(desk: Desk) -> None:
     desk.server.script = lambda seen: None if seen.action == "query" else Says(401, {"error": "no"})
     desk.run([("a@x.com", "SN-1", "assign")], baseline=True)
     desk.server.fleet.assign(A, ["SN-1"])  # by somebody else, between the two processes
@@ -952,27 +948,27 @@ def test_a_look_of_a_former_process_is_taken_anew_unless_it_has_written_since(de
     assert (row["outcome"], row["customerWasCreated"], row["unclearAttempts"]) == ("alreadyAssigned", "false", "1")
 
 
-def test_no_valid_devices_after_a_lost_answer_claims_nothing(desk: Desk) -> None:
+def test_no_valid_devices_after_a_lost_answer_is_unconfirmed(desk: Desk) -> None:
     desk.server.script = once(Loses(acted=True), Says(400, {"error": "No valid devices found"}))
     row = desk.run([("a@x.com", "SN-1", "assign")]).rows[0]
     assert (row["outcome"], row["unclearAttempts"]) == ("unconfirmed", "1")
 
 
-def test_a_finished_run_is_not_touched_at_all(desk: Desk) -> None:
+def test_a_finished_run_is_not_changed(desk: Desk) -> None:
     folder = desk.run(many(1)).folder
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
     desk.run(many(1))
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
 
 
-def test_a_call_that_is_always_cut_keeps_no_other_from_being_made(desk: Desk) -> None:
+def test_a_call_whose_answer_is_always_cut_does_not_block_others(desk: Desk) -> None:
     desk.server.script = lambda seen: Loses(acted=False) if seen.customer == A else None
     ran = desk.run([(A, "SN-1", "unassign"), *customers(5)], attempts="3")
     assert ran.outcomes == ["unconfirmed", *["assigned"] * 5]
     assert ran.summary.exit_code == 1
 
 
-def test_of_a_finished_run_the_end_is_told_without_a_key(desk: Desk) -> None:
+def test_a_finished_run_is_reported_without_a_key(desk: Desk) -> None:
     first = desk.run([*many(2), (A, "", "assign")])
     options = {"base_url": BASE_URL, "reports_dir": str(first.folder.parent), "run_id": first.folder.name}
     config = resolve([desk.file([*many(2), (A, "", "assign")])], options, {})
@@ -981,7 +977,7 @@ def test_of_a_finished_run_the_end_is_told_without_a_key(desk: Desk) -> None:
         pipeline.run(replace(config, run_id="another"), transport=desk.server, clock=desk.clock)
 
 
-def test_a_single_dead_call_ends_when_the_api_has_been_given_up(desk: Desk) -> None:
+def test_a_single_call_without_answer_ends_after_give_up_after(desk: Desk) -> None:
     desk.server.script = lambda _: Refuses()
     began = desk.clock.monotonic
     assert desk.run(many(1), give_up_after="3s", attempts="50").summary.exit_code == 3
@@ -1009,9 +1005,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     assert not [*in_files.folder.glob(f"{locking.SCRATCH}*")]
 
 
-def test_a_disk_without_room_for_many_rows_is_told_before_they_are_read(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_disk_space_is_an_error_before_reading_rows(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=SpillLimits(memory=0)))
     monkeypatch.setattr(prepare, "_SCRATCH_FACTOR", 1 << 50)
     with pytest.raises(DiskError, match="MiB free"):
@@ -1043,7 +1037,7 @@ def stopped_run(desk: Desk) -> Ran:
     return desk.run(customers(6), rate="1/s", deadline="2s", again=True)
 
 
-def test_a_run_of_a_dead_process_on_another_host_is_watched_and_then_gone_on_with(desk: Desk) -> None:
+def test_a_run_of_a_dead_process_on_another_host_is_continued(desk: Desk) -> None:
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = (folder / "journal.sqlite3").stat().st_ino
@@ -1057,7 +1051,7 @@ def test_a_run_of_a_dead_process_on_another_host_is_watched_and_then_gone_on_wit
     assert not [*folder.glob("*lease*"), *folder.glob("*apart*"), *folder.glob("scratch*")]
 
 
-def test_what_a_run_was_started_with_is_read_beside_another_host_without_a_trace(desk: Desk) -> None:
+def test_stored_options_are_readable_while_another_host_has_the_run(desk: Desk) -> None:
     folder = stopped_run(desk).folder
     of_another_host(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -1074,7 +1068,7 @@ def test_a_report_waits_for_another_host_too(desk: Desk, monkeypatch: pytest.Mon
     assert not [*folder.glob("*lease*")]
 
 
-def test_a_run_that_another_host_is_at_is_refused(desk: Desk) -> None:
+def test_a_run_in_use_by_another_host_is_refused(desk: Desk) -> None:
     folder = stopped_run(desk).folder
     before = (folder / "journal.sqlite3").read_bytes()
     renewals = iter(range(6, 1000))
@@ -1100,7 +1094,7 @@ def gone_to_another_host(desk: Desk) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_process_that_was_stopped_while_another_host_took_its_run_sends_and_writes_nothing_more(desk: Desk) -> None:
+def test_a_paused_process_that_lost_its_run_sends_and_writes_nothing(desk: Desk) -> None:
     left: dict[str, bytes] = {}
 
     def answer(told: dict[str, object]) -> object:
@@ -1116,7 +1110,7 @@ def test_a_process_that_was_stopped_while_another_host_took_its_run_sends_and_wr
     assert "journal.sqlite3-wal" in left
 
 
-def test_not_even_what_was_about_to_leave_when_the_process_was_stopped_leaves(desk: Desk) -> None:
+def test_a_paused_process_that_lost_its_run_sends_no_prepared_request(desk: Desk) -> None:
     def script(seen: Seen) -> None:
         if seen.number == 3:  # the connection is there, and no byte has left
             gone_to_another_host(desk)
@@ -1127,7 +1121,7 @@ def test_not_even_what_was_about_to_leave_when_the_process_was_stopped_leaves(de
     assert [desk.server.fleet.owners(f"SN-{number:05}") != set() for number in range(4)] == [True, True, False, False]
 
 
-def test_a_process_that_was_stopped_while_nobody_came_goes_on(desk: Desk) -> None:
+def test_a_paused_process_that_kept_its_run_continues(desk: Desk) -> None:
     def script(seen: Seen) -> None:
         if seen.number == 3:
             desk.clock.pause(100)
@@ -1138,7 +1132,7 @@ def test_a_process_that_was_stopped_while_nobody_came_goes_on(desk: Desk) -> Non
     assert ran.json["unclearAttempts"] == 0
 
 
-def test_since_last_sends_what_a_run_that_another_host_has_set_out_to_do(desk: Desk) -> None:
+def test_since_last_sends_rows_that_a_run_on_another_host_may_be_sending(desk: Desk) -> None:
     desk.run(customers(9), since_last=True, run_id="n1")
     folder = stopped_run(desk).folder
     of_another_host(folder)
@@ -1152,7 +1146,7 @@ def test_since_last_sends_what_a_run_that_another_host_has_set_out_to_do(desk: D
 # Whom a run calls
 
 
-def test_the_api_is_named_where_it_is_not_the_usual_one(desk: Desk) -> None:
+def test_a_base_url_other_than_the_default_is_named(desk: Desk) -> None:
     desk.face = Told()
     desk.run([("a@x.com", "SN-1", "assign")])
     assert desk.face.texts[0] == f"api: calls go to {BASE_URL}"
@@ -1161,7 +1155,7 @@ def test_the_api_is_named_where_it_is_not_the_usual_one(desk: Desk) -> None:
     assert not [text for text in desk.face.texts if text.startswith(("api:", "profile:"))]
 
 
-def test_the_file_of_profiles_is_named_where_it_is_used(desk: Desk) -> None:
+def test_the_profile_file_in_use_is_named(desk: Desk) -> None:
     config = desk.folder / "p.toml"
     config.write_text("[night]\nchunk-size = 7\n")
     desk.face = Told()

@@ -107,7 +107,7 @@ def test_a_connection_with_a_wrong_key_is_told_so(server: FaultyServer, monkeypa
 
 def test_no_connection_is_told_so() -> None:
     well, text = TelemetronHook("nowhere").test_connection()
-    assert (well, text) == (False, "there is no connection 'nowhere'; make one of type telemetron")
+    assert (well, text) == (False, "there is no connection 'nowhere'; create one of type telemetron")
 
 
 def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
