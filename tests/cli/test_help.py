@@ -8,8 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from telemetron_batch.cli.commands import main
-from telemetron_batch.cli.help import OPTION_GROUPS
-from telemetron_batch.config.options import OPTIONS
 from telemetron_batch.domain.stops import ExitCode
 
 TITLES = ["Input", "Safety limits", "Sending", "Output", "Sharding", "General"]
@@ -36,10 +34,6 @@ def test_options_are_grouped_by_purpose(command: str) -> None:
     safety = sections[sections.index("Safety limits") + 1]
     assert "--max-failed" in safety
     assert "--rate" not in safety
-
-
-def test_every_option_has_a_group() -> None:
-    assert {option.key for option in OPTIONS} <= OPTION_GROUPS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

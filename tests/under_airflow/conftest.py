@@ -1,6 +1,6 @@
-"""A home for Airflow of the tests' own; they are passed over where Airflow is not installed.
+"""An Airflow home for the tests, which are skipped if Airflow is not installed.
 
-Airflow reads its variables when it is first imported, so they are set here, before any test is.
+Airflow reads its variables when it is first imported, so they are set here, before any test module is imported.
 """
 
 import atexit
@@ -28,7 +28,7 @@ _FOLDERS = {
     '"/shared/telemetron"': '"{{ params.reports_dir }}"',
     r', pattern=r"^[\w-]+\.csv$")': '), "reports_dir": Param("", type="string")',
 }
-"""What is fixed in the examples, and the parameters by which a test says it."""
+"""Fixed values in the examples, and the parameters that replace them in tests."""
 INSTALLED = importlib.util.find_spec("airflow") is not None
 
 collect_ignore_glob = [] if INSTALLED else ["test_*.py"]
@@ -37,7 +37,7 @@ if importlib.util.find_spec("celery") is None:
 
 
 def variables(home: Path) -> dict[str, str]:
-    """The least that Airflow must be told to live in a folder of its own."""
+    """Return the minimum settings for an Airflow in its own folder."""
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
@@ -54,7 +54,7 @@ def variables(home: Path) -> dict[str, str]:
 
 
 def furnish(home: Path) -> Path:
-    """A home with all our DAGs in it: the examples as they are shipped but for their folders, and those for tests."""
+    """A home with all our DAGs: the examples, unchanged but for their folders, and those for tests."""
     shutil.copytree(EXAMPLES, home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     for example in (home / "dags").glob("telemetron_*.py"):
         text = example.read_text()
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
-    """Airflow with its database made."""
+    """Airflow with an initialized database."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -92,7 +92,7 @@ def airflow_home() -> Path:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """The stand-in API, and the connection that leads there."""
+    """The sandbox API, and the connection to it."""
     with FaultyServer(api_key=KEY) as opened:
         monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", connection(opened))
         yield opened
@@ -100,7 +100,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[FaultyServer]:
-    """The stand-in API that the running Airflow's connection leads to."""
+    """The sandbox API of the running Airflow's connection."""
     with FaultyServer(api_key=KEY) as opened:
         yield opened
 
@@ -147,7 +147,7 @@ class Task:
 
 
 def _decoded(value: Any) -> Any:
-    """A value as it was pushed: the database may give its JSON, or what the JSON says."""
+    """Return a value as it was pushed; the database may return it as JSON text or parsed."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
@@ -155,7 +155,7 @@ def _decoded(value: Any) -> Any:
 
 
 class DagRun:
-    """A run of a DAG, driven to its end in this process."""
+    """A DAG run, executed in this process."""
 
     def __init__(self, run: Any) -> None:
         self.run = run

@@ -1,4 +1,4 @@
-"""A running Airflow of the tests' own: its components as processes, spoken to over its API."""
+"""A running Airflow for the tests: its components as processes, controlled over its API."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PATIENCE = 240.0
 
 @dataclass
 class Airflow:
-    """A running Airflow, spoken to as a user's script would."""
+    """A running Airflow, controlled like by a user's script."""
 
     home: Path
     port: int
@@ -31,7 +31,7 @@ class Airflow:
     parts: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
-        """Start a component, in a group of its own so that all of it can be ended."""
+        """Start a component in its own process group, so that all of it can be ended."""
         environ = {**self.environ, **variables}
         command = [str(Path(sys.executable).with_name("airflow")), *arguments]
         with (self.home / f"{'-'.join(arguments[:1])}-{len(self.parts)}.log").open("wb") as log:
@@ -40,7 +40,7 @@ class Airflow:
         return part
 
     def end(self, *parts: "subprocess.Popen[bytes]") -> None:
-        """End components: asked to first, then made to."""
+        """End components: terminate, then kill."""
         for part in parts:
             _send(part, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -51,7 +51,7 @@ class Airflow:
             part.wait()
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One request to the API; None where there is nothing (yet)."""
+        """Send one request to the API; return None if there is nothing (yet)."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
         request.add_header("Content-Type", "application/json")
         if self.token:
@@ -87,7 +87,7 @@ class Run:
         return f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}"
 
     def end(self) -> str:
-        """Its state when it has ended."""
+        """Wait for the end of the run and return its state."""
         return until(
             lambda: (
                 (told := self.airflow.ask("GET", self.path))
@@ -97,7 +97,7 @@ class Run:
         )
 
     def task(self, task_id: str, index: int = -1) -> dict[str, Any]:
-        """A task instance, as the API tells of it."""
+        """Return a task instance, as the API describes it."""
         return next(one for one in self.tasks() if (one["task_id"], one["map_index"]) == (task_id, index))
 
     def tasks(self) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class Run:
         return self.airflow.ask("GET", f"{self.path}/taskInstances?limit=100")["task_instances"]
 
     def xcom(self, task_id: str, key: str = "return_value", index: int = -1) -> Any:
-        """A value that a task left; None if it left none."""
+        """Return an XCom of a task; None if there is none."""
         where = f"{self.path}/taskInstances/{task_id}/xcomEntries/{key}?map_index={index}&deserialize=false"
         told = self.airflow.ask("GET", where)
         value = told and told["value"]
@@ -150,7 +150,7 @@ def parent_of(pid: int) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Is a process gone, or only not yet buried?"""
+    """Return whether a process has ended; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -169,7 +169,7 @@ PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 @contextmanager
 def running(home: Path, told: Mapping[str, str], parts: Sequence[str] = PARTS) -> Iterator[Airflow]:
-    """Airflow up, with our DAGs known."""
+    """Start Airflow and wait until it knows our DAGs."""
     port = free_port()
     environ = {**os.environ, **variables(furnish(home)), **_at(port), **told}
     command = [str(Path(sys.executable).with_name("airflow"))]
@@ -186,7 +186,7 @@ def running(home: Path, told: Mapping[str, str], parts: Sequence[str] = PARTS) -
 
 
 def _at(port: int) -> dict[str, str]:
-    """What Airflow must be told to be quick, on a port of its own."""
+    """Return settings for a fast Airflow on its own port."""
     return {
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),

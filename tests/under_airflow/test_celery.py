@@ -40,7 +40,7 @@ PARTS = ("api-server", "scheduler", "dag-processor")
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL with a database for Airflow; gives where it is."""
+    """A PostgreSQL with a database for Airflow; return its URL."""
     programs = max(POSTGRES)
     user = "postgres" if os.getuid() == 0 else None  # it refuses to work for root
     folder, port = Path(tempfile.mkdtemp(prefix="airflow-postgres-")), free_port()
@@ -74,7 +74,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, api: FaultyServer, redis: RedisServer) -> Iterator[Airflow]:
-    """Airflow with a CeleryExecutor, and nobody at work yet."""
+    """Airflow with a CeleryExecutor, without workers yet."""
     with postgres() as database:
         told = {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
@@ -103,7 +103,7 @@ def worker(cluster: Airflow) -> Iterator[StartWorker]:
 
 
 def makers(reports: Path) -> dict[int, int]:
-    """The processes that hold a shard, by its number."""
+    """Return the processes that have a shard, by its number."""
     found = {}
     for lock in reports.glob(f"*/shards/*/{LOCK_NAME}"):
         with suppress(ValueError, OSError):
@@ -112,7 +112,7 @@ def makers(reports: Path) -> dict[int, int]:
 
 
 def works_for(pid: int, chief: int) -> bool:
-    """Is a process a descendant of another?"""
+    """Return whether a process is a descendant of another."""
     with suppress(OSError):
         while pid > 1:
             if pid == chief:
@@ -121,7 +121,7 @@ def works_for(pid: int, chief: int) -> bool:
     return False
 
 
-def test_a_run_one_of_whose_workers_is_lost_for_good_is_finished_by_the_other(
+def test_a_run_that_loses_a_worker_is_finished_by_the_other(
     cluster: Airflow, api: FaultyServer, worker: StartWorker, tmp_path: Path
 ) -> None:
     watch, reports = Watch.over(api, ROWS), tmp_path / "reports"
@@ -146,7 +146,7 @@ def test_a_run_one_of_whose_workers_is_lost_for_good_is_finished_by_the_other(
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["fixed shares", "one limit in Redis"])
-def test_a_run_on_two_workers_without_any_trouble(
+def test_a_run_on_two_workers_without_faults(
     cluster: Airflow, api: FaultyServer, worker: StartWorker, tmp_path: Path, redis: RedisServer, shared: bool
 ) -> None:
     watch = Watch.over(api, transfers(40, "shared" if shared else "fixed"))
@@ -162,7 +162,7 @@ def test_a_run_on_two_workers_without_any_trouble(
 
 
 def told(watch: Watch, run: Run) -> None:
-    """Print how long it took, and what of that was spent with calls."""
+    """Print the total time, and the time spent with calls."""
     ran = run.airflow.ask("GET", run.path)
     took = datetime.fromisoformat(ran["end_date"]) - datetime.fromisoformat(ran["start_date"])
     at = {action: [seen.at for seen in watch.server.seen if seen.action == action] for action in ("unassign", "assign")}

@@ -1,4 +1,4 @@
-"""A run made by many tasks, in `dag.test()`: what the tasks come to, and what the API sees of it."""
+"""A run made by many tasks, in `dag.test()`: the results of the tasks, and what the API receives."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def places(tmp_path: Path, watch: Watch) -> dict[str, str]:  # noqa: ARG001 - to
 
 
 def states(run: DagRun) -> dict[str, Counter[str]]:
-    """How many tasks ended how, by the names they have in the group."""
+    """Return the number of tasks by name in the group and state."""
     found: dict[str, Counter[str]] = {}
     for one in run.run.get_task_instances():
         found.setdefault(one.task_id.rpartition(".")[2], Counter())[str(one.state)] += 1
@@ -46,11 +46,11 @@ def states(run: DagRun) -> dict[str, Counter[str]]:
 
 
 def refusing(*customers: str) -> Callable[[Any], Any]:
-    """The API does not take the key from whoever calls for these customers: that shard fails for good."""
+    """Refuse the key for calls to these customers, so that their shard fails for good."""
     return lambda seen: Says(401, {"error": "Invalid API key"}) if seen.customer in customers else None
 
 
-def test_a_group_comes_to_what_one_task_makes(
+def test_a_group_has_the_result_of_one_task(
     run_dag: RunDag, watch: Watch, places: dict[str, str], tmp_path: Path
 ) -> None:
     run = run_dag("sharded", **places)
@@ -85,7 +85,7 @@ def test_all_tasks_of_a_group_share_one_run(run_dag: RunDag, places: dict[str, s
     assert run.task("tell").xcom() == f"24 rows, 0 want attention: {places['reports_dir']}/{name}/attention.csv"
 
 
-def test_a_shard_that_fails_for_good_has_its_devices_held_and_all_others_done(
+def test_a_failed_shard_has_its_devices_held_and_all_others_are_done(
     run_dag: RunDag, watch: Watch, places: dict[str, str]
 ) -> None:
     watch.then = refusing("old3@x.com")
@@ -120,9 +120,7 @@ def test_with_stop_nothing_is_assigned_after_a_shard_has_failed(
     assert (run.state, summary["counts"]["notSent"] >= 8, summary["rows"]) == ("failed", True, 24)
 
 
-def test_a_report_is_written_also_when_every_shard_has_failed(
-    run_dag: RunDag, watch: Watch, places: dict[str, str]
-) -> None:
+def test_a_report_is_written_if_every_shard_has_failed(run_dag: RunDag, watch: Watch, places: dict[str, str]) -> None:
     watch.then = lambda _: Says(401, {"error": "Invalid API key"})
     run = run_dag("sharded", **places)
     summary = run.task("shards.reconcile").xcom("summary")
@@ -138,14 +136,14 @@ def test_an_input_without_rows_skips_all_tasks(run_dag: RunDag, watch: Watch, pl
     assert (run.state, {*sum(states(run).values(), Counter())}, watch.sent) == ("success", {"skipped"}, [])
 
 
-def test_an_input_without_rows_fails_the_plan_where_that_is_an_error(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_an_input_without_rows_fails_the_plan_without_skip_if_empty(run_dag: RunDag, places: dict[str, str]) -> None:
     write(Path(places["file"]), [])
     run = run_dag("sharded_stop", **places)
     assert (run.state, run.task("shards.plan").state, run.task("shards.plan").tries) == ("failed", "failed", 1)
     assert run.task("shards.reconcile").state == "upstream_failed"
 
 
-def test_an_input_of_which_nothing_is_sent_is_reconciled_all_the_same(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_an_input_without_calls_is_reconciled(run_dag: RunDag, places: dict[str, str]) -> None:
     write(Path(places["file"]), [("nobody", "SN-1", "assign")])
     run = run_dag("sharded_lenient", **places)
     assert (run.state, run.task("shards.reconcile").xcom()["counts"]["invalid"]) == ("success", 1)
@@ -169,7 +167,9 @@ def test_the_same_run_again_after_success_sends_nothing(run_dag: RunDag, watch: 
     assert (again["counts"], again["attempts"], len(watch.sent)) == (first["counts"], 24, 24)
 
 
-def test_another_division_under_the_same_run_is_refused(run_dag: RunDag, watch: Watch, places: dict[str, str]) -> None:
+def test_another_number_of_shards_for_the_same_run_is_refused(
+    run_dag: RunDag, watch: Watch, places: dict[str, str]
+) -> None:
     run_dag("sharded", **places, name="night-1")
     run = run_dag("sharded", **places, name="night-1", shards=3)
     assert (run.task("shards.plan").state, len(watch.sent)) == ("failed", 24)
@@ -181,9 +181,7 @@ def test_rows_that_want_attention_fail_a_strict_group(run_dag: RunDag, places: d
     assert (run.state, run.task("shards.reconcile").xcom("summary")["exitCode"]) == ("failed", 1)
 
 
-def test_a_shard_waits_outside_of_its_slot_and_goes_on_in_the_same_try(
-    run_dag: RunDag, watch: Watch, places: dict[str, str]
-) -> None:
+def test_a_deferred_shard_continues_in_the_same_try(run_dag: RunDag, watch: Watch, places: dict[str, str]) -> None:
     watch.then = lambda seen: Says(429, {}, {"Retry-After": "3"}) if seen.number == 2 else None
     run = run_dag("sharded_patient", **places, shards=1)
     task = run.task("shards.unassign", 0)
@@ -206,7 +204,7 @@ def test_the_link_and_the_asset_event_are_those_of_the_reconciliation(run_dag: R
     assert extra["counts"] == summary["counts"]
 
 
-def test_what_is_handed_on_is_small_and_tells_no_key(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_xcoms_are_small_and_contain_no_key(run_dag: RunDag, places: dict[str, str]) -> None:
     run = run_dag("sharded", **places)
     told: list[Mapping[str, Any]] = run.task("shards.plan").xcom()
     assert [one["shard"] for one in told] == [1, 2, 3, 4]
@@ -215,9 +213,7 @@ def test_what_is_handed_on_is_small_and_tells_no_key(run_dag: RunDag, places: di
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-def test_a_relative_place_for_reports_is_refused_before_anything_is_planned(
-    run_dag: RunDag, places: dict[str, str]
-) -> None:
+def test_a_relative_reports_dir_is_refused_before_planning(run_dag: RunDag, places: dict[str, str]) -> None:
     run = run_dag("sharded", file=places["file"], reports_dir="reports")
     assert (run.task("shards.plan").state, run.task("shards.plan").tries) == ("failed", 1)
 
@@ -235,7 +231,7 @@ def test_the_file_system_of_a_path_is_that_of_the_mount_nearest_to_it() -> None:
     assert file_system(Path("/x"), "") == ""
 
 
-def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
+def test_wrong_arguments_are_errors_when_the_dag_is_parsed() -> None:
     with pytest.raises(ValueError, match="on_unassign_failure: 'ignore' is neither"):
         telemetron_task_group(file="f", reports_dir="/r", on_unassign_failure="ignore")
     with pytest.raises(ValueError, match="phase: 'both' is neither"):
@@ -244,7 +240,7 @@ def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
         TelemetronShardOperator(task_id="t", reports_dir="/r", shard=1, phase="assign", options={"shards": 2})
 
 
-def test_what_is_said_of_tasks_holds_for_all_and_how_many_shards_run_at_once_for_the_shards() -> None:
+def test_task_arguments_apply_to_all_tasks_and_shards_at_once_to_the_shards() -> None:
     with DAG("of_a_test"):
         group = telemetron_task_group(file="f", reports_dir="/r", shards_at_once=2, pool="telemetron", retries=3)
     tasks = {task.task_id.rpartition(".")[2]: task for task in group.iter_tasks()}

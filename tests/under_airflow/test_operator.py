@@ -1,4 +1,4 @@
-"""The operator in `dag.test()`: what Airflow sees of a run, and what the API sees of Airflow."""
+"""The operator in `dag.test()`: what Airflow stores of a run, and what the API receives."""
 
 import asyncio
 import csv
@@ -30,7 +30,7 @@ RunDag = Callable[..., DagRun]
 
 
 def write(path: Path, rows: int, action: str = "assign") -> str:
-    """An input of so many rows, each of a customer of its own."""
+    """Write an input with this number of rows, each of another customer."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
@@ -40,7 +40,7 @@ def write(path: Path, rows: int, action: str = "assign") -> str:
 
 @pytest.fixture
 def places(tmp_path: Path, server: FaultyServer) -> dict[str, str]:
-    """An input of three rows, whose devices exist; and where reports go."""
+    """An input of three rows whose devices exist, and the reports folder."""
     server.fleet.seed([(f"c{number}@x.com", f"SN-{number}", "assign") for number in range(60)])
     return {"file": write(tmp_path / "rows.csv", 3), "reports_dir": str(tmp_path / "reports")}
 
@@ -72,7 +72,7 @@ def test_the_link_leads_to_the_report(run_dag: RunDag, places: dict[str, str]) -
     assert Path(unquote(url.removeprefix("file://"))).read_text().startswith("<!doctype html>")
 
 
-def test_the_link_goes_where_reports_can_be_seen(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_the_link_uses_reports_url(run_dag: RunDag, places: dict[str, str]) -> None:
     task = run_dag("strict", **places).task("send")
     run_id = task.xcom()["runId"]
     assert task.xcom("report_url") == f"https://reports.example.com/telemetron/{quote(run_id)}/report.html"
@@ -86,7 +86,7 @@ def test_the_same_run_id_after_success_sends_nothing(
     assert (again, len(server.seen)) == (first, 3)
 
 
-def test_rows_that_want_attention_do_not_fail_the_task(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_attention_rows_do_not_fail_the_task(run_dag: RunDag, places: dict[str, str]) -> None:
     with Path(places["file"]).open("a") as file:
         file.write("nobody,SN-1,assign\n")
     task = run_dag("plain", **places).task("send")
@@ -94,7 +94,7 @@ def test_rows_that_want_attention_do_not_fail_the_task(run_dag: RunDag, places: 
 
 
 @pytest.mark.parametrize("row", ["nobody,SN-1,assign", "stranger@x.com,SN-1,unassign"])
-def test_a_run_in_which_no_row_succeeded_fails_and_is_not_tried_again(
+def test_a_run_without_a_successful_row_fails_without_a_retry(
     run_dag: RunDag, places: dict[str, str], row: str
 ) -> None:
     Path(places["file"]).write_text(f"customerEmail,deviceIdentifier,action\n{row}\n{row}\n")
@@ -105,7 +105,7 @@ def test_a_run_in_which_no_row_succeeded_fails_and_is_not_tried_again(
     assert (summary["state"], summary["exitCode"], summary["rows"]) == ("finished", 1, 2)
 
 
-def test_a_run_in_which_no_row_succeeded_updates_no_asset(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_a_run_without_a_successful_row_updates_no_asset(run_dag: RunDag, places: dict[str, str]) -> None:
     from airflow.models.asset import AssetEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -117,7 +117,7 @@ def test_a_run_in_which_no_row_succeeded_updates_no_asset(run_dag: RunDag, place
         assert session.execute(query).scalars().all() == []
 
 
-def test_fail_on_stopped_lets_a_run_in_which_no_row_succeeded_pass(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_fail_on_stopped_accepts_a_run_without_a_successful_row(run_dag: RunDag, places: dict[str, str]) -> None:
     Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
     task = run_dag("lenient", **places).task("send")
     assert (task.state, task.xcom()["exitCode"]) == ("success", 1)
@@ -157,7 +157,7 @@ def test_an_input_without_rows_fails_a_strict_task(run_dag: RunDag, places: dict
 
 
 @pytest.mark.parametrize("wrong", ["no such file", "no such column", "a refused key"])
-def test_what_a_person_must_mend_is_not_tried_again(
+def test_an_error_that_a_person_must_correct_is_not_retried(
     run_dag: RunDag, server: FaultyServer, places: dict[str, str], wrong: str
 ) -> None:
     if wrong == "no such file":
@@ -171,7 +171,7 @@ def test_what_a_person_must_mend_is_not_tried_again(
     assert len(server.seen) == (1 if wrong == "a refused key" else 0)
 
 
-def test_a_journal_in_use_is_tried_again(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+def test_a_journal_in_use_is_retried(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
     folder = Path(places["reports_dir"]) / "night-1"
     other = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "night-1"), "run night-1")
     try:
@@ -181,7 +181,7 @@ def test_a_journal_in_use_is_tried_again(run_dag: RunDag, server: FaultyServer, 
     assert (task.state, task.tries, server.seen) == ("failed", 2, [])
 
 
-def test_a_timeout_ends_the_run_and_the_next_try_goes_on(
+def test_a_timeout_ends_the_run_and_the_next_try_continues(
     run_dag: RunDag, server: FaultyServer, places: dict[str, str]
 ) -> None:
     write(Path(places["file"]), 30)
@@ -202,7 +202,7 @@ def test_a_timeout_ends_the_run_and_the_next_try_goes_on(
     assert [event["kind"] for event in summary["events"]] == ["airflow", "airflow"]
 
 
-def test_a_long_wait_is_spent_outside_of_the_slot_and_the_same_try_goes_on(
+def test_a_long_wait_is_deferred_and_the_same_try_continues(
     run_dag: RunDag, server: FaultyServer, places: dict[str, str]
 ) -> None:
     server.script = lambda seen: Says(429, {}, {"Retry-After": "3"}) if seen.number == 2 else None
@@ -214,7 +214,9 @@ def test_a_long_wait_is_spent_outside_of_the_slot_and_the_same_try_goes_on(
     assert server.seen[2].at - server.seen[1].at >= 3
 
 
-def test_a_wait_that_is_not_deferred_is_sat_out(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+def test_a_wait_without_deferral_happens_in_the_slot(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
     server.script = lambda seen: Says(429, {}, {"Retry-After": "2"}) if seen.number == 2 else None
     summary = run_dag("plain", **places).task("send").xcom()
     assert (summary["counts"]["assigned"], len([one for one in summary["events"] if one["kind"] == "airflow"])) == (
@@ -223,7 +225,7 @@ def test_a_wait_that_is_not_deferred_is_sat_out(run_dag: RunDag, server: FaultyS
     )
 
 
-def test_the_moment_waited_for_survives_its_way_to_the_triggerer() -> None:
+def test_the_trigger_survives_serialization() -> None:
     path, told = DateTimeTrigger("2026-01-01T00:00:00+00:00").serialize()
     assert path == "telemetron_batch.airflow_provider.triggers.DateTimeTrigger"
 
@@ -242,7 +244,7 @@ def test_each_mapped_task_has_a_run_of_its_own(run_dag: RunDag, places: dict[str
     assert [one["airflow"]["mapIndex"] for one in summaries] == ["0", "1"]
 
 
-def test_the_asset_event_tells_how_it_went(run_dag: RunDag, places: dict[str, str]) -> None:
+def test_the_asset_event_has_the_summary(run_dag: RunDag, places: dict[str, str]) -> None:
     from airflow.models.asset import AssetEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -254,7 +256,7 @@ def test_the_asset_event_tells_how_it_went(run_dag: RunDag, places: dict[str, st
     assert extra["counts"]["assigned"] == 3
 
 
-def test_the_key_is_in_nothing_that_is_kept(
+def test_nothing_stored_contains_the_key(
     run_dag: RunDag, airflow_home: Path, places: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_dag("plain", **places)
@@ -338,7 +340,7 @@ def test_a_path_and_an_empty_text_of_options_are_taken_as_they_are(run_dag: RunD
         {"files": "[]"},
     ],
 )
-def test_what_a_template_renders_wrongly_is_not_tried_again(
+def test_a_wrongly_rendered_template_is_not_retried(
     run_dag: RunDag, server: FaultyServer, places: dict[str, str], wrong: dict[str, Any]
 ) -> None:
     told = {"files": places["file"], "opts": "", **wrong}

@@ -1,4 +1,4 @@
-"""What Airflow learns of the package before any task runs, and how a connection is read."""
+"""The provider information, and how a connection is read."""
 
 import json
 import os
@@ -48,14 +48,14 @@ def test_airflow_finds_the_provider() -> None:
     assert "telemetron_batch.airflow_provider.base.ReportLink" in manager.extra_links_class_names
 
 
-def test_what_the_provider_says_is_as_airflow_wants_it() -> None:
+def test_the_provider_info_matches_airflows_schema() -> None:
     import airflow
 
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
 
 
-def test_to_describe_the_provider_imports_no_airflow() -> None:
+def test_the_provider_info_imports_no_airflow() -> None:
     code = (
         "import sys, telemetron_batch.airflow_provider as p; p.get_provider_info(); sys.exit('airflow' in sys.modules)"
     )
@@ -89,23 +89,23 @@ def test_a_package_batch_of_the_user_and_this_one_do_not_meet(
     assert subprocess.run(version, check=True, env=environ, cwd=tmp_path).returncode == 0
 
 
-def test_every_dag_can_be_read(airflow_home: Path) -> None:
+def test_every_dag_can_be_parsed(airflow_home: Path) -> None:
     assert {"telemetron_operator", "telemetron_bash"} <= set(dags(airflow_home))
 
 
-def test_the_connection_is_tested_with_one_harmless_call(server: FaultyServer) -> None:
+def test_the_connection_is_tested_with_one_read_request(server: FaultyServer) -> None:
     assert TelemetronHook().test_connection() == (True, f"{server.base_url} is there, and it accepts this key.")
     assert [seen.action for seen in server.seen] == ["query"]
 
 
-def test_a_connection_with_a_wrong_key_is_told_so(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_with_a_wrong_key_is_reported(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", connection(server).replace(KEY, "another-key-0123"))
     well, text = TelemetronHook().test_connection()
     assert not well
     assert "refuses this key" in text
 
 
-def test_no_connection_is_told_so() -> None:
+def test_a_missing_connection_is_reported() -> None:
     well, text = TelemetronHook("nowhere").test_connection()
     assert (well, text) == (False, "there is no connection 'nowhere'; create one of type telemetron")
 
@@ -137,7 +137,7 @@ def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
         ({"host": "http://[::1]:8080/api"}, "http://[::1]:8080/api"),
     ],
 )
-def test_the_base_url_may_be_told_whole_or_in_pieces(
+def test_the_base_url_may_be_given_whole_or_in_parts(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, object], base_url: str
 ) -> None:
     assert config_of(monkeypatch, password=KEY, **told).sending.base_url == base_url
@@ -227,7 +227,7 @@ def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("given", [{"password": KEY}, {"extra": {"api_key_file": "/etc/hostname"}}])
 @pytest.mark.parametrize("option", ["base-url", "base_url", "api_key_file"])
-def test_a_task_does_not_say_where_the_key_of_its_connection_goes(
+def test_a_task_cannot_change_the_base_url_of_the_connections_key(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, object], option: str
 ) -> None:
     told = {"conn_type": "telemetron", "host": "https://t.example.com", **given}
@@ -237,7 +237,9 @@ def test_a_task_does_not_say_where_the_key_of_its_connection_goes(
 
 
 @pytest.mark.parametrize("host", ["", "https://t.example.com/x"])
-def test_nor_does_a_profile_that_a_task_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str) -> None:
+def test_a_profile_of_a_task_cannot_change_the_base_url(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str
+) -> None:
     (tmp_path / "p.toml").write_text('base-url = "https://elsewhere.example.com"\nchunk-size = 7\n')
     told = {"conn_type": "telemetron", "host": host, "password": KEY}
     monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps(told))
@@ -255,7 +257,7 @@ def test_without_a_connection_a_task_may_name_the_base_url(monkeypatch: pytest.M
     assert config.sending.base_url == "https://t.example.com/x"
 
 
-def test_a_connection_without_a_key_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_a_key_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="connection telemetron_default has no API key"):
         config_of(monkeypatch, host="https://t.example.com")
 
@@ -264,7 +266,7 @@ def test_a_sandbox_needs_no_connection() -> None:
     assert TelemetronHook(None).config((), {"sandbox": True}).sandbox
 
 
-def test_wrong_arguments_are_seen_when_the_dag_is_read() -> None:
+def test_wrong_arguments_are_errors_when_the_dag_is_parsed() -> None:
     with pytest.raises(ConfigError, match="options: unknown option max_faled"):
         TelemetronBatchOperator(task_id="t", file="f", reports_dir="r", options={"max_faled": 1})
     with pytest.raises(ValueError, match="run_id is an argument of its own"):
@@ -304,7 +306,7 @@ def test_a_value_that_cannot_be_used_is_reported_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_values_are_read_from_what_they_are_rendered_to() -> None:
+def test_rendered_values_are_read() -> None:
     assert options_in(' {"column": {"action": "Was"}} ') == {"column": {"action": "Was"}}
     assert options_in("null") == options_in(None) == options_in(" ") == {}
     assert files_in('["/in/a.csv", "/in/[b].csv"]') == ["/in/a.csv", "/in/[b].csv"]
@@ -371,20 +373,18 @@ def test_a_finished_run_in_which_no_row_succeeded_fails_by_default(
         ({"skipped": 5, "failed": 27}, {"failed": 27, "skipped": 4}),
     ],
 )
-def test_a_finished_run_in_which_a_row_is_where_it_should_be_does_not_fail(
-    counts: dict[str, int], wanting: dict[str, int]
-) -> None:
+def test_a_finished_run_with_a_settled_row_does_not_fail(counts: dict[str, int], wanting: dict[str, int]) -> None:
     fields = ended(counts, wanting)
     assert problem_of("stopped", fields) == problem_of("incomplete", fields) == ""
     assert bool(problem_of("attention", fields)) == bool(wanting)
 
 
-def test_skipped_rows_succeeded_where_the_run_tolerates_them() -> None:
+def test_tolerated_skipped_rows_count_as_successful() -> None:
     fields = ended({"skipped": 4}, {"skipped": 4}, exitCode=0, options={"tolerate": ["SKIPPED"]})
     assert problem_of("incomplete", fields) == ""
 
 
-def test_a_run_that_did_not_reach_its_end_fails_whatever_fail_on_says() -> None:
+def test_a_stopped_run_fails_for_every_fail_on() -> None:
     stop = {"reason": "the API is down", "advice": "run it again"}
     fields = ended({"failed": 1}, {"failed": 1}, state="stopped", exitCode=4, stop=stop)
     assert {problem_of(fail_on, fields) for fail_on in FAIL_ON} == {"the API is down; run it again"}
@@ -399,7 +399,7 @@ def test_a_run_that_did_not_reach_its_end_fails_whatever_fail_on_says() -> None:
         (None, None),
     ],
 )
-def test_every_task_that_plans_or_sends_passes_the_time_that_the_input_describes(
+def test_every_task_that_plans_or_sends_passes_as_of(
     server: FaultyServer,  # noqa: ARG001 - for its connection
     as_of: Any,
     told: str | None,
@@ -415,7 +415,7 @@ def test_every_task_that_plans_or_sends_passes_the_time_that_the_input_describes
     assert all("as_of" in operator.template_fields for operator in operators)
 
 
-def test_the_example_dags_keep_the_order_of_nights(airflow_home: Path) -> None:
+def test_the_example_dags_keep_their_runs_in_order(airflow_home: Path) -> None:
     examples = {name: dag for name, dag in dags(airflow_home).items() if name.startswith("telemetron_")}
     assert len(examples) == 3
     assert {dag.max_active_runs for dag in examples.values()} == {1}
@@ -437,7 +437,7 @@ def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict
 
 @pytest.mark.parametrize("example", ["telemetron_bash", "telemetron_operator", "telemetron_task_group"])
 @pytest.mark.usefixtures("airflow_home")
-def test_who_triggers_an_example_chooses_a_file_and_no_folder(example: str) -> None:
+def test_a_triggered_example_accepts_a_file_but_no_folder(example: str) -> None:
     dag = import_module(f"telemetron_batch.airflow_provider.example_dags.{example}").dag
     assert {*dag.params} == {"file"}
     dag.params["file"] = "returns-2026_05.csv"

@@ -25,13 +25,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def places(tmp_path: Path, api: FaultyServer) -> dict[str, str]:
-    """Forty calls, at 5 a second: enough to be killed in the midst of."""
+    """Forty calls at 5 per second: long enough to be killed while sending."""
     api.script, _ = (lambda _: None), api.seen.clear()
     return {"file": write(tmp_path / "rows.csv", 40), "reports_dir": str(tmp_path / "reports")}
 
 
 def owner_when(places: dict[str, str], api: FaultyServer, calls: int) -> int:
-    """The process that holds the run, once so many calls have arrived."""
+    """Return the process that has the run, after this number of calls."""
     until(lambda: len(api.seen) >= calls)
     (lock,) = Path(places["reports_dir"]).glob(f"*/{LOCK_NAME}")
     return owner_of(lock)
@@ -42,13 +42,13 @@ def devices_sent(api: FaultyServer) -> list[str]:
 
 
 def balanced(summary: dict[str, Any]) -> None:
-    """Every row has an outcome, and in the file that is written the same."""
+    """Check that every row has an outcome, in the summary and in the file."""
     assert summary["counts"]["notSent"] == summary["counts"]["unconfirmed"] == 0
     with (Path(summary["folder"]) / "reconciliation.csv").open(newline="") as file:
         assert len([*csv.DictReader(file)]) == summary["rows"] == 40
 
 
-def test_a_killed_task_is_tried_again_and_goes_on(airflow: Airflow, api: FaultyServer, places: dict[str, str]) -> None:
+def test_a_killed_task_is_retried_and_continues(airflow: Airflow, api: FaultyServer, places: dict[str, str]) -> None:
     run = airflow.trigger("slow", **places)
     os.kill(owner_when(places, api, 10), signal.SIGKILL)
     assert (run.end(), run.task("send")["try_number"]) == ("success", 2)
@@ -57,7 +57,7 @@ def test_a_killed_task_is_tried_again_and_goes_on(airflow: Airflow, api: FaultyS
     assert 0 <= twice <= 8  # at most what was in flight
 
 
-def test_a_task_whose_supervisor_is_killed_stops_and_another_goes_on(
+def test_a_task_whose_supervisor_is_killed_stops_and_another_continues(
     airflow: Airflow, api: FaultyServer, places: dict[str, str]
 ) -> None:
     run = airflow.trigger("slow", **places)
@@ -81,7 +81,7 @@ def test_a_task_marked_as_failed_stops(airflow: Airflow, api: FaultyServer, plac
     assert json.loads((folder / "summary.json").read_text())["stop"]["reason"] == "stopped by Airflow"
 
 
-def test_a_long_wait_frees_the_slot_and_the_same_try_goes_on(
+def test_a_long_wait_frees_the_slot_and_the_same_try_continues(
     airflow: Airflow, api: FaultyServer, places: dict[str, str]
 ) -> None:
     api.script = lambda seen: Says(429, {}, {"Retry-After": "8"}) if seen.number == 5 else None
@@ -109,7 +109,7 @@ def test_an_empty_input_is_skipped(airflow: Airflow, api: FaultyServer, places: 
     assert (run.end(), run.task("send")["state"], api.seen) == ("success", "skipped", [])
 
 
-def test_a_killed_command_line_is_tried_again_and_goes_on(
+def test_a_killed_command_line_is_retried_and_continues(
     airflow: Airflow, api: FaultyServer, places: dict[str, str]
 ) -> None:
     run = airflow.trigger("slow_bash", **places)
@@ -118,7 +118,7 @@ def test_a_killed_command_line_is_tried_again_and_goes_on(
     balanced({**run.xcom("send"), "folder": str(next(Path(places["reports_dir"]).iterdir()))})
 
 
-def test_the_key_stands_in_no_log_and_no_rendered_field(airflow: Airflow, places: Any) -> None:
+def test_no_log_and_no_rendered_field_contains_the_key(airflow: Airflow, places: Any) -> None:
     run = airflow.trigger("slow_bash", **places)
     assert run.end() == "success"
     assert KEY not in json.dumps(run.task("send"))

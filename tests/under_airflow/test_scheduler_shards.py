@@ -1,4 +1,4 @@
-"""A run spread over tasks under a real scheduler, whose processes are killed while they work."""
+"""A sharded run under a real scheduler, whose processes are killed while they work."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def places(tmp_path: Path, watch: Watch) -> dict[str, str]:
 
 
 def owner_when(places: dict[str, str], watch: Watch, action: str) -> int:
-    """The process that has begun a shard last, once some calls of a phase have arrived."""
+    """Return the process that started a shard last, after some calls of a phase."""
 
     def at_work() -> list[Path]:
         calls = sum(sent == action for sent, _ in watch.sent)
@@ -43,18 +43,18 @@ def owner_when(places: dict[str, str], watch: Watch, action: str) -> int:
 
 
 def tries(run: Run, task_id: str) -> list[int]:
-    """How often the tasks of this name were tried."""
+    """Return how often the tasks with this name were tried."""
     return sorted(one["try_number"] for one in run.tasks() if one["task_id"] == task_id)
 
 
-def test_a_killed_shard_is_tried_again_and_goes_on(airflow: Airflow, watch: Watch, places: dict[str, str]) -> None:
+def test_a_killed_shard_is_retried_and_continues(airflow: Airflow, watch: Watch, places: dict[str, str]) -> None:
     run = airflow.trigger("sharded_slow", **places)
     os.kill(owner_when(places, watch, "unassign"), signal.SIGKILL)
     assert (run.end(), tries(run, "shards.unassign")) == ("success", [1, 1, 1, 2])
     watch.all_done(run.xcom("shards.reconcile"), RATE)
 
 
-def test_a_shard_whose_supervisor_is_killed_stops_and_another_process_goes_on(
+def test_a_shard_whose_supervisor_is_killed_stops_and_another_process_continues(
     airflow: Airflow, watch: Watch, places: dict[str, str]
 ) -> None:
     run = airflow.trigger("sharded_slow", **places)
@@ -65,7 +65,7 @@ def test_a_shard_whose_supervisor_is_killed_stops_and_another_process_goes_on(
     watch.all_done(run.xcom("shards.reconcile"), RATE)
 
 
-def test_what_every_shard_failed_at_is_reported_and_done_when_they_are_cleared_and_once_only(
+def test_failed_shards_are_reported_and_done_once_after_they_are_cleared(
     airflow: Airflow, watch: Watch, places: dict[str, str]
 ) -> None:
     watch.then = lambda _: Says(401, {"error": "Invalid API key"})
@@ -83,7 +83,7 @@ def test_what_every_shard_failed_at_is_reported_and_done_when_they_are_cleared_a
     assert (run.end(), len(watch.sent)) == ("success", sent)
 
 
-def test_a_night_begins_when_the_failed_one_before_it_is_marked_as_success(
+def test_a_run_starts_when_the_failed_previous_one_is_marked_as_success(
     airflow: Airflow, watch: Watch, places: dict[str, str], tmp_path: Path
 ) -> None:
     nothing_valid = {**places, "file": write(tmp_path / "invalid.csv", [("nobody", "SN-1", "assign")])}

@@ -1,4 +1,4 @@
-"""A world of devices on their way from one customer to another, and a watch over who owns them."""
+"""Devices that move between customers, and a record of who owns them."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,11 @@ from tests.support.faulty import Arrived, Fault, FaultyServer
 
 Row = tuple[str, str, str]
 IN_FLIGHT = 8
-"""Calls that one process has under way at most."""
+"""Maximum calls in flight of one process."""
 
 
 def transfers(number: int, world: str = "x") -> list[Row]:
-    """So many devices that change hands, and as many new ones: a call for each row. Each world has its own."""
+    """Return rows of devices that move and of as many new ones, one call for each; names differ between worlds."""
     taken = [(f"old{at}@{world}.com", f"{world}-SN-{at}", "unassign") for at in range(number)]
     given = [(f"new{at}@{world}.com", f"{world}-SN-{at}", "assign") for at in range(number)]
     more = [(f"other{at}@{world}.com", f"{world}-MORE-{at}", "assign") for at in range(number)]
@@ -23,7 +23,7 @@ def transfers(number: int, world: str = "x") -> list[Row]:
 
 
 def write(path: Path, rows: Sequence[Row]) -> str:
-    """An input of these rows."""
+    """Write an input with these rows."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
@@ -32,14 +32,14 @@ def write(path: Path, rows: Sequence[Row]) -> str:
 
 
 def reconciled(folder: str | Path, *columns: str) -> list[tuple[str, ...]]:
-    """Columns of a run's reconciliation, row by row."""
+    """Return columns of a run's reconciliation, row by row."""
     with (Path(folder) / "reconciliation.csv").open(newline="") as file:
         return [tuple(row[name] for name in columns) for row in csv.DictReader(file)]
 
 
 @dataclass
 class Watch:
-    """Sees every request before it is carried out, and remembers devices that would come to have two owners."""
+    """Checks every request before it is processed, and records devices that would get two owners."""
 
     server: FaultyServer
     rows: Sequence[Row]
@@ -48,7 +48,7 @@ class Watch:
 
     @classmethod
     def over(cls, server: FaultyServer, rows: Sequence[Row]) -> "Watch":
-        """A watch over a server on which whoever unassigns a device has it, and nobody else has any."""
+        """Watch a server on which customers have exactly the devices that the rows unassign from them."""
         watch = cls(server, rows)
         for customer, device, action in rows:
             if action == "unassign":
@@ -58,7 +58,7 @@ class Watch:
         return watch
 
     def script(self, arrived: Arrived) -> Fault:
-        """Look, then do what is scripted."""
+        """Record the request, then do what is scripted."""
         if arrived.action == "assign":
             found = ((device, self.server.fleet.owners(device)) for device in arrived.devices)
             self.doubled += [(device, one) for device, owners in found for one in owners - {arrived.customer}]
@@ -66,21 +66,21 @@ class Watch:
 
     @property
     def sent(self) -> list[tuple[str, str]]:
-        """Action and device of each request, in the order in which they arrived."""
+        """Action and device of each request, in order of arrival."""
         return [(seen.action, device) for seen in self.server.seen for device in seen.devices]
 
     def most_in(self, seconds: float) -> int:
-        """The most requests that arrived in any window so long."""
+        """Return the maximum number of requests in any window of this length."""
         at = [seen.at for seen in self.server.seen]
         return max(sum(start <= one < start + seconds for one in at) for start in at)
 
     @property
     def twice(self) -> int:
-        """How many requests repeat an earlier one."""
+        """Number of requests that repeat an earlier one."""
         return len(self.sent) - len({*self.sent})
 
     def all_done(self, summary: Mapping[str, Any], rate: int) -> None:
-        """Every row is done and said to be; what was in flight at a kill at most twice; rate and order are kept."""
+        """Check that every row is done and reported, that only calls in flight were repeated, and rate and order."""
         assert {*self.sent} == {(action, device) for _, device, action in self.rows}
         assert self.twice <= IN_FLIGHT
         assert self.most_in(1.0) <= rate

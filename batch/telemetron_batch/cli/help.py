@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from telemetron_batch.config.options import OPTIONS_BY_KEY, OptionGroup
 from telemetron_batch.domain.stops import ExitCode
 
 EXIT_CODES: Final[Mapping[ExitCode, str]] = {
@@ -20,32 +21,15 @@ EXIT_CODES: Final[Mapping[ExitCode, str]] = {
     ExitCode.LOCKED: "Another process is using this run or this key.",
     ExitCode.UNBALANCED: "A bug: the books do not balance, or an internal error.",
 }
-_TITLES: Final = {
-    "input": "Input",
-    "safety": "Safety limits",
-    "sending": "Sending",
-    "output": "Output",
-    "sharding": "Sharding",
-    "general": "General",
+_TITLES: Final[Mapping[OptionGroup, str]] = {
+    OptionGroup.INPUT: "Input",
+    OptionGroup.SAFETY: "Safety limits",
+    OptionGroup.SENDING: "Sending",
+    OptionGroup.OUTPUT: "Output",
+    OptionGroup.SHARDING: "Sharding",
+    OptionGroup.GENERAL: "General",
 }
 """The titles of the sections, in their order, by group."""
-OPTION_GROUPS: Final[Mapping[str, str]] = {
-    key: group
-    for group, keys in {
-        "input": "action column action_word delimiter split fill_down encoding sheet hidden trailer_count "
-        "multiline_cells",
-        "safety": "max_failed max_skipped max_unassign max_new_customers min_rows max_age expect_rows last_line as_of "
-        "out_of_order again allow_suspect allow_empty empty_exit_code no_hold",
-        "sending": "rate limit_url concurrency chunk_size timeout attempts give_up_after longest_wait deadline "
-        "auto_create_devices device_type since_last full_every baseline verify",
-        "output": "raw_csv publish xlsx tolerate no_progress json verbose quiet",
-        "sharding": "shards shards_at_once shard phase",
-        "general": "base_url sandbox api_key_file organisation reports_dir shared_reports_dir run_id wait lock_dir job "
-        "yes profile config help",
-    }.items()
-    for key in keys.split()
-}
-"""The group of each option, by its key."""
 
 
 class HelpCommand(click.Command):
@@ -69,11 +53,11 @@ class HelpCommand(click.Command):
         if not self.grouped:
             super().format_options(ctx, formatter)
             return
-        sections: dict[str, list[tuple[str, str]]] = {group: [] for group in _TITLES}
+        sections: dict[OptionGroup, list[tuple[str, str]]] = {group: [] for group in _TITLES}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                sections[OPTION_GROUPS.get(str(parameter.name), "general")].append(record)
+                sections[_group_of(parameter)].append(record)
         for group, records in sections.items():
             if records:
                 with formatter.section(_TITLES[group]):
@@ -91,3 +75,8 @@ class HelpCommand(click.Command):
 def choose(*codes: ExitCode) -> dict[ExitCode, str]:
     """Return some of the exit codes with their usual meanings."""
     return {code: EXIT_CODES[code] for code in sorted(codes)}
+
+
+def _group_of(parameter: click.Parameter) -> OptionGroup:
+    option = OPTIONS_BY_KEY.get(str(parameter.name))
+    return OptionGroup.GENERAL if option is None else option.group
