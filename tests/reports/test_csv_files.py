@@ -332,7 +332,7 @@ def read_back(path: Path) -> tuple[tuple[str, ...], list[RowBlock]]:
     """Return the header and the blocks of one of our files, as they are read back."""
     seen: list[RowBlock] = []
     options = InputOptions(allow_suspect=True, multiline_cells=True)
-    (file,) = load([str(path)], options, spool=path.parent, sink=seen.append).files
+    (file,) = load([str(path)], options, spool=path.parent, sink=seen).files
     return file.header, seen
 
 
