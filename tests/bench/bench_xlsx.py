@@ -67,7 +67,7 @@ def measure(rows: int) -> None:
         folder = Path(name)
         write_rows(folder / "rows.csv", rows)
         draft = JournalDraft(folder / "journal.sqlite3")
-        loaded = load([str(folder / "rows.csv")], InputOptions(), spool=folder, sink=draft.append)
+        loaded = load([str(folder / "rows.csv")], InputOptions(), spool=folder, sink=draft)
         draft.publish({})
         journal = Journal(folder / "journal.sqlite3")
         books = settled(plan_calls(loaded.rows, PlanOptions()))

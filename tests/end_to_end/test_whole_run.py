@@ -1,4 +1,4 @@
-"""The whole program against a server with behaviour, on a clock of its own."""
+"""The whole program against a scripted server, on a fake clock."""
 
 import csv
 import gc
@@ -143,7 +143,7 @@ def test_without_a_type_devices_cannot_be_created(desk: Desk) -> None:
         desk.run([("a@x.com", "SN-1", "assign")], auto_create_devices=True)
 
 
-# Pace
+# Rate limits
 
 
 def test_a_known_limit_is_used_and_never_exceeded(desk: Desk) -> None:
@@ -578,7 +578,7 @@ def test_the_same_content_is_not_processed_twice(desk: Desk) -> None:
     assert desk.run(many(2), run_id="r3", again=True).outcomes == ["alreadyAssigned"] * 2
 
 
-# Going on
+# Continuing
 
 
 def test_a_repeated_finished_run_sends_nothing(desk: Desk) -> None:
@@ -927,7 +927,7 @@ def test_a_device_assigned_since_is_not_unassigned_again(desk: Desk) -> None:
 
 @pytest.mark.parametrize("status", [400, 409, 410, 422, 425])
 def test_a_refusal_by_a_gateway_leaves_the_row_unclear(desk: Desk, status: int) -> None:
-    """What is refused without the API's own error may be carried out all the same, and late."""
+    """A request refused without the API's own error may still be carried out, and late."""
     desk.server.fleet.assign(A, ["SN-1"])
     answered = iter([None, Says(status, b"<html>gateway</html>")])
     desk.server.script = lambda _: next(answered, None)
@@ -990,7 +990,7 @@ def test_a_single_call_without_answer_ends_after_give_up_after(desk: Desk) -> No
 def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything goes through files here; the plan is made again from the journal for the second report."""
+    """All tables are spilled to files; the second report makes the plan again from the journal."""
     rows = [*many(7), *many(5, B, "unassign"), *many(7), (B, "SN-0", "assign"), ("?", "SN-1", "assign")]
     in_memory = desk.run(rows, run_id="memory")
     monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=SpillLimits(memory=0, parts=3)))
@@ -1016,14 +1016,14 @@ def test_too_little_disk_space_is_an_error_before_reading_rows(desk: Desk, monke
 
 
 def of_another_host(folder: Path, **changes: object) -> None:
-    """The claim that a process on another host has left, or still holds."""
+    """Write the claim of a process on another host, dead or alive."""
     folder.mkdir(parents=True, exist_ok=True)
     told = {"pid": 7, "since": "then", "run": "r1", "host": "elsewhere", "boot": "another", "task": "", "apart": 1}
     (folder / "run.lease.1").write_text(json.dumps({**told, "token": "its own", "renewals": 5, **changes}))
 
 
 class Told(RunObserver):
-    """A face that remembers what it was told."""
+    """An observer that records its messages."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -1033,7 +1033,7 @@ class Told(RunObserver):
 
 
 def stopped_run(desk: Desk) -> Ran:
-    """A run of six calls that a deadline stops after two or three."""
+    """Run six calls, with a deadline that stops them after two or three."""
     return desk.run(customers(6), rate="1/s", deadline="2s", again=True)
 
 
@@ -1086,7 +1086,7 @@ def test_a_run_in_use_by_another_host_is_refused(desk: Desk) -> None:
 
 
 def gone_to_another_host(desk: Desk) -> dict[str, bytes]:
-    """Stop the process for a while, in which another host takes its run; gives what then stands in its folder."""
+    """Pause the process while another host takes over its run; return the contents of its folder then."""
     folder = desk.folder / "reports" / "r1"
     of_another_host(folder)
     (folder / "run.lease.1").rename(folder / "run.lease.2")
@@ -1143,7 +1143,7 @@ def test_since_last_sends_rows_that_a_run_on_another_host_may_be_sending(desk: D
     assert "run r1 is, or was when it died, in use by process 7 on host elsewhere" in again.json["since"]["told"]
 
 
-# Whom a run calls
+# Base URL and profile in the log
 
 
 def test_a_base_url_other_than_the_default_is_named(desk: Desk) -> None:

@@ -222,9 +222,9 @@ class InputOperator(TelemetronOperator):
 class SendingOperator(TelemetronOperator):
     """A task that makes calls.
 
-    :param deferrable: when the API asks to wait for longer than the option `longest_wait`
-        (5 minutes), leave the worker's slot until then and go on in the same try. Needs
-        a triggerer. Otherwise it is waited for in the slot, as long as `give_up_after`.
+    :param deferrable: if the API asks to wait for longer than the option `longest_wait` (5 minutes), release the
+        worker's slot until then and continue in the same try. Needs a triggerer. Otherwise the task waits in its
+        slot, up to `give_up_after`.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ def stopped(fields: Mapping[str, Any]) -> Exception | None:
 
 
 def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
-    """Return the exception for a finished run that had rows to send of which none succeeded; None for any other.
+    """Return the exception for a finished run in which no row succeeded although it had rows to send; else None.
 
     A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
     """
