@@ -32,7 +32,8 @@ body {{ margin: 0; padding: 20px; width: fit-content; background: #fff; }}
 .window {{ background: #161b22; color: #d6dce3; border-radius: 10px; overflow: hidden; width: fit-content; }}
 .bar {{ display: flex; gap: 8px; padding: 12px 14px; background: #21262d; }}
 .bar i {{ width: 12px; height: 12px; border-radius: 6px; background: #484f58; }}
-pre {{ margin: 0; padding: 16px 22px 22px; width: 80ch; font: 15px/1.45 "DejaVu Sans Mono", monospace; }}
+pre {{ margin: 0; padding: 16px 22px 22px; width: 80ch;
+      white-space: pre-wrap; overflow-wrap: anywhere; font: 15px/1.45 "DejaVu Sans Mono", monospace; }}
 </style><div class="window"><div class="bar"><i></i><i></i><i></i></div><pre>{lines}</pre></div>"""
 
 
@@ -43,7 +44,7 @@ def on_terminal(folder: Path) -> list[str]:
     program.until(lambda written: "[y/N]" in written)
     program.type("y\n")
     program.finish()
-    shown = [line.replace(str(folder), "reports") for line in program.screen]
+    shown = [line.replace(str(folder), "reports").replace(" --reports-dir reports", "") for line in program.screen]
     while not shown[-1]:
         shown.pop()
     return [f"\x1b[1m$\x1b[0m telemetron-batch {' '.join(COMMAND)}", *shown]
