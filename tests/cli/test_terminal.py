@@ -16,7 +16,7 @@ from telemetron_batch.cli.terminal import TerminalObserver
 from telemetron_batch.config.config import OutputOptions
 from tests.conftest import Desk
 from tests.support.ptys import OnTerminal
-from tests.support.scripted import Says
+from tests.support.scripted import BASE_URL, Says
 
 A = "a@x.com"
 
@@ -45,6 +45,7 @@ def test_on_a_terminal_the_plan_is_shown_and_confirmed(desk: Desk, monkeypatch: 
     assert desk.run([(A, "SN-1", "assign")]).outcomes == ["assigned"]
     assert screen.asked == ["Give 1 device to 1 customer?"]
     assert "assign" in screen.text.getvalue()
+    assert f"\ncalls go to {BASE_URL}\n" in screen.text.getvalue()
 
 
 @pytest.mark.parametrize(

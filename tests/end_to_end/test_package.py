@@ -54,7 +54,7 @@ def test_a_part_that_unpacks_to_far_more_than_the_file_is_refused(tmp_path: Path
     ],
 )
 def test_too_expensive_xml_is_refused(tmp_path: Path, xml: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zip_package, "_MOST_ELEMENTS", 100_000)
+    monkeypatch.setattr(zip_package, "_MAX_ELEMENTS", 100_000)
     assert words in refusal(book(tmp_path / "a.xlsx", xml, ROW))
 
 
@@ -64,7 +64,7 @@ def test_a_comment_is_not_a_cell(tmp_path: Path) -> None:
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zip_package, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(zip_package, "MAX_MEMBERS", 5)
     assert "6 files are packed in it, 5 at most are read" in refusal(book(tmp_path / "a.xlsx", ROW))
 
 
@@ -156,7 +156,7 @@ def run_limited(script: str, *arguments: str, seconds: int) -> subprocess.Comple
     )
 
 
-FUZZ = "import sys; from pathlib import Path; from tests import test_package as t; t.{}(Path(sys.argv[1]))"
+FUZZ = "import sys; from pathlib import Path; from tests.end_to_end import test_package as t; t.{}(Path(sys.argv[1]))"
 EXAMPLES = 1500
 
 

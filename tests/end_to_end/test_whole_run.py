@@ -18,6 +18,7 @@ from telemetron_batch.config.config import resolve
 from telemetron_batch.config.options import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
 from telemetron_batch.journal.writer import Writer
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run import locking, pipeline, prepare
 from telemetron_batch.run.stored_config import continued_config
 from telemetron_batch.sandbox.state import SandboxState
@@ -1146,18 +1147,29 @@ def test_since_last_sends_rows_that_a_run_on_another_host_may_be_sending(desk: D
 # Base URL and profile in the log
 
 
-def test_a_base_url_other_than_the_default_is_named(desk: Desk) -> None:
-    desk.face = Told()
-    desk.run([("a@x.com", "SN-1", "assign")])
-    assert desk.face.texts[0] == f"api: calls go to {BASE_URL}"
-    desk.face = Told()
-    desk.run([("a@x.com", "SN-1", "assign")], run_id="r2", again=True, base_url=DEFAULT_BASE_URL)
-    assert not [text for text in desk.face.texts if text.startswith(("api:", "profile:"))]
+class Asked(Told):
+    """An observer that also records what is said above the question."""
+
+    def confirm_plan(self, plan: PlanSummary) -> bool:
+        self.texts.extend(f"above the question: {sentence}" for sentence in plan.non_defaults)
+        return True
 
 
-def test_the_profile_file_in_use_is_named(desk: Desk) -> None:
+def test_a_base_url_other_than_the_default_is_named_before_the_question_and_in_the_log(desk: Desk) -> None:
+    desk.face = Asked()
+    ran = desk.run([("a@x.com", "SN-1", "assign")])
+    assert desk.face.texts == [f"above the question: calls go to {BASE_URL}"]
+    assert f"calls go to {BASE_URL}" in (ran.folder / "run.log").read_text()
+    desk.face = Asked()
+    ran = desk.run([("a@x.com", "SN-1", "assign")], run_id="r2", again=True, base_url=DEFAULT_BASE_URL)
+    assert desk.face.texts == []
+    assert "calls go to" not in (ran.folder / "run.log").read_text()
+
+
+def test_the_profile_file_in_use_is_named_before_the_question_and_in_the_log(desk: Desk) -> None:
     config = desk.folder / "p.toml"
     config.write_text("[night]\nchunk-size = 7\n")
-    desk.face = Told()
-    desk.run([("a@x.com", "SN-1", "assign")], profile="night", config=str(config))
-    assert f"profile: options are read from {config} [night]" in desk.face.texts
+    desk.face = Asked()
+    ran = desk.run([("a@x.com", "SN-1", "assign")], profile="night", config=str(config))
+    assert f"above the question: options are read from {config} [night]" in desk.face.texts
+    assert f"options are read from {config} [night]" in (ran.folder / "run.log").read_text()

@@ -68,6 +68,8 @@ class TerminalObserver(RunObserver):
         if not plan.calls:
             return True
         self._console.print_line("")
+        for sentence in plan.non_defaults:
+            self._console.print_line(sentence)
         return agree(_question(plan))
 
     def confirm_repeat(self, former: str) -> bool:

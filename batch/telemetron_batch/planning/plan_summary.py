@@ -55,6 +55,8 @@ class PlanSummary:
     """Assigns that are held because their devices are unassigned in another spelling."""
     warnings: Sequence[str]
     """Probable mistakes in the input, found over all its rows."""
+    non_defaults: Sequence[str] = ()
+    """Sentences that name the profile file in use and an API that is not the default one."""
 
     @property
     def invalid(self) -> int:
@@ -113,7 +115,11 @@ class PlanSummary:
 
 
 def summarize(
-    plan: Plan, files: Sequence[InputFile], rate: Rate, since: Mapping[str, Any] | None = None
+    plan: Plan,
+    files: Sequence[InputFile],
+    rate: Rate,
+    since: Mapping[str, Any] | None = None,
+    non_defaults: Sequence[str] = (),
 ) -> PlanSummary:
     """Return the plan in numbers."""
     by_invalid, by_spelling = (plan.held.because_of(reason) for reason in HoldReason)
@@ -134,6 +140,7 @@ def summarize(
         invalid_causes=_lines(plan, files, np.unique(by_invalid.cause)),
         held_by_spelling=len(by_spelling),
         warnings=[*_warnings(plan, files)],
+        non_defaults=non_defaults,
     )
 
 

@@ -49,11 +49,11 @@ from telemetron_batch.run.locking import (
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.prepare import (
-    announce_api,
     create_run,
     delta_json,
     load_input,
     new_run_id,
+    non_defaults,
     plan_and_check_limits,
     since_last,
     size_of_input,
@@ -149,7 +149,6 @@ def _run_in(folder: Path, held: Resources) -> Summary:
             if plan is None:
                 plan = replan_from_journal(journal, held.scratch)
                 _keep_order(config, plan, journal, face)
-                announce_api(config, face)
             job = Job(config, plan, journal, face, held.clock, held.lease)
             _record_start(job, plan)
             stop = _send_and_verify(job, plan, held.transport)
@@ -161,6 +160,8 @@ def _record_start(job: Job, plan: Plan) -> None:
     """Put into journal and log that this process begins to work on the run."""
     config, journal = job.config, job.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
+    for sentence in non_defaults(config):
+        LOGGER.info("%s", sentence)
     typed = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
     journal.set_facts(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **typed)
     if config.airflow:

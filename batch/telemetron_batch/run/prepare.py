@@ -76,10 +76,9 @@ def create_run(
         identity = job_metadata(config, loaded, clock)
         _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, face)
         require_free_space(folder, _required_bytes(plan, size, xlsx=config.xlsx))
-        told = summarize(plan, loaded.files, config.sending.rate, delta_json(delta))
+        told = summarize(plan, loaded.files, config.sending.rate, delta_json(delta), non_defaults(config))
         for warning in told.warnings:
             face.on_message("warning", warning)
-        announce_api(config, face)
         if not face.confirm_plan(told):
             raise BrakeError("not confirmed", "nothing was sent")
         prepared = prepare(plan)
@@ -91,12 +90,14 @@ def create_run(
     return plan
 
 
-def announce_api(config: RunConfig, face: RunObserver) -> None:
-    """Tell the observer which profile file is in use, and the API where it is not the default one."""
+def non_defaults(config: RunConfig) -> list[str]:
+    """Return a sentence each for the profile file in use and for an API that is not the default one."""
+    sentences = []
     if config.profile_file:
-        face.on_message("profile", f"options are read from {config.profile_file}")
+        sentences.append(f"options are read from {config.profile_file}")
     if not config.sandbox and config.sending.base_url != DEFAULT_BASE_URL:
-        face.on_message("api", f"calls go to {config.sending.base_url}")
+        sentences.append(f"calls go to {config.sending.base_url}")
+    return sentences
 
 
 def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: BlockSink | None = None) -> Loaded:
