@@ -22,7 +22,7 @@ import openpyxl
 import pytest
 import xlsxwriter
 
-from tests.end_to_end.test_package import HOSTILE
+from tests.input.test_zip_package import HOSTILE
 from tests.support.nursery import READ, Nursery
 from tests.support.sheets import HEAD, STRICT, book, device, packed, parts, row, sheet
 

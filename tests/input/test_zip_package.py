@@ -156,7 +156,7 @@ def run_limited(script: str, *arguments: str, seconds: int) -> subprocess.Comple
     )
 
 
-FUZZ = "import sys; from pathlib import Path; from tests.end_to_end import test_package as t; t.{}(Path(sys.argv[1]))"
+FUZZ = "import sys; from pathlib import Path; from tests.input import test_zip_package as t; t.{}(Path(sys.argv[1]))"
 EXAMPLES = 1500
 
 
