@@ -366,11 +366,16 @@ def read_if_usable(body: bytes) -> Reply | str:
         return str(refusal)
 
 
-@given(JSON)
-def test_no_json_but_an_object_is_an_answer_and_the_reason_is_one_line(answer: Any) -> None:
+@given(JSON.filter(lambda answer: not (isinstance(answer, dict) and answer.get("success") is True)))
+def test_no_json_without_success_is_an_answer_and_the_reason_is_one_line(answer: Any) -> None:
     read = read_if_usable(json.dumps(answer).encode())
     assert isinstance(read, str)
     assert "\n" not in read
+
+
+def test_an_answer_of_success_alone_leaves_every_device_open() -> None:
+    read = read_reply(b'{"success": true}', assign("A", "B"), (0, 1))
+    assert (read.results, read.missing) == ({}, (0, 1))
 
 
 @given(st.dictionaries(st.sampled_from([*ASSIGN_ANSWER, *UNASSIGN_ANSWER]), JSON))
