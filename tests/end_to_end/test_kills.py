@@ -1,9 +1,9 @@
 """Random kills against a server that fails in every way: no row is lost or wrong, nothing settled is sent again.
 
 Many runs of some hundred rows, each killed several times at random and then completed. Results are compared with the
-server's own log. TELEMETRON_KILLS sets the number of kills, with about fifty rows for each:
+server's own log. TESTS_KILLS sets the number of kills, with about fifty rows for each:
 
-    TELEMETRON_KILLS=1000 python -m pytest -m slow -s tests/end_to_end/test_kills.py
+    TESTS_KILLS=1000 python -m pytest -m slow -s tests/end_to_end/test_kills.py
 """
 
 import csv
@@ -26,7 +26,7 @@ from tests.support.scripted import Hangs, Loses, Says, Seen
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("TELEMETRON_KILLS", "60"))
+KILLS = int(os.environ.get("TESTS_KILLS", "60"))
 LANES = 3
 KILLS_A_RUN = 6
 ROWS_A_RUN = 300
@@ -308,7 +308,7 @@ def _is_repeat(one: Heard, left: Left, several_times: set[Key]) -> bool:
 
 @pytest.fixture
 def lanes(tmp_path: Path) -> list[Lane]:
-    seed = int(os.environ.get("TELEMETRON_SEED", "1"))
+    seed = int(os.environ.get("TESTS_SEED", "1"))
     return [Lane(tmp_path / str(number), 1000 * seed + number) for number in range(LANES)]
 
 

@@ -1,8 +1,8 @@
 """Workbooks with their XML and their zip torn and bent: rows or one line come back, in little memory and time.
 
 Each file is read in a process of its own.
-`TELEMETRON_FUZZ_SECONDS=600 pytest -m slow -s tests/input/test_fuzz_workbooks.py` goes on for longer.
-`TELEMETRON_SEED` names other files.
+`TESTS_FUZZ_SECONDS=600 pytest -m slow -s tests/input/test_fuzz_workbooks.py` goes on for longer.
+`TESTS_SEED` names other files.
 """
 
 import os
@@ -30,8 +30,8 @@ from tests.support.sheets import HEAD, STRICT, book, device, packed, parts, row,
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("TELEMETRON_FUZZ_SECONDS", "30"))
-SEED = int(os.environ.get("TELEMETRON_SEED", "1"))
+SECONDS = float(os.environ.get("TESTS_FUZZ_SECONDS", "30"))
+SEED = int(os.environ.get("TESTS_SEED", "1"))
 LARGEST = 8 << 20
 """Bytes of a part that is made from a smaller one."""
 SMALL = 1 << 17

@@ -1,9 +1,9 @@
 """Shards that run at once and are killed at random, against a server that fails in every way: outcomes stay true.
 
 Real processes and sockets. As in `test_kills`, results are compared with the server's own log. Reports between
-kills must balance too. TELEMETRON_KILLS sets the number of kills:
+kills must balance too. TESTS_KILLS sets the number of kills:
 
-    TELEMETRON_KILLS=300 python -m pytest -m slow -s tests/sharding/test_shard_kills.py
+    TESTS_KILLS=300 python -m pytest -m slow -s tests/sharding/test_shard_kills.py
 """
 
 import csv
@@ -27,7 +27,7 @@ from tests.support.simulate import most_in_a_window
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("TELEMETRON_KILLS", "40"))
+KILLS = int(os.environ.get("TESTS_KILLS", "40"))
 ROUNDS_OF_KILLS = 3
 SHARDS = 3
 STOPPED, LOCKED = 3, 6
@@ -106,7 +106,7 @@ class ShardTrial(Trial):
 
 
 def test_shards_killed_at_random_lose_no_row_and_report_no_wrong_outcome(tmp_path: Path) -> None:
-    began, chance, total = time.monotonic(), random.Random(int(os.environ.get("TELEMETRON_SEED", "1"))), Figures()
+    began, chance, total = time.monotonic(), random.Random(int(os.environ.get("TESTS_SEED", "1"))), Figures()
     script = faulty(random.Random(chance.random()), total.faults)
     latency = random.Random(chance.random())
     with ExitStack() as stack:
