@@ -34,7 +34,7 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.spill import to_batch
-from telemetron_batch.storage.text_hash import hash_texts
+from telemetron_batch.storage.text_hash import encode_texts, hash_texts
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -147,9 +147,9 @@ def _device_types(keys: pa.RecordBatch) -> pa.Array:
 
 def _codes(texts: pa.Array, others: pa.Array) -> tuple[IntArray, IntArray]:
     """Return a code for each of `texts`, and for each of `others` its code among these, or _ABSENT."""
-    encoded = texts.dictionary_encode()
-    found = pc.fill_null(pc.index_in(others, value_set=encoded.dictionary), _ABSENT)
-    return encoded.indices.to_numpy().astype(np.int64), found.to_numpy().astype(np.int64)
+    codes, distinct = encode_texts(texts)
+    found = pc.fill_null(pc.index_in(others, value_set=distinct), _ABSENT)
+    return codes, found.to_numpy().astype(np.int64)
 
 
 def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> npt.NDArray[np.int8]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.planning.radix import radix_lexsort
-from telemetron_batch.storage.text_hash import Hashes, hash_texts, mixed
+from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts, mixed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -41,8 +41,8 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     Device types count only if `typed`, and only for assigns (even stages).
     """
     number = rows["row"].to_numpy()
-    customer, customers = _dictionary_encode(rows["customerEmail"])
-    type_code, types = _dictionary_encode(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
+    customer, customers = encode_texts(rows["customerEmail"])
+    type_code, types = encode_texts(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
     type_code[stage % 2 == 1] = 0
     key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + type_code
     order = radix_lexsort([key])
@@ -61,11 +61,6 @@ def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
     }
     devices = rows["deviceIdentifier"].take(pa.array(order))
     return Grouped(pa.record_batch({"row": number, "deviceIdentifier": devices}), customers, types, groups)
-
-
-def _dictionary_encode(texts: pa.Array) -> tuple[Ints, pa.Array]:
-    encoded = texts.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
 def _checksums(numbers: Ints, start: Ints) -> Hashes:

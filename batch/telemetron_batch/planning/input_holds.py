@@ -20,7 +20,7 @@ from telemetron_batch.rows.rows import Rows
 from telemetron_batch.rows.spellings import respelt
 from telemetron_batch.storage.concurrency import map_ordered
 from telemetron_batch.storage.spill import SpillColumn, drop_pages, to_batch
-from telemetron_batch.storage.text_hash import Hashes, hash_texts
+from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -221,7 +221,7 @@ def _customers_of(rows: Rows, chosen: Ints) -> Ints:
         keys = table.filter(pa.array(is_chosen.at(table["row"].to_numpy())))
         numbers.append(keys["row"].to_numpy())
         texts.append(keys["customerEmail"].cast(pa.large_string()).combine_chunks())
-    codes = pa.chunked_array(texts).combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    codes, _ = encode_texts(pa.chunked_array(texts).combine_chunks())
     row = np.concatenate(numbers)
     order = np.argsort(row)
     customers: Ints = codes[order][np.searchsorted(row[order], chosen)]

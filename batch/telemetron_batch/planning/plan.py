@@ -23,7 +23,7 @@ from telemetron_batch.planning.held_rows import HeldRows, Respellings
 from telemetron_batch.planning.ordering import Groups, Lanes
 from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.rows.rows import Rows
-from telemetron_batch.storage.text_hash import Hashes, hash_texts
+from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
 
 Ints = npt.NDArray[np.int64]
 _NO_ROWS: Final = np.empty(0, np.int64)
@@ -138,11 +138,10 @@ class Plan:
         )
         rows = np.concatenate([_NO_ROWS, *(part.numbers for part in self.parts)])
         texts = pa.chunked_array([part.rows["deviceIdentifier"] for part in self.parts], pa.string())
-        devices = texts.combine_chunks().dictionary_encode()
+        device, devices = encode_texts(texts.combine_chunks())
         order = np.argsort(rows)
-        codes = devices.indices.to_numpy().astype(np.int64)
         customer = np.concatenate([_NO_ROWS, *customers])
-        return SentRows(rows[order], customer[order], codes[order], devices.dictionary)
+        return SentRows(rows[order], customer[order], device[order], devices)
 
     def original_of(self, first: int, end: int) -> Ints:
         """Return for each row of a range the row that it repeats, or -1."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.storage.concurrency import map_ordered
 from telemetron_batch.storage.spill import Scratch, SpillColumn, drop_pages
-from telemetron_batch.storage.text_hash import Hashes, hash_texts
+from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -179,14 +179,9 @@ def stage_rows(rows: pa.RecordBatch, unchanged_source: Ints | None = None) -> St
 
 
 def _by_device(rows: pa.RecordBatch) -> _RowSet:
-    device, customer = _codes(rows["deviceIdentifier"]), _codes(rows["customerEmail"])
+    (device, _), (customer, _) = encode_texts(rows["deviceIdentifier"]), encode_texts(rows["customerEmail"])
     order = np.argsort(device, kind="stable")
     return _RowSet(order, device[order], customer[order], rows["action"].to_numpy()[order].astype(np.int64))
-
-
-def _codes(texts: pa.Array) -> Ints:
-    codes: Ints = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
-    return codes
 
 
 def _duplicates(rows: _RowSet) -> tuple[Ints, Ints]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.identifiers import as_column, letters_and_digits, trimmed
 from telemetron_batch.planning.plan import SentRows
+from telemetron_batch.storage.text_hash import encode_texts
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -66,9 +67,8 @@ class _Comparison:
         self._spellings = trimmed(keys.devices)
         self._device = keys.device
         if not self._spellings.equals(keys.devices):
-            encoded = self._spellings.dictionary_encode()
-            self._spellings = encoded.dictionary
-            self._device = _codes(encoded.indices)[keys.device]
+            spelling, self._spellings = encode_texts(self._spellings)
+            self._device = spelling[keys.device]
         self._size = max(1, len(self._spellings))
         self._pairs, self._pair = np.unique(self._customer * self._size + self._device, return_inverse=True)
         self._held = np.zeros(len(self._pairs), np.bool_)

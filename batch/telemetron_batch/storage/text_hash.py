@@ -1,6 +1,7 @@
-"""Stable 64-bit hashes of texts, for partitioning.
+"""Numbers for texts: stable 64-bit hashes, for partitioning, and codes of the distinct texts of a column.
 
-Two texts may have the same hash, so equal hashes never prove equal texts. Not for secrets.
+Two texts may have the same hash, so equal hashes never prove equal texts. Not for secrets. Equal codes do prove
+equal texts, but only within one column.
 """
 
 from typing import Final, TypeAlias
@@ -20,6 +21,12 @@ _MIX_2: Final = np.uint64(0x94D0_49BB_1331_11EB)
 _HALF: Final = np.uint64(32)
 _MASKS: Final = np.array([(1 << 8 * octets) - 1 for octets in range(_WORD + 1)], np.uint64)
 """Mask of a word by the number of bytes of the text that are left."""
+
+
+def encode_texts(texts: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Return for each text its position among the distinct texts, and the distinct texts in order of appearance."""
+    encoded = texts.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
 def hash_texts(texts: pa.Array) -> Hashes:
