@@ -22,8 +22,9 @@ from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.reports.summary import ShardSummary, Summary, verdict_sentence
 from telemetron_batch.run.listing import RunInfo
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.sending.progress import ProgressSnapshot, duration
+from telemetron_batch.sending.progress import ProgressSnapshot
 from telemetron_batch.sharding.shard_plan import ShardedPlan
+from telemetron_batch.storage.clock import duration
 from telemetron_batch.storage.commands import command, feed_command, shard_command
 
 _NO_LIMIT: Final = 10_000

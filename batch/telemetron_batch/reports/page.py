@@ -32,7 +32,7 @@ from telemetron_batch.reports.findings import (
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.atomic_file import atomic_write
-from telemetron_batch.storage.clock import iso
+from telemetron_batch.storage.clock import duration, iso
 
 _MAX_EVENTS: Final = 100
 _COMMON_FILES: Final = ("summary.json", "run.log", "journal.sqlite3")
@@ -195,11 +195,7 @@ def _untruncated(value: str) -> Markup:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{seconds:.3g} s" if seconds < 10 else duration(seconds)
 
 
 def _hash(script: str) -> str:

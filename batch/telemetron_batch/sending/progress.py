@@ -191,13 +191,6 @@ def format_log(view: ProgressSnapshot) -> str:
     return f"{so_far}; {outcomes}" if outcomes else so_far
 
 
-def duration(seconds: float) -> str:
-    """Return a duration such as 40 s, 3 min 20 s or 1 h 5 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 # The pieces
 
 
@@ -247,12 +240,12 @@ def _state(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
 
 
 def _whole(seconds: float) -> str:
-    return duration(math.ceil(seconds))
+    return clock.duration(math.ceil(seconds))
 
 
 def _time(view: ProgressSnapshot) -> Iterator[Piece]:
     if view.over:
-        yield f"{'stopped after' if view.done < view.calls else 'took'} {duration(view.elapsed)}", Style.PLAIN
+        yield f"{'stopped after' if view.done < view.calls else 'took'} {clock.duration(view.elapsed)}", Style.PLAIN
     elif view.seconds_left is not None and view.done < view.calls and not view.condition.stop:
         yield f"{_clock_text(_round_eta(view.seconds_left))} left", Style.PLAIN
 
