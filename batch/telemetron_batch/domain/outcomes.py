@@ -76,6 +76,8 @@ class OutcomeFacts:
     """Whether it counts towards `--max-failed`."""
     is_done: bool = False
     """Whether the API has the state that the row asked for."""
+    is_sent: bool = True
+    """Whether it is the outcome of a request that contained the row."""
     sentence: str
     """The meaning, as text for people."""
     advice: str = ""
@@ -105,18 +107,20 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         "--auto-create-devices creates unknown devices, if that is wanted.",
     ),
     Outcome.DUPLICATE: OutcomeFacts(
-        code=4, attention=Attention.NEVER, tone=Tone.PLAIN, sentence="the same as an earlier row"
+        code=4, attention=Attention.NEVER, is_sent=False, tone=Tone.PLAIN, sentence="the same as an earlier row"
     ),
     Outcome.UNCHANGED: OutcomeFacts(
         code=5,
         attention=Attention.NEVER,
         is_done=True,
+        is_sent=False,
         tone=Tone.PLAIN,
         sentence="not sent: settled by an earlier run",
     ),
     Outcome.INVALID: OutcomeFacts(
         code=6,
         attention=Attention.ALWAYS,
+        is_sent=False,
         tone=Tone.WRONG,
         sentence="not sent: the row itself is wrong",
         advice="Correct it in attention.csv and run that file.",
@@ -141,6 +145,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
     Outcome.HELD: OutcomeFacts(
         code=9,
         attention=Attention.ALWAYS,
+        is_sent=False,
         tone=Tone.DOUBT,
         sentence="not sent: may still be with the former owner",
         advice="Find out why the device could not be unassigned from its former owner (that row is listed here too); "
@@ -149,6 +154,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
     Outcome.NOT_SENT: OutcomeFacts(
         code=10,
         attention=Attention.ALWAYS,
+        is_sent=False,
         tone=Tone.DOUBT,
         sentence="not sent: the run stopped before it",
         advice="{again}: it goes on where this run stopped.",
@@ -157,6 +163,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
 _CODES: Final = {outcome: facts.code for outcome, facts in OUTCOME_FACTS.items()}
 OUTCOMES: Final = tuple(sorted(_CODES, key=_CODES.__getitem__))
 """Outcomes in the order of their codes."""
+UNSENT: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if not facts.is_sent)
 FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
 
 assert [*_CODES.values()] == [*range(len(Outcome))], "every outcome has a row, and codes count from 0"  # noqa: S101

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.outcomes import UNSENT, Outcome
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.spill import to_batch
@@ -41,7 +41,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 _ABSENT: Final = -1
 _CONFIRMED_OUTCOMES: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNASSIGNED.code]
-_UNSENT_OUTCOMES: Final = [Outcome.INVALID.code, Outcome.DUPLICATE.code, Outcome.HELD.code, Outcome.NOT_SENT.code]
+_UNSENT_OUTCOMES: Final = [outcome.code for outcome in UNSENT]
 
 
 class RowDeltaState(IntEnum):

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import CustomerHoldings
-from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.outcomes import UNSENT, Outcome
 from telemetron_batch.domain.reasons import Unheard
 from telemetron_batch.planning.plan import Plan, SentRows
 from telemetron_batch.reconciliation.details import Details
@@ -37,7 +37,7 @@ _ASSIGNED, _ALREADY = Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code
 _UNASSIGNED, _SKIPPED, _FAILED = Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.FAILED.code
 _OPEN: Final = (Outcome.UNCONFIRMED.code, _FAILED)
 _HELD_AFTER: Final = (_ASSIGNED, _ALREADY)
-_NEVER_SENT: Final = (Outcome.HELD.code, Outcome.NOT_SENT.code)
+_UNSENT: Final = tuple(outcome.code for outcome in UNSENT)
 
 _THE_API_HOLDS: Final = (
     "asked afterwards, the API does not have it with the customer",
@@ -151,7 +151,7 @@ class _Pairs:
         keys, in_doubt = books.plan.sent_keys(), books.unclear_attempts > 0
         sent = keys.rows
         # A row that was refused and never in doubt has changed nothing, so a query cannot show anything about it.
-        idle = np.isin(books.outcome[sent], _NEVER_SENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
+        idle = np.isin(books.outcome[sent], _UNSENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
         keys = keys.only(~idle)
         pair = keys.customer * max(1, len(keys.devices)) + keys.device
         by_pair = np.argsort(pair, kind="stable")
