@@ -28,12 +28,6 @@ from typing import Final, Self
 from telemetron_batch.domain.ownership import NotOursError, belonging_to_another
 from telemetron_batch.domain.stops import MAKE_ROOM, Advice, ExitCode, Stop, WayOn
 
-_PERMANENT_ERRNOS = frozenset(
-    {
-        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP,
-        errno.ENAMETOOLONG, errno.ENOTEMPTY, errno.EMFILE, errno.ENFILE, errno.ENXIO,
-    }
-)  # fmt: skip
 _REMEDIES: Final = {
     errno.EACCES: "run as the owner of the file or folder, or change its mode",
     errno.EPERM: "run as the owner of the file or folder, or change its mode",
@@ -49,7 +43,7 @@ _REMEDIES: Final = {
     errno.ENFILE: "let the system open more files, or close other programs",
     errno.ENXIO: "name a regular file",
 }
-"""What to do about an error of the operating system, by its number."""
+"""What to do about an error of the operating system that concerns the path, by its number."""
 _DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SQLITE_REMEDIES: Final = {
     8: "make its folder and the files in it writable",  # SQLITE_READONLY
@@ -119,7 +113,7 @@ def write_error(what: str, exc: OSError) -> BatchError:
     if exc.errno in (errno.EACCES, errno.EPERM) and isinstance(exc.filename, str | bytes):
         why.append(belonging_to_another(os.fsdecode(exc.filename)))
     message = f"cannot write {what} ({'; '.join(filter(None, why))})"
-    if exc.errno in _PERMANENT_ERRNOS:
+    if exc.errno in _REMEDIES:
         is_limit = exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
         return PlaceError(message, remedy(exc) if is_limit else "name a folder that can be written to")
     return DiskError(message, MAKE_ROOM)

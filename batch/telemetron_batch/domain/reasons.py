@@ -125,9 +125,4 @@ def open_question(unheard: int) -> str:
     return _OPEN_QUESTIONS[Unheard(unheard)]
 
 
-def detail(reason: int, unheard: int, text: str) -> str:
-    """Return the complete `detail` of a result."""
-    return "; ".join(filter(None, (sentence(reason, text), open_question(unheard))))
-
-
 assert _SENTENCES.keys() == {*Reason}, "every reason has a sentence"  # noqa: S101
