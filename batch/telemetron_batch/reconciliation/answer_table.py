@@ -68,14 +68,10 @@ class AnswerTableBuilder:
         self._size += answers.num_rows
         return np.arange(first, self._size, dtype=np.int32)
 
-    def add_unanswered(self, attempts: int) -> int:
-        """Append an entry for a call whose attempts got no answer; return its position."""
-        counts = {"attempts": attempts, "unclearAttempts": attempts}
+    def add_unsettled(self, attempts: int, *, unclear: int) -> int:
+        """Append an entry for a call without a result; return its position. `unclear` attempts may have acted."""
+        counts = {"attempts": attempts, "unclearAttempts": unclear}
         return int(self.add(pa.Table.from_pylist([counts], _SCHEMA))[0])
-
-    def add_refused(self, attempts: int) -> int:
-        """Append an entry for a call whose attempts were all refused; return its position."""
-        return int(self.add(pa.Table.from_pylist([{"attempts": attempts, "unclearAttempts": 0}], _SCHEMA))[0])
 
     def entries(self) -> AnswerTable:
         """Return all entries."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,8 +27,14 @@ _AFTER_LINE: Final = {
 
 def held_details(held: HeldRows, rows: Rows, file_names: Sequence[str]) -> pa.Array:
     """Return the detail of each held row: why it is held, and the line (and file, if several) of the other row."""
-    where = [pa.scalar(f"{_RISK}: line"), format_ints(rows.lines_of(held.cause))]
-    if len(file_names) > 1:
-        where += [pa.scalar("of"), pa.array(file_names).take(pa.array(rows.files_of(held.cause)))]
+    lines = name_lines(f"{_RISK}: line", held.cause, rows, file_names)
     after = pa.array([_AFTER_LINE[reason] for reason in HoldReason]).take(pa.array(held.reason - 1))
-    return pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), after, "")
+    return pc.binary_join_element_wise(lines, after, "")
+
+
+def name_lines(before: str, chosen: npt.NDArray[np.int64], rows: Rows, file_names: Sequence[str]) -> pa.Array:
+    """Return for each chosen row the text `before`, its line and, if there are several files, the name of its file."""
+    parts = [pa.scalar(before), format_ints(rows.lines_of(chosen))]
+    if len(file_names) > 1:
+        parts += [pa.scalar("of"), pa.array(file_names).take(pa.array(rows.files_of(chosen)))]
+    return pc.binary_join_element_wise(*parts, " ")

@@ -155,7 +155,7 @@ class Ledger:
         for unclear in np.unique(unclear_attempts[is_open]).tolist():
             rows = is_open & (unclear_attempts == unclear)
             if unclear:
-                self._answer[window][rows] = self._answers.add_unanswered(unclear)
+                self._answer[window][rows] = self._answers.add_unsettled(unclear, unclear=unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_AFTER_SENDING))
             elif Outcome.NOT_SENT in unsure:
@@ -171,7 +171,7 @@ class Ledger:
         """Store the number of attempts of rows that were refused each time."""
         for row, attempts in self._refused.items():
             if window.start <= row < window.stop and unsettled[row - window.start]:
-                self._answer[row] = self._answers.add_refused(attempts)
+                self._answer[row] = self._answers.add_unsettled(attempts, unclear=0)
                 self._detail[row] = self._details.code(Detail(Reason.STOPPED_AFTER_REFUSAL, stop_reason))
 
     def _result(self) -> Reconciliation:

@@ -18,8 +18,8 @@ from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.answer_table import AnswerTable, SparseTextColumn
 from telemetron_batch.reconciliation.details import Details
-from telemetron_batch.reconciliation.format_columns import format_bools, format_ints
-from telemetron_batch.reconciliation.held_details import held_details
+from telemetron_batch.reconciliation.format_columns import format_bools
+from telemetron_batch.reconciliation.held_details import held_details, name_lines
 from telemetron_batch.rows.rows import RowBlock
 
 _ROWS_PER_RANGE: Final = 1 << 20
@@ -219,11 +219,9 @@ class Reconciliation:
 
     def _same_as(self, origin: npt.NDArray[np.int64]) -> pa.Array:
         """Return for each duplicate the line and the outcome of its original."""
-        where = [pa.scalar("same as line"), format_ints(self.plan.rows.lines_of(origin))]
-        if len(self.file_names) > 1:
-            where += [pa.scalar("of"), pa.array(self.file_names).take(pa.array(self.plan.rows.files_of(origin)))]
+        lines = name_lines("same as line", origin, self.plan.rows, self.file_names)
         outcome = _NAMES.take(pa.array(self.outcome[origin]))
-        return pc.binary_join_element_wise(pc.binary_join_element_wise(*where, " "), outcome, ": ")
+        return pc.binary_join_element_wise(lines, outcome, ": ")
 
 
 def inverse(action: Action) -> Action:
