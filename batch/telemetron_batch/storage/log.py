@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -12,6 +11,7 @@ from telemetron_batch.domain.errors import write_error
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import json_text
 from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.redaction import Redactor
 
 LOGGER: Final = logging.getLogger("telemetron_batch")
@@ -32,9 +32,8 @@ class Redaction(logging.Filter):
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {
-            "at": at.replace("+00:00", "Z"),
+            "at": iso(record.created),
             "level": record.levelname.lower(),
             "text": record.getMessage(),
         }
