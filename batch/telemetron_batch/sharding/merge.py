@@ -33,7 +33,7 @@ from telemetron_batch.sharding.gather import (
     require_same,
     require_unknown,
 )
-from telemetron_batch.sharding.partition import CALLS, Ints, ShardCalls, shard_folder
+from telemetron_batch.sharding.partition import CALLS, Ints, Shard, ShardCalls, shard_folder
 from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, describe_shards, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.commands import shard_command
@@ -69,11 +69,9 @@ class _ShardJournals:
 
     def check(self, journal: Journal) -> None:
         """Raise JournalError unless the shards still have what the run's journal has gathered from them."""
-        for shard in self.layout.shards:
-            folder = shard_folder(self.run, shard.number)
-            if (folder / JOURNAL_NAME).exists():
-                with open_journal(folder) as one:
-                    require_same(one, shard, gathered_from(journal, shard))
+        for shard, folder in self._started():
+            with open_journal(folder) as one:
+                require_same(one, shard, gathered_from(journal, shard))
 
     def facts(self) -> dict[str, object]:
         """Return the facts about the gathered journals, to be stored in the run's journal."""
@@ -81,12 +79,17 @@ class _ShardJournals:
 
     def journals(self) -> Iterator[Journal]:
         """Yield the journals of the shards that have started, one open at a time."""
+        for shard, folder in self._started():
+            with open_journal(folder) as journal:
+                self._learn(shard.number, journal)
+                yield journal
+
+    def _started(self) -> Iterator[tuple[Shard, Path]]:
+        """Yield the shards that have started, each with its folder."""
         for shard in self.layout.shards:
             folder = shard_folder(self.run, shard.number)
             if (folder / JOURNAL_NAME).exists():
-                with open_journal(folder) as journal:
-                    self._learn(shard.number, journal)
-                    yield journal
+                yield shard, folder
 
     def _learn(self, shard: int, journal: Journal) -> None:
         self.ends[shard] = journal.meta(Fact.ENDED_AT)
