@@ -142,6 +142,11 @@ class RunConfig:
     """The Airflow task that this process works for; empty outside Airflow."""
 
     @property
+    def folder(self) -> Path:
+        """The folder of the run, which must have an id."""
+        return self.reports_dir / str(self.run_id)
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         """Texts that no log or record may contain."""
         url = self.sending.limit_url

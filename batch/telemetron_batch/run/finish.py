@@ -32,7 +32,7 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     if has_only_ineffective_unassigns(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
         journal.set_facts(unassignsQuestioned=_is_unexpected(config, journal, books))
         books = close_books(journal, plan, stop)
-    summary = write_files(config.reports_dir / str(config.run_id), journal, books, report_options(config, stop))
+    summary = write_files(config.folder, journal, books, report_options(config, stop))
     journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(books)))
     ended = summary.fields["stop"] or {"reason": "finished"}
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])
@@ -43,7 +43,7 @@ def rewrite_files(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Write the files of a run that has ended before once more, and publish them."""
     stop = load_stop_reason(journal)
     books = close_books(journal, plan, stop)
-    folder = config.reports_dir / str(config.run_id)
+    folder = config.folder
     return publish(config.publish, journal, write_files(folder, journal, books, report_options(config, stop)))
 
 
@@ -53,7 +53,7 @@ def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -
     Such rows are expected in a report that is fed back, with `--since-last`, and if an earlier run has unassigned one
     of the pairs.
     """
-    folder = config.reports_dir / str(config.run_id)
+    folder = config.folder
     if journal.meta(Fact.SINCE) is not None or RecordedRun.of(folder, journal.meta).has_own_reports:
         return False
     without, pairs, end = books.without_effect(), [_NO_PAIRS], 0

@@ -22,7 +22,7 @@ def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[
     if not config.sandbox:
         yield ApiTarget(config.sending.base_url, config.api_key or Secret(""), transport, config.organisation)
         return
-    db = config.reports_dir / str(config.run_id) / "sandbox.sqlite3"
+    db = config.folder / "sandbox.sqlite3"
     require_ours(db)
     with SandboxState(db) as fleet:
         fleet.seed(_valid_rows(job.journal))

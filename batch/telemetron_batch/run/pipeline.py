@@ -106,7 +106,7 @@ def run(
     clock, face = clock or RealClock(), face or RunObserver()
     if config.run_id is None:
         config = replace(config, run_id=new_run_id(config, clock), run_id_generated=True)
-    folder = config.reports_dir / str(config.run_id)
+    folder = config.folder
     base_url = None if config.sandbox else config.base_url_flag
     way = way_on_in(folder, is_named=not config.run_id_generated, base_url=base_url)
     with shared_with_group(config.shared_reports_dir), errors_with_way_on(folder / JOURNAL_NAME, way):
@@ -214,7 +214,7 @@ def _summary_if_finished(config: RunConfig, folder: Path, journal: Journal) -> S
 def _keep_order(config: RunConfig, plan: Plan, journal: Journal, face: RunObserver) -> None:
     """Refuse to continue a run after a newer run of its job, unless nothing is left to send."""
     try:
-        check_order_again(config, journal, config.reports_dir / str(config.run_id), face)
+        check_order_again(config, journal, config.folder, face)
     except BrakeError:
         # All answers are read for this, so only where it matters.
         if (journal.settled_of(plan.calls).devices < plan.sizes()).any():

@@ -59,7 +59,7 @@ def create_run(
 
     `prepare` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
     """
-    folder = config.reports_dir / str(config.run_id)
+    folder = config.folder
     if not config.files:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
     draft = JournalDraft(folder / JOURNAL_NAME)

@@ -73,7 +73,7 @@ def run_shard(
 def _run_shard(
     config: RunConfig, face: RunObserver, transport: httpx2.AsyncBaseTransport | None, clock: Clock
 ) -> ShardSummary:
-    run = config.reports_dir / str(config.run_id)
+    run = config.folder
     config, layout, extent = _planned_config(config, run)
     require_connections(config)
     check_rate_limit_backend(config, clock)

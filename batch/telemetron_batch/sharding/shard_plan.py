@@ -98,7 +98,7 @@ def plan_shards(config: RunConfig, *, face: RunObserver | None = None, clock: Cl
     require_key(config)
     _check_options(config)
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
-    folder = config.reports_dir / str(config.run_id)
+    folder = config.folder
     waiting = LockWaiter.of(config, clock, face)
     with (
         shared_with_group(config.shared_reports_dir),
