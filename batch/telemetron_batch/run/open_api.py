@@ -10,8 +10,6 @@ from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.sandbox.server import serve_in_thread
-from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sending.session import ApiTarget, Job
 
 
@@ -22,6 +20,10 @@ def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[
     if not config.sandbox:
         yield ApiTarget(config.sending.base_url, config.api_key or Secret(""), transport, config.organisation)
         return
+    # Only a run in the sandbox needs a web server.
+    from telemetron_batch.sandbox.server import serve_in_thread
+    from telemetron_batch.sandbox.state import SandboxState
+
     db = config.folder / "sandbox.sqlite3"
     require_ours(db)
     with SandboxState(db) as fleet:
