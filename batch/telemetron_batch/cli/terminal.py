@@ -3,29 +3,34 @@
 Messages go to standard error, results to standard output; tables and colours on a terminal, plain lines elsewhere.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 from rich.table import Table
 from rich.text import Text
 
 from telemetron_batch.cli.console import ConsoleThread, ErrorConsole, PlainConsole
-from telemetron_batch.config.config import OutputOptions, RunConfig
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
-from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
-from telemetron_batch.planning.plan_summary import PlanSummary
-from telemetron_batch.reports.summary import ShardSummary, Summary, verdict_sentence
-from telemetron_batch.run.listing import RunInfo
+from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.sending.progress import ProgressSnapshot
-from telemetron_batch.sharding.shard_plan import ShardedPlan
 from telemetron_batch.storage.clock import duration
 from telemetron_batch.storage.commands import command, feed_command, shard_command
+
+if TYPE_CHECKING:  # commands that only list or check must not load what plans and sends
+    from telemetron_batch.config.config import OutputOptions, RunConfig
+    from telemetron_batch.domain.model import InputFile
+    from telemetron_batch.planning.plan_summary import PlanSummary
+    from telemetron_batch.reports.summary import ShardSummary, Summary
+    from telemetron_batch.run.listing import RunInfo
+    from telemetron_batch.sending.progress import ProgressSnapshot
+    from telemetron_batch.sharding.shard_plan import ShardedPlan
 
 _NO_LIMIT: Final = 10_000
 _YES: Final = frozenset({"y", "yes", "j", "ja", "o", "oui", "s", "si", "sí"})

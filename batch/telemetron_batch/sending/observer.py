@@ -1,8 +1,13 @@
 """Observer of a run: how the command line, Airflow and others show progress and answer questions."""
 
-from telemetron_batch.domain.cancellation import CancelToken
-from telemetron_batch.planning.plan_summary import PlanSummary
-from telemetron_batch.sending.progress import ProgressSnapshot
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the observer is imported by commands that neither plan nor send
+    from telemetron_batch.domain.cancellation import CancelToken
+    from telemetron_batch.planning.plan_summary import PlanSummary
+    from telemetron_batch.sending.progress import ProgressSnapshot
 
 
 class RunObserver:

@@ -4,19 +4,23 @@ Formats one snapshot for a given width. A `ProgressSnapshot` is frozen, so anoth
 draw it while sending continues.
 """
 
+from __future__ import annotations
+
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from telemetron_batch.api.attempt_gate import AttemptGate, GateStatus
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.storage import clock
+
+if TYPE_CHECKING:  # a console shows progress without loading what makes calls
+    from telemetron_batch.api.attempt_gate import AttemptGate, GateStatus
+    from telemetron_batch.sending.counters import RunCounters
 
 _MIN_WINDOW: Final = 10.0
 """Seconds, and departures, over which a rate is measured at least. Over fewer it would fluctuate."""
@@ -108,10 +112,10 @@ class ProgressTracker:
             over=over,
         )
 
-    def _mark(self, now: float, departures: int) -> "_Sample":
+    def _mark(self, now: float, departures: int) -> _Sample:
         return _Sample(now, self._active_seconds, self._tally.calls_done, departures)
 
-    def _remember(self, mark: "_Sample") -> None:
+    def _remember(self, mark: _Sample) -> None:
         """Keep the samples that a steady figure needs. A sample without new calls or departures adds nothing."""
         if mark.counts == self._marks[-1].counts:
             return
@@ -155,7 +159,7 @@ class _Sample:
     def counts(self) -> tuple[int, int]:
         return self.done, self.departures
 
-    def is_long_before(self, later: "_Sample") -> bool:
+    def is_long_before(self, later: _Sample) -> bool:
         """Return whether the time and departures between two samples suffice to measure a rate."""
         return later.active_s - self.active_s >= _MIN_WINDOW and later.departures - self.departures >= _MIN_WINDOW
 
