@@ -54,13 +54,11 @@ def split_trailer(block: RowBlock | None, last_record: Sequence[str], pattern: s
             "for the number of rows",
             "correct the pattern of --trailer-count",
         )
-    rows = block.keys.num_rows - 1
-    line = block.keys["line"][rows].as_py()
+    line = block.keys["line"][-1].as_py()
     message = (
         f'"{printable_excerpt(last_record[0])}" on line {line} is taken as the trailer, no row; it says {number} rows'
     )
-    rest = RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
-    return rest, Trailer(int(number), message)
+    return _without_last_row(block), Trailer(int(number), message)
 
 
 def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
@@ -68,13 +66,17 @@ def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
 
     The block is None if it has no other row; the text is empty if the last row is no trailer.
     """
-    rows = block.keys.num_rows - 1
     # `cells` does not have the surplus cells of a row that has too many.
-    cells = block.keys["possibleIdentifiers"][rows].as_py() or [column[-1].as_py() for column in block.cells.columns]
-    if block.keys["problem"][rows].as_py() not in _PROBLEMS or not is_trailer(cells):
+    cells = block.keys["possibleIdentifiers"][-1].as_py() or [column[-1].as_py() for column in block.cells.columns]
+    if block.keys["problem"][-1].as_py() not in _PROBLEMS or not is_trailer(cells):
         return block, ""
-    rest = RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
-    return rest, printable_excerpt(" ".join(cell for cell in cells if cell.strip()))
+    return _without_last_row(block), printable_excerpt(" ".join(cell for cell in cells if cell.strip()))
+
+
+def _without_last_row(block: RowBlock) -> RowBlock | None:
+    """Return the block without its last row; None if it has no other row."""
+    rows = block.keys.num_rows - 1
+    return RowBlock(block.file, block.keys.slice(0, rows), block.cells.slice(0, rows)) if rows else None
 
 
 def is_trailer(cells: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ Gives every row a problem code and, where there is a problem, a sentence for the
 to correct the row. Normalizes cells, but repairs nothing that could have another meaning.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -119,7 +119,7 @@ def validate_keys(
     """
     count = len(cells.lines)
     keys = _Keys.of(cells, options)
-    serials = _without_misaligned(keys.device.normalized, cells.width_errors)
+    serials = _without(keys.device.normalized, cells.width_errors)
     profile = profile or SerialProfile(serials)
     long_numbers = long_numbers or LongNumbers.of(serials)
     long_numbers.count(_text_serials(keys.device.normalized, cells))
@@ -253,24 +253,19 @@ def _first_problem_per_row(
 
 def _text_serials(serials: pa.Array, cells: KeyCells) -> pa.Array:
     """Return the serials of rows of the right width; of a workbook only those that are text."""
-    others = [*cells.width_errors, *cells.kinds.get("deviceIdentifier", ())]
-    if not others:
-        return serials
-    is_text = np.ones(len(serials), np.bool_)
-    is_text[others] = False
-    return serials.filter(pa.array(is_text))
+    return _without(serials, [*cells.width_errors, *cells.kinds.get("deviceIdentifier", ())])
+
+
+def _without(column: pa.Array, rows: Collection[int]) -> pa.Array:
+    """Return the column without the cells of these rows."""
+    if not rows:
+        return column
+    is_kept = np.ones(len(column), np.bool_)
+    is_kept[list(rows)] = False
+    return column.filter(pa.array(is_kept))
 
 
 # Rows with a wrong number of cells
-
-
-def _without_misaligned(column: pa.Array, width_errors: Mapping[int, str]) -> pa.Array:
-    """Return the cells of the rows with the right number of cells."""
-    if not width_errors:
-        return column
-    is_aligned = np.ones(len(column), np.bool_)
-    is_aligned[list(width_errors)] = False
-    return column.filter(pa.array(is_aligned))
 
 
 def _blank_misaligned(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
