@@ -137,15 +137,26 @@ HEAVY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["completion", "fish"], ["run"], ["nonsense"]]
-)
-def test_help_and_completion_import_nothing_heavy(arguments: list[str]) -> None:
+def imported_packages(*arguments: str) -> set[str]:
     script = (
         "import sys\nfrom telemetron_batch.cli.commands import main\ntry:\n    main(prog_name='telemetron-batch')\n"
         "except SystemExit:\n    print('imported:', *{name.split('.')[0] for name in sys.modules})"
     )
     ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-    imported = set(ended.stdout.rpartition("imported:")[2].split())
+    return set(ended.stdout.rpartition("imported:")[2].split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["completion", "fish"], ["run"], ["nonsense"]]
+)
+def test_help_and_completion_import_nothing_heavy(arguments: list[str]) -> None:
+    imported = imported_packages(*arguments)
     assert "click" in imported
     assert imported & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [["runs", "--reports-dir", "nowhere"], ["check", "--base-url", "no URL"]])
+def test_short_commands_import_neither_pandas_nor_a_server(arguments: list[str]) -> None:
+    imported = imported_packages(*arguments)
+    assert "rich" in imported
+    assert imported & {"jinja2", "pandas", "starlette", "uvicorn"} == set()
