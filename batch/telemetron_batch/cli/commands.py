@@ -51,7 +51,7 @@ _INIT_CODES = {
 _LIST_CODES = {ExitCode.DONE: "Done.", ExitCode.NOT_STARTED: "The arguments cannot be used."}
 
 F = TypeVar("F", bound=Callable[..., Any])
-_PROFILE_VARIABLES = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
+_RESUMED = tuple(option for option in OPTIONS if option.resumes)
 
 
 def _click_option(option: Option) -> Callable[[F], F]:
@@ -102,6 +102,15 @@ _AS_JSON = click.option(
 )
 _VERBOSE = click.option("--verbose", "-v", is_flag=True, help="Show more detail, and tracebacks.")
 _QUIET = click.option("--quiet", "-q", is_flag=True, help="Show errors only.")
+
+
+def _options_of_run(command: F) -> F:
+    """Add the argument RUN, and the options that say where the run is and how to continue it."""
+    resumed = map(_click_option, _RESUMED)
+    run = click.argument("run", shell_complete=completion.runs)
+    for decorate in reversed((run, _REPORTS_DIR, _SHARED, _BASE_URL, *resumed)):
+        command = decorate(command)
+    return command
 
 
 @click.group(cls=OneLineErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -197,11 +206,8 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     from telemetron_batch.config.config import OutputOptions
 
     output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
-    given = {
-        OPTIONS_BY_KEY[key].variable: more[key]
-        for key in ("base_url", "organisation", "lock_dir")
-        if more[key] is not None
-    }
+    taken = (OPTIONS_BY_KEY["base_url"], *_RESUMED)
+    given = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
     environ = {**os.environ, **given}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
         summary = work(folder, environ, face=terminal.TerminalObserver(output))
@@ -211,12 +217,7 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
 
 
 @main.command("resume", cls=HelpCommand, example="telemetron-batch resume monday", exit_codes=_ALL_CODES)
-@click.argument("run", shell_complete=completion.runs)
-@_REPORTS_DIR
-@_SHARED
-@_BASE_URL
-@_click_option(OPTIONS_BY_KEY["organisation"])
-@_click_option(OPTIONS_BY_KEY["lock_dir"])
+@_options_of_run
 @click.option("--out-of-order", is_flag=True, help=OPTIONS_BY_KEY["out_of_order"].help)
 @_AS_JSON
 @_VERBOSE
@@ -254,12 +255,7 @@ def undo_command(run: str, **flags: Any) -> None:
 
 
 @main.command("verify", cls=HelpCommand, example="telemetron-batch verify monday", exit_codes=_VERIFY_CODES)
-@click.argument("run", shell_complete=completion.runs)
-@_REPORTS_DIR
-@_SHARED
-@_BASE_URL
-@_click_option(OPTIONS_BY_KEY["organisation"])
-@_click_option(OPTIONS_BY_KEY["lock_dir"])
+@_options_of_run
 @_AS_JSON
 @_VERBOSE
 @_QUIET
@@ -362,12 +358,13 @@ def init_command(file: str, **flags: Any) -> None:
 
     Asks about columns and action words that are not clear.
     """
+    from telemetron_batch.config.sources import CONFIG_VARIABLE, PROFILE_FILE, PROFILE_VARIABLES
     from telemetron_batch.init import init_profile, interview
 
     with exit_on_error(verbose=bool(flags["verbose"])):
         force, profile = flags.pop("force"), flags.pop("profile")
-        config = Path(flags.pop("config") or os.environ.get("TELEMETRON_CONFIG") or "telemetron-batch.toml")
-        environ = {name: text for name, text in os.environ.items() if name not in _PROFILE_VARIABLES}
+        config = Path(flags.pop("config") or os.environ.get(CONFIG_VARIABLE) or PROFILE_FILE)
+        environ = {name: text for name, text in os.environ.items() if name not in PROFILE_VARIABLES}
         options = _resolve((file,), flags, environ).input
         with tolerate_closed_stdout():
             interview.run_init(

@@ -18,6 +18,7 @@ from telemetron_batch.config.options import OPTIONS, CountOrPercent, Option, red
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import (
     KEY_VARIABLE,
+    PROFILE_VARIABLE,
     Recorded,
     load_profile,
     raw_value,
@@ -221,7 +222,7 @@ def resolve(
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
         values["api_key_file"] = None  # the environment beats the profile
-    name = flags.get("profile") or environ.get("TELEMETRON_PROFILE") or None
+    name = flags.get("profile") or environ.get(PROFILE_VARIABLE) or None
     flag = values["base_url"] if flags.get("base_url") else None
     return replace(_config(files, values, environ, given), profile=name, profile_file=where, base_url_flag=flag)
 

@@ -5,12 +5,12 @@ value, or raises ValueError with a message that completes "--name: ...".
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from telemetron_batch.config.rate import Rate
@@ -20,6 +20,8 @@ from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.model import HiddenRows, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.urls import is_url, strip_file_scheme, validate_object_url
+
+W = TypeVar("W", bound=str)
 
 DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
@@ -179,6 +181,14 @@ def _flag(text: str) -> bool:
     raise ValueError(f"{text!r} is neither yes nor no")
 
 
+def _one_of(words: Iterable[W], text: str, problem: str) -> W:
+    """Return the word that the text names in any case. Raises ValueError with the problem."""
+    for word in words:
+        if word.lower() == text.strip().lower():
+            return word
+    raise ValueError(problem)
+
+
 def _integer(least: int, most: int = 10**12) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,13}", text.strip()) or not least <= int(text) <= most:
@@ -288,24 +298,15 @@ def _column(text: str) -> tuple[str, str]:
 
 
 def _action(text: str) -> Action:
-    try:
-        return Action(text.strip().lower())
-    except ValueError:
-        raise ValueError(f"{text!r} is neither assign nor unassign") from None
+    return _one_of(Action, text, f"{text!r} is neither assign nor unassign")
 
 
 def _phase(text: str) -> Phase:
-    try:
-        return Phase(text.strip().lower())
-    except ValueError:
-        raise ValueError(f"{text!r} is neither unassign nor assign") from None
+    return _one_of(Phase, text, f"{text!r} is neither unassign nor assign")
 
 
 def _hidden(text: str) -> HiddenRows:
-    try:
-        return HiddenRows(text.strip().lower())
-    except ValueError:
-        raise ValueError(f"{text!r} is none of refuse, skip and read") from None
+    return _one_of(HiddenRows, text, f"{text!r} is none of refuse, skip and read")
 
 
 def _action_word(text: str) -> tuple[str, Action]:
@@ -314,17 +315,11 @@ def _action_word(text: str) -> tuple[str, Action]:
 
 
 def _outcome(text: str) -> Outcome:
-    names = {outcome.value.lower(): outcome for outcome in Outcome}
-    if text.strip().lower() not in names:
-        raise ValueError(f"{text!r} is not an outcome: use one of {', '.join(Outcome)}")
-    return names[text.strip().lower()]
+    return _one_of(Outcome, text, f"{text!r} is not an outcome: use one of {', '.join(Outcome)}")
 
 
 def _field(name: str) -> str:
-    names = {field.lower(): field for field in FIELDS}
-    if name.strip().lower() not in names:
-        raise ValueError(f"there is no column {name!r}: use one of {', '.join(FIELDS)}")
-    return names[name.strip().lower()]
+    return _one_of(FIELDS, name, f"there is no column {name!r}: use one of {', '.join(FIELDS)}")
 
 
 def _split(text: str) -> Split:
@@ -341,10 +336,7 @@ def _split(text: str) -> Split:
 
 
 def _last_line(text: str) -> str:
-    word = text.strip().lower()
-    if word not in ("warn", "refuse"):
-        raise ValueError(f"{text!r} is neither warn nor refuse")
-    return word
+    return _one_of(("warn", "refuse"), text, f"{text!r} is neither warn nor refuse")
 
 
 def _encoding(text: str) -> str:

@@ -12,7 +12,9 @@ from telemetron_batch.domain.errors import ConfigError
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
 KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
-PROFILE_VARIABLES: Final = ("TELEMETRON_PROFILE", "TELEMETRON_CONFIG")
+PROFILE_VARIABLE: Final = "TELEMETRON_PROFILE"
+CONFIG_VARIABLE: Final = "TELEMETRON_CONFIG"
+PROFILE_VARIABLES: Final = (PROFILE_VARIABLE, CONFIG_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ def load_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
     Keys at the top of the file apply to all profiles. A profile is a table [NAME], [profile.NAME] or
     [profiles.NAME].
     """
-    name = flags.get("profile") or environ.get("TELEMETRON_PROFILE")
-    config = flags.get("config") or environ.get("TELEMETRON_CONFIG")
+    name = flags.get("profile") or environ.get(PROFILE_VARIABLE)
+    config = flags.get("config") or environ.get(CONFIG_VARIABLE)
     if not name and not config:
         return {}, ""
     file = Path(config or PROFILE_FILE)
