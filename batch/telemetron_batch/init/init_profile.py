@@ -1,7 +1,7 @@
 """Make a profile for a file: guess its columns, ask what is unclear, and write the profile.
 
 A `Prompter` answers the questions, so that a terminal, a script or a test can do so. The
-file of profiles is written only after the input has been read with the new options.
+file of profiles is written once the questions are answered, before the input is read with it.
 """
 
 from collections import Counter
@@ -70,10 +70,8 @@ class InitRequest:
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """The profile that was written, and the number of rows read with it."""
+    """The number of rows read with the new profile, and how many of them are invalid."""
 
-    profile: str
-    config: Path
     rows: int
     invalid: int
 
@@ -90,7 +88,7 @@ def default_profile(file: str) -> str:
 
 
 def make_profile(request: InitRequest, prompter: Prompter) -> InitResult:
-    """Inspect the file, ask what is unclear, read the file, and write the profile.
+    """Inspect the file, ask what is unclear, write the profile, and read the file with its options.
 
     Raises ConfigError, InputError or DiskError.
     """
@@ -116,7 +114,7 @@ def make_profile(request: InitRequest, prompter: Prompter) -> InitResult:
     options = replace(options, sheet=request.input.sheet)
     write_profiles(request.config, with_profile(text, request.profile, profile_keys(options), force=request.force))
     problems = count_action_words(request.file, options).loaded.rows.problem
-    return InitResult(request.profile, request.config, len(problems), int((problems != 0).sum()))
+    return InitResult(len(problems), int((problems != 0).sum()))
 
 
 def profile_keys(options: InputOptions) -> dict[str, Value]:

@@ -10,7 +10,7 @@ from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.init.init_profile import InitRequest, InitResult, Prompter, describe_word, make_profile
+from telemetron_batch.init.init_profile import InitRequest, Prompter, describe_word, make_profile
 from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.excerpt import printable_excerpt
 
@@ -68,14 +68,14 @@ def run_init(request: InitRequest) -> None:
     """Make the profile, with questions on a terminal, and print the next command. Raises BatchError."""
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     result = make_profile(request, TerminalPrompter() if on_terminal else NonInteractivePrompter())
-    where = printable(f"Profile {result.profile} is in {result.config}")
+    where = printable(f"Profile {request.profile} is in {request.config}")
     click.echo(f"{where}: {result.rows:,} rows read, {result.invalid:,} of them invalid.")
-    click.echo(printable(f"Next: {_next(request, result)}"))
+    click.echo(printable(f"Next: {_next(request)}"))
 
 
-def _next(request: InitRequest, result: InitResult) -> str:
-    where = [] if str(result.config) == PROFILE_FILE else ["--config", str(result.config)]
-    return shlex.join(["telemetron-batch", "plan", request.file, "--profile", result.profile, *where])
+def _next(request: InitRequest) -> str:
+    where = [] if str(request.config) == PROFILE_FILE else ["--config", str(request.config)]
+    return shlex.join(["telemetron-batch", "plan", request.file, "--profile", request.profile, *where])
 
 
 def _ask_action(question: str) -> Action | None:
