@@ -328,11 +328,10 @@ def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
         succeeded -= wanting.get(Outcome.SKIPPED, 0)
     if succeeded or fields["rows"] == counts[Outcome.DUPLICATE]:
         return None
-    kind: type[Exception] = AirflowFailException
     found = ", ".join(f"{count} {outcome}" for outcome, count in wanting.items())
     where = Path(fields["folder"]) / "attention.csv"
     advice = "correct the cause, then start a new run of the DAG (for the same file with the option again)"
-    return kind(f"no row succeeded ({found}): see {where}, {advice}")
+    return _failure(f"no row succeeded ({found}): see {where}, {advice}")
 
 
 def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
@@ -342,10 +341,15 @@ def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
 
 def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
     """Return the exception that fails the task if rows want attention and `fail_on` is "attention"."""
-    kind: type[Exception] = AirflowFailException
     if fail_on == "attention" and fields["exitCode"] == ExitCode.ATTENTION:
-        return kind(f"{fields['attention']} rows want attention: see attention.csv")
+        return _failure(f"{fields['attention']} rows want attention: see attention.csv")
     return None
+
+
+def _failure(message: str) -> Exception:
+    """Return the exception that fails the task without another try."""
+    kind: type[Exception] = AirflowFailException
+    return kind(message)
 
 
 @contextmanager
