@@ -162,14 +162,14 @@ class Lease:
         """Compete for the next number like an acquirer: this process may have been considered dead."""
         try:
             judged = LeaseFile(self._number, self._files.read(self._number) or b"")
-            won = self._is_mine(judged.content) and self._files.create_next(judged, self._fields)
+            number = self._files.create_next(judged, self._fields) if self._is_mine(judged.content) else None
         except OSError as exc:
             self._lose(None, f"its lease could not be renewed for {began - self._renewed:.0f} s ({exc.strerror})")
             return
-        if not won:
+        if number is None:
             self._lose(self._files.highest())
             return
-        self._number += 1
+        self._number = number
         self._files.remove_below(self._number)
         self._renewed = began
 
@@ -236,9 +236,9 @@ class LeaseAcquirer:
         former = {} if dead is None else dead.fields
         apart = dead is None or (former.get("boot") == self._holder.boot and bool(former.get("apart")))
         fields = {**asdict(self._holder), "token": uuid4().hex, "renewals": 10**9, "apart": apart}
-        if not self._files.create_next(dead, fields):
+        number = self._files.create_next(dead, fields)
+        if number is None:
             return None
-        number = 1 if dead is None else dead.number + 1
         lease = Lease(self._files, LeaseFile(number, content_of(fields)), began, self._now)
         if apart:
             self._files.remove_below(number)

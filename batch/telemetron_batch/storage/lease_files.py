@@ -102,17 +102,17 @@ class LeaseFiles:
             raise
         return True
 
-    def create_next(self, judged: LeaseFile | None, fields: Mapping[str, Any]) -> bool:
-        """Create the lease file after the one that was judged dead. Return whether it counts."""
+    def create_next(self, judged: LeaseFile | None, fields: Mapping[str, Any]) -> int | None:
+        """Create the lease file after the one that was judged dead. Return its number; None if it does not count."""
         number = 1 if judged is None else judged.number + 1
         if not self.create(number, content_of(fields)):
-            return False
+            return None
         highest = self.highest()
         counts = highest is not None and highest.number == number
         if not counts or (judged is not None and self.read(judged.number) != judged.content):
             self.remove(number)
-            return False
-        return True
+            return None
+        return number
 
     def rewrite(self, number: int, content: bytes) -> bool:
         """Overwrite a lease file with content of the same length. Return False if it no longer exists."""
