@@ -236,10 +236,10 @@ def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[LockReq
             yield LockRequest(what, folder / f"{name}.lock", shared)
 
 
-def stored_fact(folder: Path, name: str) -> Any:
-    """Return a fact of a run's journal, also if another host may have it open."""
+def stored_facts(folder: Path, *names: str) -> list[Any]:
+    """Return facts of a run's journal by name, also if another host may have it open."""
     if remote_holder(folder / LOCK_NAME) is not None:
         with closing(ImmutableJournal(folder / JOURNAL_NAME)) as published_journal:
-            return published_journal.meta(name)
+            return [published_journal.meta(name) for name in names]
     with open_journal(folder) as journal:
-        return journal.meta(name)
+        return [journal.meta(name) for name in names]

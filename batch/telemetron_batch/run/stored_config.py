@@ -10,10 +10,7 @@ from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.config.sources import KEY_VARIABLE, PROFILE_VARIABLES
 from telemetron_batch.config.stored import load_stored_config, with_base_url
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.run.locking import (
-    require_run,
-    stored_fact,
-)
+from telemetron_batch.run.locking import require_run, stored_facts
 from telemetron_batch.run.requirements import is_redacted
 
 
@@ -23,7 +20,7 @@ def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> Ru
     The caller's base URL must mean the API of the run, else ConfigError; `typed` is the command for the advice.
     """
     require_run(folder)
-    options = stored_fact(folder, Fact.OPTIONS)
+    options, base_url_flag = stored_facts(folder, Fact.OPTIONS, Fact.BASE_URL_FLAG)
     keep = {name: environ[name] for name in (KEY_VARIABLE,) if name in environ} | context_variables(environ)
     variable = OPTIONS_BY_KEY["limit_url"].variable
     if is_redacted(options.get("limit_url", "")) and environ.get(variable):
@@ -31,7 +28,7 @@ def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> Ru
     options |= _said_now(environ)
     wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
     config = with_base_url(load_stored_config(folder, options, keep), wanted.sending.base_url, typed)
-    return replace(config, base_url_flag=stored_fact(folder, Fact.BASE_URL_FLAG))
+    return replace(config, base_url_flag=base_url_flag)
 
 
 def _said_now(environ: Mapping[str, str]) -> dict[str, str]:

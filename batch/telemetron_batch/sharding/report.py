@@ -6,7 +6,7 @@ from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.resume_hint import system_errors_in_words
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
-from telemetron_batch.run.locking import require_run, stored_fact
+from telemetron_batch.run.locking import require_run, stored_facts
 from telemetron_batch.sharding.merge import merge_and_report
 from telemetron_batch.storage.clock import Clock
 
@@ -18,6 +18,7 @@ def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) 
     For a sharded run, the journals of the shards are merged first.
     """
     require_run(folder)
-    if stored_fact(folder, Fact.DIVISION) is not None:
+    (division,) = stored_facts(folder, Fact.DIVISION)
+    if division is not None:
         return merge_and_report(folder, xlsx=xlsx, clock=clock)
     return pipeline.report(folder, xlsx=xlsx)
