@@ -111,7 +111,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "verdict": verdict_sentence(page.fields),
         "without_effect": find_without_effect(page.reconciliation, blocks),
         "plan": page.plan,
-        "bar": _bar_segments(page.reconciliation),
+        "bar": _bar_segments(page.fields),
         "causes": causes,
         "causes_in_all": causes_in_all,
         "customers": created_customers(page.reconciliation, blocks),
@@ -167,10 +167,10 @@ def _advice(facts: OutcomeFacts, continue_advice: str) -> Markup:
     return _untruncated(facts.advice.format(again=f"{continue_advice[:1].upper()}{continue_advice[1:]}"))
 
 
-def _bar_segments(reconciliation: Reconciliation) -> list[tuple[str, bool, int, float, float]]:
+def _bar_segments(fields: Mapping[str, Any]) -> list[tuple[str, bool, int, float, float]]:
     """Return the segments of the bar: outcome, whether they want attention, rows, and position and width in percent."""
-    wanting = reconciliation.attention_counts()
-    parts = [(outcome, False, count - wanting[outcome]) for outcome, count in reconciliation.counts().items()]
+    wanting = fields["attentionByOutcome"]
+    parts = [(outcome, False, count - wanting.get(outcome, 0)) for outcome, count in fields["counts"].items()]
     parts = [part for part in [*parts, *((outcome, True, count) for outcome, count in wanting.items())] if part[2]]
     rows = max(1, sum(count for *_, count in parts))
     widths = np.array([max(_MIN_PERCENT, 100 * count / rows) for *_, count in parts])
