@@ -162,8 +162,9 @@ class _ShardRun:
 
     def check_order(self, phase: Phase | None) -> None:
         """Raise BrakeError if calls are open and a newer run of the job has sent something."""
-        phases = Phase if phase is None else (phase,)
-        if any(self._open(self._calls(one)) for one in phases):
+        calls = [self._calls(one) for one in (Phase if phase is None else (phase,))]
+        settled = self.journal.settled_of(calls[0].last).devices  # `last` is the same for all phases
+        if any(one.unsettled(settled) for one in calls):
             self._check_order()
 
     def _check_order(self) -> None:
