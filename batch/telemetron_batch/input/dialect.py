@@ -27,11 +27,12 @@ INIT: Final = "telemetron-batch init FILE"
 FALLBACK_ENCODING: Final = "windows-1252"
 """The encoding of a file that has no byte order mark and is not UTF-8."""
 
-_BOMS: Final = (
+BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+"""Byte order marks and the encodings that they show."""
 _STRIPPED: Final = "\ufeff\u200b\u2060" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 MAX_COLUMNS: Final = 16_384
@@ -89,7 +90,7 @@ def requested_encoding(name: str) -> str:
 
 def encoding_from_bom(head: bytes) -> str | None:
     """Return the encoding that a byte order mark or the zero bytes of UTF-16 show; else None."""
-    for mark, name in _BOMS:
+    for mark, name in BOMS:
         if head.startswith(mark):
             return name
     pairs = len(head) // 2

@@ -4,13 +4,13 @@ Such as encrypted and old workbooks, web pages, PDF documents and archives. They
 bytes, compound files by their streams.
 """
 
-import codecs
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NoReturn
 
 from telemetron_batch.domain.errors import InputError
+from telemetron_batch.input.dialect import BOMS
 
 _SAVE: Final = "open it in a spreadsheet and save it as .xlsx, or as CSV UTF-8"
 _CHUNK_BYTES: Final = 4 << 20
@@ -79,7 +79,6 @@ _PACKED_TWICE: Final = (
     (re.compile(rb"PK\x03\x04"), "is a zip archive or workbook that was compressed again", "unpack it once"),
 )
 """How the content of a compressed file begins."""
-_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 def refuse_foreign_text(head: bytes) -> None:
@@ -110,7 +109,7 @@ def refuse_compound_file(path: Path) -> NoReturn:
 
 
 def _decoded(head: bytes) -> str:
-    for mark, encoding in _BOMS:
+    for mark, encoding in BOMS:
         if head.startswith(mark):
             return head.decode(encoding, errors="replace")
     if head[:2] in (b"<\0", b"\0<"):

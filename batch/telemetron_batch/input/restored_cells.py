@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.config.options import FIELDS
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.input.block import CellBlock, Ints
 from telemetron_batch.input.flags import Flags
@@ -21,7 +22,6 @@ from telemetron_batch.input.spreadsheet_changes import Change, change_between
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
 _FIRST: Final = 5
-_FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 _NUMBERED: Final = "^([0-9]+)[.,]([0-9]*[1-9])0*$"
 """The line of a part of a record, such as `7.2`; a spreadsheet reads it as a decimal fraction."""
 
@@ -59,7 +59,7 @@ class Restorer:
         wanted = np.unique(np.concatenate([hash_texts(lines) for lines in named] or [np.empty(0, np.uint64)]))
         with suppress(BatchError):
             originals = _Originals.of(read_list(), wanted)
-            return cls({name: columns[name] for name in _FIELDS if name in columns}, line_column, originals)
+            return cls({name: columns[name] for name in FIELDS if name in columns}, line_column, originals)
         return None
 
     def restore(self, blocks: Iterable[CellBlock]) -> Iterator[CellBlock]:
@@ -128,7 +128,7 @@ class _Originals:
         for some in rows:
             lines = _line_keys(some.lines)
             named = pa.array(_are_among(hash_texts(lines), wanted))
-            cells = {name: some.cells.get(name, pa.nulls(len(lines), pa.string())) for name in _FIELDS}
+            cells = {name: some.cells.get(name, pa.nulls(len(lines), pa.string())) for name in FIELDS}
             tables.append(pa.table({"line": lines, **cells}).filter(named))
         table = pa.concat_tables(tables).combine_chunks()
         hashes = hash_texts(_whole(table["line"]))
@@ -139,7 +139,7 @@ class _Originals:
         same[1:] = hashes[1:] == hashes[:-1]
         same[:-1] |= same[1:]
         lines = pc.if_else(pa.array(same), pa.scalar(None, pa.string()), _whole(table["line"]))
-        return cls(hashes, lines, {name: _whole(table[name]) for name in _FIELDS})
+        return cls(hashes, lines, {name: _whole(table[name]) for name in FIELDS})
 
     def rows_of(self, lines: pa.Array) -> Ints:
         """Return the row that each line names; -1 if none is known."""
@@ -163,7 +163,7 @@ def _are_among(hashes: Hashes, some: Hashes) -> Flags:
 
 
 def _empty() -> pa.Table:
-    return pa.table({name: pa.array([], pa.string()) for name in ("line", *_FIELDS)})
+    return pa.table({name: pa.array([], pa.string()) for name in ("line", *FIELDS)})
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.printable import printable
+from telemetron_batch.input.dialect import MAX_COLUMNS
 from telemetron_batch.input.number_formats import GENERAL, CellKind, NumberFormat, format_number
 from telemetron_batch.input.zip_package import SEPARATOR, Handler
 
-MAX_COLUMNS: Final = 16_384
 MAX_ROWS: Final = 1_048_576
 _MAX_CELL_CHARACTERS: Final = 1 << 20
 """Far more than the 32,767 characters that spreadsheets allow."""
