@@ -154,7 +154,7 @@ def _open_text(source: SourceFile, options: InputOptions) -> tuple[DecodedText, 
     if own_header is None:
         return detect_encoding(source, options.encoding), options, False
     text = detect_encoding(source, None)
-    if text.encoding_guessed:  # a spreadsheet has saved it in another encoding
+    if text.encoding_guessed and options.encoding is not None:  # a spreadsheet has saved it in another encoding
         text = detect_encoding(source, options.encoding)
     own_options = options_for_own_report(source.name, own_header.cells, options, own_header.delimiter)
     return text, own_options, True
