@@ -3,7 +3,9 @@
 Stored names must never change their meaning.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 
 class Fact(StrEnum):
@@ -94,3 +96,8 @@ class Fact(StrEnum):
     RECORDS_LOST = "recordsLost"
     """Number of records that the journal has lost, by its witness."""
     RECORDS_LOST_IN_SHARDS = "recordsLostInShards"
+
+
+def is_finished(fact: Callable[[str], Any]) -> bool:
+    """Return whether a run has finished and nothing works on it; `fact` returns a stored fact by its name."""
+    return (fact(Fact.SUMMARY) or {}).get("state") == "finished" and fact(Fact.ENDED_AT) is not None

@@ -30,7 +30,7 @@ def ledger_from_answers(journal: Journal, plan: Plan, stop: Stop | None) -> Reco
     unsure: Sequence[Outcome] = ()
     if journal.loss:
         # Held rows are released again only in shards.
-        stop_reason, unsure = journal.loss, _UNSURE if journal.meta(Fact.DIVISION) is not None else _UNSURE[:1]
+        stop_reason, unsure = journal.loss, _UNSURE if journal.is_in_shards else _UNSURE[:1]
     return ledger.close(
         stop_reason,
         doubtful=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),

@@ -27,7 +27,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
 from telemetron_batch.domain.model import InputFile
-from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
@@ -250,7 +250,6 @@ def _past(path: Path) -> _PreviousRun:
     with closing(Journal(path) if elsewhere is None else ImmutableJournal(path)) as journal:
         journal.require_complete()
         started, ended = journal.meta(Fact.STARTED_AT, 0.0), journal.meta(Fact.ENDED_AT)
-        state = (journal.meta(Fact.SUMMARY) or {}).get("state")
         if elsewhere is not None and journal.meta(Fact.BASE_URL) is None:
             raise JournalError(f"what {path} began with cannot be read beside {elsewhere}")
         return _PreviousRun(
@@ -261,7 +260,7 @@ def _past(path: Path) -> _PreviousRun:
             lineage=tuple(journal.meta(Fact.LINEAGE, ())),
             began_at=min(started, journal.meta(Fact.LOOKED_AT, started)),
             ended_at=ended,
-            finished=elsewhere is None and state == "finished" and ended is not None,
+            finished=elsewhere is None and is_finished(journal.meta),
             last_full_run_at=journal.meta(Fact.FULL_AT) or started,
             elsewhere=elsewhere,
         )
@@ -275,7 +274,7 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
             ConfirmedBy(last.run_id, iso(last.ended_at)),
             *(ConfirmedBy(*one) for one in journal.meta(Fact.ORIGINS, ())),
         )
-        for keys, said, carried in standing_of_rows(journal):
+        for _, keys, said, carried in standing_of_rows(journal):
             sure = said >= RowDeltaState.CONFIRMED
             pairs.append(keys.select(PLAN_COLUMNS).filter(pa.array(sure)))
             origin.append(np.where(said == RowDeltaState.INHERITED, carried + 1, 1)[sure])
@@ -291,7 +290,7 @@ def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
         # The state of a sharded run is complete after its report; a stopped shard may have continued since.
         told = past.finished or not past.shards
         ended = told and journal.meta(Fact.STANDING) is not None and not past.may_be_running
-        for keys, said, carried in standing_of_rows(journal):
+        for _, keys, said, carried in standing_of_rows(journal):
             if ended:
                 sent = (said != RowDeltaState.NOT_SENT) & (said != RowDeltaState.INHERITED)
             else:
@@ -299,13 +298,17 @@ def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
-def standing_of_rows(journal: JournalReader) -> Iterator[tuple[pa.RecordBatch, IntArray, IntArray]]:
-    """Yield the rows of a run block by block: keys, `RowDeltaState`, and the number of the run that settled them."""
+def standing_of_rows(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, IntArray, IntArray]]:
+    """Yield the rows of a run block by block.
+
+    A block is the number of its file, the keys, the `RowDeltaState` of each row, and the number of the run that
+    settled it.
+    """
     said, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
     first = 0
-    for _, keys in journal.key_columns():
+    for file, keys in journal.key_columns():
         rows = slice(first, first + keys.num_rows)
-        yield keys, said[rows], carried[rows]
+        yield file, keys, said[rows], carried[rows]
         first += keys.num_rows
 
 

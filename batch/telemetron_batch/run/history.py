@@ -21,11 +21,11 @@ from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalEr
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.input.own_reports import is_own_report
-from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
-from telemetron_batch.planning.delta import IntArray, RowDeltaState
+from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.planning.night_order import KeyColumns, Night
 from telemetron_batch.run.delta_history import standing_of_rows
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
@@ -63,7 +63,7 @@ class RecordedRun:
             hashes=tuple(file["sha256"] for file in files),
             has_own_reports=bool(files) and all(is_own_report(file["name"], file["header"]) for file in files),
             night=Night(folder.name, None if as_of is None else datetime.fromisoformat(as_of), newest),
-            is_finished=(fact("summary") or {}).get("state") == "finished" and fact("endedAt") is not None,
+            is_finished=is_finished(fact),
         )
 
     def is_same_job(self, other: "RecordedRun") -> bool:
@@ -84,7 +84,7 @@ class RecordedRun:
         """Yield the key columns of the rows that it sent, may have sent, or found done."""
         with _reading(self.folder) as journal:
             says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
-            for file, keys, said in _keys_with_standing(journal):
+            for file, keys, said, _ in standing_of_rows(journal):
                 problem = keys["problem"].to_numpy()
                 yield file, keys.filter(pa.array(said != RowDeltaState.NOT_SENT if says_how else problem == 0))
 
@@ -94,7 +94,7 @@ class RecordedRun:
             counts = (journal.meta(Fact.SUMMARY) or {}).get("counts", {})
             if not counts.get(Outcome.UNASSIGNED):
                 return
-            rows = [(keys, said) for _, keys, said in _keys_with_standing(journal)]
+            rows = [(keys, said) for _, keys, said, _ in standing_of_rows(journal)]
         # In journals of earlier versions a skipped unassign has the same state as an effective one.
         marks = (
             {RowDeltaState.TAKEN}
@@ -172,9 +172,3 @@ def _reading(folder: Path) -> Iterator[JournalReader]:
     untouched = remote_holder(folder / LOCK_NAME) is not None or not path.with_name(f"{JOURNAL_NAME}-wal").exists()
     with closing(ImmutableJournal(path) if untouched else Journal(path)) as journal:
         yield journal
-
-
-def _keys_with_standing(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, IntArray]]:
-    files = (file for file, _ in journal.key_columns())
-    for file, (keys, said, _) in zip(files, standing_of_rows(journal), strict=True):
-        yield file, keys, said

@@ -83,7 +83,7 @@ def _line(folder: Path) -> RunInfo:
     try:
         if journal.loss:
             return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
-        fields, in_shards = journal.meta(Fact.SUMMARY) or {}, journal.meta(Fact.DIVISION) is not None
+        fields, in_shards = journal.meta(Fact.SUMMARY) or {}, journal.is_in_shards
         resume = command("resume", folder, journal.base_url_flag)
         if fields and journal.meta(Fact.ENDED_AT) is not None:
             again = f"its shards again, then {command('report', folder)}" if in_shards else resume

@@ -8,7 +8,7 @@ from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.options import OPTIONS
 from telemetron_batch.config.stored import load_stored_config, with_base_url
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.run.locking import open_journal, require_run
 from telemetron_batch.storage.commands import command, feed_command
@@ -40,10 +40,9 @@ def _kept(options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping
 
 def _require_finished(folder: Path, journal: Journal) -> None:
     """Raise JournalError unless the run has finished."""
-    summary = journal.meta(Fact.SUMMARY) or {}
-    if journal.meta(Fact.ENDED_AT) is not None and summary.get("state") == "finished":
+    if is_finished(journal.meta):
         return
-    if journal.meta(Fact.DIVISION) is not None:
+    if journal.is_in_shards:
         raise JournalError(f"run {folder.name} has not finished", f"make its shards, then {command('report', folder)}")
     base_url = journal.base_url_flag
     advice = f"go on with it: {command('resume', folder, base_url)}"
