@@ -26,6 +26,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -121,15 +122,10 @@ def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
     device, known_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
     devices = int(device.max(initial=0)) + 1
     here = np.flatnonzero((known_customer != _ABSENT) & (known_device != _ABSENT))
-    if not len(here):
-        return np.full(len(customer), _ABSENT, dtype=np.int64)
-    known_keys = known_customer[here] * devices + known_device[here]
-    by_key = np.argsort(known_keys)
-    known_keys = known_keys[by_key]
-    wanted = customer * devices + device
-    at = np.searchsorted(known_keys, wanted)
-    at[at == len(known_keys)] = 0
-    return np.where(known_keys[at] == wanted, here[by_key[at]], _ABSENT)
+    known_keys = pd.Index(known_customer[here] * devices + known_device[here])
+    at = known_keys.get_indexer(customer * devices + device)  # -1 for an unknown pair
+    found: IntArray = np.append(here, _ABSENT)[at]
+    return found
 
 
 def _same_type(keys: pa.RecordBatch, known: ConfirmedPairs, pair: IntArray) -> BoolArray:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -116,12 +117,10 @@ class Reconciliation:
         """
         wanting = self.attention()
         rows, pair = self.plan.rows_of_pairs(np.flatnonzero(wanting))
-        pairs, group = np.unique(pair, return_inverse=True)
-        last_fine = np.full(len(pairs), -1)
-        fine = ~wanting[rows]
-        np.maximum.at(last_fine, group[fine], rows[fine])
+        fine_rows = pd.Series(np.where(wanting[rows], -1, rows))
+        last_fine = fine_rows.groupby(pair).transform("max").to_numpy()
         found = np.zeros(len(wanting), dtype=bool)
-        found[rows] = wanting[rows] & (rows < last_fine[group])
+        found[rows] = wanting[rows] & (rows < last_fine)
         return found
 
     def unclear(self) -> npt.NDArray[np.bool_]:
@@ -155,8 +154,9 @@ class Reconciliation:
         rows, pair = self.plan.rows_of_pairs(np.flatnonzero(unclear))
         relevant = changed[rows] | unclear[rows]
         rows, pair = rows[relevant], pair[relevant]
-        _, first, group = np.unique(pair, return_index=True, return_inverse=True)
-        return rows[unclear[rows[first]][group] & changed[rows]]
+        first_is_unclear = pd.Series(unclear[rows]).groupby(pair).transform("first").to_numpy()
+        after: npt.NDArray[np.int64] = rows[first_is_unclear & changed[rows]]
+        return after
 
     def _changed(self) -> npt.NDArray[np.bool_]:
         return np.asarray((self.outcome == Outcome.ASSIGNED.code) | (self.outcome == Outcome.UNASSIGNED.code))
