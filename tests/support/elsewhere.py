@@ -13,15 +13,17 @@ from telemetron_batch.api import transport
 from telemetron_batch.cli.commands import main
 from telemetron_batch.storage import lease, lease_files
 
-TERM, WATCHED_FOR, RENEW_EVERY_S = 2.0, 3.0, 0.2
+LEASE_TIMES_S = {"LEASE_S": 2.0, "TAKEOVER_AFTER_S": 3.0, "RENEW_EVERY_S": 0.2}
+"""Constants of `lease` and the seconds that replace them."""
 
 
 def be(host: str) -> None:
     """Make this process appear to be on another host."""
     boot = Path(tempfile.mkdtemp()) / "boot_id"
     boot.write_text(host)
-    for name, value in {"TERM": TERM, "WATCHED_FOR": WATCHED_FOR, "RENEW_EVERY_S": RENEW_EVERY_S}.items():
-        setattr(lease, name, value)
+    for name, seconds in LEASE_TIMES_S.items():
+        assert hasattr(lease, name), name
+        setattr(lease, name, seconds)
     lease_files._BOOT_ID = boot  # type: ignore[misc]
     lease_files.socket.gethostname = lambda: host
     fcntl.flock = lambda *_: None
