@@ -51,7 +51,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 KEY = "key-of-the-fault-tests-0123456789"
-LONG = int(os.environ.get("FAULTS_TIMES", "1"))
+LONG = int(os.environ.get("TESTS_TIMES", "1"))
 """Multiplies the calls of the tests that measure; by 1 the whole file takes some five minutes."""
 IN_FLIGHT = 8
 HEADER = ("customerEmail", "deviceIdentifier", "action")

@@ -29,7 +29,7 @@ from tests.conftest import Desk, FakeClock, Ran
 from tests.end_to_end.test_state_machine import Fate, make_mortal
 from tests.support.scripted import Hangs, Loses, Says, ScriptedServer, Seen
 
-EXAMPLES = int(os.environ.get("TELEMETRON_EXAMPLES", settings.default.max_examples * 60 // 100))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 60 // 100))
 """A world has many processes, each a whole run, so there are fewer than of others."""
 A, B, C = CUSTOMERS = ("a@x.com", "b@x.com", "c@x.com")
 DEVICES = ("SN-1", "SN-2", "SN-3")

@@ -549,7 +549,7 @@ def test_after_any_nights_one_that_left_out_leaves_the_world_as_a_full_one(
 
 @pytest.mark.slow
 def test_a_second_night_in_real_time_makes_few_of_the_calls(tmp_path: Path) -> None:
-    size = int(os.environ.get("TELEMETRON_ROWS", "5000"))
+    size = int(os.environ.get("TESTS_ROWS", "5000"))
     rows = [(f"user{row // 2}@x.com", f"SN-{row}", "assign") for row in range(size)]
     changed = {row: ("new", "assign") if row % 2 else ("", "unassign") for row in range(0, size, 101)}
     later = [

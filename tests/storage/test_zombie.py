@@ -1,7 +1,7 @@
 """A process that was suspended and lost its run to another host detects the loss before it does anything.
 
 Uses real processes, with SIGSTOP and SIGCONT at random times, on storage whose locks work on one host only. The
-server records the host of each request. TELEMETRON_ZOMBIES sets the number of runs. Prints figures.
+server records the host of each request. TESTS_ZOMBIES sets the number of runs. Prints figures.
 """
 
 import csv
@@ -24,7 +24,7 @@ from tests.support.crashing import KEY, ROOT, Server
 
 pytestmark = pytest.mark.slow
 
-ZOMBIES = int(os.environ.get("TELEMETRON_ZOMBIES", "6"))
+ZOMBIES = int(os.environ.get("TESTS_ZOMBIES", "6"))
 CUSTOMERS, RATE = 240, 40
 
 

@@ -30,7 +30,7 @@ CONCERNS = {*HOLDS, "unassigned", "skipped", "unconfirmed"}
 DOUBT = "may be this run's own work"
 TIMEOUT = 30.0
 
-EXAMPLES = int(os.environ.get("TELEMETRON_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "40"))
 
 Deed = tuple[str, str, str]
 """Customer, device and action."""
