@@ -6,7 +6,7 @@ import json
 import selectors
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,5 +178,3 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     for name in ("TELEMETRON_API_KEY", "TELEMETRON_BASE_URL", "TELEMETRON_PROFILE", "TELEMETRON_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
-
-Script = Callable[..., Any]

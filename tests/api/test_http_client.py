@@ -26,7 +26,6 @@ SOON = 0.2
 
 pytestmark = pytest.mark.usefixtures("carrier")
 
-Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

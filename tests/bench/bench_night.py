@@ -111,9 +111,6 @@ class ModelledJournal:
         self._settled: list[tuple[int, Answer]] = []
         self._attempts = 0
 
-    def may_know(self, _: int) -> bool:
-        return False
-
     async def started(self, *_: object) -> int:
         await clock.sleep(COMMIT)
         self._attempts += 1

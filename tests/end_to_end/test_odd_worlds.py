@@ -34,7 +34,6 @@ EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 
 A, B, C = CUSTOMERS = ("a@x.com", "b@x.com", "c@x.com")
 DEVICES = ("SN-1", "SN-2", "SN-3")
 TIMEOUT = 30.0
-LONGEST_WAIT = TIMEOUT + 5
 LONGEST_PAUSE = 70.0
 """Seconds; no back-off, probe or wait is longer, so a longer pause shows a dependence on the wall clock."""
 OTHER_DEVICE = "SN-of-another-file"

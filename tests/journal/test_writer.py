@@ -15,8 +15,6 @@ import pytest
 from telemetron_batch.domain.errors import DiskError
 from telemetron_batch.journal.writer import Row, Statement, Write, Writer
 
-Connect = Callable[[], sqlite3.Connection]
-
 
 def connected(path: Path, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=kind)

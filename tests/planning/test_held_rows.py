@@ -39,7 +39,7 @@ from tests.support.scripted import Says
 SN, MAC = "SN-1", "aa:bb:cc:dd:ee:01"
 MACS = (MAC, "AA-BB-CC-DD-EE-01", "aabb.ccdd.ee01", "AABBCCDDEE01", "AA:BB:CC:DD:EE:01")
 DASHES = (SN, "SN\u20131", "SN\u20111", "SN\u22121", "SN\uff0d1", "\uff33\uff2e\uff0d\uff11")
-UNASSIGN, ASSIGN = (A, SN, "unassign"), (B, SN, "assign")
+ASSIGN = (B, SN, "assign")
 INVALID, SPELLING = HoldReason
 MAC_ADDRESS = re.compile(
     r"[0-9a-fA-F]{2}([:. -])[0-9a-fA-F]{2}(\1[0-9a-fA-F]{2}){4}"

@@ -253,7 +253,6 @@ class Heard:
     seen: Seen
     changed: frozenset[str] = frozenset()
     """Devices that it assigned to the customer or unassigned."""
-    executed: bool = False
 
     @property
     def request(self) -> tuple[str, str, tuple[str, ...]]:
@@ -346,7 +345,6 @@ class Server:
         answer = await carried_out(self._api, heard.seen)
         if answer.status == 200:
             told = json.loads(answer.body)
-            heard.executed = True
             gave = {device["identifier"] for device in told.get("assignedDevices", ())}
             heard.changed = frozenset(gave | set(told.get("unassignedDevices", ())))
             self.shared += [device for device in heard.seen.devices if len(self.fleet.owners(device)) > 1]

@@ -182,11 +182,6 @@ def from_request(number: int, event: Event) -> Script:
     return lambda seen: event if seen.number >= number else None
 
 
-def at_request(events: Mapping[int, Event]) -> Script:
-    """Apply events to requests by their numbers."""
-    return lambda seen: events.get(seen.number)
-
-
 # Finished
 
 
