@@ -1,7 +1,6 @@
 """Fakes with behaviour: a clock whose hours pass in milliseconds, and one command to run the program on it."""
 
 import asyncio
-import csv
 import json
 import selectors
 import sys
@@ -22,6 +21,7 @@ from telemetron_batch.journal.writer import Writer  # noqa: E402
 from telemetron_batch.reports.summary import Summary  # noqa: E402
 from telemetron_batch.run import pipeline  # noqa: E402
 from telemetron_batch.sending.observer import RunObserver  # noqa: E402
+from tests.support.books import reconciliation_of  # noqa: E402
 from tests.support.scripted import BASE_URL, ScriptedServer  # noqa: E402
 
 # The same examples each time, so that a commit's verdict is its own; `make search` looks for new ones.
@@ -97,8 +97,7 @@ class Ran:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        with (self.folder / "reconciliation.csv").open(encoding="utf-8", newline="") as file:
-            return [*csv.DictReader(file)]
+        return reconciliation_of(self.folder)
 
     @property
     def outcomes(self) -> list[str]:
@@ -177,4 +176,3 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     for name in ("TELEMETRON_API_KEY", "TELEMETRON_BASE_URL", "TELEMETRON_PROFILE", "TELEMETRON_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-

@@ -1,8 +1,6 @@
 """The asyncio stream: bytes arrive in order and complete, and each kind of end is distinguished."""
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +9,7 @@ import httpcore2
 import pytest
 
 from telemetron_batch.api.asyncio_stream import Stream, open_stream
+from tests.support.listening import reset
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -56,12 +55,6 @@ async def readable(stream: Stream) -> bool:
             return True
         await asyncio.sleep(0.005)
     return False
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 TEXT = bytes(range(256)) * 20_000

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
 from telemetron_batch.api.http_client import HttpClient, HttpResult, open_http
 from telemetron_batch.api.transport import MAX_BODY_BYTES, tls_context
 from telemetron_batch.domain.model import Secret
+from tests.support.listening import reset
 
 KEY = "sk-live-0123456789"
 BODY = b'{"customerEmail":"a@b.cc","deviceIdentifiers":["SN-1"]}'
@@ -414,12 +414,6 @@ def resetting_after_the_request(server: Server) -> Behaviour:
         reset(writer)
 
     return behave
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ as it would trust what the system holds.
 """
 
 import asyncio
-import csv
 import os
 import shutil
 import ssl
@@ -21,6 +20,7 @@ import pytest
 from telemetron_batch.sandbox.server import serve_in_thread
 from telemetron_batch.sandbox.state import SandboxState
 from tests.conftest import PROGRAM
+from tests.support.books import reconciliation_of
 from tests.support.listening import Background, Wire
 
 pytestmark = [
@@ -132,8 +132,7 @@ class Program:
             "run", str(self.folder / "rows.csv"), "--reports-dir", str(self.folder), "--run-id", "r", "--rate", "100/s"
         )
         assert ended.returncode == 0, ended.stderr
-        with (self.folder / "r" / "reconciliation.csv").open(newline="") as file:
-            return [*csv.DictReader(file)]
+        return reconciliation_of(self.folder / "r")
 
 
 @pytest.fixture(scope="module")

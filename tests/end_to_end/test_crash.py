@@ -4,7 +4,6 @@ The program runs in its own process (`tests/support/crashing.py`) against a serv
 with the server's log.
 """
 
-import csv
 import itertools
 import random
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.books import is_marked
 from tests.support.crashing import KILLED, Forge, Heard, Left, Place, Server, left_by, refusing
 
 pytestmark = pytest.mark.slow
@@ -94,11 +94,6 @@ class Scene:
         assert code in (KILLED, EXIT_CODE), self.place.said
         return code == KILLED
 
-    @property
-    def books(self) -> list[dict[str, str]]:
-        with (self.place.run_folder / "reconciliation.csv").open(newline="") as file:
-            return [*csv.DictReader(file)]
-
 
 def wrong_rows(books: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return rows that differ from an undisturbed run without a reason."""
@@ -107,9 +102,8 @@ def wrong_rows(books: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def is_right(row: dict[str, str], outcome: str) -> bool:
-    own_work = int(row["unclearAttempts"] or 0) > 0 and "may be this run's own work" in row["detail"]
     unsure = int(row["unclearAttempts"] or 0) > 0 and (outcome, row["outcome"]) == ("failed", "unconfirmed")
-    return row["outcome"] == outcome or (row["outcome"] == REPEATED.get(outcome) and own_work) or unsure
+    return row["outcome"] == outcome or (row["outcome"] == REPEATED.get(outcome) and is_marked(row)) or unsure
 
 
 def sent_again(left: Left, since: list[Heard]) -> list[Heard]:
@@ -124,7 +118,7 @@ def finish(scene: Scene, tally: Tally, undisturbed: int, kills: int = 1) -> None
     left, heard = left_by(place.run_folder), len(server.heard)
     assert left.in_flight <= CONCURRENCY * kills
     assert place.run() == EXIT_CODE, place.said
-    wrong = wrong_rows(scene.books)
+    wrong = wrong_rows(scene.place.books)
     assert wrong == [], place.said
     assert {customer: server.fleet.devices_of(customer) for customer in AFTER} == AFTER, place.said
     assert sent_again(left, server.heard[heard:]) == [], place.said
@@ -144,7 +138,7 @@ def undisturbed(tmp_path: Path, server: Server, forge: Forge) -> int:
     """The number of requests of an undisturbed run."""
     scene = Scene(tmp_path / "undisturbed", server, forge)
     assert scene.place.run() == EXIT_CODE, scene.place.said
-    assert [row["outcome"] for row in scene.books] == [outcome for *_, outcome in ROWS]
+    assert [row["outcome"] for row in scene.place.books] == [outcome for *_, outcome in ROWS]
     assert {customer: server.fleet.devices_of(customer) for customer in AFTER} == AFTER
     assert len({heard.request for heard in server.heard}) == len(server.heard)
     return len(server.heard)

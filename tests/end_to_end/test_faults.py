@@ -4,7 +4,6 @@ Each test also checks that every row has one outcome, that nothing settled is se
 the outcomes, and that no file contains the key.
 """
 
-import csv
 import json
 import math
 import os
@@ -27,6 +26,7 @@ import pytest
 
 from telemetron_batch.domain.outcomes import Outcome
 from tests.conftest import PROGRAM
+from tests.support.books import reconciliation_of
 from tests.support.faulty import (
     ActsLate,
     Adds,
@@ -131,8 +131,7 @@ class Place:
 
     @property
     def lines(self) -> list[dict[str, str]]:
-        with (self.run_folder / "reconciliation.csv").open(encoding="utf-8", newline="") as file:
-            return [*csv.DictReader(file)]
+        return reconciliation_of(self.run_folder)
 
     @property
     def outcomes(self) -> Counter[str]:

@@ -6,7 +6,6 @@ server's own log. TESTS_KILLS sets the number of kills, with about fifty rows fo
     TESTS_KILLS=1000 python -m pytest -m slow -s tests/end_to_end/test_kills.py
 """
 
-import csv
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.books import is_marked
 from tests.support.crashing import KILLED, Acts, Forge, Heard, Left, Place, Server, left_by, refusing
 from tests.support.scripted import Hangs, Loses, Says, Seen
 
@@ -100,6 +100,15 @@ class World:
             chance.choices(kinds, [60, 25, 12, 2, 1])[0](chance, (one, other, third), _device(chance, number))
         return world
 
+    def prepare(self, folder: Path, server: Server) -> None:
+        """Write the input, and reset the server to its state before the run."""
+        folder.mkdir(parents=True)
+        lines = ["customerEmail,deviceIdentifier,action", *(f"{row[1]},{row[2]},{row[0]}" for row in self.rows)]
+        (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+        server.renew()
+        for customer, device in self.owned:
+            server.fleet.assign(customer, [device], create=True)
+
     def _assign(self, chance: random.Random, who: tuple[str, ...], device: str) -> None:
         if chance.random() < 0.08:
             self.owned.append((who[0], device))
@@ -174,13 +183,8 @@ class Lane:
 
     def _run(self, server: Server, forge: Forge) -> None:
         folder = self.folder / str(self.figures.runs)
-        folder.mkdir(parents=True)
         world = World.made(self.chance)
-        lines = ["customerEmail,deviceIdentifier,action", *(f"{row[1]},{row[2]},{row[0]}" for row in world.rows)]
-        (folder / "rows.csv").write_text("\n".join(lines) + "\n")
-        server.renew()
-        for customer, device in world.owned:
-            server.fleet.assign(customer, [device], create=True)
+        world.prepare(folder, server)
         place = Place(folder, server, forge, OPTIONS)
         trial = Trial(place, world)
         self.figures.kills += trial.carry_out(self.chance)
@@ -229,7 +233,7 @@ class Trial:
         """Hold the books of the run against the server's log."""
         server = self.place.server
         server.settle()
-        books = self._books() if self.has_ended else []
+        books = self.place.books if self.has_ended else []
         self._count(books)
         self._claims(books, figures)
         self._end_state(books)
@@ -239,10 +243,6 @@ class Trial:
         asked = Counter(key for one in server.heard for key in one.asked)
         figures.again += sum(count - 1 for count in asked.values())
         figures.wrong += [f"{self.place.folder}: {what}" for what in self.wrong]
-
-    def _books(self) -> list[dict[str, str]]:
-        with (self.place.run_folder / "reconciliation.csv").open(newline="") as file:
-            return [*csv.DictReader(file)]
 
     def _count(self, books: list[dict[str, str]]) -> None:
         told = [(row["action"], row["customerEmail"], row["deviceIdentifier"]) for row in books]
@@ -291,12 +291,6 @@ class Trial:
 
 UNFINISHED = ("notSent", "invalid", "duplicate")
 """Outcomes that no row of these inputs may have at the end."""
-
-
-def is_marked(row: dict[str, str]) -> bool:
-    """Return whether the row is marked as possibly the work of this run."""
-    may_be = row["outcome"] in ("alreadyAssigned", "skipped") and int(row["unclearAttempts"] or 0) > 0
-    return may_be and "may be this run's own work" in row["detail"]
 
 
 def _is_repeat(one: Heard, left: Left, several_times: set[Key]) -> bool:

@@ -4,7 +4,6 @@ Results are compared with the model server, which records what it did, for which
 """
 
 import asyncio
-import csv
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, FakeClock, Ran
 from tests.end_to_end.test_state_machine import Fate, make_mortal
+from tests.support.books import DOUBT, read_rows
 from tests.support.scripted import Hangs, Loses, Says, ScriptedServer, Seen
 
 EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 60 // 100))
@@ -37,7 +37,6 @@ TIMEOUT = 30.0
 LONGEST_PAUSE = 70.0
 """Seconds; no back-off, probe or wait is longer, so a longer pause shows a dependence on the wall clock."""
 OTHER_DEVICE = "SN-of-another-file"
-DOUBT = "may be this run's own work"
 NOT_FOUND = "customer not found"
 FORMER_OWNER = re.compile(r"may still be with (\S+): its unassign did not succeed")
 
@@ -464,7 +463,7 @@ class Story:
 
     def _undo(self, ran: Ran) -> None:
         after = self.holdings()
-        undo = [(row["customerEmail"], row["deviceIdentifier"]) for row in read(ran.folder / "undo.csv")]
+        undo = [(row["customerEmail"], row["deviceIdentifier"]) for row in read_rows(ran.folder / "undo.csv")]
         if not undo:
             return
         self.server.begin(Process())
@@ -481,11 +480,6 @@ class Story:
 
 def deed_of(row: Mapping[str, str]) -> Row:
     return row["customerEmail"], row["deviceIdentifier"], row["action"]
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [*csv.DictReader(file)]
 
 
 def sent_rows(rows: Sequence[dict[str, str]]) -> dict[Row, list[dict[str, str]]]:

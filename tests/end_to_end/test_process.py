@@ -1,6 +1,5 @@
 """The program in its own process, against servers on real sockets: signals, kills, locks, pipes."""
 
-import csv
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import pytest
 
 from telemetron_batch.sandbox.server import Limit, serve_in_thread
 from telemetron_batch.sandbox.state import SandboxState
+from tests.support.books import reconciliation_of
 
 pytestmark = pytest.mark.slow
 
@@ -54,8 +54,7 @@ class Program:
 
     @property
     def outcomes(self) -> list[str]:
-        with (self.folder / "reports" / "r" / "reconciliation.csv").open(newline="") as file:
-            return [row["outcome"] for row in csv.DictReader(file)]
+        return [row["outcome"] for row in reconciliation_of(self.folder / "reports" / "r")]
 
     @property
     def summary(self) -> dict:

@@ -22,6 +22,7 @@ from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.run import pipeline
 from tests.conftest import KEY, Desk, Ran
+from tests.support.books import read_rows
 from tests.support.builders import A, B, C
 from tests.support.crashing import Acts
 from tests.support.scripted import BASE_URL, Event, Loses, Refuses, Says, once
@@ -134,8 +135,7 @@ def holdings(desk: Desk) -> set[Pair]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return [*csv.DictReader(file)]
+    return read_rows(path, "utf-8-sig")
 
 
 def pair_of(row: dict[str, str]) -> Pair:

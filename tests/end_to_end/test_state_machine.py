@@ -27,6 +27,7 @@ from telemetron_batch.journal.writer import Writer, resolve_all
 from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
+from tests.support.books import is_marked
 from tests.support.crashing import Acts
 from tests.support.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, once
 
@@ -275,7 +276,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert [(row["action"], row["customerEmail"], row["deviceIdentifier"]) for row in books] == self.rows
         for key, row in zip(self.rows, books, strict=True):
             sure[key] += row["outcome"] in ("assigned", "unassigned")
-            doubtful[key] += row["outcome"] == "unconfirmed" or _is_marked(row)
+            doubtful[key] += row["outcome"] == "unconfirmed" or is_marked(row)
         for key in {*sure, *self.judge.done}:
             told = [row["outcome"] for row in books if row["deviceIdentifier"] == key[2]]
             assert sure[key] <= self.judge.done[key] <= sure[key] + doubtful[key], (key, self.judge.done[key], told)
@@ -293,11 +294,6 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 _INTENDED = {"assign": ("assigned", "alreadyAssigned"), "unassign": ("unassigned", "skipped")}
-
-
-def _is_marked(row: dict[str, str]) -> bool:
-    may_be = row["outcome"] in ("alreadyAssigned", "skipped") and int(row["unclearAttempts"] or 0) > 0
-    return may_be and "may be this run's own work" in row["detail"]
 
 
 TestAnyHistoryLeavesTrueBooks = AnyHistory.TestCase
@@ -358,14 +354,14 @@ def test_a_lost_answer_is_reported_if_its_repeat_settles_another_device(desk: De
     devices = ["SN-0", "SN-1", "POISON-2", "SN-3", "SN-4", "SN-5"]
     ran = desk.run([(A, device, "assign") for device in devices])
     assert ran.outcomes == ["assigned", "alreadyAssigned", "failed", "assigned", "assigned", "assigned"]
-    assert _is_marked(ran.rows[1])
+    assert is_marked(ran.rows[1])
 
 
 def test_a_device_that_an_answer_left_out_may_be_this_runs_own_work(desk: Desk) -> None:
     desk.server.script = once(Rewrites(_without_the_last))
     ran = desk.run([(A, "SN-1", "assign"), (A, "SN-2", "assign")])
     assert ran.outcomes == ["assigned", "alreadyAssigned"]
-    assert _is_marked(ran.rows[1])
+    assert is_marked(ran.rows[1])
 
 
 def test_a_device_that_an_answer_left_out_was_sent(desk: Desk) -> None:

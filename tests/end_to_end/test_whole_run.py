@@ -1,6 +1,5 @@
 """The whole program against a scripted server, on a fake clock."""
 
-import csv
 import gc
 import json
 import os
@@ -28,6 +27,7 @@ from telemetron_batch.storage import lease as leases
 from telemetron_batch.storage.lease import TAKEOVER_AFTER_S
 from telemetron_batch.storage.spill import Scratch, SpillLimits
 from tests.conftest import ENVIRON, KEY, Desk, Ran
+from tests.support.books import reconciliation_of
 from tests.support.scripted import (
     BASE_URL,
     Event,
@@ -687,8 +687,7 @@ def test_several_files_make_one_run(desk: Desk) -> None:
     flags = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "r"}
     config = resolve(paths, flags, {"TELEMETRON_API_KEY": KEY})
     summary = pipeline.run(config, transport=desk.server, clock=desk.clock)
-    with (summary.folder / "reconciliation.csv").open() as file:
-        rows = [*csv.DictReader(file)]
+    rows = reconciliation_of(summary.folder)
     assert [(row["file"], row["line"]) for row in rows] == [("one.csv", "2"), ("one.csv", "3"), ("two.csv", "2")]
     assert {row["outcome"] for row in rows} == {"assigned"}
 

@@ -142,29 +142,30 @@ def piece_put_in(chance: random.Random, content: bytes) -> bytes:
     return _put(content, at, at, chance.choice(PIECES).encode())
 
 
-def value_changed(chance: random.Random, content: bytes) -> bytes:
-    found = _one(chance, ATTRIBUTE, content)
-    return content if found is None else _put(content, found.start(2), found.end(2), chance.choice(VALUES).encode())
+def _taking(pattern: re.Pattern[bytes]) -> Change:
+    """Return a change that removes one match."""
+
+    def taken(chance: random.Random, content: bytes) -> bytes:
+        found = _one(chance, pattern, content)
+        return content if found is None else _put(content, found.start(), found.end(), b"")
+
+    return taken
 
 
-def attribute_taken(chance: random.Random, content: bytes) -> bytes:
-    found = _one(chance, ATTRIBUTE, content)
-    return content if found is None else _put(content, found.start(), found.end(), b"")
+def _changing(pattern: re.Pattern[bytes], group: int) -> Change:
+    """Return a change that gives a group of one match another value."""
+
+    def changed(chance: random.Random, content: bytes) -> bytes:
+        found = _one(chance, pattern, content)
+        if found is None:
+            return content
+        return _put(content, found.start(group), found.end(group), chance.choice(VALUES).encode())
+
+    return changed
 
 
-def text_changed(chance: random.Random, content: bytes) -> bytes:
-    found = _one(chance, TEXT, content)
-    return content if found is None else _put(content, found.start(1), found.end(1), chance.choice(VALUES).encode())
-
-
-def tag_taken(chance: random.Random, content: bytes) -> bytes:
-    found = _one(chance, TAG, content)
-    return content if found is None else _put(content, found.start(), found.end(), b"")
-
-
-def element_taken(chance: random.Random, content: bytes) -> bytes:
-    found = _one(chance, ELEMENT, content)
-    return content if found is None else _put(content, found.start(), found.end(), b"")
+value_changed, text_changed = _changing(ATTRIBUTE, 2), _changing(TEXT, 1)
+attribute_taken, tag_taken, element_taken = _taking(ATTRIBUTE), _taking(TAG), _taking(ELEMENT)
 
 
 def element_moved(chance: random.Random, content: bytes) -> bytes:

@@ -18,6 +18,7 @@ from tests.support.simulate import (
     SlidingLog,
     TalkativeWindow,
     World,
+    leave,
     most_in_a_window,
     run,
 )
@@ -26,21 +27,12 @@ NEAR = {"way_there": (0.1, 0.12), "way_back": (0.1, 0.12)}
 """A network that spreads arrivals by 20 ms."""
 
 
-def leave(pacer: Pacer, now: float) -> tuple[Permit, float]:
-    """Ask until a permit comes; return it and its time."""
-    for _ in range(10_000):
-        answer = pacer.acquire(now)
-        if isinstance(answer, Permit):
-            return answer, now
-        assert answer > 0
-        now += answer
-    raise AssertionError("nobody gets a permit any more")
-
-
-def refused(pacer: Pacer, wait: float | None = None, jitter: float = 0.0) -> None:
-    """One attempt at time 0, refused at time 1."""
+def refused_pacer(wait: float | None = None, jitter: float = 0.0) -> Pacer:
+    """Return a pacer of 10/s whose first attempt left at time 0 and was refused at time 1."""
+    pacer = Pacer(Rate(10))
     permit, _ = leave(pacer, 0.0)
     pacer.throttled(permit, 1.0, wait, jitter)
+    return pacer
 
 
 # Rate
@@ -173,8 +165,7 @@ def test_an_abandoned_attempt_counts_against_the_window_all_the_same():
 
 
 def test_departures_and_refusals_are_counted():
-    pacer = Pacer(Rate(10))
-    refused(pacer)
+    pacer = refused_pacer()
     assert (pacer.departures, pacer.refusals) == (1, 1)
 
 
@@ -221,8 +212,7 @@ def test_a_lateness_of_a_millisecond_or_of_an_attempt_long_gone_changes_nothing(
 
 
 def test_no_attempt_leaves_earlier_than_the_server_asked():
-    pacer = Pacer(Rate(10))
-    refused(pacer, wait=30.0)
+    pacer = refused_pacer(wait=30.0)
     assert pacer.held_until(1.0) == 31
     assert pacer.acquire(30.99) == pytest.approx(0.01)
     probe, now = leave(pacer, 1.0)
@@ -232,16 +222,14 @@ def test_no_attempt_leaves_earlier_than_the_server_asked():
 
 @pytest.mark.parametrize(("asked", "more"), [(300.0, 1.0), (20.0, 1.0), (8.0, 0.4)])
 def test_chance_makes_a_hold_that_was_asked_for_longer_by_a_twentieth_and_a_second_at_most(asked, more):
-    pacer = Pacer(Rate(10))
-    refused(pacer, wait=asked, jitter=0.999)
+    pacer = refused_pacer(wait=asked, jitter=0.999)
     assert pacer.held_until(1.0) - 1.0 == pytest.approx(asked + more, abs=0.002)
 
 
 def test_chance_spreads_a_hold_of_our_own_between_half_of_it_and_all():
     holds = []
     for jitter in 0.0, 0.5, 0.999:
-        pacer = Pacer(Rate(10))
-        refused(pacer, jitter=jitter)
+        pacer = refused_pacer(jitter=jitter)
         holds.append(pacer.held_until(1.0) - 1.0)
     assert holds == pytest.approx([0.125, 0.1875, 0.25], rel=0.01)
 
@@ -256,8 +244,7 @@ def test_a_hold_that_begins_while_workers_sleep_holds_them():
 
 
 def test_a_wait_of_hours_is_returned_to_every_worker():
-    pacer = Pacer(Rate(10))
-    refused(pacer, wait=86_400.0)
+    pacer = refused_pacer(wait=86_400.0)
     assert pacer.held_until(2.0) == 86_401
 
 
@@ -285,8 +272,7 @@ def test_after_a_probe_that_was_let_through_the_next_leaves_a_gap_later_but_with
 
 
 def test_after_a_probe_that_was_let_through_the_next_hold_is_short_again():
-    pacer, now = Pacer(Rate(10)), 1.0
-    refused(pacer)
+    pacer, now = refused_pacer(), 1.0
     for _ in range(4):
         probe, now = leave(pacer, now)
         pacer.throttled(probe, now, None, 0.0)
@@ -298,8 +284,7 @@ def test_after_a_probe_that_was_let_through_the_next_hold_is_short_again():
 
 
 def test_a_probe_that_is_refused_makes_the_next_hold_longer_up_to_sixteen_seconds():
-    pacer, holds = Pacer(Rate(10)), []
-    refused(pacer)
+    pacer, holds = refused_pacer(), []
     now = 1.0
     for _ in range(1_100):
         probe, now = leave(pacer, now)
@@ -311,8 +296,7 @@ def test_a_probe_that_is_refused_makes_the_next_hold_longer_up_to_sixteen_second
 
 
 def test_after_a_long_refusal_the_next_one_is_probed_later():
-    pacer = Pacer(Rate(10))
-    refused(pacer)
+    pacer = refused_pacer()
     probe, now = leave(pacer, 41.0)
     pacer.succeeded(probe, now)
     permit, now = leave(pacer, now)
@@ -321,14 +305,12 @@ def test_after_a_long_refusal_the_next_one_is_probed_later():
 
 
 def test_a_server_that_asks_for_no_wait_is_not_hammered():
-    pacer = Pacer(Rate(10))
-    refused(pacer, wait=0.0)
+    pacer = refused_pacer(wait=0.0)
     assert pacer.held_until(1.0) >= 1.1
 
 
 def test_an_abandoned_probe_frees_the_role():
-    pacer = Pacer(Rate(10))
-    refused(pacer, wait=2.0)
+    pacer = refused_pacer(wait=2.0)
     probe, now = leave(pacer, 3.0)
     pacer.abandoned(probe, now + 30)
     assert pacer.held_until(now + 30) == now + 30.125
@@ -338,8 +320,7 @@ def test_an_abandoned_probe_frees_the_role():
 
 
 def test_a_probe_that_is_never_reported_does_not_hold_everybody_for_ever():
-    pacer = Pacer(Rate(10))
-    refused(pacer, wait=2.0)
+    pacer = refused_pacer(wait=2.0)
     leave(pacer, 3.0)
     assert leave(pacer, 700.0)[0].probe
 
@@ -419,8 +400,7 @@ def test_a_longer_announced_wait_gives_a_lower_learned_rate():
 
 
 def test_after_a_fluke_the_rate_is_back_at_the_ceiling_within_a_minute():
-    pacer, now = Pacer(Rate(10)), 0.0
-    refused(pacer, wait=5.0)
+    pacer, now = refused_pacer(wait=5.0), 0.0
     while now < 61:
         permit, now = leave(pacer, now)
         pacer.succeeded(permit, now)

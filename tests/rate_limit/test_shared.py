@@ -30,6 +30,7 @@ from tests.support.simulate import (
     SlidingLog,
     TalkativeWindow,
     World,
+    leave,
     most_in_a_window,
 )
 
@@ -84,16 +85,6 @@ def test_for_one_process_the_script_decides_as_its_own_pacer_would(
 # Several, one exchange at a time
 
 
-def leave(member: Member, now: float) -> tuple[Permit, float]:
-    """Ask until a permit comes; return it and its time."""
-    for _ in range(10_000):
-        answer = member.acquire(now)
-        if isinstance(answer, Permit):
-            return answer, now
-        now += answer
-    raise AssertionError("nobody gets a permit any more")
-
-
 def members(client: redis.Redis, *names: str, rate: Rate = TEN, lost: float = 35.0) -> list[Member]:
     found = [Member(client, rate, name, lost) for name in names]
     for one in found:
@@ -101,18 +92,23 @@ def members(client: redis.Redis, *names: str, rate: Rate = TEN, lost: float = 35
     return found
 
 
+def refused(member: Member, wait: float) -> float:
+    """Let one attempt leave and be refused at once; return its time."""
+    permit, now = leave(member, BEGINS)
+    member.throttled(permit, now, wait, 0.0)
+    return now
+
+
 def test_a_refusal_that_one_hears_holds_all_as_long_as_it_asks(client: redis.Redis) -> None:
     one, two = members(client, "one", "two")
-    permit, now = leave(one, BEGINS)
-    one.throttled(permit, now, 30.0, 0.0)
+    now = refused(one, wait=30.0)
     assert two.acquire(now + 0.2) == pytest.approx(29.8)
     assert two.answer["held"] == pytest.approx(29.8)
 
 
 def test_after_a_hold_one_probe_leaves_for_all(client: redis.Redis) -> None:
     one, two = members(client, "one", "two")
-    permit, now = leave(one, BEGINS)
-    one.throttled(permit, now, 5.0, 0.0)
+    now = refused(one, wait=5.0)
     probe, now = leave(two, now + 5)
     assert probe.probe
     assert isinstance(one.acquire(now + 1), float)
@@ -124,8 +120,7 @@ def test_after_a_hold_one_probe_leaves_for_all(client: redis.Redis) -> None:
 
 def test_a_probe_whose_process_falls_silent_is_taken_over_after_a_while(client: redis.Redis) -> None:
     one, two = members(client, "one", "two", lost=600.0)
-    permit, now = leave(one, BEGINS)
-    one.throttled(permit, now, 5.0, 0.0)
+    now = refused(one, wait=5.0)
     probe, sent = leave(two, now + 5)
     assert isinstance(one.acquire(sent + 4), float)
     taken_over, _ = leave(one, sent + 4)
@@ -135,8 +130,7 @@ def test_a_probe_whose_process_falls_silent_is_taken_over_after_a_while(client: 
 
 def test_a_learned_state_that_is_never_sent_back_is_learned_with_the_next_probe(client: redis.Redis) -> None:
     one, two = members(client, "one", "two", lost=600.0)
-    permit, now = leave(one, BEGINS)
-    one.throttled(permit, now, 5.0, 0.0)
+    now = refused(one, wait=5.0)
     probe, now = leave(two, now + 5)
     request = {"member": "two", "rule": two.rule, "lost": 600, "now": now + 0.1}
     news = [{"kind": "succeeded", "id": probe.id}]  # type: ignore[attr-defined]

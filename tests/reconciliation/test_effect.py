@@ -1,6 +1,5 @@
 """Unassigns without effect: they are counted, and want attention if no unassign of a run had an effect."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from telemetron_batch.domain.errors import BrakeError
 from telemetron_batch.run.history import has_taken_any, joined_pairs, recorded_runs
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
+from tests.support.books import read_rows
 from tests.support.builders import keys_of
 from tests.support.scripted import BASE_URL, Loses, Rewrites, Says, Seen, once
 
@@ -36,8 +36,7 @@ def page(ran: Ran) -> str:
 
 
 def attention(ran: Ran) -> list[dict[str, str]]:
-    with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
-        return [*csv.DictReader(file)]
+    return read_rows(ran.folder / "attention.csv", "utf-8-sig")
 
 
 # Counting

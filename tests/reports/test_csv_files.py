@@ -17,7 +17,6 @@ from telemetron_batch.input.dialect import clean_header
 from telemetron_batch.input.load import load
 from telemetron_batch.input.normalize import normalize, unguarded
 from telemetron_batch.input.own_reports import OF_ATTENTION
-from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reports.csv_files import (
     ReportInput,
@@ -28,22 +27,13 @@ from telemetron_batch.reports.csv_files import (
 )
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.atomic_file import atomic_write, make_private_dir
-from tests.support.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, settle
+from tests.support.builders import KEYS, A, B, C, Row, block_of, file_of, keys_of, planned, report_of, settle
 
 TOLD = ["outcome", "detail", "customerId", "deviceId", "customerWasCreated", "deviceWasCreated"]
 OURS = ["line", *KEYS, *TOLD, "call", "attempts", "unclearAttempts", "httpStatus", "answeredAt", "devicesRemaining"]
 HOSTILE = st.text(alphabet="ab1,;\"'\n\r\t =+-@|\\é\u2028😀", max_size=12)
 
 OF_A_CELL = st.text(alphabet="'=+-@\t\n\u00a0\u061c\u200b\uff1d\uff20a1 \"", max_size=8) | HOSTILE
-
-
-def report(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[Outcome] = ()) -> ReportInput:
-    """Return the report of a run with these outcomes, in the order of the plan; further rows were not sent."""
-    ledger, left = Ledger(plan), iter(outcomes)
-    for call in range(1, plan.calls + 1):
-        ended = zip(range(len(plan.rows_of(call))), left, strict=False)
-        settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return ReportInput(files, ledger.close("a signal came"), raw)
 
 
 def read(path: Path) -> list[list[str]]:
@@ -62,7 +52,7 @@ def written(
 ) -> Path:
     """Write the reconciliation of one file with these rows and cells."""
     path = folder / "reconciliation.csv"
-    one = report(planned(rows), file_of(header, len(rows)), **how)
+    one = report_of(planned(rows), file_of(header, len(rows)), **how)
     assert write_reconciliation(path, one, [block_of(keys_of(rows), cells)]) == len(rows)
     return path
 
@@ -118,13 +108,13 @@ def test_key_columns_are_not_repeated_under_their_own_headers(tmp_path: Path) ->
         ["E-Mail", "Serial", "Move", "Kind"], customerEmail="E-Mail", deviceIdentifier="Serial", action="Move"
     )
     path = tmp_path / "reconciliation.csv"
-    write_reconciliation(path, report(planned(rows), file), [block_of(keys_of(rows), [(A, "SN-1", "in", "K")])])
+    write_reconciliation(path, report_of(planned(rows), file), [block_of(keys_of(rows), [(A, "SN-1", "in", "K")])])
     assert read(path)[0] == [*OURS, "Kind"]
 
 
 def test_an_empty_input_gives_only_a_header(tmp_path: Path) -> None:
     path = tmp_path / "reconciliation.csv"
-    assert write_reconciliation(path, report(planned([]), file_of()), []) == 0
+    assert write_reconciliation(path, report_of(planned([]), file_of()), []) == 0
     assert read(path) == [OURS]
 
 
@@ -132,7 +122,7 @@ def test_blocks_are_written_one_after_another(tmp_path: Path) -> None:
     rows = [(A, f"SN-{at}", "assign") for at in range(5)]
     blocks = [block_of(keys_of(rows[:2]), rows[:2]), block_of(keys_of(rows[2:], 4), rows[2:])]
     path = tmp_path / "reconciliation.csv"
-    assert write_reconciliation(path, report(planned(rows), file_of(), outcomes=[Outcome.FAILED] * 4), blocks) == 5
+    assert write_reconciliation(path, report_of(planned(rows), file_of(), outcomes=[Outcome.FAILED] * 4), blocks) == 5
     assert [row["line"] for row in records(path)] == ["2", "3", "4", "5", "6"]
     assert [row["outcome"] for row in records(path)] == ["failed"] * 4 + ["notSent"]
 
@@ -293,7 +283,7 @@ TOLD = ["outcome", "detail", "sourceLine"]
 def attention(folder: Path, file: InputFile, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:
     path = folder / "attention.csv"
     with path.open("wb") as out:
-        write_attention(out, report(planned(rows), file, **how), [block_of(keys_of(rows), cells)])
+        write_attention(out, report_of(planned(rows), file, **how), [block_of(keys_of(rows), cells)])
     return path
 
 
@@ -365,7 +355,7 @@ def test_undo_is_the_inverse_of_all_changes_the_last_first(tmp_path: Path) -> No
     outcomes = [Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.ASSIGNED, Outcome.ASSIGNED]
     blocks = [block_of(keys_of(rows[2:]), rows[2:]), block_of(keys_of(rows[:2]), rows[:2])]
     path = tmp_path / "undo.csv"
-    assert write_undo(path, report(planned(rows), file_of(), outcomes=outcomes), blocks) == 3
+    assert write_undo(path, report_of(planned(rows), file_of(), outcomes=outcomes), blocks) == 3
     assert read(path) == [[*KEYS], [B, "SN-4", "unassign"], [A, "SN-3", "unassign"], [A, "SN-1", "unassign"]]
 
 
@@ -373,7 +363,7 @@ def test_running_undo_restores_the_state_before_the_run(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unassign"), (C, "SN-1", "assign")]
     outcomes = [Outcome.UNASSIGNED, Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ASSIGNED]
     path = tmp_path / "undo.csv"
-    write_undo(path, report(planned(rows), file_of(), outcomes=outcomes), [block_of(keys_of(rows), rows)])
+    write_undo(path, report_of(planned(rows), file_of(), outcomes=outcomes), [block_of(keys_of(rows), rows)])
     back = planned([tuple(row) for row in read(path)[1:]])
     steps = [(back.call(number).customer, str(back.call(number).action)) for number in range(1, back.calls + 1)]
     assert steps == [(C, "unassign"), (B, "assign"), (B, "unassign"), (A, "assign")]
@@ -389,7 +379,7 @@ def test_undo_is_read_back_with_the_same_devices_also_of_a_raw_report(
     folder = tmp_path_factory.mktemp("undo")
     devices = normalize(pa.array([f"{cell}9" for cell in cells])).to_pylist()  # as they were sent
     rows = [(A, device, "assign") for device in dict.fromkeys(devices)]
-    one = report(planned(rows), file_of(), raw=raw, outcomes=[Outcome.ASSIGNED] * len(rows))
+    one = report_of(planned(rows), file_of(), raw=raw, outcomes=[Outcome.ASSIGNED] * len(rows))
     write_undo(folder / "undo.csv", one, [block_of(keys_of(rows), rows)])
     _, blocks = read_back(folder / "undo.csv")
     sent = [device for block in blocks for device in block.keys["deviceIdentifier"].to_pylist()]
@@ -399,7 +389,7 @@ def test_undo_is_read_back_with_the_same_devices_also_of_a_raw_report(
 def test_without_sure_changes_undo_has_only_a_header(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (A, "SN-1", "assign"), ("?", "SN-2", "assign", "EMAIL")]
     path = tmp_path / "undo.csv"
-    assert write_undo(path, report(planned(rows), file_of()), [block_of(keys_of(rows), rows)]) == 0
+    assert write_undo(path, report_of(planned(rows), file_of()), [block_of(keys_of(rows), rows)]) == 0
     assert read(path) == [[*KEYS]]
 
 
@@ -417,7 +407,7 @@ def two_files() -> tuple[ReportInput, list[RowBlock]]:
         block_of(keys_of(first), [(A, "SN-1", "assign", "mine")], 0),
         block_of(keys_of(second), [("Ulm", "SN-2", "return", "B@X.com")], 1),
     ]
-    return report(planned(first, second), one, two), blocks
+    return report_of(planned(first, second), one, two), blocks
 
 
 def test_the_reconciliation_of_several_files_names_the_file_and_joins_columns(
@@ -447,7 +437,7 @@ def test_the_attention_file_of_several_files_can_be_read_back(
 
 def test_undo_covers_several_files_the_last_first(tmp_path: Path) -> None:
     first, second = [(A, "SN-1", "assign")], [(B, "SN-2", "assign")]
-    both = report(planned(first, second), file_of(), file_of(), outcomes=[Outcome.ASSIGNED] * 2)
+    both = report_of(planned(first, second), file_of(), file_of(), outcomes=[Outcome.ASSIGNED] * 2)
     path = tmp_path / "undo.csv"
     write_undo(path, both, [block_of(keys_of(second), second, 1), block_of(keys_of(first), first, 0)])
     assert [row[0] for row in read(path)[1:]] == [B, A]
@@ -473,7 +463,7 @@ def test_a_full_disk_leaves_only_the_old_file(tmp_path: Path) -> None:
     full = OSError(28, "No space left on device")
     with pytest.raises(DiskError, match=r"cannot write .*reconciliation\.csv \(No space left on device\); make room"):
         write_reconciliation(
-            path, report(planned(rows), file_of()), failing(block_of(keys_of(rows[:1]), rows[:1]), full)
+            path, report_of(planned(rows), file_of()), failing(block_of(keys_of(rows[:1]), rows[:1]), full)
         )
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
@@ -484,7 +474,9 @@ def test_a_bug_while_writing_leaves_the_old_file_as_it_was(tmp_path: Path) -> No
     path.write_text("old")
     rows = [(A, "SN-1", "assign")]
     with pytest.raises(ZeroDivisionError):
-        write_undo(path, report(planned(rows), file_of()), failing(block_of(keys_of(rows), rows), ZeroDivisionError()))
+        write_undo(
+            path, report_of(planned(rows), file_of()), failing(block_of(keys_of(rows), rows), ZeroDivisionError())
+        )
     assert path.read_text() == "old"
 
 

@@ -18,16 +18,14 @@ from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
 from telemetron_batch.domain.errors import DiskError
-from telemetron_batch.domain.model import Answer, DeviceResult
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.reconciliation.effect import count_holders
-from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reports import workbook, write_all
 from telemetron_batch.reports.csv_files import ReportInput, write_reconciliation
 from telemetron_batch.reports.workbook import MAX_CELL_LENGTH, write_xlsx
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk
-from tests.support.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, settle
+from tests.support.builders import KEYS, A, B, Row, block_of, file_of, keys_of, planned, report_of
 from tests.support.scripted import Refuses
 
 Grid = list[list[str]]
@@ -64,19 +62,14 @@ def fields_of(report: ReportInput, **changes: Any) -> dict[str, Any]:
     }
 
 
-def report_of(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Sequence[Outcome] = ()) -> ReportInput:
-    """Return the report of a run with these outcomes, in the order of the plan; further rows were not sent."""
-    plan = planned(rows)
-    ledger, left = Ledger(plan), iter(outcomes)
-    for call in range(1, plan.calls + 1):
-        ended = zip(range(len(plan.rows_of(call))), left, strict=False)
-        settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
-    return ReportInput([file_of(header, len(rows))], ledger.close("a signal came"), raw=True)
+def report_on(rows: Sequence[Row], header: Sequence[str] = KEYS, outcomes: Sequence[Outcome] = ()) -> ReportInput:
+    """Return the report of a run over one file."""
+    return report_of(planned(rows), file_of(header, len(rows)), outcomes=outcomes)
 
 
 def written(path: Path, rows: Sequence[Row], cells: Sequence[Sequence[str]], **how: Any) -> Path:
     """Write the workbook of one file with these rows and cells."""
-    report = report_of(rows, **how)
+    report = report_on(rows, **how)
     assert write_xlsx(path, report, fields_of(report), [block_of(keys_of(rows), cells)]) == len(rows)
     return path
 
@@ -114,7 +107,7 @@ def test_the_rows_are_those_of_the_reconciliation_with_unchanged_texts(
     folder = tmp_path_factory.mktemp("xlsx")
     rows = some(len(cells))
     whole = [(*row, *pair) for row, pair in zip(rows, cells, strict=True)]
-    report, block = report_of(rows, [*KEYS, "one", "two"]), block_of(keys_of(rows), whole)
+    report, block = report_on(rows, [*KEYS, "one", "two"]), block_of(keys_of(rows), whole)
     write_reconciliation(folder / "r.csv", report, [block])
     write_xlsx(folder / "r.xlsx", report, fields_of(report), [block])
     assert sheets(folder / "r.xlsx")["Reconciliation"] == read(folder / "r.csv")
@@ -222,7 +215,7 @@ def test_columns_beyond_the_maximum_are_left_out_with_a_note(tmp_path: Path, mon
 
 
 def test_a_run_without_rows_gives_only_a_header(tmp_path: Path) -> None:
-    report = report_of([])
+    report = report_on([])
     write_xlsx(tmp_path / "r.xlsx", report, fields_of(report), [])
     assert len(sheets(tmp_path / "r.xlsx")["Reconciliation"]) == 1
 
@@ -243,7 +236,7 @@ def test_the_summary_names_the_run_its_input_and_its_options(tmp_path: Path) -> 
 
 
 def test_the_summary_of_a_stopped_run_gives_the_reason_and_the_next_step(tmp_path: Path) -> None:
-    report = report_of(some(1))
+    report = report_on(some(1))
     stop = {"reason": "a signal came", "advice": "run the same command again"}
     write_xlsx(tmp_path / "r.xlsx", report, fields_of(report, stop=stop), [block_of(keys_of(some(1)), some(1))])
     assert sheets(tmp_path / "r.xlsx")["Summary"][1][0] == "Stopped: a signal came; run the same command again."

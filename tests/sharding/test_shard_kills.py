@@ -6,7 +6,6 @@ kills must balance too. TESTS_KILLS sets the number of kills:
     TESTS_KILLS=300 python -m pytest -m slow -s tests/sharding/test_shard_kills.py
 """
 
-import csv
 import json
 import os
 import random
@@ -22,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.test_kills import ATTENTION, DONE, OPTIONS, Figures, Trial, World, faulty
+from tests.support.books import reconciliation_of
 from tests.support.crashing import KILLED, Forge, Place, Server
 from tests.support.simulate import most_in_a_window
 
@@ -114,13 +114,8 @@ def test_shards_killed_at_random_lose_no_row_and_report_no_wrong_outcome(tmp_pat
         server = stack.enter_context(Server(script, lambda: latency.uniform(0.0, 0.03)))
         while total.kills < KILLS and not total.wrong:
             folder = tmp_path / str(total.runs)
-            folder.mkdir()
             world = World.made(chance)
-            lines = ["customerEmail,deviceIdentifier,action", *(f"{row[1]},{row[2]},{row[0]}" for row in world.rows)]
-            (folder / "rows.csv").write_text("\n".join(lines) + "\n")
-            server.renew()
-            for customer, device in world.owned:
-                server.fleet.assign(customer, [device], create=True)
+            world.prepare(folder, server)
             crowd = Crowd(Place(folder, server, forges[0]), forges, chance.choice((2, 3)))
             trial = ShardTrial(crowd, world)
             total.kills += trial.carry_out(chance)
@@ -164,5 +159,5 @@ def test_shards_on_hosts_without_common_locks_share_folder_and_rate(tmp_path: Pa
     assert len({one.seen.headers["user-agent"] for one in server.heard}) == len(hosts)
     window = most_in_a_window(times, 1.0)
     sys.stdout.write(f"\n{len(times)} calls from three hosts in {times[-1] - times[0]:.1f} s, {window} in a second\n")
-    with (tmp_path / "reports" / "r" / "reconciliation.csv").open(newline="") as file:
-        assert {row["outcome"] for row in csv.DictReader(file)} == {"assigned", "unassigned"}
+    outcomes = {row["outcome"] for row in reconciliation_of(tmp_path / "reports" / "r")}
+    assert outcomes == {"assigned", "unassigned"}

@@ -4,7 +4,6 @@ Uses real processes, with SIGSTOP and SIGCONT at random times, on storage whose 
 server records the host of each request. TESTS_ZOMBIES sets the number of runs. Prints figures.
 """
 
-import csv
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.journal.layout import JOURNAL_NAME
+from tests.support.books import reconciliation_of
 from tests.support.crashing import KEY, ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,7 @@ class Place:
 
     @property
     def outcomes(self) -> Counter[str]:
-        with (self.folder / "reports" / "r" / "reconciliation.csv").open(newline="") as file:
-            return Counter(row["outcome"] for row in csv.DictReader(file))
+        return Counter(row["outcome"] for row in reconciliation_of(self.folder / "reports" / "r"))
 
 
 def sent_from(server: Server, host: str) -> int:

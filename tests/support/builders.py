@@ -7,11 +7,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action
-from telemetron_batch.domain.model import Answer, InputFile, PlanOptions, Problem
+from telemetron_batch.domain.model import Answer, DeviceResult, InputFile, PlanOptions, Problem
+from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.codec import answer_json, decode_answers
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.reconciliation.ledger import Ledger
+from telemetron_batch.reports.csv_files import ReportInput
 from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock, Rows, RowsBuilder
 from telemetron_batch.storage.spill import Scratch
 
@@ -69,6 +71,15 @@ def settle(ledger: Ledger, *answers: tuple[int, Answer]) -> None:
         return
     calls = np.array([call for call, _ in answers], np.int64)
     ledger.add_answers(calls, decode_answers([answer_json(answer) for _, answer in answers]))
+
+
+def report_of(plan: Plan, *files: InputFile, raw: bool = True, outcomes: Sequence[Outcome] = ()) -> ReportInput:
+    """Return the report of a run with these outcomes, in the order of the plan; further rows were not sent."""
+    ledger, left = Ledger(plan), iter(outcomes)
+    for call in range(1, plan.calls + 1):
+        ended = zip(range(len(plan.rows_of(call))), left, strict=False)
+        settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in ended})))
+    return ReportInput(files, ledger.close("a signal came"), raw)
 
 
 def sent_rows(plan: Plan) -> list[int]:

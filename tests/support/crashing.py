@@ -44,6 +44,7 @@ from telemetron_batch.sandbox.server import HOST, PATH, stand_in
 from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sending import session
 from telemetron_batch.storage import clock
+from tests.support.books import reconciliation_of
 from tests.support.listening import Background, carried_out, packed, request_from
 from tests.support.scripted import Event, Hangs, Loses, Says, Seen
 
@@ -437,6 +438,11 @@ class Place:
         """Return a program to run here."""
         environment = {"TELEMETRON_API_KEY": KEY, "XDG_STATE_HOME": str(self.folder / "state")}
         return Order([*arguments], environment, str(self.folder / "said"), crash_at, kill_after)
+
+    @property
+    def books(self) -> list[dict[str, str]]:
+        """Return the rows of the reconciliation."""
+        return reconciliation_of(self.run_folder)
 
     @property
     def said(self) -> str:

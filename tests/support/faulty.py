@@ -8,7 +8,6 @@ import asyncio
 import json
 import math
 import socket
-import struct
 import time
 import zlib
 from collections import Counter, deque
@@ -20,7 +19,7 @@ import httpx2
 
 from telemetron_batch.sandbox.server import HOST, PATH, stand_in
 from telemetron_batch.sandbox.state import SandboxState
-from tests.support.listening import Background, Wire, carried_out, packed, request_from
+from tests.support.listening import Background, Wire, carried_out, packed, request_from, reset
 from tests.support.scripted import Event, Hangs, Loses, Rewrites, Says, Seen
 
 _BYTE_EVERY = 0.2
@@ -160,7 +159,7 @@ class FaultyServer:
         try:
             if self.slam > 0:
                 self.slam -= 1
-                _reset(writer)
+                reset(writer)
             else:
                 await self._serve((reader, writer), self.connections)
         except (OSError, EOFError, asyncio.CancelledError):
@@ -215,7 +214,7 @@ class FaultyServer:
         if isinstance(fault, Hangs | ActsLate):
             await reader.read()  # until the other side hangs up
         elif isinstance(fault, Resets):
-            _reset(writer)
+            reset(writer)
         elif isinstance(fault, Drips):
             for byte in packed(Says(200, b" " * 10_000)):
                 if reader.at_eof():
@@ -234,11 +233,6 @@ class FaultyServer:
     async def _act_late(self, arrived: Arrived, seconds: float) -> None:
         await asyncio.sleep(seconds)
         await carried_out(self._api, arrived)
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 class Limit:

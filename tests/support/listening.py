@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
@@ -54,6 +56,12 @@ async def request_from(reader: asyncio.StreamReader) -> tuple[str, dict[str, str
     headers = {name.lower(): text.strip() for name, _, text in fields}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return head[0].split()[1], headers, json.loads(body or b"{}")
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection (RST) instead of closing it."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def carried_out(api: httpx2.AsyncBaseTransport, seen: Seen) -> Says:

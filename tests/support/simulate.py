@@ -137,6 +137,21 @@ def most_in_a_window(times: list[float], window: float) -> int:
     return most
 
 
+class Limiter(Protocol):
+    def acquire(self, now: float) -> Permit | float: ...
+
+
+def leave(limiter: Limiter, now: float) -> tuple[Permit, float]:
+    """Ask until a permit comes; return it and its time."""
+    for _ in range(10_000):
+        answer = limiter.acquire(now)
+        if isinstance(answer, Permit):
+            return answer, now
+        assert answer > 0
+        now += answer
+    raise AssertionError("no permit comes any more")
+
+
 class Simulation:
     """Workers that share one pacer: each waits for a permit, sends, and waits for the answer."""
 

@@ -164,6 +164,16 @@ class DagRun:
     def task(self, task_id: str, map_index: int = -1) -> Task:
         return Task(self.run, task_id, map_index)
 
+    def asset_events(self) -> list[dict[str, Any]]:
+        """Return the extras of the asset events of this run."""
+        from airflow.models.asset import AssetEvent
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            query = select(AssetEvent.extra).where(AssetEvent.source_run_id == self.run.run_id)
+            return list(session.execute(query).scalars().all())
+
 
 @pytest.fixture
 def run_dag(airflow_home: Path) -> Callable[..., DagRun]:

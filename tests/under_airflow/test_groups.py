@@ -191,16 +191,10 @@ def test_a_deferred_shard_continues_in_the_same_try(run_dag: RunDag, watch: Watc
 
 
 def test_the_link_and_the_asset_event_are_those_of_the_reconciliation(run_dag: RunDag, places: dict[str, str]) -> None:
-    from airflow.models.asset import AssetEvent
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     run = run_dag("sharded", **places)
     summary = run.task("shards.reconcile").xcom()
     assert run.task("shards.reconcile").xcom("_link_ReportLink").endswith("report.html")
-    with create_session() as session:
-        query = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run.run_id)
-        (extra,) = session.execute(query).scalars().all()
+    (extra,) = run.asset_events()
     assert extra["counts"] == summary["counts"]
 
 

@@ -106,15 +106,9 @@ def test_a_run_without_a_successful_row_fails_without_a_retry(
 
 
 def test_a_run_without_a_successful_row_updates_no_asset(run_dag: RunDag, places: dict[str, str]) -> None:
-    from airflow.models.asset import AssetEvent
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     Path(places["file"]).write_text("customerEmail,deviceIdentifier,action\nnobody,SN-1,assign\n")
     run = run_dag("plain", **places)
-    with create_session() as session:
-        query = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run.run_id)
-        assert session.execute(query).scalars().all() == []
+    assert run.asset_events() == []
 
 
 def test_fail_on_stopped_accepts_a_run_without_a_successful_row(run_dag: RunDag, places: dict[str, str]) -> None:
@@ -245,14 +239,8 @@ def test_each_mapped_task_has_a_run_of_its_own(run_dag: RunDag, places: dict[str
 
 
 def test_the_asset_event_has_the_summary(run_dag: RunDag, places: dict[str, str]) -> None:
-    from airflow.models.asset import AssetEvent
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     run = run_dag("plain", **places)
-    with create_session() as session:
-        query = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run.run_id)
-        (extra,) = session.execute(query).scalars().all()
+    (extra,) = run.asset_events()
     assert extra["counts"]["assigned"] == 3
 
 

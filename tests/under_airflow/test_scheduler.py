@@ -4,7 +4,6 @@ One Airflow for all such tests: dag-processor, scheduler, triggerer and api-serv
 on ports and in a home of its own.
 """
 
-import csv
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from telemetron_batch.journal.layout import LOCK_NAME
+from tests.support.books import reconciliation_of
 from tests.support.faulty import FaultyServer
 from tests.support.scripted import Says
 from tests.under_airflow.conftest import KEY
@@ -44,8 +44,7 @@ def devices_sent(api: FaultyServer) -> list[str]:
 def balanced(summary: dict[str, Any]) -> None:
     """Check that every row has an outcome, in the summary and in the file."""
     assert summary["counts"]["notSent"] == summary["counts"]["unconfirmed"] == 0
-    with (Path(summary["folder"]) / "reconciliation.csv").open(newline="") as file:
-        assert len([*csv.DictReader(file)]) == summary["rows"] == 40
+    assert len(reconciliation_of(Path(summary["folder"]))) == summary["rows"] == 40
 
 
 def test_a_killed_task_is_retried_and_continues(airflow: Airflow, api: FaultyServer, places: dict[str, str]) -> None:

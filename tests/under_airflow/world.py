@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import HEADER
+from tests.support.books import reconciliation_of
 from tests.support.faulty import Arrived, Fault, FaultyServer
 
 Row = tuple[str, str, str]
@@ -33,8 +34,7 @@ def write(path: Path, rows: Sequence[Row]) -> str:
 
 def reconciled(folder: str | Path, *columns: str) -> list[tuple[str, ...]]:
     """Return columns of a run's reconciliation, row by row."""
-    with (Path(folder) / "reconciliation.csv").open(newline="") as file:
-        return [tuple(row[name] for name in columns) for row in csv.DictReader(file)]
+    return [tuple(row[name] for name in columns) for row in reconciliation_of(Path(folder))]
 
 
 @dataclass

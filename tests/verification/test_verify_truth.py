@@ -4,7 +4,6 @@ The judge is the server: what it held when it was asked, and what it really did 
 """
 
 import asyncio
-import csv
 import json
 import os
 import random
@@ -22,12 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Desk, Ran
+from tests.support.books import DOUBT, read_rows
 from tests.support.scripted import Hangs, Loses, Says, ScriptedServer, Seen
 
 A, B = "a@x.com", "b@x.com"
 HOLDS = {"assigned", "alreadyAssigned"}
 CONCERNS = {*HOLDS, "unassigned", "skipped", "unconfirmed"}
-DOUBT = "may be this run's own work"
 TIMEOUT = 30.0
 
 EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "40"))
@@ -139,9 +138,9 @@ def check_authorship(rows: Sequence[Mapping[str, str]], server: Truth) -> None:
 
 def check_files(ran: Ran, rows: Sequence[Mapping[str, str]]) -> None:
     """Check that the other files follow from the same outcomes."""
-    with (ran.folder / "attention.csv").open(encoding="utf-8-sig", newline="") as file:
-        # What is said there of overtaken rows besides is no part of their outcome.
-        wanting = [(row["outcome"], re.sub("(; )?overtaken: .*", "", row["detail"])) for row in csv.DictReader(file)]
+    attention = read_rows(ran.folder / "attention.csv", "utf-8-sig")
+    # The part of the detail about overtaken rows does not belong to the outcome.
+    wanting = [(row["outcome"], re.sub("(; )?overtaken: .*", "", row["detail"])) for row in attention]
     wanted = {"failed", "unconfirmed", "held", "notSent", "invalid"}
     expected = [
         (row["outcome"], row["detail"])
@@ -149,8 +148,7 @@ def check_files(ran: Ran, rows: Sequence[Mapping[str, str]]) -> None:
         if row["outcome"] in wanted or row["verified"] == "no" or (row["outcome"], row["action"]) == SKIPPED_ASSIGN
     ]
     assert wanting == expected
-    with (ran.folder / "undo.csv").open(newline="") as file:
-        undone = [(row["customerEmail"], row["deviceIdentifier"]) for row in csv.DictReader(file)]
+    undone = [(row["customerEmail"], row["deviceIdentifier"]) for row in read_rows(ran.folder / "undo.csv")]
     pairs = [(row["customerEmail"], row["deviceIdentifier"]) for row in rows]
     changed = [pair for pair, row in zip(pairs, rows, strict=True) if row["outcome"] in ("assigned", "unassigned")]
     # Where a row of the pair is in doubt, what a later one changed may be this run's own work of just before.
