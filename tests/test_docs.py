@@ -13,10 +13,12 @@ from click.testing import CliRunner
 import telemetron_batch
 from telemetron_batch.cli.commands import main
 from telemetron_batch.config.options import OPTIONS
+from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode
+from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.reports.summary import ATTENTION_WORKBOOK, FILES, WORKBOOK
 from tests.support.docs import (
-    CONTRIBUTING,
     DOCS,
     GENERATED,
     OPTIONS_PAGE,
@@ -28,10 +30,16 @@ from tests.support.docs import (
     code_blocks,
     commands,
     dead_links,
+    file_names,
     part,
+    pytest_selections,
 )
 
 PACKAGE = Path(telemetron_batch.__file__).parent
+OF_A_RUN = {*FILES, WORKBOOK, ATTENTION_WORKBOOK, "attention.new.csv", "attention.new.xlsx", JOURNAL_NAME, "run.log"}
+"""Files that the program writes."""
+OF_A_USER = {PROFILE_FILE, "assignments.csv", "returns.csv", "rows.csv"}
+"""Files of a user in the examples of the docs."""
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read_text())]
 
 
@@ -136,11 +144,38 @@ def test_the_docs_show_commands() -> None:
     }
 
 
-@pytest.mark.parametrize("page", [DOCS / "design.md", CONTRIBUTING], ids=lambda page: page.name)
-def test_the_modules_and_tests_that_a_page_names_exist(page: Path) -> None:
-    named = set(re.findall(r"`([\w./-]+/[\w./-]*\w\.(?:py|lua|md))`", page.read_text()))
-    assert len(named) > 5
-    assert sorted(name for name in named if not (PACKAGE / name).exists() and not (ROOT / name).exists()) == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    folders = (ROOT, PACKAGE, PACKAGE / "config", ROOT / "sample_data", page.parent)
+    named = {name for name in file_names(page.read_text()) if Path(name).name not in OF_A_RUN | OF_A_USER}
+    assert sorted(name for name in named if not any((folder / name).exists() for folder in folders)) == []
+
+
+def test_names_of_files_are_found_in_blocks_and_spans() -> None:
+    text = "`input/load.py` in.csv `see ../README.md, /etc/key.txt` `pyarrow.csv.x`\n```sh\nrun returns.csv\n```\n"
+    assert file_names(text) == {"input/load.py", "returns.csv"}
+    assert len({name for page in PAGES for name in file_names(page.read_text())}) > 50
+
+
+def test_every_selection_of_tests_in_the_docs_matches_a_test() -> None:
+    selections = {one for page in PAGES for one in pytest_selections(page.read_text())}
+    assert len(selections) > 5
+    files = sorted({path for path, _ in selections})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-m", ""]
+    collected = subprocess.run([*command, *files], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert [(path, words) for path, words in selections if not re.search(f"^{path}::.*{words}", collected, re.M)] == []
+
+
+def test_every_benchmark_and_variable_of_the_tests_in_the_docs_exists() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    benchmarks = set(re.findall(r"\bbench_\w+", text))
+    variables = set(re.findall(r"\bTESTS_\w+", text))
+    assert len(benchmarks) > 5
+    assert len(variables) > 3
+    assert benchmarks <= {path.stem for path in (ROOT / "tests" / "bench").glob("*.py")}
+    assert variables <= {
+        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r'"(TESTS_\w+)"', path.read_text())
+    }
 
 
 def test_help_and_usage_errors_do_not_wait_for_pandas() -> None:

@@ -27,6 +27,10 @@ _END_OF_COMMAND: Final = re.compile(r"\s*(?:\|\|?|&&|;|\s#|\s[0-9]?>).*")
 _HEADING: Final = re.compile(r"^#{1,6} +(.*?) *$", re.MULTILINE)
 _LINK: Final = re.compile(r"\]\(([^()\s]+)\)|(?:href|src)=\"([^\"]+)\"")
 _CODE_SPAN: Final = re.compile(r"`[^`\n]*`")
+_FILE_NAME: Final = re.compile(
+    r"(?<![\w/.}*\\-])(?:[\w-]+/)*[\w.-]*\w\.(?:csv|html|json|log|lua|md|png|py|sqlite3|svg|toml|txt|xlsx)(?!\.?\w)"
+)
+_PYTEST: Final = re.compile(r"pytest ([^`\n]*)")
 
 
 def _default(option: Option) -> str:
@@ -77,6 +81,22 @@ def commands(text: str) -> Iterator[list[str]]:
         line = re.sub(r"\"\$\((.*?)\)\"", r"\1", line)
         for found in _COMMAND.finditer(line):
             yield shlex.split(_END_OF_COMMAND.sub("", found[1]))
+
+
+def file_names(text: str) -> set[str]:
+    """Return the names of files in the code blocks and code spans of a page; absolute paths are left out."""
+    spans = _CODE_SPAN.findall(_BLOCK.sub("", text))
+    return {name for code in (*code_blocks(text), *spans) for name in _FILE_NAME.findall(code)}
+
+
+def pytest_selections(text: str) -> set[tuple[str, str]]:
+    """Return path and `-k` of every pytest command of a page that selects tests by name."""
+    calls = [shlex.split(_END_OF_COMMAND.sub("", found)) for found in _PYTEST.findall(text)]
+    return {
+        (next(word for word in words if word.startswith("tests/")), words[words.index("-k") + 1])
+        for words in calls
+        if "-k" in words
+    }
 
 
 def links(text: str) -> list[str]:
