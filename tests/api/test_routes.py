@@ -84,6 +84,7 @@ def test_a_baseline_asks_for_each_customer_once_before_the_first_write(routes: r
 
 def test_every_request_is_json_with_the_key_in_its_header(routes: respx.Router, tmp_path: Path) -> None:
     ran(tmp_path)
+    assert len(routes.calls) == 2
     for call in routes.calls:
         request: httpx2.Request = call.request
         assert request.headers["x-api-key"] == KEY

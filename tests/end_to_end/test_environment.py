@@ -215,9 +215,11 @@ def test_a_run_that_cannot_open_a_connection_for_each_call_sends_nothing(
 
 def test_the_soft_limit_of_open_files_is_raised_if_allowed() -> None:
     former = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/proc/self/fd").iterdir()]) + 4, former[1]))
+    low = len([*Path("/proc/self/fd").iterdir()]) + 4
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, former[1]))
     try:
         require_open_files(8)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= low + 4
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, former)
 

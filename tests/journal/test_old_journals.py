@@ -133,7 +133,9 @@ def columns_and_version(path: Path) -> tuple[list[str], int]:
 @every
 def test_a_migrated_journal_gives_the_same_report(fixture: Fixture, next_schema: int) -> None:
     test_report_writes_the_same_files(fixture)
-    for path in Path("reports", fixture.run_id).rglob(JOURNAL_NAME):
+    paths = [*Path("reports", fixture.run_id).rglob(JOURNAL_NAME)]
+    assert paths
+    for path in paths:
         columns, version = columns_and_version(path)
         assert ("bytes_sent" in columns, version) == (True, next_schema)
 
@@ -194,7 +196,9 @@ def test_there_are_fixtures_of_every_schema_that_was_released() -> None:
 
 
 def test_the_fixtures_have_the_schema_of_their_folder() -> None:
-    for path in JOURNALS.glob("schema-*/**/journal.sqlite3"):
+    paths = [*JOURNALS.glob("schema-*/**/journal.sqlite3")]
+    assert paths
+    for path in paths:
         head = path.read_bytes()[:72]
         version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
         assert (f"schema-{version}", application) == (path.relative_to(JOURNALS).parts[0], APPLICATION_ID)

@@ -380,7 +380,7 @@ def test_of_a_long_text_no_half_word_is_shown(blank: str) -> None:
     for number in range(4050, 4110):
         text = blank * number + "secret" + "x" * 9000
         for body in (text.encode(), json.dumps({"error": text}, ensure_ascii=False).encode()):
-            assert read_error(body).text in ("", f"{'secret' + 'x' * 291}...")
+            assert read_error(body).text == ""
 
 
 def test_text_of_one_kind_comes_out_as_it_was_and_of_the_other_in_escapes() -> None:

@@ -159,13 +159,15 @@ class Watcher:
 
 
 def test_the_rate_shown_is_the_one_reached(desk: Desk) -> None:
-    views = Watcher(desk, 40, rate="1/s").views
-    assert all(one.reached and 0.9 <= one.reached <= 1.05 for one in views if 12 < one.elapsed < 35)
+    views = [one for one in Watcher(desk, 40, rate="1/s").views if 12 < one.elapsed < 35]
+    assert len(views) > 20
+    assert all(one.reached and 0.9 <= one.reached <= 1.05 for one in views)
 
 
 def test_the_time_left_comes_true(desk: Desk) -> None:
     views = Watcher(desk, 40, rate="1/s").views
     ended = views[-1].elapsed
+    assert ended > 30
     assert all(abs(one.seconds_left - (ended - one.elapsed)) < 3 for one in views if one.elapsed > 10)
 
 

@@ -329,3 +329,4 @@ def test_the_same_history_gives_the_same_next_request(call: tuple[int, set[int]]
         assert second.ask()
         assert second.split.next() == first.split.next()
         assert second.condemned == first.condemned
+    assert not second.ask()
