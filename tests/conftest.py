@@ -3,7 +3,6 @@
 import asyncio
 import json
 import selectors
-import sys
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -146,28 +145,6 @@ HEADER = ("customerEmail", "deviceIdentifier", "action")
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
-
-
-_WITHOUT_EXTRAS = """
-import sys
-from telemetron_batch.cli.commands import main
-sys.modules["telemetron_batch.api.aiohttp_transport"] = None
-main(prog_name="telemetron-batch")
-"""
-PROGRAM = {"fast": ["-m", "telemetron_batch"], "plain": ["-c", _WITHOUT_EXTRAS]}
-"""Arguments of Python that start the program so that requests travel by this carrier."""
-
-
-@pytest.fixture(params=["fast", "plain"])
-def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Requests travel by each carrier that there is, in turn."""
-    if request.param == "plain":
-        monkeypatch.setitem(
-            sys.modules, "telemetron_batch.api.aiohttp_transport", None
-        )  # as if aiohttp were not installed
-    else:
-        pytest.importorskip("aiohttp")
-    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -13,19 +13,16 @@ MODULES = sorted(PATHS)
 
 ONLY_HERE = {
     "httpx2": {
-        "api.http_client",
-        "api.httpcore_transport",
-        "api.httpx_transport",
-        "api.transport",
+        "api.failures",
+        "api.http",
+        "api.target",
+        "api.tls",
         "run.check",
         "run.open_api",
         "run.pipeline",
-        "sending.session",
         "sharding.run_shard",
     },
-    "httpcore2": {"api.asyncio_stream", "api.httpcore_transport"},
-    "aiohttp": {"api.aiohttp_transport"},
-    "yarl": {"api.aiohttp_transport"},
+    "httpcore2": {"api.failures", "api.http", "api.watched_stream"},
     "msgspec": {"api.protocol", "journal.codec", "rate_limit.shared_answer"},
     "tenacity": {"api.retry"},
     "sqlite3": {

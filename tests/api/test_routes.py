@@ -1,7 +1,6 @@
 """The requests of a run as the API's pages have them, by a table of routes under the real HTTP stack."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,7 @@ bob@x.io,SN-9,unassign
 
 
 @pytest.fixture
-def routes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(
-        sys.modules, "telemetron_batch.api.aiohttp_transport", None
-    )  # respx knows only the library under httpx2
+def routes() -> Any:
     with respx.mock(base_url=API, assert_all_called=False) as table:
         table.post("/deviceAssignment/assignDevicesToOwner", name="assign").respond(
             json={

@@ -19,7 +19,6 @@ import pytest
 
 from telemetron_batch.sandbox.server import serve_in_thread
 from telemetron_batch.sandbox.state import SandboxState
-from tests.conftest import PROGRAM
 from tests.support.books import reconciliation_of
 from tests.support.listening import Background, Wire
 
@@ -152,11 +151,10 @@ def background() -> Iterator[Background]:
 
 
 @pytest.fixture
-def program(tmp_path: Path, background: Background, carrier: str) -> Iterator[Program]:
+def program(tmp_path: Path, background: Background) -> Iterator[Program]:
     with SandboxState() as fleet, serve_in_thread(fleet, api_key=KEY) as base_url:
         fleet.assign("stock@x.com", [f"SN-{n}" for n in range(ROWS)], create=True)
         program = Program(tmp_path, TlsProxy(int(base_url.split(":")[2].split("/")[0])))
-        program.start = PROGRAM[carrier]
         yield program
         background.do(program.proxy.close())
 

@@ -203,7 +203,37 @@ def test_check_reports_an_unreachable_api() -> None:
 def test_check_reports_success() -> None:
     with SandboxState() as fleet, serve_in_thread(fleet) as base_url:
         ended = call("check", "--base-url", base_url, TELEMETRON_API_KEY="some-key")
-    assert (ended.exit_code, ended.stdout) == (0, f"{base_url} is there, and it accepts this key.\n")
+    there, proxy, seconds = ended.stdout.splitlines()
+    assert (ended.exit_code, there, proxy) == (0, f"{base_url} is there, and it accepts this key.", "proxy: none")
+    assert re.fullmatch(r"time: DNS \d+ ms, connect \d+ ms, answer \d+ ms", seconds)
+
+
+def test_check_names_the_proxy_without_its_credentials(tmp_path: Path) -> None:
+    url = tmp_path / "proxy"
+    url.write_text("http://me:hunter2@127.0.0.1:9")
+    url.chmod(0o600)
+    ended = call("check", "--proxy", f"@{url}", "--json", TELEMETRON_API_KEY="some-key")
+    told = json.loads(ended.stdout)
+    assert (ended.exit_code, told["proxy"]) == (3, "http://127.0.0.1:9 (--proxy)")
+    assert "the proxy cannot be reached" in told["reason"]
+    assert "hunter2" not in ended.output
+
+
+@pytest.mark.parametrize("option", ["--proxy=http://me:hunter2@proxy:3128", "--limit-url=redis://:hunter2@host/0"])
+def test_a_password_in_a_url_is_no_argument(option: str) -> None:
+    ended = call("run", "rows.csv", option)
+    assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
+    assert "@FILE" in ended.stderr
+    assert "hunter2" not in ended.output
+
+
+def test_a_file_with_the_url_of_the_proxy_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    url = tmp_path / "proxy"
+    url.write_text("http://me:hunter2@127.0.0.1:9")
+    url.chmod(0o644)
+    ended = call("check", "--proxy", f"@{url}", TELEMETRON_API_KEY="some-key")
+    assert ended.exit_code == 2
+    assert f"chmod 600 {url}" in ended.stderr
 
 
 def test_standard_input_can_be_the_input(tmp_path: Path) -> None:

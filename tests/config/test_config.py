@@ -25,6 +25,10 @@ KEY = "sk-live-0123456789"
 EXAMPLES: dict[str, tuple[str, str]] = {
     "base-url": ("https://a.example/x", "https://b.example/y"),
     "api-key-file": ("one", "two"),
+    "proxy": ("none", "http://proxy.example:3128"),
+    "ca-file": ("one", "two"),
+    "client-cert": ("one", "two"),
+    "client-key": ("one", "two"),
     "reports-dir": ("one", "two"),
     "publish": ("s3://bucket/reports", "/srv/reports"),
     "run-id": ("night-1", "night-2"),
@@ -71,6 +75,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
 }
 """Two valid texts for each option that is not a flag."""
 BAD: dict[str, list[str]] = {
+    "proxy": [" ", "yes", "proxy:3128", "ftp://proxy", "http://", "http://proxy:port", "http://proxy/path", "@nowhere"],
+    "ca-file": [" "],
+    "client-cert": [" "],
+    "client-key": [" "],
     "publish": ["https://a.example/reports", "s3://", "s3://me:pw@bucket", "s3://bucket/x?token=1"],
     "base-url": [
         "ftp://a.example",
@@ -184,7 +192,8 @@ def said(option: Option, text: str) -> Any:
 
 def with_partner(option: Option) -> dict[str, Any]:
     """Return the flag that an option needs."""
-    return {"auto_create_devices": True} if option.name == "device-type" else {}
+    partners = {"device-type": {"auto_create_devices": True}, "client-key": {"client_cert": "certificate.pem"}}
+    return partners.get(option.name, {})
 
 
 def told(config: RunConfig, option: Option) -> Any:
@@ -286,6 +295,10 @@ def test_a_device_type_needs_auto_create_devices() -> None:
     assert "--auto-create-devices" in refused({"device_type": "sensor"})
 
 
+def test_a_client_key_needs_a_client_certificate() -> None:
+    assert refused({"client_key": "key.pem"}).startswith("--client-key: is only used with --client-cert")
+
+
 def test_an_unused_device_type_is_named_as_the_user_typed_it() -> None:
     assert refused({}, {"TELEMETRON_DEVICE_TYPE": "sensor"}).startswith("TELEMETRON_DEVICE_TYPE: ")
 
@@ -306,7 +319,7 @@ def test_a_password_in_a_base_url_is_refused_and_not_printed() -> None:
 def test_a_redis_password_is_not_printed_or_recorded() -> None:
     assert "hunter2" not in refused({"limit_url": "redis://:hunter2@a.example/zero"})
     config = resolved({"limit_url": "redis://me:hunter2@a.example:6380/1"})
-    assert config.given_options == {"limit_url": "redis://me:***@a.example:6380/1"}
+    assert config.given_options == {"limit_url": "redis://***@a.example:6380/1"}
     assert "hunter2" not in repr(config)
     assert [secret.reveal() for secret in config.secrets] == ["hunter2"]
 

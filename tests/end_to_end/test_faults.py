@@ -25,7 +25,6 @@ from typing import Any
 import pytest
 
 from telemetron_batch.domain.outcomes import Outcome
-from tests.conftest import PROGRAM
 from tests.support.books import reconciliation_of
 from tests.support.faulty import (
     ActsLate,
@@ -197,15 +196,9 @@ def _peak(pid: int) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[Place]:
     with FaultyServer() as server:
-        place = Place(tmp_path, server)
-        if "carrier" in request.fixturenames:
-            place.program = PROGRAM[request.getfixturevalue("carrier")]
-        yield place
-
-
-BY_EACH_CARRIER = pytest.mark.usefixtures("carrier")
+        yield Place(tmp_path, server)
 
 
 def first_time(fault: Fault) -> Any:
@@ -229,7 +222,6 @@ def tell(text: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [Loses(), Resets(), Cuts(0.9), Cuts(0.1), Hangs()], ids=repr)
-@BY_EACH_CARRIER
 def test_a_lost_answer_costs_one_retry_and_marks_every_row_it_may_affect(place: Place, fault: Fault) -> None:
     place.write(customers(24))
     place.server.fleet.assign("user0007@x.com", ["SN-00007"])
@@ -270,7 +262,6 @@ def test_with_a_baseline_a_lost_answer_is_attributed_exactly(place: Place) -> No
 
 
 @pytest.mark.parametrize("fault", [Loses(acted=False), Resets(acted=False)], ids=repr)
-@BY_EACH_CARRIER
 def test_a_connection_that_breaks_before_the_server_acts_leaves_no_wrong_outcome(place: Place, fault: Fault) -> None:
     place.write(customers(40))
     place.server.script = first_time(fault)
@@ -280,7 +271,6 @@ def test_a_connection_that_breaks_before_the_server_acts_leaves_no_wrong_outcome
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_connections_reset_immediately_are_retried(place: Place) -> None:
     place.write(customers(40))
     place.server.slam = 6
@@ -290,7 +280,6 @@ def test_connections_reset_immediately_are_retried(place: Place) -> None:
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_refused_connections_are_retried_and_leave_no_unclear_row(place: Place) -> None:
     place.write(customers(6))
     place.server.refuse_connections()
@@ -304,7 +293,6 @@ def test_refused_connections_are_retried_and_leave_no_unclear_row(place: Place) 
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_hanging_and_slow_answers_leave_all_connections_usable(place: Place) -> None:
     bad, good = 96 * LONG, 120
     place.write(customers(bad + good))
@@ -327,7 +315,6 @@ def test_hanging_and_slow_answers_leave_all_connections_usable(place: Place) -> 
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_a_connection_closed_on_reuse_loses_and_repeats_nothing(place: Place) -> None:
     place.write(customers(60 * LONG))
     place.server.script = lambda arrived: Loses(acted=False) if arrived.nth > 1 else None
@@ -337,7 +324,6 @@ def test_a_connection_closed_on_reuse_loses_and_repeats_nothing(place: Place) ->
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_connections_closed_between_requests_are_replaced(place: Place) -> None:
     place.write(customers(300 * LONG))
     place.server.script = lambda _: Leaves()
@@ -357,7 +343,6 @@ def test_a_request_processed_long_after_its_timeout_does_not_undo_a_later_row(pl
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_every_outcome_is_true_if_a_third_of_all_requests_fail(place: Place) -> None:
     ways: list[Fault] = [
         Loses(), Loses(acted=False), Resets(), Resets(acted=False), Cuts(0.5), Says(500, {"error": "boom"}),
@@ -523,7 +508,6 @@ def test_an_api_that_asks_to_wait_for_a_day_stops_the_run(place: Place) -> None:
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_a_quota_in_a_header_is_respected(place: Place) -> None:
     place.write(customers(40))
     told = Adds({"RateLimit": '"d";r=3;t=3', "RateLimit-Policy": '"d";q=20;w=3'})
@@ -625,7 +609,6 @@ def _away(server: FaultyServer, seconds: float) -> None:
     server.accept_connections()
 
 
-@BY_EACH_CARRIER
 def test_an_outage_that_lasts_too_long_stops_the_run_and_the_same_command_completes_it(place: Place) -> None:
     place.write(customers(100))
     place.server.script = lambda arrived: Says(502, b"") if arrived.number > 30 else None
@@ -640,7 +623,6 @@ def test_an_outage_that_lasts_too_long_stops_the_run_and_the_same_command_comple
     place.check_books()
 
 
-@BY_EACH_CARRIER
 def test_a_revoked_key_stops_the_run_and_a_new_key_completes_it(place: Place) -> None:
     place.write(customers(200))
     place.server.latency = 0.02
@@ -666,7 +648,6 @@ def test_a_revoked_key_stops_the_run_and_a_new_key_completes_it(place: Place) ->
 
 
 @pytest.mark.parametrize("status", [302, 307])
-@BY_EACH_CARRIER
 def test_a_redirect_is_not_followed(place: Place, status: int) -> None:
     place.write(customers(20))
     with FaultyServer() as elsewhere:
@@ -769,7 +750,6 @@ ODD: dict[str, Fault] = {
 }  # fmt: skip
 
 
-@BY_EACH_CARRIER
 def test_no_odd_answer_counts_as_success(place: Place) -> None:
     place.write([*[(f"{name}@x.com", f"ODD-{name}", "assign") for name in ODD], *customers(60)])
     place.server.script = lambda arrived: ODD.get(arrived.customer.partition("@")[0])
@@ -787,7 +767,6 @@ def _with_devices(change: Any) -> Rewrites:
     return Rewrites(lambda answer: answer | {"assignedDevices": change(answer["assignedDevices"])})
 
 
-@BY_EACH_CARRIER
 def test_answers_are_joined_by_identifier_in_any_order(place: Place) -> None:
     foreign = {"identifier": "SN-OF-NOBODY", "deviceId": "d", "wasCreated": False}
     ways: dict[str, Fault] = {
@@ -822,7 +801,6 @@ def test_answers_are_joined_by_identifier_in_any_order(place: Place) -> None:
         IN_FLIGHT,
     ],
 )
-@BY_EACH_CARRIER
 def test_a_compression_bomb_does_not_fill_the_memory_or_count_as_success(place: Place, bombs: int) -> None:
     place.write([*customers(20), *many(bombs, "bomb@x.com")])
     place.rows[20:] = [(f"bomb{n}@x.com", device, action) for n, (_, device, action) in enumerate(place.rows[20:])]

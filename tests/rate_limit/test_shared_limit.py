@@ -174,7 +174,7 @@ def test_the_password_of_redis_is_written_nowhere(tmp_path: Path) -> None:
         host.start()
         assert host.finish() == 0
     redis.stop()
-    assert host.summary["options"]["limit_url"] == f"redis://:***@127.0.0.1:{redis.port}/0"
+    assert host.summary["options"]["limit_url"] == f"redis://***@127.0.0.1:{redis.port}/0"
     written = [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2hunter2" in path.read_bytes()]
     assert written == []
     assert "hunter2hunter2" not in host.said

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 import httpx2
 
-from telemetron_batch.api import http_client, retry, transport
+from telemetron_batch.api import http_client, request_trace, retry
 from telemetron_batch.cli import terminal  # noqa: F401 - imported before the fork
 from telemetron_batch.cli.commands import main
 from telemetron_batch.domain.model import PlanOptions
@@ -127,12 +127,12 @@ class Boundaries:
 
     def _watch_wire(self) -> None:
         leaves, post, write = (
-            transport.RequestTrace.mark_sending,
+            request_trace.RequestTrace.mark_sending,
             http_client.HttpClient.post,
             _SelectorSocketTransport.write,
         )
 
-        def leaving(self_: transport.RequestTrace) -> None:
+        def leaving(self_: request_trace.RequestTrace) -> None:
             leaves(self_)
             self.reach("a request begins to leave")
 
@@ -146,7 +146,7 @@ class Boundaries:
             self.reach("after an answer, not yet in the journal")
             return answer
 
-        transport.RequestTrace.mark_sending = leaving  # type: ignore[method-assign]
+        request_trace.RequestTrace.mark_sending = leaving  # type: ignore[method-assign]
         http_client.HttpClient.post = watched  # type: ignore[method-assign]
         _SelectorSocketTransport.write = written
 

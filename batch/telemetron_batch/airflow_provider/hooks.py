@@ -76,7 +76,7 @@ class TelemetronHook(BaseHook):
         """Test base URL and key with one read request, for the button of the connection form."""
         try:
             config = self.config(())
-            stop = check(config)
+            stop = check(config).stop
         except BatchError as exc:
             return False, str(exc)
         if stop is not None:

@@ -1,15 +1,37 @@
 """Check that the API is reachable and accepts the key, by one harmless queryCustomer."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
 from telemetron_batch.api import protocol
-from telemetron_batch.api.classify import FailureKind, NoResponse, customer_not_found
+from telemetron_batch.api.classify import PROXY_STOPS, FailureKind, NoResponse, customer_not_found
 from telemetron_batch.api.customer_query import PROBE_EMAIL
 from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 
 
-async def check_api(post: Post, base_url: str) -> Stop | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckResult:
+    """What a check found, and how the request travelled."""
+
+    stop: Stop | None
+    """What is wrong and what to do; None if the API can be used."""
+    seconds: Mapping[str, float]
+    """Seconds of each step that was reached: `dns`, `connect`, `tls`, `answer`."""
+    proxy: str | None
+    """The proxy in use, without credentials."""
+    trust: str | None
+    """The certificate authorities that are trusted; None without TLS."""
+
+
+async def ask_harmlessly(post: Post) -> HttpResult:
+    """Ask for a customer that does not exist; nothing is changed."""
+    return await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
+
+
+def stop_of(result: HttpResult, base_url: str) -> Stop | None:
     """Return None if the API can be used, else what is wrong and what to do."""
-    result = await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
     if result.failure is None:
         return None if _is_api_response(result) else _not_the_api(base_url, "its answer is not one of the API's")
     if isinstance(result.failure, NoResponse):
@@ -17,6 +39,8 @@ async def check_api(post: Post, base_url: str) -> Stop | None:
     status, text = result.failure.status, result.failure.text
     if customer_not_found(result.failure):
         return None
+    if status == 407:
+        return Stop(StopReason.PROXY_LOGIN, f"{status}: {text}")
     if status in (401, 403):
         advice = Advice("check TELEMETRON_API_KEY or --api-key-file; a new key invalidates the old one")
         return Stop(StopReason.KEY_REFUSED, f"{status}: {text}", advice=advice)
@@ -41,10 +65,17 @@ def _not_the_api(base_url: str, reason: str) -> Stop:
 
 
 def _unreachable(failure: NoResponse) -> Stop:
-    if failure.how is FailureKind.TLS:
-        advice = "check --base-url, the clock of this machine and its trusted certificates"
-    elif failure.how is FailureKind.TIMEOUT:
-        advice = "check the network, or allow more with --timeout"
-    else:
-        advice = "check --base-url, the network and any firewall"
-    return Stop(StopReason.API_UNREACHABLE, f": {failure.text}", advice=Advice(advice))
+    if failure.how in PROXY_STOPS:
+        return Stop(PROXY_STOPS[failure.how], failure.text)
+    return Stop(StopReason.API_UNREACHABLE, f": {failure.text}", advice=Advice(_ADVICE.get(failure.how, _OTHERWISE)))
+
+
+_OTHERWISE: Final = "check --base-url, the network and any firewall"
+_ADVICE: Final[Mapping[FailureKind, str]] = {
+    FailureKind.NAME: "check the host of --base-url and the DNS server; behind a proxy, set HTTPS_PROXY or --proxy",
+    FailureKind.CONNECT_TIMEOUT: "check the network and any firewall; behind a proxy, set HTTPS_PROXY or --proxy",
+    FailureKind.PROXY: "check --proxy, or HTTPS_PROXY and NO_PROXY",
+    FailureKind.UNTRUSTED: "your network re-signs TLS; give its CA with --ca-file",
+    FailureKind.TLS: "check --base-url, the clock of this machine and its trusted certificates",
+    FailureKind.TIMEOUT: "check the network, or allow more with --timeout",
+}

@@ -17,13 +17,38 @@ from telemetron_batch.domain.stops import Stop, StopReason
 class FailureKind(Enum):
     """How an attempt ended without a usable answer."""
 
+    NAME = "host name not found"
+    REFUSED = "connection refused"
+    CONNECT_TIMEOUT = "no connection in time"
     CONNECTION = "no connection"
+    PROXY = "the proxy cannot be reached"
+    PROXY_LOGIN = "the proxy wants credentials"
+    PROXY_REFUSED = "the proxy refuses this host"
+    UNTRUSTED = "a certificate of an unknown authority"
     TLS = "TLS failed"
     TIMEOUT = "no answer in time"
     CUT = "the connection broke"
     UNUSABLE = "unusable answer"
     NOT_THE_API = "an answer that has nothing of the API's shape"
     WITHDRAWN = "withdrawn before it left"
+
+    @property
+    def is_before_sending(self) -> bool:
+        """Whether it shows by itself that no byte of the request has left."""
+        return self in _BEFORE_SENDING
+
+
+_BEFORE_SENDING: Final = frozenset(
+    {
+        FailureKind.NAME,
+        FailureKind.REFUSED,
+        FailureKind.CONNECT_TIMEOUT,
+        FailureKind.CONNECTION,
+        FailureKind.PROXY,
+        FailureKind.PROXY_LOGIN,
+        FailureKind.PROXY_REFUSED,
+    }
+)
 
 
 class WithdrawnError(Exception):
@@ -171,6 +196,11 @@ _CUSTOMER_NOT_FOUND: Final = re.compile(
 """The complete error text for an unknown customer. A gateway without a route also answers 404, and its text may
 contain the same words about a path, a service or a device; that says nothing about a customer."""
 _TEMPORARY_REFUSALS: Final = frozenset({409, 425})
+_REFUSALS_OF_THE_CLIENT: Final = {
+    401: (Reason.KEY_REFUSED, StopReason.KEY_REFUSED),
+    403: (Reason.KEY_REFUSED, StopReason.KEY_REFUSED),
+    407: (Reason.PROXY_REFUSED, StopReason.PROXY_LOGIN),
+}
 _NO_ROUTE: Final = frozenset({404, 405})
 _ANSWERED_BY_THE_API: Final = frozenset({500})
 """Server errors after which an attempt cannot act later, if the answer comes from the API itself."""
@@ -194,7 +224,16 @@ def classify(failure: NoResponse | ErrorResponse, action: Action) -> Verdict:
     return _classify_no_response(failure) if isinstance(failure, NoResponse) else _classify_status(failure, action)
 
 
-def _classify_no_response(failure: NoResponse) -> Transient:
+PROXY_STOPS: Final = {
+    FailureKind.PROXY_LOGIN: StopReason.PROXY_LOGIN,
+    FailureKind.PROXY_REFUSED: StopReason.PROXY_REFUSED,
+}
+"""Failures after which no further request can succeed: the proxy refuses this client."""
+
+
+def _classify_no_response(failure: NoResponse) -> Transient | StopRun:
+    if failure.how in PROXY_STOPS:
+        return StopRun(Reason.PROXY_REFUSED, Stop(PROXY_STOPS[failure.how], failure.text))
     side_effects = SideEffects.UNCLEAR if failure.sent else SideEffects.NOT_DONE
     reason = Reason.NO_ANSWER if failure.sent else Reason.NO_CONNECTION
     counts_as_down = failure.how not in _NOT_AN_OUTAGE
@@ -220,8 +259,9 @@ def _classify_status(error: ErrorResponse, action: Action) -> Verdict:
         return Transient(SideEffects.UNCLEAR, Reason.UNUSABLE_ANSWER, text, counts_as_down=False)
     if status < 400:
         return StopRun(Reason.REDIRECTED, Stop(StopReason.REDIRECTED, str(status)))
-    if status in (401, 403):
-        return StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, text))
+    if status in _REFUSALS_OF_THE_CLIENT:
+        reason, stop_reason = _REFUSALS_OF_THE_CLIENT[status]
+        return StopRun(reason, Stop(stop_reason, text))
     if status in _NO_ROUTE and not error.is_api_error:
         return Transient(SideEffects.UNCLEAR, Reason.NOT_THE_API, text, counts_as_down=False)
     return _classify_refusal(error, action)

@@ -1,23 +1,23 @@
 """HTTP client: one request under one deadline, whose result is always a value.
 
-The client adds the key, redacts secrets and reads rate limit hints. Transports do the I/O.
+The client adds the key, redacts secrets and reads rate limit hints. `api.http` does the I/O.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from statistics import median
-from typing import Final, TypeVar
-
-import httpx2
+from typing import Any, Final, TypeVar
 
 from telemetron_batch.api import protocol
 from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse, Verdict, WithdrawnError, classify
-from telemetron_batch.api.httpx_transport import HttpxTransport
-from telemetron_batch.api.transport import OnSend, RequestTrace, Transport, TransportError
+from telemetron_batch.api.http import LIBRARY, PooledTransport, post
+from telemetron_batch.api.request_trace import OnSend, RequestTrace, TransportError
+from telemetron_batch.api.target import ApiTarget
+from telemetron_batch.config.network import choose_proxy
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import printable
@@ -48,6 +48,8 @@ class HttpResult:
     hint: ServerHint = ServerHint()  # noqa: RUF009 - frozen
     show: protocol.Show = printable
     """Makes texts of the body safe to store and show."""
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Seconds of `connect` and `tls`, where a connection was opened, and of `answer`, from the start to its head."""
 
     @property
     def seems_throttled(self) -> bool:
@@ -85,17 +87,21 @@ class HttpClient:
 
     def __init__(
         self,
-        transport: Transport,
-        key: Secret,
+        target: ApiTarget,
         *,
         timeout: float,
         wall: Callable[[], float],
+        connect: float | None = None,
         secrets: Sequence[Secret] | None = None,
     ) -> None:
-        """Redact `secrets`, by default the key, in all texts of results. `timeout` is in seconds."""
-        self._redactor = Redactor(*((key,) if secrets is None else secrets))
-        self._transport = transport
-        self._key = key
+        """Redact `secrets`, by default the key, in all texts of results.
+
+        `timeout` is the deadline of a request in seconds, and `connect` that of a connection, by default less:
+        a failure to connect says more than a request that took too long.
+        """
+        self._redactor = Redactor(*((target.key,) if secrets is None else secrets))
+        self._target = target
+        self._connect = min(_MAX_CONNECT_S, 0.8 * timeout) if connect is None else connect
         self._timeout = timeout
         self._wall = wall
         self._latencies: deque[float] = deque(maxlen=50)
@@ -109,7 +115,7 @@ class HttpClient:
             async with clock.deadline(self._timeout) as limit:
                 self._deadlines.add(limit)
                 try:
-                    received = await self._transport.post(path, body, self._key, trace)
+                    received = await post(self._target, path, body, trace, self._connect)
                 finally:
                     self._deadlines.discard(limit)
         except TransportError as exc:
@@ -135,12 +141,13 @@ class HttpClient:
             self._latencies.append(trace.seconds)
             self._consecutive_503 = 0
             show = self._redactor.show if self._redactor.may_be_in(body) else printable
-            return HttpResult(None, body, status, hint, show)
+            return HttpResult(None, body, status, hint, show, trace.phases)
         waits = hint.retry_after or (status == 503 and self._is_suspiciously_fast_503(trace.seconds))
         raw, shown = protocol.read_error(body), protocol.read_error(body, self._redactor.show)
         unredacted = "" if raw == shown else raw.text
         is_api_error = shown.is_api_error and not (status in _NO_ROUTE and _is_phrase(status, raw.text))
-        return HttpResult(ErrorResponse(status, shown.text, waits, is_api_error, unredacted), b"", status, hint)
+        failure = ErrorResponse(status, shown.text, waits, is_api_error, unredacted)
+        return HttpResult(failure, b"", status, hint, seconds=trace.phases)
 
     def _failed(self, trace: RequestTrace, exc: TransportError) -> HttpResult:
         """Return the result of a request without a complete answer."""
@@ -150,7 +157,7 @@ class HttpClient:
         if trace.status is not None and kind in (FailureKind.CUT, FailureKind.TLS):
             kind = FailureKind.UNUSABLE  # the server is up, and its answer was cut short
         text = protocol.one_line(_failure_text(kind, exc, clock.now() - trace.began), self._redactor.show)
-        return HttpResult(NoResponse(kind, trace.sent, text), status=trace.status)
+        return HttpResult(NoResponse(kind, trace.sent, text), status=trace.status, seconds=trace.phases)
 
     def _is_suspiciously_fast_503(self, seconds: float) -> bool:
         """Return whether a 503 came much faster than normal answers: then a proxy throttles.
@@ -163,41 +170,24 @@ class HttpClient:
 
 
 @asynccontextmanager
-async def open_http(
-    base_url: str, *, seconds: float, transport: httpx2.AsyncBaseTransport | None = None
-) -> AsyncIterator[Transport]:
-    """Open connections to one host and close them at the end.
-
-    `seconds` is the deadline of an attempt. The limit for connecting is lower, because a
-    connection that is cancelled during its TLS handshake leaks its socket.
-    """
-    connect = min(_MAX_CONNECT_S, 0.8 * seconds)
-    opened: Transport = (
-        default_transport(base_url, connect)
-        if transport is None
-        else HttpxTransport(base_url, transport, connect=connect)
-    )
-    LOGGER.info("HTTP library: %s", opened.name)
+async def open_client(target: ApiTarget, **options: Any) -> AsyncIterator[HttpClient]:
+    """Open a client, and close its connections at the end. `options` are those of `HttpClient`. Raises ConfigError."""
+    transport = target.transport
+    if transport is None:
+        proxy = choose_proxy(target.base_url, target.network.proxy)
+        LOGGER.info("HTTP library: %s; proxy: %s", LIBRARY, "none" if proxy is None else proxy.shown)
+        transport = PooledTransport(target.base_url, target.network, proxy)
     try:
-        yield opened
+        yield HttpClient(replace(target, transport=transport), **options)
     finally:
-        await opened.close()
-
-
-def default_transport(base_url: str, connect: float) -> Transport:
-    """Return the fastest transport whose library is installed."""
-    try:
-        from telemetron_batch.api.aiohttp_transport import AiohttpTransport
-    except ImportError:
-        from telemetron_batch.api.httpcore_transport import HttpcoreTransport
-
-        return HttpcoreTransport(base_url, connect=connect)
-    return AiohttpTransport(base_url, connect=connect)
+        await transport.aclose()
 
 
 def _failure_text(kind: FailureKind, exc: TransportError, seconds: float) -> str:
     if kind is FailureKind.TIMEOUT:
         return f"no answer within {seconds:.0f} s"
+    if kind in (FailureKind.PROXY_LOGIN, FailureKind.PROXY_REFUSED):
+        return str(exc)  # the stop says what it means
     return f"{kind.value} ({str(exc).strip() or type(exc.__cause__).__name__})"
 
 

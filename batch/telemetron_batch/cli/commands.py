@@ -16,6 +16,7 @@ from telemetron_batch import __version__
 from telemetron_batch.cli import completion
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
 from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
+from telemetron_batch.config.network import has_credentials
 from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.stops import ExitCode
@@ -67,7 +68,16 @@ def _click_option(option: Option) -> Callable[[F], F]:
         multiple=option.repeatable,
         help=option.help + shown,
         shell_complete=completion.completer_for(option.metavar),
+        callback=_refuse_password if option.holds_secret else None,
     )
+
+
+def _refuse_password(_: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    """Return the value of an option, unless it is a URL with credentials: other users can read arguments."""
+    if url is not None and has_credentials(url):
+        advice = f"set {OPTIONS_BY_KEY[option.name or ''].variable}, or write the URL to a file and name it as @FILE"
+        raise click.BadParameter(f"a URL with a password is no argument; {advice}")
+    return url
 
 
 def _options(wanted: Callable[[Option], bool]) -> Callable[[F], F]:
@@ -319,10 +329,10 @@ def check_command(**flags: Any) -> None:
 
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _resolve((), flags)
-        stop = check(config)
+        found = check(config)
         with tolerate_closed_stdout():
-            terminal.show_check(stop, config)
-    raise SystemExit(0 if stop is None else stop.exit_code)
+            terminal.show_check(found, config)
+    raise SystemExit(0 if found.stop is None else found.stop.exit_code)
 
 
 @main.command("sandbox", cls=HelpCommand, example="telemetron-batch sandbox --rate 40/s", exit_codes=_SANDBOX_CODES)

@@ -17,13 +17,14 @@ from telemetron_batch.cli.console import ConsoleThread, ErrorConsole, PlainConso
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
 from telemetron_batch.domain.printable import json_text, printable
-from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
+from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.clock import duration
 from telemetron_batch.storage.commands import command, feed_command, shard_command
 
 if TYPE_CHECKING:  # commands that only list or check must not load what plans and sends
+    from telemetron_batch.api.check import CheckResult
     from telemetron_batch.config.config import OutputOptions, RunConfig
     from telemetron_batch.domain.model import InputFile
     from telemetron_batch.planning.plan_summary import PlanSummary
@@ -299,15 +300,34 @@ def _format_minute(moment: str) -> str:
     return moment[:16].replace("T", " ")
 
 
-def show_check(stop: Stop | None, config: RunConfig) -> None:
+def show_check(found: CheckResult, config: RunConfig) -> None:
     """Print the result of the check: success to standard output, failure to standard error."""
+    stop = found.stop
     if stop is not None:
         ErrorConsole().print_line(f"Error: {stop.sentence}; {stop.advice.words()}")
     if config.output.json:
-        fields = {"ok": stop is None, "baseUrl": config.sending.base_url, "reason": stop.sentence if stop else None}
-        _echo_json(fields)
-    elif stop is None and not config.output.quiet:
-        click.echo(f"{config.sending.base_url} is there, and it accepts this key.")
+        _echo_json(
+            {
+                "ok": stop is None,
+                "baseUrl": config.sending.base_url,
+                "reason": stop.sentence if stop else None,
+                "proxy": found.proxy,
+                "trust": found.trust,
+                "seconds": {step: round(seconds, 3) for step, seconds in found.seconds.items()},
+            }
+        )
+    elif not config.output.quiet:
+        if stop is None:
+            click.echo(f"{config.sending.base_url} is there, and it accepts this key.")
+        click.echo(f"proxy: {found.proxy or 'none'}")
+        if found.trust is not None:
+            click.echo(f"trusted certificates: {found.trust}")
+        if found.seconds:
+            steps = (f"{_STEPS[step]} {1000 * seconds:.0f} ms" for step, seconds in found.seconds.items())
+            click.echo(f"time: {', '.join(steps)}")
+
+
+_STEPS: Final = {"dns": "DNS", "connect": "connect", "tls": "TLS", "answer": "answer"}
 
 
 def _outcomes(summary: Summary) -> Table:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from telemetron_batch.config.airflow_context import airflow_context
+from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS, CountOrPercent, Option, redacted
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import (
@@ -63,6 +64,7 @@ class Sending:
     """The part of the rate that this process may use: all of it, except in a shard."""
     limit_url: Secret | None = None
     """URL of the Redis server through which processes share the rate."""
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     concurrency: int
     timeout: float
     attempts: int
@@ -152,7 +154,7 @@ class RunConfig:
         """Texts that no log or record may contain."""
         url = self.sending.limit_url
         password = None if url is None else urlsplit(url.reveal()).password
-        known = (self.api_key, Secret(unquote(password)) if password else None)
+        known = (self.api_key, Secret(unquote(password)) if password else None, *self.sending.network.secrets)
         return tuple(secret for secret in known if secret is not None)
 
     @property
@@ -175,12 +177,23 @@ class _ErrorCollector:
         values = []
         for text in texts:
             try:
+                text = _from_file(text) if option.holds_secret else text
                 values.append(option.parse(text if option.is_path else _require_encodable(text)))
             except ValueError as exc:
                 self.found.append(f"{source}: {exc}")
         if option.repeatable:
             return tuple(values)
         return values[-1] if values else None
+
+
+def _from_file(text: str) -> str:
+    """Return the content of the file that a text such as `@FILE` names; any other text unchanged. Raises ValueError."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return _read_secret_file(Path(text[1:]), "", "URL")
+    except ConfigError as exc:
+        raise ValueError(f"{exc.reason}; {exc.next_step.words()}") from exc
 
 
 def _require_encodable(text: str) -> str:
@@ -217,6 +230,8 @@ def resolve(
         given["lock_dir"] = values["lock_dir"]
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
+    if values["client_key"] and not values["client_cert"]:
+        problems.found.append(f"{sources['client_key']}: is only used with --client-cert")
     problems.found += _invalid_urls(files)
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
@@ -271,6 +286,7 @@ def _config(
         sending=Sending(
             hold_transfers=not values["no_hold"],
             process_rate=values["rate"],
+            network=NetworkOptions(**{name: values[name] for name in NetworkOptions.__slots__}),
             **{name: values[name] for name in _SENDING_FIELDS},
         ),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
@@ -325,7 +341,7 @@ _OUTPUT_FIELDS: Final = ("yes", "json", "verbose", "quiet")
 def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     """Return the key from a file or the environment; None if neither has one. Raises ConfigError."""
     if file is not None:
-        text, where = _read_key_file(Path(file)), file
+        text, where = _read_secret_file(Path(file), "--api-key-file: ", "key"), file
     else:
         text, where = environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
     if not text:
@@ -335,20 +351,21 @@ def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     return Secret(text)
 
 
-def _read_key_file(file: Path) -> str:
+def _read_secret_file(file: Path, option: str, what: str) -> str:
+    """Return the content of a file that nobody else can read. Raises ConfigError that begins with the option."""
     try:
         with os.fdopen(open_private(file), encoding="utf-8") as opened:
             if _is_readable_by_others(os.fstat(opened.fileno())):
-                raise ConfigError(f"others can read the key in {file}", f"run: chmod 600 {file}")
+                raise ConfigError(f"{option}others can read the {what} in {file}", f"run: chmod 600 {file}")
             text = opened.read().strip()
     except NotOursError as exc:
-        raise ConfigError(f"--api-key-file: {exc.what}", exc.advice) from exc
+        raise ConfigError(f"{option}{exc.what}", exc.advice) from exc
     except OSError as exc:
-        raise ConfigError(f"--api-key-file: cannot read {file} ({exc.strerror})", "check the path") from exc
+        raise ConfigError(f"{option}cannot read {file} ({exc.strerror})", "check the path") from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"--api-key-file: {file} is not a text file", "it must contain only the key") from exc
+        raise ConfigError(f"{option}{file} is not a text file", f"it must contain only the {what}") from exc
     if not text:
-        raise ConfigError(f"--api-key-file: {file} is empty", "it must contain only the key")
+        raise ConfigError(f"{option}{file} is empty", f"it must contain only the {what}")
     return text
 
 

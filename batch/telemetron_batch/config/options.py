@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from telemetron_batch.config.network import ProxyMode, parse_proxy
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.base_url import is_loopback, normalised
@@ -121,6 +122,8 @@ class Option:
     """Whether `check` takes it too."""
     resumes: bool = False
     """Whether `resume` and `verify` take it too; it then overrides the option of the started run."""
+    holds_secret: bool = False
+    """Whether it is a URL that may contain a password, which then must not be an argument; `@FILE` holds it."""
 
     @property
     def key(self) -> str:
@@ -271,12 +274,10 @@ def _dir_or_url(text: str) -> str:
 
 
 def redacted(url: Secret) -> str:
-    """Return a URL for the records, with `***` in place of its password."""
+    """Return a URL for the records, with `***` in place of its user and password."""
     parts = urlsplit(url.reveal())
-    user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
-    if not colon:
-        return url.reveal()
-    return parts._replace(netloc=f"{user}:{REDACTED}@{parts.netloc.rpartition('@')[2]}").geturl()
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{REDACTED}@{host}").geturl() if at else url.reveal()
 
 
 def _run_id(text: str) -> str:
@@ -370,6 +371,15 @@ OPTIONS: Final = (
     Option("sandbox", _flag, _GENERAL, "Run against the embedded sandbox API; needs no key.", default=False),
     Option("api-key-file", _text, _GENERAL, "File with the API key; by default TELEMETRON_API_KEY holds the key.",
            "FILE", for_check=True),
+    Option("proxy", parse_proxy, _GENERAL,
+           "Proxy: env for HTTPS_PROXY, ALL_PROXY and NO_PROXY, none, or a URL; @FILE takes it from a file.", "PROXY",
+           ProxyMode.ENV, for_check=True, resumes=True, holds_secret=True),
+    Option("ca-file", _text, _GENERAL, "Certificate authorities to trust instead of the system's, as PEM.", "FILE",
+           for_check=True, resumes=True),
+    Option("client-cert", _text, _GENERAL, "Client certificate, as PEM; may hold its key too.", "FILE",
+           for_check=True, resumes=True),
+    Option("client-key", _text, _GENERAL, "Key of --client-cert, as PEM without a passphrase.", "FILE",
+           for_check=True, resumes=True),
     Option("organisation", _text, _GENERAL,
            "Account of the key; keeps jobs, locks and the shared limit when the key changes.", "NAME", resumes=True),
     Option("reports-dir", _text, _GENERAL, "Folder that contains one folder for each run.", "DIR", "reports"),
@@ -379,7 +389,7 @@ OPTIONS: Final = (
     Option("rate", Rate.parse, _SENDING, "Maximum rate of attempts: N/s, N/min, N/h, or auto to find it.", "RATE",
            Rate.parse("10/s")),
     Option("limit-url", _limit_url, _SENDING,
-           "Redis through which all processes with one base URL and key share the rate.", "URL"),
+           "Redis through which all processes with one base URL and key share the rate.", "URL", holds_secret=True),
     Option("concurrency", _positive, _SENDING, "Maximum calls in flight.", "N", 8),
     Option("chunk-size", _positive, _SENDING, "Maximum devices per call.", "N", 500),
     Option("timeout", _positive_duration, _SENDING, "Total deadline for each attempt.", "SECONDS", 30.0,

@@ -6,7 +6,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.config import RunConfig, Sending, resolve
+from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import ConfigError
 
@@ -16,23 +17,26 @@ def load_stored_config(
 ) -> RunConfig:
     """Return the configuration of the run in this folder. Raises ConfigError.
 
-    Pass `with_key=False` for commands that need no key: the key file may no longer exist.
+    Pass `with_key=False` for commands that need no key: the key file may no longer exist. Options of the network are
+    not taken from a journal, which could lead the key to a foreign proxy: see `with_access`.
     """
-    flags = options if with_key else {**options, "api_key_file": None}
+    flags = {key: value for key, value in options.items() if key not in NetworkOptions.__slots__}
+    if not with_key:
+        flags["api_key_file"] = None
     config = resolve((), flags, environ or {})
     return replace(config, reports_dir=folder.parent, run_id=folder.name, base_url_flag=None)
 
 
-def with_base_url(config: RunConfig, wanted: str, command: str) -> RunConfig:
-    """Return the configuration with the base URL that the caller wants, which must be the API of the run.
+def with_access(config: RunConfig, wanted: Sending, command: str) -> RunConfig:
+    """Return the configuration with the base URL and the network options that the caller wants.
 
-    A base URL from a journal must never receive the key. Raises ConfigError for another API; its advice is the
-    whole `command` with the `--base-url` of the run.
+    The base URL must be that of the run's API: a base URL from a journal must never receive the key. Raises
+    ConfigError for another API; its advice is the whole `command` with the `--base-url` of the run.
     """
     url = config.sending.base_url
     if config.sandbox:
         return config
-    if api_identity(url) != api_identity(wanted):
-        what = f"run {config.run_id} was started with --base-url {url}, and this command would ask {wanted}"
+    if api_identity(url) != api_identity(wanted.base_url):
+        what = f"run {config.run_id} was started with --base-url {url}, and this command would ask {wanted.base_url}"
         raise ConfigError(what, f"if the key may go there, run: {command} --base-url {quote(url)}")
-    return replace(config, sending=replace(config.sending, base_url=wanted))
+    return replace(config, sending=replace(config.sending, base_url=wanted.base_url, network=wanted.network))

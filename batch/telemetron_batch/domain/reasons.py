@@ -51,6 +51,7 @@ class Reason(IntEnum):
     NOT_THE_API = 67
     KEY_REFUSED = 68
     REDIRECTED = 69
+    PROXY_REFUSED = 70
 
 
 _WITH_OTHERS: Final = "answer to a request with other devices; this one was never sent alone"
@@ -89,6 +90,7 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.NOT_THE_API: "{}",
     Reason.KEY_REFUSED: "{}",
     Reason.REDIRECTED: "{}",
+    Reason.PROXY_REFUSED: "{}",
 }
 
 WITH_OTHERS: Final[Mapping[Reason, Reason]] = {

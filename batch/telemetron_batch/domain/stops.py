@@ -86,6 +86,8 @@ class StopReason(StrEnum):
     KEY_REFUSED = "keyRefused"
     REDIRECTED = "redirected"
     NOT_THE_API = "notTheApi"
+    PROXY_LOGIN = "proxyLogin"
+    PROXY_REFUSED = "proxyRefused"
     MAX_FAILED = "maxFailed"
     MAX_SKIPPED = "maxSkipped"
     MAX_NEW_CUSTOMERS = "maxNewCustomers"
@@ -142,6 +144,16 @@ _TABLE: Final[Mapping[StopReason, _Facts]] = {
         ExitCode.CLIENT_REFUSED,
         "there is no Telemetron API at {}",
         Advice("correct --base-url, which ends in /api/ext-v1, and start again under another --run-id"),
+    ),
+    StopReason.PROXY_LOGIN: _Facts(
+        ExitCode.CLIENT_REFUSED,
+        "the proxy wants credentials ({})",
+        Advice("give user and password in the URL of HTTPS_PROXY or TELEMETRON_PROXY", repeat=True),
+    ),
+    StopReason.PROXY_REFUSED: _Facts(
+        ExitCode.CLIENT_REFUSED,
+        "the proxy refuses the host of --base-url ({})",
+        Advice("have the proxy allow this host, or name another proxy with --proxy", repeat=True),
     ),
     StopReason.MAX_FAILED: _Facts(
         ExitCode.BRAKE,

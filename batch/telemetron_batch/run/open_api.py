@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import httpx2
 import pyarrow.compute as pc
 
+from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.sending.session import ApiTarget, Job
+from telemetron_batch.sending.session import Job
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[
     """Yield the API to send to; with `--sandbox` an embedded one, seeded with the devices of the input."""
     config = job.config
     if not config.sandbox:
-        yield ApiTarget(config.sending.base_url, config.api_key or Secret(""), transport, config.organisation)
+        yield ApiTarget.of(config, transport)
         return
     # Only a run in the sandbox needs a web server.
     from telemetron_batch.sandbox.server import serve_in_thread

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from telemetron_batch.config.airflow_context import context_variables
 from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.config.sources import KEY_VARIABLE, PROFILE_VARIABLES
-from telemetron_batch.config.stored import load_stored_config, with_base_url
+from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.run.locking import require_run, stored_facts
 from telemetron_batch.run.requirements import is_redacted
+
+ACCESS_OPTIONS: Final = ("base_url", *NetworkOptions.__slots__)
+"""Options that say where the key goes; a journal does not decide that."""
 
 
 def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
@@ -27,17 +32,17 @@ def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> Ru
         options["limit_url"] = environ[variable]
     options |= _said_now(environ)
     wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
-    config = with_base_url(load_stored_config(folder, options, keep), wanted.sending.base_url, typed)
+    config = with_access(load_stored_config(folder, options, keep), wanted.sending, typed)
     return replace(config, base_url_flag=base_url_flag)
 
 
 def _said_now(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the options of the environment that override the recorded ones."""
-    said = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes}
+    said = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes and one.key not in ACCESS_OPTIONS}
     return {key: text for key, text in said.items() if text}
 
 
 def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return only those variables that name the API."""
-    names = (OPTIONS_BY_KEY["base_url"].variable, *PROFILE_VARIABLES)
+    """Return only those variables that name the API and the way to it."""
+    names = (*(OPTIONS_BY_KEY[key].variable for key in ACCESS_OPTIONS), *PROFILE_VARIABLES)
     return {name: environ[name] for name in names if name in environ}

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS
-from telemetron_batch.config.stored import load_stored_config, with_base_url
+from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
@@ -28,13 +29,13 @@ def configure_undo(folder: Path, flags: Mapping[str, Any], environ: Mapping[str,
         _require_changes(folder, journal.meta(Fact.SUMMARY))
     taken = {"reports_dir": str(folder.parent), "sandbox": sandbox, "since_last": False}
     config = resolve([str(folder / _UNDO)], {**flags, **_kept(options, flags, environ), **taken}, environ)
-    with_base_url(load_stored_config(folder, options, with_key=False), config.sending.base_url, command("undo", folder))
+    with_access(load_stored_config(folder, options, with_key=False), config.sending, command("undo", folder))
     return config
 
 
 def _kept(options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the options that are taken from the run unless the caller gives them: account and lock folder."""
-    kept = (one for one in OPTIONS if one.resumes and one.key in options)
+    kept = (one for one in OPTIONS if one.resumes and one.key in options and one.key not in NetworkOptions.__slots__)
     return {one.key: options[one.key] for one in kept if flags.get(one.key) is None and not environ.get(one.variable)}
 
 

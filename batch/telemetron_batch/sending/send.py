@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.sending.baseline import Baseline
@@ -10,7 +11,6 @@ from telemetron_batch.sending.call_executor import CallExecutor
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.scheduler import Scheduler
 from telemetron_batch.sending.session import (
-    ApiTarget,
     Job,
     Session,
     open_session,

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import httpx2
-
 from telemetron_batch.api.attempt_gate import AttemptGate, Patience, StopSignal
 from telemetron_batch.api.customer_query import CustomerQuery
-from telemetron_batch.api.http_client import HttpClient, Post, open_http
+from telemetron_batch.api.http_client import Post, open_client
+from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, LockedError, PlaceError, system_error
 from telemetron_batch.domain.event_sink import EventSink
-from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
@@ -30,7 +28,7 @@ from telemetron_batch.sending.shutdown import Shutdown, stop_at_deadline, stop_o
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.lease import Lease
-from telemetron_batch.storage.lock import key_fingerprint, lock_folders, organisation_name
+from telemetron_batch.storage.lock import lock_folders
 from telemetron_batch.storage.log import LOGGER
 
 LATE_EFFECT_MARGIN_S: Final = 5.0
@@ -55,23 +53,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiTarget:
-    """The API and the key to it."""
-
-    base_url: str
-    key: Secret
-    transport: httpx2.AsyncBaseTransport | None = None
-    organisation: str | None = None
-
-    @property
-    def name(self) -> str:
-        """A name for this base URL and organisation (by default the key), which does not reveal them."""
-        if self.organisation is not None:
-            return organisation_name(self.base_url, self.organisation)
-        return key_fingerprint(self.base_url, self.key.reveal())
-
-
-@dataclass(frozen=True, slots=True)
 class Session:
     """One process's session with the API."""
 
@@ -91,12 +72,11 @@ async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
     folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
     file = job.pacer_file or folder / f"{target.name}.json"
     context = LimiterContext(target.name, file, attempt_expiry, job.clock.wall, _event_sink(job))
-    connecting = open_http(target.base_url, seconds=sending.timeout, transport=target.transport)
-    async with open_rate_limiter(sending, context) as kept, connecting as http:
+    connecting = open_client(target, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets)
+    async with open_rate_limiter(sending, context) as kept, connecting as client:
         gate = AttemptGate(kept.limiter, OutageDetector(), _patience(job), tell=context.on_event, wall=job.clock.wall)
         gate.can_record = lambda: not job.journal.is_short_of_disk
         gate.owns_run = lambda: job.lease.is_valid
-        client = HttpClient(http, target.key, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets)
         looker = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=job.clock.wall)
         shutdown = Shutdown(gate.halt, client)
         with (

@@ -9,12 +9,12 @@ from typing import Final
 
 import httpx2
 
+from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.stored import load_stored_config, with_base_url
+from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.stops import Stop, StopReason, WayOn, listed_flags
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
@@ -38,7 +38,7 @@ from telemetron_batch.sending.holds import (
 )
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
-from telemetron_batch.sending.session import ApiTarget, Job
+from telemetron_batch.sending.session import Job
 from telemetron_batch.sharding.barrier import barrier, unfinished
 from telemetron_batch.sharding.gather import Extent, gathered_from, require_journal, require_same
 from telemetron_batch.sharding.partition import CALLS, FIRST_ASSIGN_STAGE, Shard, ShardCalls, check_calls, shard_folder
@@ -106,7 +106,7 @@ def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayou
         given = {**config.given_options, "base_url": journal.meta(Fact.BASE_URL)}
         planned = load_stored_config(run, {**journal.meta(Fact.OPTIONS), **given}, with_key=config.api_key is None)
         phase = f" --phase {config.phase}" if config.phase else ""
-        planned = with_base_url(planned, config.sending.base_url, f"{shard_command(run, config.shard)}{phase}")
+        planned = with_access(planned, config.sending, f"{shard_command(run, config.shard)}{phase}")
         sending = replace(planned.sending, limit_url=config.sending.limit_url or planned.sending.limit_url)
         planned = replace(
             planned,
@@ -250,9 +250,7 @@ class _ShardRun:
             sending = replace(self.config.sending, process_rate=rate, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
             job = Job(config, calls, self.journal, self.face, self.clock, self.lease, unreleased, slot.pacer_file)
-            stop = send(
-                job, ApiTarget(sending.base_url, config.api_key or Secret(""), self.transport, config.organisation)
-            )
+            stop = send(job, ApiTarget.of(config, self.transport))
             self.lease.ensure_valid()
             return stop
 

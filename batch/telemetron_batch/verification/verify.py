@@ -1,10 +1,10 @@
 """Query, at the end of a run or later, what its customers hold now."""
 
+from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.session import (
-    ApiTarget,
     Job,
     Session,
     open_session,

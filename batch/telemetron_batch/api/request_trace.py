@@ -1,0 +1,69 @@
+"""What is known of one request: whether a byte of it has left, the head of its answer, and how long each step took."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Final
+
+from telemetron_batch.api.classify import FailureKind
+
+OnSend = Callable[[], None]
+"""Called when a request begins to be written; it may raise WithdrawnError."""
+
+
+class TransportError(Exception):
+    """The request got no complete answer. `kind` is the kind of failure; `str()` is the library's text."""
+
+    def __init__(self, kind: FailureKind, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class RequestTrace:
+    """What is known of one request: whether it began to leave, and the head of its answer."""
+
+    def __init__(self, on_send: OnSend, now: Callable[[], float]) -> None:
+        self._on_send = on_send
+        self.now = now
+        self.began = now()
+        self.sent = False
+        """Whether a byte of the request may have reached the API."""
+        self.has_read: Callable[[], bool] | None = None
+        """Whether its connection was read since the request began to leave; None until it has begun."""
+        self.phases: dict[str, float] = {}
+        """Seconds of `connect` and `tls`, where a connection was opened, and of `answer`, up to its head."""
+        self.status: int | None = None
+        """Status of the answer; None until its head has come."""
+        self.headers: Mapping[str, str] = {}
+        """Headers of the answer, with names in lower case."""
+        self.seconds = 0.0
+        """Seconds until the head of the answer came."""
+
+    def mark_sending(self) -> None:
+        """Record that the request begins to be written. If this raises WithdrawnError, no byte may be written."""
+        if not self.sent:
+            self._on_send()
+            self.sent = True
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a `PooledTransport` works on the request. Over any other transport, `sent` is a guess from errors."""
+        return self.has_read is not None or "connect" in self.phases
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the head of an answer other than 2xx has come."""
+        return self.status is not None and not 200 <= self.status < 300
+
+    def mark_response(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """Record that the head of the answer has come."""
+        self.phases["answer"] = self.seconds = self.now() - self.began
+        self.status = status
+        fields: dict[str, str] = {}
+        for name, value in headers:
+            name = name.lower()
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        self.headers = fields
+
+
+CURRENT_TRACE: Final[ContextVar[RequestTrace]] = ContextVar("request")
+"""The trace of the request that the running task makes."""
