@@ -84,10 +84,12 @@ def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
     return exchange.failure.how, exchange.failure.sent
 
 
-def raised(kind: type[Exception]) -> HttpResult:
-    """Make one request over a transport that raises this."""
+def raised(kind: type[Exception], *, traced: str | None = None) -> HttpResult:
+    """Make one request over a transport that raises this after reporting a step."""
 
-    async def respond(_: httpx2.Request) -> httpx2.Response:
+    async def respond(request: httpx2.Request) -> httpx2.Response:
+        if traced is not None:
+            await request.extensions["trace"](traced, {})
         raise kind("words\nof the library")
 
     return asyncio.run(client_of(httpx2.MockTransport(respond)).post("/path", BODY))
@@ -105,9 +107,15 @@ NOT_SENT = {
 
 
 @ENDING_KINDS
-def test_over_a_transport_of_the_caller_only_a_failed_connection_was_surely_not_sent(
+def test_the_wire_and_not_the_exception_shows_whether_something_was_sent(
     kind: type[Exception], how: FailureKind
 ) -> None:
+    assert broken(raised(kind, traced="http11.send_request_headers.started"))[1]
+    assert not broken(raised(kind, traced="connection.connect_tcp.started"))[1]
+
+
+@ENDING_KINDS
+def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type[Exception], how: FailureKind) -> None:
     how = FailureKind.CONNECTION if how is FailureKind.PROXY_REFUSED else how  # the text says nothing of a refusal
     assert broken(raised(kind)) == (how, how not in NOT_SENT)
 

@@ -249,7 +249,10 @@ class OddServer(ScriptedServer):
         return answer
 
     async def _travel(self, request: httpx2.Request, event: Any, clear: frozenset[str]) -> httpx2.Response:
+        trace = request.extensions["trace"]
+        await trace("connection.connect_tcp.started", {})
         self.seen.append(Seen(len(self.seen) + 1, self._clock.monotonic, request.url.path, asked_of(request), {}))
+        await trace("http11.send_request_headers.started", {})
         await asyncio.sleep(self.latency)
         if isinstance(event, Late):
             self._send_late(self._clock.monotonic + event.seconds, request, clear)

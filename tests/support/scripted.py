@@ -98,9 +98,12 @@ class ScriptedServer(httpx2.AsyncBaseTransport):
             dict(request.headers),
         )
         event = self.script(seen)
+        trace = request.extensions["trace"]
+        await trace("connection.connect_tcp.started", {})
         if isinstance(event, Refuses):
             raise httpx2.ConnectError("connection refused")
         self.seen.append(seen)
+        await trace("http11.send_request_headers.started", {})
         self.in_flight.append(seen.customer)
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
         self.most_for_one_customer = max(self.most_for_one_customer, self.in_flight.count(seen.customer))

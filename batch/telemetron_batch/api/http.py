@@ -56,15 +56,16 @@ async def post(target: ApiTarget, path: str, body: bytes, trace: RequestTrace, c
     `connect` is the time limit in seconds for a connection. Raises TransportError.
     """
     transport = target.transport
+    assert transport is not None  # noqa: S101 - `open_client` has opened it
+    is_ours = isinstance(transport, PooledTransport)
     request = httpx2.Request(
         METHOD,
         _url(target.base_url, path),
         headers={**_HEADERS, KEY_HEADER: target.key.reveal()},
         content=body,
-        extensions={"timeout": {"connect": connect}},
+        extensions={"timeout": {"connect": connect}, **({} if is_ours else {"trace": trace.on_event})},
     )
     CURRENT_TRACE.set(trace)
-    assert transport is not None  # noqa: S101 - `open_client` has opened it
     try:
         response = await transport.handle_async_request(request)
         try:

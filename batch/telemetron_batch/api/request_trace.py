@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from telemetron_batch.api.classify import FailureKind
 
@@ -27,6 +27,8 @@ class RequestTrace:
         self.began = now()
         self.sent = False
         """Whether a byte of the request may have reached the API."""
+        self.is_observed = False
+        """Whether the transport tells when the first byte leaves. If not, `sent` is a guess from the error."""
         self.has_read: Callable[[], bool] | None = None
         """Whether its connection was read since the request began to leave; None until it has begun."""
         self.phases: dict[str, float] = {}
@@ -44,10 +46,11 @@ class RequestTrace:
             self._on_send()
             self.sent = True
 
-    @property
-    def is_observed(self) -> bool:
-        """Whether a `PooledTransport` works on the request. Over any other transport, `sent` is a guess from errors."""
-        return self.has_read is not None or "connect" in self.phases
+    async def on_event(self, event: str, _: Mapping[str, Any]) -> None:
+        """Take an event of httpx2's extension `trace`, which a transport of the caller may support."""
+        self.is_observed = True
+        if event.endswith("send_request_headers.started"):
+            self.mark_sending()
 
     @property
     def is_refused(self) -> bool:

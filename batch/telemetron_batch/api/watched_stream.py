@@ -60,6 +60,7 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
             if is_new:
                 raise httpcore2.ReadError("the server answered or hung up before it was asked")
             raise httpcore2.ConnectionNotAvailable
+        trace.is_observed = True
         trace.mark_sending()
         self._has_read = False
         trace.has_read = lambda: self._has_read
@@ -107,6 +108,7 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
 async def _timed(phase: str, work: Awaitable[httpcore2.AsyncNetworkStream]) -> httpcore2.AsyncNetworkStream:
     """Await the work of connecting, and record its seconds in the trace of the request."""
     trace = CURRENT_TRACE.get()
+    trace.is_observed = True
     trace.phases.setdefault(phase, 0.0)
     began = trace.now()
     try:
