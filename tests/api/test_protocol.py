@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telemetron_batch.api import protocol
 from telemetron_batch.api.protocol import (
-    PATHS,
+    ENDPOINTS,
     QUERY_PATH,
     Reply,
     UnusableError,
@@ -24,7 +24,6 @@ from telemetron_batch.api.protocol import (
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Call, DeviceResult, Results
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.reasons import Reason
 
 EMAIL = "john.doe@example.com"
@@ -72,7 +71,7 @@ def test_an_assign_asks_as_the_vendors_page_shows() -> None:
     call = assign("SN-001", "SN-002", "SN-003")
     body = b'{"customerEmail":"john.doe@example.com","deviceIdentifiers":["SN-001","SN-002","SN-003"]}'
     assert request_body(call, (0, 1, 2)) == body
-    assert PATHS[Action.ASSIGN] == "/deviceAssignment/assignDevicesToOwner"
+    assert ENDPOINTS[Action.ASSIGN].path == "/deviceAssignment/assignDevicesToOwner"
 
 
 def test_auto_create_adds_the_two_fields_of_the_vendors_page() -> None:
@@ -89,7 +88,7 @@ def test_an_unassign_asks_as_the_vendors_page_shows() -> None:
         "customerEmail": EMAIL,
         "deviceIdentifiers": ["SN-001", "SN-002"],
     }
-    assert PATHS[Action.UNASSIGN] == "/deviceAssignment/unassignDevicesFromOwner"
+    assert ENDPOINTS[Action.UNASSIGN].path == "/deviceAssignment/unassignDevicesFromOwner"
 
 
 def test_a_query_asks_by_email_alone() -> None:
@@ -391,14 +390,14 @@ def test_rubbish_is_unusable_and_as_an_error_text_it_is_one_short_line(body: byt
     assert read_error(body).text.isprintable()
 
 
-# The usual answer is read at once, and says the same
+# The usual answer is decoded faster, and says the same
 
 
 def both_ways(body: bytes, call: Call, asked: Sequence[int], patch: pytest.MonkeyPatch) -> list[Reply | str]:
-    """Return what both readers make of a body: the usual path and the lenient one."""
+    """Return what is read of a body with the decoder of the usual answer, and with that of any JSON."""
     read: list[Reply | str] = []
-    for at_once in (protocol._read_fast, lambda *_: None):
-        patch.setattr(protocol, "_read_fast", at_once)
+    for decode in (protocol._answer, lambda body, _: protocol._object(body)):
+        patch.setattr(protocol, "_answer", decode)
         try:
             read.append(read_reply(body, call, asked))
         except UnusableError as refusal:
@@ -444,31 +443,32 @@ FIELDS = st.sampled_from(["success", *ASSIGN_ANSWER, *UNASSIGN_ANSWER, "identifi
     st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-32", "latin-1"]),
     requests(),
 )
-def test_an_odd_answer_is_read_alike_with_and_without_the_short_way(
+def test_an_odd_answer_is_read_alike_with_both_decoders(
     fields: list[tuple[str, str]], before: str, after: str, encoding: str, request: tuple[Call, tuple[int, ...]]
 ) -> None:
     call = Call(1, 0, EMAIL, request[0].action, ("A", "B", *request[0].devices))
     text = ", ".join(f'"{name}": {value}' for name, value in [("success", "true"), *fields])
     body = f"{before}{{{text}}}{after}".encode(encoding, "replace")
     with pytest.MonkeyPatch.context() as patch:
-        at_once, at_length = both_ways(body, call, (0, 1), patch)
+        usual, any_json = both_ways(body, call, (0, 1), patch)
     if "9" * 5000 not in text:  # which the standard library refuses wherever it stands
-        assert at_once == at_length
+        assert usual == any_json
 
 
 @given(requests(), ANSWERS)
-def test_a_plausible_answer_is_read_alike_with_and_without_the_short_way(
+def test_a_plausible_answer_is_read_alike_with_both_decoders(
     request: tuple[Call, tuple[int, ...]], answer: Any
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        at_once, at_length = both_ways(json.dumps(answer).encode(), *request, patch)
-    assert at_once == at_length
+        usual, any_json = both_ways(json.dumps(answer).encode(), *request, patch)
+    assert usual == any_json
 
 
-@pytest.mark.parametrize("answer", [ASSIGN_ANSWER, UNASSIGN_ANSWER])
-def test_the_vendors_answers_are_read_the_short_way(answer: dict[str, Any]) -> None:
-    call = assign("SN-001", "SN-002", "SN-003") if answer is ASSIGN_ANSWER else unassign("SN-001", "SN-002", "SN-003")
-    assert protocol._read_fast(json.dumps(answer).encode(), call, (0, 1, 2), printable) is not None
+@pytest.mark.parametrize(("action", "answer"), [(Action.ASSIGN, ASSIGN_ANSWER), (Action.UNASSIGN, UNASSIGN_ANSWER)])
+def test_the_vendors_answers_are_decoded_as_usual_ones(action: Action, answer: dict[str, Any]) -> None:
+    decoded = protocol._DECODERS[action].decode(json.dumps(answer))
+    assert decoded["skipped"] == answer["skipped"]
+    assert all(isinstance(device, protocol._Device) for device in decoded.get("assignedDevices", ()))
 
 
 # Error texts

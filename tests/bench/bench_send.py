@@ -60,7 +60,7 @@ async def by_httpx2(base_url: str) -> AsyncIterator[Post]:
 async def bare(base_url: str, calls: list[Call]) -> None:
     """The same requests, as fast as the HTTP library makes them."""
     bodies = iter([protocol.request_body(call, range(len(call.devices))) for call in calls])
-    path = protocol.PATHS[calls[0].action]
+    path = protocol.ENDPOINTS[calls[0].action].path
 
     async def work(post: Post) -> None:
         for body in bodies:

@@ -6,37 +6,52 @@ This module knows paths, field names and matching rules, but no connections, ret
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import msgspec
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.identifiers import as_column, folded, trimmed
-from telemetron_batch.domain.model import Call, DeviceResult, Results
+from telemetron_batch.domain.model import Call, Results
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.domain.printable import encodable, printable
+from telemetron_batch.domain.printable import encodable, is_printable, printable
 from telemetron_batch.domain.reasons import Reason
 
-PATHS: Final = {
-    Action.ASSIGN: "/deviceAssignment/assignDevicesToOwner",
-    Action.UNASSIGN: "/deviceAssignment/unassignDevicesFromOwner",
-}
 QUERY_PATH: Final = "/customer/queryCustomer"
 
-_LISTS: Final = {
-    Action.ASSIGN: {
-        "assignedDevices": Outcome.ASSIGNED,
-        "alreadyAssigned": Outcome.ALREADY_ASSIGNED,
-        "skipped": Outcome.SKIPPED,
-    },
-    Action.UNASSIGN: {"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkEndpoint:
+    """The bulk endpoint for one action."""
+
+    path: str
+    lists: Mapping[str, Outcome]
+    """The lists of devices in an answer, and the outcome of the devices in each."""
+    why_skipped: Reason
+    """Why the endpoint skips a device."""
+    remaining: str | None = None
+    """The field of an answer that lists the devices the customer still has; None if there is none."""
+
+
+ENDPOINTS: Final[Mapping[Action, BulkEndpoint]] = {
+    Action.ASSIGN: BulkEndpoint(
+        path="/deviceAssignment/assignDevicesToOwner",
+        lists={
+            "assignedDevices": Outcome.ASSIGNED,
+            "alreadyAssigned": Outcome.ALREADY_ASSIGNED,
+            "skipped": Outcome.SKIPPED,
+        },
+        why_skipped=Reason.UNKNOWN_DEVICE,
+    ),
+    Action.UNASSIGN: BulkEndpoint(
+        path="/deviceAssignment/unassignDevicesFromOwner",
+        lists={"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
+        why_skipped=Reason.NOT_WITH_CUSTOMER,
+        remaining="devicesRemaining",
+    ),
 }
-_REMAINING: Final = "devicesRemaining"
-"""Field of an unassign's answer: the devices that the customer still has."""
-_WHY_SKIPPED: Final = {Action.ASSIGN: Reason.UNKNOWN_DEVICE, Action.UNASSIGN: Reason.NOT_WITH_CUSTOMER}
 _MAX_ERROR_LENGTH: Final = 300
 """Characters of an error text that is stored or shown."""
 _MAX_TEXT_LENGTH: Final = 4096
@@ -85,8 +100,42 @@ class Reply:
     """Number of devices that the customer still has; None if the answer does not say."""
 
 
-_Entry = tuple[str, DeviceResult]
-"""One entry of an answer's lists: an identifier and its result."""
+class _Device(msgspec.Struct, gc=False, rename="camel"):
+    """An entry of an answer's list."""
+
+    identifier: str
+    device_id: Any = None
+    was_created: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """The entries of all lists of an answer, as columns."""
+
+    identifiers: Sequence[str]
+    codes: Sequence[int]
+    """Codes of the outcomes."""
+    device_ids: Sequence[str]
+    created: Sequence[bool | None]
+
+    def take(self, at: Collection[int]) -> "_Entries":
+        """Return the entries at these places, in this order."""
+        return _Entries(
+            [self.identifiers[one] for one in at],
+            [self.codes[one] for one in at],
+            [self.device_ids[one] for one in at],
+            [self.created[one] for one in at],
+        )
+
+
+def _decoder(endpoint: BulkEndpoint) -> msgspec.json.Decoder[dict[str, Any]]:
+    """Return a decoder for usual answers, which gives the entries of lists as `_Device`: dicts take twice the time."""
+    fields = dict.fromkeys(("success", "customerId", "customerWasCreated", endpoint.remaining or ""), Any)
+    lists = dict.fromkeys(endpoint.lists, list[_Device | str])
+    return msgspec.json.Decoder(TypedDict("Answer", {**fields, **lists}, total=False))  # type: ignore[operator]
+
+
+_DECODERS: Final = {action: _decoder(endpoint) for action, endpoint in ENDPOINTS.items()}
 
 
 def request_body(call: Call, positions: Sequence[int]) -> bytes:
@@ -119,38 +168,47 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = p
     contain anything but devices.
     """
     _refuse_too_many_values(body)
-    return _read_fast(body, call, positions, show) or _read_lenient(_object(body), call, positions, show)
-
-
-def _read_lenient(answer: Mapping[str, object], call: Call, positions: Sequence[int], show: Show) -> Reply:
-    """Return the reply of any usable answer."""
+    answer, endpoint = _answer(body, call.action), ENDPOINTS[call.action]
     if answer.get("success") is not True:
-        kind = UnusableError if "success" in answer or "error" in answer else NotTheApiError
-        raise kind(f"its success is not true: {_error_text(answer, show)}")
-    entries = [*_entries(answer, call.action, show)]
-    results, unexpected = _match(entries, call.devices, frozenset(positions))
+        raise _no_success(_object(body), show)
+    listed = _entries(answer, endpoint.lists, show)
+    matched, entries, unexpected = _match(listed, call.devices, positions)
     created = answer.get("customerWasCreated")
     return Reply(
-        results=Results.of(results),
-        missing=_missing(positions, results),
+        results=Results(
+            positions=matched,
+            codes=entries.codes,
+            device_ids=entries.device_ids,
+            created=entries.created,
+            reasons=_reasons(entries.codes, endpoint.why_skipped),
+        ),
+        missing=_missing(positions, matched),
         unexpected=tuple(_cut(show(identifier)) for identifier in unexpected),
         customer_id=_text(answer.get("customerId"), show),
         customer_was_created=created if isinstance(created, bool) else None,
-        devices_remaining=_remaining(answer) if call.action is Action.UNASSIGN else None,
+        devices_remaining=None if endpoint.remaining is None else _number_of_devices(answer.get(endpoint.remaining)),
     )
 
 
-def _remaining(answer: Mapping[str, object]) -> int | None:
-    """Return the number of distinct devices that the customer still has; None without a list of devices."""
-    entries = answer.get(_REMAINING)
+def _answer(body: bytes, action: Action) -> dict[str, Any]:
+    """Return the answer as an object. Entries of its lists are `_Device` only if all have the usual form."""
+    try:
+        return _DECODERS[action].decode(body.decode())
+    except (ValueError, RecursionError):
+        return _object(body)
+
+
+def _no_success(answer: Mapping[str, object], show: Show) -> UnusableError:
+    kind = UnusableError if "success" in answer or "error" in answer else NotTheApiError
+    return kind(f"its success is not true: {_error_text(answer, show)}")
+
+
+def _number_of_devices(entries: object) -> int | None:
+    """Return the number of distinct devices in a list; None if it is no list of devices."""
     if not isinstance(entries, list):
         return None
     devices = [entry.get("identifier") if isinstance(entry, dict) else entry for entry in entries]
-    return _distinct(devices) if all(isinstance(device, str) for device in devices) else None
-
-
-def _distinct(devices: Iterable[object] | None) -> int | None:
-    return None if devices is None else len(frozenset(devices))
+    return len(frozenset(devices)) if all(isinstance(device, str) for device in devices) else None
 
 
 def read_error(body: bytes, show: Show = printable) -> ErrorBody:
@@ -216,48 +274,80 @@ def _text(value: object, show: Show) -> str:
     return "" if value is None else show(_as_text(value))
 
 
-def _entries(answer: Mapping[str, object], action: Action, show: Show) -> Iterator[_Entry]:
-    """Yield every entry of the answer's lists, which may be objects or bare identifiers."""
-    for name, outcome in _LISTS[action].items():
+def _texts(values: list[Any], show: Show) -> list[str]:
+    """Return what `_text` returns for each value."""
+    texts = values if _are_texts(values) else ["" if value is None else _as_text(value) for value in values]
+    if show is printable and is_printable("".join(texts)):
+        return texts  # the usual case, without a call for each text
+    return [show(text) for text in texts]
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return {*map(type, values)} <= {str}
+
+
+def _entries(answer: Mapping[str, Any], lists: Mapping[str, Outcome], show: Show) -> _Entries:
+    """Return the entries of the answer's lists, which may be objects or bare identifiers."""
+    devices: list[_Device] = []
+    identifiers: list[str] = []
+    codes: list[int] = []
+    for name, outcome in lists.items():
         entries = answer.get(name) or []
         if not isinstance(entries, list):
             raise UnusableError(f"its {name} is not a list")
-        reason = _reason(outcome, action)
-        for entry in entries:
-            fields = entry if isinstance(entry, dict) else {"identifier": entry}
-            identifier, created = fields.get("identifier"), fields.get("wasCreated")
-            if not isinstance(identifier, str):
-                raise UnusableError(f"its {name} contains something that is not a device")
-            if not isinstance(created, bool):
-                created = None
-            yield identifier, DeviceResult(outcome, _text(fields.get("deviceId"), show), created, reason)
+        listed = entries if {*map(type, entries)} <= {_Device} else [_as_device(entry) for entry in entries]
+        identifiers += [device.identifier for device in listed]
+        if not _are_texts(identifiers):
+            raise UnusableError(f"its {name} contains something that is not a device")
+        devices += listed
+        codes += [outcome.code] * len(listed)
+    return _Entries(
+        identifiers=identifiers,
+        codes=codes,
+        device_ids=_texts([device.device_id for device in devices], show),
+        created=[device.was_created if isinstance(device.was_created, bool) else None for device in devices],
+    )
+
+
+def _as_device(entry: object) -> _Device:
+    """Return an entry of any form; its identifier may be of any type."""
+    if isinstance(entry, _Device):
+        return entry
+    fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {"identifier": entry}
+    return _Device(fields.get("identifier"), fields.get("deviceId"), fields.get("wasCreated"))  # type: ignore[arg-type]
 
 
 def _match(
-    entries: Sequence[_Entry], devices: Sequence[str], asked: AbstractSet[int]
-) -> tuple[Mapping[int, DeviceResult], tuple[str, ...]]:
-    """Return results by position, without contradictory ones, and the identifiers that were not requested.
+    entries: _Entries, devices: Sequence[str], asked: Sequence[int]
+) -> tuple[Sequence[int], _Entries, Sequence[str]]:
+    """Return requested positions, the entry of each, and the identifiers that were not requested.
 
-    Identifiers match exactly, else trimmed, else ignoring case if only one device fits. All devices
-    of the call are considered, so that one requested later is not mistaken for a similar one.
+    Positions with contradictory entries are left out. Identifiers match exactly, else trimmed, else ignoring case
+    if only one device fits. All devices of the call are considered, so that one requested later is not mistaken for a
+    similar one. Other spellings of a device that is also spelled as requested do not count: they belong to other
+    customers.
     """
-    exact = {identifier: position for position, identifier in enumerate(devices)}
-    other_spellings = [identifier for identifier, _ in entries if identifier not in exact]
-    positions = exact | _match_loosely(other_spellings, devices)
-    by_position: defaultdict[int, list[_Entry]] = defaultdict(list)
+    identifiers, codes = entries.identifiers, entries.codes
+    if len(asked) == len(devices) and tuple(identifiers) == devices:
+        return range(len(devices)), entries, ()  # the usual case
+    wanted = frozenset(asked)
+    exact = {device: position for position, device in enumerate(devices)}
+    position_of = exact | _match_loosely([one for one in identifiers if one not in exact], devices)
+    named_exactly = {exact[one] for one in identifiers if one in exact}
+    entry_at: dict[int, int] = {}
+    contradicted = set[int]()
     unexpected = []
-    for identifier, result in entries:
-        position = positions.get(identifier)
-        if position is None or position not in asked:
+    for entry, identifier in enumerate(identifiers):
+        position = position_of.get(identifier)
+        if position is None or position not in wanted:
             unexpected.append(identifier)
-        else:
-            by_position[position].append((identifier, result))
-    results = {
-        position: matched[0][1]
-        for position, matched in _prefer_exact(by_position, devices).items()
-        if len({result.outcome for _, result in matched}) == 1
-    }
-    return results, tuple(unexpected)
+        elif identifier in exact or position not in named_exactly:
+            first = entry_at.setdefault(position, entry)
+            if codes[first] != codes[entry]:
+                contradicted.add(position)
+    for position in contradicted:
+        del entry_at[position]
+    return [*entry_at], entries.take(entry_at.values()), unexpected
 
 
 def _match_loosely(spellings: Sequence[str], devices: Sequence[str]) -> dict[str, int]:
@@ -280,90 +370,9 @@ def _unambiguous(spellings: Sequence[str]) -> dict[str, int]:
     return {spelling: found[0] for spelling, found in positions.items() if len(found) == 1}
 
 
-def _prefer_exact(by_position: Mapping[int, list[_Entry]], devices: Sequence[str]) -> Mapping[int, list[_Entry]]:
-    """Drop other spellings of a device that the answer also spells as requested: they belong to other customers."""
-    return {
-        position: (len(entries) > 1 and [entry for entry in entries if entry[0] == devices[position]]) or entries
-        for position, entries in by_position.items()
-    }
-
-
-class _Device(msgspec.Struct, gc=False, rename="camel"):
-    identifier: str
-    device_id: str | None = None
-    was_created: bool | None = None
-
-
-_Entries = list[_Device | str] | None
-_DECODERS: Final[Mapping[Action, msgspec.json.Decoder[Any]]] = {
-    action: msgspec.json.Decoder(
-        msgspec.defstruct(
-            action,
-            [
-                ("success", bool),
-                ("customerId", str | None, None),
-                ("customerWasCreated", bool | None, None),
-                *((name, _Entries, None) for name in lists),
-                *((_REMAINING, list[str] | None, None) for _ in range(action is Action.UNASSIGN)),
-            ],
-        )
-    )
-    for action, lists in _LISTS.items()
-}
-"""Strict decoders for answers in the vendor's documented form."""
-
-
-def _read_fast(body: bytes, call: Call, positions: Sequence[int], show: Show) -> Reply | None:
-    """Return what `_read_lenient` returns, in a tenth of the time; None if the answer is not of the usual form.
-
-    A usual answer names each device once, spelled as in the request.
-    """
-    try:
-        answer = _DECODERS[call.action].decode(body if (is_ascii := body.isascii()) else body.decode())
-    except (ValueError, RecursionError):
-        return None
-    devices, codes = _listed(answer, call.action)
-    matched = _match_exact([device.identifier for device in devices], call.devices, positions)
-    if matched is None or not answer.success:
-        return None
-    device_ids, customer_id = [device.device_id or "" for device in devices], answer.customerId or ""
-    if not (is_ascii and show is printable and b"\\" not in body and b"\x7f" not in body):
-        device_ids, customer_id = [show(one) for one in device_ids], show(customer_id)
-    return Reply(
-        results=Results(
-            positions=matched,
-            codes=codes,
-            device_ids=device_ids,
-            created=[device.was_created for device in devices],
-            reasons=_reasons(codes, call.action) if answer.skipped else None,
-        ),
-        missing=_missing(positions, matched),
-        unexpected=(),
-        customer_id=customer_id,
-        customer_was_created=answer.customerWasCreated,
-        devices_remaining=_distinct(getattr(answer, _REMAINING, None)),
-    )
-
-
-def _listed(answer: object, action: Action) -> tuple[list[_Device], list[int]]:
-    """Return the devices that a usual answer lists, and their outcome codes."""
-    devices: list[_Device] = []
-    codes: list[int] = []
-    for name, outcome in _LISTS[action].items():
-        entries: list[Any] = getattr(answer, name) or []
-        bare = str in {*map(type, entries)}
-        devices += [_Device(entry) if isinstance(entry, str) else entry for entry in entries] if bare else entries
-        codes += [outcome.code] * len(entries)
-    return devices, codes
-
-
-def _reasons(codes: Sequence[int], action: Action) -> list[int]:
-    skipped, reason = Outcome.SKIPPED.code, int(_WHY_SKIPPED[action])
-    return [reason if code == skipped else 0 for code in codes]
-
-
-def _reason(outcome: Outcome, action: Action) -> Reason:
-    return _WHY_SKIPPED[action] if outcome is Outcome.SKIPPED else Reason.NONE
+def _reasons(codes: Sequence[int], why_skipped: Reason) -> list[int] | None:
+    skipped = Outcome.SKIPPED.code
+    return [int(why_skipped) if code == skipped else 0 for code in codes] if skipped in codes else None
 
 
 def _missing(positions: Sequence[int], settled: Collection[int]) -> tuple[int, ...]:
@@ -371,16 +380,6 @@ def _missing(positions: Sequence[int], settled: Collection[int]) -> tuple[int, .
         return ()
     done = frozenset(settled)
     return tuple(position for position in positions if position not in done)
-
-
-def _match_exact(spellings: Sequence[str], devices: Sequence[str], asked: Sequence[int]) -> Sequence[int] | None:
-    """Return the positions of requested devices, each named once and spelled as requested; None otherwise."""
-    if len(asked) == len(devices) and tuple(spellings) == devices:
-        return range(len(devices))
-    position_of = {device: position for position, device in enumerate(devices)}
-    positions = [position_of[spelling] for spelling in spellings if spelling in position_of]
-    once = frozenset(positions)
-    return positions if len(once) == len(spellings) and once.issubset(asked) else None
 
 
 def read_holdings(body: bytes, customer: str) -> frozenset[str]:

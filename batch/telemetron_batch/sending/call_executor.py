@@ -191,7 +191,7 @@ class CallExecutor:
         )
         on_send = await self._traffic.before_send(slot)
         sent_at = clock.now()
-        response = await self._post(protocol.PATHS[call.action], body, on_send)
+        response = await self._post(protocol.ENDPOINTS[call.action].path, body, on_send)
         result = self._classify(work, spent, slot, response)
         missing = result.missing if isinstance(result, protocol.Reply) else ()
         side_effects = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
