@@ -3,9 +3,9 @@
 import json
 import os
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,24 +18,37 @@ from telemetron_batch.domain.model import Answer, Results
 Positions = tuple[int, ...]
 """Positions of some devices of a call, from 0."""
 
-_ANSWER_SCHEMA: Final = pa.schema(
-    [
-        pa.field("positions", pa.list_(pa.int32())),
-        pa.field("outcomes", pa.list_(pa.int8())),
-        pa.field("deviceIds", pa.list_(pa.string())),
-        pa.field("created", pa.list_(pa.bool_())),
-        pa.field("reasons", pa.list_(pa.int16())),
-        pa.field("texts", pa.list_(pa.string())),
-        pa.field("unheard", pa.list_(pa.int8())),
-        pa.field("customerId", pa.string()),
-        pa.field("customerWasCreated", pa.bool_()),
-        pa.field("httpStatus", pa.int32()),
-        pa.field("attempts", pa.int32()),
-        pa.field("unclearAttempts", pa.int32()),
-        pa.field("answeredAt", pa.float64()),
-        pa.field("devicesRemaining", pa.int32()),
-    ]
+
+class _Field(NamedTuple):
+    """A field of a stored answer."""
+
+    name: str
+    """The name in the JSON. Stored, so it never changes."""
+    attribute: str
+    kind: pa.DataType
+
+
+_COLUMNS: Final = (
+    _Field("positions", "positions", pa.list_(pa.int32())),
+    _Field("outcomes", "codes", pa.list_(pa.int8())),
+    _Field("deviceIds", "device_ids", pa.list_(pa.string())),
+    _Field("created", "created", pa.list_(pa.bool_())),
+    _Field("reasons", "reasons", pa.list_(pa.int16())),
+    _Field("texts", "texts", pa.list_(pa.string())),
+    _Field("unheard", "unheard", pa.list_(pa.int8())),
 )
+"""The fields of `Results`. A field that an older journal does not have takes the default of the class."""
+_FIELDS: Final = (
+    _Field("customerId", "customer_id", pa.string()),
+    _Field("customerWasCreated", "customer_was_created", pa.bool_()),
+    _Field("httpStatus", "http_status", pa.int32()),
+    _Field("attempts", "attempts", pa.int32()),
+    _Field("unclearAttempts", "unclear_attempts", pa.int32()),
+    _Field("answeredAt", "answered_at", pa.float64()),
+    _Field("devicesRemaining", "devices_remaining", pa.int32()),
+)
+"""The other fields of `Answer`."""
+_ANSWER_SCHEMA: Final = pa.schema([(field.name, field.kind) for field in (*_COLUMNS, *_FIELDS)])
 
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:
@@ -129,46 +142,19 @@ def compress_answer(text: bytes) -> bytes:
 def answer_json(answer: Answer) -> bytes:
     """Return an answer as JSON. Results are columns, because records compress to twice the size."""
     results = Results.of(answer.results)
-    fields = {
-        "positions": [*results.positions],
-        "outcomes": results.codes,
-        "deviceIds": results.device_ids,
-        "created": results.created,
-        "reasons": results.reasons,
-        "texts": results.texts,
-        "unheard": results.unheard,
-        "customerId": answer.customer_id,
-        "customerWasCreated": answer.customer_was_created,
-        "httpStatus": answer.http_status,
-        "attempts": answer.attempts,
-        "unclearAttempts": answer.unclear_attempts,
-        "answeredAt": answer.answered_at,
-        "devicesRemaining": answer.devices_remaining,
-    }
-    return msgspec.json.encode(fields)
+    fields = {field.name: getattr(results, field.attribute) for field in _COLUMNS}
+    fields |= {field.name: getattr(answer, field.attribute) for field in _FIELDS}
+    return msgspec.json.encode(fields, enc_hook=list)  # positions may be a range
 
 
 def decode_answer(blob: bytes) -> Answer:
     """Decode an answer."""
     fields = msgspec.json.decode(zlib.decompress(blob))
-    return Answer(
-        results=Results(
-            positions=fields["positions"],
-            codes=fields["outcomes"],
-            device_ids=fields["deviceIds"],
-            created=fields["created"],
-            reasons=fields["reasons"],
-            texts=fields["texts"],
-            unheard=fields["unheard"],
-        ),
-        customer_id=fields["customerId"],
-        customer_was_created=fields["customerWasCreated"],
-        http_status=fields["httpStatus"],
-        attempts=fields["attempts"],
-        unclear_attempts=fields["unclearAttempts"],
-        answered_at=fields["answeredAt"],
-        devices_remaining=fields.get("devicesRemaining"),  # not in journals of earlier versions
-    )
+    return Answer(results=Results(**_attributes(fields, _COLUMNS)), **_attributes(fields, _FIELDS))
+
+
+def _attributes(fields: Mapping[str, Any], known: Iterable[_Field]) -> dict[str, Any]:
+    return {field.attribute: fields[field.name] for field in known if field.name in fields}
 
 
 def decode_answers(texts: Sequence[bytes]) -> pa.Table:
