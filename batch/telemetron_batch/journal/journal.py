@@ -25,7 +25,7 @@ from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.codec import Positions, answer_json, compress_answer, encode_devices, encode_positions
 from telemetron_batch.journal.connection import connect, disk_errors, transaction, write_meta
 from telemetron_batch.journal.reader import AttemptEnding, JournalReader, RecordedAnswer
-from telemetron_batch.journal.writer import Row, Statement, Writer
+from telemetron_batch.journal.writer import Row, Writer
 from telemetron_batch.storage.atomic_file import DiskReserve
 from telemetron_batch.storage.clock import boot_number
 
@@ -41,27 +41,13 @@ ON CONFLICT (customer) DO UPDATE SET
 """
 _INSERT_HOLDINGS: Final = "INSERT OR REPLACE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
 _BOOT: Final = "NULL" if boot_number() is None else boot_number()
-_INSERT_ATTEMPT: Final = Statement(
-    "INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES", f"(?, ?, ?, ?, {_BOOT}, ?)"
+_INSERT_ATTEMPT: Final = (
+    f"INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES (?, ?, ?, ?, {_BOOT}, ?)"  # noqa: S608 - a constant
 )
-_UPDATE_ANSWERED: Final = Statement(
-    "WITH ends (id, ended, status) AS (VALUES",
-    "(?, ?, ?)",
-    """) UPDATE attempts SET (ended, status, ending, verdict, may_act_later) =
-    (SELECT ended, status, 'answered', 'answered', 0 FROM ends WHERE ends.id = attempts.id)
-    WHERE id IN (SELECT id FROM ends)""",
-)
-"""A shorter form of `_UPDATE_ENDED` for a usable, complete answer, which is the usual case."""
 _END_COLUMNS: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
-_UPDATE_ENDED: Final = Statement(
-    f"WITH ends (id, {_END_COLUMNS}) AS (VALUES",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    f""") UPDATE attempts SET ({_END_COLUMNS}) =
-    (SELECT {_END_COLUMNS} FROM ends WHERE ends.id = attempts.id)
-    WHERE id IN (SELECT id FROM ends)""",  # noqa: S608 - constants
-)
+_UPDATE_ENDED: Final = f"UPDATE attempts SET ({_END_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"  # noqa: S608 - constants
 _ATTEMPT_COLUMNS: Final = f"call, positions, started, boot, uptime, {_END_COLUMNS}"
-_INSERT_RESULT: Final = Statement("INSERT INTO results (call, attempt, answer) VALUES", "(?, ?, ?)")
+_INSERT_RESULT: Final = "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)"
 _INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
 _COPY_STATEMENTS: Final = (
     (
@@ -70,7 +56,7 @@ _COPY_STATEMENTS: Final = (
     ),
     (
         "SELECT call, attempt + ?, answer FROM results ORDER BY id",
-        "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)",
+        _INSERT_RESULT,
     ),
     ("SELECT customer, is_known, devices FROM holdings", _INSERT_HOLDINGS),
     ("SELECT at, kind, text FROM events ORDER BY id", _INSERT_EVENT),
@@ -94,15 +80,9 @@ class AttemptEnd:
     foreign: int = 0
     """Number of identifiers in the answer that were not requested."""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a usable, complete answer."""
-        return self.ending == self.verdict == AttemptEnding.ANSWERED and not (self.text or self.omitted or self.foreign)
-
     def values(self, attempt: int, at: float) -> tuple[object, ...]:
         """Return the values for `_UPDATE_ENDED`."""
         return (
-            attempt,
             at,
             self.ending,
             self.may_act_later,
@@ -112,6 +92,7 @@ class AttemptEnd:
             self.text,
             self.omitted,
             self.foreign,
+            attempt,
         )
 
 
@@ -253,11 +234,7 @@ class Journal(JournalReader):
 
     async def ended(self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None) -> None:
         """Record the end of an attempt with the results it brought; on disk when this returns."""
-        row = (
-            Row(_UPDATE_ANSWERED, (attempt, at, ending.status))
-            if ending.is_plain
-            else Row(_UPDATE_ENDED, ending.values(attempt, at))
-        )
+        row = Row(_UPDATE_ENDED, ending.values(attempt, at))
         rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
         await self._writing().submit(rows)
 

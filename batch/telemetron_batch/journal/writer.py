@@ -1,22 +1,20 @@
 """One thread that writes to the journal in group commits.
 
 A full sync takes milliseconds and would block the event loop. All writes that are queued when the disk is ready
-go into one transaction, and rows of one kind into one statement, because the thread waits for the GIL between two
-statements. The event loop passes its writes once per iteration, because waking the thread costs more than
-queueing. After a failed commit nothing more is written, so that the file on disk stays the only truth.
+go into one transaction, in which rows for the same statement are written together. The event loop passes its
+writes once per iteration, because waking the thread costs more than queueing. After a failed
+commit nothing more is written, so that the file on disk stays the only truth.
 """
 
 import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import cache
-from itertools import chain
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
 from telemetron_batch.domain.errors import DiskError, remedy
@@ -24,37 +22,11 @@ from telemetron_batch.journal.witness import Witness
 
 Write = Callable[[sqlite3.Connection], Any]
 
-_ROWS_PER_STATEMENT: Final = 32
-"""Maximum rows in one statement. Each number of rows is a separate statement, which SQLite caches."""
-
-
-class Statement(NamedTuple):
-    """A statement for any number of rows, whose order relative to other statements does not matter."""
-
-    head: str
-    row: str
-    """The placeholders of one row."""
-    tail: str = ""
-
-    @property
-    def inserts(self) -> bool:
-        """Whether it inserts rows."""
-        return self.head.startswith("INSERT")
-
-    def of(self, rows: int) -> str:
-        """Return the SQL text for a number of rows."""
-        return _statement(self, rows)
-
-
-@cache
-def _statement(statement: Statement, rows: int) -> str:
-    return f"{statement.head} {', '.join([statement.row] * rows)} {statement.tail}"
-
 
 class Row(NamedTuple):
-    """A row for a statement."""
+    """The values of one execution of a statement, whose order relative to other statements does not matter."""
 
-    statement: Statement
+    statement: str
     values: Sequence[Any] | Callable[[], Sequence[Any]]
     """The values, or a function that makes them in the writer thread."""
 
@@ -229,27 +201,25 @@ def _write(connection: sqlite3.Connection, requests: list[_WriteRequest]) -> int
 
     Return the number of inserted rows; None if another write may have done anything else.
     """
-    rows: dict[Statement, list[Sequence[Any]]] = {}
+    rows: dict[str, list[Sequence[Any]]] = {}
     inserted: int | None = 0
     for request in requests:
         if callable(request.write):
-            _insert(connection, rows)
+            _execute(connection, rows)
             rows, inserted = {}, None
             request.outcome = request.write(connection)
         else:
             for statement, values in request.write:
                 rows.setdefault(statement, []).append(values() if callable(values) else values)
-    _insert(connection, rows)
+    _execute(connection, rows)
     if inserted is not None:
-        inserted = sum(len(values) for statement, values in rows.items() if statement.inserts)
+        inserted = sum(len(values) for statement, values in rows.items() if statement.startswith("INSERT"))
     return inserted
 
 
-def _insert(connection: sqlite3.Connection, rows: dict[Statement, list[Sequence[Any]]]) -> None:
+def _execute(connection: sqlite3.Connection, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
     for statement, values in rows.items():
-        for start in range(0, len(values), _ROWS_PER_STATEMENT):
-            chunk = values[start : start + _ROWS_PER_STATEMENT]
-            connection.execute(statement.of(len(chunk)), [*chain.from_iterable(chunk)])
+        connection.executemany(statement, values)
 
 
 def resolve_all(requests: list[_WriteRequest]) -> None:
