@@ -31,8 +31,9 @@ from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
 from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.model import Answer, PlanOptions
-from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.journal.schema import AttemptEnd
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.rate_limit.headers import ServerHint

@@ -11,7 +11,7 @@ from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.domain.stops import ExitCode, StopReason
-from telemetron_batch.journal.reader import AttemptEnding
+from telemetron_batch.journal.schema import AttemptEnding
 from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.planning.held_rows import HoldReason
 from telemetron_batch.sending.call_executor import PersistentServerError

@@ -27,11 +27,12 @@ from telemetron_batch.domain.model import Answer, DeviceResult
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.journal.codec import decode_batch
-from telemetron_batch.journal.connection import APPLICATION_ID, SCHEMA_VERSION, migrate
+from telemetron_batch.journal.connection import migrate
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import AttemptEnd, Journal
-from telemetron_batch.journal.reader import AttemptEnding, RecordedAnswer
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.journal.schema import APPLICATION_ID, SCHEMA_VERSION, AttemptEnd, AttemptEnding
 from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock
 
 ANSWERED = AttemptEnd(AttemptEnding.ANSWERED, "answered", 200)

@@ -20,10 +20,10 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Unheard
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal import connection as opening
-from telemetron_batch.journal.connection import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate
+from telemetron_batch.journal.connection import migrate
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.reader import AttemptEnding
+from telemetron_batch.journal.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, AttemptEnding
 from telemetron_batch.planning.delta import RowDeltaState, decode_column
 from telemetron_batch.sending.call_executor import PersistentServerError
 from telemetron_batch.sending.call_state import ANSWERED

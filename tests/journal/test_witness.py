@@ -18,9 +18,10 @@ from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.journal import journal as journal_module
 from telemetron_batch.journal.connection import connect
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.journal.schema import AttemptEnd
 from telemetron_batch.journal.takeover import replace_with_copy
 from telemetron_batch.journal.witness import witness_of
 from telemetron_batch.reconciliation.ledger import Ledger

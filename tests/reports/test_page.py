@@ -19,7 +19,8 @@ from telemetron_batch.domain.model import Answer, DeviceResult, InputFile
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.journal.journal import AttemptEnd, Journal
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.schema import AttemptEnd
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.reconciliation.effect import count_holders

@@ -28,8 +28,9 @@ from telemetron_batch.domain.model import Answer, Call, DeviceResult
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.journal.journal import AttemptEnd, Journal
-from telemetron_batch.journal.reader import AttemptEnding, RecordedAnswer
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.journal.schema import AttemptEnd, AttemptEnding
 from telemetron_batch.rate_limit.pacer import Permit
 from telemetron_batch.sending.call_executor import CallExecutor
 from telemetron_batch.sending.call_state import (

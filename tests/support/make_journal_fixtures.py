@@ -31,9 +31,9 @@ from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import BatchError, DiskError
 from telemetron_batch.journal import create, journal
-from telemetron_batch.journal.connection import SCHEMA_VERSION
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.journal.schema import SCHEMA_VERSION
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.sending.observer import RunObserver

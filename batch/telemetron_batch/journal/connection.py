@@ -11,17 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, refusing_foreign_files, remedy
+from telemetron_batch.journal.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from telemetron_batch.storage import trusted_folders
-
-SCHEMA_VERSION: Final = 2
-"""Version of tables and stored values. To change either, add a migration and a fixture of the old version."""
-MIGRATIONS: Final[Mapping[int, str]] = {}
-"""Statements that migrate a journal from a version to the next, by the older version.
-
-The first released version is 2. A journal is migrated in one transaction when it is opened.
-"""
-APPLICATION_ID: Final = 0x7E1E_BA7C
-"""Identifies our database files in their header."""
 
 _TAILS: Final = ("-wal", "-shm", "-journal", "-witness")
 """Suffixes of the files beside a journal."""

@@ -15,16 +15,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
 from telemetron_batch.domain.errors import LockedError
 from telemetron_batch.domain.model import Answer, CustomerHoldings
-from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.codec import Positions, answer_json, compress_answer, encode_devices, encode_positions
 from telemetron_batch.journal.connection import connect, disk_errors, transaction, write_meta
-from telemetron_batch.journal.reader import AttemptEnding, JournalReader, RecordedAnswer
+from telemetron_batch.journal.reader import JournalReader, RecordedAnswer
+from telemetron_batch.journal.schema import ATTEMPT_COLUMNS, END_COLUMNS, AttemptEnd, placeholders
 from telemetron_batch.journal.writer import Row, Writer
 from telemetron_batch.storage.atomic_file import DiskReserve
 from telemetron_batch.storage.clock import boot_number
@@ -44,56 +44,23 @@ _BOOT: Final = "NULL" if boot_number() is None else boot_number()
 _INSERT_ATTEMPT: Final = (
     f"INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES (?, ?, ?, ?, {_BOOT}, ?)"  # noqa: S608 - a constant
 )
-_END_COLUMNS: Final = "ended, ending, may_act_later, verdict, status, reason, text, omitted, foreign_count"
-_UPDATE_ENDED: Final = f"UPDATE attempts SET ({_END_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"  # noqa: S608 - constants
-_ATTEMPT_COLUMNS: Final = f"call, positions, started, boot, uptime, {_END_COLUMNS}"
+_UPDATE_ENDED: Final = (
+    f"UPDATE attempts SET (ended, {', '.join(END_COLUMNS)}) = (?, {placeholders(END_COLUMNS)}) WHERE id = ?"  # noqa: S608 - constants
+)
+_END_VALUES: Final = attrgetter(*END_COLUMNS)
+_ATTEMPT_COLUMNS: Final = ", ".join(ATTEMPT_COLUMNS)
 _INSERT_RESULT: Final = "INSERT INTO results (call, attempt, answer) VALUES (?, ?, ?)"
 _INSERT_EVENT: Final = "INSERT INTO events (at, kind, text) VALUES (?, ?, ?)"
 _COPY_STATEMENTS: Final = (
     (
         f"SELECT id + ?, {_ATTEMPT_COLUMNS} FROM attempts ORDER BY id",  # noqa: S608 - constants
-        f"INSERT INTO attempts (id, {_ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 15)})",  # noqa: S608 - constants
+        f"INSERT INTO attempts (id, {_ATTEMPT_COLUMNS}) VALUES (?, {placeholders(ATTEMPT_COLUMNS)})",  # noqa: S608 - constants
     ),
-    (
-        "SELECT call, attempt + ?, answer FROM results ORDER BY id",
-        _INSERT_RESULT,
-    ),
+    ("SELECT call, attempt + ?, answer FROM results ORDER BY id", _INSERT_RESULT),
     ("SELECT customer, is_known, devices FROM holdings", _INSERT_HOLDINGS),
     ("SELECT at, kind, text FROM events ORDER BY id", _INSERT_EVENT),
 )
 """Statements that read rows from one journal, with renumbered attempts, and insert them into another."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
-    """How an attempt ended."""
-
-    ending: AttemptEnding
-    verdict: str
-    """Code of the verdict."""
-    status: int | None = None
-    reason: Reason = Reason.NONE
-    text: str = ""
-    may_act_later: bool = False
-    omitted: int = 0
-    """Number of requested devices that the answer does not contain."""
-    foreign: int = 0
-    """Number of identifiers in the answer that were not requested."""
-
-    def values(self, attempt: int, at: float) -> tuple[object, ...]:
-        """Return the values for `_UPDATE_ENDED`."""
-        return (
-            at,
-            self.ending,
-            self.may_act_later,
-            self.verdict,
-            self.status,
-            int(self.reason),
-            self.text,
-            self.omitted,
-            self.foreign,
-            attempt,
-        )
 
 
 class Journal(JournalReader):
@@ -234,7 +201,7 @@ class Journal(JournalReader):
 
     async def ended(self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None) -> None:
         """Record the end of an attempt with the results it brought; on disk when this returns."""
-        row = Row(_UPDATE_ENDED, ending.values(attempt, at))
+        row = Row(_UPDATE_ENDED, (at, *_END_VALUES(ending), attempt))
         rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
         await self._writing().submit(rows)
 

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +29,7 @@ from telemetron_batch.journal.codec import (
 )
 from telemetron_batch.journal.connection import open_connection, open_immutable, read_error, require_ours
 from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.schema import AttemptEnding
 from telemetron_batch.journal.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.clock import boot_number
@@ -52,15 +52,6 @@ ORDER BY slice, what
 """
 
 Ints = npt.NDArray[np.int64]
-
-
-class AttemptEnding(StrEnum):
-    """How an attempt ended. The values are stored."""
-
-    ANSWERED = "answered"
-    REFUSED = "refused"
-    UNSENT = "unsent"
-    UNCLEAR = "unclear"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import WITH_OTHERS, Reason, Unheard, sentence
-from telemetron_batch.journal.journal import AttemptEnd, Journal
-from telemetron_batch.journal.reader import AttemptEnding, RecordedAnswer
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import RecordedAnswer
+from telemetron_batch.journal.schema import AttemptEnd, AttemptEnding
 from telemetron_batch.sending.call_state import (
     ANSWERED,
     NO_MAXIMUM,
@@ -339,7 +340,7 @@ def _attempt_end(result: protocol.Reply | Verdict | PersistentServerError, respo
         if not (result.missing or result.unexpected) and status == _USUAL.status:
             return _USUAL
         omitted, foreign = len(result.missing), len(result.unexpected)
-        return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign=foreign)
+        return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign_count=foreign)
     if isinstance(response.failure, NoResponse) and not response.failure.sent:
         return AttemptEnd(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
     ending = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
