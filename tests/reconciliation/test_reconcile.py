@@ -12,7 +12,7 @@ from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.ledger import Ledger
-from telemetron_batch.reconciliation.reconcile import Reconciliation, inverse
+from telemetron_batch.reconciliation.reconcile import Reconciliation
 from tests.support.builders import A, B, C, Row, block_of, keys_of, planned, settle
 
 GIVEN = [(A, "SN-1", "assign"), (A, "SN-2", "assign"), (A, "SN-3", "assign")]
@@ -331,7 +331,7 @@ def test_thousands_of_details_and_device_ids_stay_with_their_rows() -> None:
 @pytest.mark.parametrize(("action", "back"), [("assign", "unassign"), ("unassign", "assign")])
 def test_inverse_returns_the_opposite_action(action: str, back: str) -> None:
     call = planned([(A, "SN-1", action)]).call(1)
-    assert inverse(call.action) == back
+    assert call.action.facts.inverse == back
 
 
 def test_every_problem_of_a_row_makes_it_invalid() -> None:

@@ -274,7 +274,7 @@ def _classify_refusal(error: ErrorResponse, action: Action) -> Verdict:
         return PayloadTooLarge(text)
     if not error.is_api_error:
         return DeviceRejected(text, SideEffects.UNCLEAR)
-    if action is Action.UNASSIGN and customer_not_found(error):
+    if not action.facts.may_create and customer_not_found(error):
         return CallRejected(Outcome.FAILED, Reason.CUSTOMER_NOT_FOUND)
     if _NO_VALID_DEVICES.search(full_text):
         return CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, text)

@@ -1,5 +1,10 @@
-"""Actions of rows and their stored codes, and the phases of a sharded run."""
+"""Everything that is a property of an action alone, in one table, and the phases of a sharded run.
 
+The endpoint of an action is in `api.protocol`, its outcomes in `domain.outcomes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -15,11 +20,33 @@ class Action(StrEnum):
     @property
     def code(self) -> int:
         """The stored number of this action."""
-        return _CODES[self]
+        return ACTION_FACTS[self].code
+
+    @property
+    def facts(self) -> "ActionFacts":
+        """The row of the table for this action."""
+        return ACTION_FACTS[self]
 
 
-_CODES: Final = {Action.ASSIGN: 0, Action.UNASSIGN: 1}
-ACTIONS: Final = (Action.ASSIGN, Action.UNASSIGN)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionFacts:
+    """One row of the table."""
+
+    code: int
+    """The number stored in journals."""
+    inverse: Action
+    """The action that undoes it."""
+    is_held_after: bool
+    """Whether the customer holds the device when the action is done."""
+    may_create: bool
+    """Whether it may create its customer, and its devices with `--auto-create-devices`."""
+
+
+ACTION_FACTS: Final[Mapping[Action, ActionFacts]] = {
+    Action.ASSIGN: ActionFacts(code=0, inverse=Action.UNASSIGN, is_held_after=True, may_create=True),
+    Action.UNASSIGN: ActionFacts(code=1, inverse=Action.ASSIGN, is_held_after=False, may_create=False),
+}
+ACTIONS: Final = tuple(ACTION_FACTS)
 """Actions in the order of their codes."""
 UNKNOWN_ACTION: Final = -1
 """The code in an action column for a word that is no known action."""

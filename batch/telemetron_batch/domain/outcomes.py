@@ -164,6 +164,11 @@ _CODES: Final = {outcome: facts.code for outcome, facts in OUTCOME_FACTS.items()
 OUTCOMES: Final = tuple(sorted(_CODES, key=_CODES.__getitem__))
 """Outcomes in the order of their codes."""
 UNSENT: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if not facts.is_sent)
+OUTCOMES_OF_SUCCESS: Final[Mapping[Action, tuple[Outcome, Outcome]]] = {
+    Action.ASSIGN: (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED),
+    Action.UNASSIGN: (Outcome.UNASSIGNED, Outcome.SKIPPED),
+}
+"""The outcome if the action changed something, and the outcome if there was nothing to change."""
 FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
 
 assert [*_CODES.values()] == [*range(len(Outcome))], "every outcome has a row, and codes count from 0"  # noqa: S101

@@ -224,7 +224,7 @@ class Plan:
         group, start, end = self._slice(number)
         part = self.parts[self.groups.part[group]]
         stage = int(self.groups.stage[group])
-        typed = self.options.auto_create_devices and action_of(stage) is Action.ASSIGN
+        typed = self.options.auto_create_devices and action_of(stage).facts.may_create
         return Call(
             number=number,
             stage=stage,

@@ -224,11 +224,6 @@ class Reconciliation:
         return pc.binary_join_element_wise(lines, outcome, ": ")
 
 
-def inverse(action: Action) -> Action:
-    """Return the action that undoes another."""
-    return Action.UNASSIGN if action is Action.ASSIGN else Action.ASSIGN
-
-
 def row_ranges(size: int) -> Iterator[slice]:
     """Yield consecutive ranges that cover all rows; working range by range bounds the memory."""
     return (slice(first, min(first + _ROWS_PER_RANGE, size)) for first in range(0, size, _ROWS_PER_RANGE))

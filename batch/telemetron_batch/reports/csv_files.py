@@ -21,7 +21,7 @@ from telemetron_batch.domain.model import InputFile, Problem
 from telemetron_batch.input.normalize import FORMULA_BYTES, escaped, guarded, of_text
 from telemetron_batch.input.own_reports import OF_ATTENTION, is_attention
 from telemetron_batch.reconciliation.format_columns import format_ints
-from telemetron_batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation, inverse
+from telemetron_batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.concurrency import prefetch
@@ -226,7 +226,7 @@ def _undo_tables(report: ReportInput, blocks: Iterable[RowBlock]) -> Iterator[li
         end -= block.keys.num_rows
         if len(rows):
             at = pa.array(rows)
-            action = pa.array([str(inverse(action)) for action in ACTIONS]).take(block.keys["action"].take(at))
+            action = pa.array([str(action.facts.inverse) for action in ACTIONS]).take(block.keys["action"].take(at))
             yield [block.keys["customerEmail"].take(at), block.keys["deviceIdentifier"].take(at), action]
 
 

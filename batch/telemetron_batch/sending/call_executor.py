@@ -26,7 +26,7 @@ from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.api.retry import AttemptBudget, retry_until_final
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
-from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.outcomes import OUTCOMES_OF_SUCCESS, Outcome
 from telemetron_batch.domain.reasons import WITH_OTHERS, Reason, Unheard, sentence
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
@@ -105,7 +105,7 @@ class Unanswered:
 
     def add(self, call: Call, positions: "Positions | range") -> None:
         """Record an attempt at these devices that may have acted."""
-        if call.action is Action.ASSIGN:
+        if call.action.facts.may_create:
             self.customers.add(call.customer)
             if call.device_type is not None:
                 self.devices.update(call.devices[at] for at in positions)
@@ -118,7 +118,7 @@ class Unanswered:
         created, customer = reply.customer_was_created, work.call.customer
         if created is False and customer in self.customers and not work.customer_was_known:
             created = None if work.customer_was_known is None else True
-        if work.call.action is Action.ASSIGN:
+        if work.call.action.facts.may_create:
             self.customers.discard(customer)  # only this answer is in doubt; later ones are reliable
         return created
 
@@ -374,17 +374,14 @@ def _attribute(result: DeviceResult, action: Action, held_before: bool | None) -
 
     It can be attributed if it is known whether the customer held the device before.
     """
-    is_already_done = (
-        result.outcome is Outcome.ALREADY_ASSIGNED if action is Action.ASSIGN else result.outcome is Outcome.SKIPPED
-    )
-    if not is_already_done:
+    changed, unchanged = OUTCOMES_OF_SUCCESS[action]
+    if result.outcome is not unchanged:
         return result
     if held_before is None:
         return result._replace(unheard=Unheard.WHOSE_WORK)
-    if held_before is (action is Action.ASSIGN):
+    if held_before is action.facts.is_held_after:
         return result
-    done = Outcome.ASSIGNED if action is Action.ASSIGN else Outcome.UNASSIGNED
-    return result._replace(outcome=done, reason=Reason.DONE_BY_LOST_ATTEMPT, text="")
+    return result._replace(outcome=changed, reason=Reason.DONE_BY_LOST_ATTEMPT, text="")
 
 
 def _append_uncertainty(result: DeviceResult) -> DeviceResult:

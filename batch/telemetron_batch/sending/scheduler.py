@@ -211,7 +211,7 @@ class Scheduler:
 
     def _expect_new_customer(self, call: Call) -> None:
         """Record that an unanswered attempt at this call may have created its customer."""
-        if call.action is Action.ASSIGN and not self._journal.was_known(call.customer):
+        if call.action.facts.may_create and not self._journal.was_known(call.customer):
             self.tally.perhaps_new_customers.add(call.customer)
 
     def _learn(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
