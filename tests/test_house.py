@@ -25,6 +25,7 @@ ONLY_HERE = {
     "httpcore2": {"api.failures", "api.http", "api.watched_stream"},
     "msgspec": {"api.protocol", "journal.codec", "rate_limit.shared_answer"},
     "tenacity": {"api.retry"},
+    "tomlkit": {"init.profile_file"},
     "sqlite3": {
         "journal.connection",
         "journal.journal",

@@ -65,10 +65,25 @@ def test_with_force_a_profile_under_a_parent_goes_too(parent: str, rest: str) ->
     assert {key: table for key, table in after.items() if key != "p"} == tomllib.loads(rest)
 
 
-@pytest.mark.parametrize("text", ["p = { rate = '1/s' }", "p.rate = '1/s'", "[a]\nx = '''\n[p]\n'''\n[p]"])
-def test_a_profile_that_cannot_be_replaced_safely_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("p = { rate = '1/s' }\n", ""),
+        ("p.rate = '1/s'\na = 1\n", "a = 1\n"),
+        ("profile.p.rate = '1/s'\na = 1\n", "a = 1\n"),
+        ("[a]\nx = '''\n[p]\n'''\n[p]", "[a]\nx = '''\n[p]\n'''\n"),
+        ("[p]\n[a]\n# of columns\n[p.column]\n# of b\n[b]\n", "[a]\n# of columns\n# of b\n[b]\n"),
+        ("[[p.x]]\n# of y\n[p.y]\nz = 1\n# end", "# of y\n# end\n"),
+    ],
+)
+def test_with_force_a_profile_is_replaced_however_it_is_written(text: str, kept: str) -> None:
+    assert with_profile(text, "p", {}, force=True) == f"{kept}\n[p]\n".lstrip("\n")
+
+
+@pytest.mark.parametrize("parent", ["profile", "profiles"])
+def test_a_profile_that_cannot_be_replaced_safely_is_refused(parent: str) -> None:
     with pytest.raises(ConfigError, match="edit the file by hand"):
-        with_profile(text, "p", {"action": "assign"}, force=True)
+        with_profile(f"{parent} = {{ p = {{ rate = '1/s' }}, q = {{}} }}", "p", {"action": "assign"}, force=True)
 
 
 def test_windows_line_ends_stay() -> None:

@@ -4,12 +4,16 @@ Changes nothing else in the text, comments included; before it is written, the n
 and compared with the old one.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+import tomlkit
+from tomlkit.container import Container
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable, Table
 
 from telemetron_batch.domain.errors import ConfigError, DiskError, write_error
 from telemetron_batch.storage.atomic_file import atomic_write
@@ -17,10 +21,8 @@ from telemetron_batch.storage.atomic_file import atomic_write
 Value: TypeAlias = str | bool | list[str] | Mapping[str, str]
 """The value of a key."""
 
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-_NAME: Final = r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\[\]"'\n]"""
-_TABLE: Final = re.compile(rf"^[ \t]*\[\[?((?:{_NAME})+)\]\]?[ \t]*(?:#.*)?\r?$", re.MULTILINE)
-_COMMENTS: Final = re.compile(r"(?:^[ \t]*(?:#[^\n]*)?(?:\n|\Z))*\Z", re.MULTILINE)
+_COMMENTS: Final = re.compile(r"(?:^[ \t]*(?:#[^\n]*)?\r?\n)+(?=[ \t]*\[|\Z)|^[ \t]*#[^\n]*\Z", re.MULTILINE)
+"""Comments and empty lines directly above a table or at the end of a text."""
 _PARENTS: Final = ("profile", "profiles")
 
 
@@ -30,13 +32,13 @@ def with_profile(text: str, name: str, keys: Mapping[str, Value], *, force: bool
     Raises ConfigError if the text is not TOML, or if the profile exists and `force` is false.
     """
     before = _parsed(text)
-    holders = [table for table in (before, *map(before.get, _PARENTS)) if isinstance(table, dict) and name in table]
+    holders = _holders(before, name)
     if name in _PARENTS or (holders and not force):
         raise ConfigError(f"there is a profile {name!r} already", "name another with --profile, or say --force")
-    kept = _remove_profile(text, name) if holders else text
-    after = f"{kept.rstrip()}\n\n{_table(name, keys)}".lstrip("\n")
+    kept = _without_profile(text, name) if holders else text
+    after = f"{kept.rstrip()}\n\n{_profile_text(name, keys)}".lstrip("\n")
     if not _changes_only(after, before, name, keys):
-        raise ConfigError(f"profile {name!r} cannot be replaced without harm to the rest", "edit the file by hand")
+        raise _not_replaceable(name)
     return after
 
 
@@ -70,62 +72,57 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ConfigError(f"the file of profiles is not valid TOML ({exc})", "correct it there") from exc
 
 
+def _holders(tables: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Return the tables that have this profile: the whole content and its parent tables."""
+    return [table for table in (tables, *map(tables.get, _PARENTS)) if isinstance(table, dict) and name in table]
+
+
 def _changes_only(after: str, before: Mapping[str, Any], name: str, keys: Mapping[str, Value]) -> bool:
     """Return whether the new text differs from the old content only in this profile."""
     try:
         tables = tomllib.loads(after)
     except tomllib.TOMLDecodeError:
         return False
-    return tables.get(name) == keys and _other_profiles(tables, name) == _other_profiles(before, name)
+    if _holders(tables, name) != [tables] or tables[name] != keys:
+        return False
+    return _other_profiles(tables, name) == _other_profiles(before, name)
 
 
-def _table(name: str, keys: Mapping[str, Value]) -> str:
-    return f"[{_key(name)}]\n" + "".join(f"{_key(key)} = {_value(value)}\n" for key, value in keys.items())
+def _profile_text(name: str, keys: Mapping[str, Value]) -> str:
+    profile = tomlkit.table()
+    for key, value in keys.items():
+        profile.add(key, _inline(value) if isinstance(value, Mapping) else value)
+    return tomlkit.document().add(name, profile).as_string()
 
 
-def _key(text: str) -> str:
-    return text if _BARE.fullmatch(text) else _string(text)
+def _inline(value: Mapping[str, str]) -> InlineTable:
+    table = tomlkit.inline_table()
+    table.update(value)
+    return table
 
 
-def _value(value: Value) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return _string(value)
-        case list():
-            return "[" + ", ".join(map(_string, value)) + "]"
-        case _:
-            return "{ " + ", ".join(f"{_key(key)} = {_string(text)}" for key, text in value.items()) + " }"
-
-
-def _string(text: str) -> str:
-    # The escapes of JSON are valid in TOML, which also needs one for DEL.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-def _remove_profile(text: str, name: str) -> str:
-    """Return the text without the tables of this profile; comments directly above the next table stay."""
-    headers = [*_TABLE.finditer(text)]
-    ends = [*(header.start() for header in headers[1:]), len(text)]
-    for header, end in reversed([*zip(headers, ends, strict=False)]):
-        if _path(header[1])[:1] == [name]:
-            comments = _COMMENTS.search(text[header.start() : end])
-            text = text[: header.start()] + (comments[0] if comments else "") + text[end:]
-    return text
-
-
-def _path(dotted: str) -> list[str]:
-    """Return the names in the header of a table, without the optional parent table `profile`."""
-    names: list[str] = []
+def _without_profile(text: str, name: str) -> str:
+    """Return the text without this profile; comments directly above a table stay."""
     try:
-        table = tomllib.loads(f"[{dotted}]")
-    except tomllib.TOMLDecodeError:  # a line of a multi-line string that only looks like a header
-        return names
-    while table:
-        name, table = next(iter(table.items()))
-        names.append(name)
-    return names[1:] if names[0] in _PARENTS else names
+        document = tomlkit.parse(text)
+    except TOMLKitError as exc:  # it reads less than tomllib
+        raise _not_replaceable(name) from exc
+    for key, item in document.body:
+        if key is not None and key.key in _PARENTS and isinstance(item, Table):
+            _remove(item.value, name)
+    _remove(document, name)
+    return document.as_string()
+
+
+def _remove(tables: Container, name: str) -> None:
+    """Remove the tables of this name without their last comments, which belong to the next table."""
+    for at, (key, item) in enumerate(tables.body):
+        if key is not None and key.key == name:
+            tables.body[at] = None, tomlkit.ws("".join(_COMMENTS.findall(item.as_string())))
+
+
+def _not_replaceable(name: str) -> ConfigError:
+    return ConfigError(f"profile {name!r} cannot be replaced without harm to the rest", "edit the file by hand")
 
 
 def _other_profiles(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
