@@ -4,6 +4,7 @@ Nothing is imported here but what a signal needs: to import the commands takes l
 all else before the work begins, and a signal in that time ends the process as any other does.
 """
 
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -18,12 +19,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _exit_on_early_signal)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
         signal.signal(signal.SIGINT, _exit_on_early_signal)
-    from telemetron_batch.storage.gc_tuning import relaxed_gc
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the pool that returns the most memory to the system
+    gc.disable()  # imports create only objects that stay
+    from telemetron_batch.cli.commands import main as commands
 
-    with relaxed_gc():
-        from telemetron_batch.cli.commands import main as commands
-
-        commands(prog_name="telemetron-batch")
+    gc.freeze()
+    gc.enable()
+    commands(prog_name="telemetron-batch")
 
 
 def _exit_on_early_signal(*_: object) -> None:

@@ -1,15 +1,12 @@
 """Work in threads: results come in order, and no error is lost."""
 
-import ctypes
 from collections.abc import Iterator
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.storage.concurrency import background_worker, map_ordered, prefetch
-from telemetron_batch.storage.malloc_tuning import tune_malloc
 
 NUMBERS = st.lists(st.integers(-3, 3), max_size=12)
 
@@ -69,10 +66,3 @@ def test_background_worker_processes_items_in_order_and_raises_errors_at_the_end
     else:
         work()
     assert found == wanted
-
-
-def test_malloc_is_not_tuned_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    before = pa.default_memory_pool()
-    tune_malloc()
-    assert pa.default_memory_pool().backend_name == before.backend_name

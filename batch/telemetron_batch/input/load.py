@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputFile, InputOptions
@@ -23,7 +24,6 @@ from telemetron_batch.input.serials import LongNumbers
 from telemetron_batch.input.source_file import SourceFile, estimate_text_size, input_errors, open_source
 from telemetron_batch.rows.rows import RowBlock, Rows, RowsBuilder
 from telemetron_batch.storage.concurrency import background_worker
-from telemetron_batch.storage.malloc_tuning import trim_malloc, tune_malloc
 from telemetron_batch.storage.spill import Scratch
 
 
@@ -95,7 +95,6 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     """
     if list(paths).count("-") > 1:
         raise InputError("standard input is named twice", "name - once")
-    tune_malloc()
     scratch = scratch or Scratch()
     sizes = [*map(estimate_text_size, paths)]
     scratch.reserve(sum(sizes))
@@ -113,7 +112,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
             rules[found.file] = replace(rules[found.file], rounded_lengths=found.lengths)
             if sink is not None:
                 sink.clear()
-    trim_malloc()
+    pa.default_memory_pool().release_unused()  # otherwise the peaks of loading and planning add up
     return loaded
 
 

@@ -21,7 +21,6 @@ from telemetron_batch.planning.plan import Plan, PlanPartition
 from telemetron_batch.planning.staging import NOT_SENT, Bitmap, Staged, default_stage, maybe_multi_row, stage_rows
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.concurrency import map_ordered
-from telemetron_batch.storage.malloc_tuning import trim_malloc
 from telemetron_batch.storage.spill import PartitionedTable, Scratch, SpillColumn, spill_batch, to_batch
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
@@ -46,10 +45,10 @@ def plan_calls(rows: Rows, options: PlanOptions, unchanged_source: Ints | None =
     """
     held, respellings = find_held(rows, hold=options.hold)
     staged = _assign_stages(rows, unchanged_source)
-    trim_malloc()
+    pa.default_memory_pool().release_unused()
     staged.hold(held)
     parts, groups = _group_rows(rows, staged, unchanged_source, typed=options.auto_create_devices)
-    trim_malloc()
+    pa.default_memory_pool().release_unused()
     shared = staged.shared_device_pairs() if options.auto_create_devices else None
     ordered, lanes = in_sending_order(rows.scratch, groups.columns(), shared, options.chunk_size)
     duplicates, superseded = staged.duplicate_rows.array(), staged.superseded_rows.array()

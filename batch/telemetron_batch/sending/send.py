@@ -19,7 +19,6 @@ from telemetron_batch.sending.session import (
     show_progress,
     stop_for_error,
 )
-from telemetron_batch.storage.gc_tuning import relaxed_gc
 
 AfterSending = Callable[[Job, Session], Awaitable[None]]
 """Called in the same session once all calls are sent."""
@@ -30,13 +29,12 @@ def send(job: Job, target: ApiTarget, afterwards: AfterSending | None = None) ->
 
     Return None, or why the run stopped before the end.
     """
-    with relaxed_gc():
-        try:
-            return job.clock.run(_send(job, target, afterwards))
-        except OSError as exc:
-            if not job.journal.has_attempts():
-                raise
-            return stop_for_error(exc)
+    try:
+        return job.clock.run(_send(job, target, afterwards))
+    except OSError as exc:
+        if not job.journal.has_attempts():
+            raise
+        return stop_for_error(exc)
 
 
 async def _send(job: Job, target: ApiTarget, afterwards: AfterSending | None) -> Stop | None:

@@ -12,14 +12,12 @@ from telemetron_batch.sending.session import (
     run_until_stopped,
     show_progress,
 )
-from telemetron_batch.storage.gc_tuning import relaxed_gc
 from telemetron_batch.verification.verifier import Verifier
 
 
 def verify_customers(job: Job, target: ApiTarget) -> Stop | None:
     """Query what the customers of the plan hold now. Return None, or why it stopped before all were queried."""
-    with relaxed_gc():
-        return job.clock.run(_verify(job, target))
+    return job.clock.run(_verify(job, target))
 
 
 async def _verify(job: Job, target: ApiTarget) -> Stop | None:
