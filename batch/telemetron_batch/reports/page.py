@@ -1,6 +1,7 @@
 """Write report.html, a self-contained page about a run: verdict, counts, causes, transfers, timeline, plan.
 
-The texts and the layout are in the template beside this module. The page loads nothing from the network.
+The texts are in the template beside this module, which inlines the style sheet and the script. The page loads nothing
+from the network.
 """
 
 import base64
@@ -204,8 +205,9 @@ def _hash(script: str) -> str:
 
 @cache
 def _template() -> Template:
+    folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         finalize=_to_shown_text,
         undefined=StrictUndefined,
@@ -220,5 +222,9 @@ def _template() -> Template:
         "pct": "{:.3f}%".format,
         "whole": _untruncated,
     }
-    environment.globals["delimiter_names"] = DELIMITER_NAMES
+    environment.globals |= {
+        "delimiter_names": DELIMITER_NAMES,
+        "style": Markup((folder / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
+        "script": Markup((folder / "report.js").read_text("utf-8")),  # noqa: S704 - our own file
+    }
     return environment.get_template("report.html.j2")
