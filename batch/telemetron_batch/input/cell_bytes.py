@@ -5,15 +5,11 @@ cells for which a pattern is needed.
 """
 
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+from telemetron_batch.domain.arrays import Flags, Ints, Octets
 
 
 class CellBytes:
@@ -35,25 +31,25 @@ class CellBytes:
         return np.diff(self._offsets)
 
     @cached_property
-    def first(self) -> Bytes:
+    def first(self) -> Octets:
         """First byte of each cell; 0 for an empty one."""
         return self._at(self._offsets[:-1])
 
     @property
-    def second(self) -> Bytes:
+    def second(self) -> Octets:
         """The byte after the first. Of a cell of one byte, the next cell's; 0 for an empty cell and after the end."""
         return self._at(self._offsets[:-1] + 1)
 
     @cached_property
-    def last(self) -> Bytes:
+    def last(self) -> Octets:
         """Last byte of each cell; 0 for an empty one."""
         return self._at(self._offsets[1:] - 1)
 
-    def at(self, place: int) -> Bytes:
+    def at(self, place: int) -> Octets:
         """Return the byte at a position from 0; for a shorter cell the byte of another cell."""
         return self._at(self._offsets[:-1] + place)
 
-    def from_end(self, place: int) -> Bytes:
+    def from_end(self, place: int) -> Octets:
         """Return the byte at a position from the end, 1 for the last; for a shorter cell the byte of another cell."""
         return self._at(np.maximum(self._offsets[1:] - place, 0))
 
@@ -69,7 +65,7 @@ class CellBytes:
         empty: Flags = self._offsets[1:] == self._offsets[:-1]
         return empty if empty.any() else None
 
-    def _at(self, at: Ints) -> Bytes:
+    def _at(self, at: Ints) -> Octets:
         """Return the bytes at these ascending offsets; 0 for an empty cell and after the end."""
         if not len(self.data):
             return np.zeros(len(at), np.uint8)
@@ -81,7 +77,7 @@ class CellBytes:
         return found
 
 
-def byte_in(octets: Bytes, characters: bytes) -> Flags:
+def byte_in(octets: Octets, characters: bytes) -> Flags:
     """Return which bytes are one of these characters."""
     table = np.zeros(256, np.bool_)
     table[list(characters)] = True

@@ -5,7 +5,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.input.flags import Flags, flags_of, matching
+from telemetron_batch.domain.arrays import Flags
+from telemetron_batch.input.flags import flags_of, matching
 
 MAX_EMAIL_LENGTH: Final = 254
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.input.block import CellBlock, Ints
+from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.normalize import normalize_fast
 from telemetron_batch.input.number_formats import CellKind

@@ -1,13 +1,10 @@
 """One flag for each text of a column."""
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Flags: TypeAlias = npt.NDArray[np.bool_]
+from telemetron_batch.domain.arrays import Flags
 
 
 def flags_of(mask: pa.BooleanArray) -> Flags:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
-from telemetron_batch.input.flags import Flags, flags_of, matching
+from telemetron_batch.input.flags import flags_of, matching
 from telemetron_batch.input.serials import SerialProfile, shapes_of
 
 FOREIGN_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"

@@ -6,20 +6,17 @@ column of few words, else those whose bytes look unusual.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.emails import not_emails
-from telemetron_batch.input.flags import Flags
 from telemetron_batch.input.foreign_signs import may_be_misplaced, may_be_several, placeholders
 from telemetron_batch.input.normalize import normalize_fast, to_lower
 from telemetron_batch.input.serials import MONTHS, may_be_rounded
-
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 MAX_LENGTH: Final = 256
 

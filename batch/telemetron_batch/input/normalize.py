@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.domain.printable import IGNORABLE
-from telemetron_batch.input.cell_bytes import CellBytes, Flags, byte_in
+from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 
 # Soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
 INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"

@@ -7,14 +7,11 @@ only one of them finds is a bug or a broken quote, and never a row lost silently
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
-Octets: TypeAlias = npt.NDArray[np.uint8]
+from telemetron_batch.domain.arrays import Flags, Ints, Octets
 
 LF: Final = 10
 CR: Final = 13

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.config.options import FIELDS
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.errors import BatchError
-from telemetron_batch.input.block import CellBlock, Ints
-from telemetron_batch.input.flags import Flags
+from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.normalize import normalize_fast
 from telemetron_batch.input.spreadsheet_changes import Change, change_between
 from telemetron_batch.storage.text_hash import Hashes, hash_texts

@@ -11,17 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.input.cell_bytes import CellBytes
-from telemetron_batch.input.flags import Flags, flags_of
-
-Ints: TypeAlias = npt.NDArray[np.int64]
+from telemetron_batch.input.flags import flags_of
 
 _DAY: Final = "(?:0?[1-9]|[12][0-9]|3[01])"
 _MONTH: Final = "(?:0?[1-9]|1[0-2])"

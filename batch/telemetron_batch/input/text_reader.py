@@ -5,13 +5,13 @@ split separately and put back in their places.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.errors import InputError, UnbalancedError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.input.action_words import action_words
@@ -21,9 +21,6 @@ from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.normalize import is_blank
 from telemetron_batch.input.record_scanner import Records, inner_lines, scan, split
 from telemetron_batch.input.validation import looks_like_row
-
-Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 MAX_RECORD_BYTES: Final = 64 << 20
 """A longer record is refused as a quote that is never closed."""

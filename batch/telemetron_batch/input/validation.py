@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import UNKNOWN_ACTION, Action
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.emails import EMAIL, not_emails
 from telemetron_batch.input.excerpt import printable_excerpt
-from telemetron_batch.input.flags import Flags, flags_of, matching
+from telemetron_batch.input.flags import flags_of, matching
 from telemetron_batch.input.foreign_signs import DECODED_TWICE, FOREIGN_SPACE, misplaced, placeholders, several
 from telemetron_batch.input.key_columns import (
     MAX_LENGTH,
-    Ints,
     KeyColumn,
     distinct_column,
     email_column,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import Answer, CustomerHoldings, InputFile
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
@@ -50,8 +51,6 @@ SELECT CAST((at - :start) / :seconds AS INTEGER) AS slice, kind AS what, count(*
 FROM events WHERE kind IN ('hold', 'down', 'up') GROUP BY slice, what
 ORDER BY slice, what
 """
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

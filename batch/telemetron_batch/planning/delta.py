@@ -31,14 +31,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.outcomes import UNSENT, Outcome
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.spill import to_batch
 from telemetron_batch.storage.text_hash import encode_texts, hash_texts
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 _ABSENT: Final = -1
 _CONFIRMED_OUTCOMES: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNASSIGNED.code]
@@ -85,12 +83,12 @@ class ConfirmedPairs:
     """
 
     pairs: pa.RecordBatch
-    origin: IntArray
+    origin: Ints
     origins: tuple[ConfirmedBy, ...]
     touched: pa.Array
 
 
-def find_unchanged(rows: Rows, known: ConfirmedPairs) -> IntArray:
+def find_unchanged(rows: Rows, known: ConfirmedPairs) -> Ints:
     """Return for each row the number of the origin that confirmed it, or 0 for a row that is to be sent."""
     origin = np.zeros(len(rows), np.int64)
     part_of_pair = rows.keys.partition_of(hash_texts(known.pairs["customerEmail"]))
@@ -106,7 +104,7 @@ def find_unchanged(rows: Rows, known: ConfirmedPairs) -> IntArray:
     return origin
 
 
-def _confirming_origin(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
+def _confirming_origin(keys: pa.RecordBatch, known: ConfirmedPairs) -> Ints:
     """Return the origin of each row that asks for the confirmed action of its pair; 0 for others."""
     pair = _known_pair_of(keys, known)
     is_confirmed = pair != _ABSENT
@@ -116,7 +114,7 @@ def _confirming_origin(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
     return np.where(is_confirmed, np.append(known.origin, 0)[pair], 0)
 
 
-def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
+def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> Ints:
     """Return for each row the index of its pair among the known ones, or _ABSENT."""
     customer, known_customer = _codes(keys["customerEmail"], known.pairs["customerEmail"])
     device, known_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
@@ -124,15 +122,15 @@ def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> IntArray:
     here = np.flatnonzero((known_customer != _ABSENT) & (known_device != _ABSENT))
     known_keys = pd.Index(known_customer[here] * devices + known_device[here])
     at = known_keys.get_indexer(customer * devices + device)  # -1 for an unknown pair
-    found: IntArray = np.append(here, _ABSENT)[at]
+    found: Ints = np.append(here, _ABSENT)[at]
     return found
 
 
-def _same_type(keys: pa.RecordBatch, known: ConfirmedPairs, pair: IntArray) -> BoolArray:
+def _same_type(keys: pa.RecordBatch, known: ConfirmedPairs, pair: Ints) -> Flags:
     """Return which rows have a known pair of the same device type."""
     asked, confirmed = (_device_types(batch) for batch in (keys, known.pairs))
     found = confirmed.take(pa.array(pair, mask=pair == _ABSENT))
-    same: BoolArray = pc.fill_null(pc.equal(found, asked), False).to_numpy(zero_copy_only=False)
+    same: Flags = pc.fill_null(pc.equal(found, asked), False).to_numpy(zero_copy_only=False)
     return same
 
 
@@ -141,14 +139,14 @@ def _device_types(keys: pa.RecordBatch) -> pa.Array:
     return keys["deviceType"] if "deviceType" in keys.schema.names else pa.repeat("", keys.num_rows)
 
 
-def _codes(texts: pa.Array, others: pa.Array) -> tuple[IntArray, IntArray]:
+def _codes(texts: pa.Array, others: pa.Array) -> tuple[Ints, Ints]:
     """Return a code for each of `texts`, and for each of `others` its code among these, or _ABSENT."""
     codes, distinct = encode_texts(texts)
     found = pc.fill_null(pc.index_in(others, value_set=distinct), _ABSENT)
     return codes, found.to_numpy().astype(np.int64)
 
 
-def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> npt.NDArray[np.int8]:
+def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: Flags) -> npt.NDArray[np.int8]:
     """Return the `RowDeltaState` of each row, for later runs.
 
     `outcome` and `in_doubt` are by row; `in_doubt` is whether an unanswered attempt at the row
@@ -163,10 +161,10 @@ def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> 
     return state
 
 
-def _confirmed_last_rows(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: BoolArray) -> BoolArray:
+def _confirmed_last_rows(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: Flags) -> Flags:
     """Return which rows are the last ones sent of their pair and confirm it."""
     unassign = plan.rows.action == Action.UNASSIGN.code
-    confirmed: BoolArray = np.isin(outcome, _CONFIRMED_OUTCOMES) | ((outcome == Outcome.SKIPPED.code) & unassign)
+    confirmed: Flags = np.isin(outcome, _CONFIRMED_OUTCOMES) | ((outcome == Outcome.SKIPPED.code) & unassign)
     confirmed[plan.superseded_rows] = False
     opposed = in_doubt[plan.superseded_rows] & (unassign[plan.superseded_rows] != unassign[plan.superseding_rows])
     confirmed[plan.superseding_rows[opposed]] = False
@@ -179,12 +177,12 @@ def encode_column(column: npt.NDArray[np.integer]) -> str:
     return f"{small.dtype.str}:{base64.b64encode(zlib.compress(small.tobytes(), 1)).decode()}"
 
 
-def decode_column(text: str) -> IntArray:
+def decode_column(text: str) -> Ints:
     """Return the column that `encode_column` encoded. Raises ValueError for any other text."""
     kind, _, body = text.partition(":")
     try:
         small = np.frombuffer(zlib.decompress(base64.b64decode(body)), dtype=np.dtype(kind))
     except (TypeError, zlib.error) as exc:
         raise ValueError(str(exc)) from exc
-    column: IntArray = small.astype(np.int64)
+    column: Ints = small.astype(np.int64)
     return column

@@ -5,16 +5,15 @@ order, so that a call is a slice. `ordering` puts the groups into sending order.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts, mixed
-
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

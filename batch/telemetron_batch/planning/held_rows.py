@@ -6,7 +6,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from telemetron_batch.domain.arrays import Ints
 
 
 class HoldReason(IntEnum):

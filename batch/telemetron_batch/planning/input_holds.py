@@ -7,13 +7,14 @@ Identifiers are compared by hash: a collision can only hold an assign without ne
 """
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.planning.held_rows import HeldRows, HoldReason, Respelling, Respellings
 from telemetron_batch.planning.staging import Bitmap
 from telemetron_batch.rows.rows import Rows
@@ -21,9 +22,6 @@ from telemetron_batch.rows.spellings import respelt
 from telemetron_batch.storage.concurrency import map_ordered
 from telemetron_batch.storage.spill import SpillColumn, drop_pages, to_batch
 from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
-
-Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _ASSIGN: Final = Action.ASSIGN.code
 _SCAN_ROWS: Final = 1 << 20

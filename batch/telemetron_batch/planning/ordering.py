@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.storage.spill import Scratch, SpillColumn, spill_column
 from telemetron_batch.storage.text_hash import Hashes
 
-Ints: TypeAlias = npt.NDArray[np.int64]
 GroupColumns: TypeAlias = dict[str, npt.NDArray[Any]]
 """The columns of `Grouped.groups`; for several partitions also `part`."""
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Call, PlanOptions
 from telemetron_batch.planning.calls import Stage, action_of
 from telemetron_batch.planning.held_rows import HeldRows, Respellings
@@ -25,7 +26,6 @@ from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
 
-Ints = npt.NDArray[np.int64]
 _NO_ROWS: Final = np.empty(0, np.int64)
 _BATCH_ROWS: Final = 4_000_000
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import PlanOptions
 from telemetron_batch.planning.grouping import Grouped, group_rows
 from telemetron_batch.planning.held_rows import HeldRows
@@ -24,7 +25,6 @@ from telemetron_batch.storage.concurrency import map_ordered
 from telemetron_batch.storage.spill import PartitionedTable, Scratch, SpillColumn, spill_batch, to_batch
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
-Ints = npt.NDArray[np.int64]
 _ROW_COLUMNS: Final = (
     "duplicate_rows",
     "original_rows",

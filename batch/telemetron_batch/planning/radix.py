@@ -5,12 +5,12 @@ several times as fast as `numpy.lexsort`, and its time grows only linearly.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Ints: TypeAlias = npt.NDArray[np.int64]
+from telemetron_batch.domain.arrays import Ints
 
 
 def radix_lexsort(keys: Sequence[npt.NDArray[Any]]) -> Ints:

@@ -15,12 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.storage.concurrency import map_ordered
 from telemetron_batch.storage.spill import Scratch, SpillColumn, drop_pages
 from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
 
-Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 Halves: TypeAlias = npt.NDArray[np.uint32]
 _UNASSIGN = Action.UNASSIGN.code
 NOT_SENT: Final = -1

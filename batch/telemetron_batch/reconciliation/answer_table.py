@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.reconciliation.format_columns import format_bools, format_counts, format_timestamps
 from telemetron_batch.storage.spill import PartitionedTable, Scratch
 
@@ -28,7 +29,6 @@ _SCHEMA: Final = pa.schema(
 )
 """Null means unknown."""
 
-Ints = npt.NDArray[np.int64]
 Entry = npt.NDArray[np.int32]
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.outcomes import Outcome
@@ -20,9 +19,6 @@ _MIN_INEFFECTIVE: Final = 3
 """The least number of ineffective unassigns that puts a list in question."""
 _PERHAPS_TAKEN: Final = (Outcome.UNASSIGNED.code, Outcome.UNCONFIRMED.code, Outcome.NOT_SENT.code)
 _PERHAPS_GIVEN: Final = (Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNCONFIRMED.code)
-
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 
 def has_only_ineffective_unassigns(reconciliation: Reconciliation) -> bool:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.domain.errors import UnbalancedError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
@@ -28,7 +29,6 @@ _TEXT_SHIFT: Final = 32
 """A detail is packed into one integer: unheard, then the reason, then the text's position."""
 
 Ints = npt.NDArray[np.integer[Any]]
-Flags = npt.NDArray[np.bool_]
 
 
 class Ledger:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import ACTIONS
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason
@@ -44,7 +45,6 @@ _TRANSFER_STATES: Final = ("moved", "given, not taken back", "taken back, not gi
 
 _STOPPED: Final = (Reason.STOPPED_BEFORE, Reason.STOPPED_AFTER_SENDING, Reason.STOPPED_AFTER_REFUSAL)
 
-Ints = npt.NDArray[np.int64]
 Keys = tuple[str, str]
 """Customer and device of a row."""
 

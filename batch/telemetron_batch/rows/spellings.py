@@ -11,15 +11,11 @@ from decimal import Decimal
 from typing import Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags, Ints, Octets
 from telemetron_batch.domain.printable import IGNORABLE, without_unprintable
-
-Ints: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _SEPARATORS: Final = {12: (), 13: (6,), 14: (4, 9), 17: (2, 5, 8, 11, 14)}
 """Length of a MAC address in bytes to the positions of its separators."""
@@ -117,7 +113,7 @@ def _without_lookalikes(texts: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(texts, _DASHES, "-")
 
 
-def _buffers(texts: pa.Array) -> tuple[Ints, Ints, Bytes]:
+def _buffers(texts: pa.Array) -> tuple[Ints, Ints, Octets]:
     """Return the offset and length of each text, and the bytes of all texts."""
     if not len(texts):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8)
@@ -129,7 +125,7 @@ def _buffers(texts: pa.Array) -> tuple[Ints, Ints, Bytes]:
     return starts, np.diff(bounds), data
 
 
-def _mac_candidates(starts: Ints, length: int, data: Bytes) -> Bytes:
+def _mac_candidates(starts: Ints, length: int, data: Octets) -> Octets:
     """Return the bytes, one row per text, of the texts of one length that have hexadecimal digits at both ends."""
     if len(starts) * length == len(data):  # all texts of the column have this length
         cells = data.reshape(-1, length)
@@ -139,11 +135,11 @@ def _mac_candidates(starts: Ints, length: int, data: Bytes) -> Bytes:
         return cells if ends.all() else cells[ends]
     for place in (0, length - 1):
         starts = starts[_HEX[data[starts + place]]]
-    found: Bytes = data[starts[:, None] + np.arange(length)]
+    found: Octets = data[starts[:, None] + np.arange(length)]
     return found
 
 
-def _forms_of_cells(cells: Bytes, places: tuple[int, ...]) -> Forms:
+def _forms_of_cells(cells: Octets, places: tuple[int, ...]) -> Forms:
     """Return the forms of texts of one length, whose separators are at these positions if they are MAC addresses."""
     separators = [0]
     if places:
@@ -160,7 +156,7 @@ def _forms_of_cells(cells: Bytes, places: tuple[int, ...]) -> Forms:
     return Forms(layouts, is_lower=has_lower, is_upper=has_upper)
 
 
-def _cases(cells: Bytes) -> tuple[bool, bool]:
+def _cases(cells: Octets) -> tuple[bool, bool]:
     """Return whether there are lowercase and capital letters that could be digits."""
     return bool((cells - np.uint8(ord("a")) < 6).any()), bool((cells - np.uint8(ord("A")) < 6).any())
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
 from telemetron_batch.domain.model import InputFile
@@ -34,7 +35,6 @@ from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
 from telemetron_batch.planning.delta import (
     ConfirmedBy,
     ConfirmedPairs,
-    IntArray,
     RowDeltaState,
     decode_column,
     find_unchanged,
@@ -76,7 +76,7 @@ class JobIdentity:
 class Delta:
     """Which rows of an input earlier runs have settled, and whether they are left out."""
 
-    settled: IntArray
+    settled: Ints
     """By row: 0, or the number of the origin that settled it, also in a full run."""
     origins: tuple[ConfirmedBy, ...]
     explanation: str
@@ -87,7 +87,7 @@ class Delta:
     """When the last full run started; None if this is a full run."""
 
     @property
-    def left_out(self) -> IntArray | None:
+    def left_out(self) -> Ints | None:
         """The rows to leave out, as the planner takes them; None in a full run."""
         return None if self.last_full_run_at is None else self.settled
 
@@ -158,7 +158,7 @@ def _why_nobody_answers(asked_by: JobIdentity, others: Sequence["_PreviousRun"])
     return f"--organisation is {ours}, and {of_last} is {theirs}"
 
 
-def _compact_sources(settled: IntArray, origins: Sequence[ConfirmedBy]) -> tuple[IntArray, tuple[ConfirmedBy, ...]]:
+def _compact_sources(settled: Ints, origins: Sequence[ConfirmedBy]) -> tuple[Ints, tuple[ConfirmedBy, ...]]:
     """Drop the origins that settle no row, so that they do not accumulate run by run."""
     numbers = np.unique(settled[settled > 0])
     renumbered = np.where(settled > 0, np.searchsorted(numbers, settled) + 1, 0)
@@ -298,7 +298,7 @@ def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
-def standing_of_rows(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, IntArray, IntArray]]:
+def standing_of_rows(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, Ints, Ints]]:
     """Yield the rows of a run block by block.
 
     A block is the number of its file, the keys, the `RowDeltaState` of each row, and the number of the run that
@@ -312,7 +312,7 @@ def standing_of_rows(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBat
         first += keys.num_rows
 
 
-def _column(journal: JournalReader, name: str) -> IntArray:
+def _column(journal: JournalReader, name: str) -> Ints:
     """Return a stored column of row states; zeros where the journal has none."""
     rows, text = sum(file["rows"] for file in journal.meta(Fact.INPUTS, [])), journal.meta(name)
     try:

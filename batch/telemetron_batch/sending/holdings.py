@@ -16,12 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.identifiers import as_column, letters_and_digits, trimmed
 from telemetron_batch.planning.plan import SentRows
 from telemetron_batch.storage.text_hash import encode_texts
 
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 Holding = tuple[int, frozenset[str]]
 """A customer's code and the identifiers of all its devices."""
 States = npt.NDArray[np.int8]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from telemetron_batch.config.stored import load_stored_config
 from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.stops import Advice, ExitCode, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
@@ -33,7 +34,7 @@ from telemetron_batch.sharding.gather import (
     require_same,
     require_unknown,
 )
-from telemetron_batch.sharding.partition import CALLS, Ints, Shard, ShardCalls, shard_folder
+from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_folder
 from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, describe_shards, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.commands import shard_command

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import Call
 from telemetron_batch.journal.codec import read_table
@@ -27,8 +28,6 @@ from telemetron_batch.planning.calls import Stage, action_of
 from telemetron_batch.planning.ordering import union_find
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.storage.atomic_file import atomic_write, make_private_dir
-
-Ints = npt.NDArray[np.int64]
 
 _SCHEMA: Final = pa.schema(
     [

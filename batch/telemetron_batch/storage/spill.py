@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from telemetron_batch.domain.arrays import Flags
+
 MEMORY: Final = 64 << 20
 """Maximum bytes of one column, array or table in memory."""
 PARTS: Final = 64
@@ -36,7 +38,6 @@ _MIN_WRITE: Final = 128 << 10
 
 Array = npt.NDArray[Any]
 Hashes = npt.NDArray[np.uint64]
-Flags = npt.NDArray[np.bool_]
 _HashedBatch = tuple[pa.RecordBatch, Hashes]
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.model import CustomerHoldings
 from telemetron_batch.domain.outcomes import UNSENT, Outcome
 from telemetron_batch.domain.reasons import Unheard
@@ -29,9 +30,6 @@ from telemetron_batch.sending.holdings import (
     States,
     holding_states,
 )
-
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 _ASSIGNED, _ALREADY = Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code
 _UNASSIGNED, _SKIPPED, _FAILED = Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.FAILED.code
