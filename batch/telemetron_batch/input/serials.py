@@ -93,16 +93,14 @@ class SerialProfile:
     def share(self, pattern: str) -> float:
         """Return the fraction of the serials that match a pattern; 0 if there are no serials."""
         if pattern not in self._shares:
-            filled = self._serials.filter(pc.not_equal(self._serials, ""))
-            matching = pc.sum(pc.match_substring_regex(filled, pattern)).as_py() or 0
-            self._shares[pattern] = matching / max(1, len(filled))
+            matching = pc.sum(pc.match_substring_regex(self._filled, pattern)).as_py() or 0
+            self._shares[pattern] = matching / max(1, len(self._filled))
         return self._shares[pattern]
 
     @cached_property
     def shortest(self) -> pa.Table:
         """The shapes of the serials, and the length of the shortest serial of each shape."""
-        filled = self._serials.filter(pc.not_equal(self._serials, ""))
-        table = pa.table({"shape": shapes_of(filled), "length": pc.utf8_length(filled)})
+        table = pa.table({"shape": self._shapes, "length": pc.utf8_length(self._filled)})
         return table.group_by("shape").aggregate([("length", "min")])
 
     @cached_property
@@ -116,6 +114,15 @@ class SerialProfile:
         return str(undamaged[pc.index(shapes, most_frequent).as_py()].as_py())
 
     @cached_property
+    def _filled(self) -> pa.Array:
+        return self._serials.filter(pc.not_equal(self._serials, ""))
+
+    @cached_property
+    def _shapes(self) -> pa.Array:
+        """The shapes of the serials that are not empty."""
+        return shapes_of(self._filled)
+
+    @cached_property
     def _damaged(self) -> Flags:
         damaged = flags_of(pc.match_substring_regex(self._serials, "|".join(DAMAGE_PATTERNS.values())))
         return damaged | self.unexpected_dates(self._serials) | flags_of(pc.equal(self._serials, ""))
@@ -123,15 +130,12 @@ class SerialProfile:
     @cached_property
     def _shapes_of_dates(self) -> pa.Array:
         """The shapes that look like dates, but are usual for serials of this file."""
-        filled = self._serials.filter(pc.not_equal(self._serials, ""))
-        shapes = shapes_of(filled)
-        dates = pc.match_substring_regex(filled, DATE)
-        counts = _counts(shapes)
-        date_counts = _counts(shapes.filter(dates))
+        counts = _counts(self._shapes)
+        date_counts = _counts(self._shapes.filter(pc.match_substring_regex(self._filled, DATE)))
         usual = [
             shape
             for shape, count in date_counts.items()
-            if counts[shape] > len(filled) / 2 or counts[shape] - count > count
+            if counts[shape] > len(self._filled) / 2 or counts[shape] - count > count
         ]
         return pa.array(usual, pa.string())
 

@@ -13,7 +13,7 @@ from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.input.dialect import MAX_COLUMNS
 from telemetron_batch.input.number_formats import GENERAL, CellKind, NumberFormat, format_number
-from telemetron_batch.input.zip_package import SEPARATOR, Handler
+from telemetron_batch.input.zip_package import SEPARATOR, End, Handler, Start
 
 MAX_ROWS: Final = 1_048_576
 _MAX_CELL_CHARACTERS: Final = 1 << 20
@@ -59,23 +59,16 @@ class CellContext:
     recalculates: bool = False
 
 
-class SharedStrings(Handler):
-    """Collects the texts of the shared strings of a workbook, without phonetic readings."""
+class _TextHandler(Handler):
+    """Collects the runs of one text at a time, without phonetic readings."""
 
-    def __init__(self) -> None:
+    def __init__(self, starts: Mapping[str, Start], ends: Mapping[str, End]) -> None:
         super().__init__(
-            _in_namespaces({"si": self._start_string, "t": self._start_text, "rPh": self._start_phonetic}),
-            _in_namespaces({"si": self._end_string, "t": self._end_text, "rPh": self._end_phonetic}),
+            _in_namespaces({"t": self._start_text, "rPh": self._start_phonetic, **starts}),
+            _in_namespaces({"t": self._end_text, "rPh": self._end_phonetic, **ends}),
         )
-        self.strings: list[str] = []
         self._runs: list[str] = []
         self._is_phonetic = False
-
-    def _start_string(self, _: dict[str, str]) -> None:
-        self._runs.clear()
-
-    def _end_string(self) -> None:
-        self.strings.append(unescape(join_limited(self._runs)))
 
     def _start_text(self, _: dict[str, str]) -> None:
         self.texts.clear()
@@ -91,7 +84,21 @@ class SharedStrings(Handler):
         self._is_phonetic = False
 
 
-class SheetRows(Handler):
+class SharedStrings(_TextHandler):
+    """Collects the texts of the shared strings of a workbook, without phonetic readings."""
+
+    def __init__(self) -> None:
+        super().__init__({"si": self._start_string}, {"si": self._end_string})
+        self.strings: list[str] = []
+
+    def _start_string(self, _: dict[str, str]) -> None:
+        self._runs.clear()
+
+    def _end_string(self) -> None:
+        self.strings.append(unescape(join_limited(self._runs)))
+
+
+class SheetRows(_TextHandler):
     """Collects the rows of a sheet in `rows`, which the caller empties.
 
     width               number of columns that are read
@@ -103,20 +110,16 @@ class SheetRows(Handler):
         starts = {
             "c": self._start_cell,
             "v": self._start_text,
-            "t": self._start_text,
             "f": self._start_formula,
             "row": self._start_row,
-            "rPh": self._start_phonetic,
         }
         ends = {
             "c": self._end_cell,
             "v": self._end_value,
-            "t": self._end_text,
             "row": self._end_row,
-            "rPh": self._end_phonetic,
             "sheetData": self._end_sheet,
         }
-        super().__init__(_in_namespaces(starts), _in_namespaces(ends))
+        super().__init__(starts, ends)
         self.rows: list[SheetRow] = []
         self.first_surplus_cell = ""
         self.characters = 0
@@ -130,8 +133,7 @@ class SheetRows(Handler):
         self._kinds: dict[int, CellKind] = {}
         self._next = 0
         self._cell: dict[str, str] = {}
-        self._runs: list[str] = []
-        self._is_formula = self._is_stored = self._is_phonetic = False
+        self._is_formula = self._is_stored = False
 
     def _start_row(self, attributes: dict[str, str]) -> None:
         self._row = attributes
@@ -167,25 +169,12 @@ class SheetRows(Handler):
         self._runs = []
         self._is_formula = self._is_stored = False
 
-    def _start_text(self, _: dict[str, str]) -> None:
-        self.texts.clear()
-
     def _start_formula(self, _: dict[str, str]) -> None:
         self._is_formula = True
-
-    def _start_phonetic(self, _: dict[str, str]) -> None:
-        self._is_phonetic = True
-
-    def _end_phonetic(self) -> None:
-        self._is_phonetic = False
 
     def _end_value(self) -> None:
         self._runs = self.texts.copy()
         self._is_stored = True
-
-    def _end_text(self) -> None:
-        if not self._is_phonetic:
-            self._runs += self.texts
 
     def _end_cell(self) -> None:
         reference = self._cell.get("r", "")
