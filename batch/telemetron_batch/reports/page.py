@@ -32,7 +32,6 @@ from telemetron_batch.reports.findings import (
 )
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.sending.progress import duration
 from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.clock import duration, iso
 
