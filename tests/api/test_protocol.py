@@ -22,7 +22,8 @@ from telemetron_batch.api.protocol import (
     request_body,
 )
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Call, DeviceResult, Results
+from telemetron_batch.domain.answers import DeviceResult, Results
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 

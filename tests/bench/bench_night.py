@@ -30,7 +30,8 @@ from telemetron_batch.api.attempt_gate import AttemptGate, Patience
 from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
 from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.config.rate import Rate
-from telemetron_batch.domain.model import Answer, PlanOptions
+from telemetron_batch.domain.answers import Answer
+from telemetron_batch.domain.model import PlanOptions
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
 from telemetron_batch.journal.schema import AttemptEnd

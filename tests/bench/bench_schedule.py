@@ -17,7 +17,8 @@ from typing import cast
 import numpy as np
 
 from telemetron_batch.api.attempt_gate import StopSignal
-from telemetron_batch.domain.model import Answer, Call, DeviceResult, PlanOptions
+from telemetron_batch.domain.answers import Answer, DeviceResult
+from telemetron_batch.domain.model import Call, PlanOptions
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan

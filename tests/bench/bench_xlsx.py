@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from telemetron_batch.domain.model import Answer, Call, DeviceResult, InputFile, InputOptions, PlanOptions
+from telemetron_batch.domain.answers import Answer, DeviceResult
+from telemetron_batch.domain.model import Call, InputFile, InputOptions, PlanOptions
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.input.load import load
 from telemetron_batch.journal.create import JournalDraft

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import telemetron_batch
+from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.errors import DiskError, JournalError
-from telemetron_batch.domain.model import Answer, DeviceResult
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.journal.codec import decode_batch

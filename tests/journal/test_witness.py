@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.errors import DiskError, JournalError
-from telemetron_batch.domain.model import Answer, DeviceResult
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.journal import journal as journal_module
 from telemetron_batch.journal.connection import connect

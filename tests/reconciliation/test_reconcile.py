@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.errors import UnbalancedError
-from telemetron_batch.domain.model import Answer, DeviceResult, Problem
+from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.planning.plan import Plan

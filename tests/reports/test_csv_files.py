@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.errors import ConfigError, DiskError
-from telemetron_batch.domain.model import Answer, DeviceResult, InputFile, InputOptions
+from telemetron_batch.domain.model import InputFile, InputOptions
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.input.dialect import clean_header
 from telemetron_batch.input.load import load

@@ -15,7 +15,8 @@ import pytest
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Answer, DeviceResult, InputFile
+from telemetron_batch.domain.answers import Answer, DeviceResult
+from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft

@@ -24,7 +24,8 @@ from telemetron_batch.api.classify import (
 )
 from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Answer, Call, DeviceResult
+from telemetron_batch.domain.answers import Answer, DeviceResult
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft

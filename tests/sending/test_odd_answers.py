@@ -26,7 +26,8 @@ from telemetron_batch.api.protocol import Reply, UnusableError, read_error, read
 from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Call, CustomerHoldings, Secret
+from telemetron_batch.domain.answers import CustomerHoldings
+from telemetron_batch.domain.model import Call, Secret
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.reasons import Reason

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action
-from telemetron_batch.domain.model import Answer, DeviceResult, InputFile, PlanOptions, Problem
+from telemetron_batch.domain.answers import Answer, DeviceResult
+from telemetron_batch.domain.model import InputFile, PlanOptions, Problem
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.codec import answer_json, decode_answers
 from telemetron_batch.planning.plan import Plan

@@ -14,7 +14,7 @@ from telemetron_batch.api.classify import DeviceRejected, ErrorResponse, Transie
 from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.api.retry import MAX_BACKOFF_S, AttemptBudget, retry_until_final
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import CustomerHoldings
+from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.stops import Stop, StopReason
 from telemetron_batch.storage import clock
 

@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple, TypedDict
 import msgspec
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.answers import Results
 from telemetron_batch.domain.identifiers import as_column, folded, trimmed
-from telemetron_batch.domain.model import Call, Results
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import encodable, is_printable, printable
 from telemetron_batch.domain.reasons import Reason

@@ -1,17 +1,15 @@
-"""Value types of the domain: options of the input and the plan, input files, calls, results, answers.
+"""Value types of the domain: options of the input and the plan, input files, calls.
 
 Rows are columns, not objects: see `rows.rows`. Only the standard library is imported, so that the command
 line starts without pandas.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple, NoReturn
 
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.domain.reasons import Reason, Unheard
 
 
 class Problem(IntEnum):
@@ -237,129 +235,3 @@ class Call:
     devices: tuple[str, ...]
     device_type: str | None = None
     """Set only with `--auto-create-devices`."""
-
-
-class DeviceResult(NamedTuple):
-    """The result for one device."""
-
-    outcome: Outcome
-    device_id: str = ""
-    was_created: bool | None = None
-    reason: Reason = Reason.NONE
-    text: str = ""
-    """Completes the sentence of the reason."""
-    unheard: Unheard = Unheard.NOTHING
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Results(Mapping[int, DeviceResult]):
-    """Results of devices by their positions in `Call.devices`, stored as columns.
-
-    All columns are as long as `positions`. One object for each row that is sent would cost more than all
-    other work for the row. A column that holds only default values is None.
-    """
-
-    positions: Sequence[int]
-    codes: Sequence[int]
-    """Codes of the outcomes."""
-    device_ids: Sequence[str]
-    created: Sequence[bool | None]
-    reasons: Sequence[int] | None = None
-    texts: Sequence[str] | None = None
-    unheard: Sequence[int] | None = None
-    _index: dict[int, int] | None = None
-
-    @classmethod
-    def of(cls, results: Mapping[int, DeviceResult]) -> "Results":
-        """Return the results as columns."""
-        if isinstance(results, Results):
-            return results
-        outcomes, ids, created, reasons, texts, unheard = (
-            zip(*results.values(), strict=True) if results else [()] * len(DeviceResult._fields)
-        )
-        return cls(
-            [*results],
-            [outcome.code for outcome in outcomes],
-            ids,
-            created,
-            [*map(int, reasons)] if any(reasons) else None,
-            texts=texts if any(texts) else None,
-            unheard=[*map(int, unheard)] if any(unheard) else None,
-        )
-
-    def counts(self) -> dict[Outcome, int]:
-        """Return the number of devices by outcome."""
-        return {OUTCOMES[code]: self.codes.count(code) for code in set(self.codes)}
-
-    def without_effect(self) -> int:
-        """Return the number of devices that the customer of an unassign certainly did not have."""
-        if not self.has_reason(Reason.NOT_WITH_CUSTOMER) or self.reasons is None:
-            return 0
-        if self.unheard is None:
-            return self.reasons.count(Reason.NOT_WITH_CUSTOMER)
-        pairs = zip(self.reasons, self.unheard, strict=True)
-        return sum(reason == Reason.NOT_WITH_CUSTOMER and not unheard for reason, unheard in pairs)
-
-    def has_reason(self, reason: Reason) -> bool:
-        """Return whether any device has this reason."""
-        return self.reasons is not None and reason in self.reasons
-
-    def __getitem__(self, position: int) -> DeviceResult:
-        if self._index is None:
-            self._index = {position: index for index, position in enumerate(self.positions)}
-        index = self._index[position]
-        return DeviceResult(
-            OUTCOMES[self.codes[index]],
-            self.device_ids[index],
-            self.created[index],
-            Reason(self.reasons[index]) if self.reasons else Reason.NONE,
-            self.texts[index] if self.texts else "",
-            Unheard(self.unheard[index]) if self.unheard else Unheard.NOTHING,
-        )
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.positions)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The results of a call, or of the devices of a call that one request contained.
-
-    `results` maps a device's position in `Call.devices` to its result, so that two identifiers that
-    differ only in case cannot be confused.
-    """
-
-    results: Mapping[int, DeviceResult]
-    customer_id: str = ""
-    customer_was_created: bool | None = None
-    http_status: int | None = None
-    attempts: int = 0
-    unclear_attempts: int = 0
-    """Number of earlier attempts without an answer that may have been carried out."""
-    answered_at: float | None = None
-    """Seconds since the epoch."""
-    devices_remaining: int | None = None
-    """Number of devices that the customer of an unassign still has; None if the answer does not give it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerHoldings:
-    """The answer of the API to a query for a customer's devices."""
-
-    customer: str
-    at: float
-    """When the query was sent, in seconds since the epoch."""
-    devices: frozenset[str] | None
-    """Identifiers as the API spells them; None if the query failed."""
-    error: str = ""
-    """Why the last query failed."""
-    is_known: bool = True
-    """Whether the API knows this customer; an unknown customer has no devices."""
-    after_attempt: int | None = None
-    """The last attempt in the journal when the query was sent, if no attempt before it could still act then."""

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as pa_json
 
+from telemetron_batch.domain.answers import ANSWER_FIELDS, Answer, AnswerField, FieldKind, Results
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.model import Answer, Results
 
 Positions = tuple[int, ...]
 """Positions of some devices of a call, from 0."""
 
 
-class _Field(NamedTuple):
-    """A field of a stored answer."""
+class _Column(NamedTuple):
+    """A column of the results of a stored answer."""
 
     name: str
     """The name in the JSON. Stored, so it never changes."""
@@ -29,26 +29,24 @@ class _Field(NamedTuple):
 
 
 _COLUMNS: Final = (
-    _Field("positions", "positions", pa.list_(pa.int32())),
-    _Field("outcomes", "codes", pa.list_(pa.int8())),
-    _Field("deviceIds", "device_ids", pa.list_(pa.string())),
-    _Field("created", "created", pa.list_(pa.bool_())),
-    _Field("reasons", "reasons", pa.list_(pa.int16())),
-    _Field("texts", "texts", pa.list_(pa.string())),
-    _Field("unheard", "unheard", pa.list_(pa.int8())),
+    _Column("positions", "positions", pa.list_(pa.int32())),
+    _Column("outcomes", "codes", pa.list_(pa.int8())),
+    _Column("deviceIds", "device_ids", pa.list_(pa.string())),
+    _Column("created", "created", pa.list_(pa.bool_())),
+    _Column("reasons", "reasons", pa.list_(pa.int16())),
+    _Column("texts", "texts", pa.list_(pa.string())),
+    _Column("unheard", "unheard", pa.list_(pa.int8())),
 )
 """The fields of `Results`. A field that an older journal does not have takes the default of the class."""
-_FIELDS: Final = (
-    _Field("customerId", "customer_id", pa.string()),
-    _Field("customerWasCreated", "customer_was_created", pa.bool_()),
-    _Field("httpStatus", "http_status", pa.int32()),
-    _Field("attempts", "attempts", pa.int32()),
-    _Field("unclearAttempts", "unclear_attempts", pa.int32()),
-    _Field("answeredAt", "answered_at", pa.float64()),
-    _Field("devicesRemaining", "devices_remaining", pa.int32()),
+_KINDS: Final = {
+    FieldKind.TEXT: pa.string(),
+    FieldKind.FLAG: pa.bool_(),
+    FieldKind.COUNT: pa.int32(),
+    FieldKind.TIME: pa.float64(),
+}
+_ANSWER_SCHEMA: Final = pa.schema(
+    [(field.name, field.kind) for field in _COLUMNS] + [(field.name, _KINDS[field.kind]) for field in ANSWER_FIELDS]
 )
-"""The other fields of `Answer`."""
-_ANSWER_SCHEMA: Final = pa.schema([(field.name, field.kind) for field in (*_COLUMNS, *_FIELDS)])
 
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:
@@ -143,17 +141,17 @@ def answer_json(answer: Answer) -> bytes:
     """Return an answer as JSON. Results are columns, because records compress to twice the size."""
     results = Results.of(answer.results)
     fields = {field.name: getattr(results, field.attribute) for field in _COLUMNS}
-    fields |= {field.name: getattr(answer, field.attribute) for field in _FIELDS}
+    fields |= {field.name: getattr(answer, field.attribute) for field in ANSWER_FIELDS}
     return msgspec.json.encode(fields, enc_hook=list)  # positions may be a range
 
 
 def decode_answer(blob: bytes) -> Answer:
     """Decode an answer."""
     fields = msgspec.json.decode(zlib.decompress(blob))
-    return Answer(results=Results(**_attributes(fields, _COLUMNS)), **_attributes(fields, _FIELDS))
+    return Answer(results=Results(**_attributes(fields, _COLUMNS)), **_attributes(fields, ANSWER_FIELDS))
 
 
-def _attributes(fields: Mapping[str, Any], known: Iterable[_Field]) -> dict[str, Any]:
+def _attributes(fields: Mapping[str, Any], known: Iterable[_Column | AnswerField]) -> dict[str, Any]:
     return {field.attribute: fields[field.name] for field in known if field.name in fields}
 
 

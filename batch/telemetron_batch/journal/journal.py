@@ -19,8 +19,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
+from telemetron_batch.domain.answers import Answer, CustomerHoldings
 from telemetron_batch.domain.errors import LockedError
-from telemetron_batch.domain.model import Answer, CustomerHoldings
 from telemetron_batch.journal.codec import Positions, answer_json, compress_answer, encode_devices, encode_positions
 from telemetron_batch.journal.connection import connect, disk_errors, transaction, write_meta
 from telemetron_batch.journal.reader import JournalReader, RecordedAnswer

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.answers import Answer, CustomerHoldings
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.model import Answer, CustomerHoldings, InputFile
+from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.codec import (

@@ -14,19 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.answers import ANSWER_FIELDS, FieldKind
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.reconciliation.format_columns import format_bools, format_counts, format_timestamps
 from telemetron_batch.storage.spill import PartitionedTable, Scratch
 
-_COUNTS: Final = ("attempts", "unclearAttempts", "httpStatus", "devicesRemaining")
-_SCHEMA: Final = pa.schema(
-    [
-        pa.field("customerId", pa.large_string()),
-        pa.field("customerWasCreated", pa.bool_()),
-        *(pa.field(name, pa.int32()) for name in _COUNTS),
-        pa.field("answeredAt", pa.float64()),
-    ]
-)
+_KINDS: Final = {
+    FieldKind.TEXT: pa.large_string(),
+    FieldKind.FLAG: pa.bool_(),
+    FieldKind.COUNT: pa.int32(),
+    FieldKind.TIME: pa.float64(),
+}
+_SCHEMA: Final = pa.schema([(field.name, _KINDS[field.kind]) for field in ANSWER_FIELDS])
 """Null means unknown."""
 
 Entry = npt.NDArray[np.int32]
@@ -36,21 +35,20 @@ Entry = npt.NDArray[np.int32]
 class AnswerTable:
     """The request-level fields of answers, one entry for each answer; entry 0 stands for "no answer"."""
 
-    customer_id: pa.Array
-    answered_at: pa.Array
-    customer_was_created: npt.NDArray[np.int8]
-    """0 unknown, 1 no, 2 yes."""
     counts: Mapping[str, npt.NDArray[np.int32]]
     """By column name; -1 means unknown."""
+    flags: Mapping[str, npt.NDArray[np.int8]]
+    """By column name; 0 unknown, 1 no, 2 yes."""
+    formatted: Mapping[str, pa.Array]
+    """Texts and times as texts, by column name."""
 
     def texts(self, entry: Entry) -> dict[str, pa.Array]:
         """Return one text for each of the given entries, by column name."""
         index = pa.array(entry)
         return {
-            "customerId": pc.cast(self.customer_id.take(index), pa.string()),
-            "customerWasCreated": format_bools(self.customer_was_created[entry]),
             **{name: format_counts(counts[entry]) for name, counts in self.counts.items()},
-            "answeredAt": self.answered_at.take(index),
+            **{name: format_bools(flags[entry]) for name, flags in self.flags.items()},
+            **{name: pc.cast(texts.take(index), pa.string()) for name, texts in self.formatted.items()},
         }
 
 
@@ -76,13 +74,23 @@ class AnswerTableBuilder:
     def entries(self) -> AnswerTable:
         """Return all entries."""
         table = pa.concat_tables(self._tables).combine_chunks().to_batches()[0]
-        created = pc.add(pc.cast(table["customerWasCreated"], pa.int8()), pa.scalar(1, pa.int8()))
         return AnswerTable(
-            customer_id=pc.fill_null(table["customerId"], ""),
-            answered_at=format_timestamps(table["answeredAt"]),
-            customer_was_created=pc.fill_null(created, 0).to_numpy(),
-            counts={name: pc.fill_null(table[name], -1).to_numpy() for name in _COUNTS},
+            counts={name: pc.fill_null(table[name], -1).to_numpy() for name in _names(FieldKind.COUNT)},
+            flags={name: _flags(table[name]) for name in _names(FieldKind.FLAG)},
+            formatted={name: pc.fill_null(table[name], "") for name in _names(FieldKind.TEXT)}
+            | {name: format_timestamps(table[name]) for name in _names(FieldKind.TIME)},
         )
+
+
+def _names(kind: FieldKind) -> list[str]:
+    return [field.name for field in ANSWER_FIELDS if field.kind is kind]
+
+
+def _flags(column: pa.Array) -> npt.NDArray[np.int8]:
+    """Return booleans as 0 unknown, 1 no, 2 yes."""
+    numbers = pc.add(pc.cast(column, pa.int8()), pa.scalar(1, pa.int8()))
+    flags: npt.NDArray[np.int8] = pc.fill_null(numbers, 0).to_numpy()
+    return flags
 
 
 class SparseTextColumn:

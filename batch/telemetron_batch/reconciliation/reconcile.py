@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import ACTIONS, Action
+from telemetron_batch.domain.answers import ANSWER_FIELDS
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason, Unheard
 from telemetron_batch.planning.plan import Plan
@@ -24,7 +25,10 @@ from telemetron_batch.reconciliation.held_details import held_details, name_line
 from telemetron_batch.rows.rows import RowBlock
 
 _ROWS_PER_RANGE: Final = 1 << 20
-ANSWER_COLUMNS: Final = ("attempts", "unclearAttempts", "httpStatus", "answeredAt", "devicesRemaining")
+ANSWER_COLUMNS: Final = tuple(
+    field.name for field in ANSWER_FIELDS if field.name not in ("customerId", "customerWasCreated")
+)
+"""Columns of a row's answer; `customerId` and `customerWasCreated` stand before, beside those of the device."""
 WAS_CREATED: Final = 2
 """In `Reconciliation.created`."""
 YES: Final = 1

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from telemetron_batch.domain.actions import ACTIONS
+from telemetron_batch.domain.answers import ANSWER_FIELDS, FieldKind
 from telemetron_batch.domain.model import InputFile, Problem
 from telemetron_batch.input.normalize import FORMULA_BYTES, escaped, guarded, of_text
 from telemetron_batch.input.own_reports import OF_ATTENTION, is_attention
@@ -41,7 +42,10 @@ RESULT_COLUMNS: Final = (
     "call",
     *ANSWER_COLUMNS,
 )
-_SAFE_COLUMNS: Final = frozenset({"line", "outcome", "customerWasCreated", "deviceWasCreated", "call", *ANSWER_COLUMNS})
+_SAFE_COLUMNS: Final = frozenset(
+    {"line", "outcome", "deviceWasCreated", "call"}
+    | {field.name for field in ANSWER_FIELDS if field.kind is not FieldKind.TEXT}
+)
 """Our columns that cannot contain a formula; every other column is guarded."""
 _OVERTAKEN: Final = (
     "overtaken: a later row with this customer and device is where it should be, so the action is left blank"

@@ -269,7 +269,7 @@ def created_customers(reconciliation: Reconciliation, blocks: Iterable[RowBlock]
     """Return the first customers that this run created, in input order."""
     if not reconciliation.customers_created:
         return []
-    created = reconciliation.answers.customer_was_created == WAS_CREATED
+    created = reconciliation.answers.flags["customerWasCreated"] == WAS_CREATED
     found: dict[str, None] = {}
     end = 0
     for block in blocks:

@@ -7,7 +7,8 @@ differently, the result is marked as unclear instead of guessed.
 """
 
 from telemetron_batch.api.customer_query import CustomerQuery
-from telemetron_batch.domain.model import Answer, Call
+from telemetron_batch.domain.answers import Answer
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.calls import CallPlan

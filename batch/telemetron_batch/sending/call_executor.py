@@ -25,7 +25,8 @@ from telemetron_batch.api.classify import (
 from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.api.retry import AttemptBudget, retry_until_final
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
+from telemetron_batch.domain.answers import Answer, DeviceResult, Results
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import OUTCOMES_OF_SUCCESS, Outcome
 from telemetron_batch.domain.reasons import WITH_OTHERS, Reason, Unheard, sentence
 from telemetron_batch.journal.journal import Journal

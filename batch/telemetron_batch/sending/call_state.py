@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from telemetron_batch.api.classify import CallRejected, DeviceRejected, PayloadTooLarge, SideEffects
-from telemetron_batch.domain.model import Answer, Call, DeviceResult
+from telemetron_batch.domain.answers import Answer, DeviceResult
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.journal import Journal

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from telemetron_batch.domain.model import Answer, Results
+from telemetron_batch.domain.answers import Answer, Results
 from telemetron_batch.domain.outcomes import FAILURES, Outcome
 
 

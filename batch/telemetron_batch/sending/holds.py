@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.answers import Answer, DeviceResult, Results
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import FAILURES, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.codec import read_table

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import Answer, Call, DeviceResult, Results
+from telemetron_batch.domain.answers import Answer, DeviceResult, Results
+from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import FAILURES, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.domain.stops import Stop, StopReason

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.domain.model import CustomerHoldings
 from telemetron_batch.domain.outcomes import UNSENT, Outcome
 from telemetron_batch.domain.reasons import Unheard
 from telemetron_batch.planning.plan import Plan, SentRows

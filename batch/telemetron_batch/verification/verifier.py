@@ -14,7 +14,7 @@ import numpy as np
 
 from telemetron_batch.api.attempt_gate import AttemptGate
 from telemetron_batch.api.customer_query import CustomerQuery
-from telemetron_batch.domain.model import CustomerHoldings
+from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
