@@ -83,6 +83,7 @@ def test_reasons() -> None:
         "NOT_THE_API": 67,
         "KEY_REFUSED": 68,
         "REDIRECTED": 69,
+        "PROXY_REFUSED": 70,
     }
 
 
@@ -167,6 +168,8 @@ def test_stops() -> None:
         "keyRefused",
         "redirected",
         "notTheApi",
+        "proxyLogin",
+        "proxyRefused",
         "maxFailed",
         "maxSkipped",
         "maxNewCustomers",

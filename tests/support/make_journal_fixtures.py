@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+import httpx2
+
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.cancellation import CancelToken
@@ -391,6 +393,16 @@ def stopped_by_redirect(scene: Scene) -> None:
 @state
 def stopped_by_not_the_api(scene: Scene) -> None:
     scene.stop(lambda _: Says(404, b"<html>no such page</html>", {"content-type": "text/html"}))
+
+
+@state
+def stopped_by_proxy_login(scene: Scene) -> None:
+    scene.stop(from_request(5, Refuses(httpx2.ProxyError, "407 Proxy Authentication Required")))
+
+
+@state
+def stopped_by_proxy_refused(scene: Scene) -> None:
+    scene.stop(from_request(5, Refuses(httpx2.ProxyError, "403 Forbidden")))
 
 
 @state

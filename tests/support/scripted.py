@@ -50,6 +50,9 @@ class Says:
 class Refuses:
     """The connection fails."""
 
+    error: type[httpx2.TransportError] = httpx2.ConnectError
+    text: str = "connection refused"
+
 
 @dataclass(frozen=True)
 class Loses:
@@ -101,7 +104,7 @@ class ScriptedServer(httpx2.AsyncBaseTransport):
         trace = request.extensions["trace"]
         await trace("connection.connect_tcp.started", {})
         if isinstance(event, Refuses):
-            raise httpx2.ConnectError("connection refused")
+            raise event.error(event.text)
         self.seen.append(seen)
         await trace("http11.send_request_headers.started", {})
         self.in_flight.append(seen.customer)
