@@ -28,6 +28,7 @@ from typing import Any, Self
 
 import httpx2
 
+import telemetron_batch
 from telemetron_batch.api import http_client, request_trace, retry
 from telemetron_batch.cli import terminal  # noqa: F401 - imported before the fork
 from telemetron_batch.cli.commands import main
@@ -49,6 +50,7 @@ from tests.support.listening import Background, carried_out, packed, request_fro
 from tests.support.scripted import Event, Hangs, Loses, Says, Seen
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(telemetron_batch.__file__).parent
 KEY = "key-of-the-crash-tests"
 KILLED = -signal.SIGKILL
 HUNG = -1000
@@ -217,7 +219,8 @@ class Forge:
 
     def __enter__(self) -> Self:
         ours = {name: text for name, text in os.environ.items() if not name.startswith("TELEMETRON_")}
-        environment = {**ours, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join([str(ROOT), str(PACKAGE.parent)])
+        environment = {**ours, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}
         command = [sys.executable, "-m", "tests.support.crashing"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdin=pipe, stdout=pipe)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from telemetron_batch.api import transport
+from telemetron_batch.api import http
 from telemetron_batch.cli.commands import main
 from telemetron_batch.storage import lease, lease_files
 
@@ -27,7 +27,7 @@ def be(host: str) -> None:
     lease_files._BOOT_ID = boot  # type: ignore[misc]
     lease_files.socket.gethostname = lambda: host
     fcntl.flock = lambda *_: None
-    transport.HEADERS["user-agent"] = host  # type: ignore[index]
+    http._HEADERS["user-agent"] = host  # type: ignore[index]
 
 
 if __name__ == "__main__":
