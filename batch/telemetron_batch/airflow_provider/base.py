@@ -37,7 +37,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import BatchError
-from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.outcomes import DONE, Outcome
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.journal.layout import JOURNAL_NAME
@@ -54,7 +54,6 @@ AS_OF: Final = "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interva
 """The end of the task's data interval; empty for a manual run without one."""
 
 _ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
-_SUCCEEDED: Final = (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.UNASSIGNED, Outcome.UNCHANGED)
 _MAX_NAME_LENGTH: Final = 150
 _DEFAULT_LONGEST_WAIT: Final = "5m"
 """A deferrable task waits up to this long inside its slot, unless the option `longest_wait` is given."""
@@ -323,7 +322,7 @@ def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
     A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
     """
     counts, wanting = fields["counts"], fields["attentionByOutcome"]
-    succeeded = sum(counts[outcome] for outcome in _SUCCEEDED) + counts[Outcome.SKIPPED]
+    succeeded = sum(counts[outcome] for outcome in DONE) + counts[Outcome.SKIPPED]
     if not _tolerates_skipped(fields):
         succeeded -= wanting.get(Outcome.SKIPPED, 0)
     if succeeded or fields["rows"] == counts[Outcome.DUPLICATE]:

@@ -169,6 +169,7 @@ OUTCOMES_OF_SUCCESS: Final[Mapping[Action, tuple[Outcome, Outcome]]] = {
     Action.UNASSIGN: (Outcome.UNASSIGNED, Outcome.SKIPPED),
 }
 """The outcome if the action changed something, and the outcome if there was nothing to change."""
+DONE: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_done)
 FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
 
 assert [*_CODES.values()] == [*range(len(Outcome))], "every outcome has a row, and codes count from 0"  # noqa: S101

@@ -32,14 +32,14 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.domain.outcomes import UNSENT, Outcome
+from telemetron_batch.domain.outcomes import DONE, UNSENT, Outcome
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import Rows
 from telemetron_batch.storage.spill import to_batch
 from telemetron_batch.storage.text_hash import encode_texts, hash_texts
 
 _ABSENT: Final = -1
-_CONFIRMED_OUTCOMES: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNASSIGNED.code]
+_CONFIRMED_OUTCOMES: Final = [outcome.code for outcome in DONE if outcome.facts.is_sent]
 _UNSENT_OUTCOMES: Final = [outcome.code for outcome in UNSENT]
 
 

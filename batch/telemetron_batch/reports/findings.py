@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.domain.outcomes import DONE, OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.reconciliation.reconcile import WAS_CREATED, Reconciliation
 from telemetron_batch.rows.rows import RowBlock
@@ -39,8 +39,8 @@ _API_MASKS: Final = (
 )
 """Texts of the API contain identifiers and numbers anywhere; an HTTP status is kept, because it separates causes."""
 
-_UNASSIGN_DONE: Final = [Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.UNCHANGED.code]
-_ASSIGN_DONE: Final = [Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code, Outcome.UNCHANGED.code]
+_ASSIGN_DONE: Final = [outcome.code for outcome in DONE]
+_UNASSIGN_DONE: Final = [*_ASSIGN_DONE, Outcome.SKIPPED.code]
 _TRANSFER_STATES: Final = ("moved", "given, not taken back", "taken back, not given", "not moved")
 
 _STOPPED: Final = (Reason.STOPPED_BEFORE, Reason.STOPPED_AFTER_SENDING, Reason.STOPPED_AFTER_REFUSAL)

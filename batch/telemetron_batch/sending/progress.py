@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from telemetron_batch.config.rate import Rate
-from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.outcomes import FAILURES, OUTCOMES, Outcome
 from telemetron_batch.storage import clock
 
 if TYPE_CHECKING:  # a console shows progress without loading what makes calls
@@ -33,9 +33,9 @@ _BAR_WIDTH_DIVISOR: Final = 8
 """The bar takes this fraction of the line."""
 _MIN_BAR_WIDTH: Final = 6
 """Characters of the shortest bar that is shown."""
-_GOOD_OUTCOMES: Final = (Outcome.ASSIGNED, Outcome.UNASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.SKIPPED)
+_GOOD_OUTCOMES: Final = tuple(outcome for outcome in OUTCOMES if outcome.facts.is_sent and outcome not in FAILURES)
 """In display order."""
-_BAD_OUTCOMES: Final = (Outcome.HELD, Outcome.UNCONFIRMED, Outcome.FAILED)
+_BAD_OUTCOMES: Final = (Outcome.HELD, *reversed(FAILURES))
 _DISPLAY_ORDER: Final = (*_GOOD_OUTCOMES, *_BAD_OUTCOMES)
 
 
