@@ -10,10 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from telemetron_batch.api.classify import ErrorResponse, StopRun, Throttled, Transient, Verdict, WithdrawnError
+from telemetron_batch.api.classify import (
+    ErrorResponse,
+    NoResponse,
+    StopRun,
+    Throttled,
+    Transient,
+    Verdict,
+    WithdrawnError,
+)
 from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.stops import Stop, StopReason
+from telemetron_batch.rate_limit.connection_limit import ConnectionLimitDetector
 from telemetron_batch.rate_limit.headers import ServerHint
 from telemetron_batch.rate_limit.limiter import RateLimiter
 from telemetron_batch.rate_limit.outage import OutageDetector
@@ -107,6 +116,8 @@ class AttemptGate:
     ) -> None:
         self._pace = pace
         self._detector = detector
+        self._connection_limit = ConnectionLimitDetector()
+        self._is_connection_limit_notified = False
         self._patience = patience
         self._wall = wall
         self.halt = StopSignal()
@@ -207,7 +218,7 @@ class AttemptGate:
         if isinstance(verdict, Throttled):
             self._throttled(slot, hint)
         elif isinstance(verdict, Transient) and verdict.counts_as_down:
-            self._failed(slot, verdict.text)
+            self._failed(slot, verdict.text, is_refused_connection=_is_refused_connection(result))
         else:
             self._answered(slot, hint)
         if isinstance(verdict, StopRun):
@@ -218,6 +229,18 @@ class AttemptGate:
         if not self.ever_reached:
             self.halt.now(Stop(StopReason.API_UNREACHABLE, f": {text}"))
         return not self.ever_reached
+
+    def counts_as_attempt(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None) -> bool:
+        """Return whether a failed attempt, whose result was reported, counts against its call.
+
+        It does not if the API was down when it left; nor if the API can be reached, but the connection was refused
+        or reset before its first byte, or because of the speed.
+        """
+        if slot.while_down:
+            return False
+        if not isinstance(failure, NoResponse) or not failure.how.is_refused_connection or not self.ever_reached:
+            return True
+        return failure.sent and not self._connection_limit.is_limit
 
     def take_retry_token(self) -> bool:
         """Take a token for a retry. Return False if retries outnumber answers: each must then wait its longest."""
@@ -248,18 +271,30 @@ class AttemptGate:
             self._notified_hold_until = until
             self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _NOTIFY_PAUSE_S)
 
-    def _failed(self, slot: AttemptSlot, text: str) -> None:
+    def _failed(self, slot: AttemptSlot, text: str, *, is_refused_connection: bool) -> None:
         now = clock.now()
         was_down = self._detector.is_down
         self._unreachable_since = self._unreachable_since or now
-        self._pace.abandoned(slot.permit, now)
+        if is_refused_connection and self._connection_limit.refused(slot.call, now):
+            self._pace.throttled(slot.permit, now, None, clock.jitter())
+            self._notify_connection_limit(text)
+        else:
+            self._pace.abandoned(slot.permit, now)
         self._detector.failed(slot.call, now)
         if self._detector.is_down and not was_down:
             self.tell("down", f"the API seems to be down ({text}); probing until it answers")
 
+    def _notify_connection_limit(self, text: str) -> None:
+        """Report once that the speed is the cause of refused connections."""
+        if not self._is_connection_limit_notified:
+            self._is_connection_limit_notified = True
+            cause = f"connections are refused or reset in proportion to the speed, as by a firewall ({text})"
+            self.tell("refused", f"{cause}: the rate falls, as after a 429; a lower --rate avoids it")
+
     def _mark_up(self, slot: AttemptSlot, now: float) -> None:
         was_down = self._detector.is_down
         self._detector.answered(slot.call, now)
+        self._connection_limit.answered(now)
         if was_down:
             self.tell("up", "the API answers again")
 
@@ -279,6 +314,10 @@ class AttemptGate:
             until = self._wall() + min(self.held_for(), _YEAR_S)
             wait = "for more than a year" if self.held_for() > _YEAR_S else f"until {_time_text(until, self._wall())}"
             self.halt.now(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
+
+
+def _is_refused_connection(result: HttpResult) -> bool:
+    return isinstance(result.failure, NoResponse) and result.failure.how.is_refused_connection
 
 
 def _is_api_error(result: HttpResult) -> bool:

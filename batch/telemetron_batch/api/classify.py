@@ -37,6 +37,11 @@ class FailureKind(Enum):
         """Whether it shows by itself that no byte of the request has left."""
         return self in _BEFORE_SENDING
 
+    @property
+    def is_refused_connection(self) -> bool:
+        """Whether a connection was refused or reset, as a firewall does that limits their number."""
+        return self in (FailureKind.REFUSED, FailureKind.CONNECTION, FailureKind.CUT)
+
 
 _BEFORE_SENDING: Final = frozenset(
     {

@@ -90,7 +90,7 @@ class CustomerQuery:
         result = _read(response, customer, at)
         self._traffic.report(slot, None if isinstance(result, CustomerHoldings) else result, response)
         if isinstance(result, Transient):
-            spent.failures += not slot.while_down
+            spent.add(slot, response.failure, self._traffic)
         return result
 
 

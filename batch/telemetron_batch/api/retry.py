@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 
 import tenacity
 
-from telemetron_batch.api.attempt_gate import AttemptGate
-from telemetron_batch.api.classify import Throttled, Transient
+from telemetron_batch.api.attempt_gate import AttemptGate, AttemptSlot
+from telemetron_batch.api.classify import ErrorResponse, NoResponse, Throttled, Transient
 from telemetron_batch.storage import clock
 
 T = TypeVar("T")
@@ -19,6 +19,8 @@ MAX_BACKOFF_S: Final = 30.0
 """Longest wait before a retry, in seconds."""
 _FIRST_BACKOFF_S: Final = 0.5
 """Longest wait before the first retry, in seconds. It doubles with each failure."""
+_MAX_REFUSED_CONNECTIONS: Final = 50
+"""Attempts of a request whose connections were refused. A firewall lets some of so many through."""
 
 
 @dataclass(slots=True)
@@ -26,8 +28,20 @@ class AttemptBudget:
     """The attempts that a request has used so far."""
 
     failures: int = 0
-    """Failed attempts that count: neither throttled nor made while the API was down."""
+    """Failed attempts that count: see `AttemptGate.counts_as_attempt`."""
+    refused_connections: int = 0
+    """Failed attempts that do not count because no byte of them left."""
     server_errors: int = 0
+
+    def is_spent(self, attempts: int) -> bool:
+        """Return whether no further attempt may be made, of this many that count."""
+        return self.failures >= attempts or self.refused_connections >= _MAX_REFUSED_CONNECTIONS
+
+    def add(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None, traffic: AttemptGate) -> None:
+        """Count a failed attempt."""
+        counts = traffic.counts_as_attempt(slot, failure)
+        self.failures += counts
+        self.refused_connections += not (counts or slot.while_down)
 
 
 async def retry_until_final(
@@ -45,7 +59,7 @@ async def retry_until_final(
     # tenacity keeps state, so every request needs its own instance.
     again = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_result(_is_transient),
-        stop=lambda _: spent.failures >= attempts,
+        stop=lambda _: spent.is_spent(attempts),
         wait=lambda state: _delay(state, spent, traffic),
         sleep=lambda seconds: clock.wait_for_event(traffic.halt.event, seconds),
         retry_error_callback=_last_result,
@@ -62,7 +76,7 @@ def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, traffic: Attemp
     if not isinstance(_last_result(state), Transient):
         return 0.0
     if traffic.is_down or traffic.take_retry_token():
-        return backoff(max(1, spent.failures), clock.jitter())
+        return backoff(max(1, spent.failures + spent.refused_connections), clock.jitter())
     return MAX_BACKOFF_S * (1 + clock.jitter()) / 2
 
 

@@ -178,7 +178,7 @@ class CallExecutor:
         result = await retry_until_final(attempt, spent, self._attempts, self._traffic)
         if isinstance(result, Transient):
             # An attempt that the end of the run cut short does not count.
-            return Halted() if self._traffic.halt else await self._give_up(work, asked, result)
+            return Halted() if self._traffic.halt else await self._give_up(work, spent, result)
         return result
 
     async def _attempt(self, work: CallState, spent: _RequestAttempts) -> Result:
@@ -226,7 +226,7 @@ class CallExecutor:
         self._log(call, result)
         if not isinstance(result, Transient):
             return result
-        spent.failures += not slot.while_down
+        spent.add(slot, response.failure, self._traffic)
         spent.server_errors += response.status is not None and response.status >= 500
         return PersistentServerError(result.doubt, result.text) if self._is_stubborn(spent) else result
 
@@ -265,15 +265,16 @@ class CallExecutor:
         work.answers.append(answer)
         return answer
 
-    async def _give_up(self, work: CallState, asked: Positions, last: Transient) -> Result:
+    async def _give_up(self, work: CallState, spent: _RequestAttempts, last: Transient) -> Result:
         """Record the devices as failed or unconfirmed, because the attempts are spent.
 
         If nothing has ever answered, the call is not to blame and the run stops instead.
         """
+        asked = spent.asked
         unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
         if not unclear and self._traffic.stop_if_never_reached(last.text):
             return Halted()
-        text = f"{self._attempts} attempts; the last: {last.text}"
+        text = f"{spent.failures + spent.refused_connections} attempts; the last: {last.text}"
         outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
         results = {
             at: DeviceResult(outcome, reason=Reason.ATTEMPTS_SPENT, text=text) for at, outcome in outcomes.items()
