@@ -280,6 +280,20 @@ def test_connections_reset_immediately_are_retried(place: Place) -> None:
     place.check_books()
 
 
+def test_a_firewall_that_resets_connections_beyond_its_limit_slows_the_run_down(place: Place) -> None:
+    place.write(customers(80))
+    place.server.firewall = SlidingWindow(20, 6.0, retry_after=False)
+    place.server.script = lambda _: Leaves()
+    assert place.finish(rate="50/s").code == 0
+    assert place.outcomes == {"assigned": 80}
+    told = [event["text"] for event in place.summary["events"] if event["kind"] == "refused"]
+    assert len(told) == 1
+    assert "firewall" in told[0]
+    assert "--rate" in told[0]
+    assert place.server.reset_by_firewall < 80
+    place.check_books()
+
+
 def test_refused_connections_are_retried_and_leave_no_unclear_row(place: Place) -> None:
     place.write(customers(6))
     place.server.refuse_connections()

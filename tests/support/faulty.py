@@ -112,6 +112,9 @@ class FaultyServer:
     most_open: int = 0
     slam: int = 0
     """Number of the next connections to reset when they are established."""
+    firewall: "Limit | None" = None
+    """How many connections it lets through; it resets all others when they are established."""
+    reset_by_firewall: int = 0
 
     def __enter__(self) -> Self:
         self._api = httpx2.ASGITransport(app=stand_in(self.fleet, api_key=self.api_key))
@@ -159,6 +162,9 @@ class FaultyServer:
         try:
             if self.slam > 0:
                 self.slam -= 1
+                reset(writer)
+            elif self.firewall is not None and self.firewall.take(time.monotonic()) > 0:
+                self.reset_by_firewall += 1
                 reset(writer)
             else:
                 await self._serve((reader, writer), self.connections)
