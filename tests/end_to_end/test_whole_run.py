@@ -1,6 +1,5 @@
 """The whole program against a scripted server, on a fake clock."""
 
-import gc
 import json
 import os
 import shutil
@@ -741,19 +740,6 @@ def test_an_unwritable_folder_is_refused_before_sending(desk: Desk) -> None:
     with pytest.raises(ConfigError, match="name a folder that can be written to"):
         desk.run(many(3))
     assert desk.server.seen == []
-
-
-def test_gc_settings_are_restored_after_a_run(desk: Desk) -> None:
-    usual, seen = gc.get_threshold(), list[int]()
-
-    def look(_: Seen) -> Event:
-        seen.append(gc.get_threshold()[0])
-        return None
-
-    desk.server.script = look
-    desk.run(many(1))
-    assert seen[0] > usual[0]
-    assert gc.get_threshold() == usual
 
 
 def test_a_disk_that_fills_up_stops_the_run_without_loss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

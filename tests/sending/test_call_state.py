@@ -240,6 +240,9 @@ class OpenGate:
     def report(self, *_: object) -> None:
         return
 
+    def counts_as_attempt(self, *_: object) -> bool:
+        return True
+
     tell = report
 
 

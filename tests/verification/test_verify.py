@@ -265,7 +265,7 @@ def test_a_query_waits_until_no_attempt_can_act_any_more(desk: Desk) -> None:
     ran = desk.run([(C, "SN-9", "assign"), (A, "SN-1", "assign")], attempts="2", timeout="60", verify=True)
     left = max(seen.at for seen in desk.server.seen if seen.customer == A)
     asked = next(seen.at for seen in desk.server.seen if seen.body.get("email") == A)
-    assert asked > left + 64.99
+    assert asked > left + 64.9  # it may leave up to 0.05 s after its record
     assert told(ran)[1] == ("failed", "yes")
 
 

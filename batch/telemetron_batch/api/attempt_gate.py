@@ -218,7 +218,7 @@ class AttemptGate:
         if isinstance(verdict, Throttled):
             self._throttled(slot, hint)
         elif isinstance(verdict, Transient) and verdict.counts_as_down:
-            self._failed(slot, verdict.text, is_refused_connection=_is_refused_connection(result))
+            self._failed(slot, verdict.text, result.failure)
         else:
             self._answered(slot, hint)
         if isinstance(verdict, StopRun):
@@ -271,16 +271,17 @@ class AttemptGate:
             self._notified_hold_until = until
             self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _NOTIFY_PAUSE_S)
 
-    def _failed(self, slot: AttemptSlot, text: str, *, is_refused_connection: bool) -> None:
+    def _failed(self, slot: AttemptSlot, text: str, failure: NoResponse | ErrorResponse | None) -> None:
         now = clock.now()
         was_down = self._detector.is_down
         self._unreachable_since = self._unreachable_since or now
-        if is_refused_connection and self._connection_limit.refused(slot.call, now):
+        is_refused = isinstance(failure, NoResponse) and failure.how.is_refused_connection
+        if is_refused and self._connection_limit.refused(slot.call, now):
             self._pace.throttled(slot.permit, now, None, clock.jitter())
             self._notify_connection_limit(text)
         else:
             self._pace.abandoned(slot.permit, now)
-        self._detector.failed(slot.call, now)
+        self._detector.failed(slot.call, now, sent=not isinstance(failure, NoResponse) or failure.sent)
         if self._detector.is_down and not was_down:
             self.tell("down", f"the API seems to be down ({text}); probing until it answers")
 
@@ -314,10 +315,6 @@ class AttemptGate:
             until = self._wall() + min(self.held_for(), _YEAR_S)
             wait = "for more than a year" if self.held_for() > _YEAR_S else f"until {_time_text(until, self._wall())}"
             self.halt.now(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
-
-
-def _is_refused_connection(result: HttpResult) -> bool:
-    return isinstance(result.failure, NoResponse) and result.failure.how.is_refused_connection
 
 
 def _is_api_error(result: HttpResult) -> bool:

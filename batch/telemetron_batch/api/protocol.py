@@ -28,6 +28,8 @@ class BulkEndpoint:
     """The bulk endpoint for one action."""
 
     path: str
+    devices: str
+    """The field of a request that lists the devices."""
     lists: Mapping[str, Outcome]
     """The lists of devices in an answer, and the outcome of the devices in each."""
     why_skipped: Reason
@@ -39,6 +41,7 @@ class BulkEndpoint:
 ENDPOINTS: Final[Mapping[Action, BulkEndpoint]] = {
     Action.ASSIGN: BulkEndpoint(
         path="/deviceAssignment/assignDevicesToOwner",
+        devices="deviceIdentifiers",
         lists={
             "assignedDevices": Outcome.ASSIGNED,
             "alreadyAssigned": Outcome.ALREADY_ASSIGNED,
@@ -48,11 +51,14 @@ ENDPOINTS: Final[Mapping[Action, BulkEndpoint]] = {
     ),
     Action.UNASSIGN: BulkEndpoint(
         path="/deviceAssignment/unassignDevicesFromOwner",
+        devices="deviceIdentifiers",
         lists={"unassignedDevices": Outcome.UNASSIGNED, "skipped": Outcome.SKIPPED},
         why_skipped=Reason.NOT_WITH_CUSTOMER,
         remaining="devicesRemaining",
     ),
 }
+_ANSWER_FIELDS: Final = ("success", "customerId", "customerWasCreated")
+"""The fields of every answer that `read_reply` reads, beside the lists. Others are not decoded."""
 _MAX_ERROR_LENGTH: Final = 300
 """Characters of an error text that is stored or shown."""
 _MAX_TEXT_LENGTH: Final = 4096
@@ -131,7 +137,7 @@ class _Entries:
 
 def _decoder(endpoint: BulkEndpoint) -> msgspec.json.Decoder[dict[str, Any]]:
     """Return a decoder for usual answers, which gives the entries of lists as `_Device`: dicts take twice the time."""
-    fields = dict.fromkeys(("success", "customerId", "customerWasCreated", endpoint.remaining or ""), Any)
+    fields = dict.fromkeys((*_ANSWER_FIELDS, endpoint.remaining or ""), Any)
     lists = dict.fromkeys(endpoint.lists, list[_Device | str])
     return msgspec.json.Decoder(TypedDict("Answer", {**fields, **lists}, total=False))  # type: ignore[operator]
 
@@ -143,7 +149,7 @@ def request_body(call: Call, positions: Sequence[int]) -> bytes:
     """Return the JSON request for these positions of the call's devices."""
     body: dict[str, object] = {
         "customerEmail": call.customer,
-        "deviceIdentifiers": _devices_at(call, positions),
+        ENDPOINTS[call.action].devices: _devices_at(call, positions),
     }
     if call.device_type is not None:
         body["autoCreateDevices"] = True

@@ -76,6 +76,8 @@ class OutcomeFacts:
     """Whether it counts towards `--max-failed`."""
     is_done: bool = False
     """Whether the API has the state that the row asked for."""
+    held_after: bool | None = None
+    """Whether the customer surely has the device afterwards; None if the outcome does not tell."""
     is_sent: bool = True
     """Whether it is the outcome of a request that contained the row."""
     sentence: str
@@ -89,13 +91,28 @@ class OutcomeFacts:
 
 OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
     Outcome.ASSIGNED: OutcomeFacts(
-        code=0, attention=Attention.NEVER, is_done=True, tone=Tone.GOOD, sentence="now with the customer"
+        code=0,
+        attention=Attention.NEVER,
+        is_done=True,
+        held_after=True,
+        tone=Tone.GOOD,
+        sentence="now with the customer",
     ),
     Outcome.ALREADY_ASSIGNED: OutcomeFacts(
-        code=1, attention=Attention.NEVER, is_done=True, tone=Tone.GOOD, sentence="was with the customer before"
+        code=1,
+        attention=Attention.NEVER,
+        is_done=True,
+        held_after=True,
+        tone=Tone.GOOD,
+        sentence="was with the customer before",
     ),
     Outcome.UNASSIGNED: OutcomeFacts(
-        code=2, attention=Attention.NEVER, is_done=True, tone=Tone.GOOD, sentence="taken from the customer"
+        code=2,
+        attention=Attention.NEVER,
+        is_done=True,
+        held_after=False,
+        tone=Tone.GOOD,
+        sentence="taken from the customer",
     ),
     Outcome.SKIPPED: OutcomeFacts(
         code=3,
@@ -169,6 +186,10 @@ OUTCOMES_OF_SUCCESS: Final[Mapping[Action, tuple[Outcome, Outcome]]] = {
     Action.UNASSIGN: (Outcome.UNASSIGNED, Outcome.SKIPPED),
 }
 """The outcome if the action changed something, and the outcome if there was nothing to change."""
+HELD_AFTER: Final = {
+    outcome: facts.held_after for outcome, facts in OUTCOME_FACTS.items() if facts.held_after is not None
+}
+"""Whether the customer has the device after an outcome, for outcomes that tell."""
 DONE: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_done)
 FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
 

@@ -21,11 +21,14 @@ class OutageDetector:
     """Down when the last ten attempts, over at least three calls, all failed; up at the first answer.
 
     An attempt fails by a connection error, a time-out or a 5xx. Any other answer, including a
-    refusal for the rate, shows that the API is up.
+    refusal for the rate, shows that the API is up. Attempts of which no byte left count as those of
+    different calls, because their call cannot be the cause.
     """
 
     def __init__(self) -> None:
-        self._failed: deque[int] = deque(maxlen=_FAILED_ATTEMPTS)
+        self._failed: deque[tuple[int, int]] = deque(maxlen=_FAILED_ATTEMPTS)
+        """The call of each attempt, and a number of its own if no byte of it left."""
+        self._unsent = 0
         self._first_failure: float | None = None
         self._down = False
         self._due = 0.0
@@ -77,9 +80,10 @@ class OutageDetector:
         self._probe = None
         self._probes = 0
 
-    def failed(self, call: int, now: float) -> None:
+    def failed(self, call: int, now: float, *, sent: bool = True) -> None:
         """Record that the call's attempt ended in a connection error, a time-out or a 5xx."""
-        self._failed.append(call)
+        self._unsent += not sent
+        self._failed.append((call, 0 if sent else self._unsent))
         if self._first_failure is None:
             self._first_failure = now
         if self._down:

@@ -9,13 +9,11 @@ differently, the result is marked as unclear instead of guessed.
 from telemetron_batch.api.customer_query import CustomerQuery
 from telemetron_batch.domain.answers import Answer
 from telemetron_batch.domain.model import Call
-from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.outcomes import HELD_AFTER
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.calls import CallPlan
 from telemetron_batch.sending.call_state import HeldBefore
 from telemetron_batch.sending.holdings import held_by_one
-
-_HELD_AFTER = {Outcome.ASSIGNED: True, Outcome.ALREADY_ASSIGNED: True, Outcome.UNASSIGNED: False}
 
 
 class Baseline:
@@ -60,5 +58,5 @@ class Baseline:
         """Record what the run itself has changed."""
         for position, result in answer.results.items():
             device = call.devices[position]
-            if result.outcome in _HELD_AFTER and self._plan.has_multiple_calls(device):
-                self._own_changes[call.customer, device] = _HELD_AFTER[result.outcome]
+            if result.outcome in HELD_AFTER and self._plan.has_multiple_calls(device):
+                self._own_changes[call.customer, device] = HELD_AFTER[result.outcome]

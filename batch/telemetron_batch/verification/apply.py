@@ -17,7 +17,7 @@ import pyarrow as pa
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.domain.outcomes import UNSENT, Outcome
+from telemetron_batch.domain.outcomes import HELD_AFTER, UNSENT, Outcome
 from telemetron_batch.domain.reasons import Unheard
 from telemetron_batch.planning.plan import Plan, SentRows
 from telemetron_batch.reconciliation.details import Details
@@ -34,7 +34,7 @@ from telemetron_batch.sending.holdings import (
 _ASSIGNED, _ALREADY = Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code
 _UNASSIGNED, _SKIPPED, _FAILED = Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.FAILED.code
 _OPEN: Final = (Outcome.UNCONFIRMED.code, _FAILED)
-_HELD_AFTER: Final = (_ASSIGNED, _ALREADY)
+_HELD_AFTER: Final = [outcome.code for outcome, held in HELD_AFTER.items() if held]
 _UNSENT: Final = tuple(outcome.code for outcome in UNSENT)
 
 _THE_API_HOLDS: Final = (
