@@ -103,6 +103,7 @@ ENDING_KINDS = pytest.mark.parametrize(
 NOT_SENT = {
     FailureKind.CONNECTION,
     FailureKind.CONNECT_TIMEOUT,
+    FailureKind.PROXY,
 }
 
 
@@ -154,7 +155,7 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
 
 
 @pytest.mark.parametrize(
-    ("exc", "is_proxied", "how", "words"),
+    ("exc", "at_proxy", "how", "words"),
     [
         (caused(httpcore2.ConnectError, OSError("all failed"), REFUSED), False, FailureKind.REFUSED, "refused"),
         (
@@ -189,8 +190,8 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
     ],
 )
 def test_a_failure_has_the_kind_and_the_words_of_its_cause(
-    exc: Exception, is_proxied: bool, how: FailureKind, words: str
+    exc: Exception, at_proxy: bool, how: FailureKind, words: str
 ) -> None:
-    kind, text = failure_of(exc, is_proxied=is_proxied)
+    kind, text = failure_of(exc, at_proxy=at_proxy)
     assert kind is how
     assert words in text

@@ -76,6 +76,7 @@ _ADVICE: Final[Mapping[FailureKind, str]] = {
     FailureKind.CONNECT_TIMEOUT: "check the network and any firewall; behind a proxy, set HTTPS_PROXY or --proxy",
     FailureKind.PROXY: "check --proxy, or HTTPS_PROXY and NO_PROXY",
     FailureKind.UNTRUSTED: "your network re-signs TLS; give its CA with --ca-file",
-    FailureKind.TLS: "check --base-url, the clock of this machine and its trusted certificates",
+    FailureKind.TLS: "check --base-url, the clock of this machine and its trusted certificates; "
+    "if the API requires a client certificate, give --client-cert",
     FailureKind.TIMEOUT: "check the network, or allow more with --timeout",
 }

@@ -65,6 +65,7 @@ async def post(target: ApiTarget, path: str, body: bytes, trace: RequestTrace, c
         content=body,
         extensions={"timeout": {"connect": connect}, **({} if is_ours else {"trace": trace.on_event})},
     )
+    trace.connect_seconds = connect
     CURRENT_TRACE.set(trace)
     try:
         response = await transport.handle_async_request(request)
@@ -73,7 +74,7 @@ async def post(target: ApiTarget, path: str, body: bytes, trace: RequestTrace, c
         finally:
             await response.aclose()
     except tuple(ERROR_KINDS) as exc:
-        kind, text = failure_of(exc, is_proxied=isinstance(transport, PooledTransport) and transport.is_proxied)
+        kind, text = failure_of(exc, at_proxy=isinstance(transport, PooledTransport) and transport.is_at_proxy(trace))
         trace.sent |= not (trace.is_observed or kind.is_before_sending)
         raise TransportError(kind, text) from exc
     except BaseException:
@@ -87,6 +88,8 @@ async def _read_response(response: httpx2.Response, trace: RequestTrace) -> byte
         raise TransportError(FailureKind.CUT, "an answer was there before its request")
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         raise TransportError(FailureKind.CUT, "the server switched to another protocol")
+    if trace.is_cut_short and response.is_success:
+        raise TransportError(FailureKind.CUT, "the server answered without reading the request to its end")
     trace.mark_response(response.status_code, response.headers.multi_items())
     if (encoding := response.headers.get("content-encoding", "identity")) not in _ENCODINGS:
         raise TransportError(FailureKind.UNUSABLE, f"content-encoding {encoding}")
@@ -119,7 +122,8 @@ class PooledTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, base_url: str, network: NetworkOptions, proxy: ChosenProxy | None) -> None:
         """Prepare connections; none is opened yet. Raises ConfigError if a file of `network` cannot be used."""
-        self.is_proxied = proxy is not None
+        self._handshakes_with_proxy = 1 if proxy is not None and proxy.url.reveal().startswith("https:") else 0
+        self._is_proxied = proxy is not None
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=tls_context(network) if base_url.startswith("https:") else None,
             proxy=None if proxy is None else _core_proxy(proxy, network),
@@ -128,18 +132,27 @@ class PooledTransport(httpx2.AsyncBaseTransport):
             network_backend=WatchedBackend(),
         )
 
+    def is_at_proxy(self, trace: RequestTrace) -> bool:
+        """Return whether a request got no further than to a proxy, which has opened no way to the API yet."""
+        return self._is_proxied and not trace.sent and trace.handshakes <= self._handshakes_with_proxy
+
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Make one request. Raises exceptions of httpcore2."""
         url = request.url
-        response = await self._pool.handle_async_request(
-            httpcore2.Request(
-                request.method,
-                httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
+        core_request = httpcore2.Request(
+            request.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
         )
+        try:
+            response = await self._pool.handle_async_request(core_request)
+        except BaseException:
+            opened = CURRENT_TRACE.get().opened
+            if opened is not None:
+                await opened.aclose()  # the library leaves a connection open that a SOCKS proxy refused
+            raise
         return httpx2.Response(response.status, headers=response.headers, stream=_Body(response))
 
     async def aclose(self) -> None:

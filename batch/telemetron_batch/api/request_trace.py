@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from telemetron_batch.api.classify import FailureKind
 
@@ -18,6 +18,13 @@ class TransportError(Exception):
         self.kind = kind
 
 
+class Closable(Protocol):
+    """A connection that can be closed."""
+
+    async def aclose(self) -> None:
+        """Close the connection; more than once has no effect."""
+
+
 class RequestTrace:
     """What is known of one request: whether it began to leave, and the head of its answer."""
 
@@ -31,6 +38,14 @@ class RequestTrace:
         """Whether the transport tells when the first byte leaves. If not, `sent` is a guess from the error."""
         self.has_read: Callable[[], bool] | None = None
         """Whether its connection was read since the request began to leave; None until it has begun."""
+        self.is_cut_short = False
+        """Whether its connection broke before all of it was written."""
+        self.opened: Closable | None = None
+        """The connection that was opened for it, until the request begins to leave."""
+        self.handshakes = 0
+        """TLS handshakes that began, with a proxy or with the API."""
+        self.connect_seconds: float | None = None
+        """The time limit for each step that opens a connection."""
         self.phases: dict[str, float] = {}
         """Seconds of `connect` and `tls`, where a connection was opened, and of `answer`, up to its head."""
         self.status: int | None = None

@@ -21,7 +21,9 @@ class WatchedBackend(httpcore2.AnyIOBackend):
 
     async def connect_tcp(self, *args: Any, **options: Any) -> "WatchedStream":
         """Open a connection. Raises ConnectError or ConnectTimeout."""
-        return WatchedStream(await _timed("connect", super().connect_tcp(*args, **options)))
+        stream = WatchedStream(await _timed("connect", super().connect_tcp(*args, **options)))
+        CURRENT_TRACE.get().opened = stream
+        return stream
 
 
 class WatchedStream(httpcore2.AsyncNetworkStream):
@@ -42,7 +44,11 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
         """Write bytes; if they begin a request, check the connection first and mark the request as sent."""
         if buffer.startswith(_HEAD_BEGINS):
             await self._begin_request(CURRENT_TRACE.get())
-        await self._stream.write(buffer, timeout)
+        try:
+            await self._stream.write(buffer, timeout)
+        except httpcore2.WriteError:
+            CURRENT_TRACE.get().is_cut_short = True
+            raise  # the library ignores it and waits for an answer
 
     async def _begin_request(self, trace: RequestTrace) -> None:
         """Record that a request begins to leave.
@@ -62,13 +68,14 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.ConnectionNotAvailable
         trace.is_observed = True
         trace.mark_sending()
+        trace.opened = None  # from here on, the library closes it
         self._has_read = False
         trace.has_read = lambda: self._has_read
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore2's
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore2's
         """Wait for bytes and return them; empty at the end. Raises ReadError."""
         if self._reading is None:  # the answer of a proxy
-            return await self._stream.read(max_bytes, timeout)
+            return await self._stream.read(max_bytes, CURRENT_TRACE.get().connect_seconds)
         data = await self._ahead.get()
         if not isinstance(data, bytes):
             raise data
@@ -86,6 +93,7 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
 
     async def start_tls(self, *args: Any, **options: Any) -> "WatchedStream":
         """Return this connection as a TLS connection. Raises ConnectError or ConnectTimeout."""
+        CURRENT_TRACE.get().handshakes += 1
         try:
             return WatchedStream(await _timed("tls", self._stream.start_tls(*args, **options)))
         except BaseException:

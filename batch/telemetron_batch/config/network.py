@@ -76,10 +76,12 @@ def parse_proxy(text: str) -> ProxyMode | Secret:
 
 
 def choose_proxy(base_url: str, setting: ProxyMode | Secret) -> ChosenProxy | None:
-    """Return the proxy for a base URL. Raises ValueError if the environment names one that is not valid."""
+    """Return the proxy for a base URL. Raises ValueError if it must not be used or is not valid."""
+    parts = urlsplit(base_url)
+    if isinstance(setting, Secret) and parts.scheme == "http":
+        raise ValueError(f"--proxy: the proxy would see the key unencrypted on the way to {base_url}")
     if isinstance(setting, Secret):
         return ChosenProxy(setting, "--proxy")
-    parts = urlsplit(base_url)
     if setting is ProxyMode.NONE or is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
         return None
     proxies = getproxies()
@@ -120,9 +122,10 @@ def _proxy_url(text: str, bare: str = "") -> str:
 
 
 def _passwords(url: str) -> Iterator[str]:
-    """Yield the password of a URL as it is written and as it is sent."""
+    """Yield the password of a URL, or a user without one, as it is written and as it is sent."""
     try:
-        password = urlsplit(url if "://" in url else f"//{url}").password
+        parts = urlsplit(url if "://" in url else f"//{url}")
+        password = parts.password or parts.username
     except ValueError:
         password = url.partition("@")[0].rpartition(":")[2] if "@" in url else None
     if password:

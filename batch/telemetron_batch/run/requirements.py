@@ -27,7 +27,7 @@ def chosen_proxy(config: RunConfig) -> ChosenProxy | None:
     try:
         proxy = choose_proxy(config.sending.base_url, config.sending.network.proxy)
     except ValueError as exc:
-        raise ConfigError(str(exc), "correct it, or say --proxy none") from exc
+        raise ConfigError(str(exc), "correct it, or use --proxy none") from exc
     if proxy is not None and proxy.is_socks and find_spec("socksio") is None:
         raise ConfigError(f"{proxy.source}: a SOCKS proxy needs socksio", "pip install 'telemetron-batch[socks]'")
     return proxy

@@ -26,7 +26,12 @@ from telemetron_batch.run.finish import serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.replan import check_order_again
-from telemetron_batch.run.requirements import check_rate_limit_backend, require_connections, require_key
+from telemetron_batch.run.requirements import (
+    check_rate_limit_backend,
+    require_connections,
+    require_key,
+    require_network,
+)
 from telemetron_batch.sending.holds import (
     UnreleasedDevices,
     UnreleasedReport,
@@ -75,6 +80,7 @@ def _run_shard(
 ) -> ShardSummary:
     run = config.folder
     config, layout, extent = _planned_config(config, run)
+    require_network(config)
     require_connections(config)
     check_rate_limit_backend(config, clock)
     one, phase = layout.shard(config.shard or 0), config.phase

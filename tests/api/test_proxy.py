@@ -1,0 +1,472 @@
+"""Requests through proxies: what leaves, what it means when a proxy refuses or breaks, and what stays secret."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetron_batch.api.classify import FailureKind, NoResponse
+from telemetron_batch.api.http_client import HttpClient, HttpResult, open_client
+from telemetron_batch.api.target import ApiTarget
+from telemetron_batch.config.config import resolve
+from telemetron_batch.config.network import NetworkOptions, ProxyMode, choose_proxy, parse_proxy
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.model import Secret
+from telemetron_batch.run.check import check
+from telemetron_batch.run.requirements import chosen_proxy
+from tests.support.listening import packed, request_from
+from tests.support.proxy import ConnectProxy, Proxy, SocksProxy
+from tests.support.scripted import Says
+from tests.support.tls import Authority, needs_openssl, server_context
+
+pytestmark = needs_openssl
+
+KEY = "sk-live-of-the-proxy-tests"
+PASSWORD = "s3cret/of-the:proxy@tests"
+ESCAPED = "s3cret%2Fof-the%3Aproxy%40tests"
+LOGIN = ("me", PASSWORD)
+HOST = "api.test"
+"""Has no address; only the proxy knows where it is."""
+BODY = b"{}"
+SOON = 0.3
+"""Timeout in seconds of requests that are meant to time out."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def certificates(authority: Authority) -> dict[str, Path]:
+    return {name: authority.signs(name) for name in (HOST, "localhost", "a-client")}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Api:
+    """An API behind TLS that accepts everything."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.connections = 0
+        self.protocols: list[str | None] = []
+
+    async def listen(self, certificate: Path, clients: Path | None = None) -> int:
+        tls = server_context(certificate, clients)
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        self.listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        return int(self.listener.sockets[0].getsockname()[1])
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.protocols.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        try:
+            while True:
+                _, headers, _ = await request_from(reader)
+                self.keys.append(headers["x-api-key"])
+                writer.write(packed(Says(200, {"success": True})))
+        except (OSError, asyncio.IncompleteReadError):
+            writer.close()
+
+
+class World:
+    """An API that only a proxy can reach."""
+
+    def __init__(self, api: Api, proxy: Proxy, url: str, ca_file: Path) -> None:
+        self.api, self.proxy, self.url = api, proxy, url
+        self.network: dict[str, Any] = {"ca_file": str(ca_file)}
+
+    def through(self, scheme: str = "http", login: str = "") -> Secret:
+        """Return the URL of the proxy."""
+        host = "localhost" if scheme == "https" else "127.0.0.1"
+        return Secret(f"{scheme}://{login and login + '@'}{host}:{self.proxy.port}")
+
+    @asynccontextmanager
+    async def client(self, proxy: ProxyMode | Secret, timeout: float = 5.0) -> AsyncIterator[HttpClient]:  # noqa: ASYNC109
+        network = NetworkOptions(proxy=proxy, **self.network)
+        target = ApiTarget(self.url, Secret(KEY), network)
+        async with open_client(target, timeout=timeout, wall=lambda: 0.0) as client:
+            yield client
+
+    async def post(self, proxy: ProxyMode | Secret, timeout: float = 5.0) -> HttpResult:  # noqa: ASYNC109
+        async with self.client(proxy, timeout) as client:
+            return await client.post("/path", BODY)
+
+
+@asynccontextmanager
+async def world(
+    proxy: Proxy,
+    certificates: dict[str, Path],
+    authority: Authority,
+    *,
+    over_tls: bool = False,
+    clients: Path | None = None,
+) -> AsyncIterator[World]:
+    """Start an API and a proxy. `over_tls`: the proxy speaks TLS; `clients`: whose certificates the API wants."""
+    api = Api()
+    port = await api.listen(certificates[HOST], clients)
+    proxy.hosts = {HOST: port}
+    await proxy.listen(server_context(certificates["localhost"]) if over_tls else None)
+    try:
+        yield World(api, proxy, f"https://{HOST}:{port}/api", authority.certificate)
+    finally:
+        await proxy.close()
+        api.listener.close()
+
+
+def broken(result: HttpResult) -> tuple[FailureKind, bool]:
+    assert isinstance(result.failure, NoResponse)
+    return result.failure.how, result.failure.sent
+
+
+def text_of(result: HttpResult) -> str:
+    assert isinstance(result.failure, NoResponse)
+    return result.failure.text
+
+
+def assert_saw_no_key(proxy: Proxy) -> None:
+    assert KEY.encode() not in proxy.received
+    assert b"x-api-key" not in proxy.received.lower()
+
+
+def met_through(
+    proxy: Proxy, certificates: dict[str, Path], authority: Authority, scheme: str = "http", login: str = ""
+) -> tuple[HttpResult, World]:
+    """Make one request through a proxy."""
+
+    async def main() -> tuple[HttpResult, World]:
+        async with world(proxy, certificates, authority, over_tls=scheme == "https") as there:
+            return await there.post(there.through(scheme, login), timeout=2), there
+
+    return asyncio.run(main())
+
+
+# The way through
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+@pytest.mark.parametrize("login", ["", f"me:{ESCAPED}"], ids=["without credentials", "with credentials"])
+def test_a_request_goes_through_a_proxy_that_never_sees_the_key(
+    certificates: dict[str, Path], authority: Authority, scheme: str, login: str
+) -> None:
+    kind = SocksProxy if scheme.startswith("socks") else ConnectProxy
+    proxy = kind(login=LOGIN if login else None)
+    result, there = met_through(proxy, certificates, authority, scheme, login)
+    assert result.failure is None
+    assert there.api.keys == [KEY]
+    assert there.api.protocols == ["http/1.1"], "HTTP/2 is not offered"
+    assert proxy.asked == [f"{HOST}:{proxy.hosts[HOST]}"]
+    assert_saw_no_key(proxy)
+
+
+def test_a_connection_through_a_proxy_is_used_again(certificates: dict[str, Path], authority: Authority) -> None:
+    async def main() -> tuple[int, list[str]]:
+        async with (
+            world(ConnectProxy(), certificates, authority) as there,
+            there.client(there.through()) as client,
+        ):
+            for _ in range(3):
+                assert (await client.post("/path", BODY)).failure is None
+            return there.api.connections, there.proxy.asked
+
+    connections, asked = asyncio.run(main())
+    assert (connections, len(asked)) == (1, 1)
+
+
+# A proxy that refuses or breaks
+
+
+def refusal(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nno".encode()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "how", "words"),
+    [
+        (ConnectProxy(login=LOGIN), FailureKind.PROXY_LOGIN, "407 Who Are You"),
+        (ConnectProxy(refusal=refusal("403 Forbidden")), FailureKind.PROXY_REFUSED, "403 Forbidden"),
+        (ConnectProxy(refusal=refusal("400 Bad Request")), FailureKind.PROXY_REFUSED, "400 Bad Request"),
+        (ConnectProxy(refusal=refusal("302 Found")), FailureKind.PROXY_REFUSED, "302 Found"),
+        (ConnectProxy(refusal=refusal("408 Slow")), FailureKind.CONNECTION, "the proxy answered 408 Slow"),
+        (ConnectProxy(refusal=refusal("429 Easy")), FailureKind.CONNECTION, "the proxy answered 429 Easy"),
+        (ConnectProxy(refusal=refusal("502 Bad Gateway")), FailureKind.CONNECTION, "the proxy answered 502 Bad"),
+        (ConnectProxy(refusal=refusal("503 No")), FailureKind.CONNECTION, "the proxy answered 503 No"),
+        (ConnectProxy(refusal=b""), FailureKind.PROXY, "the proxy"),
+        (ConnectProxy(refusal=b"HTTP/1.1 20"), FailureKind.PROXY, "the proxy"),
+        (ConnectProxy(refusal=b"SSH-2.0-OpenSSH_9.6\r\n"), FailureKind.PROXY, "the proxy"),
+        (ConnectProxy(refusal=b"HTTP/1.1 200 OK\r\n\r\n"), FailureKind.CONNECTION, "no connection"),
+        (
+            ConnectProxy(refusal=b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 400 Bad\r\n\r\n"),
+            FailureKind.CONNECTION,
+            "no connection",
+        ),
+        (ConnectProxy(silent=True), FailureKind.PROXY, "the proxy"),
+    ],
+    ids=lambda one: f"{one.refusal!r:.30}" if isinstance(one, ConnectProxy) else "",
+)
+def test_a_proxy_that_opens_no_tunnel_was_given_nothing(
+    certificates: dict[str, Path], authority: Authority, proxy: ConnectProxy, how: FailureKind, words: str
+) -> None:
+    result, there = met_through(proxy, certificates, authority)
+    assert broken(result) == (how, False)
+    assert words in text_of(result)
+    assert there.api.keys == []
+    assert_saw_no_key(proxy)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "how", "words"),
+    [
+        (SocksProxy(login=LOGIN), FailureKind.PROXY_LOGIN, "NO ACCEPTABLE METHODS"),
+        (SocksProxy(reply=2), FailureKind.PROXY_REFUSED, "not allowed"),
+        (SocksProxy(reply=1), FailureKind.CONNECTION, "General SOCKS server failure"),
+        (SocksProxy(reply=4), FailureKind.CONNECTION, "Host unreachable"),
+        (SocksProxy(reply=5), FailureKind.CONNECTION, "Connection refused"),
+        (SocksProxy(reply=9), FailureKind.PROXY, "the proxy"),
+        (SocksProxy(garbage=b""), FailureKind.PROXY, "the proxy"),
+        (SocksProxy(garbage=b"\x05"), FailureKind.PROXY, "the proxy"),
+        (SocksProxy(garbage=b"HTTP/1.1 400 Bad Request\r\n\r\n"), FailureKind.PROXY, "the proxy"),
+    ],
+    ids=lambda one: f"{one.garbage!r:.20} {one.reply}" if isinstance(one, SocksProxy) else "",
+)
+def test_a_socks_proxy_that_opens_no_connection_was_given_nothing(
+    certificates: dict[str, Path], authority: Authority, proxy: SocksProxy, how: FailureKind, words: str
+) -> None:
+    result, there = met_through(proxy, certificates, authority, "socks5h")
+    assert broken(result) == (how, False)
+    assert words in text_of(result)
+    assert there.api.keys == []
+    assert_saw_no_key(proxy)
+
+
+@pytest.mark.parametrize("kind", [ConnectProxy, SocksProxy])
+def test_wrong_credentials_are_named_and_not_shown(
+    certificates: dict[str, Path], authority: Authority, kind: type[Proxy]
+) -> None:
+    scheme = "http" if kind is ConnectProxy else "socks5"
+    result, there = met_through(kind(login=LOGIN), certificates, authority, scheme, "me:another-password")
+    assert broken(result) == (FailureKind.PROXY_LOGIN, False)
+    assert "another-password" not in text_of(result)
+    assert there.api.keys == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+def test_a_proxy_that_cannot_be_reached_was_given_nothing(authority: Authority, scheme: str) -> None:
+    proxy = ConnectProxy()
+
+    async def main() -> HttpResult:
+        await proxy.listen()
+        await proxy.close()
+        there = World(Api(), proxy, f"https://{HOST}/api", authority.certificate)
+        return await there.post(there.through(scheme))
+
+    assert broken(asyncio.run(main())) == (FailureKind.PROXY, False)
+
+
+def test_a_proxy_that_speaks_plain_http_behind_an_https_url_is_named(
+    certificates: dict[str, Path], authority: Authority
+) -> None:
+    async def main() -> HttpResult:
+        async with world(ConnectProxy(), certificates, authority) as there:
+            return await there.post(Secret(f"https://localhost:{there.proxy.port}"), timeout=2)
+
+    assert broken(asyncio.run(main()))[1] is False
+
+
+def test_a_tunnel_that_breaks_under_a_request_may_have_carried_it(
+    certificates: dict[str, Path], authority: Authority
+) -> None:
+    async def main() -> HttpResult:
+        async with world(ConnectProxy(), certificates, authority) as there:
+
+            async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                await there.proxy.close()
+
+            there.api.listener.close()
+            tls = server_context(certificates[HOST])
+            async with await asyncio.start_server(hang, "127.0.0.1", 0, ssl=tls) as listener:
+                there.proxy.hosts = {HOST: listener.sockets[0].getsockname()[1]}
+                return await there.post(there.through())
+
+    assert broken(asyncio.run(main())) == (FailureKind.CUT, True)
+
+
+@dataclass
+class Patient(SocksProxy):
+    """Refuses, and waits for the client to close the connection."""
+
+    closed: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await super().serve(reader, writer)
+        await reader.read()
+        self.closed.put_nowait(None)
+
+
+def test_a_connection_that_a_socks_proxy_refused_is_closed(certificates: dict[str, Path], authority: Authority) -> None:
+    async def main() -> None:
+        proxy = Patient(reply=4)
+        async with world(proxy, certificates, authority) as there, there.client(there.through("socks5")) as client:
+            for _ in range(3):
+                await client.post("/path", BODY)
+                await asyncio.wait_for(proxy.closed.get(), 2)
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_ended_while_a_proxy_is_asked_was_not_sent_and_closes_its_connection(
+    certificates: dict[str, Path], authority: Authority
+) -> None:
+    async def main() -> HttpResult:
+        proxy = Patient(garbage=b"\x05\x00")
+        async with (
+            world(proxy, certificates, authority) as there,
+            there.client(there.through("socks5")) as client,
+        ):
+            request = asyncio.create_task(client.post("/path", BODY))
+            await asyncio.sleep(0.1)
+            client.shorten_deadlines(0)
+            result = await request
+            await asyncio.wait_for(proxy.closed.get(), 2)
+            return result
+
+    assert broken(asyncio.run(main())) == (FailureKind.TIMEOUT, False)
+
+
+# Which proxy
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "chosen"),
+    [
+        ({"HTTPS_PROXY": "http://p:1"}, "https://api.test", "http://p:1"),
+        ({"https_proxy": "http://p:1"}, "https://api.test", "http://p:1"),
+        ({"https_proxy": "http://lower:1", "HTTPS_PROXY": "http://upper:1"}, "https://api.test", "http://lower:1"),
+        ({"HTTPS_PROXY": "p:1"}, "https://api.test", "http://p:1"),
+        ({"ALL_PROXY": "socks5h://p:1"}, "https://api.test", "socks5h://p:1"),
+        ({"all_proxy": "http://p:1"}, "https://api.test", "http://p:1"),
+        ({"HTTPS_PROXY": "http://https:1", "ALL_PROXY": "http://all:1"}, "https://api.test", "http://https:1"),
+        ({"HTTP_PROXY": "http://p:1"}, "https://api.test", None),
+        ({"HTTPS_PROXY": ""}, "https://api.test", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test"}, "https://api.test", None),
+        ({"HTTPS_PROXY": "http://p:1", "no_proxy": ".test"}, "https://api.test", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "test"}, "https://api.test", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "x, API.test:443"}, "https://api.test:443", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test:444"}, "https://api.test:445", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, "https://api.test", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "pi.test"}, "https://api.test", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8"}, "https://10.1.2.3", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.1.2.3"}, "https://10.1.2.3:8443", None),
+        ({"HTTPS_PROXY": "http://p:1"}, "https://localhost:8443", None),
+        ({"ALL_PROXY": "http://p:1"}, "http://127.0.0.1:8000", None),
+        ({"HTTPS_PROXY": "http://p:1"}, "https://[::1]:8443", None),
+    ],
+)
+def test_the_environment_names_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, chosen: str | None
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    proxy = choose_proxy(f"{url}/api", ProxyMode.ENV)
+    assert (None if proxy is None else proxy.shown) == chosen
+    assert choose_proxy(url, ProxyMode.NONE) is None
+
+
+def test_a_proxy_that_is_named_by_its_url_is_used_for_a_loopback_host_too() -> None:
+    proxy = choose_proxy("https://localhost:1", parse_proxy("http://p:3128"))
+    assert proxy is not None
+    assert proxy.shown == "http://p:3128"
+
+
+@pytest.mark.parametrize(("variable", "mode"), [("HTTPS_PROXY", "env"), ("ALL_PROXY", "env")])
+def test_a_request_follows_the_environment(
+    certificates: dict[str, Path], authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str, mode: str
+) -> None:
+    async def main() -> tuple[HttpResult, HttpResult, list[str]]:
+        async with world(ConnectProxy(), certificates, authority) as there:
+            monkeypatch.setenv(variable, there.through().reveal())
+            through = await there.post(ProxyMode(mode))
+            return through, await there.post(ProxyMode.NONE), there.proxy.asked
+
+    through, around, asked = asyncio.run(main())
+    assert through.failure is None
+    assert len(asked) == 1
+    assert broken(around) == (FailureKind.NAME, False)
+
+
+def test_the_key_goes_to_no_proxy_in_clear() -> None:
+    flags = {"base_url": "http://127.0.0.1:8000/api", "yes": True}
+    environ = {"TELEMETRON_API_KEY": KEY, "TELEMETRON_PROXY": "http://proxy.example:3128"}
+    with pytest.raises(ConfigError, match="unencrypted"):
+        chosen_proxy(resolve((), flags, environ))
+
+
+def test_a_socks_proxy_without_its_library_is_refused_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("telemetron_batch.run.requirements.find_spec", lambda _: None)
+    environ = {"TELEMETRON_API_KEY": KEY, "TELEMETRON_PROXY": "socks5h://proxy.example:1080"}
+    with pytest.raises(ConfigError) as caught:
+        chosen_proxy(resolve((), {}, environ))
+    assert "pip install 'telemetron-batch[socks]'" in str(caught.value)
+
+
+# Client certificates
+
+
+def test_a_server_that_wants_a_client_certificate_gets_it(certificates: dict[str, Path], authority: Authority) -> None:
+    async def main() -> tuple[HttpResult, HttpResult]:
+        clients = authority.certificate
+        async with world(ConnectProxy(), certificates, authority, clients=clients) as there:
+            without = await there.post(there.through())
+            there.network["client_cert"] = str(certificates["a-client"])
+            return without, await there.post(there.through())
+
+    without, with_it = asyncio.run(main())
+    assert isinstance(without.failure, NoResponse)
+    assert with_it.failure is None
+
+
+@contextmanager
+def openssl_server(certificate: Path, clients: Path) -> Iterator[int]:
+    """Serve TLS handshakes on a port; unlike asyncio's, this server says why it ends one."""
+    context = server_context(certificate, clients)
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
+                    with suppress(OSError):
+                        tls.do_handshake()
+                    time.sleep(0.2)  # a reset would overtake the alert
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_missing_client_certificate_is_named(certificates: dict[str, Path], authority: Authority) -> None:
+    with openssl_server(certificates["localhost"], authority.certificate) as port:
+        flags = {"base_url": f"https://localhost:{port}/api", "ca_file": str(authority.certificate)}
+        stop = check(resolve((), flags, {"TELEMETRON_API_KEY": KEY})).stop
+    assert stop is not None
+    assert "certificate required" in stop.sentence
+    assert "--client-cert" in stop.advice.words()
