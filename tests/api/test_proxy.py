@@ -1,14 +1,18 @@
 """Requests through proxies: what leaves, what it means when a proxy refuses or breaks, and what stays secret."""
 
 import asyncio
+import base64
 import socket
+import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,10 +25,13 @@ from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.run.check import check
 from telemetron_batch.run.requirements import chosen_proxy
-from tests.support.listening import packed, request_from
-from tests.support.proxy import ConnectProxy, Proxy, SocksProxy
+from telemetron_batch.sandbox.server import serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
+from tests.support.listening import Background, packed, request_from
+from tests.support.program import ROWS, Program
+from tests.support.proxy import TINYPROXY, ConnectProxy, Proxy, RealProxy, SocksProxy, tinyproxy
 from tests.support.scripted import Says
-from tests.support.tls import Authority, needs_openssl, server_context
+from tests.support.tls import Authority, TlsProxy, needs_openssl, server_context
 
 pytestmark = needs_openssl
 
@@ -197,6 +204,7 @@ def refusal(status: str) -> bytes:
     ("proxy", "how", "words"),
     [
         (ConnectProxy(login=LOGIN), FailureKind.PROXY_LOGIN, "407 Who Are You"),
+        (ConnectProxy(refusal=refusal("401 Unauthorized")), FailureKind.PROXY_LOGIN, "401 Unauthorized"),
         (ConnectProxy(refusal=refusal("403 Forbidden")), FailureKind.PROXY_REFUSED, "403 Forbidden"),
         (ConnectProxy(refusal=refusal("400 Bad Request")), FailureKind.PROXY_REFUSED, "400 Bad Request"),
         (ConnectProxy(refusal=refusal("302 Found")), FailureKind.PROXY_REFUSED, "302 Found"),
@@ -470,3 +478,211 @@ def test_a_missing_client_certificate_is_named(certificates: dict[str, Path], au
     assert stop is not None
     assert "certificate required" in stop.sentence
     assert "--client-cert" in stop.advice.words()
+
+
+# The program
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    with Background() as background:
+        yield background
+
+
+@pytest.fixture
+def fleet() -> Iterator[SandboxState]:
+    with SandboxState() as fleet:
+        fleet.assign("stock@x.com", [f"SN-{n}" for n in range(ROWS)], create=True)
+        yield fleet
+
+
+@pytest.fixture
+def program(
+    tmp_path: Path, fleet: SandboxState, background: Background, authority: Authority, certificates: dict[str, Path]
+) -> Iterator[Program]:
+    """The program, and the sandbox behind TLS at https://localhost."""
+    with serve_in_thread(fleet, api_key=KEY) as base_url:
+        program = Program(tmp_path, TlsProxy(urlsplit(base_url).port or 0), KEY)
+        program.environment["TELEMETRON_CA_FILE"] = str(authority.certificate)
+        background.do(program.proxy.listen(certificates["localhost"]))
+        yield program
+        background.do(program.proxy.close())
+
+
+def assert_kept_secret(program: Program, *printed: str) -> None:
+    """Check that neither key nor credentials of the proxy are in a file of the run or in what was printed."""
+    secrets = (KEY, PASSWORD, ESCAPED, base64.b64encode(":".join(LOGIN).encode()).decode())
+    files = [file for file in program.folder.rglob("*") if file.is_file() and file.parent.name not in ("proxy", "ca")]
+    assert any(file.name == "journal.sqlite3" for file in files)
+    texts = [*(file.read_bytes() for file in files), *(text.encode() for text in printed)]
+    assert [secret for secret in secrets for text in texts if secret.encode() in text] == []
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[RealProxy]:
+    """A tinyproxy that wants credentials."""
+    if TINYPROXY is None:
+        pytest.skip("tinyproxy is not installed")
+    with tinyproxy(tmp_path / "proxy", login=("me", "s3cret-of-tinyproxy")) as proxy:
+        yield proxy
+
+
+@pytest.mark.slow
+def test_a_run_goes_through_tinyproxy_with_credentials_from_a_file(program: Program, real: RealProxy) -> None:
+    file = program.folder / "proxy-url"
+    file.write_text(f"http://me:s3cret-of-tinyproxy@127.0.0.1:{real.port}\n")
+    file.chmod(0o600)
+    arguments = [*program.run_arguments, "--proxy", f"@{file}", "-v"]
+    with program.open(*arguments) as process:
+        seen = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert Counter(row["outcome"] for row in program.rows()) == {"assigned": ROWS}
+    assert f"CONNECT localhost:{program.proxy.port} " in real.log
+    assert f"proxy: http://127.0.0.1:{real.port}" in (program.folder / "r" / "run.log").read_text()
+    file.unlink()
+    (real.folder / "tinyproxy.conf").unlink()
+    assert b"s3cret-of-tinyproxy" not in seen
+    files = [one for one in program.folder.rglob("*") if one.is_file()]
+    assert not [one for one in files if b"s3cret-of-tinyproxy" in one.read_bytes()]
+    assert "s3cret-of-tinyproxy" not in out + err
+
+
+@pytest.mark.slow
+def test_a_run_goes_through_tinyproxy_without_credentials(program: Program, tmp_path: Path) -> None:
+    if TINYPROXY is None:
+        pytest.skip("tinyproxy is not installed")
+    with tinyproxy(tmp_path / "proxy") as proxy:
+        program.environment["TELEMETRON_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+        rows = program.run()
+    assert Counter(row["outcome"] for row in rows) == {"assigned": ROWS}
+
+
+@pytest.mark.slow
+def test_wrong_credentials_stop_the_run_with_4_and_the_same_command_completes_it(
+    program: Program, real: RealProxy
+) -> None:
+    program.environment["TELEMETRON_PROXY"] = f"http://me:not-the-password@127.0.0.1:{real.port}"
+    stopped = program(*program.run_arguments)
+    assert stopped.returncode == 4
+    assert "the proxy wants credentials (401" in stopped.stderr
+    assert "not-the-password" not in stopped.stdout + stopped.stderr
+    assert program.proxy.connections == 0
+    assert Counter(row["outcome"] for row in program.rows()) == {"notSent": ROWS}
+    checked = program("check")
+    assert checked.returncode == 4
+    assert "the proxy wants credentials (401" in checked.stderr
+    assert f"proxy: http://127.0.0.1:{real.port} (--proxy)" in checked.stdout
+    program.environment["TELEMETRON_PROXY"] = f"http://127.0.0.1:{real.port}"
+    assert "the proxy wants credentials (407" in program(*program.run_arguments).stderr
+    program.environment["TELEMETRON_PROXY"] = f"http://me:s3cret-of-tinyproxy@127.0.0.1:{real.port}"
+    assert Counter(row["outcome"] for row in program.run()) == {"assigned": ROWS}
+
+
+@pytest.mark.slow
+def test_a_host_that_tinyproxy_filters_out_stops_the_run_with_4(program: Program, tmp_path: Path) -> None:
+    if TINYPROXY is None:
+        pytest.skip("tinyproxy is not installed")
+    with tinyproxy(tmp_path / "proxy", refuses="localhost") as proxy:
+        program.environment["TELEMETRON_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+        stopped = program(*program.run_arguments)
+        checked = program("check")
+    assert (stopped.returncode, checked.returncode) == (4, 4)
+    for ended in (stopped, checked):
+        assert "the proxy refuses the host of --base-url (403 Filtered)" in ended.stderr
+    assert program.proxy.connections == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_proxy_that_ends_in_mid_run_leads_to_no_false_claim(
+    program: Program, fleet: SandboxState, background: Background, scheme: str
+) -> None:
+    proxy = (SocksProxy if scheme == "socks5h" else ConnectProxy)({"localhost": program.proxy.port}, LOGIN)
+    background.do(proxy.listen())
+    program.environment["TELEMETRON_PROXY"] = f"{scheme}://me:{ESCAPED}@127.0.0.1:{proxy.port}"
+    arguments = [*program.run_arguments, "--rate", "20/s", "--give-up-after", "1s"]
+    with program.open(*arguments) as process:
+        until = time.monotonic() + 30
+        while proxy.received.count(b"\x17\x03\x03") < 30:  # records of TLS
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        background.do(proxy.close())
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert "the proxy cannot be reached" in err
+    for row in program.rows():
+        assert row["outcome"] in ("assigned", "alreadyAssigned", "unconfirmed", "notSent")
+        if row["outcome"] in ("assigned", "alreadyAssigned"):
+            assert row["customerEmail"] in fleet.owners(row["deviceIdentifier"])
+    background.do(proxy.listen())
+    resumed = program("resume", str(program.folder / "r"))
+    background.do(proxy.close())
+    assert resumed.returncode == 0, resumed.stderr
+    assert {row["outcome"] for row in program.rows()} <= {"assigned", "alreadyAssigned"}
+    assert_kept_secret(program, out, err, resumed.stdout, resumed.stderr)
+    assert_saw_no_key(proxy)
+
+
+@pytest.mark.slow
+def test_check_names_what_is_wrong_with_the_way_and_shows_proxy_trust_and_times(
+    program: Program, background: Background, authority: Authority
+) -> None:
+    proxy = ConnectProxy({"localhost": program.proxy.port}, LOGIN)
+    background.do(proxy.listen())
+    program.environment["TELEMETRON_PROXY"] = f"http://me:{ESCAPED}@127.0.0.1:{proxy.port}"
+    right = program("check")
+    assert right.returncode == 0, right.stderr
+    assert f"proxy: http://127.0.0.1:{proxy.port} (--proxy)" in right.stdout
+    assert f"trusted certificates: --ca-file {authority.certificate}" in right.stdout
+    assert all(f"{step} " in right.stdout for step in ("DNS", "connect", "TLS", "answer"))
+    del program.environment["TELEMETRON_CA_FILE"]
+    resigned = program("check")
+    assert resigned.returncode == 3
+    assert "a certificate of an unknown authority" in resigned.stderr
+    assert "your network re-signs TLS; give its CA with --ca-file" in resigned.stderr
+    background.do(proxy.close())
+    gone = program("check", "-v")
+    assert gone.returncode == 3
+    assert "the proxy cannot be reached (Connection refused); check --proxy" in gone.stderr
+    shown = "".join(ended.stdout + ended.stderr for ended in (right, resigned, gone))
+    assert PASSWORD not in shown
+    assert ESCAPED not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ca-file", "missing.pem"], "--ca-file: cannot read"),
+        (["--ca-file", "garbage.pem"], "holds no certificate in PEM form"),
+        (["--ca-file", "empty.pem"], "holds no certificate in PEM form"),
+        (["--ca-file", "."], "--ca-file: cannot read"),
+        (["--client-cert", "missing.pem"], "--client-cert: cannot read"),
+        (["--client-cert", "garbage.pem"], "not PEM"),
+        (["--client-cert", "cert.pem"], "do not fit or are not PEM"),
+        (["--client-cert", "cert.pem", "--client-key", "missing.pem"], "--client-key: cannot read"),
+        (["--client-cert", "cert.pem", "--client-key", "garbage.pem"], "do not fit or are not PEM"),
+        (["--client-cert", "cert.pem", "--client-key", "another.pem"], "do not fit or are not PEM"),
+        (["--client-cert", "cert.pem", "--client-key", "encrypted.pem"], "is encrypted"),
+        (["--client-key", "another.pem"], "is only used with --client-cert"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_a_certificate_file_that_cannot_be_used_ends_the_run_before_anything_is_sent(
+    program: Program, certificates: dict[str, Path], options: list[str], words: str
+) -> None:
+    folder = program.folder
+    (folder / "garbage.pem").write_bytes(bytes(range(256)))
+    (folder / "empty.pem").touch()
+    (folder / "cert.pem").write_bytes((certificates["a-client"].parent / "cert").read_bytes())
+    (folder / "another.pem").write_bytes(certificates["localhost"].read_bytes())
+    encrypted = ["openssl", "pkey", "-aes256", "-passout", "pass:word", "-in", certificates["a-client"]]
+    subprocess.run([*encrypted, "-out", folder / "encrypted.pem"], check=True, capture_output=True)
+    named = [str(folder / one) if one.endswith((".pem", ".")) else one for one in options]
+    ended = program(*program.run_arguments, *named)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert words in line
+    assert program.proxy.connections == 0
+    assert not (folder / "r").exists()

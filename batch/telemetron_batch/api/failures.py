@@ -1,5 +1,6 @@
 """Tell from an exception of the HTTP library how a request failed, and in words that name the cause."""
 
+import os
 import re
 import socket
 import ssl
@@ -76,6 +77,8 @@ _PROXY_TEXTS: Final[Mapping[FailureKind, str]] = {
     FailureKind.CUT: "it broke the connection",
 }
 """What a failure means while a proxy is asked for a connection."""
+_LOGIN_REFUSED: Final = ("401", "407")
+"""Answers of a proxy to CONNECT about its credentials; tinyproxy answers 401 to wrong ones."""
 _REFUSED_FOR_NOW: Final = ("408", "425", "429")
 """Answers of a proxy to CONNECT after which another attempt may succeed."""
 
@@ -99,7 +102,7 @@ def _system_text(causes: list[BaseException]) -> str:
 
 def _proxy_failure(text: str) -> tuple[FailureKind, str]:
     """Return the failure for a proxy's answer to CONNECT, such as `403 Forbidden`, or for a text of SOCKS."""
-    if text.startswith("407") or re.search("authentication|username", text, re.IGNORECASE):
+    if text.startswith(_LOGIN_REFUSED) or re.search("authentication|username", text, re.IGNORECASE):
         return FailureKind.PROXY_LOGIN, text
     if (re.match(r"[134]\d\d\b", text) and not text.startswith(_REFUSED_FOR_NOW)) or "not allowed" in text:
         return FailureKind.PROXY_REFUSED, text
@@ -117,4 +120,6 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, (socket.gaierror, ssl.SSLError)):
+        return os.strerror(error.errno)  # asyncio puts "Connect call failed" and the address into its own text
     return str(getattr(error, "strerror", None) or error)
