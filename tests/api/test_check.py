@@ -53,6 +53,13 @@ def test_each_failure_has_its_words_and_its_exit_code(desk: Desk, event: Event, 
     assert KEY not in stop.sentence + stop.advice.words()
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "no-such-host.invalid"])
+def test_a_host_that_does_not_exist_is_named_as_such(host: str) -> None:
+    stop = checked_at(f"https://{host}/api/ext-v1")
+    assert stop.sentence.startswith("the API cannot be reached: host name not found (")
+    assert "behind a proxy, set HTTPS_PROXY or --proxy" in stop.advice.words()
+
+
 # TLS
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -5,7 +5,7 @@ import gzip
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Server:
 
 
 @asynccontextmanager
-async def listening(behaviour: Callable[[Server], Behaviour]) -> AsyncIterator[Server]:
+async def listening(behaviour: Callable[[Server], Behaviour], host: str = "127.0.0.1") -> AsyncIterator[Server]:
     server = Server(lambda _, __: asyncio.sleep(0))
     server.behaviour = behaviour(server)
     under_way: set[asyncio.Task[None]] = set()
@@ -67,8 +67,9 @@ async def listening(behaviour: Callable[[Server], Behaviour]) -> AsyncIterator[S
         under_way.add(task)
         await server.serve(reader, writer)
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/api"
+    listener = await asyncio.start_server(accept, host, 0)
+    shown = f"[{host}]" if ":" in host else host
+    server.url = f"http://{shown}:{listener.sockets[0].getsockname()[1]}/api"
     try:
         yield server
     finally:
@@ -318,6 +319,181 @@ def test_cookies_are_not_kept() -> None:
     heads = run(main())
     assert len(heads) == 2
     assert not any(b"cookie" in head.lower() for head in heads)
+
+
+def test_several_interim_answers_are_passed_over() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n" * 2
+    exchange, _ = met_with(saying(interim + hints + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"))
+    assert (exchange.failure, exchange.body) == (None, b"{}")
+
+
+def test_interim_answers_alone_are_no_answer() -> None:
+    exchange, _ = met_with(saying(b"HTTP/1.1 103 Early Hints\r\n\r\n"))
+    assert broken(exchange) == (FailureKind.CUT, True)
+
+
+def test_a_connection_is_used_again_after_an_answer_in_chunks_with_trailers() -> None:
+    connections: set[Any] = set()
+    chunks = b"8\r\n" + OK[:8] + b"\r\n9;a=b\r\n" + OK[8:] + b"\r\n0\r\nx-checksum: 1\r\nx-more: 2\r\n\r\n"
+
+    def chunked(server: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.add(writer.get_extra_info("peername"))
+            while True:
+                await server.hear(reader)
+                writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n" + chunks)
+
+        return behave
+
+    async def main() -> list[bytes]:
+        async with listening(chunked) as server, exchanging(server.url) as exchanger:
+            return [(await exchanger.post("/path", BODY)).body for _ in range(3)]
+
+    assert run(main()) == [OK] * 3
+    assert len(connections) == 1
+
+
+def answering_unread(answer: bytes) -> Callable[[Server], Behaviour]:
+    """Answer after the head, without reading the body, and reset the connection."""
+
+    def behaviour(_: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await asyncio.sleep(0.05)
+            reset(writer)
+
+        return behave
+
+    return behaviour
+
+
+def met_with_a_large_request(behaviour: Callable[[Server], Behaviour]) -> HttpResult:
+    async def main() -> HttpResult:
+        async with listening(behaviour) as server, exchanging(server.url) as exchanger:
+            return await exchanger.post("/path", b" " * 30_000_000)
+
+    result: HttpResult = run(main())
+    return result
+
+
+def test_a_refusal_that_is_followed_by_a_reset_counts() -> None:
+    refused = met_with_a_large_request(answering_unread(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig"))
+    assert refused.failure == ErrorResponse(413, "big", is_api_error=False)
+
+
+def test_a_success_for_a_request_that_was_not_read_to_its_end_is_no_answer() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n" + OK
+    assert broken(met_with_a_large_request(answering_unread(answer))) == (FailureKind.CUT, True)
+
+
+def test_a_connection_that_is_closed_when_the_next_request_arrives_leaves_that_one_in_doubt() -> None:
+    def once(server: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.hear(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n" + OK)
+            await reader.read(1)
+
+        return behave
+
+    async def main() -> tuple[HttpResult, HttpResult, int]:
+        async with listening(once) as server, exchanging(server.url) as exchanger:
+            first = await exchanger.post("/path", BODY)
+            return first, await exchanger.post("/path", BODY), len(server.heads)
+
+    first, second, heard = run(main())
+    assert first.failure is None
+    assert broken(second) == (FailureKind.CUT, True)
+    assert heard == 1, "the second request is not sent again"
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0005, 0.001, 0.002])
+def test_a_connection_that_is_closed_about_when_the_next_request_leaves_never_brings_a_false_answer(
+    delay: float,
+) -> None:
+    def once(server: Server) -> Behaviour:
+        async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.hear(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n" + OK)
+            await asyncio.sleep(delay)
+
+        return behave
+
+    async def main() -> None:
+        async with listening(once) as server, exchanging(server.url) as exchanger:
+            answered = 0
+            for _ in range(50):
+                exchange = await exchanger.post("/path", BODY)
+                answered += exchange.failure is None
+                assert exchange.failure is None or broken(exchange) == (FailureKind.CUT, True)
+                await asyncio.sleep(delay)
+            assert answered == len(server.heads)
+
+    run(main())
+
+
+# Addresses
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+
+@needs_ipv6
+def test_a_server_is_reached_by_its_ipv6_address() -> None:
+    async def main() -> tuple[HttpResult, bytes]:
+        async with listening(answering(OK), host="::1") as server:
+            return await post_once(server.url), server.heads[0]
+
+    exchange, head = run(main())
+    assert exchange.failure is None
+    assert b"host: [::1]:" in head.lower()
+
+
+def resolving(*addresses: str) -> Callable[..., Any]:
+    """Return a `getaddrinfo` that gives these addresses for every name."""
+
+    async def getaddrinfo(_: Any, port: Any, **__: Any) -> list[Any]:
+        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in addresses]
+        return [
+            (family, socket.SOCK_STREAM, 6, "", (address, int(port), 0, 0)[: 4 if ":" in address else 2])
+            for family, address in zip(families, addresses, strict=True)
+        ]
+
+    return getaddrinfo
+
+
+@pytest.mark.parametrize("first", ["127.0.0.2", "192.0.2.1"], ids=["refuses", "does not answer"])
+def test_the_next_address_of_a_host_is_tried_when_the_first_does_not_answer(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> HttpResult:
+        async with listening(answering(OK)) as server:
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolving(first, "127.0.0.1"))
+            return await post_once(server.url.replace("127.0.0.1", "several.example"))
+
+    assert run(main()).failure is None
+
+
+def test_a_host_of_which_every_address_refuses_is_reported_as_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> HttpResult:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolving("127.0.0.2", "127.0.0.3"))
+        return await post_once("http://several.example:9")
+
+    exchange = run(main())
+    assert broken(exchange) == (FailureKind.REFUSED, False)
+    assert exchange.failure.text == "connection refused (Connection refused)"
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example"])
+def test_a_host_that_is_no_name_was_sent_nothing(host: str) -> None:
+    assert broken(asyncio.run(post_once(f"http://{host}"))) == (FailureKind.NAME, False)
 
 
 # Connections that break

@@ -45,6 +45,6 @@ async def _look_up(url: str) -> dict[str, float]:
     began = running_clock.now()
     try:
         await asyncio.get_running_loop().getaddrinfo(urlsplit(url).hostname, None)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for a label of more than 63 characters
         return {}
     return {"dns": running_clock.now() - began}
