@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from telemetron_batch.domain.base_url import is_loopback
 from telemetron_batch.domain.model import Secret
 
 _SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _EXAMPLE: Final = "http://proxy.example.com:3128"
 
 
@@ -82,7 +83,7 @@ def choose_proxy(base_url: str, setting: ProxyMode | Secret) -> ChosenProxy | No
         raise ValueError(f"--proxy: the proxy would see the key unencrypted on the way to {base_url}")
     if isinstance(setting, Secret):
         return ChosenProxy(setting, "--proxy")
-    if setting is ProxyMode.NONE or is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
+    if setting is ProxyMode.NONE or is_loopback(parts.hostname or "") or proxy_bypass(_with_port(parts)):
         return None
     proxies = getproxies()
     for name in (parts.scheme, "all"):
@@ -92,6 +93,11 @@ def choose_proxy(base_url: str, setting: ProxyMode | Secret) -> ChosenProxy | No
             except ValueError as exc:
                 raise ValueError(f"{_variable(name)}: {exc}") from exc
     return None
+
+
+def _with_port(parts: SplitResult) -> str:
+    """Return host and port; NO_PROXY may name the default port, which a base URL leaves out."""
+    return parts.netloc if parts.port else f"{parts.netloc}:{_DEFAULT_PORTS[parts.scheme]}"
 
 
 def without_credentials(url: str) -> str:
