@@ -31,6 +31,7 @@ from telemetron_batch.airflow_provider.shards import (
     TelemetronShardOperator,
 )
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.outcomes import Outcome
@@ -113,6 +114,11 @@ def test_a_missing_connection_is_reported() -> None:
 def config_of(monkeypatch: pytest.MonkeyPatch, **told: object) -> RunConfig:
     monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps({"conn_type": "telemetron", **told}))
     return TelemetronHook().get_conn()
+
+
+def config_of_task(monkeypatch: pytest.MonkeyPatch, options: dict[str, str], **told: object) -> RunConfig:
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps({"conn_type": "telemetron", **told}))
+    return TelemetronHook().config((), options)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +240,36 @@ def test_a_task_cannot_change_the_base_url_of_the_connections_key(
     monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps(told))
     with pytest.raises(ConfigError, match=r"options: (base-url|api-key-file) is not taken from a task"):
         TelemetronHook().config((), {option: "https://elsewhere.example.com"})
+
+
+@pytest.mark.parametrize("option", ["proxy", "ca_file", "ca-file", "client_cert", "client_key"])
+def test_a_task_cannot_change_the_way_of_the_connections_key(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"options: {option.replace('_', '-')} is not taken from a task"):
+        config_of_task(monkeypatch, {option: "none"}, host="https://t.example.com", password=KEY)
+
+
+@pytest.mark.parametrize(
+    "line", ['proxy = "http://p.example"', 'ca-file = "a"', 'client-cert = "a"', 'client-key = "a"']
+)
+def test_a_profile_of_a_task_cannot_change_the_way_of_the_connections_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "p.toml").write_text(f"{line}\n[named]\nchunk-size = 7\n")
+    for options in ({"config": str(tmp_path / "p.toml")}, {"config": str(tmp_path / "p.toml"), "profile": "named"}):
+        with pytest.raises(ConfigError, match=f"{line.split()[0]} is not taken from a profile that a task names"):
+            config_of_task(monkeypatch, options, host="https://t.example.com", password=KEY)
+
+
+def test_connection_and_worker_say_the_way_whatever_the_profile_of_a_task_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "p.toml").write_text('proxy = "http://theirs.example"\nca-file = "theirs"\nchunk-size = 7\n')
+    monkeypatch.setenv("TELEMETRON_CA_FILE", "/ours/ca.pem")
+    options = {"config": str(tmp_path / "p.toml")}
+    extra = {"proxy": "http://me:word-of-ours@ours.example:3128"}
+    config = config_of_task(monkeypatch, options, host="https://t.example.com", password=KEY, extra=extra)
+    assert config.sending.network == NetworkOptions(proxy=Secret(extra["proxy"]), ca_file="/ours/ca.pem")
+    assert config.plan.chunk_size == 7
 
 
 @pytest.mark.parametrize("host", ["", "https://t.example.com/x"])

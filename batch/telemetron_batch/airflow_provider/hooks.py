@@ -2,8 +2,8 @@
 
 The connection's host is the base URL, its password the API key; each key of its extra is an option of `run`.
 Options of a task override the connection, which overrides the worker's environment. But if the connection gives
-the key, a task cannot change the base URL: its options may be templates, filled in by any person who may trigger
-a run.
+the key, a task cannot change the base URL and the way to it: its options may be templates, filled in by any person
+who may trigger a run, who could lead the key elsewhere.
 """
 
 import os
@@ -13,15 +13,18 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS_BY_KEY
-from telemetron_batch.config.sources import KEY_VARIABLE
+from telemetron_batch.config.sources import KEY_VARIABLE, load_profile
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.run.check import check
 from telemetron_batch.run.feed_back import configure
+from telemetron_batch.run.stored_config import ACCESS_OPTIONS
 
 _META_KEYS: Final = ("profile", "config")
 """Keys that are not options but name the source of options."""
-_KEY_OPTIONS: Final = ("base_url", "api_key_file")
+_KEY_OPTIONS: Final = ("api_key_file", *ACCESS_OPTIONS)
+"""Options that a task may not set if its connection gives the API key."""
 _SCHEMES: Final = ("https", "http")
 
 
@@ -59,7 +62,7 @@ class TelemetronHook(BaseHook):
             environ[KEY_VARIABLE] = key
         given = named_options(options or {}, "options")
         if key or from_connection.get("api_key_file"):
-            from_connection |= self._pinned_base_url(from_connection, given, environ)
+            from_connection |= self._pinned_access(from_connection, given, environ)
         unset = {
             name: value for name, value in (defaults or {}).items() if not environ.get(OPTIONS_BY_KEY[name].variable)
         }
@@ -83,20 +86,29 @@ class TelemetronHook(BaseHook):
             return False, f"{stop.sentence}; {stop.advice.words()}"
         return True, f"{config.sending.base_url} is there, and it accepts this key."
 
-    def _pinned_base_url(
+    def _pinned_access(
         self, from_connection: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Return the base URL for the connection's key. Raises ConfigError if the options of a task give another."""
+        """Return base URL and network options for the connection's key, where a task names a profile or its file.
+
+        Raises ConfigError if the options of the task, or its profile, give other ones.
+        """
+        advice = f"put it into connection {self.telemetron_conn_id}"
         for name in _KEY_OPTIONS:
             if name in given:
-                raise ConfigError(
-                    f"options: {OPTIONS_BY_KEY[name].name} is not taken from a task whose connection gives the API key",
-                    f"put it into connection {self.telemetron_conn_id}",
-                )
+                what = f"{OPTIONS_BY_KEY[name].name} is not taken from a task whose connection gives the API key"
+                raise ConfigError(f"options: {what}", advice)
         if not any(name in given for name in _META_KEYS):
             return {}
-        base_url = OPTIONS_BY_KEY["base_url"]
-        return {"base_url": from_connection.get("base_url") or environ.get(base_url.variable) or base_url.default}
+        profile, where = load_profile({**from_connection, **given}, environ)
+        pinned = {}
+        for name in ACCESS_OPTIONS:
+            option = OPTIONS_BY_KEY[name]
+            value = from_connection.get(name) or environ.get(option.variable)
+            if not value and name in profile and name in NetworkOptions.__slots__:
+                raise ConfigError(f"{where}: {option.name} is not taken from a profile that a task names", advice)
+            pinned[name] = value or option.default
+        return pinned
 
     def _connection_options(self) -> tuple[dict[str, Any], str]:
         """Return the options in the connection, and its API key."""
