@@ -284,14 +284,36 @@ def test_a_proxy_that_cannot_be_reached_was_given_nothing(authority: Authority, 
     assert broken(asyncio.run(main())) == (FailureKind.PROXY, False)
 
 
+class PlainHttp(ConnectProxy):
+    """Answers whatever comes as a web server does that knows no TLS."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+
+
 def test_a_proxy_that_speaks_plain_http_behind_an_https_url_is_named(
     certificates: dict[str, Path], authority: Authority
 ) -> None:
     async def main() -> HttpResult:
-        async with world(ConnectProxy(), certificates, authority) as there:
+        async with world(PlainHttp(), certificates, authority) as there:
             return await there.post(Secret(f"https://localhost:{there.proxy.port}"), timeout=2)
 
-    assert broken(asyncio.run(main()))[1] is False
+    result = asyncio.run(main())
+    assert broken(result) == (FailureKind.TLS, False)
+    assert text_of(result).endswith("of the proxy)")
+
+
+def test_the_certificate_of_a_proxy_is_checked(certificates: dict[str, Path], authority: Authority) -> None:
+    async def main() -> HttpResult:
+        async with world(ConnectProxy(), certificates, authority, over_tls=True) as there:
+            there.network.clear()
+            return await there.post(there.through("https", f"me:{ESCAPED}"), timeout=2)
+
+    result = asyncio.run(main())
+    assert broken(result) == (FailureKind.UNTRUSTED, False)
+    assert text_of(result).endswith("of the proxy)")
 
 
 def test_a_tunnel_that_breaks_under_a_request_may_have_carried_it(

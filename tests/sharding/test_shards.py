@@ -553,6 +553,21 @@ def test_a_shard_number_out_of_range_is_refused(tmp_path: Path) -> None:
         many.run(3)
 
 
+def test_a_shard_checks_the_way_to_the_api_before_it_begins(tmp_path: Path) -> None:
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
+    with pytest.raises(ConfigError, match="--ca-file: cannot read"):
+        many.run(1, ca_file=str(tmp_path / "missing.pem"))
+    with pytest.raises(ConfigError, match="--client-cert: cannot read"):
+        many.run(1, client_cert=str(tmp_path / "missing.pem"))
+    assert many.desk.server.seen == []
+
+
+def test_a_shard_takes_no_certificates_from_the_plan(tmp_path: Path) -> None:
+    foreign = str(tmp_path / "foreign.pem")
+    many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2, ca_file=foreign)
+    many.run(1, UNASSIGN)  # would be refused, since there is no such file
+
+
 def test_shards_of_a_run_without_journal_are_not_reused_for_another_run(tmp_path: Path) -> None:
     many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     many.run(1, UNASSIGN)
