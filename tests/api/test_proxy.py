@@ -585,6 +585,19 @@ def test_a_run_goes_through_tinyproxy_without_credentials(program: Program, tmp_
 
 
 @pytest.mark.slow
+def test_a_plain_api_of_this_machine_may_be_behind_a_proxy_of_this_machine(program: Program, tmp_path: Path) -> None:
+    if TINYPROXY is None:
+        pytest.skip("tinyproxy is not installed")
+    with tinyproxy(tmp_path / "proxy") as proxy, SandboxState() as fleet, serve_in_thread(fleet) as base_url:
+        fleet.assign("stock@x.com", [f"SN-{number}" for number in range(ROWS)], create=True)
+        program.base_url = base_url
+        program.environment["TELEMETRON_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+        rows = program.run()
+        assert urlsplit(base_url).netloc in proxy.log
+    assert Counter(row["outcome"] for row in rows) == {"assigned": ROWS}
+
+
+@pytest.mark.slow
 def test_wrong_credentials_stop_the_run_with_4_and_the_same_command_completes_it(
     program: Program, real: RealProxy
 ) -> None:

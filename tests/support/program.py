@@ -17,6 +17,8 @@ class Program:
 
     def __init__(self, folder: Path, proxy: TlsProxy, key: str) -> None:
         self.folder, self.proxy, self.key = folder, proxy, key
+        self.base_url: str | None = None
+        """Another API."""
         self.trusts: Path | None = None
         self.start = ["-m", "telemetron_batch"]
         self.environment: dict[str, str] = {}
@@ -33,7 +35,7 @@ class Program:
         environment = {**os.environ, "TELEMETRON_API_KEY": self.key, "XDG_STATE_HOME": str(self.folder / "state")}
         if self.trusts is not None:
             environment["SSL_CERT_FILE"] = str(self.trusts)
-        url = f"https://localhost:{self.proxy.port}/api/ext-v1"
+        url = self.base_url or f"https://localhost:{self.proxy.port}/api/ext-v1"
         command = [sys.executable, *self.start, *arguments, "--base-url", url]
         return subprocess.Popen(
             command,

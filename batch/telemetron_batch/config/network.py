@@ -79,9 +79,10 @@ def parse_proxy(text: str) -> ProxyMode | Secret:
 def choose_proxy(base_url: str, setting: ProxyMode | Secret) -> ChosenProxy | None:
     """Return the proxy for a base URL. Raises ValueError if it must not be used or is not valid."""
     parts = urlsplit(base_url)
-    if isinstance(setting, Secret) and parts.scheme == "http":
-        raise ValueError(f"--proxy: the proxy would see the key unencrypted on the way to {base_url}")
     if isinstance(setting, Secret):
+        is_here = is_loopback(urlsplit(setting.reveal()).hostname or "")
+        if parts.scheme == "http" and not is_here:
+            raise ValueError(f"--proxy: that host would see the key unencrypted on the way to {base_url}")
         return ChosenProxy(setting, "--proxy")
     if setting is ProxyMode.NONE or is_loopback(parts.hostname or "") or proxy_bypass(_with_port(parts)):
         return None
