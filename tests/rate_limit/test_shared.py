@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -80,6 +81,14 @@ def test_for_one_process_the_script_decides_as_its_own_pacer_would(
     assert len(own.departed) >= 400
     assert shared.departed == pytest.approx(own.departed, rel=0, abs=0.001)
     assert shared.refused == pytest.approx(own.refused, rel=0, abs=0.001)
+
+
+def test_the_script_repeats_no_constant_of_a_rule() -> None:
+    _, _, text = SCRIPT.partition("\n")
+    code = re.sub(r"--.*|'[^']*'", "", text)
+    numbers = {float(number) for number in re.findall(r"(?<![\w.])\d[\d.e]*", code)}
+    arithmetic = {0, 1, 2, 3, 1_000, 1e6}  # indexes, powers and units
+    assert numbers <= arithmetic
 
 
 # Several, one exchange at a time

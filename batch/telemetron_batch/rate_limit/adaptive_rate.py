@@ -2,7 +2,7 @@
 
 Arithmetic only. Permits, holds and probes belong to the pacer. The constants were found
 by simulation against fixed windows, sliding windows and token buckets
-(tests/rate_limit/test_unknown_limits.py). shared_pace.lua reads the public ones.
+(tests/rate_limit/test_unknown_limits.py). The public ones are rendered into shared_pace.lua.
 """
 
 import math
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 INITIAL_RATE: Final = 5.0
-"""Attempts per second at the start, when no ceiling is given. It doubles every second until the first refusal."""
+"""Attempts per second at the start, when no ceiling is given. It doubles until the first refusal."""
+INITIAL_DOUBLING_TIME_S: Final = 1.0
+"""Seconds in which the rate doubles at the start, when no ceiling is given."""
 MIN_RATE: Final = 0.05
 """Attempts per second, the lowest rate. One attempt in 20 s still notices when the server grants more."""
 MAX_RATE: Final = 10_000.0
@@ -32,6 +34,8 @@ The lower bound counts the whole hold, in which the server may have recovered lo
 """
 _MAX_RATIO_TO_REFUSED: Final = 0.95
 """Part of a refused rate that the learned rate may reach. The refused rate itself is too high."""
+RETRY_AFTER_ROUNDING_S: Final = 1.0
+"""Seconds by which a requested wait may exceed the needed one. Servers give whole seconds, rounded up."""
 MIN_MEMORY_S: Final = 1.0
 """Seconds for which a server is assumed to remember attempts. Shorter windows behave like this one."""
 
@@ -49,6 +53,14 @@ _SPREAD_SPEEDUP_EXPONENT: Final = 0.7
 """How much a wide spread shortens the climb (0: not at all). An uncertain rate is worth testing soon."""
 DOUBLING_TIME_S: Final = 3.0
 """Seconds in which the rate doubles once nothing has refused well above the learned rate: the limit has risen."""
+PERIODS_BEFORE_DOUBLING: Final = 2.0
+"""Climbs without a refusal after which the rate doubles: one to the learned rate, one as far above it."""
+MAX_DOUBLINGS: Final = 40.0
+"""Doublings of the learned rate at most. They exceed every limit; more could overflow."""
+MIN_COUNTED_GAP_S: Final = 1.0
+"""Seconds between two answers that always count as part of a climb."""
+COUNTED_GAPS: Final = 2.0
+"""Gaps between attempts that count as part of a climb when an answer is late. Longer silence says nothing."""
 
 _MIN_SAMPLE: Final = 5
 """Accepted attempts from which a rate is calculated. Fewer say too little."""
@@ -159,17 +171,18 @@ class AdaptiveRate:
             return self._unrefused_rate
         distance = self._age / self._period - 1
         spread = math.log2(self._spread)
-        doublings = min(spread * distance**3, spread + max(0.0, self._age - 2 * self._period) / DOUBLING_TIME_S)
-        # 40 doublings exceed every limit; more could overflow.
-        return min(self._ceiling, MAX_RATE, max(MIN_RATE, self.learned_rate * math.exp2(min(40.0, doublings))))
+        unrefused = max(0.0, self._age - PERIODS_BEFORE_DOUBLING * self._period)
+        doublings = min(MAX_DOUBLINGS, spread * distance**3, spread + unrefused / DOUBLING_TIME_S)
+        return min(self._ceiling, MAX_RATE, max(MIN_RATE, self.learned_rate * math.exp2(doublings)))
 
     def add_accepted(self, sent_at: float, now: float, *, rate_limited: bool) -> None:
         """Record an accepted attempt, and climb if it was our rate that limited the attempts."""
         self._accepted.append(now)
         passed, self._last_answer_at = now - self._last_answer_at, now
+        may_double = now - INITIAL_DOUBLING_TIME_S >= self._doubled_at <= sent_at
         if rate_limited and self.learned_rate is not None:
-            self._age += min(passed, max(1.0, 2 / self.rate()))
-        elif rate_limited and self._ceiling == math.inf and now - 1 >= self._doubled_at <= sent_at:
+            self._age += min(passed, max(MIN_COUNTED_GAP_S, COUNTED_GAPS / self.rate()))
+        elif rate_limited and self._ceiling == math.inf and may_double:
             self._unrefused_rate, self._doubled_at = min(MAX_RATE, 2 * self._unrefused_rate), now
 
     def begin_incident(self, now: float) -> None:
@@ -181,8 +194,8 @@ class AdaptiveRate:
     def add_refusal(self, now: float, wait: float | None) -> None:
         """Record a refusal and the seconds that the server asked to wait, if any."""
         self._refusals += 1
-        # Servers give whole seconds, rounded up and often generous.
-        self._refusing_until = max(self._refusing_until, now, now + UPPER_BOUND_WEIGHT * ((wait or 0.0) - 1))
+        needed = (wait or 0.0) - RETRY_AFTER_ROUNDING_S
+        self._refusing_until = max(self._refusing_until, now, now + UPPER_BOUND_WEIGHT * needed)
 
     def end_incident(self, now: float) -> None:
         """Record that the server accepts again, and learn from the incident."""

@@ -3,7 +3,7 @@
 One pacer serves all workers. It answers "leave now" or "ask again in N seconds" and
 reserves nothing for sleeping workers, so a hold that begins meanwhile holds them all. It
 uses no clock, no random numbers, no sleeping and no HTTP: times and jitter are arguments.
-shared_pace.lua reads the public constants.
+The public constants are rendered into shared_pace.lua.
 """
 
 import math
@@ -45,6 +45,12 @@ MAX_PAUSE_S: Final = 16.0
 """Longest pause that the server did not ask for, in seconds. A recovered server is noticed within it."""
 MAX_PAUSE_DOUBLINGS: Final = 6
 """Refused probes in a row that double the pause. `MIN_FIRST_PAUSE_S` then reaches `MAX_PAUSE_S`."""
+MIN_JITTERED_PART: Final = 0.5
+"""Part of an own pause that is never left out at random."""
+EXTRA_WAIT_PART: Final = 0.05
+"""Part of a requested wait that is added to it at random at most. It spreads clients that were refused together."""
+MAX_EXTRA_WAIT_S: Final = 1.0
+"""Seconds that are added to a requested wait at random at most."""
 MAX_PACED_QUOTA_S: Final = 120.0
 """Seconds within which a quota must be renewed to be spread evenly. Spreading a daily quota would slow a run down."""
 
@@ -304,8 +310,9 @@ class Pacer:
     def _pause(self, wait: float | None, jitter: float) -> float:
         """Return the seconds to hold: never less than the server asked for, longer with each refused probe."""
         first = max(MIN_FIRST_PAUSE_S, min(MAX_FIRST_PAUSE_S, self._adaptive_rate.memory * FIRST_PAUSE_PER_MEMORY))
-        own = (0.5 + jitter / 2) * min(MAX_PAUSE_S, first * 2.0 ** min(self._refused_probes, MAX_PAUSE_DOUBLINGS))
-        return own if wait is None else max(own, wait + jitter * min(1.0, wait / 20))
+        full = min(MAX_PAUSE_S, first * 2.0 ** min(self._refused_probes, MAX_PAUSE_DOUBLINGS))
+        own = (MIN_JITTERED_PART + jitter * (1 - MIN_JITTERED_PART)) * full
+        return own if wait is None else max(own, wait + jitter * min(MAX_EXTRA_WAIT_S, wait * EXTRA_WAIT_PART))
 
     def _hold_wait(self, now: float) -> float:
         if self._paused_until is None:

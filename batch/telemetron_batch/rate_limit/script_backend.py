@@ -1,9 +1,11 @@
 """Interface to the store of a shared rate limit, and the script that runs there.
 
 shared_pace.lua describes the stored state and the rules. The rules exist twice, there and in
-pacer.py and adaptive_rate.py; a test compares both step by step.
+pacer.py and adaptive_rate.py; a test compares both step by step. The constants exist once, in
+Python.
 """
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,36 +17,26 @@ from telemetron_batch.rate_limit.adaptive_rate import IncidentHistory, LearnedSt
 HEARTBEAT_S: Final = 1.0
 """Seconds without an exchange after which a process reports that it is alive."""
 
-_LUA_CONSTANTS: Final = {
-    "MAX_LATENESS_S": pacer.MAX_LATENESS_S,
-    "MIN_WAIT_S": pacer.MIN_WAIT_S,
-    "PROBE_POLL_S": pacer.PROBE_POLL_S,
-    "MIN_FIRST_PAUSE_S": pacer.MIN_FIRST_PAUSE_S,
-    "FIRST_PAUSE_PER_MEMORY": pacer.FIRST_PAUSE_PER_MEMORY,
-    "MAX_FIRST_PAUSE_S": pacer.MAX_FIRST_PAUSE_S,
-    "MAX_PAUSE_S": pacer.MAX_PAUSE_S,
-    "MAX_PAUSE_DOUBLINGS": pacer.MAX_PAUSE_DOUBLINGS,
-    "MAX_GAP_AFTER_PROBE_S": pacer.MAX_GAP_AFTER_PROBE_S,
-    "MAX_PACED_QUOTA_S": pacer.MAX_PACED_QUOTA_S,
-    "STATE_TTL_S": pacer.STATE_TTL_S,
-    "INITIAL_RATE": adaptive_rate.INITIAL_RATE,
-    "MIN_RATE": adaptive_rate.MIN_RATE,
-    "MAX_RATE": adaptive_rate.MAX_RATE,
-    "MIN_SPREAD": adaptive_rate.MIN_SPREAD,
-    "UPPER_BOUND_WEIGHT": adaptive_rate.UPPER_BOUND_WEIGHT,
-    "MIN_MEMORY_S": adaptive_rate.MIN_MEMORY_S,
-    "MIN_PERIOD_S": adaptive_rate.MIN_PERIOD_S,
-    "DOUBLING_TIME_S": adaptive_rate.DOUBLING_TIME_S,
-    "MAX_REMEMBERED_ANSWERS": adaptive_rate.MAX_REMEMBERED_ANSWERS,
+_SHARING: Final = {
     "DEAD_AFTER_S": 5 * HEARTBEAT_S,  # silence after which the probe of a process is given to another one
     "SHARE_TTL_S": 60.0,  # silence after which a process loses its share of the limit
     "LOSS_NOTICED_S": 1.5,  # every active process notices within this time that Redis is out of reach
     "RETURN_NOTICED_S": 3.0,  # every process on its own notices within this time that Redis is back
+    "PROBE_POLL_PER_SHARER_S": 0.005,  # many processes ask less often while a probe is in flight
+    "MIN_LOG_S": 1.0,  # departures are remembered for this time at least
 }
-SCRIPT: Final = (
-    f"local N = {{{', '.join(f'{name} = {number!r}' for name, number in _LUA_CONSTANTS.items())}}}\n"
-    + Path(__file__).with_name("shared_pace.lua").read_text("utf-8")
-)
+"""Constants of rules that concern several processes, which only the script applies."""
+
+
+def _render_script() -> str:
+    """Return the script, preceded by the table N with each constant that the script names."""
+    text = Path(__file__).with_name("shared_pace.lua").read_text("utf-8")
+    constants = {**vars(adaptive_rate), **vars(pacer), **_SHARING}
+    names = sorted({*re.findall(r"\bN\.([A-Z_]+)", text)})
+    return f"local N = {{{', '.join(f'{name} = {constants[name]!r}' for name in names)}}}\n{text}"
+
+
+SCRIPT: Final = _render_script()
 """The Lua script with its constants; one run is one exchange."""
 
 

@@ -1,9 +1,10 @@
 -- One exchange of one process with the store of a shared rate limit: the process reports what became
 -- of its attempts and may ask for a permit. Redis runs each exchange atomically, by its own clock.
 --
--- The rules are those of pacer.py and adaptive_rate.py. Their constants stand before this text as the
--- table N; a test compares the two step by step. Only the end of an incident is not computed here: the
--- process whose probe ended it gets the facts and sends back the learned state; all wait for it.
+-- The rules are those of pacer.py and adaptive_rate.py; a test compares the two step by step. Their
+-- constants stand before this text as the table N, which script_backend.py renders from Python. Only the
+-- end of an incident is not computed here: the process whose probe ended it gets the facts and sends back
+-- the learned state; all wait for it.
 --
 -- KEYS  the state (one packed table); departures by permit; times of answers since the last incident
 -- ARGV  the request. Times in it and in the answer are seconds from now (see `SharedRateLimiter._exchange`)
@@ -33,7 +34,7 @@ s.now, answer.now = now, now
 local me = ask.member
 local turn_at = s.members[me] and s.members[me].turn
 s.members[me] = not ask.leaves and {seen = now, rule = ask.rule, alone = ask.alone and true, turn = turn_at} or nil
-local rule, sharers, horizon = {places = 1, span = 0, gap = 0}, 0, 1
+local rule, sharers, horizon = {places = 1, span = 0, gap = 0}, 0, N.MIN_LOG_S
 for id, member in pairs(s.members) do
   if now - member.seen > N.SHARE_TTL_S then
     s.members[id] = nil
@@ -57,8 +58,9 @@ local function adaptive_rate()
   local rate = ceiling or s.ramp
   if s.plateau then
     local spread, distance = math.log(s.spread) / math.log(2), s.age / s.period - 1
-    local doublings = math.min(spread * distance ^ 3, spread + math.max(0, s.age - 2 * s.period) / N.DOUBLING_TIME_S)
-    rate = math.min(N.MAX_RATE, math.max(N.MIN_RATE, s.plateau * 2 ^ math.min(40, doublings)))
+    local unrefused = math.max(0, s.age - N.PERIODS_BEFORE_DOUBLING * s.period)
+    local doublings = math.min(N.MAX_DOUBLINGS, spread * distance ^ 3, spread + unrefused / N.DOUBLING_TIME_S)
+    rate = math.min(N.MAX_RATE, math.max(N.MIN_RATE, s.plateau * 2 ^ doublings))
   end
   return math.min(rate, ceiling or rate)
 end
@@ -75,8 +77,8 @@ local function add_accepted(sent_at)
   local passed = now - s.last
   s.last = now
   if s.pressed and s.plateau then
-    s.age = s.age + math.min(passed, math.max(1, 2 / adaptive_rate()))
-  elseif s.pressed and not ceiling and now - 1 >= s.stepped and s.stepped <= sent_at then
+    s.age = s.age + math.min(passed, math.max(N.MIN_COUNTED_GAP_S, N.COUNTED_GAPS / adaptive_rate()))
+  elseif s.pressed and not ceiling and now - N.INITIAL_DOUBLING_TIME_S >= s.stepped and s.stepped <= sent_at then
     s.ramp, s.stepped = math.min(N.MAX_RATE, 2 * s.ramp), now
   end
 end
@@ -88,15 +90,17 @@ end
 
 local function add_refusal(wait)
   s.refused = s.refused + 1
-  s.closed = math.max(s.closed, now, now + N.UPPER_BOUND_WEIGHT * ((wait or 0) - 1))
+  local needed = (wait or 0) - N.RETRY_AFTER_ROUNDING_S
+  s.closed = math.max(s.closed, now, now + N.UPPER_BOUND_WEIGHT * needed)
 end
 
 -- Holds (Pacer._pause, ._hold, ._hold_wait)
 
 local function pause(wait, jitter)
   local first = math.max(N.MIN_FIRST_PAUSE_S, math.min(N.MAX_FIRST_PAUSE_S, s.memory * N.FIRST_PAUSE_PER_MEMORY))
-  local own = (0.5 + jitter / 2) * math.min(N.MAX_PAUSE_S, first * 2 ^ math.min(s.streak, N.MAX_PAUSE_DOUBLINGS))
-  return wait and math.max(own, wait + jitter * math.min(1, wait / 20)) or own
+  local full = math.min(N.MAX_PAUSE_S, first * 2 ^ math.min(s.streak, N.MAX_PAUSE_DOUBLINGS))
+  local own = (N.MIN_JITTERED_PART + jitter * (1 - N.MIN_JITTERED_PART)) * full
+  return wait and math.max(own, wait + jitter * math.min(N.MAX_EXTRA_WAIT_S, wait * N.EXTRA_WAIT_PART)) or own
 end
 
 local function hold(until_)
@@ -108,7 +112,7 @@ local function hold_wait()
   local probe = s.probe
   local owner = probe and s.members[probe.member]
   if owner and now - owner.seen < N.DEAD_AFTER_S and now - probe.at < probe.lost then
-    return math.max(N.PROBE_POLL_S, sharers * N.PROBE_POLL_S / 10)
+    return math.max(N.PROBE_POLL_S, sharers * N.PROBE_POLL_PER_SHARER_S)
   end
   return s.held - now
 end
