@@ -2,7 +2,7 @@
 
 shared_pace.lua describes the stored state and the rules. The rules exist twice, there and in
 pacer.py and adaptive_rate.py; a test compares both step by step. The constants exist once, in
-Python.
+Python. docs/design.md says why the rules run in Redis.
 """
 
 import re
