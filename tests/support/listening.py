@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -56,6 +57,19 @@ async def request_from(reader: asyncio.StreamReader) -> tuple[str, dict[str, str
     headers = {name.lower(): text.strip() for name, _, text in fields}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return head[0].split()[1], headers, json.loads(body or b"{}")
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Return whether something accepts connections on a loopback port."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

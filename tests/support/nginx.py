@@ -2,12 +2,13 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.listening import free_port, is_listening
 
 BINARY = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 _CONFIGURATION = """
@@ -40,13 +41,13 @@ def nginx(folder: Path, behind: int, burst: str, *, rate: int = 20) -> Iterator[
     """Yield nginx's port; `behind` is the server's port, `rate` in calls per second, `burst` as nginx defines it."""
     assert BINARY is not None, "nginx is not installed"
     folder.mkdir()
-    port = _free_port()
+    port = free_port()
     text = _CONFIGURATION.format(folder=folder, port=port, behind=behind, burst=burst, rate=rate)
     (folder / "nginx.conf").write_text(text)
     with subprocess.Popen([BINARY, "-p", str(folder), "-c", str(folder / "nginx.conf")]) as process:
         try:
             until = time.monotonic() + 10
-            while not _answers(port):
+            while not is_listening(port):
                 assert time.monotonic() < until
                 time.sleep(0.02)
             yield port
@@ -57,14 +58,3 @@ def nginx(folder: Path, behind: int, burst: str, *, rate: int = 20) -> Iterator[
 def refused(folder: Path) -> int:
     """Return the number of refused requests in its log."""
     return sum(line.split('" ')[1].startswith("503") for line in (folder / "access.log").read_text().splitlines())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False

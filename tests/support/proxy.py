@@ -9,11 +9,11 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.listening import Wire
+from tests.support.listening import Wire, free_port, is_listening
 
 TINYPROXY = shutil.which("tinyproxy") or shutil.which("tinyproxy", path="/usr/bin:/usr/sbin")
 
@@ -182,7 +182,7 @@ def tinyproxy(
     """Run tinyproxy; `refuses` is a host that it filters out."""
     assert TINYPROXY is not None, "tinyproxy is not installed"
     folder.mkdir(exist_ok=True)
-    port = port or _free_port()
+    port = port or free_port()
     text = _TINYPROXY.format(folder=folder, port=port)
     if login is not None:
         text += f"BasicAuth {login[0]} {login[1]}\n"
@@ -217,7 +217,7 @@ def _running(command: list[str], port: int, folder: Path) -> Iterator[RealProxy]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             until = time.monotonic() + 20
-            while not _answers(port):
+            while not is_listening(port):
                 assert process.poll() is None, f"{command[0]} ended: {process.returncode}"
                 assert time.monotonic() < until, f"{command[0]} does not answer"
                 time.sleep(0.02)
@@ -228,14 +228,3 @@ def _running(command: list[str], port: int, folder: Path) -> Iterator[RealProxy]
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
