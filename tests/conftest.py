@@ -128,13 +128,17 @@ class Desk:
         path = rows if isinstance(rows, str) and rows.startswith("/") else self.file(rows)
         options = {"base_url": BASE_URL, "reports_dir": str(self.folder / "reports"), "run_id": "r1", **flags}
         config = resolve([path], options, {"TELEMETRON_API_KEY": KEY})
-        summary = pipeline.run(config, face=self.face, transport=self.server, clock=self.clock)
+        summary = pipeline.run(config, observer=self.face, transport=self.server, clock=self.clock)
         return Ran(summary, summary.folder, self.server)
 
     def verify(self, ran: Ran) -> Ran:
         """Verify a run, as the command does."""
         summary = pipeline.verify(
-            ran.folder, {**ENVIRON, "TELEMETRON_API_KEY": KEY}, face=self.face, transport=self.server, clock=self.clock
+            ran.folder,
+            {**ENVIRON, "TELEMETRON_API_KEY": KEY},
+            observer=self.face,
+            transport=self.server,
+            clock=self.clock,
         )
         return Ran(summary, summary.folder, self.server)
 

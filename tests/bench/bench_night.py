@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from telemetron_batch.api.attempt_gate import AttemptGate, Patience
+from telemetron_batch.api.attempt_gate import AttemptGate, WaitLimits
 from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
 from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.config.rate import Rate
@@ -113,18 +113,18 @@ class ModelledJournal:
         self._settled: list[tuple[int, Answer]] = []
         self._attempts = 0
 
-    async def started(self, *_: object) -> int:
+    async def record_start(self, *_: object) -> int:
         await clock.sleep(COMMIT)
         self._attempts += 1
         return self._attempts
 
-    async def ended(self, _: int, __: AttemptEnd, ___: float, settled: RecordedAnswer | None = None) -> None:
+    async def record_end(self, _: int, __: AttemptEnd, ___: float, settled: RecordedAnswer | None = None) -> None:
         if settled is None:
             await clock.sleep(COMMIT)
         else:
-            await self.settled(settled)
+            await self.record_results(settled)
 
-    async def settled(self, settlement: RecordedAnswer) -> None:
+    async def record_results(self, settlement: RecordedAnswer) -> None:
         await clock.sleep(COMMIT)
         self._settled.append((settlement.call, settlement.answer))
         if len(self._settled) >= AT_ONCE:
@@ -135,17 +135,19 @@ class ModelledJournal:
         self._settled.clear()
 
 
-def silent(kind: str, text: str, *, aloud: bool = True) -> None:
+def silent(kind: str, text: str, *, is_shown: bool = True) -> None:
     """Nobody listens at night."""
 
 
 async def _sent(plan: Plan, books: Ledger, api: ModelledApi, fake: FakeClock) -> None:
-    patience = Patience(900, 900)
-    traffic = AttemptGate(LocalRateLimiter(Pacer(Rate(LIMIT))), OutageDetector(), patience, tell=silent, wall=fake.wall)
+    patience = WaitLimits(900, 900)
+    gate = AttemptGate(
+        LocalRateLimiter(Pacer(Rate(LIMIT))), OutageDetector(), patience, on_event=silent, wall=fake.wall
+    )
     modelled = ModelledJournal(books)
     journal = cast(Journal, modelled)
-    client = CallExecutor(api.post, journal, traffic, attempts=6, wall=fake.wall)
-    await Scheduler(plan, journal, client, RunLimits(concurrency=WORKERS)).run(fake.wall)
+    client = CallExecutor(api.post, journal, gate, attempts=6, wall=fake.wall)
+    await Scheduler(plan, journal, client, RunLimits(concurrency=WORKERS)).run()
     modelled.book()
 
 

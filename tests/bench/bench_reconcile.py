@@ -45,7 +45,7 @@ def compare(folder: Path, rows: int) -> None:
     write_rows(folder / "rows.csv", rows)
     draft = JournalDraft(folder / "journal.sqlite3")
     with Scratch(folder / "scratch") as scratch:
-        loaded = load([str(folder / "rows.csv")], InputOptions(), spool=folder, sink=draft.add, scratch=scratch)
+        loaded = load([str(folder / "rows.csv")], InputOptions(), spool=folder, sink=draft.append, scratch=scratch)
         draft.publish({})
         plan = plan_calls(loaded.rows, PlanOptions())
         answer_all(folder / "journal.sqlite3", plan)

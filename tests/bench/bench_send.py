@@ -95,7 +95,7 @@ def ours(base_url: str, path: Path, run_id: str) -> Stopwatch:
         "reports_dir": str(path.parent),
     }
     watch = Stopwatch()
-    summary = run(resolve((str(path),), told, {"TELEMETRON_API_KEY": KEY}), face=watch)
+    summary = run(resolve((str(path),), told, {"TELEMETRON_API_KEY": KEY}), observer=watch)
     assert summary.exit_code == 0
     return watch
 

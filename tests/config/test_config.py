@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.config.config import RunConfig, api_key, resolve
-from telemetron_batch.config.options import OPTIONS, CountOrPercent, Option
+from telemetron_batch.config.option_values import CountOrPercent
+from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import unknown_variables
 from telemetron_batch.domain.actions import Action

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.config.options import DEFAULT_BASE_URL
+from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.base_url import api_identity, is_loopback, normalised
 from tests.config.test_config import refused, resolved
 

@@ -9,7 +9,7 @@ from telemetron_batch.api.classify import Verdict
 from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action, Phase
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.journal.schema import AttemptEnding
 from telemetron_batch.planning.delta import RowDeltaState
@@ -88,7 +88,7 @@ def test_reasons() -> None:
 
 
 def test_what_unanswered_attempts_leave_open() -> None:
-    assert {one.name: one.value for one in Unheard} == {
+    assert {one.name: one.value for one in OpenQuestion} == {
         "NOTHING": 0,
         "WHOSE_WORK": 1,
         "WHETHER_DONE": 2,

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from telemetron_batch.config.config import resolve
-from telemetron_batch.domain.errors import DiskError, PlaceError, RunRemovedError, system_error
+from telemetron_batch.domain.errors import DiskError, PathError, RunRemovedError, system_error
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.reports import write_all
 from telemetron_batch.run.listing import list_runs
@@ -117,12 +117,12 @@ def test_an_error_before_the_first_attempt_exits_with_2_and_later_with_3(
 
     with monkeypatch.context() as patch:
         patch.setattr("telemetron_batch.run.pipeline.send", broken)
-        with pytest.raises(PlaceError, match=r"/mnt/x \(Permission denied\)") as refusal:
+        with pytest.raises(PathError, match=r"/mnt/x \(Permission denied\)") as refusal:
             desk.run(ROWS)
     assert (refusal.value.exit_code, desk.server.seen) == (2, [])
     with monkeypatch.context() as patch:
         patch.setattr("telemetron_batch.run.pipeline.finish_run", broken)
-        with pytest.raises(PlaceError, match=r"/mnt/x \(Permission denied\)") as stop:
+        with pytest.raises(PathError, match=r"/mnt/x \(Permission denied\)") as stop:
             desk.run(ROWS)
     assert (stop.value.exit_code, len(desk.server.seen)) == (3, 2)
     assert desk.run(ROWS).outcomes == ["assigned"] * 2
@@ -207,7 +207,7 @@ def test_a_run_that_cannot_open_a_connection_for_each_call_sends_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_files, "_free", lambda enough: enough - 1)
-    with pytest.raises(PlaceError, match=f"only {TO_START + 7} more files .* needs {TO_START + 8}; .*ulimit"):
+    with pytest.raises(PathError, match=f"only {TO_START + 7} more files .* needs {TO_START + 8}; .*ulimit"):
         desk.run(ROWS)
     assert desk.server.seen == []
     assert not (desk.folder / "reports" / "r1").exists()
@@ -274,7 +274,7 @@ def test_a_device_or_a_socket_is_refused_as_input(tmp_path: Path) -> None:
 def test_a_folder_with_the_name_of_a_run_file_is_an_error(desk: Desk, name: str) -> None:
     (desk.folder / "reports" / "r1" / name / "x").mkdir(parents=True)
     (desk.folder / "reports" / "r1").chmod(0o700)
-    with pytest.raises(PlaceError, match=name) as refusal:
+    with pytest.raises(PathError, match=name) as refusal:
         desk.run(ROWS)
     assert (refusal.value.exit_code, desk.server.seen) == (2, [])
 
@@ -419,5 +419,5 @@ def test_a_run_whose_folder_was_removed_exits_with_3(desk: Desk, monkeypatch: py
 
 def test_a_lock_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lock")
-    with pytest.raises((DiskError, PlaceError), match="no regular file"):
+    with pytest.raises((DiskError, PathError), match="no regular file"):
         Lock.acquire(tmp_path / "lock", LockOwner(1, "now", "mine"), "this")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.config.config import resolve
-from telemetron_batch.config.options import DEFAULT_BASE_URL
+from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
 from telemetron_batch.journal.writer import Writer
 from telemetron_batch.planning.plan_summary import PlanSummary

@@ -21,7 +21,7 @@ from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run import pipeline
-from tests.input.test_foreign_formats import compound_file
+from tests.input.test_unsupported_formats import compound_file
 from tests.input.test_workbook import save
 from tests.support.docs import INPUT_FILES, part
 from tests.support.object_store import memory_store

@@ -19,9 +19,9 @@ from telemetron_batch.input import key_columns, validation
 from telemetron_batch.input.action_words import ACTION_WORDS
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.excerpt import printable_excerpt
-from telemetron_batch.input.foreign_signs import reason_of
 from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.serials import DATE, MONTHS, SerialProfile
+from telemetron_batch.input.suspect_identifiers import reason_of
 from telemetron_batch.input.validation import KeyCells, looks_like_row, validate_keys
 from telemetron_batch.rows.rows import KEY_SCHEMA
 

@@ -25,7 +25,7 @@ import telemetron_batch
 from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.errors import DiskError, JournalError
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.journal.codec import decode_batch
 from telemetron_batch.journal.connection import migrate
 from telemetron_batch.journal.create import JournalDraft
@@ -239,7 +239,9 @@ def test_a_journal_of_another_version_keeps_its_log(path: Path) -> None:
 
 
 def test_a_journal_survives_a_kill_during_the_checkpoint(path: Path) -> None:
-    script = "j = Journal(path)\nasync def fill():\n for _ in range(50): await j.started(1, tuple(range(2000)), 1.0)\n"
+    script = (
+        "j = Journal(path)\nasync def fill():\n for _ in range(50): await j.record_start(1, tuple(range(2000)), 1.0)\n"
+    )
     killed(script + "asyncio.run(fill())", path)
     before, log = path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
     Journal(path).close()
@@ -255,7 +257,7 @@ def test_a_journal_survives_a_kill_during_the_checkpoint(path: Path) -> None:
 
 
 def test_an_attempt_is_recorded_before_its_end(journal: Journal) -> None:
-    assert run(journal.started(3, (0, 2), 11.5)) == 1
+    assert run(journal.record_start(3, (0, 2), 11.5)) == 1
     (attempt,) = journal.attempts_of(3)
     assert (attempt.number, attempt.call, attempt.positions, attempt.started) == (1, 3, (0, 2), 11.5)
     assert (attempt.ending, attempt.verdict, attempt.text) == (None, None, "")
@@ -265,9 +267,9 @@ def test_an_attempt_is_recorded_before_its_end(journal: Journal) -> None:
 def test_the_ending_of_an_attempt_tells_whether_it_may_have_acted(
     ending: AttemptEnding, may_have_acted: bool, journal: Journal
 ) -> None:
-    number = run(journal.started(3, None, 11.5))
+    number = run(journal.record_start(3, None, 11.5))
     why = "" if ending == "answered" else "why"
-    run(journal.ended(number, AttemptEnd(ending, "verdict", 418, Reason.DEVICE_REFUSED, why), 12.0))
+    run(journal.record_end(number, AttemptEnd(ending, "verdict", 418, Reason.DEVICE_REFUSED, why), 12.0))
     (attempt,) = journal.attempts_of(3)
     assert (attempt.positions, attempt.ending, attempt.verdict, attempt.text) == (None, ending, "verdict", why)
     assert attempt.may_have_acted is may_have_acted
@@ -275,13 +277,13 @@ def test_the_ending_of_an_attempt_tells_whether_it_may_have_acted(
 
 
 def test_an_attempt_with_an_incomplete_answer_is_unclear(journal: Journal) -> None:
-    number = run(journal.started(3, None, 11.5))
-    run(journal.ended(number, replace(ANSWERED, omitted=2), 12.0))
+    number = run(journal.record_start(3, None, 11.5))
+    run(journal.record_end(number, replace(ANSWERED, omitted=2), 12.0))
     assert [attempt.number for attempt in journal.unclear_attempts()] == [number]
 
 
 def test_an_attempt_whose_process_died_may_have_acted(path: Path) -> None:
-    killed("asyncio.run(Journal(path).started(7, None, 11.5))", path)
+    killed("asyncio.run(Journal(path).record_start(7, None, 11.5))", path)
     with closing(Journal(path)) as journal:
         (attempt,) = journal.unclear_attempts()
         assert (attempt.call, attempt.ending, attempt.may_have_acted) == (7, None, True)
@@ -297,17 +299,17 @@ def test_attempts_have_counts_and_times(journal: Journal) -> None:
             ANSWERED,
         ]
         for at, ending in enumerate(endings):
-            await journal.ended(await journal.started(1, None, 10.0 + at), ending, 20.0)
-        await journal.started(1, None, 15.0)
+            await journal.record_end(await journal.record_start(1, None, 10.0 + at), ending, 20.0)
+        await journal.record_start(1, None, 15.0)
 
     run(main())
     assert (journal.attempt_totals(), journal.attempt_span()) == ((4, 2, 2), (10.0, 15.0))
 
 
 def test_an_unknown_ending_is_refused(journal: Journal) -> None:
-    number = run(journal.started(1, None, 1.0))
+    number = run(journal.record_start(1, None, 1.0))
     with pytest.raises(DiskError):
-        run(journal.ended(number, AttemptEnd("perhaps", "answered"), 2.0))
+        run(journal.record_end(number, AttemptEnd("perhaps", "answered"), 2.0))
 
 
 # Answers
@@ -319,7 +321,7 @@ RESULTS = st.builds(
     st.none() | st.booleans(),
     st.sampled_from(Reason),
     st.text(),
-    st.sampled_from(Unheard),
+    st.sampled_from(OpenQuestion),
 )
 ANSWERS = st.builds(
     Answer,
@@ -343,7 +345,7 @@ def test_answers_are_read_unchanged_in_the_order_of_recording(
 
     async def main() -> None:
         for settlement in settlements:
-            await journal.settled(settlement)
+            await journal.record_results(settlement)
 
     run(main())
     assert [*journal.settlements()] == settlements
@@ -375,10 +377,10 @@ def answer(*positions: int) -> Answer:
 
 def test_an_answer_is_recorded_with_the_attempt_that_brought_it(journal: Journal) -> None:
     async def main() -> None:
-        number = await journal.started(3, None, 1.0)
-        await journal.ended(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0, 2), by_attempt=True))
-        await journal.ended(number, ANSWERED, 2.0, RecordedAnswer(3, answer(1), by_attempt=False))
-        await journal.settled(RecordedAnswer(4, answer(5), by_attempt=False))
+        number = await journal.record_start(3, None, 1.0)
+        await journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0, 2), by_attempt=True))
+        await journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(1), by_attempt=False))
+        await journal.record_results(RecordedAnswer(4, answer(5), by_attempt=False))
 
     run(main())
     assert journal.settled_positions(3) == [(1, (0, 2)), (None, (1,))]
@@ -389,11 +391,11 @@ def test_an_answer_is_recorded_with_the_attempt_that_brought_it(journal: Journal
 
 
 def test_an_ending_and_its_results_are_recorded_atomically(journal: Journal, path: Path) -> None:
-    number = run(journal.started(3, None, 1.0))
+    number = run(journal.record_start(3, None, 1.0))
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError, match="disk full"):
-        run(journal.ended(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0), by_attempt=True)))
+        run(journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0), by_attempt=True)))
     assert journal.attempts_of(3)[0].ending is None
     assert [*journal.settlements()] == []
 
@@ -402,9 +404,9 @@ def test_after_a_failed_write_no_attempt_can_be_sent(journal: Journal, path: Pat
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError):
-        run(journal.settled(RecordedAnswer(3, answer(0), by_attempt=False)))
+        run(journal.record_results(RecordedAnswer(3, answer(0), by_attempt=False)))
     with pytest.raises(DiskError, match="disk full"):
-        run(journal.started(4, None, 1.0))
+        run(journal.record_start(4, None, 1.0))
     assert journal.attempts_of(4) == []
 
 
@@ -413,8 +415,8 @@ def test_after_a_failed_write_no_attempt_can_be_sent(journal: Journal, path: Pat
 
 def test_events_are_kept_in_order_without_waiting(path: Path) -> None:
     journal = Journal(path)
-    journal.event(1.5, "hold", "waiting")
-    journal.event(2.5, "down", "Zoë\nis down")
+    journal.record_event(1.5, "hold", "waiting")
+    journal.record_event(2.5, "down", "Zoë\nis down")
     journal.close()
     with closing(Journal(path)) as again:
         assert again.events(9) == [(1.5, "hold", "waiting"), (2.5, "down", "Zoë\nis down")]
@@ -424,7 +426,7 @@ def test_events_are_kept_in_order_without_waiting(path: Path) -> None:
 def test_a_fact_replaces_the_older_one_with_or_without_a_writer(journal: Journal) -> None:
     journal.set_facts(state="running", rows=5)
     assert (journal.meta("state"), journal.meta("rows")) == ("running", 5)
-    journal.event(1.0, "x", "starts the writer")
+    journal.record_event(1.0, "x", "starts the writer")
     journal.set_facts(state="ended")
     assert journal.meta("state") == "ended"
 
@@ -453,7 +455,7 @@ def test_a_writing_process_removes_the_reserve_of_a_killed_process(path: Path) -
 def test_the_final_facts_are_written_after_the_reserve_is_freed(
     path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    run(journal.record_results(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     there: list[bool] = []
     monkeypatch.setattr(Journal, "set_facts", lambda *_, **__: there.append(path.with_name("reserve").exists()))
     journal.conclude(summary={})
@@ -461,7 +463,7 @@ def test_the_final_facts_are_written_after_the_reserve_is_freed(
 
 
 def test_a_reader_leaves_log_and_reserve_of_an_active_run(path: Path, journal: Journal) -> None:
-    run(journal.settled(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    run(journal.record_results(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
     log = path.with_name(path.name + "-wal").stat().st_size
     with closing(Journal(path)) as reader:
         assert len([*reader.settlements()]) == 1
@@ -491,16 +493,16 @@ def journal_of(folder: Path, first_call: int) -> Path:
     path = made(folder / f"{first_call}.sqlite3")
 
     async def fill(journal: Journal) -> None:
-        number = await journal.started(first_call, (0,), 10.0)
+        number = await journal.record_start(first_call, (0,), 10.0)
         done = RecordedAnswer(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), by_attempt=True)
-        await journal.ended(number, ANSWERED, 11.0, done)
-        await journal.started(first_call + 1, None, 12.0 - first_call)
+        await journal.record_end(number, ANSWERED, 11.0, done)
+        await journal.record_start(first_call + 1, None, 12.0 - first_call)
         held = Answer({0: DeviceResult(Outcome.HELD)})
-        await journal.settled(RecordedAnswer(first_call + 2, held, by_attempt=False))
-        await journal.held(f"{first_call}@x.com", ["SN-1"])
+        await journal.record_results(RecordedAnswer(first_call + 2, held, by_attempt=False))
+        await journal.record_holdings(f"{first_call}@x.com", ["SN-1"])
 
     with closing(Journal(path)) as journal:
-        journal.event(20.0 - first_call, "hold", f"of {first_call}")
+        journal.record_event(20.0 - first_call, "hold", f"of {first_call}")
         run(fill(journal))
     return path
 

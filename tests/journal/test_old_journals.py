@@ -17,7 +17,7 @@ import pytest
 from telemetron_batch.api.classify import Verdict
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.domain.reasons import Unheard
+from telemetron_batch.domain.reasons import OpenQuestion
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal import connection as opening
 from telemetron_batch.journal.connection import migrate
@@ -234,8 +234,8 @@ def test_every_open_question_of_a_result_has_a_fixture() -> None:
     found = set[int]()
     for path in current_journals():
         with closing(Journal(path)) as journal:
-            found |= {int(one.unheard) for each in journal.settlements() for one in each.answer.results.values()}
-    require_all(Unheard, found)
+            found |= {int(one.open_question) for each in journal.settlements() for one in each.answer.results.values()}
+    require_all(OpenQuestion, found)
 
 
 def test_each_table_and_kind_of_file_has_a_fixture() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.domain.errors import DiskError
-from telemetron_batch.domain.stops import MAKE_ROOM, Stop, StopReason, WayOn
+from telemetron_batch.domain.stops import MAKE_ROOM, ResumeHint, Stop, StopReason
 from telemetron_batch.reports import write_all
 from telemetron_batch.run import pipeline
 from telemetron_batch.sharding.report import report_run
@@ -161,9 +161,9 @@ def test_the_advice_of_a_brake_names_the_id(desk: Desk) -> None:
 def test_raising_a_brake_needs_the_same_command(brake: str) -> None:
     name = f"--{brake.replace('_', '-')}"
     [reason] = [one for one in StopReason if f"{name} allows" in Stop(one).sentence]
-    way = WayOn("--run-id r", "telemetron-batch resume r")
-    assert Stop(reason).as_json(way)["advice"].endswith("run the same command again with --run-id r")
-    assert Stop(StopReason.DEADLINE).as_json(way)["advice"] == "run telemetron-batch resume r to go on"
+    resume_hint = ResumeHint("--run-id r", "telemetron-batch resume r")
+    assert Stop(reason).as_json(resume_hint)["advice"].endswith("run the same command again with --run-id r")
+    assert Stop(StopReason.DEADLINE).as_json(resume_hint)["advice"] == "run telemetron-batch resume r to go on"
 
 
 def test_a_finished_unpublished_run_names_its_id(desk: Desk, tmp_path: Path) -> None:

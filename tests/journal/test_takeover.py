@@ -128,7 +128,7 @@ is_lost = False
 def confirm():
     if is_lost: raise LockedError("it is another's")
 journal = Journal(Path(sys.argv[1]), confirm)
-asyncio.run(journal.started(1, None, 1.5))
+asyncio.run(journal.record_start(1, None, 1.5))
 journal.set_facts(count=5)
 is_lost = True
 journal.close()

@@ -82,21 +82,21 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
 
     async def fill(journal: Journal) -> None:
         for call in range(1, CALLS + 1):
-            await journal.held(f"{call}@x.com", ["SN-1"])
+            await journal.record_holdings(f"{call}@x.com", ["SN-1"])
             keep()
-            attempt = await journal.started(call, tuple(range(300)), float(call))
+            attempt = await journal.record_start(call, tuple(range(300)), float(call))
             keep()
             if call % 3 == 0:
-                await journal.ended(attempt, AttemptEnd("refused", "Throttled", 429), call + 0.5)
+                await journal.record_end(attempt, AttemptEnd("refused", "Throttled", 429), call + 0.5)
             else:
                 done = Answer({0: DeviceResult(Outcome.ASSIGNED, text="x" * 50)})
-                await journal.ended(
+                await journal.record_end(
                     attempt, AttemptEnd("answered", "Reply", 200), 9.0, RecordedAnswer(call, done, True)
                 )
             keep()
             if call % 4 == 0:
                 held = Answer({0: DeviceResult(Outcome.HELD)})
-                await journal.settled(RecordedAnswer(call, held, by_attempt=False))
+                await journal.record_results(RecordedAnswer(call, held, by_attempt=False))
                 keep()
             if call % 5 == 0:
                 journal.delete_results([number for number, _ in journal.results_without_attempt()])
@@ -218,7 +218,7 @@ def test_a_file_with_a_partial_checkpoint_of_a_lost_log_is_detected(states: list
 def test_a_log_lost_after_a_kill_is_detected(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL_NAME
     JournalDraft(path).publish({})
-    killed("j = Journal(path)\nasync def fill():\n for n in range(9): await j.started(n, None, 1.0)\n"
+    killed("j = Journal(path)\nasync def fill():\n for n in range(9): await j.record_start(n, None, 1.0)\n"
            "asyncio.run(fill())", path)  # fmt: skip
     assert seen_in(copied(path, tmp_path / "whole"))[1] == 0
     beside(path, "-wal").unlink()
@@ -236,7 +236,7 @@ def test_lost_records_stay_known_after_more_writes(states: list[Path], tmp_path:
     for at in range(40):
         with closing(Journal(path)) as journal:
             journal.set_facts(count=at)
-            asyncio.run(journal.started(1, None, 1.0))
+            asyncio.run(journal.record_start(1, None, 1.0))
     assert seen_in(path)[1] == lost
     witness_of(path).unlink()
     assert seen_in(path)[1] == lost
@@ -306,7 +306,7 @@ def test_a_run_with_lost_records_is_not_continued(desk: Desk, damaged: Ran) -> N
         desk.run(ROWS)
     assert (refusal.value.exit_code, "\n" in str(refusal.value)) == (2, False)
     with pytest.raises(JournalError, match="rows may have been sent"):
-        pipeline.resume(damaged.folder, ENVIRON, face=desk.face, clock=desk.clock)
+        pipeline.resume(damaged.folder, ENVIRON, observer=desk.face, clock=desk.clock)
     with pytest.raises(JournalError, match="rows may have been sent"):
         desk.verify(damaged)
     assert len(desk.server.seen) == sent
@@ -358,7 +358,7 @@ def test_since_last_leaves_nothing_out_after_a_run_with_lost_records(desk: Desk)
     folder = desk.run(ROWS, run_id="n2", since_last=True, again=True).folder
     older = (folder / JOURNAL_NAME).read_bytes()
     with closing(Journal(folder / JOURNAL_NAME)) as journal:
-        asyncio.run(journal.started(1, None, 1.0))
+        asyncio.run(journal.record_start(1, None, 1.0))
     (folder / JOURNAL_NAME).write_bytes(older)
     desk.clock.monotonic += 3600
     ran = desk.run(ROWS, run_id="n3", since_last=True, again=True)

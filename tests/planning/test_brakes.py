@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from telemetron_batch.config.config import Brakes
-from telemetron_batch.config.options import CountOrPercent
+from telemetron_batch.config.option_values import CountOrPercent
 from telemetron_batch.domain.errors import BrakeError
 from telemetron_batch.planning.brakes import check_age, check_plan, check_rows, check_trailers
 from tests.support.builders import A, B, Row, file_of, planned

@@ -19,7 +19,7 @@ from telemetron_batch.planning.delta import (
     decode_column,
     encode_column,
     find_unchanged,
-    standing,
+    row_delta_states,
 )
 from telemetron_batch.rows.rows import PLAN_COLUMNS
 from telemetron_batch.storage.spill import Scratch, SpillLimits
@@ -146,7 +146,7 @@ def stood(file: Sequence[Row], outcomes: Sequence[Outcome], doubted: Sequence[in
     """Return the states of the rows of a run with these outcomes; `doubted` are rows with an unanswered attempt."""
     codes = np.array([outcome.code for outcome in outcomes], dtype=np.int8)
     in_doubt = np.isin(np.arange(len(file)), doubted)
-    return [RowDeltaState(said) for said in standing(planned(file), codes, in_doubt).tolist()]
+    return [RowDeltaState(said) for said in row_delta_states(planned(file), codes, in_doubt).tolist()]
 
 
 @pytest.mark.parametrize(

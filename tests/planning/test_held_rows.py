@@ -493,7 +493,7 @@ def test_held_rows_are_in_no_shard_but_in_the_merged_report(desk: Desk) -> None:
 def test_the_file_is_named_where_there_are_several(desk: Desk) -> None:
     paths = [desk.file(rows, name) for rows, name in (([(A, SN, "retire")], "a.csv"), ([ASSIGN], "b.csv"))]
     options = {"sandbox": True, "reports_dir": str(desk.folder / "reports"), "run_id": "r1"}
-    summary = pipeline.run(resolve(paths, options, {}), face=desk.face)
+    summary = pipeline.run(resolve(paths, options, {}), observer=desk.face)
     told = (summary.folder / "reconciliation.csv").read_text()
     assert "may still be with another customer: line 2 of a.csv, an invalid row, may take this device away" in told
     assert json.loads((summary.folder / "summary.json").read_text())["counts"]["held"] == 1

@@ -10,7 +10,7 @@ from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.errors import UnbalancedError
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation
@@ -25,8 +25,10 @@ ROW = st.tuples(
     st.sampled_from(["", "", "", "EMAIL"]),
 )
 
-UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, unheard=Unheard.WHOSE_WORK)
-REFUSED = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.DEVICE_REFUSED, text="locked", unheard=Unheard.WHETHER_DONE)
+UNSURE = DeviceResult(Outcome.ALREADY_ASSIGNED, open_question=OpenQuestion.WHOSE_WORK)
+REFUSED = DeviceResult(
+    Outcome.UNCONFIRMED, reason=Reason.DEVICE_REFUSED, text="locked", open_question=OpenQuestion.WHETHER_DONE
+)
 
 
 def answer(*outcomes: Outcome, **fields: object) -> Answer:
@@ -61,7 +63,7 @@ def test_every_row_has_exactly_one_outcome_for_any_answers(file: list[Row], chun
         settle(ledger, (call, Answer({at: DeviceResult(outcome) for at, outcome in results.items()})))
         answered |= {rows[at]: outcome for at, outcome in results.items()}
         doubtful += [(call, one) for one in data.draw(st.lists(st.none() | positions, max_size=2))]
-    unheard = {
+    unanswered = {
         row
         for call, positions in doubtful
         for at, row in enumerate(plan.rows_of(call).tolist())
@@ -74,7 +76,7 @@ def test_every_row_has_exactly_one_outcome_for_any_answers(file: list[Row], chun
         elif plan.original_of(row, row + 1)[0] >= 0:
             expected.append(Outcome.DUPLICATE)
         else:
-            expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unheard else Outcome.NOT_SENT))
+            expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unanswered else Outcome.NOT_SENT))
     reconciliation = ledger.close("the power went", doubtful=doubtful)
     assert [OUTCOMES[code] for code in reconciliation.outcome] == expected
     assert sum(reconciliation.counts().values()) == len(file)

@@ -320,9 +320,9 @@ def test_an_outage_without_an_end_event_ends_at_the_first_answer() -> None:
 
 async def _attempts(journal: Journal) -> None:
     for at, ending in ((100.0, "answered"), (100.9, "refused"), (101.0, "unclear"), (109.0, "unsent")):
-        attempt = await journal.started(1, None, at)
-        await journal.ended(attempt, AttemptEnd(ending, "throttled" if ending == "refused" else "x"), at)
-    await journal.started(1, None, 109.5)
+        attempt = await journal.record_start(1, None, at)
+        await journal.record_end(attempt, AttemptEnd(ending, "throttled" if ending == "refused" else "x"), at)
+    await journal.record_start(1, None, 109.5)
 
 
 def test_the_journal_counts_attempts_and_events_by_slice(tmp_path: Path) -> None:
@@ -330,8 +330,8 @@ def test_the_journal_counts_attempts_and_events_by_slice(tmp_path: Path) -> None
     draft.publish({})
     journal = Journal(tmp_path / "journal.sqlite3")
     FakeClock().run(_attempts(journal))
-    journal.event(103.0, "hold", "waiting")
-    journal.event(103.0, "warning", "not told")
+    journal.record_event(103.0, "hold", "waiting")
+    journal.record_event(103.0, "warning", "not told")
     journal.close()
     journal = Journal(tmp_path / "journal.sqlite3")
     counts = journal.timeline(100.0, 1.0)

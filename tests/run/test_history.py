@@ -150,13 +150,13 @@ def test_hundreds_of_runs_are_read_fast(desk: Desk) -> None:
 def test_a_run_by_its_facts() -> None:
     facts = {"baseUrl": URL, "client": "c", "lineage": ["files", "rows.csv"], "inputs": hashes("rows.csv")}
     run = RecordedRun.of(Path("r"), {**facts, "asOf": "2026-05-01T00:00:00.000Z"}.get)
-    assert (run.api, run.is_finished, run.has_order, str(run.night.as_of)) == (
+    assert (run.api, run.is_finished, run.has_order, str(run.order.as_of)) == (
         api_identity(URL),
         False,
         True,
         "2026-05-01 00:00:00+00:00",
     )
-    assert run.night.written is None
+    assert run.order.written is None
     assert run.is_same_job(run)
     assert not run.is_same_job(RecordedRun.of(Path("r"), {**facts, "client": None}.get))
 
@@ -167,5 +167,5 @@ def test_journals_written_before_there_was_an_as_of_are_read(desk: Desk) -> None
         journal.execute("DELETE FROM meta WHERE name = 'asOf'")
     journal.close()
     [run] = recorded_runs(ran.folder.parent, Path("this"), pytest.fail)
-    assert run.night.as_of is None
+    assert run.order.as_of is None
     assert desk.run(ROWS).summary.fields["runId"] == "r1"

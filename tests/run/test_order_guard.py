@@ -99,7 +99,7 @@ class Job:
         with pytest.MonkeyPatch.context() as patch:
             make = pipeline.run
             patch.setattr(pipeline, "run", lambda config, **told: make(config, transport=self.desk.server, **told))
-            return pipeline.resume(folder, environ, face=self.face, clock=self.desk.clock, **flags)
+            return pipeline.resume(folder, environ, observer=self.face, clock=self.desk.clock, **flags)
 
 
 @pytest.fixture
@@ -314,11 +314,11 @@ def shards_of(job: Job, number: int) -> Any:
     where = {"base_url": BASE_URL, "reports_dir": str(job.reports), "run_id": f"n{number}"}
     environ = {"TELEMETRON_API_KEY": KEY}
     told = {**where, "as_of": f"2026-05-{number:02}", "shards": "2"}
-    plan_shards(resolve([path], told, environ), face=job.face, clock=job.desk.clock)
+    plan_shards(resolve([path], told, environ), observer=job.face, clock=job.desk.clock)
 
     def run(shard: int, **flags: Any) -> int:
         config = resolve([], {**where, "shard": str(shard), **flags}, environ)
-        return run_shard(config, face=job.face, transport=job.desk.server, clock=job.desk.clock).exit_code
+        return run_shard(config, observer=job.face, transport=job.desk.server, clock=job.desk.clock).exit_code
 
     return run
 

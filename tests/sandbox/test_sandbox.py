@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from telemetron_batch.domain.errors import ConfigError
-from telemetron_batch.sandbox.server import PATH, Limit, SlidingWindow, serve_forever, serve_in_thread, stand_in
+from telemetron_batch.sandbox.server import PATH, Limit, SlidingWindow, sandbox_app, serve_forever, serve_in_thread
 from telemetron_batch.sandbox.state import FRACTIONS, RequestLog, SandboxState
 
 ASSIGN = f"{PATH}/deviceAssignment/assignDevicesToOwner"
@@ -40,7 +40,7 @@ def ascii_json(body: object) -> bytes:
 
 
 def client(state: SandboxState, **terms: object) -> TestClient:
-    return TestClient(stand_in(state, **terms), headers=KEY, raise_server_exceptions=False)
+    return TestClient(sandbox_app(state, **terms), headers=KEY, raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_a_call_takes_at_most_a_thousand_devices(api: TestClient, state: Sandbox
 def test_a_missing_or_wrong_key_is_refused(
     state: SandboxState, path: str, api_key: str | None, sent: dict[str, str]
 ) -> None:
-    keyless = TestClient(stand_in(state, api_key=api_key), headers=sent)
+    keyless = TestClient(sandbox_app(state, api_key=api_key), headers=sent)
 
     answer = keyless.post(path, json=bulk("A"))
 
@@ -361,7 +361,7 @@ def statuses_when_the_body_does_not_come(state: SandboxState, receive: Callable[
     async def into_the_void(_: object) -> None: ...
 
     state.history = []
-    asyncio.run(stand_in(state)(scope, receive, into_the_void))
+    asyncio.run(sandbox_app(state)(scope, receive, into_the_void))
     return [arrival.status for arrival in state.history]
 
 

@@ -77,16 +77,16 @@ def test_only_attempts_that_held_all_devices_count_for_them() -> None:
         AttemptRecord(frozenset({0, 1}), False),
     ]
     work = CallState(call_of("A", "B", "C"), RejectedDeviceSearch((0, 1, 2), 9), tries)
-    assert [work.asked_before(asked) for asked in ([0], [0, 1], [2], [])] == [(3, 2), (2, 1), (1, 1), (3, 2)]
+    assert [work.count_attempts(asked) for asked in ([0], [0, 1], [2], [])] == [(3, 2), (2, 1), (1, 1), (3, 2)]
 
 
 def test_a_call_may_act_late_as_long_as_the_last_attempt_that_still_can() -> None:
     work = CallState(call_of("A"), RejectedDeviceSearch((0,), 9))
     assert (work.pending_since(), work.has_doubts()) == (None, False)
-    work.tries += attempt_records((0,), (), SideEffects.UNCLEAR, 1.0) + attempt_records(
+    work.attempts += attempt_records((0,), (), SideEffects.UNCLEAR, 1.0) + attempt_records(
         (0,), (), SideEffects.UNCLEAR, 2.0
     )
-    work.tries += attempt_records((0,), (), SideEffects.UNCLEAR_BUT_OVER, 3.0) + attempt_records(
+    work.attempts += attempt_records((0,), (), SideEffects.UNCLEAR_BUT_OVER, 3.0) + attempt_records(
         (0,), (), SideEffects.NOT_DONE, 4.0
     )
     assert (work.pending_since(), work.has_doubts()) == (2.0, True)
@@ -133,10 +133,10 @@ def recorded(journal: Journal, *steps: tuple[tuple[int, ...] | None, AttemptEnd 
 
     async def main() -> None:
         for at, (asked, ending, settled) in enumerate(steps):
-            number = await journal.started(1, asked, float(at))
+            number = await journal.record_start(1, asked, float(at))
             settlement = RecordedAnswer(1, answer(*settled), by_attempt=True) if settled else None
             if ending is not None:
-                await journal.ended(number, ending, at + 0.5, settlement)
+                await journal.record_end(number, ending, at + 0.5, settlement)
 
     asyncio.run(main())
 
@@ -149,34 +149,34 @@ TOO_MANY = AttemptEnd(AttemptEnding.REFUSED, PayloadTooLarge.code, 413)
 
 def test_a_call_that_the_journal_does_not_know_is_all_open(journal: Journal) -> None:
     work = restore(call_of("A", "B", "C"), later(journal), 2)
-    assert (work.split.next(), set(work.split.open()), work.tries) == ((0, 1), {0, 1, 2}, [])
+    assert (work.search.next(), set(work.search.open()), work.attempts) == ((0, 1), {0, 1, 2}, [])
 
 
 def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acted(journal: Journal) -> None:
     recorded(journal, (None, UNCLEAR, ()), (None, None, ()))
     work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
-    assert work.split.next() == (0, 1)
-    assert work.asked_before([0, 1]) == (2, 2)
+    assert work.search.next() == (0, 1)
+    assert work.count_attempts([0, 1]) == (2, 2)
     assert work.has_doubts()
 
 
 def test_a_settled_call_has_nothing_left_to_ask(journal: Journal) -> None:
     recorded(journal, (None, REPLY, (0, 1)))
-    assert restore(call_of("A", "B"), later(journal), NO_MAXIMUM).split.next() is None
+    assert restore(call_of("A", "B"), later(journal), NO_MAXIMUM).search.next() is None
 
 
 def test_a_device_left_out_is_asked_for_once_more_but_not_twice(journal: Journal) -> None:
     recorded(journal, (None, REPLY, (0,)))
     work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
-    assert work.split.next() == (1,)
-    assert work.split.settled((1,), (1,)) == (1,)
+    assert work.search.next() == (1,)
+    assert work.search.settled((1,), (1,)) == (1,)
 
 
 def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journal) -> None:
     recorded(journal, (None, SUSPECT, ()))
     split = RejectedDeviceSearch((0, 1, 2, 3), NO_MAXIMUM)
     split.refused((0, 1, 2, 3), SUSPECT.text)
-    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == split.next()
+    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).search.next() == split.next()
 
 
 def test_a_part_that_was_refused_whole_stays_closed_and_the_other_part_is_asked(journal: Journal) -> None:
@@ -184,7 +184,7 @@ def test_a_part_that_was_refused_whole_stays_closed_and_the_other_part_is_asked(
         AttemptEnding.REFUSED, CallRejected.code, 400, Reason.NO_VALID_DEVICES, "400: No valid devices"
     )
     recorded(journal, (None, TOO_MANY, ()), ((0, 1), skipped, (0, 1)))
-    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.next() == (2, 3)
+    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).search.next() == (2, 3)
 
 
 def test_a_refused_customer_leaves_nothing_of_the_call_open(journal: Journal) -> None:
@@ -192,14 +192,14 @@ def test_a_refused_customer_leaves_nothing_of_the_call_open(journal: Journal) ->
         AttemptEnding.REFUSED, CallRejected.code, 400, Reason.CUSTOMER_REFUSED, "400: Customer is blocked"
     )
     recorded(journal, (None, TOO_MANY, ()), ((0, 1), refused, (0, 1, 2, 3)))
-    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).split.open() == ()
+    assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).search.open() == ()
 
 
 def test_what_was_given_up_stays_closed_and_the_rest_is_asked(journal: Journal) -> None:
     recorded(journal, ((0, 1), UNCLEAR, ()))
-    asyncio.run(journal.settled(RecordedAnswer(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
+    asyncio.run(journal.record_results(RecordedAnswer(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
     work = restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM)
-    assert set(work.split.open()) == {2}
+    assert set(work.search.open()) == {2}
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_a_history_that_does_not_fit_together_costs_no_device(
     asked: tuple[int, ...], verdict: str, journal: Journal
 ) -> None:
     recorded(journal, (None, SUSPECT, ()), (asked, AttemptEnd(AttemptEnding.REFUSED, verdict, 400, text="?"), ()))
-    assert set(restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM).split.open()) == {0, 1, 2}
+    assert set(restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM).search.open()) == {0, 1, 2}
 
 
 def test_a_result_without_an_attempt_keeps_its_devices_closed(journal: Journal) -> None:
-    asyncio.run(journal.settled(RecordedAnswer(1, answer(1), by_attempt=False)))
-    assert set(restore(call_of("A", "B"), later(journal), NO_MAXIMUM).split.open()) == {0}
+    asyncio.run(journal.record_results(RecordedAnswer(1, answer(1), by_attempt=False)))
+    assert set(restore(call_of("A", "B"), later(journal), NO_MAXIMUM).search.open()) == {0}
 
 
 # Interrupted and resumed equals uninterrupted
@@ -243,7 +243,7 @@ class OpenGate:
     def counts_as_attempt(self, *_: object) -> bool:
         return True
 
-    tell = report
+    on_event = report
 
 
 @dataclass

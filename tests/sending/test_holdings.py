@@ -11,7 +11,7 @@ from telemetron_batch.sending.holdings import (
     ABSENCE_UNPROVEN,
     SPELLED_DIFFERENTLY,
     UNKNOWN,
-    held_by_one,
+    are_in_holdings,
     holding_states,
 )
 
@@ -63,4 +63,4 @@ def test_absence_is_no_proof_where_the_api_spells_devices_in_a_form_of_its_own()
 
 
 def test_of_one_customer_it_is_held_not_held_or_not_known() -> None:
-    assert held_by_one(["SN-1", "SN-2", "X"], ["SN-1 ", "sn2"]) == [True, None, False]
+    assert are_in_holdings(["SN-1", "SN-2", "X"], ["SN-1 ", "sn2"]) == [True, None, False]

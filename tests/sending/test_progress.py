@@ -16,7 +16,7 @@ from telemetron_batch.sending.progress import ProgressSnapshot, Style, format_li
 from tests.conftest import Desk
 from tests.support.scripted import Refuses, Says, Seen
 
-GOING = GateStatus(departures=40, rate=10.0, held_for=0.0, down_for=None, next_probe=None, stop=None)
+GOING = GateStatus(departures=40, rate=10.0, pause_left=0.0, down_for=None, next_probe=None, stop=None)
 SIX_PAST_TWO = time.mktime((2026, 11, 21, 2, 13, 0, 0, 0, -1))
 
 
@@ -55,13 +55,13 @@ def test_the_rate_is_shown_in_the_unit_of_its_ceiling() -> None:
 
 
 def test_a_pause_is_shown_with_its_length_reason_and_the_time_left() -> None:
-    told = text(view(held_for=11.3, seconds_left=124.0))
+    told = text(view(pause_left=11.3, seconds_left=124.0))
     assert "of 10/s" not in told
     assert "waiting 12 s: the API asked for it  2:05 left" in told
 
 
 def test_a_blink_of_a_pause_is_none() -> None:
-    assert "waiting" not in text(view(held_for=0.4))
+    assert "waiting" not in text(view(pause_left=0.4))
 
 
 def test_an_outage_is_shown_with_its_start_and_the_next_probe() -> None:
@@ -88,7 +88,7 @@ def test_the_last_line_shows_the_duration() -> None:
 @pytest.mark.parametrize("width", [79, 59])
 @pytest.mark.parametrize(
     ("state", "kept"),
-    [({}, "9.8 of 10/s"), (DOWN, "since 02:13"), ({"held_for": 11.3}, "waiting 12 s: the API asked for it")],
+    [({}, "9.8 of 10/s"), (DOWN, "since 02:13"), ({"pause_left": 11.3}, "waiting 12 s: the API asked for it")],
 )
 def test_what_matters_stays_where_it_is_narrow(state: dict[str, Any], kept: str, width: int) -> None:
     told = text(view(calls=12_345, **state), width)
@@ -113,7 +113,7 @@ VIEWS = st.builds(
     seconds_left=st.none() | st.floats(0, 1e7),
     elapsed=st.floats(0, 1e6),
     down_at=st.none() | st.floats(0, 2e9),
-    held_for=st.floats(0, 1e6),
+    pause_left=st.floats(0, 1e6),
     next_probe=st.none() | st.floats(0, 60),
     over=st.booleans(),
 )
@@ -133,7 +133,7 @@ def test_in_words_it_is_one_line_without_a_bar(view: ProgressSnapshot) -> None:
 
 
 def test_in_words_nothing_is_left_out() -> None:
-    told = format_log(view(held_for=11.3))
+    told = format_log(view(pause_left=11.3))
     assert told == (
         "123 of 1,234 calls, 9.8 of 10/s, waiting 12 s: the API asked for it, 1:55 left; 1,204 assigned, 3 failed"
     )
@@ -155,7 +155,7 @@ class Watcher:
 
     @property
     def held(self) -> list[float]:
-        return [one.condition.held_for for one in self.views if one.condition.held_for > 0]
+        return [one.condition.pause_left for one in self.views if one.condition.pause_left > 0]
 
 
 def test_the_rate_shown_is_the_one_reached(desk: Desk) -> None:
@@ -175,9 +175,9 @@ def test_the_time_left_counts_the_pause_in(desk: Desk) -> None:
     desk.server.script = lambda seen: Says(429, {}, {"Retry-After": "60"}) if seen.number == 10 else None
     views = Watcher(desk, 40, rate="1/s").views
     late = [one for one in views if one.elapsed > 11 and one.done < 39 and one.seconds_left]
-    assert any(one.condition.held_for > 50 for one in late)
+    assert any(one.condition.pause_left > 50 for one in late)
     # At the ceiling the open calls take a second each; how slow it will be afterwards, nobody can know in the pause.
-    assert all(one.seconds_left > one.condition.held_for + (40 - one.done) - 2 for one in late)
+    assert all(one.seconds_left > one.condition.pause_left + (40 - one.done) - 2 for one in late)
 
 
 def test_a_pause_counts_down(desk: Desk) -> None:

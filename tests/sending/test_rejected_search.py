@@ -47,7 +47,7 @@ class Search:
         else:
             self.accepted += asked
             self.split.settled(asked)
-        self.reasons |= (new := self.split.condemned())
+        self.reasons |= (new := self.split.take_rejected())
         self.condemned += new
         return True
 
@@ -146,7 +146,7 @@ def test_a_named_device_that_goes_through_alone_is_not_to_blame() -> None:
     split = RejectedDeviceSearch((0, 1, 2, 3), 4)
     split.refused((0, 1, 2, 3), "device 0", [0])
     split.settled((0,))
-    assert split.condemned() == {}
+    assert split.take_rejected() == {}
     assert set(split.open()) == {1, 2, 3}
 
 
@@ -182,7 +182,7 @@ def test_a_device_found_by_elimination_has_the_text_of_its_refusal() -> None:
     split.refused((0, 1), "device 1")
     split.settled((0,))
     split.refused((1,), "device 1")
-    assert split.condemned()[1].blame == "device 1"
+    assert split.take_rejected()[1].refusal == "device 1"
 
 
 @given(CALL)
@@ -245,7 +245,7 @@ def test_with_any_omissions_every_position_is_settled_or_returned_once(size: int
             omitted = data.draw(st.sets(st.sampled_from(asked)))
             settled += {*asked} - omitted
             settled += split.settled(asked, omitted)
-        settled += split.condemned()
+        settled += split.take_rejected()
     assert sorted(settled) == list(range(size))
 
 
@@ -272,7 +272,7 @@ def test_too_many_devices_are_cut_and_go_before_what_waits() -> None:
 def test_one_device_that_is_too_many_is_condemned() -> None:
     split = RejectedDeviceSearch((0, 1), 1)
     split.too_many((0,), 1, "too many")
-    assert [*split.condemned()] == [0]
+    assert [*split.take_rejected()] == [0]
     assert split.next() == (1,)
 
 
@@ -289,7 +289,7 @@ def test_with_refused_devices_and_a_maximum_every_position_is_settled_once(
         else:
             settled += asked
             split.settled(asked)
-        settled += split.condemned()
+        settled += split.take_rejected()
     assert sorted(settled) == list(range(size))
 
 
@@ -317,8 +317,8 @@ def test_giving_up_gives_exactly_the_positions_that_are_not_settled(call: tuple[
 def test_a_rejected_position_is_returned_once() -> None:
     split = RejectedDeviceSearch((0,), 1)
     split.refused((0,), "refused")
-    assert [*split.condemned()] == [0]
-    assert split.condemned() == {}
+    assert [*split.take_rejected()] == [0]
+    assert split.take_rejected() == {}
 
 
 @given(CALL, st.sampled_from([each_its_own, all_alike]), st.booleans())

@@ -23,7 +23,7 @@ from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
-from telemetron_batch.sharding.barrier import LEFT_BEHIND, barrier
+from telemetron_batch.sharding.barrier import UNRELEASED_FILE, barrier
 from telemetron_batch.sharding.partition import CALLS
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
@@ -58,7 +58,7 @@ class Shards:
 
     def run(self, shard: int, phase: Phase | None = None, **flags: Any) -> ShardSummary:
         config = configuration(self.desk, shard=str(shard), **({} if phase is None else {"phase": str(phase)}), **flags)
-        return run_shard(config, face=self.desk.face, transport=self.desk.server, clock=self.desk.clock)
+        return run_shard(config, observer=self.desk.face, transport=self.desk.server, clock=self.desk.clock)
 
     def run_all(self, *phases: Phase, but: int = 0) -> list[int]:
         """Run the phases (default: both) of all shards; return their exit codes."""
@@ -688,7 +688,7 @@ def test_a_shard_has_a_summary(tmp_path: Path) -> None:
     assert fields["calls"] == sum(shard.calls.values())
     assert fields["counts"] == {"unassigned": shard.calls[UNASSIGN]}
     assert (many.plan.folder / "shards" / "1" / "summary.json").exists()
-    assert (many.plan.folder / "shards" / "1" / LEFT_BEHIND).exists()
+    assert (many.plan.folder / "shards" / "1" / UNRELEASED_FILE).exists()
 
 
 def test_a_sharded_run_can_be_verified_after_its_report(tmp_path: Path) -> None:
@@ -819,7 +819,7 @@ def test_an_unreadable_unreleased_file_is_replaced_from_the_journal(tmp_path: Pa
     many = six(tmp_path)
     many.run_all()
     for shard in ("1", "2"):
-        (many.plan.folder / "shards" / shard / LEFT_BEHIND).write_bytes(b"?")
+        (many.plan.folder / "shards" / shard / UNRELEASED_FILE).write_bytes(b"?")
     assert many.report().summary.exit_code == 0
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.config.config import resolve
-from telemetron_batch.domain.errors import LockedError, PlaceError
-from telemetron_batch.domain.ownership import NotOursError
+from telemetron_batch.domain.errors import LockedError, PathError
+from telemetron_batch.domain.ownership import UntrustedPathError
 from telemetron_batch.run.locking import LockWaiter, acquire_locks, locks_of_key
 from telemetron_batch.run.undo import configure_undo
 from telemetron_batch.storage.group_folder import open_shared, require_group_folder
@@ -89,12 +89,14 @@ def test_a_folder_of_another_user_is_accepted_if_it_is_shared_with_our_group(tmp
 )
 def test_a_folder_of_another_user_is_refused_otherwise(tmp_path: Path, mode: int, group: int) -> None:
     folder = folder_of(tmp_path, mode, SOMEBODY, group)
-    with pytest.raises(NotOursError, match=rf"--lock-dir: .*locks belongs to user {SOMEBODY} \(mode {mode:04o}\)"):
+    with pytest.raises(
+        UntrustedPathError, match=rf"--lock-dir: .*locks belongs to user {SOMEBODY} \(mode {mode:04o}\)"
+    ):
         require_group_folder(folder)
 
 
 def test_a_folder_in_which_all_users_can_replace_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotOursError, match="all users can replace files in it"):
+    with pytest.raises(UntrustedPathError, match="all users can replace files in it"):
         require_group_folder(folder_of(tmp_path, 0o777))
 
 
@@ -108,7 +110,7 @@ def test_a_path_that_is_no_folder_is_refused_with_advice(tmp_path: Path) -> None
         "x" * 300: "too long",
     }
     for name, words in told.items():
-        with pytest.raises(NotOursError, match=words) as refusal:
+        with pytest.raises(UntrustedPathError, match=words) as refusal:
             require_group_folder(tmp_path / name)
         assert refusal.value.advice
 
@@ -157,7 +159,7 @@ def test_the_pacer_state_is_in_the_group_folder_also_for_resume_and_verify(desk:
 
 
 def test_a_lock_folder_that_cannot_be_used_sends_nothing(desk: Desk) -> None:
-    with pytest.raises(PlaceError, match=r"--lock-dir: .*nowhere cannot be used.*; create it: mkdir -m 2770"):
+    with pytest.raises(PathError, match=r"--lock-dir: .*nowhere cannot be used.*; create it: mkdir -m 2770"):
         desk.run([("a@x.com", "SN-1", "assign")], lock_dir=str(desk.folder / "nowhere"))
     assert desk.server.seen == []
 

@@ -42,7 +42,7 @@ def put(store: Any, path: str, text: str = ROWS) -> str:
 def run(desk: Desk, path: str, **flags: Any):
     options = {"base_url": "http://127.0.0.1:9/api/ext-v1", "reports_dir": str(desk.folder / "reports"), **flags}
     config = resolve([path], options, {"TELEMETRON_API_KEY": KEY})
-    return pipeline.run(config, face=desk.face, transport=desk.server, clock=desk.clock)
+    return pipeline.run(config, observer=desk.face, transport=desk.server, clock=desk.clock)
 
 
 # Input

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from telemetron_batch.config.config import RunConfig, api_key, resolve
-from telemetron_batch.domain.errors import BatchError, ConfigError, ForeignRunError, JournalError
+from telemetron_batch.domain.errors import BatchError, ConfigError, JournalError, UntrustedRunError
 from telemetron_batch.domain.model import Secret
-from telemetron_batch.domain.ownership import NotOursError
+from telemetron_batch.domain.ownership import UntrustedPathError
 from telemetron_batch.journal.codec import require_sound
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
@@ -160,7 +160,7 @@ def test_a_folder_created_by_another_user_is_not_used(desk: Desk) -> None:
     folder.mkdir(parents=True)
     os.chown(folder, SOMEBODY, SOMEBODY)
     (folder / "run.log").symlink_to(desk.folder / "precious")
-    with pytest.raises(ForeignRunError, match="belongs to"):
+    with pytest.raises(UntrustedRunError, match="belongs to"):
         desk.run(ROWS)
     assert not (desk.folder / "precious").exists()
     assert [path.name for path in folder.iterdir()] == ["run.log"]
@@ -187,7 +187,7 @@ def test_a_scratch_folder_that_is_a_link_is_not_written_through(desk: Desk) -> N
     folder = desk.run(ROWS).folder
     (desk.folder / "away").mkdir()
     (folder / "scratch-1").symlink_to(desk.folder / "away")
-    with pytest.raises(ForeignRunError, match="symbolic link"):
+    with pytest.raises(UntrustedRunError, match="symbolic link"):
         report_run(folder)
 
 
@@ -206,7 +206,7 @@ def test_a_shared_folder_is_for_the_group_too(desk: Desk) -> None:
 def test_a_shared_folder_is_not_for_all_users(desk: Desk) -> None:
     folder = desk.run(ROWS, shared_reports_dir=True).folder
     folder.chmod(0o777)
-    with pytest.raises(ForeignRunError, match=r"mode 0777") as refusal:
+    with pytest.raises(UntrustedRunError, match=r"mode 0777") as refusal:
         desk.run(ROWS, shared_reports_dir=True)
     assert "chmod -R o-w" in refusal.value.advice
 
@@ -216,7 +216,7 @@ def test_a_shared_folder_of_another_group_is_refused(desk: Desk) -> None:
     folder = desk.run(ROWS, shared_reports_dir=True).folder
     os.chown(folder, 0, SOMEBODY)
     folder.chmod(0o770)
-    with pytest.raises(ForeignRunError, match="others than its owner"):
+    with pytest.raises(UntrustedRunError, match="others than its owner"):
         desk.run(ROWS, shared_reports_dir=True)
 
 
@@ -224,7 +224,7 @@ def test_without_nofollow_links_are_detected_before_opening(tmp_path: Path, monk
     monkeypatch.setattr(trusted_folders, "_HAS_DESCRIPTORS", False)
     monkeypatch.setattr(trusted_folders, "_NO_LINK", 0)
     (tmp_path / "link").symlink_to(tmp_path / "precious")
-    with pytest.raises(NotOursError, match="symbolic link"):
+    with pytest.raises(UntrustedPathError, match="symbolic link"):
         trusted_folders.open_file(tmp_path / "link", os.O_WRONLY | os.O_CREAT)
     os.close(trusted_folders.open_file(tmp_path / "file", os.O_WRONLY | os.O_CREAT))
     assert trusted_folders.read_file(tmp_path / "file") == b""
@@ -236,7 +236,7 @@ def test_without_nofollow_links_are_detected_before_opening(tmp_path: Path, monk
 
 def test_a_pipe_instead_of_a_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
-    with pytest.raises(NotOursError, match="is no file"):
+    with pytest.raises(UntrustedPathError, match="is no file"):
         trusted_folders.read_file(tmp_path / "pipe")
 
 
@@ -267,14 +267,14 @@ def test_nothing_of_a_shard_is_read_through_a_link(desk: Desk, name: str) -> Non
         lambda: report_run(folder),
     ]
     for work in works:
-        with pytest.raises(ForeignRunError, match="symbolic link"):
+        with pytest.raises(UntrustedRunError, match="symbolic link"):
             work()
 
 
 def test_a_shard_that_others_can_write_to_is_not_made(desk: Desk) -> None:
     folder = shards(desk)
     (folder / "shards" / "1").chmod(0o777)
-    with pytest.raises(ForeignRunError, match="mode 0777"):
+    with pytest.raises(UntrustedRunError, match="mode 0777"):
         shard(desk)
 
 
@@ -446,7 +446,7 @@ def test_a_copy_of_a_journal_is_not_written_through_a_link(desk: Desk) -> None:
 def test_the_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("as it was")
     (tmp_path / "run.log").symlink_to(tmp_path / "precious")
-    with pytest.raises(ForeignRunError, match="symbolic link"), log_to_file(tmp_path / "run.log"):
+    with pytest.raises(UntrustedRunError, match="symbolic link"), log_to_file(tmp_path / "run.log"):
         LOGGER.info("a line")
     assert (tmp_path / "precious").read_text() == "as it was"
 

@@ -62,7 +62,7 @@ def planned(
     left_out: npt.NDArray[np.int64] | None = None,
 ) -> Plan:
     """Return the plan of one or more files; other rows can hold assigns only with `hold`."""
-    options = PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create, hold=hold)
+    options = PlanOptions(chunk_size=chunk_size, auto_create_devices=auto_create, hold_by_input=hold)
     return plan_calls(rows_of(*files, scratch=scratch), options, left_out)
 
 

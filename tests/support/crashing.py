@@ -41,7 +41,7 @@ from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.reports.summary import FILES
 from telemetron_batch.rows.rows import RowsBuilder
-from telemetron_batch.sandbox.server import HOST, PATH, stand_in
+from telemetron_batch.sandbox.server import HOST, PATH, sandbox_app
 from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sending import session
 from telemetron_batch.storage import clock
@@ -283,7 +283,7 @@ class Server:
         self.heard: list[Heard] = []
         self.shared: list[str] = []
         """Devices that had several owners at any time."""
-        self._api = httpx2.ASGITransport(app=stand_in(self.fleet))
+        self._api = httpx2.ASGITransport(app=sandbox_app(self.fleet))
 
     def __enter__(self) -> Self:
         self._background.__enter__()

@@ -17,7 +17,7 @@ from typing import Self
 
 import httpx2
 
-from telemetron_batch.sandbox.server import HOST, PATH, stand_in
+from telemetron_batch.sandbox.server import HOST, PATH, sandbox_app
 from telemetron_batch.sandbox.state import SandboxState
 from tests.support.listening import Background, Wire, carried_out, packed, request_from, reset
 from tests.support.scripted import Event, Hangs, Loses, Rewrites, Says, Seen
@@ -117,7 +117,7 @@ class FaultyServer:
     reset_by_firewall: int = 0
 
     def __enter__(self) -> Self:
-        self._api = httpx2.ASGITransport(app=stand_in(self.fleet, api_key=self.api_key))
+        self._api = httpx2.ASGITransport(app=sandbox_app(self.fleet, api_key=self.api_key))
         self._working: set[asyncio.Task[None]] = set()
         self._late: set[asyncio.Task[None]] = set()
         listener = socket.create_server((HOST, 0), backlog=256)

@@ -105,7 +105,7 @@ class Scene:
     def run(self, *paths: str, **flags: Any) -> Summary:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "concurrency": "1"}
         config = resolve(paths, {**where, **flags}, ENVIRON)
-        return pipeline.run(config, face=self.face, transport=self.server, clock=self.clock)
+        return pipeline.run(config, observer=self.face, transport=self.server, clock=self.clock)
 
     def stop(self, script: Script, **flags: Any) -> None:
         """Make a run of twelve calls that is stopped and continued later."""
@@ -116,18 +116,18 @@ class Scene:
 
     def verify(self) -> Summary:
         folder = REPORTS / self.run_id
-        return pipeline.verify(folder, ENVIRON_WITH_URL, face=self.face, transport=self.server, clock=self.clock)
+        return pipeline.verify(folder, ENVIRON_WITH_URL, observer=self.face, transport=self.server, clock=self.clock)
 
     def plan_shards(self, rows: Sequence[Row], shards: int) -> None:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "shards": str(shards)}
-        plan_shards(resolve([self.file(rows)], where, ENVIRON), face=self.face, clock=self.clock)
+        plan_shards(resolve([self.file(rows)], where, ENVIRON), observer=self.face, clock=self.clock)
         self.after = [NIGHT_BEFORE]
         self.resumed_by = "shards"
 
     def run_shard(self, shard: int, phase: Phase | None = None) -> int:
         where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "run_id": self.run_id, "shard": str(shard)}
         config = resolve((), {**where, **({} if phase is None else {"phase": str(phase)})}, ENVIRON)
-        return run_shard(config, face=self.face, transport=self.server, clock=self.clock).exit_code
+        return run_shard(config, observer=self.face, transport=self.server, clock=self.clock).exit_code
 
     def report(self) -> Summary:
         return report_run(REPORTS / self.run_id, clock=self.clock)
@@ -415,14 +415,14 @@ def stopped_by_full_disk(scene: Scene) -> None:
 @state
 def stopped_by_error(scene: Scene) -> None:
     """Make one write to the journal fail."""
-    started = Journal.started
+    started = Journal.record_start
 
     async def refusing(self: Journal, *attempt: Any) -> int:
         if self.last_attempt == 5:
             raise DiskError("the journal cannot be written (disk I/O error)", "make room")
         return await started(self, *attempt)
 
-    with patch.object(Journal, "started", refusing):
+    with patch.object(Journal, "record_start", refusing):
         scene.stop(lambda _: None)
 
 
@@ -454,7 +454,7 @@ def _split(scene: Scene, deadline: str) -> None:
 def stopped_with_made_up_id(scene: Scene) -> None:
     where = {"base_url": BASE_URL, "reports_dir": str(REPORTS), "rate": "2/s", "deadline": "3s"}
     config = resolve([scene.file(customers(12))], where, ENVIRON)
-    summary = pipeline.run(config, face=scene.face, transport=scene.server, clock=scene.clock)
+    summary = pipeline.run(config, observer=scene.face, transport=scene.server, clock=scene.clock)
     scene.run_id, scene.resumed_by, scene.after = summary.folder.name, "run", [NIGHT_BEFORE]
 
 
@@ -613,7 +613,7 @@ def _night(scene: Scene, rows: Sequence[Row]) -> None:
 @contextmanager
 def _reproducible() -> Iterator[None]:
     """Replace random values and details of this machine."""
-    started = Journal.started
+    started = Journal.record_start
 
     async def stamped(self: Journal, call: int, positions: Any, at: float, _: float | None = None) -> int:
         return await started(self, call, positions, at, round(at - FakeClock().wall(), 3))
@@ -622,7 +622,7 @@ def _reproducible() -> Iterator[None]:
         patch.object(clock, "jitter", lambda: 0.5),
         patch.object(create, "token_hex", lambda size: "5a" * size),
         patch.object(journal, "boot_number", lambda: 1),
-        patch.object(Journal, "started", stamped),
+        patch.object(Journal, "record_start", stamped),
     ):
         yield
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from telemetron_batch.sandbox.server import stand_in
+from telemetron_batch.sandbox.server import sandbox_app
 from telemetron_batch.sandbox.state import SandboxState
 
 BASE_URL = "http://127.0.0.1:9/api/ext-v1"
@@ -89,7 +89,7 @@ class ScriptedServer(httpx2.AsyncBaseTransport):
         self.in_flight: list[str] = []
         self.most_in_flight = 0
         self.most_for_one_customer = 0
-        self._api = httpx2.ASGITransport(app=stand_in(self.fleet))
+        self._api = httpx2.ASGITransport(app=sandbox_app(self.fleet))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         body = await request.aread()

@@ -262,7 +262,7 @@ def test_a_killed_task_ends_its_run(server: FaultyServer, places: dict[str, str]
     interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
     server.script = lambda seen: interrupt.cancel("stopped by Airflow") if seen.number == 5 else None
-    summary = in_thread(lambda: pipeline.run(config, face=TaskObserver(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, observer=TaskObserver(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "stopped by Airflow")
     assert summary.counts[Outcome.NOT_SENT] == 60 - len(server.seen) > 0
 
@@ -275,7 +275,7 @@ def test_a_run_whose_supervisor_is_gone_ends(
     monkeypatch.setattr("os.getppid", lambda: next(parents, 2))
     interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
-    summary = in_thread(lambda: pipeline.run(config, face=TaskObserver(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, observer=TaskObserver(interrupt, LOGGER)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "the supervisor of its task is gone")
     assert len(server.seen) < 60
 

@@ -119,14 +119,14 @@ class FolderOperator(BaseOperator):
         return None
 
     def _run_in_thread(self, work: Callable[..., T]) -> T:
-        """Do the work, which takes a `face`, in a thread that ends when the task is cancelled.
+        """Do the work, which takes an `observer`, in a thread that ends when the task is cancelled.
 
         Raises exceptions of Airflow.
         """
         self._interrupt = CancelToken()
-        face = TaskObserver(self._interrupt, logging.getLogger("telemetron_batch"))
+        observer = TaskObserver(self._interrupt, logging.getLogger("telemetron_batch"))
         with translate_errors():
-            return in_thread(partial(work, face=face), self._interrupt)
+            return in_thread(partial(work, observer=observer), self._interrupt)
 
 
 class TelemetronOperator(FolderOperator):

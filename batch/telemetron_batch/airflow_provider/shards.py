@@ -189,9 +189,11 @@ class TelemetronReconcileOperator(ReportingOperator):
         return self._finish(context, fields, problem)
 
 
-def _retry_while_locked(work: Callable[[Path], T], folder: Path, *, face: RunObserver) -> T:
+def _retry_while_locked(work: Callable[[Path], T], folder: Path, *, observer: RunObserver) -> T:
     """Do work that needs the locks of shards, which may be about to end."""
     # These tasks take no options; a shared reports folder is configured in the workers' environment.
     option = OPTIONS_BY_KEY["shared_reports_dir"]
     with shared_with_group(option.parse(os.environ.get(option.variable, ""))):
-        return LockWaiter.for_seconds(folder.name, _LOCK_WAIT_S, face=face).retry_while_locked(partial(work, folder))
+        return LockWaiter.for_seconds(folder.name, _LOCK_WAIT_S, observer=observer).retry_while_locked(
+            partial(work, folder)
+        )

@@ -1,4 +1,4 @@
-"""The gate that every attempt passes: rate limit, holds, outages and the end of the run.
+"""The gate that every attempt passes: rate limit, pauses, outages and the end of the run.
 
 One gate serves all workers. It connects the rate limiter and the outage detector to the
 running clock.
@@ -48,12 +48,12 @@ _YEAR_S: Final = 365 * _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitLimits:
     """Longest waits, in seconds, before a run stops."""
 
     down: float
     """How long the API may be down."""
-    hold: float
+    pause: float
     """How long the API may ask to wait."""
 
 
@@ -67,7 +67,7 @@ class StopSignal:
     def __bool__(self) -> bool:
         return self.stop is not None
 
-    def now(self, stop: Stop) -> None:
+    def set(self, stop: Stop) -> None:
         """Stop the run for this reason: no further attempt leaves."""
         if self.stop is None:
             self.stop = stop
@@ -91,9 +91,9 @@ class GateStatus:
     departures: int
     """Number of attempts that have left."""
     rate: float
-    """Attempts per second that may leave at present, apart from holds."""
-    held_for: float
-    """Seconds that all workers will still wait because the API asked for it; 0 without a hold."""
+    """Attempts per second that may leave at present, apart from pauses."""
+    pause_left: float
+    """Seconds that all workers will still wait because the API asked for it; 0 without a pause."""
     down_for: float | None
     """Seconds for which the API has been down; None while it is up."""
     next_probe: float | None
@@ -109,20 +109,20 @@ class AttemptGate:
         self,
         pace: RateLimiter,
         detector: OutageDetector,
-        patience: Patience,
+        limits: WaitLimits,
         *,
-        tell: EventSink,
+        on_event: EventSink,
         wall: Callable[[], float],
     ) -> None:
         self._pace = pace
         self._detector = detector
         self._connection_limit = ConnectionLimitDetector()
         self._is_connection_limit_notified = False
-        self._patience = patience
+        self._wait_limits = limits
         self._wall = wall
         self.halt = StopSignal()
-        self.tell = tell
-        self._notified_hold_until = 0.0
+        self.on_event = on_event
+        self._notified_pause_until = 0.0
         self.successes = 0
         self.can_record: Callable[[], bool] = lambda: True
         """Returns whether the journal can record another attempt; called before each."""
@@ -142,8 +142,8 @@ class AttemptGate:
         """Whether the API seems to be down."""
         return self._detector.is_down
 
-    def held_for(self) -> float:
-        """Return the seconds that all workers will still wait because the API asked for it; 0 without a hold."""
+    def pause_left(self) -> float:
+        """Return the seconds that all workers will still wait because the API asked for it; 0 without a pause."""
         now = clock.now()
         until = self._pace.held_until(now)
         return 0.0 if until is None else until - now
@@ -154,7 +154,7 @@ class AttemptGate:
         return GateStatus(
             departures=self._pace.departures,
             rate=self._pace.rate(now),
-            held_for=self.held_for(),
+            pause_left=self.pause_left(),
             down_for=self._detector.down_for(now) if self._detector.is_down else None,
             next_probe=self._detector.next_probe(now),
             stop=self.halt.stop,
@@ -167,15 +167,15 @@ class AttemptGate:
                 await clock.wait_for_event(self.halt.event, _LEASE_POLL_S)
                 continue
             now = clock.now()
-            self._stop_if_out_of_patience(now)
+            self._check_wait_limits(now)
             wait = self._detector.take(call, now, clock.jitter())
             if wait <= 0:
                 permit = await self._pace.acquire(now)
                 if isinstance(permit, Permit):
                     return self._open_slot(call, permit)
                 wait = permit
-                if self.held_for() >= _NOTIFY_PAUSE_S:  # another process may have been asked to wait
-                    self._notify_hold()
+                if self.pause_left() >= _NOTIFY_PAUSE_S:  # another process may have been asked to wait
+                    self._notify_pause()
             await clock.wait_for_event(self.halt.event, wait)
         return None
 
@@ -222,12 +222,12 @@ class AttemptGate:
         else:
             self._answered(slot, hint)
         if isinstance(verdict, StopRun):
-            self.halt.now(verdict.stop)
+            self.halt.set(verdict.stop)
 
     def stop_if_never_reached(self, text: str) -> bool:
         """Stop the run if nothing has ever answered, and return whether that is so. No single call is to blame then."""
         if not self.ever_reached:
-            self.halt.now(Stop(StopReason.API_UNREACHABLE, f": {text}"))
+            self.halt.set(Stop(StopReason.API_UNREACHABLE, f": {text}"))
         return not self.ever_reached
 
     def counts_as_attempt(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None) -> bool:
@@ -253,23 +253,23 @@ class AttemptGate:
         self.successes += 1
         self._pace.succeeded(slot.permit, now)
         self._pace.apply_quotas(hint.quotas, now)
-        if self.held_for() >= _NOTIFY_PAUSE_S:  # a quota that is spent every second is not worth a message
-            self._notify_hold()
+        if self.pause_left() >= _NOTIFY_PAUSE_S:  # a quota that is spent every second is not worth a message
+            self._notify_pause()
         self._mark_up(slot, now)
 
     def _throttled(self, slot: AttemptSlot, hint: ServerHint) -> None:
         now = clock.now()
         self._pace.throttled(slot.permit, now, hint.wait, clock.jitter())
         self._mark_up(slot, now)
-        self._notify_hold()
+        self._notify_pause()
 
-    def _notify_hold(self) -> None:
+    def _notify_pause(self) -> None:
         """Report a pause once, and again only if further refusals make it clearly longer."""
-        held = self.held_for()
-        until = clock.now() + held
-        if held > 0 and until > self._notified_hold_until + _RENOTIFY_RATIO * held:
-            self._notified_hold_until = until
-            self.tell("hold", f"waiting {held:.1f} s: the API asked for it", aloud=held >= _NOTIFY_PAUSE_S)
+        left = self.pause_left()
+        until = clock.now() + left
+        if left > 0 and until > self._notified_pause_until + _RENOTIFY_RATIO * left:
+            self._notified_pause_until = until
+            self.on_event("hold", f"waiting {left:.1f} s: the API asked for it", is_shown=left >= _NOTIFY_PAUSE_S)
 
     def _failed(self, slot: AttemptSlot, text: str, failure: NoResponse | ErrorResponse | None) -> None:
         now = clock.now()
@@ -283,38 +283,38 @@ class AttemptGate:
             self._pace.abandoned(slot.permit, now)
         self._detector.failed(slot.call, now, sent=not isinstance(failure, NoResponse) or failure.sent)
         if self._detector.is_down and not was_down:
-            self.tell("down", f"the API seems to be down ({text}); probing until it answers")
+            self.on_event("down", f"the API seems to be down ({text}); probing until it answers")
 
     def _notify_connection_limit(self, text: str) -> None:
         """Report once that the speed is the cause of refused connections."""
         if not self._is_connection_limit_notified:
             self._is_connection_limit_notified = True
             cause = f"connections are refused or reset in proportion to the speed, as by a firewall ({text})"
-            self.tell("refused", f"{cause}: the rate falls, as after a 429; a lower --rate avoids it")
+            self.on_event("refused", f"{cause}: the rate falls, as after a 429; a lower --rate avoids it")
 
     def _mark_up(self, slot: AttemptSlot, now: float) -> None:
         was_down = self._detector.is_down
         self._detector.answered(slot.call, now)
         self._connection_limit.answered(now)
         if was_down:
-            self.tell("up", "the API answers again")
+            self.on_event("up", "the API answers again")
 
-    def _stop_if_out_of_patience(self, now: float) -> None:
+    def _check_wait_limits(self, now: float) -> None:
         """Stop the run if the API is down or asks to wait for too long, or if the journal cannot grow."""
         if (
             not self.ever_reached
             and self._unreachable_since is not None
-            and now - self._unreachable_since >= self._patience.down
+            and now - self._unreachable_since >= self._wait_limits.down
         ):
-            self.halt.now(Stop(StopReason.API_UNREACHABLE))
+            self.halt.set(Stop(StopReason.API_UNREACHABLE))
         if not self.can_record():
-            self.halt.now(Stop(StopReason.DISK_FULL))
-        if self._detector.is_down and self._detector.down_for(now) >= self._patience.down:
-            self.halt.now(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
-        elif self.held_for() > self._patience.hold:
-            until = self._wall() + min(self.held_for(), _YEAR_S)
-            wait = "for more than a year" if self.held_for() > _YEAR_S else f"until {_time_text(until, self._wall())}"
-            self.halt.now(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
+            self.halt.set(Stop(StopReason.DISK_FULL))
+        if self._detector.is_down and self._detector.down_for(now) >= self._wait_limits.down:
+            self.halt.set(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
+        elif self.pause_left() > self._wait_limits.pause:
+            until = self._wall() + min(self.pause_left(), _YEAR_S)
+            wait = "for more than a year" if self.pause_left() > _YEAR_S else f"until {_time_text(until, self._wall())}"
+            self.halt.set(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
 
 
 def _is_api_error(result: HttpResult) -> bool:

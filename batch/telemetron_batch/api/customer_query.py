@@ -35,9 +35,9 @@ class _QueryAttempts(AttemptBudget):
 class CustomerQuery:
     """Queries which devices customers hold."""
 
-    def __init__(self, post: Post, traffic: AttemptGate, *, attempts: int, wall: Callable[[], float]) -> None:
+    def __init__(self, post: Post, gate: AttemptGate, *, attempts: int, wall: Callable[[], float]) -> None:
         self._post = post
-        self._traffic = traffic
+        self._gate = gate
         self._attempts = attempts
         self._wall = wall
         self._queries = 0
@@ -47,10 +47,10 @@ class CustomerQuery:
         self._queries += 1
         spent = _QueryAttempts(number=-self._queries)
         attempt = partial(self._attempt, customer, spent)
-        result = await retry_until_final(attempt, spent, self._attempts, self._traffic)
+        result = await retry_until_final(attempt, spent, self._attempts, self._gate)
         if isinstance(result, CustomerHoldings | None):
             return result
-        if self._traffic.halt:
+        if self._gate.halt:
             return None
         return CustomerHoldings(customer, self._wall(), None, result.text)
 
@@ -59,38 +59,34 @@ class CustomerQuery:
 
         No other attempt leaves meanwhile. Stops the run if nothing like the API answers for a minute.
         """
-        if self._traffic.is_recognised or self._traffic.is_recognising:
+        if self._gate.is_recognised or self._gate.is_recognising:
             return
-        with self._traffic.recognition():
+        with self._gate.recognition():
             until, pause = clock.now() + _RECOGNITION_TIMEOUT_S, 1.0
             spent = _QueryAttempts(number=RECOGNITION)
             while True:
                 result = await self._attempt(PROBE_EMAIL, spent)
-                if (
-                    self._traffic.is_recognised
-                    or self._traffic.halt
-                    or not isinstance(result, Transient | DeviceRejected)
-                ):
+                if self._gate.is_recognised or self._gate.halt or not isinstance(result, Transient | DeviceRejected):
                     return
                 remaining = until - clock.now()
                 if remaining <= 0:
                     break
-                await clock.wait_for_event(self._traffic.halt.event, min(remaining, pause))
+                await clock.wait_for_event(self._gate.halt.event, min(remaining, pause))
                 pause = min(2 * pause, MAX_BACKOFF_S)
             if result.is_from_elsewhere:
-                self._traffic.halt.now(Stop(StopReason.NOT_THE_API, f"{base_url} ({result.text})"))
+                self._gate.halt.set(Stop(StopReason.NOT_THE_API, f"{base_url} ({result.text})"))
 
     async def _attempt(self, customer: str, spent: _QueryAttempts) -> CustomerHoldings | Verdict | None:
-        slot = await self._traffic.acquire(spent.number)
+        slot = await self._gate.acquire(spent.number)
         if slot is None:
             return None
-        on_send = await self._traffic.before_send(slot)
+        on_send = await self._gate.before_send(slot)
         at = self._wall()
         response = await self._post(protocol.QUERY_PATH, protocol.query_body(customer), on_send)
         result = _read(response, customer, at)
-        self._traffic.report(slot, None if isinstance(result, CustomerHoldings) else result, response)
+        self._gate.report(slot, None if isinstance(result, CustomerHoldings) else result, response)
         if isinstance(result, Transient):
-            spent.add(slot, response.failure, self._traffic)
+            spent.add(slot, response.failure, self._gate)
         return result
 
 

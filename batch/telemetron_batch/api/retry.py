@@ -37,15 +37,15 @@ class AttemptBudget:
         """Return whether no further attempt may be made, of this many that count."""
         return self.failures >= attempts or self.refused_connections >= _MAX_REFUSED_CONNECTIONS
 
-    def add(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None, traffic: AttemptGate) -> None:
+    def add(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None, gate: AttemptGate) -> None:
         """Count a failed attempt."""
-        counts = traffic.counts_as_attempt(slot, failure)
+        counts = gate.counts_as_attempt(slot, failure)
         self.failures += counts
         self.refused_connections += not (counts or slot.while_down)
 
 
 async def retry_until_final(
-    attempt: Callable[[], Awaitable[T]], spent: AttemptBudget, attempts: int, traffic: AttemptGate
+    attempt: Callable[[], Awaitable[T]], spent: AttemptBudget, attempts: int, gate: AttemptGate
 ) -> T:
     """Make attempts until the result is final or the attempts are spent, and return the last result."""
     first = await attempt()
@@ -60,8 +60,8 @@ async def retry_until_final(
     again = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_result(_is_transient),
         stop=lambda _: spent.is_spent(attempts),
-        wait=lambda state: _delay(state, spent, traffic),
-        sleep=lambda seconds: clock.wait_for_event(traffic.halt.event, seconds),
+        wait=lambda state: _delay(state, spent, gate),
+        sleep=lambda seconds: clock.wait_for_event(gate.halt.event, seconds),
         retry_error_callback=_last_result,
     )
     result: T = await again(next_one)
@@ -72,10 +72,10 @@ def _is_transient(result: object) -> bool:
     return isinstance(result, Transient | Throttled)
 
 
-def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, traffic: AttemptGate) -> float:
+def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, gate: AttemptGate) -> float:
     if not isinstance(_last_result(state), Transient):
         return 0.0
-    if traffic.is_down or traffic.take_retry_token():
+    if gate.is_down or gate.take_retry_token():
         return backoff(max(1, spent.failures + spent.refused_connections), clock.jitter())
     return MAX_BACKOFF_S * (1 + clock.jitter()) / 2
 

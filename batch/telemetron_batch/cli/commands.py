@@ -154,7 +154,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
         make: Any = pipeline.run if config.shard is None else run_shard
         show: Any = terminal.show_end if config.shard is None else terminal.show_shard
-        summary = make(config, face=terminal.TerminalObserver(config.output))
+        summary = make(config, observer=terminal.TerminalObserver(config.output))
         with tolerate_closed_stdout():
             show(summary, config.output)
     raise SystemExit(summary.exit_code)
@@ -220,7 +220,7 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     given = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
     environ = {**os.environ, **given}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
-        summary = work(folder, environ, face=terminal.TerminalObserver(output))
+        summary = work(folder, environ, observer=terminal.TerminalObserver(output))
         with tolerate_closed_stdout():
             terminal.show_end(summary, output)
     raise SystemExit(summary.exit_code)
@@ -258,7 +258,7 @@ def undo_command(run: str, **flags: Any) -> None:
 
         with shared_with_group(bool(flags["shared_reports_dir"])):
             config = configure_undo(folder, flags, os.environ)
-        summary = pipeline.run(config, face=terminal.TerminalObserver(config.output))
+        summary = pipeline.run(config, observer=terminal.TerminalObserver(config.output))
         with tolerate_closed_stdout():
             terminal.show_end(summary, config.output)
     raise SystemExit(summary.exit_code)

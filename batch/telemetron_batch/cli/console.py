@@ -115,7 +115,7 @@ class ConsoleThread:
 
     def start(self) -> None:
         """Start the thread, which prints from now on."""
-        self._thread = threading.Thread(target=self._work, name="voice", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="voice", daemon=True)
         self._thread.start()
 
     def show(self, view: ProgressSnapshot) -> None:
@@ -129,7 +129,7 @@ class ConsoleThread:
             self._thread.join(_JOIN_TIMEOUT_S)
             self._thread = None
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         # Writing to a closed terminal fails; the run continues without it.
         with suppress(OSError, ValueError):
             while (order := self._orders.get()) is not None:

@@ -79,9 +79,9 @@ class TerminalObserver(RunObserver):
             self._console.print_line(sentence)
         return agree(_question(plan))
 
-    def confirm_repeat(self, former: str) -> bool:
+    def confirm_repeat(self, previous_run: str) -> bool:
         """Ask whether to process content that an earlier run has processed."""
-        question = f"Run {printable(former)} has already processed exactly this content. Process it again?"
+        question = f"Run {printable(previous_run)} has already processed exactly this content. Process it again?"
         return self._asks() and agree(question)
 
     def on_message(self, kind: str, text: str) -> None:

@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from telemetron_batch.config.airflow_context import airflow_context
 from telemetron_batch.config.network import NetworkOptions
-from telemetron_batch.config.options import OPTIONS, CountOrPercent, Option, redacted
+from telemetron_batch.config.option_values import CountOrPercent, redacted
+from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import (
     KEY_VARIABLE,
@@ -30,7 +31,7 @@ from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import InputOptions, PlanOptions, Secret
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.domain.ownership import NotOursError
+from telemetron_batch.domain.ownership import UntrustedPathError
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.domain.urls import is_url, redact_url, strip_file_scheme, validate_object_url
 from telemetron_batch.storage.trusted_folders import open_private
@@ -281,7 +282,7 @@ def _config(
         plan=PlanOptions(
             chunk_size=values["chunk_size"],
             auto_create_devices=values["auto_create_devices"],
-            hold=not values["no_hold"],
+            hold_by_input=not values["no_hold"],
         ),
         sending=Sending(
             hold_transfers=not values["no_hold"],
@@ -358,7 +359,7 @@ def _read_secret_file(file: Path, option: str, what: str) -> str:
             if _is_readable_by_others(os.fstat(opened.fileno())):
                 raise ConfigError(f"{option}others can read the {what} in {file}", f"run: chmod 600 {file}")
             text = opened.read().strip()
-    except NotOursError as exc:
+    except UntrustedPathError as exc:
         raise ConfigError(f"{option}{exc.what}", exc.advice) from exc
     except OSError as exc:
         raise ConfigError(f"{option}cannot read {file} ({exc.strerror})", "check the path") from exc

@@ -36,15 +36,15 @@ class ActionFacts:
     """The number stored in journals."""
     inverse: Action
     """The action that undoes it."""
-    is_held_after: bool
+    is_owned_after: bool
     """Whether the customer holds the device when the action is done."""
     may_create: bool
     """Whether it may create its customer, and its devices with `--auto-create-devices`."""
 
 
 ACTION_FACTS: Final[Mapping[Action, ActionFacts]] = {
-    Action.ASSIGN: ActionFacts(code=0, inverse=Action.UNASSIGN, is_held_after=True, may_create=True),
-    Action.UNASSIGN: ActionFacts(code=1, inverse=Action.ASSIGN, is_held_after=False, may_create=False),
+    Action.ASSIGN: ActionFacts(code=0, inverse=Action.UNASSIGN, is_owned_after=True, may_create=True),
+    Action.UNASSIGN: ActionFacts(code=1, inverse=Action.ASSIGN, is_owned_after=False, may_create=False),
 }
 ACTIONS: Final = tuple(ACTION_FACTS)
 """Actions in the order of their codes."""

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.domain.reasons import OpenQuestion, Reason
 
 
 class DeviceResult(NamedTuple):
@@ -22,7 +22,7 @@ class DeviceResult(NamedTuple):
     reason: Reason = Reason.NONE
     text: str = ""
     """Completes the sentence of the reason."""
-    unheard: Unheard = Unheard.NOTHING
+    open_question: OpenQuestion = OpenQuestion.NOTHING
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -40,7 +40,7 @@ class Results(Mapping[int, DeviceResult]):
     created: Sequence[bool | None]
     reasons: Sequence[int] | None = None
     texts: Sequence[str] | None = None
-    unheard: Sequence[int] | None = None
+    open_question: Sequence[int] | None = None
     _index: dict[int, int] | None = None
 
     @classmethod
@@ -48,7 +48,7 @@ class Results(Mapping[int, DeviceResult]):
         """Return the results as columns."""
         if isinstance(results, Results):
             return results
-        outcomes, ids, created, reasons, texts, unheard = (
+        outcomes, ids, created, reasons, texts, open_question = (
             zip(*results.values(), strict=True) if results else [()] * len(DeviceResult._fields)
         )
         return cls(
@@ -58,7 +58,7 @@ class Results(Mapping[int, DeviceResult]):
             created,
             [*map(int, reasons)] if any(reasons) else None,
             texts=texts if any(texts) else None,
-            unheard=[*map(int, unheard)] if any(unheard) else None,
+            open_question=[*map(int, open_question)] if any(open_question) else None,
         )
 
     def counts(self) -> dict[Outcome, int]:
@@ -69,10 +69,10 @@ class Results(Mapping[int, DeviceResult]):
         """Return the number of devices that the customer of an unassign certainly did not have."""
         if not self.has_reason(Reason.NOT_WITH_CUSTOMER) or self.reasons is None:
             return 0
-        if self.unheard is None:
+        if self.open_question is None:
             return self.reasons.count(Reason.NOT_WITH_CUSTOMER)
-        pairs = zip(self.reasons, self.unheard, strict=True)
-        return sum(reason == Reason.NOT_WITH_CUSTOMER and not unheard for reason, unheard in pairs)
+        pairs = zip(self.reasons, self.open_question, strict=True)
+        return sum(reason == Reason.NOT_WITH_CUSTOMER and not open_question for reason, open_question in pairs)
 
     def has_reason(self, reason: Reason) -> bool:
         """Return whether any device has this reason."""
@@ -88,7 +88,7 @@ class Results(Mapping[int, DeviceResult]):
             self.created[index],
             Reason(self.reasons[index]) if self.reasons else Reason.NONE,
             self.texts[index] if self.texts else "",
-            Unheard(self.unheard[index]) if self.unheard else Unheard.NOTHING,
+            OpenQuestion(self.open_question[index]) if self.open_question else OpenQuestion.NOTHING,
         )
 
     def __iter__(self) -> Iterator[int]:

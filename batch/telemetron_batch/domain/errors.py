@@ -2,8 +2,8 @@
 
     BatchError                      exit   who acts
     ├── ConfigError                   2    author of the command or profile
-    │   └── PlaceError                2    owner of the file or folder
-    │       └── ForeignRunError       2    owner of the reports folder
+    │   └── PathError                 2    owner of the file or folder
+    │       └── UntrustedRunError     2    owner of the reports folder
     ├── InputError                    2    author of the input file
     ├── BrakeError                    2    user who set the brake, after a look at the plan
     ├── JournalError                  2    owner of the reports folder
@@ -15,7 +15,7 @@
     └── UnbalancedError               7    maintainers: a bug
 
 A call that the API refuses is an outcome, not an exception. A run that ends before its last call
-has a `Stop`. An OSError that no code translates becomes a PlaceError or a DiskError. Any
+has a `Stop`. An OSError that no code translates becomes a PathError or a DiskError. Any
 other exception is a bug and keeps its traceback.
 """
 
@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from telemetron_batch.domain.ownership import NotOursError, belonging_to_another
-from telemetron_batch.domain.stops import MAKE_ROOM, Advice, ExitCode, Stop, WayOn
+from telemetron_batch.domain.ownership import UntrustedPathError, other_owner_text
+from telemetron_batch.domain.stops import MAKE_ROOM, Advice, ExitCode, ResumeHint, Stop
 
 _REMEDIES: Final = {
     errno.EACCES: "run as the owner of the file or folder, or change its mode",
@@ -60,13 +60,13 @@ class BatchError(Exception):
         super().__init__(what, advice)
         self.reason = what
         self.next_step = advice if isinstance(advice, Advice) else Advice(advice)
-        self.way_on = WayOn()
+        self.resume_hint = ResumeHint()
         """How to continue the run, if it has started."""
 
     @property
     def advice(self) -> str:
         """What to do next, as text."""
-        return self.next_step.words(self.way_on)
+        return self.next_step.words(self.resume_hint)
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.advice}" if self.next_step else self.reason
@@ -94,7 +94,7 @@ class DiskError(BatchError):
     exit_code = ExitCode.STOPPED
 
 
-class PlaceError(ConfigError):
+class PathError(ConfigError):
     """A file or folder cannot be used: it is missing, not permitted, of the wrong kind, or on a read-only disk."""
 
 
@@ -106,23 +106,23 @@ def remedy(exc: Exception) -> Advice:
 
 
 def write_error(what: str, exc: OSError) -> BatchError:
-    """Return the error for a path that cannot be written: PlaceError for the path, DiskError for the disk."""
-    if isinstance(exc, NotOursError):
-        return not_ours(exc)
+    """Return the error for a path that cannot be written: PathError for the path, DiskError for the disk."""
+    if isinstance(exc, UntrustedPathError):
+        return untrusted_run_error(exc)
     why = [str(exc.strerror or exc)]
     if exc.errno in (errno.EACCES, errno.EPERM) and isinstance(exc.filename, str | bytes):
-        why.append(belonging_to_another(os.fsdecode(exc.filename)))
+        why.append(other_owner_text(os.fsdecode(exc.filename)))
     message = f"cannot write {what} ({'; '.join(filter(None, why))})"
     if exc.errno in _REMEDIES:
         is_limit = exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
-        return PlaceError(message, remedy(exc) if is_limit else "name a folder that can be written to")
+        return PathError(message, remedy(exc) if is_limit else "name a folder that can be written to")
     return DiskError(message, MAKE_ROOM)
 
 
 def system_error(exc: OSError) -> BatchError:
     """Return the error for any OSError; it names the paths."""
-    if isinstance(exc, NotOursError):
-        return not_ours(exc)
+    if isinstance(exc, UntrustedPathError):
+        return untrusted_run_error(exc)
     paths = [os.fsdecode(one) for one in (exc.filename, exc.filename2) if isinstance(one, str | bytes)]
     why = exc.strerror or str(exc) or type(exc).__name__
     message = f"the system refuses a file or connection ({why})"
@@ -131,25 +131,25 @@ def system_error(exc: OSError) -> BatchError:
     if exc.errno in _DISK_FULL_ERRNOS:
         return DiskError(message, MAKE_ROOM)
     has_remedy = exc.errno in _REMEDIES
-    return PlaceError(message, remedy(exc) if has_remedy else Advice("check the disk and the network", repeat=True))
+    return PathError(message, remedy(exc) if has_remedy else Advice("check the disk and the network", repeat=True))
 
 
-class ForeignRunError(PlaceError):
+class UntrustedRunError(PathError):
     """The folder or a file of a run is not ours, so its contents are not trusted."""
 
 
-def not_ours(exc: NotOursError) -> ForeignRunError:
+def untrusted_run_error(exc: UntrustedPathError) -> UntrustedRunError:
     """Return the error for a folder or file that is not ours."""
-    return ForeignRunError(exc.what, exc.advice)
+    return UntrustedRunError(exc.what, exc.advice)
 
 
 @contextmanager
-def refusing_foreign_files() -> Iterator[None]:
-    """Turn NotOursError into ForeignRunError."""
+def untrusted_path_errors() -> Iterator[None]:
+    """Turn UntrustedPathError into UntrustedRunError."""
     try:
         yield
-    except NotOursError as exc:
-        raise not_ours(exc) from exc
+    except UntrustedPathError as exc:
+        raise untrusted_run_error(exc) from exc
 
 
 class PublishError(BatchError):

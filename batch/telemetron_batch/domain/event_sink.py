@@ -6,5 +6,5 @@ from typing import Protocol
 class EventSink(Protocol):
     """Records events and shows some of them."""
 
-    def __call__(self, kind: str, text: str, *, aloud: bool = True) -> None:
-        """Record the event; with `aloud`, also show it to the user."""
+    def __call__(self, kind: str, text: str, *, is_shown: bool = True) -> None:
+        """Record the event; with `is_shown`, also show it to the user."""

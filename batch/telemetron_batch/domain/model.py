@@ -163,7 +163,7 @@ class PlanOptions:
 
     chunk_size: int = 500
     auto_create_devices: bool = False
-    hold: bool = field(default=True, repr=False)
+    hold_by_input: bool = field(default=True, repr=False)
     """Whether other rows of the input can hold an assign. Not part of `repr`, which goes into fingerprints:
     the held rows change the fingerprint themselves, and earlier versions had no such option."""
 

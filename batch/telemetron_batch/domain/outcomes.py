@@ -76,7 +76,7 @@ class OutcomeFacts:
     """Whether it counts towards `--max-failed`."""
     is_done: bool = False
     """Whether the API has the state that the row asked for."""
-    held_after: bool | None = None
+    owned_after: bool | None = None
     """Whether the customer surely has the device afterwards; None if the outcome does not tell."""
     is_sent: bool = True
     """Whether it is the outcome of a request that contained the row."""
@@ -94,7 +94,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         code=0,
         attention=Attention.NEVER,
         is_done=True,
-        held_after=True,
+        owned_after=True,
         tone=Tone.GOOD,
         sentence="now with the customer",
     ),
@@ -102,7 +102,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         code=1,
         attention=Attention.NEVER,
         is_done=True,
-        held_after=True,
+        owned_after=True,
         tone=Tone.GOOD,
         sentence="was with the customer before",
     ),
@@ -110,7 +110,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         code=2,
         attention=Attention.NEVER,
         is_done=True,
-        held_after=False,
+        owned_after=False,
         tone=Tone.GOOD,
         sentence="taken from the customer",
     ),
@@ -186,8 +186,8 @@ OUTCOMES_OF_SUCCESS: Final[Mapping[Action, tuple[Outcome, Outcome]]] = {
     Action.UNASSIGN: (Outcome.UNASSIGNED, Outcome.SKIPPED),
 }
 """The outcome if the action changed something, and the outcome if there was nothing to change."""
-HELD_AFTER: Final = {
-    outcome: facts.held_after for outcome, facts in OUTCOME_FACTS.items() if facts.held_after is not None
+OWNED_AFTER: Final = {
+    outcome: facts.owned_after for outcome, facts in OUTCOME_FACTS.items() if facts.owned_after is not None
 }
 """Whether the customer has the device after an outcome, for outcomes that tell."""
 DONE: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_done)

@@ -9,7 +9,7 @@ from typing import Final
 _ROOT: Final = 0
 
 
-class NotOursError(PermissionError):
+class UntrustedPathError(PermissionError):
     """A folder or file that must not be trusted."""
 
     def __init__(self, what: str, advice: str) -> None:
@@ -28,7 +28,7 @@ def is_mine(found: os.stat_result) -> bool:
     return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
-def belonging_to_another(path: str) -> str:
+def other_owner_text(path: str) -> str:
     """Return who owns a path, or its first parent that exists; "" if it is this user."""
     for existing in (Path(path), *Path(path).parents):
         with suppress(OSError):
@@ -37,7 +37,7 @@ def belonging_to_another(path: str) -> str:
     return ""
 
 
-def owner_in_words(found: os.stat_result) -> str:
+def owner_name(found: os.stat_result) -> str:
     """Return the owner's name, or `user UID` if there is no account."""
     return name_of(found.st_uid)
 

@@ -105,7 +105,7 @@ def sentence(reason: int, text: str = "") -> str:
     return _SENTENCES[Reason(reason)].format(text)
 
 
-class Unheard(IntEnum):
+class OpenQuestion(IntEnum):
     """What an earlier unanswered attempt leaves open about a result. The values are stored."""
 
     NOTHING = 0
@@ -115,16 +115,16 @@ class Unheard(IntEnum):
     """The repeated attempt was refused, but the unanswered one may have been carried out."""
 
 
-_OPEN_QUESTIONS: Final[Mapping[Unheard, str]] = {
-    Unheard.NOTHING: "",
-    Unheard.WHOSE_WORK: "an earlier attempt went unanswered, so this may be this run's own work",
-    Unheard.WHETHER_DONE: "but an earlier attempt went unanswered, and may have been carried out",
+_OPEN_QUESTIONS: Final[Mapping[OpenQuestion, str]] = {
+    OpenQuestion.NOTHING: "",
+    OpenQuestion.WHOSE_WORK: "an earlier attempt went unanswered, so this may be this run's own work",
+    OpenQuestion.WHETHER_DONE: "but an earlier attempt went unanswered, and may have been carried out",
 }
 
 
-def open_question(unheard: int) -> str:
+def open_question_text(open_question: int) -> str:
     """Return what an unanswered attempt leaves open, as text; "" for nothing."""
-    return _OPEN_QUESTIONS[Unheard(unheard)]
+    return _OPEN_QUESTIONS[OpenQuestion(open_question)]
 
 
 assert _SENTENCES.keys() == {*Reason}, "every reason has a sentence"  # noqa: S101

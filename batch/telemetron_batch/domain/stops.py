@@ -34,11 +34,11 @@ class Advice:
     when: str = ""
     """When to run the command again, or why."""
 
-    def words(self, way: "WayOn | None" = None) -> str:
-        """Return the advice as a sentence without a full stop; `way` gives the command that continues the run."""
+    def words(self, resume_hint: "ResumeHint | None" = None) -> str:
+        """Return the advice as a sentence without a full stop; `resume_hint` gives the command."""
         if not self.repeat:
             return self.first
-        command = (way or WayOn()).words
+        command = (resume_hint or ResumeHint()).words
         repeat = f"{command} {self.when}" if self.when else command
         return f"{self.first}, then {repeat}" if self.first else repeat
 
@@ -47,7 +47,7 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class WayOn:
+class ResumeHint:
     """How to continue a run."""
 
     flags: str = ""
@@ -208,14 +208,14 @@ class Stop:
         """The reason as text."""
         return _TABLE[self.reason].sentence.format(self.text)
 
-    def as_json(self, way: WayOn | None = None) -> dict[str, str]:
+    def as_json(self, resume_hint: ResumeHint | None = None) -> dict[str, str]:
         """Return the fields under the names that the JSON documents use."""
-        way = None if way is None else self.way_on(way)
-        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(way)}
+        resume_hint = None if resume_hint is None else self.adjust_resume_hint(resume_hint)
+        return {"code": str(self.reason), "reason": self.sentence, "advice": self.advice.words(resume_hint)}
 
-    def way_on(self, way: WayOn) -> WayOn:
+    def adjust_resume_hint(self, resume_hint: ResumeHint) -> ResumeHint:
         """Return how to continue the run: without `resume` where another option is needed."""
-        return WayOn(way.flags) if _TABLE[self.reason].needs_option else way
+        return ResumeHint(resume_hint.flags) if _TABLE[self.reason].needs_option else resume_hint
 
     def as_fact(self) -> dict[str, Any]:
         """Return the stop as stored in the journal."""

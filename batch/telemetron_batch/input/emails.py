@@ -27,9 +27,9 @@ def are_emails(texts: pa.Array) -> Flags:
 def not_emails(texts: pa.Array) -> Flags:
     """Return which normalized cells are not email addresses."""
     invalid = ~matching(texts, _ASCII_EMAIL)
-    foreign = invalid & ~flags_of(pc.string_is_ascii(texts)) if invalid.any() else invalid
-    if foreign.any():
-        invalid[foreign] = ~matching(texts.filter(pa.array(foreign)), EMAIL)
+    is_non_ascii = invalid & ~flags_of(pc.string_is_ascii(texts)) if invalid.any() else invalid
+    if is_non_ascii.any():
+        invalid[is_non_ascii] = ~matching(texts.filter(pa.array(is_non_ascii)), EMAIL)
     long = flags_of(pc.greater(pc.binary_length(texts), MAX_EMAIL_LENGTH))
     if long.any():
         invalid[long] |= flags_of(pc.greater(pc.utf8_length(texts.filter(pa.array(long))), MAX_EMAIL_LENGTH))

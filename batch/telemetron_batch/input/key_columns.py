@@ -14,9 +14,13 @@ import pyarrow as pa
 from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.emails import not_emails
-from telemetron_batch.input.foreign_signs import may_be_misplaced, may_be_several, placeholders
 from telemetron_batch.input.normalize import normalize_fast, to_lower
 from telemetron_batch.input.serials import MONTHS, may_be_rounded
+from telemetron_batch.input.suspect_identifiers import (
+    may_have_misplaced_characters,
+    may_have_several_identifiers,
+    placeholders,
+)
 
 MAX_LENGTH: Final = 256
 
@@ -85,7 +89,12 @@ def identifier_column(name: str, written: pa.Array, *, for_creation: bool = Fals
     decimal = octets.from_end(2) == ord(".") if number.any() else number
     suspicious = is_unusual | byte_in(first, b"\0=@#") | (lengths > MAX_LENGTH)
     suspicious |= number & (exponent | decimal)
-    suspicious |= may_be_rounded(octets) | _may_be_dates(octets) | may_be_misplaced(octets) | may_be_several(octets)
+    suspicious |= (
+        may_be_rounded(octets)
+        | _may_be_dates(octets)
+        | may_have_misplaced_characters(octets)
+        | may_have_several_identifiers(octets)
+    )
     if for_creation:
         suspicious |= placeholders(normalized)
     return _suspicious_subset(name, written, normalized, is_unusual, suspicious)

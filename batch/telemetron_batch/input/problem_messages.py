@@ -6,8 +6,8 @@ from typing import Final
 
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.input.excerpt import printable_excerpt
-from telemetron_batch.input.foreign_signs import FOREIGN_SPACE, reason_of
 from telemetron_batch.input.serials import SerialProfile, damage_kind
+from telemetron_batch.input.suspect_identifiers import UNUSUAL_SPACE, reason_of
 
 MESSAGES: Final[Mapping[Problem, str]] = {
     Problem.EMPTY_KEY: "{name} is empty; every row needs one",
@@ -48,7 +48,7 @@ def problem_message(problem: Problem, name: str, cell: str, profile: SerialProfi
         others = f'; other serials here look like "{printable_excerpt(profile.example)}"'
     signs, way = "", ""
     if problem is Problem.SIGNS:
-        is_space = re.search(FOREIGN_SPACE, cell) is not None
+        is_space = re.search(UNUSUAL_SPACE, cell) is not None
         signs = "white space other than a blank inside" if is_space else reason_of(cell)
         way = "" if is_space else ", or send it as it is with --allow-suspect"
     return MESSAGES[problem].format(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.config.options import FIELDS
+from telemetron_batch.config.option_values import FIELDS
 from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.input.block import CellBlock

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.expansion import Groups
-from telemetron_batch.input.foreign_signs import Placeholders
 from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.own_reports import reject_conflicting_action
 from telemetron_batch.input.record_source import RecordSource
 from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, LongNumbers, SerialProfile
-from telemetron_batch.input.skipped_lines import describe_skipped, passed_over
+from telemetron_batch.input.skipped_lines import describe_skipped, skipped_records
+from telemetron_batch.input.suspect_identifiers import Placeholders
 from telemetron_batch.input.trailer import Trailer, split_trailer, without_plain_trailer
 from telemetron_batch.input.validation import KeyCells, validate_keys
 from telemetron_batch.rows.rows import RowBlock
@@ -142,7 +142,7 @@ def _without_skipped(
     """Return the records that are rows, and their keys."""
     if source.dialect is None or not keys["problem"].to_numpy().any():
         return block, keys
-    skipped = passed_over(keys, block, source.dialect, source.options)
+    skipped = skipped_records(keys, block, source.dialect, source.options)
     if not len(skipped):
         return block, keys
     stats.skipped_lines += block.lines[skipped].tolist()

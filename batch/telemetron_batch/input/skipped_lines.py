@@ -27,7 +27,7 @@ _FOOTER: Final = (
 _NAMES: Final = frozenset(folded(name) for field, aliases in ALIASES.items() for name in (field, *aliases))
 
 
-def passed_over(
+def skipped_records(
     keys: pa.RecordBatch, block: CellBlock, dialect: Dialect, options: InputOptions
 ) -> npt.NDArray[np.int64]:
     """Return which records of a block are no rows. Raises InputError for a header with other column positions."""

@@ -25,7 +25,11 @@ from typing import BinaryIO, Final, cast
 from telemetron_batch.domain.errors import DiskError, InputError
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT, encoding_from_bom, requested_encoding
-from telemetron_batch.input.foreign_formats import refuse_compound_file, refuse_foreign_text, refuse_packed_twice
+from telemetron_batch.input.unsupported_formats import (
+    refuse_compound_file,
+    refuse_packed_twice,
+    refuse_unsupported_text,
+)
 from telemetron_batch.storage.atomic_file import require_free_space
 from telemetron_batch.storage.object_store import fetch
 
@@ -199,7 +203,7 @@ def detect_encoding(source: SourceFile, requested: str | None) -> DecodedText:
         head = file.read(_HEAD)
     if source.kind is not FileKind.TEXT:
         refuse_packed_twice(head)
-    refuse_foreign_text(head)
+    refuse_unsupported_text(head)
     from_bom = encoding_from_bom(head)
     encoding = requested_encoding(requested) if requested is not None else from_bom or "utf-8"
     bad = _first_bad_byte(source) if encoding in _UTF8 else None
@@ -225,10 +229,10 @@ def _sniff(path: Path, name: str, origin: str = "") -> SourceFile:
     if head == _COMPOUND_FILE:
         refuse_compound_file(path)
     if ending == ".xlsx" and head != _WORKBOOK:
-        refuse_foreign_text(first)
+        refuse_unsupported_text(first)
         raise InputError("is not a workbook, whatever its name says", "name it .csv if it is text")
     if ending == ".zip" and head and head not in (_WORKBOOK, _EMPTY_ZIP):
-        refuse_foreign_text(first)
+        refuse_unsupported_text(first)
         raise InputError("is not a zip archive, whatever its name says", "take .zip off its name if it is text")
     if head in (_WORKBOOK, _EMPTY_ZIP):
         if ending == ".zip" or (ending != ".xlsx" and not _is_workbook(path)):

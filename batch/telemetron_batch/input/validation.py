@@ -20,7 +20,6 @@ from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.emails import EMAIL, not_emails
 from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.flags import flags_of, matching
-from telemetron_batch.input.foreign_signs import DECODED_TWICE, FOREIGN_SPACE, misplaced, placeholders, several
 from telemetron_batch.input.key_columns import (
     MAX_LENGTH,
     KeyColumn,
@@ -32,6 +31,13 @@ from telemetron_batch.input.normalize import UNSEEN, normalize
 from telemetron_batch.input.number_formats import CellKind
 from telemetron_batch.input.problem_messages import MESSAGES, problem_message
 from telemetron_batch.input.serials import DAMAGE_PATTERNS, LongNumbers, SerialProfile
+from telemetron_batch.input.suspect_identifiers import (
+    DECODED_TWICE,
+    UNUSUAL_SPACE,
+    have_misplaced_characters,
+    have_several_identifiers,
+    placeholders,
+)
 from telemetron_batch.rows.rows import KEY_SCHEMA
 
 _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{UNSEEN}]"
@@ -172,7 +178,7 @@ def _findings(
     for column in columns:
         yield Problem.CONTROL, column, _match_where(column.inspected, _CONTROL, column.is_unusual)
     device = keys.device
-    yield Problem.SIGNS, device, _match_where(device.inspected, FOREIGN_SPACE, device.is_unusual)
+    yield Problem.SIGNS, device, _match_where(device.inspected, UNUSUAL_SPACE, device.is_unusual)
     for column in (keys.email, device):
         yield Problem.DECODED_TWICE, column, _match_where(column.inspected, DECODED_TWICE, column.is_unusual)
     for column in columns:
@@ -194,8 +200,8 @@ def _suspicions(device: KeyColumn, options: InputOptions, context: _SerialContex
     yield Problem.DAMAGED, device, matching(serials, "|".join(DAMAGE_PATTERNS.values()))
     yield Problem.DAMAGED, device, context.profile.unexpected_dates(serials)
     yield Problem.DAMAGED, device, context.long_numbers.rounded(serials)
-    yield Problem.SIGNS, device, misplaced(serials, context.profile)
-    yield Problem.SEVERAL, device, several(serials, context.profile)
+    yield Problem.SIGNS, device, have_misplaced_characters(serials, context.profile)
+    yield Problem.SEVERAL, device, have_several_identifiers(serials, context.profile)
     if options.auto_create_devices:
         yield Problem.PLACEHOLDER, device, placeholders(serials)
 

@@ -35,7 +35,7 @@ _COLUMNS: Final = (
     _Column("created", "created", pa.list_(pa.bool_())),
     _Column("reasons", "reasons", pa.list_(pa.int16())),
     _Column("texts", "texts", pa.list_(pa.string())),
-    _Column("unheard", "unheard", pa.list_(pa.int8())),
+    _Column("unheard", "open_question", pa.list_(pa.int8())),
 )
 """The fields of `Results`. A field that an older journal does not have takes the default of the class."""
 _KINDS: Final = {

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, refusing_foreign_files, remedy
+from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, remedy, untrusted_path_errors
 from telemetron_batch.journal.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from telemetron_batch.storage import trusted_folders
 
@@ -50,8 +50,8 @@ def open_connection(path: Path) -> sqlite3.Connection:
 
 
 def require_ours(path: Path) -> None:
-    """Raise ForeignRunError unless the folder, the journal and the files beside it are ours, as far as they exist."""
-    with refusing_foreign_files():
+    """Raise UntrustedRunError unless the folder, the journal and the files beside it are ours, as far as they exist."""
+    with untrusted_path_errors():
         trusted_folders.require_files(path.parent, (path.name, *(f"{path.name}{tail}" for tail in _TAILS)))
 
 

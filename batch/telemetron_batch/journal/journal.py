@@ -178,7 +178,7 @@ class Journal(JournalReader):
             with self._reading(read, last if "?" in read else ()) as cursor:
                 connection.executemany(insert, cursor)
 
-    def event(self, at: float, kind: str, text: str) -> None:
+    def record_event(self, at: float, kind: str, text: str) -> None:
         """Record an event without waiting for the disk."""
         row = (at, kind, text)
         self._writing().enqueue(lambda connection: connection.execute(_INSERT_EVENT, row))
@@ -188,7 +188,7 @@ class Journal(JournalReader):
         """The number of the last recorded attempt; 0 without one."""
         return self._last_attempt if self._writer is not None else self._attempts_so_far()
 
-    async def started(self, call: int, positions: Positions | None, at: float, uptime: float | None = None) -> int:
+    async def record_start(self, call: int, positions: Positions | None, at: float, uptime: float | None = None) -> int:
         """Record that an attempt is about to be sent. Return its number once the record is on disk.
 
         `at` is in seconds since the epoch, `uptime` in seconds since this machine's boot.
@@ -199,24 +199,26 @@ class Journal(JournalReader):
         await writer.submit((Row(_INSERT_ATTEMPT, row),))
         return attempt
 
-    async def ended(self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None) -> None:
+    async def record_end(
+        self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None
+    ) -> None:
         """Record the end of an attempt with the results it brought; on disk when this returns."""
         row = Row(_UPDATE_ENDED, (at, *_END_VALUES(ending), attempt))
         rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
         await self._writing().submit(rows)
 
-    async def held(self, customer: str, devices: Collection[str], *, is_known: bool = True) -> None:
+    async def record_holdings(self, customer: str, devices: Collection[str], *, is_known: bool = True) -> None:
         """Record a customer's devices before the run first writes to them; on disk when this returns."""
         row = (customer, is_known, encode_devices(devices))
         await self._writing().submit(lambda connection: connection.execute(_INSERT_HOLDINGS, row))
 
-    async def looked(self, holdings: CustomerHoldings, round_number: int) -> None:
+    async def record_query(self, holdings: CustomerHoldings, round_number: int) -> None:
         """Record a query of a customer's devices after the run; on disk when this returns."""
         devices = None if holdings.devices is None else encode_devices(holdings.devices)
         row = (holdings.customer, round_number, holdings.at, holdings.after_attempt, devices, holdings.error)
         await self._writing().submit(lambda connection: connection.execute(_UPSERT_QUERY, row))
 
-    async def settled(self, settlement: RecordedAnswer) -> None:
+    async def record_results(self, settlement: RecordedAnswer) -> None:
         """Record results without an answer; on disk when this returns."""
         self._settled_without_attempt.add(settlement.call)
         await self._writing().submit((_result(settlement, None),))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from telemetron_batch.domain.errors import ConfigError, ForeignRunError, refusing_foreign_files
+from telemetron_batch.domain.errors import ConfigError, UntrustedRunError, untrusted_path_errors
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.storage.trusted_folders import require_folder
 
@@ -21,8 +21,8 @@ def run_folders(reports_dir: Path, warn: Callable[[str], None]) -> list[Path]:
 
 
 def shard_folders(run: Path) -> list[Path]:
-    """Return the folders of a run's started shards, sorted. Raises ForeignRunError."""
-    with refusing_foreign_files():
+    """Return the folders of a run's started shards, sorted. Raises UntrustedRunError."""
+    with untrusted_path_errors():
         require_folder(run / SHARDS)
         started = sorted(path.parent for path in run.glob(f"{SHARDS}/*/{JOURNAL_NAME}"))
         for folder in started:
@@ -51,7 +51,7 @@ def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
     try:
         require_ours(folder / JOURNAL_NAME)
         return (folder / JOURNAL_NAME).exists()
-    except (ForeignRunError, OSError) as exc:
-        reason = exc.reason if isinstance(exc, ForeignRunError) else f"{folder} cannot be read ({exc.strerror})"
+    except (UntrustedRunError, OSError) as exc:
+        reason = exc.reason if isinstance(exc, UntrustedRunError) else f"{folder} cannot be read ({exc.strerror})"
         warn(f"run {folder.name} is passed over: {reason}")
         return False

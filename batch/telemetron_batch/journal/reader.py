@@ -319,7 +319,7 @@ class JournalReader:
         """Yield the attempts that the API, or a proxy before it, refused."""
         return self._attempts("WHERE ending = 'refused'", ())
 
-    def calls_with_foreign_answers(self) -> list[int]:
+    def calls_with_unrequested_devices(self) -> list[int]:
         """Return the calls with an answer that contained identifiers that were not requested."""
         with self._reading("SELECT DISTINCT call FROM attempts WHERE foreign_count > 0") as cursor:
             return [call for (call,) in cursor]

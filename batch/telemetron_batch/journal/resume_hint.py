@@ -8,48 +8,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, PlaceError, system_error
-from telemetron_batch.domain.stops import Advice, ExitCode, WayOn, listed_flags
+from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, PathError, system_error
+from telemetron_batch.domain.stops import Advice, ExitCode, ResumeHint, listed_flags
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.storage.commands import command
 
 
-def way_on(journal: Journal) -> WayOn:
+def resume_hint_of(journal: Journal) -> ResumeHint:
     """Return how to continue a run: with the same command if the command names the run id.
 
     The name of the folder is the id, because the folder may have been renamed.
     """
     folder = journal.path.parent
     is_named = not journal.meta(Fact.ID_MADE_UP) and journal.meta(Fact.RUN_ID) == folder.name
-    return way_on_in(folder, is_named=is_named, base_url=journal.base_url_flag)
+    return resume_hint_in(folder, is_named=is_named, base_url=journal.base_url_flag)
 
 
-def way_on_in(folder: Path, *, is_named: bool, base_url: str | None) -> WayOn:
+def resume_hint_in(folder: Path, *, is_named: bool, base_url: str | None) -> ResumeHint:
     """Return how to continue the run in a folder; `is_named` is whether its command names the run id."""
     if is_named:
-        return WayOn(listed_flags("", base_url))
-    return WayOn(listed_flags(folder.name, base_url), command("resume", folder, base_url))
+        return ResumeHint(listed_flags("", base_url))
+    return ResumeHint(listed_flags(folder.name, base_url), command("resume", folder, base_url))
 
 
 @contextmanager
-def errors_with_way_on(journal: Path, way: WayOn) -> Iterator[None]:
+def errors_with_resume_hint(journal: Path, resume_hint: ResumeHint) -> Iterator[None]:
     """Add to an error or interrupt how to continue the run, if the journal exists."""
     try:
-        with system_errors_in_words():
+        with translate_system_errors():
             yield
     except BatchError as exc:
         if os.path.lexists(journal):
-            exc.way_on = way
+            exc.resume_hint = resume_hint
         raise
     except KeyboardInterrupt as exc:
-        if way != WayOn() and os.path.lexists(journal):
-            exc.args = (Advice(repeat=True).words(way),)
+        if resume_hint != ResumeHint() and os.path.lexists(journal):
+            exc.args = (Advice(repeat=True).words(resume_hint),)
         raise
 
 
 @contextmanager
-def system_errors_in_words() -> Iterator[None]:
+def translate_system_errors() -> Iterator[None]:
     """Translate any OSError into a BatchError."""
     try:
         yield
@@ -61,9 +61,9 @@ def system_errors_in_words() -> Iterator[None]:
 def stopping_if_sent(journal: Journal) -> Iterator[None]:
     """Translate any OSError into a BatchError, with exit code STOPPED if the run has sent something."""
     try:
-        with system_errors_in_words():
+        with translate_system_errors():
             yield
-    except PlaceError as exc:
+    except PathError as exc:
         if _has_sent(journal):
             exc.exit_code = ExitCode.STOPPED
         raise

@@ -74,7 +74,7 @@ class Writer:
         self._closed = False
         self._open_requests = 0
         self._mutex = threading.Lock()
-        self._thread = threading.Thread(target=self._work, args=(connect,), name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(connect,), name="journal", daemon=True)
         self._thread.start()
         Writer.instances.add(self)
 
@@ -130,7 +130,7 @@ class Writer:
         with self._mutex:
             self._open_requests += 1
 
-    def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def _run(self, connect: Callable[[], sqlite3.Connection]) -> None:
         try:
             with closing(connect()) as connection:
                 self._serve(connection)

@@ -146,7 +146,7 @@ def _codes(texts: pa.Array, others: pa.Array) -> tuple[Ints, Ints]:
     return codes, found.to_numpy().astype(np.int64)
 
 
-def standing(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: Flags) -> npt.NDArray[np.int8]:
+def row_delta_states(plan: Plan, outcome: npt.NDArray[np.int8], in_doubt: Flags) -> npt.NDArray[np.int8]:
     """Return the `RowDeltaState` of each row, for later runs.
 
     `outcome` and `in_doubt` are by row; `in_doubt` is whether an unanswered attempt at the row

@@ -63,8 +63,8 @@ class _RespeltRows:
     is_mac: Flags
 
 
-def find_held(rows: Rows, *, hold: bool) -> tuple[HeldRows, Respellings]:
-    """Return the assigns to hold (none unless `hold`) and the identifiers in several spellings.
+def find_held(rows: Rows, *, hold_by_input: bool) -> tuple[HeldRows, Respellings]:
+    """Return the assigns to hold (none unless `hold_by_input`) and the identifiers in several spellings.
 
     Reads the keys of `rows`, but leaves them there. The held assigns may include duplicates.
     """
@@ -73,7 +73,7 @@ def find_held(rows: Rows, *, hold: bool) -> tuple[HeldRows, Respellings]:
         respellable = _respellable_rows(rows)
     respelt_rows = _respelt_rows(rows, respellable)
     held = HeldRows.none()
-    if hold:
+    if hold_by_input:
         held = _joined(_held_by_invalid(rows, respellable), _held_by_spelling(rows, respelt_rows))
     return held, _respellings(respelt_rows)
 

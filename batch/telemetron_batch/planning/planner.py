@@ -43,7 +43,7 @@ def plan_calls(rows: Rows, options: PlanOptions, unchanged_source: Ints | None =
     for the order of the other rows, but are in no call. Takes the keys out of `rows`. The plan
     is usable as long as their scratch exists.
     """
-    held, respellings = find_held(rows, hold=options.hold)
+    held, respellings = find_held(rows, hold_by_input=options.hold_by_input)
     staged = _assign_stages(rows, unchanged_source)
     pa.default_memory_pool().release_unused()
     staged.hold(held)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from telemetron_batch.domain.reasons import Reason, Unheard, open_question, sentence
+from telemetron_batch.domain.reasons import OpenQuestion, Reason, open_question_text, sentence
 
 
 class Detail(NamedTuple):
@@ -17,14 +17,14 @@ class Detail(NamedTuple):
     reason: int = Reason.NONE
     text: str = ""
     """Completes the reason's sentence."""
-    unheard: int = Unheard.NOTHING
+    open_question: int = OpenQuestion.NOTHING
     also: str = ""
     """What the verification found, in words."""
 
     @property
     def words(self) -> str:
         """The whole detail as text."""
-        parts = sentence(self.reason, self.text), self.also, open_question(self.unheard)
+        parts = sentence(self.reason, self.text), self.also, open_question_text(self.open_question)
         return "; ".join(filter(None, parts))
 
 
@@ -36,20 +36,20 @@ class Details:
     texts: pa.Array = field(init=False)
     """Each detail as text."""
     reasons: npt.NDArray[np.int16] = field(init=False)
-    unheard: npt.NDArray[np.int8] = field(init=False)
+    open_question: npt.NDArray[np.int8] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", pa.array([one.words for one in self.entries], pa.string()))
         object.__setattr__(self, "reasons", np.array([one.reason for one in self.entries], np.int16))
-        object.__setattr__(self, "unheard", np.array([one.unheard for one in self.entries], np.int8))
+        object.__setattr__(self, "open_question", np.array([one.open_question for one in self.entries], np.int8))
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def and_also(self, code: int, words: str, unheard: Unheard | None) -> Detail:
-        """Return a detail with the result of the verification; `unheard` replaces the open question unless None."""
+    def and_also(self, code: int, words: str, open_question: OpenQuestion | None) -> Detail:
+        """Return a detail with the result of the verification; `open_question` replaces its own unless None."""
         one = self.entries[code]
-        return one._replace(also=words, unheard=one.unheard if unheard is None else unheard)
+        return one._replace(also=words, open_question=one.open_question if open_question is None else open_question)
 
     def extended(self, added: Iterable[Detail]) -> "Details":
         """Return these details followed by others."""

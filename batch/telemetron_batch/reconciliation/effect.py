@@ -10,14 +10,14 @@ from typing import Final
 import numpy as np
 
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.outcomes import HELD_AFTER, Outcome
+from telemetron_batch.domain.outcomes import OWNED_AFTER, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.reconciliation.details import Detail
 from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
 
 _MIN_INEFFECTIVE: Final = 3
 """The least number of ineffective unassigns that puts a list in question."""
-_TAKEN, _GIVEN = ([outcome.code for outcome, held in HELD_AFTER.items() if held is after] for after in (False, True))
+_TAKEN, _GIVEN = ([outcome.code for outcome, owned in OWNED_AFTER.items() if owned is after] for after in (False, True))
 _PERHAPS_TAKEN: Final = [*_TAKEN, Outcome.UNCONFIRMED.code, Outcome.NOT_SENT.code]
 _PERHAPS_GIVEN: Final = [*_GIVEN, Outcome.UNCONFIRMED.code]
 

@@ -26,7 +26,7 @@ _OPEN: Final = -1
 _DEVICE_COLUMNS: Final = ("positions", "outcomes", "deviceIds", "created")
 _REASON_SHIFT: Final = 8
 _TEXT_SHIFT: Final = 32
-"""A detail is packed into one integer: unheard, then the reason, then the text's position."""
+"""A detail is packed into one integer: open question, then the reason, then the text's position."""
 
 Ints = npt.NDArray[np.integer[Any]]
 
@@ -104,9 +104,9 @@ class Ledger:
 
     def _explain(self, rows: Ints, devices: Ints, answers: pa.Table) -> None:
         """Store the details of these rows; most of them are empty."""
-        reason, unheard = (_numbers(answers[name], devices) for name in ("reasons", "unheard"))
+        reason, open_question = (_numbers(answers[name], devices) for name in ("reasons", "unheard"))
         text, texts = _texts(answers["texts"], devices)
-        keys, index = np.unique(text << _TEXT_SHIFT | reason << _REASON_SHIFT | unheard, return_inverse=True)
+        keys, index = np.unique(text << _TEXT_SHIFT | reason << _REASON_SHIFT | open_question, return_inverse=True)
         codes = [self._details.code(_detail_of(key, texts)) for key in keys.tolist()]
         self._detail[rows] = np.array(codes, np.int32)[index]
 
@@ -226,5 +226,8 @@ def _texts(lists: pa.ChunkedArray, devices: Ints) -> tuple[npt.NDArray[np.int64]
 
 
 def _detail_of(key: int, texts: Sequence[str]) -> Detail:
-    reason, unheard = key >> _REASON_SHIFT & (1 << _TEXT_SHIFT - _REASON_SHIFT) - 1, key & (1 << _REASON_SHIFT) - 1
-    return Detail(reason, texts[key >> _TEXT_SHIFT], unheard)
+    reason, open_question = (
+        key >> _REASON_SHIFT & (1 << _TEXT_SHIFT - _REASON_SHIFT) - 1,
+        key & (1 << _REASON_SHIFT) - 1,
+    )
+    return Detail(reason, texts[key >> _TEXT_SHIFT], open_question)

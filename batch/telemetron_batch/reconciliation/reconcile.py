@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.actions import ACTIONS, Action
 from telemetron_batch.domain.answers import ANSWER_FIELDS
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
-from telemetron_batch.domain.reasons import Reason, Unheard
+from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.answer_table import AnswerTable, SparseTextColumn
 from telemetron_batch.reconciliation.details import Details
@@ -105,7 +105,7 @@ class Reconciliation:
 
     def without_effect(self) -> npt.NDArray[np.bool_]:
         """Return for each row whether it unassigns a device that its customer surely did not have."""
-        clear = self.details.unheard == Unheard.NOTHING
+        clear = self.details.open_question == OpenQuestion.NOTHING
         skipped = (self.outcome == Outcome.SKIPPED.code) & (self.plan.rows.action == Action.UNASSIGN.code)
         return np.asarray(skipped & clear[self.detail], dtype=bool)
 
@@ -129,7 +129,7 @@ class Reconciliation:
 
     def unclear(self) -> npt.NDArray[np.bool_]:
         """Return for each row whether an unanswered attempt may have changed what the API holds."""
-        in_doubt = self.details.unheard != Unheard.NOTHING
+        in_doubt = self.details.open_question != OpenQuestion.NOTHING
         return np.asarray((self.outcome == Outcome.UNCONFIRMED.code) | in_doubt[self.detail], dtype=bool)
 
     def has_reason(self, rows: npt.NDArray[np.int64], reason: Reason) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from itertools import count, dropwhile, islice, takewhile
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from telemetron_batch.domain.ownership import NotOursError
+from telemetron_batch.domain.ownership import UntrustedPathError
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.storage.atomic_file import atomic_write
@@ -68,5 +68,5 @@ def _hash_of(path: Path) -> str:
     try:
         with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (NotOursError, OSError):
+    except (UntrustedPathError, OSError):
         return "?"

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.domain.outcomes import DONE, HELD_AFTER, OUTCOMES, Outcome
+from telemetron_batch.domain.outcomes import DONE, OUTCOMES, OWNED_AFTER, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.reconciliation.reconcile import WAS_CREATED, Reconciliation
 from telemetron_batch.rows.rows import RowBlock
@@ -112,7 +112,7 @@ class Difference:
     customer: str
     device: str
     outcome: str
-    is_held: bool
+    is_with_customer: bool
     """Whether the customer has the device now."""
 
 
@@ -248,8 +248,8 @@ def find_differences(reconciliation: Reconciliation, blocks: Iterable[RowBlock])
     found = []
     for row, keys in _find_keys(np.flatnonzero(reconciliation.contradicted())[:_MAX_DIFFERENCES], blocks).items():
         outcome = OUTCOMES[reconciliation.outcome[row]]
-        is_held = not HELD_AFTER.get(outcome, False)
-        found.append(Difference(_line_label(reconciliation, row), *keys, outcome, is_held))
+        is_with_customer = not OWNED_AFTER.get(outcome, False)
+        found.append(Difference(_line_label(reconciliation, row), *keys, outcome, is_with_customer))
     return found
 
 

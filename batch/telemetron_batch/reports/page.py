@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
 from telemetron_batch.domain.outcomes import OUTCOME_FACTS, OutcomeFacts
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.domain.stops import WayOn
+from telemetron_batch.domain.stops import ResumeHint
 from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.findings import (
@@ -76,7 +76,7 @@ class Page:
     """The command that runs the attention file."""
     undo_command: str = ""
     """The command that takes back the changes of the run."""
-    continue_advice: str = WayOn().words
+    continue_advice: str = ResumeHint().words
     """How to continue the run, as an imperative."""
 
 

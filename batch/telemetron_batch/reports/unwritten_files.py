@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from telemetron_batch.domain.errors import BatchError, DiskError, PlaceError, system_error
-from telemetron_batch.domain.stops import Advice, Stop, StopReason, WayOn
+from telemetron_batch.domain.errors import BatchError, DiskError, PathError, system_error
+from telemetron_batch.domain.stops import Advice, ResumeHint, Stop, StopReason
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.storage.log import LOGGER
 
@@ -26,7 +26,7 @@ class Unwritten:
         self.errors.pop(name, None)
         try:
             yield
-        except (DiskError, PlaceError) as exc:
+        except (DiskError, PathError) as exc:
             self._note(name, exc)
         except BatchError:
             raise
@@ -40,8 +40,8 @@ class Unwritten:
     def _note(self, name: str, error: BatchError) -> None:
         self.errors[name] = error
 
-    def add_to(self, summary: Summary, way: WayOn) -> Summary:
-        """Return the summary with the collected errors; `way` is how the run is continued."""
+    def add_to(self, summary: Summary, resume_hint: ResumeHint) -> Summary:
+        """Return the summary with the collected errors; `resume_hint` is how the run is continued."""
         if not self.errors:
             return summary
         fields: dict[str, Any] = {**summary.fields, "unwritten": [error.reason for error in self.errors.values()]}
@@ -51,5 +51,5 @@ class Unwritten:
             when = "to write what is missing (nothing is sent again)"
             advice = Advice(first.next_step.first, repeat=True, when=when)
             stop = Stop(StopReason.ERROR, errors_text, advice=advice)
-            fields |= {"state": "stopped", "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
+            fields |= {"state": "stopped", "exitCode": int(stop.exit_code), "stop": stop.as_json(resume_hint)}
         return replace(summary, fields=fields)

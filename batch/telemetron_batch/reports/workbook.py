@@ -141,7 +141,7 @@ def write_xlsx(path: Path, report: ReportInput, fields: Mapping[str, Any], block
     return written
 
 
-def can_hold(rows: int) -> bool:
+def fits(rows: int) -> bool:
     """Return whether this number of rows fits into one sheet."""
     return rows <= _MAX_ROWS
 

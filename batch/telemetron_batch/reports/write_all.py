@@ -18,7 +18,7 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode, Stop
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.resume_hint import way_on
+from telemetron_batch.journal.resume_hint import resume_hint_of
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.reconciliation.answered import ledger_from_answers
@@ -35,7 +35,7 @@ from telemetron_batch.reports.csv_files import (
 from telemetron_batch.reports.page import Page, Timeline, slice_seconds, write_html
 from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
 from telemetron_batch.reports.unwritten_files import Unwritten
-from telemetron_batch.reports.workbook import can_hold, write_attention_xlsx, write_xlsx
+from telemetron_batch.reports.workbook import fits, write_attention_xlsx, write_xlsx
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, feed_command
 from telemetron_batch.verification.apply import VerificationData, apply_verification
@@ -54,7 +54,7 @@ class ReportOptions:
     empty_exit_code: int | None = None
 
 
-def close_books(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+def reconcile(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """Return one outcome for every row, from the whole journal. Raises UnbalancedError."""
     reconciliation = _verified_reconciliation(journal, plan, stop)
     return (
@@ -69,9 +69,10 @@ def _verified_reconciliation(journal: Journal, plan: Plan, stop: Stop | None) ->
     # After a loss of records, requests without a record may have followed a customer query.
     if journal.meta(Fact.VERIFY) is None or journal.records_lost:
         return reconciliation
-    foreign = {plan.customer_id_of_call(call) for call in journal.calls_with_foreign_answers()}
+    unrequested = {plan.customer_id_of_call(call) for call in journal.calls_with_unrequested_devices()}
     return apply_verification(
-        reconciliation, VerificationData(journal.queries(), journal.all_holdings(), journal.last_attempts(), foreign)
+        reconciliation,
+        VerificationData(journal.queries(), journal.all_holdings(), journal.last_attempts(), unrequested),
     )
 
 
@@ -95,7 +96,7 @@ def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, 
         write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
     summary = _summary(folder, journal, reconciliation, options)
     with unwritten.collect_error(SUMMARY):
-        unwritten.add_to(summary, way_on(journal)).write()
+        unwritten.add_to(summary, resume_hint_of(journal)).write()
     with unwritten.collect_error("report.html"):
         page = _page(journal, reconciliation, summary, options.stop)
         write_html(folder / "report.html", page, journal.blocks(cells={}))
@@ -111,8 +112,8 @@ def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, 
         with unwritten.collect_error(WORKBOOK):
             write_xlsx(folder / WORKBOOK, report, summary.fields, journal.blocks(cells=own))
     with unwritten.collect_error(SUMMARY):
-        unwritten.add_to(summary, way_on(journal)).write()
-    return unwritten.add_to(summary, way_on(journal))
+        unwritten.add_to(summary, resume_hint_of(journal)).write()
+    return unwritten.add_to(summary, resume_hint_of(journal))
 
 
 def _require_balance(folder: Path, read: int, written: int, planned: int) -> None:
@@ -124,12 +125,17 @@ def _require_balance(folder: Path, read: int, written: int, planned: int) -> Non
 def _wants_attention_workbook(journal: Journal, reconciliation: Reconciliation, options: ReportOptions) -> bool:
     """Return whether to write attention.xlsx: the input is a workbook or `xlsx` is set, and the rows fit a sheet."""
     wanted = options.xlsx or any(file.is_workbook for file in journal.input_files)
-    return wanted and can_hold(int(reconciliation.attention().sum()))
+    return wanted and fits(int(reconciliation.attention().sum()))
 
 
 def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, stop: Stop | None) -> Page:
     """Return the data of report.html."""
-    way, fields, folder, base_url = way_on(journal), summary.fields, summary.folder, journal.base_url_flag
+    resume_hint, fields, folder, base_url = (
+        resume_hint_of(journal),
+        summary.fields,
+        summary.folder,
+        journal.base_url_flag,
+    )
     rate = Rate.parse(fields["options"].get("rate", str(OPTIONS_BY_KEY["rate"].default)))
     return Page(
         fields=fields,
@@ -141,7 +147,7 @@ def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, st
             folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url
         ),
         undo_command=command("undo", folder, base_url) if stop is None else "",
-        continue_advice=(way if stop is None else stop.way_on(way)).words,
+        continue_advice=(resume_hint if stop is None else stop.adjust_resume_hint(resume_hint)).words,
     )
 
 
@@ -196,7 +202,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         "state": "stopped" if options.stop else "finished",
         "exitCode": exit_code,
         "balanced": True,
-        "stop": None if options.stop is None else options.stop.as_json(way_on(journal)),
+        "stop": None if options.stop is None else options.stop.as_json(resume_hint_of(journal)),
         "resumeAt": iso(options.stop.resume_at) or None if options.stop else None,
         "input": _input_fields(files),
         "inputs": [file.as_json() for file in files],

@@ -38,13 +38,13 @@ class Forms:
 
     layouts   lengths and separators of texts that look like MAC addresses
     is_lower, is_upper   whether their digits include lowercase or capital letters
-    is_foreign   whether there are non-ASCII texts
+    has_non_ascii   whether there are non-ASCII texts
     """
 
     layouts: frozenset[_Layout] = frozenset()
     is_lower: bool = False
     is_upper: bool = False
-    is_foreign: bool = False
+    has_non_ascii: bool = False
 
     def __or__(self, other: "Forms") -> "Forms":
         """Return the forms of both."""
@@ -52,18 +52,18 @@ class Forms:
             self.layouts | other.layouts,
             self.is_lower | other.is_lower,
             self.is_upper | other.is_upper,
-            self.is_foreign | other.is_foreign,
+            self.has_non_ascii | other.has_non_ascii,
         )
 
     @property
     def any(self) -> bool:
         """Whether any identifier can have several spellings."""
-        return self.is_foreign or bool(self.layouts)
+        return self.has_non_ascii or bool(self.layouts)
 
     @property
     def are_several(self) -> bool:
         """Whether one identifier may occur in several spellings."""
-        return self.is_foreign or len(self.layouts) > 1 or (self.is_lower and self.is_upper)
+        return self.has_non_ascii or len(self.layouts) > 1 or (self.is_lower and self.is_upper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Respelt:
 def forms_of(texts: pa.Array) -> Forms:
     """Return the forms of the identifiers in a string column. Cheap."""
     starts, lengths, data = _buffers(texts)
-    forms = Forms(is_foreign=bool(data.max(initial=0) >= 0x80))
+    forms = Forms(has_non_ascii=bool(data.max(initial=0) >= 0x80))
     for length in _SEPARATORS:
         cells = _mac_candidates(starts[lengths == length], length, data)
         if len(cells):
@@ -97,13 +97,13 @@ def respelt(texts: pa.Array) -> Respelt:
     lengths = pc.binary_length(texts)
     likely = pc.or_(pc.invert(plain), pc.is_in(lengths, pa.array([*_SEPARATORS], lengths.type)))
     places = np.flatnonzero(likely.to_numpy(zero_copy_only=False))
-    some, is_foreign = texts.filter(likely), pc.invert(plain.filter(likely))
-    if pc.any(is_foreign).as_py():
-        some = pc.replace_with_mask(some, is_foreign, _without_lookalikes(some.filter(is_foreign)))
+    some, has_non_ascii = texts.filter(likely), pc.invert(plain.filter(likely))
+    if pc.any(has_non_ascii).as_py():
+        some = pc.replace_with_mask(some, has_non_ascii, _without_lookalikes(some.filter(has_non_ascii)))
     mac = pc.match_substring_regex(some, _MAC)
     digits = pc.ascii_upper(pc.replace_substring_regex(some.filter(mac), "[:. -]", ""))
     spelling = pc.replace_with_mask(some, mac, digits)
-    chosen = pc.or_(mac, is_foreign)
+    chosen = pc.or_(mac, has_non_ascii)
     flags = chosen.to_numpy(zero_copy_only=False)
     return Respelt(places[flags], spelling.filter(chosen), mac.to_numpy(zero_copy_only=False)[flags])
 

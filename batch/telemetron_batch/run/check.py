@@ -9,13 +9,13 @@ from telemetron_batch.api.check import CheckResult, ask_harmlessly, stop_of
 from telemetron_batch.api.http_client import open_client
 from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.journal.resume_hint import system_errors_in_words
+from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.run.requirements import chosen_proxy, require_key
 from telemetron_batch.storage import clock as running_clock
 from telemetron_batch.storage.clock import Clock, RealClock
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def check(
     config: RunConfig, *, transport: httpx2.AsyncBaseTransport | None = None, clock: Clock | None = None
 ) -> CheckResult:

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.base_url import api_identity
-from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
+from telemetron_batch.domain.errors import DiskError, JournalError, UntrustedRunError
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
@@ -122,39 +122,39 @@ def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
     return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
 
 
-def compare(asked_by: JobIdentity, rows: Rows, full_every: float) -> Delta:
+def compare(job: JobIdentity, rows: Rows, full_every: float) -> Delta:
     """Return which rows are settled; leave them out if the last full run started less than `full_every` seconds ago."""
     nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
-    passed_over: list[str] = []
+    skipped_runs: list[str] = []
     try:
-        last, others = _runs(asked_by, passed_over.append)
-        passed_over = [f"{one}, so what it settled or changed since is not known" for one in passed_over]
-        sent = "; ".join([*passed_over, sent])
+        last, others = _runs(job, skipped_runs.append)
+        skipped_runs = [f"{one}, so what it settled or changed since is not known" for one in skipped_runs]
+        sent = "; ".join([*skipped_runs, sent])
         if last is None:
-            return Delta(nothing, (), f"{sent}{_why_nobody_answers(asked_by, others)}")
-        if last.began_at > asked_by.now:
+            return Delta(nothing, (), f"{sent}{_why_nobody_answers(job, others)}")
+        if last.began_at > job.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
         known = _known(last, others)
-    except (JournalError, DiskError, ForeignRunError) as exc:
+    except (JournalError, DiskError, UntrustedRunError) as exc:
         return Delta(nothing, (), f"{sent}{exc.reason}; move its folder away if it is of no use")
     settled, origins = _compact_sources(find_unchanged(rows, known), known.origins)
-    if asked_by.now - last.last_full_run_at >= full_every * _FULL_RUN_TOLERANCE:
+    if job.now - last.last_full_run_at >= full_every * _FULL_RUN_TOLERANCE:
         return Delta(settled, origins, f"{sent}the last full run began {iso(last.last_full_run_at)}", last.run_id)
-    told = f"left out is what run {last.run_id}, which ended {iso(last.ended_at)}, knew to be settled"
+    explanation = f"left out is what run {last.run_id}, which ended {iso(last.ended_at)}, knew to be settled"
     beside = (past.in_use_note for past in others if past.elsewhere is not None)
-    return Delta(settled, origins, "; ".join([told, *beside, *passed_over]), last.run_id, last.last_full_run_at)
+    return Delta(settled, origins, "; ".join([explanation, *beside, *skipped_runs]), last.run_id, last.last_full_run_at)
 
 
-def _why_nobody_answers(asked_by: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
+def _why_nobody_answers(job: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
     """Return why there is no base run: no run at all, or the last one used another key or account."""
-    same = (past for past in others if past.finished and past.lineage == asked_by.lineage)
+    same = (past for past in others if past.finished and past.lineage == job.lineage)
     last = max(same, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
-        return f"there is no finished run of {asked_by.words} yet"
-    of_last = f"that of the last run of {asked_by.words} ({last.run_id})"
-    if asked_by.organisation is None and last.organisation is None:
+        return f"there is no finished run of {job.words} yet"
+    of_last = f"that of the last run of {job.words} ({last.run_id})"
+    if job.organisation is None and last.organisation is None:
         return f"the key is another than {of_last}; with --organisation NAME on both, a new key changes nothing"
-    ours, theirs = (one or "none" for one in (asked_by.organisation, last.organisation))
+    ours, theirs = (one or "none" for one in (job.organisation, last.organisation))
     return f"--organisation is {ours}, and {of_last} is {theirs}"
 
 
@@ -196,10 +196,10 @@ class _PreviousRun:
         """A note for the user that another host has this run."""
         return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
 
-    def is_finished_run_of(self, asked_by: JobIdentity) -> bool:
+    def is_finished_run_of(self, job: JobIdentity) -> bool:
         """Return whether it is a finished run of the same job."""
-        same_key = self.client is not None and asked_by.client in (None, self.client)
-        return self.finished and same_key and self.lineage == asked_by.lineage
+        same_key = self.client is not None and job.client in (None, self.client)
+        return self.finished and same_key and self.lineage == job.lineage
 
     def may_have_acted_since(self, moment: float) -> bool:
         """Return whether a call of it may have been carried out after that moment."""
@@ -229,15 +229,15 @@ def _acted_since(path: Path, moment: float) -> bool:
         return journal.acted_since(moment, _LATE_EFFECT_S)
 
 
-def _runs(asked_by: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun | None, list[_PreviousRun]]:
+def _runs(job: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun | None, list[_PreviousRun]]:
     """Return the base run, and the other runs that may have changed something since; all runs if there is no base run.
 
     `warn` is called for runs that belong to another user; they are ignored.
     """
-    journals = [folder / JOURNAL_NAME for folder in run_folders(asked_by.reports_dir, warn)]
-    api = api_identity(asked_by.base_url)
+    journals = [folder / JOURNAL_NAME for folder in run_folders(job.reports_dir, warn)]
+    api = api_identity(job.base_url)
     there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
-    answering = (past for past in there if past.is_finished_run_of(asked_by))
+    answering = (past for past in there if past.is_finished_run_of(job))
     last = max(answering, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
         return None, there
@@ -274,10 +274,10 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
             ConfirmedBy(last.run_id, iso(last.ended_at)),
             *(ConfirmedBy(*one) for one in journal.meta(Fact.ORIGINS, ())),
         )
-        for _, keys, said, carried in standing_of_rows(journal):
-            sure = said >= RowDeltaState.CONFIRMED
+        for _, keys, states, carried in recorded_delta_states(journal):
+            sure = states >= RowDeltaState.CONFIRMED
             pairs.append(keys.select(PLAN_COLUMNS).filter(pa.array(sure)))
-            origin.append(np.where(said == RowDeltaState.INHERITED, carried + 1, 1)[sure])
+            origin.append(np.where(states == RowDeltaState.INHERITED, carried + 1, 1)[sure])
     touched = [device for other in others for device in _possibly_changed_devices(other)]
     devices = pc.unique(pa.chunked_array(touched, pa.string()))
     return ConfirmedPairs(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
@@ -288,27 +288,27 @@ def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
     path = past.folder / JOURNAL_NAME
     with closing(Journal(path) if past.elsewhere is None else ImmutableJournal(path)) as journal:
         # The state of a sharded run is complete after its report; a stopped shard may have continued since.
-        told = past.finished or not past.shards
-        ended = told and journal.meta(Fact.STANDING) is not None and not past.may_be_running
-        for _, keys, said, carried in standing_of_rows(journal):
+        is_complete = past.finished or not past.shards
+        ended = is_complete and journal.meta(Fact.STANDING) is not None and not past.may_be_running
+        for _, keys, states, carried in recorded_delta_states(journal):
             if ended:
-                sent = (said != RowDeltaState.NOT_SENT) & (said != RowDeltaState.INHERITED)
+                sent = (states != RowDeltaState.NOT_SENT) & (states != RowDeltaState.INHERITED)
             else:
                 sent = (carried == 0) & (keys["problem"].to_numpy() == 0)
             yield keys["deviceIdentifier"].filter(pa.array(sent))
 
 
-def standing_of_rows(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, Ints, Ints]]:
+def recorded_delta_states(journal: JournalReader) -> Iterator[tuple[int, pa.RecordBatch, Ints, Ints]]:
     """Yield the rows of a run block by block.
 
     A block is the number of its file, the keys, the `RowDeltaState` of each row, and the number of the run that
     settled it.
     """
-    said, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
+    states, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
     first = 0
     for file, keys in journal.key_columns():
         rows = slice(first, first + keys.num_rows)
-        yield file, keys, said[rows], carried[rows]
+        yield file, keys, states[rows], carried[rows]
         first += keys.num_rows
 
 

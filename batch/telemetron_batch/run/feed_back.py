@@ -43,10 +43,10 @@ _MAPPING: Final = (
     "delimiter",
 )
 """Options that say how to read an attention file; without `--fill-down`, because its empty cells are filled."""
-_SAVED_AS: Final = "cp1252"
+_SPREADSHEET_ENCODING: Final = "cp1252"
 """The encoding in which a spreadsheet may save an attention file, if the list was in it."""
-_FIRST: Final = 1 << 16
-_FIRST_ROWS: Final = 50
+_HEAD_BYTES: Final = 1 << 16
+_HEAD_ROWS: Final = 50
 
 
 def configure(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
@@ -83,12 +83,12 @@ def _mapping_of(path: Path) -> Recorded | None:
             options = opened.meta(Fact.OPTIONS) or {}
     except BatchError:
         return None  # not ours, or damaged: nothing in it is believed
-    if not _is_attention(path, options.get("delimiter")):
+    if not _is_attention_file(path, options.get("delimiter")):
         return None
     mapping = {key: options[key] for key in _MAPPING if key in options}
     with suppress(LookupError):
-        if codecs.lookup(options["encoding"]).name == _SAVED_AS:
-            mapping["encoding"] = _SAVED_AS
+        if codecs.lookup(options["encoding"]).name == _SPREADSHEET_ENCODING:
+            mapping["encoding"] = _SPREADSHEET_ENCODING
     return Recorded(path.absolute().parent.name, mapping)
 
 
@@ -119,15 +119,15 @@ def _wanted(file: InputFile, places: Mapping[str, int]) -> list[int]:
     return sorted({*places.values(), *(at for at, text in enumerate(file.header) if text == OF_ATTENTION[-1])})
 
 
-def _is_attention(path: Path, delimiter: str | None) -> bool:
+def _is_attention_file(path: Path, delimiter: str | None) -> bool:
     """Whether a file, in whatever format, has the header of an attention file; what cannot be read has none."""
     with suppress(BatchError, OSError, zipfile.BadZipFile):
         stored = open_source(str(path), path.parent)
         if stored.kind is FileKind.WORKBOOK:
-            sheets = first_rows(path, None, _FIRST_ROWS).values()
+            sheets = first_rows(path, None, _HEAD_ROWS).values()
             return any(is_attention(find_own_row("", rows)) for rows in sheets)
         with stored.open() as file:
-            said = None if delimiter is None else OPTIONS_BY_KEY["delimiter"].parse(delimiter)
-            header = find_own_header("", file.read(_FIRST), said)
+            requested_delimiter = None if delimiter is None else OPTIONS_BY_KEY["delimiter"].parse(delimiter)
+            header = find_own_header("", file.read(_HEAD_BYTES), requested_delimiter)
         return header is not None and is_attention(header.cells)
     return False

@@ -12,12 +12,12 @@ from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import AFTER_LOSS
-from telemetron_batch.planning.delta import RowDeltaState, encode_column, standing
+from telemetron_batch.planning.delta import RowDeltaState, encode_column, row_delta_states
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.effect import has_only_ineffective_unassigns
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.summary import Summary
-from telemetron_batch.reports.write_all import ReportOptions, close_books, write_files
+from telemetron_batch.reports.write_all import ReportOptions, reconcile, write_files
 from telemetron_batch.run.history import RecordedRun, has_taken_any, joined_pairs, recorded_runs
 from telemetron_batch.run.publish import publish
 from telemetron_batch.storage.log import LOGGER
@@ -28,12 +28,12 @@ _NO_PAIRS: Final = pa.array([], pa.string())
 def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Reconcile a run, write its files, conclude its journal, and publish. Return the summary."""
     stop = load_stop_reason(journal)
-    books = close_books(journal, plan, stop)
-    if has_only_ineffective_unassigns(books) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
-        journal.set_facts(unassignsQuestioned=_is_unexpected(config, journal, books))
-        books = close_books(journal, plan, stop)
-    summary = write_files(config.folder, journal, books, report_options(config, stop))
-    journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(books)))
+    reconciliation = reconcile(journal, plan, stop)
+    if has_only_ineffective_unassigns(reconciliation) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
+        journal.set_facts(unassignsQuestioned=_is_unexpected(config, journal, reconciliation))
+        reconciliation = reconcile(journal, plan, stop)
+    summary = write_files(config.folder, journal, reconciliation, report_options(config, stop))
+    journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(reconciliation)))
     ended = summary.fields["stop"] or {"reason": "finished"}
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])
     return publish(config.publish, journal, summary)
@@ -42,12 +42,12 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
 def rewrite_files(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Write the files of a run that has ended before once more, and publish them."""
     stop = load_stop_reason(journal)
-    books = close_books(journal, plan, stop)
+    reconciliation = reconcile(journal, plan, stop)
     folder = config.folder
-    return publish(config.publish, journal, write_files(folder, journal, books, report_options(config, stop)))
+    return publish(config.publish, journal, write_files(folder, journal, reconciliation, report_options(config, stop)))
 
 
-def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -> bool:
+def _is_unexpected(config: RunConfig, journal: Journal, reconciliation: Reconciliation) -> bool:
     """Return whether nothing explains that no unassign of a run had an effect.
 
     Such rows are expected in a report that is fed back, with `--since-last`, and if an earlier run has unassigned one
@@ -56,7 +56,7 @@ def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -
     folder = config.folder
     if journal.meta(Fact.SINCE) is not None or RecordedRun.of(folder, journal.meta).has_own_reports:
         return False
-    without, pairs, end = books.without_effect(), [_NO_PAIRS], 0
+    without, pairs, end = reconciliation.without_effect(), [_NO_PAIRS], 0
     for _, keys in journal.key_columns():
         first, end = end, end + keys.num_rows
         pairs.append(joined_pairs(keys.filter(pa.array(without[first:end]))))
@@ -64,11 +64,11 @@ def _is_unexpected(config: RunConfig, journal: Journal, books: Reconciliation) -
     return not has_taken_any(pa.concat_arrays(pairs), config.api_identity, others, LOGGER.warning)
 
 
-def _delta_status(books: Reconciliation) -> npt.NDArray[np.int8]:
+def _delta_status(reconciliation: Reconciliation) -> npt.NDArray[np.int8]:
     """Return the state of each row for later runs; rows that verification contradicts are uncertain."""
-    said = standing(books.plan, books.outcome, books.unclear_attempts > 0)
-    said[books.contradicted()] = RowDeltaState.UNCERTAIN
-    return said
+    states = row_delta_states(reconciliation.plan, reconciliation.outcome, reconciliation.unclear_attempts > 0)
+    states[reconciliation.contradicted()] = RowDeltaState.UNCERTAIN
+    return states
 
 
 def report_options(config: RunConfig, stop: Stop | None) -> ReportOptions:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.base_url import api_identity
-from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
+from telemetron_batch.domain.errors import DiskError, JournalError, UntrustedRunError
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.input.own_reports import is_own_report
@@ -26,8 +26,8 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
 from telemetron_batch.planning.delta import RowDeltaState
-from telemetron_batch.planning.night_order import KeyColumns, Night
-from telemetron_batch.run.delta_history import standing_of_rows
+from telemetron_batch.planning.run_order import KeyColumns, RunOrder
+from telemetron_batch.run.delta_history import recorded_delta_states
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 
 
@@ -45,7 +45,7 @@ class RecordedRun:
     """SHA-256 of its input files."""
     has_own_reports: bool
     """Whether all its input files are reports of this program."""
-    night: Night
+    order: RunOrder
     is_finished: bool
 
     @classmethod
@@ -62,7 +62,7 @@ class RecordedRun:
             is_sandbox=bool(fact("sandbox")),
             hashes=tuple(file["sha256"] for file in files),
             has_own_reports=bool(files) and all(is_own_report(file["name"], file["header"]) for file in files),
-            night=Night(folder.name, None if as_of is None else datetime.fromisoformat(as_of), newest),
+            order=RunOrder(folder.name, None if as_of is None else datetime.fromisoformat(as_of), newest),
             is_finished=is_finished(fact),
         )
 
@@ -83,10 +83,10 @@ class RecordedRun:
     def sent_rows(self) -> KeyColumns:
         """Yield the key columns of the rows that it sent, may have sent, or found done."""
         with _reading(self.folder) as journal:
-            says_how = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
-            for file, keys, said, _ in standing_of_rows(journal):
+            has_states = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
+            for file, keys, states, _ in recorded_delta_states(journal):
                 problem = keys["problem"].to_numpy()
-                yield file, keys.filter(pa.array(said != RowDeltaState.NOT_SENT if says_how else problem == 0))
+                yield file, keys.filter(pa.array(states != RowDeltaState.NOT_SENT if has_states else problem == 0))
 
     def taken_pairs(self) -> Iterator[pa.Array]:
         """Yield the pairs, as `joined_pairs` returns them, that it unassigned and left so. Raises as `has_sent`."""
@@ -94,27 +94,27 @@ class RecordedRun:
             counts = (journal.meta(Fact.SUMMARY) or {}).get("counts", {})
             if not counts.get(Outcome.UNASSIGNED):
                 return
-            rows = [(keys, said) for _, keys, said, _ in standing_of_rows(journal)]
+            rows = [(keys, states) for _, keys, states, _ in recorded_delta_states(journal)]
         # In journals of earlier versions a skipped unassign has the same state as an effective one.
         marks = (
             {RowDeltaState.TAKEN}
-            if any((said == RowDeltaState.TAKEN).any() for _, said in rows)
+            if any((states == RowDeltaState.TAKEN).any() for _, states in rows)
             else {RowDeltaState.CONFIRMED}
         )
-        for keys, said in rows:
+        for keys, states in rows:
             unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
-            yield joined_pairs(keys.filter(pa.array(np.isin(said, [*marks]) & unassigns)))
+            yield joined_pairs(keys.filter(pa.array(np.isin(states, [*marks]) & unassigns)))
 
     def _is_at_rest(self) -> bool:
         """Return whether the row states in its journal are final."""
         # The state of a sharded run is complete after its report; a stopped shard may have continued since.
-        is_told = self.is_finished or not shard_folders(self.folder)
-        return is_told and not is_in_use(self.folder / LOCK_NAME)
+        is_complete = self.is_finished or not shard_folders(self.folder)
+        return is_complete and not is_in_use(self.folder / LOCK_NAME)
 
 
-def recorded_runs(reports_dir: Path, but: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
+def recorded_runs(reports_dir: Path, excluding: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
     """Return all runs under a folder except one, by name; `warn` is called for journals that cannot be read."""
-    read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != but.name)
+    read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != excluding.name)
     return [run for run in read if run is not None]
 
 
@@ -134,7 +134,7 @@ def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], w
             try:
                 if any(pc.any(pc.is_in(taken, value_set=pairs)).as_py() for taken in run.taken_pairs()):
                     return True
-            except (JournalError, DiskError, ForeignRunError) as exc:
+            except (JournalError, DiskError, UntrustedRunError) as exc:
                 warn(f"run {run.folder.name} is not compared with this one: {exc.reason}")
     return False
 
@@ -152,7 +152,7 @@ def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
             if journal.meta(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             return RecordedRun.of(folder, journal.meta)
-    except (JournalError, DiskError, ForeignRunError) as exc:
+    except (JournalError, DiskError, UntrustedRunError) as exc:
         warn(f"run {folder.name} is not compared with this one: {exc.reason}")
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from telemetron_batch.domain.errors import DiskError, ForeignRunError, JournalError
+from telemetron_batch.domain.errors import DiskError, JournalError, UntrustedRunError
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
@@ -63,7 +63,7 @@ def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -
 def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunInfo | None:
     try:
         return _line(folder)
-    except ForeignRunError as exc:
+    except UntrustedRunError as exc:
         warn(f"run {folder.name} is passed over: {exc.reason}")
         return None
 
@@ -120,12 +120,12 @@ def _published_flag(folder: Path) -> str | None:
 
 
 def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunInfo:
-    told = fields.get("input", {})
+    input_fields = fields.get("input", {})
     return RunInfo(
         run_id=folder.name,
         started_at=fields.get("startedAt", ""),
-        input=told.get("name", ""),
-        rows=told.get("rows", 0),
+        input=input_fields.get("name", ""),
+        rows=input_fields.get("rows", 0),
         state=state,
         as_of=fields.get("asOf"),
         attention=fields.get("attention"),
@@ -137,9 +137,9 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
 def _begun(journal: JournalReader) -> dict[str, Any]:
     """Return the first facts of a journal under the names of a summary; `flag` is its base URL flag."""
     inputs = journal.meta(Fact.INPUTS, [])
-    told = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
+    input_fields = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
     started, flag = iso(journal.meta(Fact.STARTED_AT)), journal.base_url_flag
-    return {"startedAt": started, "asOf": journal.meta(Fact.AS_OF), "input": told, "flag": flag}
+    return {"startedAt": started, "asOf": journal.meta(Fact.AS_OF), "input": input_fields, "flag": flag}
 
 
 def _under_way(folder: Path) -> dict[str, Any]:

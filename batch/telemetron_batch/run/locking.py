@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.domain.errors import ForeignRunError, JournalError, LockedError, refusing_foreign_files
+from telemetron_batch.domain.errors import JournalError, LockedError, UntrustedRunError, untrusted_path_errors
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.journal import Journal
@@ -35,7 +35,7 @@ _SHARED_LOCK_WAIT_S: Final = 2.0
 
 
 def require_run(folder: Path) -> None:
-    """Raise JournalError unless there is a run in this folder, ForeignRunError unless it is ours."""
+    """Raise JournalError unless there is a run in this folder, UntrustedRunError unless it is ours."""
     require_ours(folder / JOURNAL_NAME)
     if not (folder / JOURNAL_NAME).exists():
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
@@ -64,7 +64,7 @@ def run_scratch(folder: Path, lease: Lease) -> Iterator[Scratch]:
     for left in folder.glob(f"{SCRATCH}-*"):
         shutil.rmtree(left, ignore_errors=True)
     room = folder / f"{SCRATCH}-{lease.number}"
-    with refusing_foreign_files():
+    with untrusted_path_errors():
         require_folder(room)
     with Scratch(room) as scratch:
         yield scratch
@@ -77,7 +77,7 @@ def run_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, ForeignRunError):
+        with suppress(OSError, UntrustedRunError):
             _remove_if_unused(folder)
 
 
@@ -107,14 +107,14 @@ class LockWaiter:
     until: float
     """Seconds since the epoch, by the wall clock."""
     clock: Clock
-    face: RunObserver
+    observer: RunObserver
     task: str = ""
     """The Airflow task, in words."""
 
     @classmethod
-    def of(cls, config: RunConfig, clock: Clock, face: RunObserver) -> "LockWaiter":
+    def of(cls, config: RunConfig, clock: Clock, observer: RunObserver) -> "LockWaiter":
         """Return a waiter that waits as long as `--wait` says."""
-        return cls(str(config.run_id), clock.wall() + config.wait, clock, face, describe(config.airflow))
+        return cls(str(config.run_id), clock.wall() + config.wait, clock, observer, describe(config.airflow))
 
     @classmethod
     def no_wait(cls, run_id: str, clock: Clock | None = None) -> "LockWaiter":
@@ -123,11 +123,11 @@ class LockWaiter:
 
     @classmethod
     def for_seconds(
-        cls, run_id: str, seconds: float, clock: Clock | None = None, face: RunObserver | None = None
+        cls, run_id: str, seconds: float, clock: Clock | None = None, observer: RunObserver | None = None
     ) -> "LockWaiter":
         """Return a waiter for another process that is expected to finish soon."""
         clock = clock or RealClock()
-        return cls(run_id, clock.wall() + seconds, clock, face or RunObserver())
+        return cls(run_id, clock.wall() + seconds, clock, observer or RunObserver())
 
     @property
     def owner(self) -> LockOwner:
@@ -137,7 +137,7 @@ class LockWaiter:
     @property
     def expired(self) -> bool:
         """Whether the time is over, or the run was interrupted."""
-        return bool(self.face.interrupt) or self.clock.wall() >= self.until
+        return bool(self.observer.interrupt) or self.clock.wall() >= self.until
 
     def acquire(self, wanted: LockRequest) -> Lock:
         """Take a lock. Raises LockedError."""
@@ -148,15 +148,15 @@ class LockWaiter:
 
     def await_lease(self, newcomer: LeaseAcquirer) -> Lease:
         """Return the lease, once it is known whether its owner on another host is alive. Raises LockedError."""
-        is_told = False
+        is_reported = False
         while (lease := newcomer.try_acquire()) is None:
-            if self.face.interrupt:
+            if self.observer.interrupt:
                 raise LockedError(f"stopped while waiting for {newcomer.current_holder}", Advice(repeat=True))
-            if not is_told:
-                self.face.on_message(
+            if not is_reported:
+                self.observer.on_message(
                     "waiting", f"looking for {TAKEOVER_AFTER_S:.0f} s whether {newcomer.current_holder} still lives"
                 )
-            is_told = True
+            is_reported = True
             self.clock.pause(_POLL_S)
         return lease
 
@@ -191,7 +191,7 @@ def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
     Yield the lease. While it is valid, no former owner can write to the journal.
     """
     path = wanted.file
-    with refusing_foreign_files():
+    with untrusted_path_errors():
         require_files(path.parent, (path.name,))
     newcomer = LeaseAcquirer(path, LeaseHolder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
     with acquire_locks([wanted], waiting), ExitStack() as held:
@@ -207,9 +207,9 @@ def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
 
 
 @contextmanager
-def acquire_run_and_key(config: RunConfig, folder: Path, clock: Clock, face: RunObserver) -> Iterator[Lease]:
+def acquire_run_and_key(config: RunConfig, folder: Path, clock: Clock, observer: RunObserver) -> Iterator[Lease]:
     """Take this run, and this base URL and key, for this process."""
-    waiting = LockWaiter.of(config, clock, face)
+    waiting = LockWaiter.of(config, clock, observer)
     with acquire_lease(lock_of_run(folder), waiting) as lease, acquire_locks(locks_of_key(config), waiting):
         yield lease
 

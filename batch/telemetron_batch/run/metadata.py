@@ -34,19 +34,19 @@ def run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, objec
         Fact.OPTIONS: dict(config.given_options),
         Fact.BASE_URL_FLAG: config.base_url_flag,
         Fact.SHAPE: _immutable_options(config),
-        Fact.HOLDS_BY_INPUT: config.plan.hold,
+        Fact.HOLDS_BY_INPUT: config.plan.hold_by_input,
         Fact.PLAN: plan.fingerprint(),
     }
 
 
 def job_metadata(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, object]:
     """Return the facts that the journal records of the job, its input, and the input's place in the order of runs."""
-    asked_by = job_identity(config, loaded.files, clock.wall())
+    job = job_identity(config, loaded.files, clock.wall())
     return {
         Fact.INPUTS: [asdict(file) for file in loaded.files],
-        Fact.BASE_URL: asked_by.base_url,
-        Fact.CLIENT: asked_by.client,
-        Fact.LINEAGE: asked_by.lineage,
+        Fact.BASE_URL: job.base_url,
+        Fact.CLIENT: job.client,
+        Fact.LINEAGE: job.lineage,
         Fact.AS_OF: _as_of_text(config),
         Fact.SANDBOX: config.sandbox,
     }
@@ -72,7 +72,7 @@ def delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[st
 def _immutable_options(config: RunConfig) -> dict[str, Any]:
     """Return the options that decide what is sent: under one run id they cannot change."""
     plan = asdict(config.plan)
-    del plan["hold"]  # journals of earlier versions do not have it; `no_hold` says the same
+    del plan["hold_by_input"]  # journals of earlier versions do not have it; `no_hold` says the same
     # As JSON returns it; an option that earlier versions do not have is None if unused.
     described = {
         name: (list(value) or None) if isinstance(value, tuple) else value

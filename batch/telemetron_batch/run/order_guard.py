@@ -9,8 +9,13 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from telemetron_batch.domain.errors import BrakeError, DiskError, ForeignRunError, JournalError
-from telemetron_batch.planning.night_order import KeyColumns, as_of_later, first_opposite, written_later
+from telemetron_batch.domain.errors import BrakeError, DiskError, JournalError, UntrustedRunError
+from telemetron_batch.planning.run_order import (
+    KeyColumns,
+    find_opposite_action,
+    orders_with_later_as_of,
+    orders_with_newer_files,
+)
 from telemetron_batch.run.history import RecordedRun
 from telemetron_batch.storage.clock import iso
 
@@ -29,11 +34,11 @@ def check_order(
     """
     if not run.has_order:
         return
-    newer = {other.night: other for other in others if other.has_order and other.is_same_job(run)}
-    for night in as_of_later(run.night, newer):
-        if _has_sent(newer[night], warn):
-            raise BrakeError(_by_as_of(run, newer[night]), _ADVICE)
-    sent = [newer[night] for night in written_later(run.night, newer) if _has_sent(newer[night], warn)]
+    newer = {other.order: other for other in others if other.has_order and other.is_same_job(run)}
+    for order in orders_with_later_as_of(run.order, newer):
+        if _has_sent(newer[order], warn):
+            raise BrakeError(_by_as_of(run, newer[order]), _ADVICE)
+    sent = [newer[order] for order in orders_with_newer_files(run.order, newer) if _has_sent(newer[order], warn)]
     for other in sent:
         _refuse_opposite(run, other, rows, warn)
     if sent:
@@ -43,7 +48,7 @@ def check_order(
 def _has_sent(run: RecordedRun, warn: Callable[[str], None]) -> bool:
     try:
         return run.has_sent()
-    except (JournalError, DiskError, ForeignRunError) as exc:
+    except (JournalError, DiskError, UntrustedRunError) as exc:
         warn(f"whether run {run.folder.name} has sent anything is not known: {exc.reason}")
         return False
 
@@ -52,12 +57,12 @@ def _refuse_opposite(
     run: RecordedRun, other: RecordedRun, rows: Callable[[], KeyColumns], warn: Callable[[str], None]
 ) -> None:
     try:
-        place = first_opposite(lambda: _valid(rows()), other.sent_rows)
-    except (JournalError, DiskError, ForeignRunError) as exc:
+        location = find_opposite_action(lambda: _valid(rows()), other.sent_rows)
+    except (JournalError, DiskError, UntrustedRunError) as exc:
         warn(f"what run {other.folder.name} has sent is not known: {exc.reason}")
         return
-    if place is not None:
-        row = f"line {place.line}" if len(run.hashes) == 1 else f"line {place.line} of file {place.file + 1}"
+    if location is not None:
+        row = f"line {location.line}" if len(run.hashes) == 1 else f"line {location.line} of file {location.file + 1}"
         raise BrakeError(f"{_by_file(run, other)}, also the opposite of what this one wants (first: {row})", _ADVICE)
 
 
@@ -66,13 +71,13 @@ def _valid(blocks: KeyColumns) -> KeyColumns:
 
 
 def _by_as_of(run: RecordedRun, other: RecordedRun) -> str:
-    ours, theirs = _text(run.night.as_of), _text(other.night.as_of)
+    ours, theirs = _text(run.order.as_of), _text(other.order.as_of)
     newer = f"run {other.folder.name} of the same job, as of {theirs}, has sent calls already"
     return f"run {run.folder.name} is as of {ours}, and {newer}"
 
 
 def _by_file(run: RecordedRun, other: RecordedRun) -> str:
-    ours, theirs = iso(run.night.written), iso(other.night.written)
+    ours, theirs = iso(run.order.written), iso(other.order.written)
     older = f"the input of run {run.folder.name} was written {ours}, before that of run {other.folder.name} ({theirs})"
     return f"{older}, which is of the same job and has sent calls already"
 

@@ -21,16 +21,16 @@ from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.stored import load_stored_config
 from telemetron_batch.domain.errors import BrakeError, JournalError, VerifyError
-from telemetron_batch.domain.stops import Stop, WayOn, listed_flags
+from telemetron_batch.domain.stops import ResumeHint, Stop, listed_flags
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
 from telemetron_batch.journal.resume_hint import (
-    errors_with_way_on,
+    errors_with_resume_hint,
+    resume_hint_in,
     stopping_if_sent,
-    system_errors_in_words,
-    way_on_in,
+    translate_system_errors,
 )
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
@@ -75,7 +75,7 @@ from telemetron_batch.storage.trusted_folders import shared_with_group
 from telemetron_batch.verification.verify import verify_customers, verify_in_session
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def make_plan(config: RunConfig, clock: Clock | None = None) -> PlanSummary:
     """Load, plan and check the input without any network and without leaving a file. Raises BatchError."""
     clock = clock or RealClock()
@@ -90,11 +90,11 @@ def make_plan(config: RunConfig, clock: Clock | None = None) -> PlanSummary:
         return summarize(plan, loaded.files, config.sending.rate, delta_json(delta))
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def run(
     config: RunConfig,
     *,
-    face: RunObserver | None = None,
+    observer: RunObserver | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
 ) -> Summary:
@@ -103,23 +103,23 @@ def run(
     Return the summary, however the run ended; of a run that has finished before, its summary, without any change.
     Raises BatchError where the run cannot start.
     """
-    clock, face = clock or RealClock(), face or RunObserver()
+    clock, observer = clock or RealClock(), observer or RunObserver()
     if config.run_id is None:
         config = replace(config, run_id=new_run_id(config, clock), run_id_generated=True)
     folder = config.folder
     base_url = None if config.sandbox else config.base_url_flag
-    way = way_on_in(folder, is_named=not config.run_id_generated, base_url=base_url)
-    with shared_with_group(config.shared_reports_dir), errors_with_way_on(folder / JOURNAL_NAME, way):
-        finished = _finished_before(config, folder, clock, face)
+    resume_hint = resume_hint_in(folder, is_named=not config.run_id_generated, base_url=base_url)
+    with shared_with_group(config.shared_reports_dir), errors_with_resume_hint(folder / JOURNAL_NAME, resume_hint):
+        finished = _finished_before(config, folder, clock, observer)
         if finished is not None:
             return finished
         require_means(config, clock)
         with (
             run_folder(folder),
-            acquire_run_and_key(config, folder, clock, face) as lease,
+            acquire_run_and_key(config, folder, clock, observer) as lease,
             run_scratch(folder, lease) as scratch,
         ):
-            return _run_in(folder, Resources(config, face, clock, transport, lease, scratch))
+            return _run_in(folder, Resources(config, observer, clock, transport, lease, scratch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,32 +127,32 @@ class Resources:
     """What a process that has taken a run works with."""
 
     config: RunConfig
-    face: RunObserver
+    observer: RunObserver
     clock: Clock
     transport: httpx2.AsyncBaseTransport | None
     lease: Lease
     scratch: Scratch
 
 
-def _run_in(folder: Path, held: Resources) -> Summary:
+def _run_in(folder: Path, resources: Resources) -> Summary:
     """Plan, send, verify, reconcile and report a run whose folder and locks this process holds."""
-    config, face = held.config, held.face
+    config, observer = resources.config, resources.observer
     plan = None
     if not (folder / JOURNAL_NAME).exists():
-        plan = create_run(config, held.scratch, face, held.clock)
+        plan = create_run(config, resources.scratch, observer, resources.clock)
     config = replace(config, files=())  # from here on the journal is the input
-    with open_journal(folder, held.lease) as journal, stopping_if_sent(journal):
+    with open_journal(folder, resources.lease) as journal, stopping_if_sent(journal):
         finished = _summary_if_finished(config, folder, journal)
         if finished is not None:  # by another process while this one waited for the lock
             return publish(config.publish, journal, finished)
-        with log_to_file(folder / "run.log", *config.secrets, may_write=lambda: held.lease.is_valid):
+        with log_to_file(folder / "run.log", *config.secrets, may_write=lambda: resources.lease.is_valid):
             if plan is None:
-                plan = replan_from_journal(journal, held.scratch)
-                _keep_order(config, plan, journal, face)
-            job = Job(config, plan, journal, face, held.clock, held.lease)
+                plan = replan_from_journal(journal, resources.scratch)
+                _keep_order(config, plan, journal, observer)
+            job = Job(config, plan, journal, observer, resources.clock, resources.lease)
             _record_start(job, plan)
-            stop = _send_and_verify(job, plan, held.transport)
-            journal.set_facts(endedAt=held.clock.wall(), stop=serialize_stop(stop))
+            stop = _send_and_verify(job, plan, resources.transport)
+            journal.set_facts(endedAt=resources.clock.wall(), stop=serialize_stop(stop))
             return finish_run(config, plan, journal)
 
 
@@ -165,7 +165,7 @@ def _record_start(job: Job, plan: Plan) -> None:
     typed = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
     journal.set_facts(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **typed)
     if config.airflow:
-        journal.event(job.clock.wall(), "airflow", describe(config.airflow))
+        journal.record_event(job.clock.wall(), "airflow", describe(config.airflow))
 
 
 def _send_and_verify(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Stop | None:
@@ -178,7 +178,7 @@ def _send_and_verify(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport 
     return stop
 
 
-def _finished_before(config: RunConfig, folder: Path, clock: Clock, face: RunObserver) -> Summary | None:
+def _finished_before(config: RunConfig, folder: Path, clock: Clock, observer: RunObserver) -> Summary | None:
     """Return the summary of a run that has finished, without a lock and without a key; None of any other run.
 
     Publishes the files where an earlier process could not.
@@ -191,10 +191,10 @@ def _finished_before(config: RunConfig, folder: Path, clock: Clock, face: RunObs
         nothing_left = finished is not None and is_published(config.publish, folder, journal)
     if finished is None:
         return None
-    remove_dead_local_lease(folder / LOCK_NAME, LockWaiter.of(config, clock, face).owner)
+    remove_dead_local_lease(folder / LOCK_NAME, LockWaiter.of(config, clock, observer).owner)
     if nothing_left:
         return finished
-    waiter = LockWaiter.of(config, clock, face)
+    waiter = LockWaiter.of(config, clock, observer)
     with acquire_lease(lock_of_run(folder), waiter) as lease, open_journal(folder, lease) as journal:
         return publish(config.publish, journal, finished)
 
@@ -211,23 +211,23 @@ def _summary_if_finished(config: RunConfig, folder: Path, journal: Journal) -> S
     return Summary(folder, {**fields, "published": journal.meta(Fact.PUBLISHED)})
 
 
-def _keep_order(config: RunConfig, plan: Plan, journal: Journal, face: RunObserver) -> None:
+def _keep_order(config: RunConfig, plan: Plan, journal: Journal, observer: RunObserver) -> None:
     """Refuse to continue a run after a newer run of its job, unless nothing is left to send."""
     try:
-        check_order_again(config, journal, config.folder, face)
+        check_order_again(config, journal, config.folder, observer)
     except BrakeError:
         # All answers are read for this, so only where it matters.
         if (journal.settled_of(plan.calls).devices < plan.sizes()).any():
             raise
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def resume(
     folder: Path,
     environ: Mapping[str, str],
     *,
     out_of_order: bool = False,
-    face: RunObserver | None = None,
+    observer: RunObserver | None = None,
     clock: Clock | None = None,
 ) -> Summary:
     """Continue a stopped run with the options it was started with. Raises BatchError.
@@ -237,15 +237,15 @@ def resume(
     typed = f"{command('resume', folder)}{' --out-of-order' if out_of_order else ''}"
     config = continued_config(folder, environ, typed)
     brakes = replace(config.brakes, out_of_order=config.brakes.out_of_order or out_of_order)
-    return run(replace(config, brakes=brakes), face=face, clock=clock)
+    return run(replace(config, brakes=brakes), observer=observer, clock=clock)
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def verify(
     folder: Path,
     environ: Mapping[str, str],
     *,
-    face: RunObserver | None = None,
+    observer: RunObserver | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
 ) -> Summary:
@@ -255,11 +255,11 @@ def verify(
     its profile or the default names, and that must be the API of the run. Raises BatchError, also where it ends before
     all customers were asked: then the files are unchanged, and the same command continues.
     """
-    clock, face = clock or RealClock(), face or RunObserver()
+    clock, observer = clock or RealClock(), observer or RunObserver()
     config = continued_config(folder, environ, command("verify", folder))
     require_means(config, clock)
     with (
-        acquire_run_and_key(config, folder, clock, face) as lease,
+        acquire_run_and_key(config, folder, clock, observer) as lease,
         open_journal(folder, lease) as journal,
         stopping_if_sent(journal),
         log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
@@ -270,7 +270,7 @@ def verify(
         journal.require_complete()
         plan = replan_from_journal(journal, scratch)
         if plan.calls:
-            _verify(Job(config, plan, journal, face, clock, lease), transport)
+            _verify(Job(config, plan, journal, observer, clock, lease), transport)
         if journal.meta(Fact.ALL_SENT):
             # Only the run's own verification was stopped or killed, and this one has replaced it.
             journal.set_facts(stop=None, endedAt=journal.meta(Fact.ENDED_AT) or clock.wall())
@@ -284,11 +284,11 @@ def _verify(job: Job, transport: httpx2.AsyncBaseTransport | None) -> None:
     job.lease.ensure_valid()
     if stop is not None:
         error = VerifyError.of(stop)
-        error.way_on = WayOn(listed_flags("", job.config.base_url_flag))
+        error.resume_hint = ResumeHint(listed_flags("", job.config.base_url_flag))
         raise error
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def report(folder: Path, *, xlsx: bool = False) -> Summary:
     """Write the files of a run again, from its journal alone; with `xlsx` a workbook too. Raises BatchError."""
     with (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.options import DEFAULT_BASE_URL
+from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.load import BlockSink, Loaded, load
@@ -51,7 +51,7 @@ def new_run_id(config: RunConfig, clock: Clock) -> str:
 def create_run(
     config: RunConfig,
     scratch: Scratch,
-    face: RunObserver,
+    observer: RunObserver,
     clock: Clock,
     prepare: Callable[[Plan], Mapping[str, object]] = lambda _: {},
 ) -> Plan:
@@ -72,14 +72,14 @@ def create_run(
         plan = plan_and_check_limits(config, loaded, delta, clock)
         for file in loaded.files:
             for warning in file.warnings:
-                face.on_message("warning", f"{file.name}: {warning}")
+                observer.on_message("warning", f"{file.name}: {warning}")
         identity = job_metadata(config, loaded, clock)
-        _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, face)
+        _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, observer)
         require_free_space(folder, _required_bytes(plan, size, xlsx=config.xlsx))
-        told = summarize(plan, loaded.files, config.sending.rate, delta_json(delta), non_defaults(config))
-        for warning in told.warnings:
-            face.on_message("warning", warning)
-        if not face.confirm_plan(told):
+        plan_summary = summarize(plan, loaded.files, config.sending.rate, delta_json(delta), non_defaults(config))
+        for warning in plan_summary.warnings:
+            observer.on_message("warning", warning)
+        if not observer.confirm_plan(plan_summary):
             raise BrakeError("not confirmed", "nothing was sent")
         prepared = prepare(plan)
     except BaseException:
@@ -150,35 +150,39 @@ def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None
     return plan
 
 
-def _check_history(config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, face: RunObserver) -> None:
+def _check_history(
+    config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, observer: RunObserver
+) -> None:
     """Raise BrakeError if the journals of earlier runs are a reason not to send this input."""
     if config.sandbox:
         return
-    passed_over: list[str] = []
-    others = recorded_runs(config.reports_dir, run.folder, passed_over.append)
-    for warning in passed_over:
-        face.on_message("warning", f"{warning}; whether it processed this content already (--again) cannot be checked")
-    _refuse_repeated_content(config, loaded, others, face)
+    skipped_runs: list[str] = []
+    others = recorded_runs(config.reports_dir, run.folder, skipped_runs.append)
+    for warning in skipped_runs:
+        observer.on_message(
+            "warning", f"{warning}; whether it processed this content already (--again) cannot be checked"
+        )
+    _refuse_repeated_content(config, loaded, others, observer)
     if not config.brakes.out_of_order:
-        check_order(run, others, draft.key_columns, _warning(face))
+        check_order(run, others, draft.key_columns, _warning(observer))
 
 
 def _refuse_repeated_content(
-    config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], face: RunObserver
+    config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], observer: RunObserver
 ) -> None:
     # With --since-last the same export again means that nothing has changed.
     if config.brakes.again or config.since_last or len(loaded.rows) == 0:
         return
     former = previous_run_of_same_content(loaded.files, config.api_identity, others)
-    if former is not None and not face.confirm_repeat(former):
+    if former is not None and not observer.confirm_repeat(former):
         raise BrakeError(
             f"run {former} has already processed exactly this content",
             "nothing was sent; if it shall be processed again, say --again",
         )
 
 
-def _warning(face: RunObserver) -> Callable[[str], None]:
-    return partial(face.on_message, "warning")
+def _warning(observer: RunObserver) -> Callable[[str], None]:
+    return partial(observer.on_message, "warning")
 
 
 def _required_bytes(plan: Plan, cells: int, *, xlsx: bool) -> int:

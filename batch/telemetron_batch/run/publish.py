@@ -14,11 +14,11 @@ from secrets import token_hex
 from typing import Any, Final
 
 from telemetron_batch.domain.errors import PublishError
-from telemetron_batch.domain.stops import Advice, Stop, StopReason, WayOn
+from telemetron_batch.domain.stops import Advice, ResumeHint, Stop, StopReason
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.resume_hint import way_on
+from telemetron_batch.journal.resume_hint import resume_hint_of
 from telemetron_batch.reports.summary import ATTENTION, FILES, SUMMARY, WORKBOOK, Summary
 from telemetron_batch.storage.atomic_file import check_rename_allowed
 from telemetron_batch.storage.log import LOGGER
@@ -52,31 +52,31 @@ def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
     journal.set_facts(published=None)
     try:
         _copy_files(summary.folder, names, place)
-        told = _update_summary(summary, {"published": place})
+        published = _update_summary(summary, {"published": place})
         _copy_files(summary.folder, [SUMMARY], place)
     except PublishError as exc:
         LOGGER.info("not published to %s: %s", place, exc.reason)
-        return _update_summary(summary, _failure_fields(summary, place, exc, way_on(journal)))
+        return _update_summary(summary, _failure_fields(summary, place, exc, resume_hint_of(journal)))
     journal.set_facts(published=place)
     LOGGER.info("published to %s", place)
-    return told
+    return published
 
 
 def _update_summary(summary: Summary, more: Mapping[str, Any]) -> Summary:
     """Add fields to the summary and write its file."""
-    told = replace(summary, fields={**summary.fields, **more})
-    told.write()
-    return told
+    updated = replace(summary, fields={**summary.fields, **more})
+    updated.write()
+    return updated
 
 
-def _failure_fields(summary: Summary, place: str, exc: PublishError, way: WayOn) -> dict[str, Any]:
+def _failure_fields(summary: Summary, place: str, exc: PublishError, resume_hint: ResumeHint) -> dict[str, Any]:
     """Return the fields of the summary for a copy that failed."""
-    told = {"unpublished": f"{place} ({exc.reason})"}
+    fields = {"unpublished": f"{place} ({exc.reason})"}
     if summary.fields["stop"]:
-        return told
+        return fields
     safe = Advice(f"the run is done and they are safe in {summary.folder}", repeat=True, when="to publish them")
     stop = Stop(StopReason.NOT_PUBLISHED, f"{place} ({exc.reason})", advice=safe)
-    return {**told, "exitCode": int(stop.exit_code), "stop": stop.as_json(way)}
+    return {**fields, "exitCode": int(stop.exit_code), "stop": stop.as_json(resume_hint)}
 
 
 def _copy_files(folder: Path, names: Sequence[str], place: str) -> None:

@@ -32,7 +32,7 @@ def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
     options = PlanOptions(
         chunk_size=shape["chunk_size"],
         auto_create_devices=shape["auto_create_devices"],
-        hold=journal.meta(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
+        hold_by_input=journal.meta(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
     )
     left_out = journal.meta(Fact.LEFT_OUT)
     plan = plan_calls(builder.rows(), options, None if left_out is None else decode_column(left_out))
@@ -42,9 +42,9 @@ def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
     return plan
 
 
-def check_order_again(config: RunConfig, journal: Journal, folder: Path, face: RunObserver) -> None:
+def check_order_again(config: RunConfig, journal: Journal, folder: Path, observer: RunObserver) -> None:
     """Raise BrakeError if a newer run of the job has sent something since this one stopped."""
     run = RecordedRun.of(folder, journal.meta)
     if not config.brakes.out_of_order and run.has_order:
-        others = recorded_runs(folder.parent, folder, partial(face.on_message, "warning"))
-        check_order(run, others, journal.key_columns, partial(face.on_message, "warning"))
+        others = recorded_runs(folder.parent, folder, partial(observer.on_message, "warning"))
+        check_order(run, others, journal.key_columns, partial(observer.on_message, "warning"))

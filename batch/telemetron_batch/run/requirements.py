@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from telemetron_batch.api.tls import tls_context
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.network import ChosenProxy, choose_proxy
-from telemetron_batch.config.options import OPTIONS_BY_KEY, REDACTED
+from telemetron_batch.config.option_values import REDACTED
+from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.rate_limit.redis_backend import RedisBackend
 from telemetron_batch.storage.clock import Clock
@@ -13,7 +14,7 @@ from telemetron_batch.storage.open_files import require_open_files
 
 
 def require_means(config: RunConfig, clock: Clock) -> None:
-    """Raise ConfigError or PlaceError where a run of this configuration could not send."""
+    """Raise ConfigError or PathError where a run of this configuration could not send."""
     require_key(config)
     require_network(config)
     require_connections(config)
@@ -48,7 +49,7 @@ def require_key(config: RunConfig) -> None:
 
 
 def require_connections(config: RunConfig) -> None:
-    """Raise PlaceError unless a connection for each call in flight can be opened; the sandbox needs both ends."""
+    """Raise PathError unless a connection for each call in flight can be opened; the sandbox needs both ends."""
     require_open_files(config.sending.concurrency * (2 if config.sandbox else 1))
 
 

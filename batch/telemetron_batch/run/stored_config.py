@@ -30,16 +30,16 @@ def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> Ru
     variable = OPTIONS_BY_KEY["limit_url"].variable
     if is_redacted(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
-    options |= _said_now(environ)
+    options |= _given_now(environ)
     wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
     config = with_access(load_stored_config(folder, options, keep), wanted.sending, typed)
     return replace(config, base_url_flag=base_url_flag)
 
 
-def _said_now(environ: Mapping[str, str]) -> dict[str, str]:
+def _given_now(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the options of the environment that override the recorded ones."""
-    said = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes and one.key not in ACCESS_OPTIONS}
-    return {key: text for key, text in said.items() if text}
+    given = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes and one.key not in ACCESS_OPTIONS}
+    return {key: text for key, text in given.items() if text}
 
 
 def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:

@@ -28,15 +28,19 @@ def configure_undo(folder: Path, flags: Mapping[str, Any], environ: Mapping[str,
         sandbox, options = bool(journal.meta(Fact.SANDBOX)), journal.meta(Fact.OPTIONS)
         _require_changes(folder, journal.meta(Fact.SUMMARY))
     taken = {"reports_dir": str(folder.parent), "sandbox": sandbox, "since_last": False}
-    config = resolve([str(folder / _UNDO)], {**flags, **_kept(options, flags, environ), **taken}, environ)
+    config = resolve([str(folder / _UNDO)], {**flags, **_recorded_options(options, flags, environ), **taken}, environ)
     with_access(load_stored_config(folder, options, with_key=False), config.sending, command("undo", folder))
     return config
 
 
-def _kept(options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def _recorded_options(
+    options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the options that are taken from the run unless the caller gives them: account and lock folder."""
-    kept = (one for one in OPTIONS if one.resumes and one.key in options and one.key not in NetworkOptions.__slots__)
-    return {one.key: options[one.key] for one in kept if flags.get(one.key) is None and not environ.get(one.variable)}
+    resumed = (one for one in OPTIONS if one.resumes and one.key in options and one.key not in NetworkOptions.__slots__)
+    return {
+        one.key: options[one.key] for one in resumed if flags.get(one.key) is None and not environ.get(one.variable)
+    }
 
 
 def _require_finished(folder: Path, journal: Journal) -> None:

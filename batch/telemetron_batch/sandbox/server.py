@@ -59,7 +59,7 @@ class SlidingWindow:
         return self._accepted[0] + self._limit.seconds - now
 
 
-def stand_in(
+def sandbox_app(
     state: SandboxState, *, api_key: str | None = None, limit: Limit | None = None, max_devices: int = MAX_DEVICES
 ) -> ASGIApp:
     """Return the sandbox API as an ASGI application; the arguments are those of `serve_in_thread`."""
@@ -80,7 +80,7 @@ def serve_in_thread(
     If `api_key` is None, any key but an empty one is accepted. Bulk requests of more than
     `max_devices` devices are refused. Raises ConfigError if the port cannot be opened.
     """
-    api = stand_in(state, api_key=api_key, limit=limit, max_devices=max_devices)
+    api = sandbox_app(state, api_key=api_key, limit=limit, max_devices=max_devices)
     with _listener(port) as listener:
         # Requests may arrive from here on; until the thread runs they wait in the backlog.
         base_url = f"http://{HOST}:{listener.getsockname()[1]}{PATH}"

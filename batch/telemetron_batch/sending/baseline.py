@@ -9,18 +9,18 @@ differently, the result is marked as unclear instead of guessed.
 from telemetron_batch.api.customer_query import CustomerQuery
 from telemetron_batch.domain.answers import Answer
 from telemetron_batch.domain.model import Call
-from telemetron_batch.domain.outcomes import HELD_AFTER
+from telemetron_batch.domain.outcomes import OWNED_AFTER
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.calls import CallPlan
-from telemetron_batch.sending.call_state import HeldBefore
-from telemetron_batch.sending.holdings import held_by_one
+from telemetron_batch.sending.call_state import HoldingsBefore
+from telemetron_batch.sending.holdings import are_in_holdings
 
 
 class Baseline:
     """Provides which devices a customer held before a call, and queries it if necessary."""
 
-    def __init__(self, looker: CustomerQuery, journal: Journal, plan: CallPlan) -> None:
-        self._looker = looker
+    def __init__(self, customer_query: CustomerQuery, journal: Journal, plan: CallPlan) -> None:
+        self._customer_query = customer_query
         self._journal = journal
         self._plan = plan
         self._own_changes: dict[tuple[str, str], bool] = {}
@@ -30,7 +30,7 @@ class Baseline:
         self._queried: dict[str, bool] = {}
         """Customers that this process queried, and whether the query succeeded."""
 
-    async def held_before(self, call: Call) -> HeldBefore | None:
+    async def holdings_before(self, call: Call) -> HoldingsBefore | None:
         """Return for each device of a call whether its customer held it before; None if that is not known.
 
         A query by an earlier process counts only if that process has written to the customer since.
@@ -39,24 +39,24 @@ class Baseline:
         customer = call.customer
         if customer not in self._already_written and customer not in self._queried:
             self._queried[customer] = await self._query(customer)
-        held = self._journal.holdings(customer)
-        if held is None or not self._queried.get(customer, True):
+        holdings = self._journal.holdings(customer)
+        if holdings is None or not self._queried.get(customer, True):
             return None
-        states = zip(call.devices, held_by_one(call.devices, held), strict=True)
+        states = zip(call.devices, are_in_holdings(call.devices, holdings), strict=True)
         devices = {device: self._own_changes.get((customer, device), state) for device, state in states}
-        return HeldBefore(devices, self._journal.was_known(customer) is True)
+        return HoldingsBefore(devices, self._journal.was_known(customer) is True)
 
     async def _query(self, customer: str) -> bool:
         """Query what a customer holds and record it; return whether the query succeeded."""
-        holdings = await self._looker.fetch(customer)
+        holdings = await self._customer_query.fetch(customer)
         if holdings is None or holdings.devices is None:
             return False
-        await self._journal.held(customer, holdings.devices, is_known=holdings.is_known)
+        await self._journal.record_holdings(customer, holdings.devices, is_known=holdings.is_known)
         return True
 
     def learn(self, call: Call, answer: Answer) -> None:
         """Record what the run itself has changed."""
         for position, result in answer.results.items():
             device = call.devices[position]
-            if result.outcome in HELD_AFTER and self._plan.has_multiple_calls(device):
-                self._own_changes[call.customer, device] = HELD_AFTER[result.outcome]
+            if result.outcome in OWNED_AFTER and self._plan.has_multiple_calls(device):
+                self._own_changes[call.customer, device] = OWNED_AFTER[result.outcome]

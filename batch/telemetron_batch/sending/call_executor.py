@@ -28,7 +28,7 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import Answer, DeviceResult, Results
 from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import OUTCOMES_OF_SUCCESS, Outcome
-from telemetron_batch.domain.reasons import WITH_OTHERS, Reason, Unheard, sentence
+from telemetron_batch.domain.reasons import WITH_OTHERS, OpenQuestion, Reason, sentence
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
 from telemetron_batch.journal.schema import AttemptEnd, AttemptEnding
@@ -37,7 +37,7 @@ from telemetron_batch.sending.call_state import (
     NO_MAXIMUM,
     STUBBORN,
     CallState,
-    HeldBefore,
+    HoldingsBefore,
     attempt_records,
     devices_named_in,
     halved,
@@ -92,12 +92,12 @@ Result = protocol.Reply | Verdict | PersistentServerError | Halted
 class _RequestAttempts(AttemptBudget):
     """The attempts at one request of a call."""
 
-    asked: Positions
+    requested: Positions
     successes_before: int
 
 
 @dataclass(slots=True)
-class Unanswered:
+class UnansweredAttempts:
     """Customers and devices of this run's unanswered assigns, which may have created them."""
 
     customers: set[str] = field(default_factory=set)
@@ -111,15 +111,15 @@ class Unanswered:
             if call.device_type is not None:
                 self.devices.update(call.devices[at] for at in positions)
 
-    def customer_was_created(self, work: CallState, reply: protocol.Reply) -> bool | None:
+    def customer_was_created(self, state: CallState, reply: protocol.Reply) -> bool | None:
         """Return whether this run created the customer of an answer; None if that is not known.
 
         An answer that says no may follow an unanswered attempt that created the customer.
         """
-        created, customer = reply.customer_was_created, work.call.customer
-        if created is False and customer in self.customers and not work.customer_was_known:
-            created = None if work.customer_was_known is None else True
-        if work.call.action.facts.may_create:
+        created, customer = reply.customer_was_created, state.call.customer
+        if created is False and customer in self.customers and not state.customer_was_known:
+            created = None if state.customer_was_known is None else True
+        if state.call.action.facts.may_create:
             self.customers.discard(customer)  # only this answer is in doubt; later ones are reliable
         return created
 
@@ -135,15 +135,15 @@ class CallExecutor:
     """Executes calls against the API. Each worker executes one call at a time."""
 
     def __init__(
-        self, post: Post, journal: Journal, traffic: AttemptGate, *, attempts: int, wall: Callable[[], float]
+        self, post: Post, journal: Journal, gate: AttemptGate, *, attempts: int, wall: Callable[[], float]
     ) -> None:
         self._post = post
         self._journal = journal
-        self._traffic = traffic
+        self._gate = gate
         self._attempts = attempts
         self._wall = wall
         self._maximum = NO_MAXIMUM
-        self.unanswered = Unanswered()
+        self.unanswered = UnansweredAttempts()
         self.recognise: Callable[[], Awaitable[None]] | None = None
         """Called after an answer that does not have the form of the API's answers."""
         self.uptime: Callable[[], float] | None = None
@@ -152,57 +152,57 @@ class CallExecutor:
     @property
     def halt(self) -> StopSignal:
         """The signal that stops the run early."""
-        return self._traffic.halt
+        return self._gate.halt
 
-    async def settle(self, call: Call, before: HeldBefore | None = None) -> CallResult:
+    async def settle(self, call: Call, before: HoldingsBefore | None = None) -> CallResult:
         """Continue a call until each of its devices has a result in the journal, or the run stops.
 
         `before` is what the customer held before this run; None if that is not known.
         """
-        work = restore(call, self._journal, self._maximum)
+        state = restore(call, self._journal, self._maximum)
         if before is not None:
-            work.held_before, work.customer_was_known = before.devices, before.is_known
-        work.successes_before = self._traffic.successes
-        while (asked := work.split.next()) is not None:
-            if isinstance(await self._request(work, asked), Halted | StopRun):
+            state.holdings_before, state.customer_was_known = before.devices, before.is_known
+        state.successes_before = self._gate.successes
+        while (requested := state.search.next()) is not None:
+            if isinstance(await self._request(state, requested), Halted | StopRun):
                 break
-        if not work.has_doubts():
-            return CallResult(tuple(work.answers))
-        return CallResult(tuple(work.answers), work.pending_since(), has_doubts=True)
+        if not state.has_doubts():
+            return CallResult(tuple(state.answers))
+        return CallResult(tuple(state.answers), state.pending_since(), has_doubts=True)
 
-    async def _request(self, work: CallState, asked: Positions) -> Result:
+    async def _request(self, state: CallState, requested: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
-        before = work.successes_before if work.split.searching else self._traffic.successes
-        spent = _RequestAttempts(asked=asked, successes_before=before)
-        attempt = partial(self._attempt, work, spent)
-        result = await retry_until_final(attempt, spent, self._attempts, self._traffic)
+        before = state.successes_before if state.search.searching else self._gate.successes
+        spent = _RequestAttempts(requested=requested, successes_before=before)
+        attempt = partial(self._attempt, state, spent)
+        result = await retry_until_final(attempt, spent, self._attempts, self._gate)
         if isinstance(result, Transient):
             # An attempt that the end of the run cut short does not count.
-            return Halted() if self._traffic.halt else await self._give_up(work, spent, result)
+            return Halted() if self._gate.halt else await self._give_up(state, spent, result)
         return result
 
-    async def _attempt(self, work: CallState, spent: _RequestAttempts) -> Result:
+    async def _attempt(self, state: CallState, spent: _RequestAttempts) -> Result:
         """Make one attempt: permit, journal, request, journal."""
-        call, asked = work.call, spent.asked
-        body = protocol.request_body(call, asked)
-        slot = await self._traffic.acquire(call.number)
+        call, requested = state.call, spent.requested
+        body = protocol.request_body(call, requested)
+        slot = await self._gate.acquire(call.number)
         if slot is None:
             return Halted()
-        number = await self._journal.started(
-            call.number, _positions_for_journal(call, asked), self._wall(), self._uptime()
+        number = await self._journal.record_start(
+            call.number, _positions_for_journal(call, requested), self._wall(), self._uptime()
         )
-        on_send = await self._traffic.before_send(slot)
+        on_send = await self._gate.before_send(slot)
         sent_at = clock.now()
         response = await self._post(protocol.ENDPOINTS[call.action].path, body, on_send)
-        result = self._classify(work, spent, slot, response)
+        result = self._classify(state, spent, slot, response)
         missing = result.missing if isinstance(result, protocol.Reply) else ()
         side_effects = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
-        work.tries += attempt_records(asked, missing, side_effects, sent_at)
+        state.attempts += attempt_records(requested, missing, side_effects, sent_at)
         if missing or side_effects is not SideEffects.NOT_DONE:
-            self.unanswered.add(call, missing or asked)
-        answer = self._answer_from(work, asked, result, response.status)
+            self.unanswered.add(call, missing or requested)
+        answer = self._answer_from(state, requested, result, response.status)
         recorded = None if answer is None else RecordedAnswer(call.number, answer, by_attempt=True)
-        await self._journal.ended(number, _attempt_end(result, response), self._wall(), recorded)
+        await self._journal.record_end(number, _attempt_end(result, response), self._wall(), recorded)
         if self.recognise is not None and isinstance(result, Transient | DeviceRejected) and result.is_from_elsewhere:
             await self.recognise()
         return result
@@ -211,78 +211,78 @@ class CallExecutor:
         return None if self.uptime is None else self.uptime()
 
     def _classify(
-        self, work: CallState, spent: _RequestAttempts, slot: AttemptSlot, response: HttpResult
+        self, state: CallState, spent: _RequestAttempts, slot: AttemptSlot, response: HttpResult
     ) -> protocol.Reply | Verdict | PersistentServerError:
         """Classify a response, report it to the gate and count it."""
-        call, asked = work.call, spent.asked
-        work.seemed_throttled += response.seems_throttled
-        if work.seemed_throttled > _MAX_PRESUMED_THROTTLES:
+        call, requested = state.call, spent.requested
+        state.seemed_throttled += response.seems_throttled
+        if state.seemed_throttled > _MAX_PRESUMED_THROTTLES:
             response = response.as_server_error()
-        read = response.read(lambda body: protocol.read_reply(body, call, asked, response.show), call.action)
-        result = _reject_devices_if_named(read, call, asked)
-        if isinstance(result, DeviceRejected) and result.is_from_elsewhere and not self._traffic.is_recognised:
+        read = response.read(lambda body: protocol.read_reply(body, call, requested, response.show), call.action)
+        result = _reject_devices_if_named(read, call, requested)
+        if isinstance(result, DeviceRejected) and result.is_from_elsewhere and not self._gate.is_recognised:
             result = Transient(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
-        self._traffic.report(slot, None if isinstance(result, protocol.Reply) else result, response)
+        self._gate.report(slot, None if isinstance(result, protocol.Reply) else result, response)
         self._log(call, result)
         if not isinstance(result, Transient):
             return result
-        spent.add(slot, response.failure, self._traffic)
+        spent.add(slot, response.failure, self._gate)
         spent.server_errors += response.status is not None and response.status >= 500
         return PersistentServerError(result.doubt, result.text) if self._is_stubborn(spent) else result
 
     def _is_stubborn(self, spent: _RequestAttempts) -> bool:
         """Return whether the API fails on this call only, and the call can be split."""
-        others_succeed = self._traffic.successes > spent.successes_before
-        return len(spent.asked) > 1 and spent.server_errors >= _STUBBORN_AFTER and others_succeed
+        others_succeed = self._gate.successes > spent.successes_before
+        return len(spent.requested) > 1 and spent.server_errors >= _STUBBORN_AFTER and others_succeed
 
-    def _answer_from(self, work: CallState, asked: Positions, result: Result, status: int | None) -> Answer | None:
+    def _answer_from(self, state: CallState, requested: Positions, result: Result, status: int | None) -> Answer | None:
         """Return the answer for the devices that a result settles, to be recorded; None if it settles none."""
         results: Mapping[int, DeviceResult] = {}
         match result:
             case protocol.Reply():
                 # Set only after a success: if smaller requests fail as well, the size was not the cause.
-                self._maximum = min(self._maximum, work.maximum)
+                self._maximum = min(self._maximum, state.maximum)
                 results = result.results
-                if omitted_twice := work.split.settled(asked, result.missing):
+                if omitted_twice := state.search.settled(requested, result.missing):
                     results = {**results, **dict.fromkeys(omitted_twice, _OMITTED_TWICE)}
             case CallRejected(outcome, reason, text):
-                work.split.settled(asked)
-                alike = asked if outcome is Outcome.SKIPPED else (*asked, *work.split.give_up())
+                state.search.settled(requested)
+                alike = requested if outcome is Outcome.SKIPPED else (*requested, *state.search.give_up())
                 results = dict.fromkeys(alike, DeviceResult(outcome, reason=reason, text=text))
             case PayloadTooLarge(text):
-                work.maximum = min(work.maximum, halved(asked))
-                work.split.too_many(asked, work.maximum, rejection_result(result.code, text))
+                state.maximum = min(state.maximum, halved(requested))
+                state.search.too_many(requested, state.maximum, rejection_result(result.code, text))
             case DeviceRejected() | PersistentServerError():
-                refused = devices_named_in(work.call, asked, result.text)
-                work.split.refused(asked, rejection_result(result.code, result.text), refused)
+                refused = devices_named_in(state.call, requested, result.text)
+                state.search.refused(requested, rejection_result(result.code, result.text), refused)
             case _:
                 return None
-        if rejected := work.split.condemned():
+        if rejected := state.search.take_rejected():
             results = {**results, **{at: _rejected_result(one) for at, one in rejected.items()}}
         if not results:
             return None
-        answer = self._answer(work, results, status, result if isinstance(result, protocol.Reply) else None)
-        work.answers.append(answer)
+        answer = self._answer(state, results, status, result if isinstance(result, protocol.Reply) else None)
+        state.answers.append(answer)
         return answer
 
-    async def _give_up(self, work: CallState, spent: _RequestAttempts, last: Transient) -> Result:
+    async def _give_up(self, state: CallState, spent: _RequestAttempts, last: Transient) -> Result:
         """Record the devices as failed or unconfirmed, because the attempts are spent.
 
         If nothing has ever answered, the call is not to blame and the run stops instead.
         """
-        asked = spent.asked
-        unclear = {at for at, (_, doubts) in work.each_asked_before(asked).items() if doubts}
-        if not unclear and self._traffic.stop_if_never_reached(last.text):
+        requested = spent.requested
+        unclear = {at for at, (_, doubts) in state.attempt_counts(requested).items() if doubts}
+        if not unclear and self._gate.stop_if_never_reached(last.text):
             return Halted()
         text = f"{spent.failures + spent.refused_connections} attempts; the last: {last.text}"
-        outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in asked}
+        outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in requested}
         results = {
             at: DeviceResult(outcome, reason=Reason.ATTEMPTS_SPENT, text=text) for at, outcome in outcomes.items()
         }
-        answer = self._answer(work, results, None)
-        await self._journal.settled(RecordedAnswer(work.call.number, answer, by_attempt=False))
-        work.split.settled(asked)
-        work.answers.append(answer)
+        answer = self._answer(state, results, None)
+        await self._journal.record_results(RecordedAnswer(state.call.number, answer, by_attempt=False))
+        state.search.settled(requested)
+        state.answers.append(answer)
         return last
 
     def _log(self, call: Call, result: protocol.Reply | Verdict | PersistentServerError) -> None:
@@ -291,29 +291,29 @@ class CallExecutor:
             if result.unexpected:
                 names = ", ".join(result.unexpected[:_MAX_REPORTED_IDENTIFIERS])
                 text = f"call {call.number}: the answer names devices that were not requested: {names}"
-                self._traffic.tell("foreign", text)
+                self._gate.on_event("foreign", text)
         else:
             LOGGER.info("call %d: %s: %s", call.number, result.code, sentence(result.reason, result.text))
 
     def _answer(
         self,
-        work: CallState,
+        state: CallState,
         results: Mapping[int, DeviceResult],
         status: int | None,
         reply: protocol.Reply | None = None,
     ) -> Answer:
-        if reply and len(work.tries) == 1:
+        if reply and len(state.attempts) == 1:
             attempts, unclear = 1, 0  # the usual case
         else:
-            attempts, unclear = work.all_asked_before(results) or work.most_asked_before(results)
+            attempts, unclear = state.common_attempt_counts(results) or state.highest_attempt_counts(results)
         if unclear:
-            results = _annotate_lost_attempts(work, results)
-        if self.unanswered.devices and work.call.device_type is not None:
-            results = self.unanswered.without_untrue_flags(work.call, results)
+            results = _annotate_lost_attempts(state, results)
+        if self.unanswered.devices and state.call.device_type is not None:
+            results = self.unanswered.without_untrue_flags(state.call, results)
         return Answer(
             results=Results.of(results),
             customer_id=reply.customer_id if reply else "",
-            customer_was_created=self.unanswered.customer_was_created(work, reply) if reply else None,
+            customer_was_created=self.unanswered.customer_was_created(state, reply) if reply else None,
             http_status=status,
             attempts=attempts,
             unclear_attempts=unclear,
@@ -323,14 +323,14 @@ class CallExecutor:
 
 
 def _reject_devices_if_named(
-    result: protocol.Reply | Verdict, call: Call, asked: Positions
+    result: protocol.Reply | Verdict, call: Call, requested: Positions
 ) -> protocol.Reply | Verdict:
     """Turn a refusal of the customer into one of devices if its text names some, but not all, of them."""
     if not isinstance(result, CallRejected) or result.reason is not Reason.CUSTOMER_REFUSED:
         return result
     return (
         DeviceRejected(result.text)
-        if 0 < len(devices_named_in(call, asked, result.text)) < len(call.devices)
+        if 0 < len(devices_named_in(call, requested, result.text)) < len(call.devices)
         else result
     )
 
@@ -341,8 +341,8 @@ def _attempt_end(result: protocol.Reply | Verdict | PersistentServerError, respo
     if isinstance(result, protocol.Reply):
         if not (result.missing or result.unexpected) and status == _USUAL.status:
             return _USUAL
-        omitted, foreign = len(result.missing), len(result.unexpected)
-        return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign_count=foreign)
+        omitted, unrequested = len(result.missing), len(result.unexpected)
+        return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign_count=unrequested)
     if isinstance(response.failure, NoResponse) and not response.failure.sent:
         return AttemptEnd(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
     ending = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
@@ -352,26 +352,26 @@ def _attempt_end(result: protocol.Reply | Verdict | PersistentServerError, respo
 
 def _rejected_result(rejected: Rejected[DeviceResult]) -> DeviceResult:
     """Return the result of a rejected device; its reason shows if the device was never sent alone."""
-    result = rejected.blame
+    result = rejected.refusal
     return result if rejected.alone else result._replace(reason=WITH_OTHERS.get(result.reason, result.reason))
 
 
-def _annotate_lost_attempts(work: CallState, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
+def _annotate_lost_attempts(state: CallState, results: Mapping[int, DeviceResult]) -> Mapping[int, DeviceResult]:
     """Return the results, adjusted for earlier attempts without an answer.
 
     The number of unclear attempts is stored once per answer. A doubt about one device therefore
     marks all devices of the answer whose earlier holding is not known.
     """
-    is_doubted = {at: doubts > 0 for at, (_, doubts) in work.each_asked_before(results).items()}
+    is_doubted = {at: doubts > 0 for at, (_, doubts) in state.attempt_counts(results).items()}
     annotated = {}
     for at, result in results.items():
-        if is_doubted[at] or work.held(at) is None:
-            result = _attribute(result, work.call.action, work.held(at))
+        if is_doubted[at] or state.had_device(at) is None:
+            result = _attribute(result, state.call.action, state.had_device(at))
         annotated[at] = _append_uncertainty(result) if is_doubted[at] else result
     return annotated
 
 
-def _attribute(result: DeviceResult, action: Action, held_before: bool | None) -> DeviceResult:
+def _attribute(result: DeviceResult, action: Action, had_device: bool | None) -> DeviceResult:
     """Return a result "already done" as this run's own work, as earlier work, or marked as unclear.
 
     It can be attributed if it is known whether the customer held the device before.
@@ -379,9 +379,9 @@ def _attribute(result: DeviceResult, action: Action, held_before: bool | None) -
     changed, unchanged = OUTCOMES_OF_SUCCESS[action]
     if result.outcome is not unchanged:
         return result
-    if held_before is None:
-        return result._replace(unheard=Unheard.WHOSE_WORK)
-    if held_before is action.facts.is_held_after:
+    if had_device is None:
+        return result._replace(open_question=OpenQuestion.WHOSE_WORK)
+    if had_device is action.facts.is_owned_after:
         return result
     return result._replace(outcome=changed, reason=Reason.DONE_BY_LOST_ATTEMPT, text="")
 
@@ -395,8 +395,8 @@ def _append_uncertainty(result: DeviceResult) -> DeviceResult:
         result = result._replace(was_created=None)
     if result.outcome is not Outcome.FAILED and result.reason is not Reason.NO_VALID_DEVICES:
         return result
-    return result._replace(outcome=Outcome.UNCONFIRMED, unheard=Unheard.WHETHER_DONE)
+    return result._replace(outcome=Outcome.UNCONFIRMED, open_question=OpenQuestion.WHETHER_DONE)
 
 
-def _positions_for_journal(call: Call, asked: Positions) -> Positions | None:
-    return None if len(asked) == len(call.devices) else asked
+def _positions_for_journal(call: Call, requested: Positions) -> Positions | None:
+    return None if len(requested) == len(call.devices) else requested

@@ -27,7 +27,7 @@ ANSWERED: Final = "answered"
 """Stored verdict code of a usable answer."""
 STUBBORN: Final = "stubborn"
 """Stored verdict code of a call on which the API fails repeatedly."""
-BLAMED: Final = (DeviceRejected.code, STUBBORN)
+DEVICE_REFUSAL_CODES: Final = (DeviceRejected.code, STUBBORN)
 
 
 @lru_cache(maxsize=16)
@@ -45,14 +45,14 @@ def _set_of(positions: Positions) -> frozenset[int]:
 class AttemptRecord:
     """An attempt at some positions of a call."""
 
-    asked: frozenset[int]
+    requested: frozenset[int]
     may_have_acted: bool
     """Whether it may have changed something without an answer that says so."""
     pending_since: float | None = None
     """When it left, on the event loop's clock, if it may still act; None if not, or if another process made it."""
 
 
-class HeldBefore(NamedTuple):
+class HoldingsBefore(NamedTuple):
     """What a customer held before the run first wrote to it."""
 
     devices: Mapping[str, bool | None]
@@ -66,11 +66,11 @@ class CallState:
     """A call in progress."""
 
     call: Call
-    split: RejectedDeviceSearch[DeviceResult]
-    tries: list[AttemptRecord] = field(default_factory=list)
+    search: RejectedDeviceSearch[DeviceResult]
+    attempts: list[AttemptRecord] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Answers recorded by this process."""
-    held_before: Mapping[str, bool | None] | None = None
+    holdings_before: Mapping[str, bool | None] | None = None
     """Whether the customer held each device before this run; None if that is not known."""
     customer_was_known: bool | None = None
     """Whether the API knew the customer before this run; None if that is not known."""
@@ -81,42 +81,42 @@ class CallState:
     seemed_throttled: int = 0
     """Number of 503s of this call that counted as throttling only because they were fast."""
 
-    def held(self, position: int) -> bool | None:
+    def had_device(self, position: int) -> bool | None:
         """Return whether the customer held this device before the run; None if that is not known."""
-        return None if self.held_before is None else self.held_before[self.call.devices[position]]
+        return None if self.holdings_before is None else self.holdings_before[self.call.devices[position]]
 
-    def asked_before(self, asked: Iterable[int]) -> tuple[int, int]:
+    def count_attempts(self, requested: Iterable[int]) -> tuple[int, int]:
         """Return how many attempts contained all these positions, and how many of those may have acted."""
-        doubts = [one.may_have_acted for one in self.tries if one.asked.issuperset(asked)]
+        doubts = [one.may_have_acted for one in self.attempts if one.requested.issuperset(requested)]
         return len(doubts), sum(doubts)
 
-    def all_asked_before(self, positions: Collection[int]) -> tuple[int, int] | None:
-        """Return the counts of `asked_before` if they are the same for each position (the usual case), else None."""
-        if not all(one.asked.issuperset(positions) for one in self.tries):
+    def common_attempt_counts(self, positions: Collection[int]) -> tuple[int, int] | None:
+        """Return the counts of `count_attempts` if they are the same for each position (the usual case), else None."""
+        if not all(one.requested.issuperset(positions) for one in self.attempts):
             return None
-        return len(self.tries), sum(one.may_have_acted for one in self.tries)
+        return len(self.attempts), sum(one.may_have_acted for one in self.attempts)
 
-    def most_asked_before(self, positions: Collection[int]) -> tuple[int, int]:
-        """Return the maximum of each count of `asked_before` over these positions."""
-        attempts, doubts = zip(*self.each_asked_before(positions).values(), strict=True)
+    def highest_attempt_counts(self, positions: Collection[int]) -> tuple[int, int]:
+        """Return the maximum of each count of `count_attempts` over these positions."""
+        attempts, doubts = zip(*self.attempt_counts(positions).values(), strict=True)
         return max(attempts), max(doubts)
 
-    def each_asked_before(self, positions: Collection[int]) -> dict[int, tuple[int, int]]:
-        """Return the counts of `asked_before` for each single position."""
-        alike = self.all_asked_before(positions)
-        return {at: alike or self.asked_before((at,)) for at in positions}
+    def attempt_counts(self, positions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Return the counts of `count_attempts` for each single position."""
+        alike = self.common_attempt_counts(positions)
+        return {at: alike or self.count_attempts((at,)) for at in positions}
 
     def pending_since(self) -> float | None:
         """Return when the last attempt that may still act left, on the event loop's clock; None without one."""
-        return max((one.pending_since for one in self.tries if one.pending_since is not None), default=None)
+        return max((one.pending_since for one in self.attempts if one.pending_since is not None), default=None)
 
     def has_doubts(self) -> bool:
         """Return whether any attempt may have acted without an answer."""
-        return any(one.may_have_acted for one in self.tries)
+        return any(one.may_have_acted for one in self.attempts)
 
 
 def attempt_records(
-    asked: Positions, omitted: Collection[int], side_effects: SideEffects, sent_at: float | None = None
+    requested: Positions, omitted: Collection[int], side_effects: SideEffects, sent_at: float | None = None
 ) -> list[AttemptRecord]:
     """Return the records of an attempt. Devices that its answer omits may have been changed and get their own.
 
@@ -125,8 +125,8 @@ def attempt_records(
     may_have_acted = side_effects is not SideEffects.NOT_DONE
     pending_since = sent_at if side_effects is SideEffects.UNCLEAR else None
     if not omitted:
-        return [AttemptRecord(_set_of(asked), may_have_acted, pending_since)]
-    rest = frozenset(asked).difference(omitted)
+        return [AttemptRecord(_set_of(requested), may_have_acted, pending_since)]
+    rest = frozenset(requested).difference(omitted)
     return [AttemptRecord(rest, may_have_acted, pending_since), AttemptRecord(frozenset(omitted), may_have_acted=True)]
 
 
@@ -140,18 +140,20 @@ def restore(call: Call, journal: Journal, maximum: int) -> CallState:
     if not (history or settled):
         return CallState(call, RejectedDeviceSearch(everything, maximum))
     answered = {attempt: positions for attempt, positions in settled if attempt}
-    tries: list[AttemptRecord] = []
+    attempts: list[AttemptRecord] = []
     for one in history:
-        asked = everything if one.positions is None else one.positions
-        settled_by_it = asked if one.verdict != ANSWERED else answered.get(one.number, ())
-        omitted = set(asked).difference(settled_by_it)
-        tries += attempt_records(asked, omitted, SideEffects.UNCLEAR if one.may_have_acted else SideEffects.NOT_DONE)
+        requested = everything if one.positions is None else one.positions
+        settled_by_it = requested if one.verdict != ANSWERED else answered.get(one.number, ())
+        omitted = set(requested).difference(settled_by_it)
+        attempts += attempt_records(
+            requested, omitted, SideEffects.UNCLEAR if one.may_have_acted else SideEffects.NOT_DONE
+        )
     closed = {position for _, positions in settled for position in positions}
     still_open = tuple(position for position in everything if position not in closed)
-    split = _replay(call, history, answered)
-    if split is None or set(split.open()) != set(still_open):
-        split = RejectedDeviceSearch(still_open, maximum)
-    return CallState(call, split, tries)
+    search = _replay(call, history, answered)
+    if search is None or set(search.open()) != set(still_open):
+        search = RejectedDeviceSearch(still_open, maximum)
+    return CallState(call, search, attempts)
 
 
 def _replay(
@@ -160,33 +162,33 @@ def _replay(
     """Return the search after these attempts; None if they do not fit together."""
     everything = all_of(len(call.devices))
     largest = max((len(everything if one.positions is None else one.positions) for one in history), default=1)
-    split: RejectedDeviceSearch[DeviceResult] = RejectedDeviceSearch(everything, largest)
+    search: RejectedDeviceSearch[DeviceResult] = RejectedDeviceSearch(everything, largest)
     for attempt in history:
-        asked = everything if attempt.positions is None else attempt.positions
-        if attempt.verdict not in (ANSWERED, *BLAMED, PayloadTooLarge.code, CallRejected.code):
+        requested = everything if attempt.positions is None else attempt.positions
+        if attempt.verdict not in (ANSWERED, *DEVICE_REFUSAL_CODES, PayloadTooLarge.code, CallRejected.code):
             continue
-        if split.next() != asked:
+        if search.next() != requested:
             return None
-        _replay_attempt(split, call, attempt, (asked, settled.get(attempt.number, ())))
-        split.condemned()
-    return split
+        _replay_attempt(search, call, attempt, (requested, settled.get(attempt.number, ())))
+        search.take_rejected()
+    return search
 
 
 def _replay_attempt(
-    split: RejectedDeviceSearch[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]
+    search: RejectedDeviceSearch[DeviceResult], call: Call, attempt: Attempt, positions: tuple[Positions, Positions]
 ) -> None:
-    asked, answered = positions
+    requested, answered = positions
     if attempt.verdict == ANSWERED:
-        split.settled(asked, [position for position in asked if position not in set(answered)])
+        search.settled(requested, [position for position in requested if position not in set(answered)])
     elif attempt.verdict == PayloadTooLarge.code:
-        split.too_many(asked, halved(asked), rejection_result(attempt.verdict, attempt.text))
+        search.too_many(requested, halved(requested), rejection_result(attempt.verdict, attempt.text))
     elif attempt.verdict == CallRejected.code:
-        split.settled(asked)
-        if len(answered) > len(asked):
-            split.give_up()
+        search.settled(requested)
+        if len(answered) > len(requested):
+            search.give_up()
     else:
-        split.refused(
-            asked, rejection_result(attempt.verdict, attempt.text), devices_named_in(call, asked, attempt.text)
+        search.refused(
+            requested, rejection_result(attempt.verdict, attempt.text), devices_named_in(call, requested, attempt.text)
         )
 
 
@@ -198,16 +200,16 @@ def rejection_result(verdict: str | None, text: str) -> DeviceResult:
     return DeviceResult(Outcome.FAILED, reason=reason, text=text)
 
 
-def halved(asked: Positions) -> int:
+def halved(requested: Positions) -> int:
     """Return the maximum number of devices per request after a request that was too large."""
-    return max(1, len(asked) // 2)
+    return max(1, len(requested) // 2)
 
 
-def devices_named_in(call: Call, asked: Positions, text: str) -> Positions:
+def devices_named_in(call: Call, requested: Positions, text: str) -> Positions:
     """Return the positions whose identifiers occur in an error text as whole words."""
     return tuple(
         position
-        for position in asked
+        for position in requested
         if _SPECIFIC_IDENTIFIER.match(call.devices[position])
         and call.devices[position] in text
         and re.search(rf"(?<!\w){re.escape(call.devices[position])}(?!\w)", text)

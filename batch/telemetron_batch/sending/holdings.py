@@ -50,11 +50,11 @@ def holding_states(keys: SentRows, holdings: Iterable[Holding], absence_unproven
     return comparison.states(absence_unproven)
 
 
-def held_by_one(devices: Sequence[str], held: Collection[str]) -> list[bool | None]:
+def are_in_holdings(devices: Sequence[str], holdings: Collection[str]) -> list[bool | None]:
     """Return for each of one customer's distinct devices whether the customer holds it; None if that is not known."""
     numbers = np.arange(len(devices))
     keys = SentRows(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
-    states = holding_states(keys, [(0, frozenset(held))]).tolist()
+    states = holding_states(keys, [(0, frozenset(holdings))]).tolist()
     return [None if state < 0 else state == 1 for state in states]
 
 

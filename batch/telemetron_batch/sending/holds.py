@@ -125,17 +125,17 @@ class UnreleasedReport:
 
 def collect_unreleased(unassigns: CallPlan, journal: Journal | None) -> UnreleasedReport:
     """Return the unreleased devices of these calls according to the journal; without a journal, all devices."""
-    stuck, settled = UnreleasedDevices(), defaultdict[int, set[int]](set)
+    unreleased, settled = UnreleasedDevices(), defaultdict[int, set[int]](set)
     for recorded in journal.settlements() if journal else ():
         if unassigns.includes(recorded.call):
             settled[recorded.call].update(recorded.answer.results)
-            stuck.record(unassigns.call(recorded.call), recorded.answer)
+            unreleased.record(unassigns.call(recorded.call), recorded.answer)
     is_open = [number for number in _numbers(unassigns) if len(settled[number]) < unassigns.size_of(number)]
     for number in is_open:
         call = unassigns.call(number)
         for at in {*range(len(call.devices))} - settled[number]:
-            stuck.add(call.customer, call.devices[at], is_open=True)
-    columns = [*zip(*stuck.pairs(), strict=True)] or [()] * len(_SCHEMA)
+            unreleased.add(call.customer, call.devices[at], is_open=True)
+    columns = [*zip(*unreleased.pairs(), strict=True)] or [()] * len(_SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
     return UnreleasedReport(not is_open, pa.table(arrays, schema=_SCHEMA))
 
@@ -144,10 +144,10 @@ def _numbers(calls: CallPlan) -> Iterator[int]:
     return (number for stage in calls.stages() for lane in stage.lanes for number in lane)
 
 
-def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[UnreleasedReport]) -> None:
+def release_resolved_holds(journal: Journal, calls: CallPlan, reports: Sequence[UnreleasedReport]) -> None:
     """Delete results `held` whose devices have been released since, so that their assigns are sent.
 
-    `left` are the reports of other shards; the journal's own answers are added.
+    `reports` are the reports of other shards; the journal's own answers are added.
     """
     held = [
         (number, calls.call(one.call), one.answer)
@@ -156,15 +156,17 @@ def release_resolved_holds(journal: Journal, calls: CallPlan, left: Sequence[Unr
     ]
     if not held:
         return
-    stuck = unreleased_among(left, pa.array({call.devices[at] for _, call, answer in held for at in answer.results}))
+    unreleased = unreleased_among(
+        reports, pa.array({call.devices[at] for _, call, answer in held for at in answer.results})
+    )
     for recorded in journal.settlements():
         call = calls.call(recorded.call)
         if call.action is Action.UNASSIGN:
-            stuck.record(call, recorded.answer)
+            unreleased.record(call, recorded.answer)
     free = [
         number
         for number, call, answer in held
-        if any(stuck.former_owner(call.customer, call.devices[at]) is None for at in answer.results)
+        if any(unreleased.former_owner(call.customer, call.devices[at]) is None for at in answer.results)
     ]
     journal.delete_results(free)
 
@@ -199,7 +201,7 @@ def unknown_customers(journal: Journal, calls: CallPlan) -> list[StaleResult]:
     return [StaleResult(number, call, _overtaken(call, answer, assigned)) for number, call, answer in unknown]
 
 
-def ask_again(journal: Journal, stale: Iterable[StaleResult]) -> None:
+def reopen_results(journal: Journal, stale: Iterable[StaleResult]) -> None:
     """Delete results, except for the part to keep of each, so that their devices are sent again."""
     journal.shorten({one.number: one.kept for one in stale})
 
@@ -252,14 +254,14 @@ def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], in
     return replace(answer, results=results) if results else None
 
 
-def unreleased_among(left: Sequence[UnreleasedReport], devices: pa.Array) -> UnreleasedDevices:
+def unreleased_among(reports: Sequence[UnreleasedReport], devices: pa.Array) -> UnreleasedDevices:
     """Return which of these devices the reports contain."""
-    stuck = UnreleasedDevices()
-    for report in left:
+    unreleased = UnreleasedDevices()
+    for report in reports:
         matching = report.pairs.filter(pc.is_in(report.pairs["device"], devices))
         for customer, device, is_open in zip(*(column.to_pylist() for column in matching.columns), strict=True):
-            stuck.add(customer, device, is_open=is_open)
-    return stuck
+            unreleased.add(customer, device, is_open=is_open)
+    return unreleased
 
 
 def _is_hold(answer: Answer) -> bool:

@@ -20,12 +20,12 @@ class RunObserver:
         """Return whether this plan is to be sent."""
         return True
 
-    def confirm_repeat(self, former: str) -> bool:  # noqa: ARG002
-        """Return whether content that the run `former` has already processed is to be processed again."""
+    def confirm_repeat(self, previous_run: str) -> bool:  # noqa: ARG002
+        """Return whether content that the run `previous_run` has already processed is to be processed again."""
         return False
 
     def on_message(self, kind: str, text: str) -> None:
-        """Show an event such as a warning, a hold or an outage."""
+        """Show an event such as a warning, a pause or an outage."""
 
     def wants_progress(self) -> bool:
         """Return whether `on_progress` is to be called."""

@@ -26,8 +26,8 @@ _MIN_WINDOW: Final = 10.0
 """Seconds, and departures, over which a rate is measured at least. Over fewer it would fluctuate."""
 _MIN_SETTLED_CALLS: Final = 3
 """Settled calls from which the measured speed is used to estimate the time left."""
-_MIN_SHOWN_HOLD_S: Final = 1.0
-"""Seconds from which a hold is shown."""
+_MIN_SHOWN_PAUSE_S: Final = 1.0
+"""Seconds from which a pause is shown."""
 _GAP: Final = "  "
 _BAR_WIDTH_DIVISOR: Final = 8
 """The bar takes this fraction of the line."""
@@ -69,7 +69,7 @@ class ProgressSnapshot:
     reached: float | None
     """Measured attempts per second; None before there are enough."""
     seconds_left: float | None
-    """Estimated seconds until the end without further holds; None if no estimate is possible."""
+    """Estimated seconds until the end without further pauses; None if no estimate is possible."""
     elapsed: float
     """Seconds since this process began to send."""
     down_at: float | None
@@ -82,9 +82,9 @@ class ProgressSnapshot:
 class ProgressTracker:
     """Samples a run periodically and measures its speed. Use it on the event loop."""
 
-    def __init__(self, tally: RunCounters, traffic: AttemptGate, ceiling: Rate, wall: Callable[[], float]) -> None:
-        self._tally = tally
-        self._traffic = traffic
+    def __init__(self, counters: RunCounters, gate: AttemptGate, ceiling: Rate, wall: Callable[[], float]) -> None:
+        self._counters = counters
+        self._gate = gate
         self._ceiling = ceiling
         self._wall = wall
         self._began = self._seen = clock.now()
@@ -93,16 +93,16 @@ class ProgressTracker:
 
     def view(self, *, over: bool = False) -> ProgressSnapshot:
         """Return a snapshot of the run."""
-        now, condition = clock.now(), self._traffic.condition()
-        if condition.down_for is None and condition.held_for <= 0:
+        now, condition = clock.now(), self._gate.condition()
+        if condition.down_for is None and condition.pause_left <= 0:
             self._active_seconds += now - self._seen
         self._seen = now
         self._remember(self._mark(now, condition.departures))
         return ProgressSnapshot(
-            what=self._tally.unit,
-            calls=self._tally.calls,
-            done=self._tally.calls_done,
-            outcomes=dict(self._tally.outcomes),
+            what=self._counters.unit,
+            calls=self._counters.calls,
+            done=self._counters.calls_done,
+            outcomes=dict(self._counters.outcomes),
             ceiling=self._ceiling,
             reached=self._reached(condition),
             seconds_left=self._seconds_left(condition),
@@ -113,7 +113,7 @@ class ProgressTracker:
         )
 
     def _mark(self, now: float, departures: int) -> _Sample:
-        return _Sample(now, self._active_seconds, self._tally.calls_done, departures)
+        return _Sample(now, self._active_seconds, self._counters.calls_done, departures)
 
     def _remember(self, mark: _Sample) -> None:
         """Keep the samples that a steady figure needs. A sample without new calls or departures adds nothing."""
@@ -128,15 +128,15 @@ class ProgressTracker:
         return _rate_of(condition.departures - first.departures, last.at - first.at, self._seen - first.at)
 
     def _seconds_left(self, condition: GateStatus) -> float | None:
-        """Return the rest of the hold plus the time for the open calls at the recent speed, without past holds."""
+        """Return the rest of the pause plus the time for the open calls at the recent speed, without past pauses."""
         if condition.down_for is not None:
             return None
         first, last = self._marks[0], self._marks[-1]
-        settled = self._tally.calls_done - first.done
+        settled = self._counters.calls_done - first.done
         speed = _rate_of(settled, last.active_s - first.active_s, self._active_seconds - first.active_s)
         if speed is None or settled < _MIN_SETTLED_CALLS:
             speed = min(condition.rate, self._ceiling.per_second)
-        return condition.held_for + (self._tally.calls - self._tally.calls_done) / speed
+        return condition.pause_left + (self._counters.calls - self._counters.calls_done) / speed
 
 
 def _rate_of(number: int, until_last: float, until_now: float) -> float | None:
@@ -151,7 +151,7 @@ class _Sample:
 
     at: float
     active_s: float
-    """Seconds so far without a hold or an outage."""
+    """Seconds so far without a pause or an outage."""
     done: int
     departures: int
 
@@ -239,8 +239,8 @@ def _state(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
         )
         text = f"API down since {since}, {long}"
         yield text if len(text) <= room else f"down since {since}, {short}", Style.TROUBLE
-    elif condition.held_for >= _MIN_SHOWN_HOLD_S:
-        yield f"waiting {_whole(condition.held_for)}: the API asked for it", Style.WAITING
+    elif condition.pause_left >= _MIN_SHOWN_PAUSE_S:
+        yield f"waiting {_whole(condition.pause_left)}: the API asked for it", Style.WAITING
 
 
 def _whole(seconds: float) -> str:

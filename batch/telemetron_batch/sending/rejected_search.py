@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
 Positions = tuple[int, ...]
-Blame = TypeVar("Blame")
+Refusal = TypeVar("Refusal")
 
 STOP_AFTER_SAME_ERROR: Final = 16
 """Devices refused alone with the same error, after which the rest is requested together one last time."""
@@ -32,29 +32,29 @@ _DEVICES_PER_OVERDRAFT: Final = 16
 """Devices of the refused call for each request of overdraft."""
 
 
-class Rejected(NamedTuple, Generic[Blame]):
+class Rejected(NamedTuple, Generic[Refusal]):
     """Why a position is rejected."""
 
-    blame: Blame
+    refusal: Refusal
     alone: bool
     """Whether the device was requested alone. Otherwise each request with it was refused along with others."""
 
 
-class _Group(NamedTuple, Generic[Blame]):
+class _Group(NamedTuple, Generic[Refusal]):
     positions: Positions
-    blame: Blame
+    refusal: Refusal
 
 
 @dataclass(slots=True)
-class _Search(Generic[Blame]):
+class _Search(Generic[Refusal]):
     """The search for rejected devices in one refused group of positions."""
 
-    left: int
+    requests_left: int
     """Requests that may still be made."""
-    blame: Blame
+    refusal: Refusal
     """The refusal of the whole group."""
     allowed_overdraft: int
-    guilty: list[_Group[Blame]] = field(default_factory=list)
+    bad_groups: list[_Group[Refusal]] = field(default_factory=list)
     """Groups that contain at least one rejected device; the last one is searched next."""
     open: deque[int] = field(default_factory=deque)
     """Positions about which nothing is known."""
@@ -67,18 +67,18 @@ class _Search(Generic[Blame]):
     last_chance: bool = False
     """Whether the rest is being requested together one last time."""
     accepted_in_row: int = 0
-    alone: list[Blame | None] = field(default_factory=list)
+    alone: list[Refusal | None] = field(default_factory=list)
     """Results of devices requested alone; None is an acceptance."""
 
 
-class RejectedDeviceSearch(Generic[Blame]):
+class RejectedDeviceSearch(Generic[Refusal]):
     """The open positions of one call. Call `next`, send the request and report its result."""
 
     def __init__(self, positions: Positions, maximum: int) -> None:
         self._whole: deque[Positions] = deque()
-        self._search: _Search[Blame] | None = None
-        self._asked_again: set[int] = set()
-        self._condemned: dict[int, Rejected[Blame]] = {}
+        self._search: _Search[Refusal] | None = None
+        self._requested_again: set[int] = set()
+        self._rejected: dict[int, Rejected[Refusal]] = {}
         self._enqueue(positions, maximum)
 
     def next(self) -> Positions | None:
@@ -92,54 +92,56 @@ class RejectedDeviceSearch(Generic[Blame]):
         """Whether a refused group is being searched."""
         return self._search is not None
 
-    def condemned(self) -> dict[int, Rejected[Blame]]:
+    def take_rejected(self) -> dict[int, Rejected[Refusal]]:
         """Return and clear the positions rejected since the last call of this method."""
-        settled, self._condemned = self._condemned, {}
+        settled, self._rejected = self._rejected, {}
         return settled
 
-    def settled(self, asked: Positions, omitted: Collection[int] = ()) -> Positions:
+    def settled(self, requested: Positions, omitted: Collection[int] = ()) -> Positions:
         """Record a request that ended without a refusal.
 
         `omitted` positions are requested once more. Return those that were omitted for the second time.
         """
-        fresh = tuple(position for position in omitted if position not in self._asked_again)
-        self._asked_again.update(fresh)
-        self._accepted(asked)
+        fresh = tuple(position for position in omitted if position not in self._requested_again)
+        self._requested_again.update(fresh)
+        self._accepted(requested)
         if fresh:
             self._whole.append(fresh)
         return tuple(position for position in omitted if position not in fresh)
 
-    def refused(self, asked: Positions, blame: Blame, named: Sequence[int] = ()) -> None:
+    def refused(self, requested: Positions, refusal: Refusal, named: Sequence[int] = ()) -> None:
         """Record that the request was refused because of a device in it.
 
         `named` are positions whose identifiers the refusal names.
         """
-        if len(asked) == 1:
-            self._refused_alone(asked, blame)
+        if len(requested) == 1:
+            self._refused_alone(requested, refusal)
         elif self._search is None:
             self._whole.popleft()
             self._search = _Search(
-                left=len(asked) + 1, blame=blame, allowed_overdraft=len(asked) // _DEVICES_PER_OVERDRAFT
+                requests_left=len(requested) + 1,
+                refusal=refusal,
+                allowed_overdraft=len(requested) // _DEVICES_PER_OVERDRAFT,
             )
-            _suspect(self._search, _Group(asked, blame), named)
+            _suspect(self._search, _Group(requested, refusal), named)
         else:
-            _spend(self._search, asked)
+            _spend(self._search, requested)
             self._search.budget -= 1
-            _suspect(self._search, _Group(asked, blame), named)
+            _suspect(self._search, _Group(requested, refusal), named)
             if self._search.last_chance:
-                self._search.left = 0
+                self._search.requests_left = 0
         self._close_if_done()
 
-    def too_many(self, asked: Positions, maximum: int, blame: Blame) -> None:
+    def too_many(self, requested: Positions, maximum: int, refusal: Refusal) -> None:
         """Record that the request contained too many devices. A single device that is too many is rejected.
 
         Waiting requests are split as well, because they would be refused for the same reason.
         """
-        self._accepted(asked)
-        if len(asked) == 1:
-            self._condemn(asked, blame, alone=True)
+        self._accepted(requested)
+        if len(requested) == 1:
+            self._reject(requested, refusal, alone=True)
         else:
-            waiting = tuple(position for group in (asked, *self._whole) for position in group)
+            waiting = tuple(position for group in (requested, *self._whole) for position in group)
             self._whole.clear()
             self._enqueue(waiting, maximum)
 
@@ -160,26 +162,26 @@ class RejectedDeviceSearch(Generic[Blame]):
         pieces = [positions[at : at + maximum] for at in range(0, len(positions), maximum)]
         self._whole.extendleft(reversed(pieces))
 
-    def _accepted(self, asked: Positions) -> None:
+    def _accepted(self, requested: Positions) -> None:
         if self._search is None:
             self._whole.popleft()
         else:
-            _clear(self._search, asked)
+            _clear(self._search, requested)
             self._close_if_done()
 
-    def _condemn(self, positions: Positions, blame: Blame, *, alone: bool) -> None:
-        self._condemned.update(dict.fromkeys(positions, Rejected(blame, alone)))
+    def _reject(self, positions: Positions, refusal: Refusal, *, alone: bool) -> None:
+        self._rejected.update(dict.fromkeys(positions, Rejected(refusal, alone)))
 
-    def _refused_alone(self, asked: Positions, blame: Blame) -> None:
-        self._condemn(asked, blame, alone=True)
+    def _refused_alone(self, requested: Positions, refusal: Refusal) -> None:
+        self._reject(requested, refusal, alone=True)
         if self._search is None:
             self._whole.popleft()
             return
-        _spend(self._search, asked)
+        _spend(self._search, requested)
         self._search.accepted_in_row = 0
         self._search.group_size = 1
-        self._search.alone.append(blame)
-        if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(one == blame for one in self._search.alone):
+        self._search.alone.append(refusal)
+        if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(one == refusal for one in self._search.alone):
             _retry_rest_together(self._search)
 
     def _close_if_done(self) -> None:
@@ -191,37 +193,37 @@ class RejectedDeviceSearch(Generic[Blame]):
         search = self._search
         if search is None:
             return
-        while search.budget <= 0 and search.guilty and len(search.guilty[-1].positions) == 1:
-            self._condemn(*search.guilty.pop(), alone=False)
+        while search.budget <= 0 and search.bad_groups and len(search.bad_groups[-1].positions) == 1:
+            self._reject(*search.bad_groups.pop(), alone=False)
             search.budget += 1
-        if search.left <= 0 or not _unsettled(search):
-            for group in search.guilty:
-                self._condemn(*group, alone=False)
-            self._condemn(tuple(search.open), search.blame, alone=False)
+        if search.requests_left <= 0 or not _unsettled(search):
+            for group in search.bad_groups:
+                self._reject(*group, alone=False)
+            self._reject(tuple(search.open), search.refusal, alone=False)
             self._search = None
 
 
-def _unsettled(search: _Search[Blame]) -> list[int]:
-    return [position for group in search.guilty for position in group.positions] + list(search.open)
+def _unsettled(search: _Search[Refusal]) -> list[int]:
+    return [position for group in search.bad_groups for position in group.positions] + list(search.open)
 
 
-def _retry_rest_together(search: _Search[Blame]) -> None:
+def _retry_rest_together(search: _Search[Refusal]) -> None:
     """Request all remaining positions at once, because the bad ones may just be adjacent in the file."""
     search.open = deque(_unsettled(search))
-    search.guilty = []
+    search.bad_groups = []
     search.all_at_once = search.last_chance = True
 
 
-def _next_in(search: _Search[Blame]) -> Positions:
+def _next_in(search: _Search[Refusal]) -> Positions:
     """Return up to half of the last guilty group, or else open positions, as far as the budget allows."""
-    if search.guilty:
-        group = search.guilty[-1].positions
+    if search.bad_groups:
+        group = search.bad_groups[-1].positions
         return group if len(group) == 1 else group[: _next_size(search, len(group) // 2)]
     wanted = len(search.open)
     return tuple(islice(search.open, wanted if search.all_at_once else _next_size(search, wanted)))
 
 
-def _next_size(search: _Search[Blame], wanted: int) -> int:
+def _next_size(search: _Search[Refusal], wanted: int) -> int:
     """Return how many positions to request at once: all that are wanted only if the budget suffices."""
     if search.budget >= wanted.bit_length():
         return wanted
@@ -234,43 +236,43 @@ def _next_size(search: _Search[Blame], wanted: int) -> int:
     return 1
 
 
-def _spend(search: _Search[Blame], asked: Positions) -> None:
+def _spend(search: _Search[Refusal], requested: Positions) -> None:
     """Count one refused request and remove its positions from the groups."""
-    search.left -= 1
-    if search.guilty:
-        # The refusal of `asked` explains the refusal of its group, so nothing is known about the rest now.
-        search.open.extendleft(reversed(search.guilty.pop().positions[len(asked) :]))
+    search.requests_left -= 1
+    if search.bad_groups:
+        # The refusal of `requested` explains the refusal of its group, so nothing is known about the rest now.
+        search.open.extendleft(reversed(search.bad_groups.pop().positions[len(requested) :]))
     else:
         search.all_at_once = False
-        for _ in asked:
+        for _ in requested:
             search.open.popleft()
 
 
-def _clear(search: _Search[Blame], asked: Positions) -> None:
+def _clear(search: _Search[Refusal], requested: Positions) -> None:
     """Count one accepted request; the rest of a guilty group stays guilty."""
-    search.left -= 1
-    if search.guilty:
-        group = search.guilty.pop()
-        if len(group.positions) > len(asked):
-            search.guilty.append(_Group(group.positions[len(asked) :], group.blame))
+    search.requests_left -= 1
+    if search.bad_groups:
+        group = search.bad_groups.pop()
+        if len(group.positions) > len(requested):
+            search.bad_groups.append(_Group(group.positions[len(requested) :], group.refusal))
     else:
-        for _ in asked:
+        for _ in requested:
             search.open.popleft()
-    search.cleared += len(asked)
-    search.budget += len(asked) - 1
-    search.group_size = 2 * max(search.group_size, len(asked))
+    search.cleared += len(requested)
+    search.budget += len(requested) - 1
+    search.group_size = 2 * max(search.group_size, len(requested))
     search.accepted_in_row += 1
-    if len(asked) == 1:
+    if len(requested) == 1:
         search.alone.append(None)
 
 
-def _suspect(search: _Search[Blame], group: _Group[Blame], named: Sequence[int]) -> None:
+def _suspect(search: _Search[Refusal], group: _Group[Refusal], named: Sequence[int]) -> None:
     """Add a refused group as a whole, or each device alone that the refusal names."""
     suspects = set(named)
     singles = [position for position in group.positions if position in suspects]
     if not singles or len(singles) == len(group.positions):
-        search.guilty.append(group)
+        search.bad_groups.append(group)
         return
     search.open.extendleft(reversed([position for position in group.positions if position not in suspects]))
     search.all_at_once = True
-    search.guilty.extend(_Group((position,), group.blame) for position in reversed(singles))
+    search.bad_groups.extend(_Group((position,), group.refusal) for position in reversed(singles))

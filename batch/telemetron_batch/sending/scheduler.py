@@ -23,7 +23,7 @@ from telemetron_batch.planning.calls import CallPlan
 from telemetron_batch.sending.baseline import Baseline
 from telemetron_batch.sending.call_executor import CallExecutor, CallResult
 from telemetron_batch.sending.counters import RunCounters
-from telemetron_batch.sending.holds import OpenCalls, UnreleasedDevices, ask_again, unknown_customers
+from telemetron_batch.sending.holds import OpenCalls, UnreleasedDevices, reopen_results, unknown_customers
 from telemetron_batch.sending.rejected_search import Positions
 from telemetron_batch.storage import clock
 
@@ -38,9 +38,9 @@ class RunLimits:
     max_skipped: float | None = None
     """Unassigns that may have no effect."""
     max_new_customers: int | None = None
-    hold: bool = True
+    hold_transfers: bool = True
     """Whether assigns are held if their device may still be with its former owner."""
-    stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
+    unreleased: UnreleasedDevices = field(default_factory=UnreleasedDevices)
     """Devices that may still be with a former owner according to other shards."""
     late_effect_s: float = 35.0
     """Seconds after which an unanswered attempt can no longer act: its timeout and a margin."""
@@ -58,11 +58,11 @@ class RunLimits:
 
 
 @dataclass(slots=True)
-class _Memory:
+class _SchedulerState:
     """What the scheduler remembers between calls."""
 
-    tally: RunCounters
-    stuck: UnreleasedDevices
+    counters: RunCounters
+    unreleased: UnreleasedDevices
     settled: dict[int, int] = field(default_factory=dict)
     """Number of devices that earlier processes settled, by call number."""
     unknown_customers: set[tuple[int, str]] = field(default_factory=set)
@@ -124,7 +124,7 @@ class Scheduler:
         self._executor = executor
         self._halt = executor.halt
         self._limits = limits
-        self._progress = _Memory(RunCounters(plan.calls), limits.stuck)
+        self._state = _SchedulerState(RunCounters(plan.calls), limits.unreleased)
         self._baseline = baseline
         self._has_reported_wait = False
         self.on_wait: Callable[[float], None] = lambda _: None
@@ -133,9 +133,9 @@ class Scheduler:
         """Called after each call on the event loop, so they must not block."""
 
     @property
-    def tally(self) -> RunCounters:
+    def counters(self) -> RunCounters:
         """The totals so far."""
-        return self._progress.tally
+        return self._state.counters
 
     async def run(self) -> None:
         """Settle every call, or as many as possible before the run stops."""
@@ -147,11 +147,11 @@ class Scheduler:
             self._has_reported_wait = False
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
-                    workers.create_task(self._work(lanes))
+                    workers.create_task(self._run_worker(lanes))
             if self._halt:
                 return
 
-    async def _work(self, lanes: "_LaneQueue") -> None:
+    async def _run_worker(self, lanes: "_LaneQueue") -> None:
         """Take lane after lane and settle its calls one after another."""
         while (lane := lanes.take(clock.now())) is not None:
             waiting: list[tuple[float, int]] = []
@@ -173,11 +173,11 @@ class Scheduler:
 
     def _is_settled(self, number: int) -> bool:
         """Return whether earlier processes settled the whole call."""
-        done = self._progress.settled.get(number)
+        done = self._state.settled.get(number)
         return done is not None and done == self._plan.size_of(number)
 
     async def _settle(self, call: Call, wait: float = 0.0) -> None:
-        if (call.stage, call.customer) in self._progress.unknown_customers:
+        if (call.stage, call.customer) in self._state.unknown_customers:
             await self._fail_unsent(call)
             return
         if wait > 0:
@@ -186,11 +186,11 @@ class Scheduler:
                 self.on_wait(wait)
             await clock.wait_for_event(self._halt.event, wait)
         held = await self._hold_unreleased(call)
-        settled = self._progress.settled.get(call.number, 0)
+        settled = self._state.settled.get(call.number, 0)
         if held is not None and settled + len(held.results) == len(call.devices):
             self._record(call, CallResult((held,)))
             return
-        before = None if self._baseline is None else await self._baseline.held_before(call)
+        before = None if self._baseline is None else await self._baseline.holdings_before(call)
         result = await self._executor.settle(call, before)
         self._record(call, result if held is None else replace(result, answers=(held, *result.answers)))
 
@@ -199,11 +199,11 @@ class Scheduler:
         for answer in result.answers:
             self._learn(call, answer)
         done = sum(len(answer.results) for answer in result.answers)
-        done += self._progress.settled.get(call.number, 0)
-        self.tally.calls_done += done == len(call.devices)
+        done += self._state.settled.get(call.number, 0)
+        self.counters.calls_done += done == len(call.devices)
         if result.pending_since is not None:
             until = result.pending_since + self._limits.late_effect_s
-            self._progress.expect_late(call, range(len(call.devices)), until)
+            self._state.expect_late(call, range(len(call.devices)), until)
         if result.has_doubts:
             self._expect_new_customer(call)
         self._check_limits()
@@ -213,25 +213,26 @@ class Scheduler:
     def _expect_new_customer(self, call: Call) -> None:
         """Record that an unanswered attempt at this call may have created its customer."""
         if call.action.facts.may_create and not self._journal.was_known(call.customer):
-            self.tally.perhaps_new_customers.add(call.customer)
+            self.counters.perhaps_new_customers.add(call.customer)
 
     def _learn(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
         """Apply an answer to later calls; `is_new` if this process received it."""
-        self.tally.add(call.customer, answer)
+        self.counters.add(call.customer, answer)
         if self._baseline is not None:
             self._baseline.learn(call, answer)
         if call.action is Action.ASSIGN:
             return
-        self._progress.stuck.record(call, answer)
+        self._state.unreleased.record(call, answer)
         if is_new and Results.of(answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND):
-            self._progress.unknown_customers.add((call.stage, call.customer))
+            self._state.unknown_customers.add((call.stage, call.customer))
 
     async def _hold_unreleased(self, call: Call) -> Answer | None:
         """Record as held the devices of an assign that may still be with a former owner."""
-        if call.action is Action.UNASSIGN or not (self._limits.hold and self._progress.stuck):
+        if call.action is Action.UNASSIGN or not (self._limits.hold_transfers and self._state.unreleased):
             return None
         owners = {
-            at: self._progress.stuck.former_owner(call.customer, call.devices[at]) for at in self._open_positions(call)
+            at: self._state.unreleased.former_owner(call.customer, call.devices[at])
+            for at in self._open_positions(call)
         }
         results = {
             at: DeviceResult(Outcome.HELD, reason=Reason.FORMER_OWNER, text=owner)
@@ -241,13 +242,13 @@ class Scheduler:
         if not results:
             return None
         answer = Answer(results)
-        await self._journal.settled(RecordedAnswer(call.number, answer, by_attempt=False))
+        await self._journal.record_results(RecordedAnswer(call.number, answer, by_attempt=False))
         return answer
 
     def _open_positions(self, call: Call) -> Iterable[int]:
         """Return the positions of a call that earlier processes have not settled."""
         everything = range(len(call.devices))
-        if call.number not in self._progress.settled:
+        if call.number not in self._state.settled:
             return everything
         settled = {at for _, positions in self._journal.settled_positions(call.number) for at in positions}
         return [at for at in everything if at not in settled]
@@ -256,7 +257,7 @@ class Scheduler:
         """Record an unassign as failed without sending it, because the API does not know the customer."""
         result = DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)
         answer = Answer(dict.fromkeys(range(len(call.devices)), result))
-        await self._journal.settled(RecordedAnswer(call.number, answer, by_attempt=False))
+        await self._journal.record_results(RecordedAnswer(call.number, answer, by_attempt=False))
         self._record(call, CallResult((answer,)))
 
     def _safe_at(self, call: Call) -> float:
@@ -264,22 +265,22 @@ class Scheduler:
 
         The API may still execute a request that timed out here, even after a later request for the opposite.
         """
-        if not self._progress.pending:
+        if not self._state.pending:
             return 0.0
-        pending = (self._progress.pending.get((call.customer, device)) for device in call.devices)
+        pending = (self._state.pending.get((call.customer, device)) for device in call.devices)
         return max((until for action, until in filter(None, pending) if action is not call.action), default=0.0)
 
     def _check_limits(self) -> None:
-        limits, failed, created = self._limits, self.tally.failed, self.tally.customers_created_at_most
+        limits, failed, created = self._limits, self.counters.failed, self.counters.customers_created_at_most
         if limits.max_failed is not None and failed > limits.max_failed:
-            self._halt.now(Stop(StopReason.MAX_FAILED, "1 row has" if failed == 1 else f"{failed} rows have"))
-        skipped = self.tally.unassigns_without_effect
+            self._halt.set(Stop(StopReason.MAX_FAILED, "1 row has" if failed == 1 else f"{failed} rows have"))
+        skipped = self.counters.unassigns_without_effect
         if limits.max_skipped is not None and skipped > limits.max_skipped:
             unassigns = "1 unassign" if skipped == 1 else f"{skipped} unassigns"
-            self._halt.now(Stop(StopReason.MAX_SKIPPED, unassigns))
+            self._halt.set(Stop(StopReason.MAX_SKIPPED, unassigns))
         if limits.max_new_customers is not None and created > limits.max_new_customers:
             customers = "1 customer was" if created == 1 else f"{created} customers were"
-            self._halt.now(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))
+            self._halt.set(Stop(StopReason.MAX_NEW_CUSTOMERS, customers))
 
     def _resend_unknown_customers(self) -> None:
         """Have the unassigns of unknown customers in earlier processes sent again, if open calls depend on them.
@@ -297,28 +298,28 @@ class Scheduler:
         if self._limits.max_failed is not None and failed > self._limits.max_failed:
             return
         still_open = OpenCalls.of(self._plan, settled)
-        ask_again(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
+        reopen_results(self._journal, (one for one in unknown if still_open.depend_on(one.call)))
 
     def _restore(self) -> None:
         """Apply what earlier processes of this run have settled, and their attempts that may still act."""
         for recorded in self._journal.settlements():
             number = recorded.call
-            self._progress.settled[number] = self._progress.settled.get(number, 0) + len(recorded.answer.results)
+            self._state.settled[number] = self._state.settled.get(number, 0) + len(recorded.answer.results)
             self._learn(self._plan.call(number), recorded.answer, is_new=False)
         for attempt in self._journal.unclear_attempts():
             call = self._plan.call(attempt.call)
-            self._executor.unanswered.add(call, _asked(call, attempt.positions))
+            self._executor.unanswered.add(call, _requested(call, attempt.positions))
             self._expect_new_customer(call)
         for pending in self._journal.pending_attempts():
             call = self._plan.call(pending.call)
             until = clock.now() + self._limits.lasts(pending.uptime)
-            self._progress.expect_late(call, _asked(call, pending.positions), until)
-        self.tally.calls_done = sum(
+            self._state.expect_late(call, _requested(call, pending.positions), until)
+        self.counters.calls_done = sum(
             done == self._plan.size_of(number)
-            for number, done in self._progress.settled.items()
+            for number, done in self._state.settled.items()
             if self._plan.includes(number)
         )
 
 
-def _asked(call: Call, positions: Positions | None) -> Positions | range:
+def _requested(call: Call, positions: Positions | None) -> Positions | range:
     return range(len(call.devices)) if positions is None else positions

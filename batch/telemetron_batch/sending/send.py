@@ -40,16 +40,16 @@ def send(job: Job, target: ApiTarget, afterwards: AfterSending | None = None) ->
 async def _send(job: Job, target: ApiTarget, afterwards: AfterSending | None) -> Stop | None:
     sending = job.config.sending
     async with open_session(job, target) as session:
-        gate = session.traffic
+        gate = session.gate
         executor = CallExecutor(session.post, job.journal, gate, attempts=sending.attempts, wall=job.clock.wall)
-        executor.recognise = partial(session.looker.recognise, target.base_url)
+        executor.recognise = partial(session.customer_query.recognise, target.base_url)
         executor.uptime = job.clock.uptime
-        baseline = Baseline(session.looker, job.journal, job.plan) if sending.baseline else None
+        baseline = Baseline(session.customer_query, job.journal, job.plan) if sending.baseline else None
         scheduler = Scheduler(job.plan, job.journal, executor, run_limits(job), baseline)
-        scheduler.on_call = [session.kept.save_periodically]
-        scheduler.on_wait = partial(_report_wait, gate.tell)
-        tracker = ProgressTracker(scheduler.tally, gate, sending.process_rate, job.clock.wall)
-        async with show_progress(job.face, tracker):
+        scheduler.on_call = [session.rate_limiter.save_periodically]
+        scheduler.on_wait = partial(_report_wait, gate.on_event)
+        tracker = ProgressTracker(scheduler.counters, gate, sending.process_rate, job.clock.wall)
+        async with show_progress(job.observer, tracker):
             await run_until_stopped(scheduler.run(), gate.halt)
         if afterwards is not None and not gate.halt:
             job.journal.set_facts(allSent=True)  # a stop from here on must not cause another sending

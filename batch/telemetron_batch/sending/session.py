@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from telemetron_batch.api.attempt_gate import AttemptGate, Patience, StopSignal
+from telemetron_batch.api.attempt_gate import AttemptGate, StopSignal, WaitLimits
 from telemetron_batch.api.customer_query import CustomerQuery
 from telemetron_batch.api.http_client import Post, open_client
 from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, LockedError, PlaceError, system_error
+from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, LockedError, PathError, system_error
 from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
@@ -43,10 +43,10 @@ class Job:
     config: RunConfig
     plan: CallPlan
     journal: Journal
-    face: RunObserver
+    observer: RunObserver
     clock: Clock
     lease: Lease
-    stuck: UnreleasedDevices = field(default_factory=UnreleasedDevices)
+    unreleased: UnreleasedDevices = field(default_factory=UnreleasedDevices)
     """Devices that may still be with a former owner according to other shards."""
     pacer_file: Path | None = None
     """File of the rate limiter's state; None for the default, named after base URL and key."""
@@ -57,9 +57,9 @@ class Session:
     """One process's session with the API."""
 
     post: Post
-    looker: CustomerQuery
-    traffic: AttemptGate
-    kept: OpenLimiter
+    customer_query: CustomerQuery
+    gate: AttemptGate
+    rate_limiter: OpenLimiter
 
 
 @asynccontextmanager
@@ -73,28 +73,30 @@ async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
     file = job.pacer_file or folder / f"{target.name}.json"
     context = LimiterContext(target.name, file, attempt_expiry, job.clock.wall, _event_sink(job))
     connecting = open_client(target, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets)
-    async with open_rate_limiter(sending, context) as kept, connecting as client:
-        gate = AttemptGate(kept.limiter, OutageDetector(), _patience(job), tell=context.on_event, wall=job.clock.wall)
+    async with open_rate_limiter(sending, context) as rate_limiter, connecting as client:
+        gate = AttemptGate(
+            rate_limiter.limiter, OutageDetector(), _wait_limits(job), on_event=context.on_event, wall=job.clock.wall
+        )
         gate.can_record = lambda: not job.journal.is_short_of_disk
         gate.owns_run = lambda: job.lease.is_valid
-        looker = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=job.clock.wall)
+        customer_query = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=job.clock.wall)
         shutdown = Shutdown(gate.halt, client)
         with (
             stop_at_deadline(gate.halt, sending.deadline),
-            stop_on_signals(job.face, shutdown),
+            stop_on_signals(job.observer, shutdown),
             stop_on_lease_loss(job.lease, shutdown),
         ):
-            yield Session(client.post, looker, gate, kept)
-    if kept.limiter.learned_rate is not None:
-        job.journal.set_facts(rateFound=round(kept.limiter.learned_rate, 3))
+            yield Session(client.post, customer_query, gate, rate_limiter)
+    if rate_limiter.limiter.learned_rate is not None:
+        job.journal.set_facts(rateFound=round(rate_limiter.limiter.learned_rate, 3))
 
 
 async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:
     """Await the work; turn errors of the disk, the journal and the lease into a stop of the run."""
     try:
         await work
-    except* (DiskError, PlaceError, JournalError, LockedError, OSError) as group:
-        halt.now(stop_for_error(group.exceptions[0]))
+    except* (DiskError, PathError, JournalError, LockedError, OSError) as group:
+        halt.set(stop_for_error(group.exceptions[0]))
 
 
 def stop_for_error(error: Exception) -> Stop:
@@ -104,10 +106,10 @@ def stop_for_error(error: Exception) -> Stop:
     return Stop(StopReason.ERROR, getattr(translated, "reason", str(translated)), advice=advice)
 
 
-def _patience(job: Job) -> Patience:
+def _wait_limits(job: Job) -> WaitLimits:
     sending = job.config.sending
-    hold = sending.give_up_after if sending.longest_wait is None else sending.longest_wait
-    return Patience(down=sending.give_up_after, hold=hold)
+    pause = sending.give_up_after if sending.longest_wait is None else sending.longest_wait
+    return WaitLimits(down=sending.give_up_after, pause=pause)
 
 
 def run_limits(job: Job) -> RunLimits:
@@ -118,38 +120,38 @@ def run_limits(job: Job) -> RunLimits:
         max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.rows_for_percent_limits),
         max_skipped=None if brakes.max_skipped is None else brakes.max_skipped.of(job.plan.unassign_rows),
         max_new_customers=brakes.max_new_customers,
-        hold=sending.hold_transfers,
-        stuck=job.stuck,
+        hold_transfers=sending.hold_transfers,
+        unreleased=job.unreleased,
         late_effect_s=job.journal.meta(Fact.QUIET),
         uptime=job.clock.uptime,
     )
 
 
 def _event_sink(job: Job) -> EventSink:
-    def tell(kind: str, text: str, *, aloud: bool = True) -> None:
-        job.journal.event(job.clock.wall(), kind, text)
+    def on_event(kind: str, text: str, *, is_shown: bool = True) -> None:
+        job.journal.record_event(job.clock.wall(), kind, text)
         LOGGER.info(text, extra={"kind": kind})
-        if aloud:
-            job.face.on_message(kind, text)
+        if is_shown:
+            job.observer.on_message(kind, text)
 
-    return tell
+    return on_event
 
 
 @asynccontextmanager
-async def show_progress(face: RunObserver, watch: ProgressTracker) -> AsyncIterator[None]:
+async def show_progress(observer: RunObserver, watch: ProgressTracker) -> AsyncIterator[None]:
     """Show progress to the observer, if it wants to see it."""
-    face.on_start()
-    polling = asyncio.create_task(_poll_progress(face, watch)) if face.wants_progress() else None
+    observer.on_start()
+    polling = asyncio.create_task(_poll_progress(observer, watch)) if observer.wants_progress() else None
     try:
         yield
     finally:
         if polling is not None:
             polling.cancel()
-            face.on_progress(watch.view(over=True))
-        face.on_stop()
+            observer.on_progress(watch.view(over=True))
+        observer.on_stop()
 
 
-async def _poll_progress(face: RunObserver, watch: ProgressTracker) -> None:
+async def _poll_progress(observer: RunObserver, watch: ProgressTracker) -> None:
     while True:
-        face.on_progress(watch.view())
+        observer.on_progress(watch.view())
         await clock.sleep(_PROGRESS_INTERVAL_S)

@@ -33,13 +33,13 @@ class Shutdown:
     def begin(self, reason: str) -> None:
         """Stop the run for this reason, unless it stops already."""
         self.begun = True
-        self._halt.now(Stop(StopReason.INTERRUPTED, reason))
+        self._halt.set(Stop(StopReason.INTERRUPTED, reason))
         self._client.shorten_deadlines(SHUTDOWN_GRACE_S)
 
     def lease_lost(self) -> None:
         """Stop the run at once, because further answers could not be recorded."""
         self.begun = True
-        self._halt.now(Stop(StopReason.RUN_LOST))
+        self._halt.set(Stop(StopReason.RUN_LOST))
         self._client.shorten_deadlines(0)
 
 
@@ -48,7 +48,7 @@ def stop_at_deadline(halt: StopSignal, seconds: float | None) -> Iterator[None]:
     """Stop the run this many seconds from now; never if None."""
     loop = asyncio.get_running_loop()
     stop = Stop(StopReason.DEADLINE)
-    timer = None if seconds is None else loop.call_later(seconds, halt.now, stop)
+    timer = None if seconds is None else loop.call_later(seconds, halt.set, stop)
     try:
         yield
     finally:
@@ -56,21 +56,25 @@ def stop_at_deadline(halt: StopSignal, seconds: float | None) -> Iterator[None]:
             timer.cancel()
 
 
-def stop_on_signals(face: RunObserver, shutdown: Shutdown) -> AbstractContextManager[None]:
+def stop_on_signals(observer: RunObserver, shutdown: Shutdown) -> AbstractContextManager[None]:
     """Stop the run on a signal, or through the observer's cancel token if it has one."""
-    return _stop_on_signal(face, shutdown) if face.interrupt is None else _stop_on_cancel(face.interrupt, shutdown)
+    return (
+        _stop_on_signal(observer, shutdown)
+        if observer.interrupt is None
+        else _stop_on_cancel(observer.interrupt, shutdown)
+    )
 
 
 @contextmanager
-def _stop_on_signal(face: RunObserver, shutdown: Shutdown) -> Iterator[None]:
+def _stop_on_signal(observer: RunObserver, shutdown: Shutdown) -> Iterator[None]:
     """Stop the run on the first signal and exit the process on the second."""
     loop = asyncio.get_running_loop()
 
     def interrupted(name: str) -> None:
         if shutdown.begun:
-            face.on_stop()
+            observer.on_stop()
             os._exit(ExitCode.STOPPED)
-        face.on_message("stop", f"{name}: letting calls under way finish; once more ends at once")
+        observer.on_message("stop", f"{name}: letting calls under way finish; once more ends at once")
         shutdown.begin(f"stopped by {name}")
 
     if threading.current_thread() is not threading.main_thread():

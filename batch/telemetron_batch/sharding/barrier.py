@@ -9,11 +9,11 @@ from typing import Any, Final
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.resume_hint import system_errors_in_words
+from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, open_journal
 from telemetron_batch.sending.holds import UnreleasedReport, collect_unreleased
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_folder
-from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, lock_of_shard, require_shard
+from telemetron_batch.sharding.shard_plan import UNRELEASED_FILE, ShardLayout, lock_of_shard, require_shard
 from telemetron_batch.storage.clock import Clock, RealClock
 
 _LOCK_WAIT_S: Final = 5.0
@@ -42,7 +42,7 @@ class Barrier:
         return {"complete": self.complete, "unfinishedShards": [*self.unfinished], "unassignsLeft": pairs}
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     """Return the devices that the shards of a run have not surely released so far.
 
@@ -64,7 +64,7 @@ def _read_unreleased(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:
     require_shard(run, shard.number)
     if not shard.calls[Phase.UNASSIGN]:
         return read_from_journal(run, shard.number)
-    path = shard_folder(run, shard.number) / LEFT_BEHIND
+    path = shard_folder(run, shard.number) / UNRELEASED_FILE
     if (report := UnreleasedReport.read(path)) is not None:
         return report
     with acquire_lease(lock_of_shard(run, shard.number), LockWaiter.no_wait(run.name, clock)):
@@ -87,6 +87,6 @@ def unfinished(run: Path, layout: ShardLayout) -> Iterator[int]:
     """Yield the shards that are unassigning, or have not settled all their unassigns."""
     for shard in layout.shards:
         require_shard(run, shard.number)
-        report = UnreleasedReport.read(shard_folder(run, shard.number) / LEFT_BEHIND)
+        report = UnreleasedReport.read(shard_folder(run, shard.number) / UNRELEASED_FILE)
         if shard.calls[Phase.UNASSIGN] and (report is None or not report.complete):
             yield shard.number

@@ -35,7 +35,13 @@ from telemetron_batch.sharding.gather import (
     require_unknown,
 )
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_folder
-from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, describe_shards, lock_of_shard, require_shard
+from telemetron_batch.sharding.shard_plan import (
+    UNRELEASED_FILE,
+    ShardLayout,
+    describe_shards,
+    lock_of_shard,
+    require_shard,
+)
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.commands import shard_command
 
@@ -129,7 +135,7 @@ class _ShardJournals:
 def _read_unreleased(run: Path, shard: int) -> UnreleasedReport:
     """Return the unreleased devices of a shard; read from its journal if the file is missing or unreadable."""
     try:
-        unreleased = UnreleasedReport.read(shard_folder(run, shard) / LEFT_BEHIND)
+        unreleased = UnreleasedReport.read(shard_folder(run, shard) / UNRELEASED_FILE)
     except JournalError:
         unreleased = None
     return unreleased or read_from_journal(run, shard)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.resume_hint import system_errors_in_words
+from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.locking import require_run, stored_facts
@@ -11,7 +11,7 @@ from telemetron_batch.sharding.merge import merge_and_report
 from telemetron_batch.storage.clock import Clock
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
     """Write the files of a run again from its journal, with `xlsx` also the workbooks. Raises BatchError.
 

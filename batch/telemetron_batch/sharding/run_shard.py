@@ -15,12 +15,12 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.stops import Stop, StopReason, WayOn, listed_flags
+from telemetron_batch.domain.stops import ResumeHint, Stop, StopReason, listed_flags
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.resume_hint import stopping_if_sent, system_errors_in_words
+from telemetron_batch.journal.resume_hint import stopping_if_sent, translate_system_errors
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run.finish import serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal
@@ -35,9 +35,9 @@ from telemetron_batch.run.requirements import (
 from telemetron_batch.sending.holds import (
     UnreleasedDevices,
     UnreleasedReport,
-    ask_again,
     collect_unreleased,
     release_resolved_holds,
+    reopen_results,
     unknown_customers,
     unreleased_among,
 )
@@ -48,7 +48,13 @@ from telemetron_batch.sharding.barrier import barrier, unfinished
 from telemetron_batch.sharding.gather import Extent, gathered_from, require_journal, require_same
 from telemetron_batch.sharding.partition import CALLS, FIRST_ASSIGN_STAGE, Shard, ShardCalls, check_calls, shard_folder
 from telemetron_batch.sharding.rate_slots import acquire_slot, slot_rate
-from telemetron_batch.sharding.shard_plan import LEFT_BEHIND, ShardLayout, describe_shards, lock_of_shard, require_shard
+from telemetron_batch.sharding.shard_plan import (
+    UNRELEASED_FILE,
+    ShardLayout,
+    describe_shards,
+    lock_of_shard,
+    require_shard,
+)
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.commands import shard_command
 from telemetron_batch.storage.lease import Lease
@@ -58,11 +64,11 @@ from telemetron_batch.storage.trusted_folders import shared_with_group
 _POLL_S: Final = 1.0
 
 
-@system_errors_in_words()
+@translate_system_errors()
 def run_shard(
     config: RunConfig,
     *,
-    face: RunObserver | None = None,
+    observer: RunObserver | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
 ) -> ShardSummary:
@@ -72,11 +78,11 @@ def run_shard(
     when all shards have unassigned. Failed rows do not make the shard fail. Raises BatchError if it cannot start.
     """
     with shared_with_group(config.shared_reports_dir):
-        return _run_shard(config, face or RunObserver(), transport, clock or RealClock())
+        return _run_shard(config, observer or RunObserver(), transport, clock or RealClock())
 
 
 def _run_shard(
-    config: RunConfig, face: RunObserver, transport: httpx2.AsyncBaseTransport | None, clock: Clock
+    config: RunConfig, observer: RunObserver, transport: httpx2.AsyncBaseTransport | None, clock: Clock
 ) -> ShardSummary:
     run = config.folder
     config, layout, extent = _planned_config(config, run)
@@ -88,12 +94,12 @@ def _run_shard(
     require_shard(run, one.number)
     check_calls(folder / CALLS, one)
     with (
-        acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, face)) as lease,
+        acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, observer)) as lease,
         _own_journal(run, one, extent, lease) as journal,
         stopping_if_sent(journal),
         log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
     ):
-        work = _ShardRun(config, run, layout, one, journal, face, clock, lease, transport, clock.wall())
+        work = _ShardRun(config, run, layout, one, journal, observer, clock, lease, transport, clock.wall())
         work.check_order(phase)
         stop = work.make(phase)
         LOGGER.info("shard ended: %s", stop.sentence if stop else "all calls settled")
@@ -154,7 +160,7 @@ class _ShardRun:
     layout: ShardLayout
     shard: Shard
     journal: Journal
-    face: RunObserver
+    observer: RunObserver
     clock: Clock
     lease: Lease
     transport: httpx2.AsyncBaseTransport | None
@@ -175,7 +181,7 @@ class _ShardRun:
 
     def _check_order(self) -> None:
         with open_journal(self.run) as journal:
-            check_order_again(self.config, journal, self.run, self.face)
+            check_order_again(self.config, journal, self.run, self.observer)
 
     def make(self, phase: Phase | None) -> Stop | None:
         """Make the calls of a phase, or of both; return why that ended before all are settled, None if all are."""
@@ -188,7 +194,7 @@ class _ShardRun:
         """Do the work of a phase and store how it ended."""
         self._note(phase, Stop(StopReason.PROCESS_ENDED), None)
         if self.config.airflow:
-            self.journal.event(self.clock.wall(), "airflow", describe(self.config.airflow))
+            self.journal.record_event(self.clock.wall(), "airflow", describe(self.config.airflow))
         stop = work()
         self._note(phase, stop, self.clock.wall())
         return stop
@@ -203,18 +209,18 @@ class _ShardRun:
         """Make the unassign calls, then publish the devices that were not surely released."""
         # Other shards may assign any of these devices, so every unknown customer is asked again.
         if stale := unknown_customers(self.journal, self._calls(Phase.UNASSIGN)):
-            ask_again(self.journal, stale)
-        report = UnreleasedReport.read(self.folder / LEFT_BEHIND)
+            reopen_results(self.journal, stale)
+        report = UnreleasedReport.read(self.folder / UNRELEASED_FILE)
         if report is not None and report.complete and not self._open(self._calls(Phase.UNASSIGN)):
             return None
-        (self.folder / LEFT_BEHIND).unlink(missing_ok=True)
+        (self.folder / UNRELEASED_FILE).unlink(missing_ok=True)
         stop = self._send(self._calls(Phase.UNASSIGN), UnreleasedDevices())
         self._publish_unreleased()
         return stop
 
     def _publish_unreleased(self) -> None:
         """Write the devices that the unassigns have not surely released."""
-        collect_unreleased(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / LEFT_BEHIND)
+        collect_unreleased(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / UNRELEASED_FILE)
 
     def _assign(self, *, first_all: bool) -> Stop | None:
         """Make the other calls, except for devices that may still be with a former owner.
@@ -222,21 +228,21 @@ class _ShardRun:
         While a device of this shard is still to be unassigned by any shard, only the first assign stage is made:
         an assign that is held for it must come before the later stages that take the same device back.
         """
-        if not (self.folder / LEFT_BEHIND).exists():
+        if not (self.folder / UNRELEASED_FILE).exists():
             self._publish_unreleased()
         if first_all and (missing := self._wait_for_other_shards()):
             return _waiting_stop(missing)
-        calls, taken = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
-        release_resolved_holds(self.journal, calls, taken.unreleased)
-        unreleased = unreleased_among(taken.unreleased, calls.devices())
+        calls, barrier_state = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
+        release_resolved_holds(self.journal, calls, barrier_state.unreleased)
+        unreleased = unreleased_among(barrier_state.unreleased, calls.devices())
         if not unreleased.has_pending:
             return self._send(calls, unreleased)
         stop = self._send(self._calls(Phase.ASSIGN, FIRST_ASSIGN_STAGE), unreleased)
-        return stop or (_waiting_stop(taken.unfinished) if self._open(calls) else None)
+        return stop or (_waiting_stop(barrier_state.unfinished) if self._open(calls) else None)
 
     def _wait_for_other_shards(self) -> Sequence[int]:
         """Return the shards with open unassigns, after waiting for them as long as --wait allows."""
-        waiting = LockWaiter.of(self.config, self.clock, self.face)
+        waiting = LockWaiter.of(self.config, self.clock, self.observer)
 
         while (missing := [*unfinished(self.run, self.layout)]) and not waiting.expired:
             self.clock.pause(_POLL_S)
@@ -246,7 +252,7 @@ class _ShardRun:
         """Send the open calls in one of the rate slots."""
         if not self._open(calls):
             return None
-        waiting, concurrent = LockWaiter.of(self.config, self.clock, self.face), self.layout.concurrent
+        waiting, concurrent = LockWaiter.of(self.config, self.clock, self.observer), self.layout.concurrent
         with (
             acquire_locks(locks_of_key(self.config, shared=True), waiting),
             acquire_slot(self.run, self.shard.number, concurrent, waiting) as slot,
@@ -255,7 +261,7 @@ class _ShardRun:
             rate = slot_rate(self.config, concurrent, slot.number - 1)
             sending = replace(self.config.sending, process_rate=rate, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
-            job = Job(config, calls, self.journal, self.face, self.clock, self.lease, unreleased, slot.pacer_file)
+            job = Job(config, calls, self.journal, self.observer, self.clock, self.lease, unreleased, slot.pacer_file)
             stop = send(job, ApiTarget.of(config, self.transport))
             self.lease.ensure_valid()
             return stop
@@ -284,7 +290,7 @@ class _ShardRun:
             "phase": phase,
             "state": "stopped" if stop else "finished",
             "exitCode": int(stop.exit_code) if stop else 0,
-            "stop": None if stop is None else stop.as_json(WayOn(listed_flags("", self.config.base_url_flag))),
+            "stop": None if stop is None else stop.as_json(ResumeHint(listed_flags("", self.config.base_url_flag))),
             "resumeAt": iso(stop.resume_at) or None if stop else None,
             "calls": sum(calls.calls for calls in phases),
             "callsSettled": sum(calls.calls - calls.unsettled(settled.devices) for calls in phases),

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.domain.errors import ConfigError, JournalError, refusing_foreign_files
+from telemetron_batch.domain.errors import ConfigError, JournalError, untrusted_path_errors
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, shard_folders
-from telemetron_batch.journal.resume_hint import system_errors_in_words
+from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
 from telemetron_batch.run.locking import (
@@ -34,7 +34,7 @@ from telemetron_batch.sharding.rate_slots import slot_rate
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.trusted_folders import require_files, require_folder, shared_with_group
 
-LEFT_BEHIND: Final = "left.arrow"
+UNRELEASED_FILE: Final = "left.arrow"
 """The file in a shard's folder with the devices that its unassigns have not surely released."""
 
 
@@ -88,18 +88,18 @@ class ShardedPlan:
         }
 
 
-@system_errors_in_words()
-def plan_shards(config: RunConfig, *, face: RunObserver | None = None, clock: Clock | None = None) -> ShardedPlan:
+@translate_system_errors()
+def plan_shards(config: RunConfig, *, observer: RunObserver | None = None, clock: Clock | None = None) -> ShardedPlan:
     """Plan a run and divide it into `config.shards`, without any network. Raises BatchError.
 
     Repeating it with the same input changes nothing.
     """
-    clock, face = clock or RealClock(), face or RunObserver()
+    clock, observer = clock or RealClock(), observer or RunObserver()
     require_key(config)
     _check_options(config)
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
     folder = config.folder
-    waiting = LockWaiter.of(config, clock, face)
+    waiting = LockWaiter.of(config, clock, observer)
     with (
         shared_with_group(config.shared_reports_dir),
         run_folder(folder),
@@ -108,7 +108,7 @@ def plan_shards(config: RunConfig, *, face: RunObserver | None = None, clock: Cl
     ):
         plan = None
         if not (folder / JOURNAL_NAME).exists():
-            plan = create_run(config, scratch, face, clock, partial(_write_shard_files, config, folder))
+            plan = create_run(config, scratch, observer, clock, partial(_write_shard_files, config, folder))
             config = replace(config, files=())
         with open_journal(folder, lease) as journal:
             layout = _require_same_layout(config, journal, folder)
@@ -163,10 +163,10 @@ def lock_of_shard(run: Path, shard: int) -> LockRequest:
 
 
 def require_shard(run: Path, shard: int) -> None:
-    """Raise ForeignRunError unless the existing folders and files of a shard are ours."""
-    with refusing_foreign_files():
+    """Raise UntrustedRunError unless the existing folders and files of a shard are ours."""
+    with untrusted_path_errors():
         require_folder(run / SHARDS)
-        require_files(shard_folder(run, shard), (CALLS, LEFT_BEHIND))
+        require_files(shard_folder(run, shard), (CALLS, UNRELEASED_FILE))
 
 
 def describe_shards(shards: Sequence[int]) -> str:

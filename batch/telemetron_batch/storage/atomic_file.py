@@ -72,7 +72,7 @@ def _written_in(folder: trusted_folders.FolderAt, path: Path) -> Iterator[Binary
 
 @contextmanager
 def disk_errors_in(folder: Path) -> Iterator[None]:
-    """Translate an OSError into DiskError or PlaceError, for code that writes only files of this folder."""
+    """Translate an OSError into DiskError or PathError, for code that writes only files of this folder."""
     try:
         yield
     except OSError as exc:
@@ -91,7 +91,7 @@ def sync_folder(folder: Path) -> None:
 def make_private_dir(folder: Path) -> Path:
     """Create and return a folder that only its owner may enter. Its parents get the default mode.
 
-    Raises ForeignRunError if the folder exists and is not ours.
+    Raises UntrustedRunError if the folder exists and is not ours.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from telemetron_batch.domain.ownership import NotOursError, is_owned, owner_in_words
+from telemetron_batch.domain.ownership import UntrustedPathError, is_owned, owner_name
 from telemetron_batch.storage.trusted_folders import is_of_my_group
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -21,24 +21,26 @@ _WRITERS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def require_group_folder(folder: Path) -> Path:
-    """Return the folder. Raises NotOursError if it is missing, not writable, or open to tampering."""
+    """Return the folder. Raises UntrustedPathError if it is missing, not writable, or open to tampering."""
     try:
         found = folder.lstat()
     except OSError as exc:
         make = f"create it: mkdir -m 2770 {quote(str(folder))}, then chgrp GROUP {quote(str(folder))}"
-        raise NotOursError(f"--lock-dir: {folder} cannot be used ({exc.strerror})", make) from exc
+        raise UntrustedPathError(f"--lock-dir: {folder} cannot be used ({exc.strerror})", make) from exc
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link, and links are not followed" if stat.S_ISLNK(found.st_mode) else "no folder"
-        raise NotOursError(f"--lock-dir: {folder} is {kind}", "name the folder itself")
-    what = f"--lock-dir: {folder} belongs to {owner_in_words(found)} (mode {stat.S_IMODE(found.st_mode):04o})"
+        raise UntrustedPathError(f"--lock-dir: {folder} is {kind}", "name the folder itself")
+    what = f"--lock-dir: {folder} belongs to {owner_name(found)} (mode {stat.S_IMODE(found.st_mode):04o})"
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        raise NotOursError(f"{what}, and all users can replace files in it", f"run: chmod o-w {quote(str(folder))}")
+        raise UntrustedPathError(
+            f"{what}, and all users can replace files in it", f"run: chmod o-w {quote(str(folder))}"
+        )
     if not (is_owned(found) or _is_for_my_group(found)):
         advice = f"ask its owner to run: chgrp GROUP {quote(str(folder))}; chmod 2770 {quote(str(folder))}"
-        raise NotOursError(f"{what}, and is not shared with a group of yours", advice)
+        raise UntrustedPathError(f"{what}, and is not shared with a group of yours", advice)
     if not os.access(folder, os.W_OK | os.X_OK):
         advice = f"ask its owner to run: chmod 2770 {quote(str(folder))}"
-        raise NotOursError(f"{what}, and you cannot write to it", advice)
+        raise UntrustedPathError(f"{what}, and you cannot write to it", advice)
     return folder
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from telemetron_batch.domain.errors import LockedError, refusing_foreign_files
+from telemetron_batch.domain.errors import LockedError, untrusted_path_errors
 from telemetron_batch.storage import trusted_folders
 from telemetron_batch.storage.lock import Lock, LockOwner, is_held
 
@@ -149,7 +149,7 @@ def content_of(fields: Mapping[str, Any]) -> bytes:
 
 def remote_holder(lock: Path) -> str | None:
     """Return the owner on another host, alive or dead, as text; None without one."""
-    with refusing_foreign_files():
+    with untrusted_path_errors():
         current = LeaseFiles(lock).highest()
     return None if current is None or current.fields.get("boot") == boot_id() else current.describe
 
@@ -161,7 +161,7 @@ def is_in_use(lock: Path) -> bool:
 
 def remove_dead_local_lease(lock: Path, owner: LockOwner) -> None:
     """Remove the lease file of a dead process of this host."""
-    with refusing_foreign_files():
+    with untrusted_path_errors():
         current = LeaseFiles(lock).highest()
     if current is None or current.fields.get("boot") != boot_id():
         return

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from telemetron_batch.domain.base_url import api_identity
-from telemetron_batch.domain.errors import LockedError, PlaceError, refusing_foreign_files, write_error
+from telemetron_batch.domain.errors import LockedError, PathError, untrusted_path_errors, write_error
 from telemetron_batch.storage.group_folder import open_shared, require_group_folder
 
 _OWN_FOLDER: Final = "set XDG_STATE_HOME to a folder of your own"
@@ -135,17 +135,17 @@ def state_dir() -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as exc:
-        raise PlaceError(f"{folder} cannot be used for locks ({exc.strerror})", _OWN_FOLDER) from exc
+        raise PathError(f"{folder} cannot be used for locks ({exc.strerror})", _OWN_FOLDER) from exc
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-        raise PlaceError(f"{folder} belongs to another user or is no folder", _OWN_FOLDER)
+        raise PathError(f"{folder} belongs to another user or is no folder", _OWN_FOLDER)
     return folder
 
 
 def lock_folders(named: Path | None) -> tuple[Path, ...]:
-    """Return the folders for locks of a key: this user's folder, and the one of `--lock-dir`. Raises PlaceError."""
+    """Return the folders for locks of a key: this user's folder, and the one of `--lock-dir`. Raises PathError."""
     if named is None:
         return (state_dir(),)
-    with refusing_foreign_files():
+    with untrusted_path_errors():
         return state_dir(), require_group_folder(named)
 
 

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from telemetron_batch.domain.errors import PlaceError
+from telemetron_batch.domain.errors import PathError
 from telemetron_batch.domain.stops import Advice
 
 TO_START: Final = 28
@@ -12,14 +12,14 @@ TO_START: Final = 28
 
 
 def require_open_files(connections: int = 0) -> None:
-    """Raise PlaceError unless the files of any command and this number of connections can be open at once."""
+    """Raise PathError unless the files of any command and this number of connections can be open at once."""
     needed = TO_START + connections
     _raise_limit(needed)
     free = _free(needed)
     if free < needed:
         fewer = ", or lower --concurrency" if connections else ""
         what = f"only {free} more files can be opened, and this command needs {needed}"
-        raise PlaceError(what, Advice(f"let the process open more files (ulimit -n 1024){fewer}", repeat=True))
+        raise PathError(what, Advice(f"let the process open more files (ulimit -n 1024){fewer}", repeat=True))
 
 
 def _raise_limit(needed: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from telemetron_batch.domain.ownership import NotOursError, account, is_mine, is_owned, name_of
+from telemetron_batch.domain.ownership import UntrustedPathError, account, is_mine, is_owned, name_of
 
 _ROOT: Final = 0
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -40,7 +40,7 @@ def shared_with_group(is_shared: bool) -> Iterator[None]:
 
 
 def require_folder(path: Path) -> None:
-    """Raise NotOursError unless the folder is ours or absent."""
+    """Raise UntrustedPathError unless the folder is ours or absent."""
     found = _found(path)
     if found is None:
         return
@@ -48,11 +48,11 @@ def require_folder(path: Path) -> None:
     if not is_mine(found) and not os.access(path, os.R_OK | os.X_OK):
         owner, mode = _owner(found)
         what = f"{path} belongs to {owner} (mode {mode:04o}) and cannot be read"
-        raise NotOursError(what, f"run as {owner}, or name another --run-id")
+        raise UntrustedPathError(what, f"run as {owner}, or name another --run-id")
 
 
 def require_file(path: Path) -> None:
-    """Raise NotOursError unless the file is ours or absent. Does not check its folder."""
+    """Raise UntrustedPathError unless the file is ours or absent. Does not check its folder."""
     found = _found(path)
     if found is not None:
         _check(path, found, stat.S_ISREG, "file")
@@ -66,11 +66,11 @@ def _found(path: Path) -> os.stat_result | None:
         return None
     except PermissionError as exc:
         what = f"{path} cannot be examined ({exc.strerror})"
-        raise NotOursError(what, f"run as the owner of {path.parent}, or name another folder") from exc
+        raise UntrustedPathError(what, f"run as the owner of {path.parent}, or name another folder") from exc
 
 
 def require_files(folder: Path, names: Iterable[str]) -> None:
-    """Raise NotOursError unless a folder and these files in it are ours, as far as they exist."""
+    """Raise UntrustedPathError unless a folder and these files in it are ours, as far as they exist."""
     require_folder(folder)
     for name in names:
         require_file(folder / name)
@@ -79,7 +79,7 @@ def require_files(folder: Path, names: Iterable[str]) -> None:
 def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
     """Return a descriptor of a file that is ours, in a folder that is ours. Follows no link.
 
-    Raises NotOursError, and OSError as `os.open` does.
+    Raises UntrustedPathError, and OSError as `os.open` does.
     """
     if not _HAS_DESCRIPTORS:
         require_files(path.parent, (path.name,))
@@ -99,7 +99,7 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def open_folder(path: Path) -> int:
-    """Return a descriptor of a folder that is ours. Raises NotOursError, and OSError as `os.open` does."""
+    """Return a descriptor of a folder that is ours. Raises UntrustedPathError, and OSError as `os.open` does."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | _NO_LINK)
     except OSError:
@@ -111,13 +111,13 @@ def open_folder(path: Path) -> int:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the content of a file that is ours. Raises NotOursError, and OSError as `os.open` does."""
+    """Return the content of a file that is ours. Raises UntrustedPathError, and OSError as `os.open` does."""
     with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in a folder that is ours; none if it does not exist. Raises NotOursError."""
+    """Return the names in a folder that is ours; none if it does not exist. Raises UntrustedPathError."""
     require_folder(folder)
     try:
         return [entry.name for entry in os.scandir(folder)]
@@ -128,7 +128,7 @@ def names_in(folder: Path) -> list[str]:
 def make_folder(path: Path) -> None:
     """Create a folder that only its owner, or with `shared_with_group` its group too, may enter.
 
-    Raises NotOursError if it exists and is not ours.
+    Raises UntrustedPathError if it exists and is not ours.
     """
     try:
         path.mkdir(mode=0o700)
@@ -139,9 +139,9 @@ def make_folder(path: Path) -> None:
         path.chmod(0o2770)
     try:
         require_folder(path)
-    except NotOursError as exc:
+    except UntrustedPathError as exc:
         advice = "name a --reports-dir on another disk, or mount this one with dir_mode=0700 and file_mode=0600"
-        raise NotOursError(f"{exc.what}; its file system does not keep owners and modes", advice) from None
+        raise UntrustedPathError(f"{exc.what}; its file system does not keep owners and modes", advice) from None
 
 
 def is_shared() -> bool:
@@ -195,7 +195,7 @@ def folder_at(path: Path, *, is_no_link: bool = False) -> Iterator[FolderAt]:
 
 
 def open_private(path: Path) -> int:
-    """Return a descriptor of a file that only this user or root can have created. Raises NotOursError, OSError.
+    """Return a descriptor of a file that only this user or root can have created. Raises UntrustedPathError, OSError.
 
     Follows a symbolic link if no other user can have created or replaced the link or its target. Does not block
     on a named pipe.
@@ -213,7 +213,7 @@ def open_private(path: Path) -> int:
     with _closed_on_error(descriptor):
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise NotOursError(f"{path} is no regular file", "name a file that contains only the key")
+            raise UntrustedPathError(f"{path} is no regular file", "name a file that contains only the key")
         _require_owner(path, found)
         if links:
             _require_fixed(path)
@@ -221,7 +221,7 @@ def open_private(path: Path) -> int:
 
 
 def _link_target(link: Path) -> Path:
-    """Return the target of a link. Raises NotOursError if others can have created a link on the way to it."""
+    """Return the target of a link. Raises UntrustedPathError if others can have created a link on the way to it."""
     link = link.absolute()
     _require_fixed(link)
     target = link.parent / os.readlink(link)  # noqa: PTH115 - a text, which may be relative
@@ -234,20 +234,20 @@ def _link_target(link: Path) -> Path:
 
 
 def _require_fixed(path: Path) -> None:
-    """Raise NotOursError if another user can have created this file or link, or can replace it."""
+    """Raise UntrustedPathError if another user can have created this file or link, or can replace it."""
     _require_owner(path, os.lstat(path))
     folder = path.parent.resolve()
     found = folder.stat()
     _require_owner(folder, found)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         what = f"others can replace {path}: its folder {folder} has mode {stat.S_IMODE(found.st_mode):04o}"
-        raise NotOursError(what, f"run: chmod go-w {quote(str(folder))}")
+        raise UntrustedPathError(what, f"run: chmod go-w {quote(str(folder))}")
 
 
 def _require_owner(path: Path, found: os.stat_result) -> None:
     if not is_owned(found):
         owner, mode = _owner(found)
-        raise NotOursError(
+        raise UntrustedPathError(
             f"{path} belongs to {owner} (mode {mode:04o})", f"run: chown {_user_name()} {quote(str(path))}"
         )
 
@@ -262,20 +262,20 @@ def _closed_on_error(descriptor: int) -> Iterator[None]:
 
 
 def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], kind: str) -> None:
-    """Raise NotOursError unless the file or folder at a path may be trusted."""
+    """Raise UntrustedPathError unless the file or folder at a path may be trusted."""
     name = quote(str(path))
     if stat.S_ISLNK(found.st_mode):
         what = (
             f"{path} is a symbolic link (owner {_owner(found)[0]}), and links in or to a run's folder are not followed"
         )
-        raise NotOursError(what, f"run: mv {name} {name}.link")
+        raise UntrustedPathError(what, f"run: mv {name} {name}.link")
     if not is_kind(found.st_mode):
-        raise NotOursError(f"{path} is no {kind}", f"run: mv {name} {name}.old")
+        raise UntrustedPathError(f"{path} is no {kind}", f"run: mv {name} {name}.old")
     owner, mode = _owner(found)
     what = f"{path} belongs to {owner} (mode {mode:04o})"
     if not is_owned(found):
         advice = f"run as {owner}, or name another --run-id; if you trust its content: chown -R {_user_name()} {name}"
-        raise NotOursError(f"{what}, and the files of a run must be yours or root's", advice)
+        raise UntrustedPathError(f"{what}, and the files of a run must be yours or root's", advice)
     if os.name == "posix":
         _check_mode(found, what, name)
 
@@ -287,7 +287,7 @@ def _check_mode(found: os.stat_result, what: str, name: str) -> None:
         who = "o" if is_shared else "go"
         share = ", or give --shared-reports-dir" if not found.st_mode & stat.S_IWOTH else ""
         advice = f"if nobody else has changed it: chmod -R {who}-w {name}{share}"
-        raise NotOursError(f"{what}, and others than its owner can write to it", advice)
+        raise UntrustedPathError(f"{what}, and others than its owner can write to it", advice)
 
 
 def is_of_my_group(found: os.stat_result) -> bool:

@@ -17,8 +17,8 @@ import pyarrow as pa
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.domain.outcomes import HELD_AFTER, UNSENT, Outcome
-from telemetron_batch.domain.reasons import Unheard
+from telemetron_batch.domain.outcomes import OWNED_AFTER, UNSENT, Outcome
+from telemetron_batch.domain.reasons import OpenQuestion
 from telemetron_batch.planning.plan import Plan, SentRows
 from telemetron_batch.reconciliation.details import Details
 from telemetron_batch.reconciliation.reconcile import Reconciliation
@@ -34,7 +34,7 @@ from telemetron_batch.sending.holdings import (
 _ASSIGNED, _ALREADY = Outcome.ASSIGNED.code, Outcome.ALREADY_ASSIGNED.code
 _UNASSIGNED, _SKIPPED, _FAILED = Outcome.UNASSIGNED.code, Outcome.SKIPPED.code, Outcome.FAILED.code
 _OPEN: Final = (Outcome.UNCONFIRMED.code, _FAILED)
-_HELD_AFTER: Final = [outcome.code for outcome, held in HELD_AFTER.items() if held]
+_OWNED_AFTER: Final = [outcome.code for outcome, owned in OWNED_AFTER.items() if owned]
 _UNSENT: Final = tuple(outcome.code for outcome in UNSENT)
 
 _THE_API_HOLDS: Final = (
@@ -54,7 +54,7 @@ _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer ho
 class VerificationData:
     """What queries show about holdings."""
 
-    looks: Iterable[CustomerHoldings]
+    queries: Iterable[CustomerHoldings]
     """One query for each customer that was queried after the run."""
     before: Iterable[tuple[str, frozenset[str]]]
     """Customers that were queried before the run wrote to them, and what they held."""
@@ -64,9 +64,9 @@ class VerificationData:
     """Codes of customers for which an answer of this run named identifiers that were not requested."""
 
 
-def customers_to_query(books: Reconciliation) -> Ints:
+def customers_to_query(reconciliation: Reconciliation) -> Ints:
     """Return the codes of the customers whose holdings can show anything."""
-    return np.unique(_Pairs.of(books).keys.customer)
+    return np.unique(_Pairs.of(reconciliation).keys.customer)
 
 
 def last_attempts(plan: Plan, by_call: Iterable[tuple[int, int]]) -> Ints:
@@ -83,28 +83,30 @@ def is_timely(holdings: CustomerHoldings, last_attempt: int) -> bool:
     return holdings.after_attempt is not None and holdings.after_attempt >= last_attempt
 
 
-def apply_verification(books: Reconciliation, evidence: VerificationData) -> Reconciliation:
+def apply_verification(reconciliation: Reconciliation, data: VerificationData) -> Reconciliation:
     """Return the reconciliation with `verified` filled in and with the rows settled that queries can settle."""
-    pairs = _Pairs.of(books)
-    queries = _Queries(books.plan.all_customer_emails(), last_attempts(books.plan, evidence.last_attempts))
-    held_now = holding_states(pairs.keys, queries.usable(evidence.looks), evidence.absence_unproven)
-    held_first = holding_states(pairs.keys, queries.coded(evidence.before), evidence.absence_unproven)
-    seen = np.where(pairs.last, held_now, UNKNOWN)
-    after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.held_before_next), pairs.held_after_by_answer)
-    before = np.where(pairs.first, held_first, np.roll(after, 1))
+    pairs = _Pairs.of(reconciliation)
+    queries = _Queries(
+        reconciliation.plan.all_customer_emails(), last_attempts(reconciliation.plan, data.last_attempts)
+    )
+    owned_now = holding_states(pairs.keys, queries.usable(data.queries), data.absence_unproven)
+    owned_first = holding_states(pairs.keys, queries.coded(data.before), data.absence_unproven)
+    seen = np.where(pairs.last, owned_now, UNKNOWN)
+    after = np.where(pairs.is_open, np.where(pairs.last, seen, pairs.owned_before_next), pairs.owned_after_by_answer)
+    before = np.where(pairs.first, owned_first, np.roll(after, 1))
 
-    outcome, verified = books.outcome.copy(), np.full(len(books.outcome), -1, dtype=np.int8)
+    outcome, verified = reconciliation.outcome.copy(), np.full(len(reconciliation.outcome), -1, dtype=np.int8)
     settled, known = pairs.is_open & (after >= 0), seen >= 0
     outcome[pairs.rows[settled]] = _outcomes(pairs.desired, before, after)[settled]
-    verified[pairs.rows[known]] = (pairs.is_open | (pairs.held_after_by_answer == seen))[known]
+    verified[pairs.rows[known]] = (pairs.is_open | (pairs.owned_after_by_answer == seen))[known]
     notes = _DetailNotes(len(outcome))
     for selected, note in _notes(pairs, before, after, seen):
         notes.set(pairs.rows[selected], note)
     for row, note in queries.failures(pairs):
         notes.set(row, note)
-    detail, details = notes.added_to(books)
+    detail, details = notes.added_to(reconciliation)
     return replace(
-        books,
+        reconciliation,
         outcome=outcome,
         detail=detail,
         details=details,
@@ -134,9 +136,9 @@ class _Pairs:
     """Whether the result of the row is unknown."""
     desired: States
     """The state that the row requests: 1 held, 0 not held."""
-    held_after_by_answer: States
+    owned_after_by_answer: States
     """Whether the customer held the device after the row, according to the row's own answer."""
-    held_before_next: States
+    owned_before_next: States
     """Whether the customer held the device after the row, according to the answer of the pair's next row."""
 
     @property
@@ -145,17 +147,19 @@ class _Pairs:
         return self.keys.rows
 
     @classmethod
-    def of(cls, books: Reconciliation) -> "_Pairs":
-        keys, in_doubt = books.plan.sent_keys(), books.unclear_attempts > 0
+    def of(cls, reconciliation: Reconciliation) -> "_Pairs":
+        keys, in_doubt = reconciliation.plan.sent_keys(), reconciliation.unclear_attempts > 0
         sent = keys.rows
         # A row that was refused and never in doubt has changed nothing, so a query cannot show anything about it.
-        idle = np.isin(books.outcome[sent], _UNSENT) | ((books.outcome[sent] == _FAILED) & ~in_doubt[sent])
+        idle = np.isin(reconciliation.outcome[sent], _UNSENT) | (
+            (reconciliation.outcome[sent] == _FAILED) & ~in_doubt[sent]
+        )
         keys = keys.only(~idle)
         pair = keys.customer * max(1, len(keys.devices)) + keys.device
         by_pair = np.argsort(pair, kind="stable")
         keys, pair = keys.only(by_pair), pair[by_pair]
         rows = keys.rows
-        outcome, last = books.outcome[rows], np.diff(pair, append=-1) != 0
+        outcome, last = reconciliation.outcome[rows], np.diff(pair, append=-1) != 0
         is_open = np.isin(outcome, _OPEN)
         found_by_next = np.roll(_found(outcome, in_doubt[rows]), -1)
         return cls(
@@ -163,9 +167,9 @@ class _Pairs:
             first=np.diff(pair, prepend=-1) != 0,
             last=last,
             is_open=is_open,
-            desired=(books.plan.rows.action[rows] == Action.ASSIGN.code).astype(np.int8),
-            held_after_by_answer=np.where(is_open, UNKNOWN, np.isin(outcome, _HELD_AFTER)).astype(np.int8),
-            held_before_next=np.where(last, UNKNOWN, found_by_next).astype(np.int8),
+            desired=(reconciliation.plan.rows.action[rows] == Action.ASSIGN.code).astype(np.int8),
+            owned_after_by_answer=np.where(is_open, UNKNOWN, np.isin(outcome, _OWNED_AFTER)).astype(np.int8),
+            owned_before_next=np.where(last, UNKNOWN, found_by_next).astype(np.int8),
         )
 
 
@@ -210,7 +214,7 @@ class _Note(NamedTuple):
     """Text that the verification adds to the details of rows."""
 
     text: str
-    unheard: Unheard | None = None
+    open_question: OpenQuestion | None = None
     """What an unanswered attempt leaves open from now on; None to keep the former value."""
 
 
@@ -218,17 +222,17 @@ def _notes(pairs: _Pairs, before: States, after: States, seen: States) -> Iterat
     """Yield notes, each with the rows of the pairs to which it applies."""
     done = after == pairs.desired
     attributions = (
-        ("", ~done, Unheard.NOTHING),
-        (_OWN_WORK, done & (before == 1 - pairs.desired), Unheard.NOTHING),
-        (_NO_WORK, done & (before == pairs.desired), Unheard.NOTHING),
-        ("", done & (before < 0), Unheard.WHOSE_WORK),
+        ("", ~done, OpenQuestion.NOTHING),
+        (_OWN_WORK, done & (before == 1 - pairs.desired), OpenQuestion.NOTHING),
+        (_NO_WORK, done & (before == pairs.desired), OpenQuestion.NOTHING),
+        ("", done & (before < 0), OpenQuestion.WHOSE_WORK),
     )
     for state in (0, 1):
         settled = pairs.is_open & (after == state)
-        for text, rows, unheard in attributions:
-            yield settled & rows & pairs.last, _Note(_THE_API_HOLDS[state] + text, unheard)
-            yield settled & rows & ~pairs.last, _Note(_A_LATER_ROW[state] + text, unheard)
-        differs = ~pairs.is_open & (seen == state) & (pairs.held_after_by_answer != state)
+        for text, rows, open_question in attributions:
+            yield settled & rows & pairs.last, _Note(_THE_API_HOLDS[state] + text, open_question)
+            yield settled & rows & ~pairs.last, _Note(_A_LATER_ROW[state] + text, open_question)
+        differs = ~pairs.is_open & (seen == state) & (pairs.owned_after_by_answer != state)
         yield differs, _Note(f"but {_THE_API_HOLDS[state]}")
     yield pairs.is_open & ~pairs.last & (after < 0), _Note(_SUPERSEDED)
     yield pairs.is_open & (seen == SPELLED_DIFFERENTLY), _Note(_SPELLED_DIFFERENTLY)
@@ -246,16 +250,18 @@ class _DetailNotes:
         """Set the note of these rows and replace any former one."""
         self._note[rows] = self._codes.setdefault(note, len(self._codes))
 
-    def added_to(self, books: Reconciliation) -> tuple[npt.NDArray[np.int32], Details]:
+    def added_to(self, reconciliation: Reconciliation) -> tuple[npt.NDArray[np.int32], Details]:
         """Return for each row the position of its detail with the note added, and the details."""
         rows = np.flatnonzero(self._note)
-        keys, at = np.unique(books.detail[rows] * np.int64(len(self._codes)) + self._note[rows], return_inverse=True)
+        keys, at = np.unique(
+            reconciliation.detail[rows] * np.int64(len(self._codes)) + self._note[rows], return_inverse=True
+        )
         notes = [*self._codes]
         added = [
-            books.details.and_also(code // len(notes), note.text, note.unheard)
+            reconciliation.details.and_also(code // len(notes), note.text, note.open_question)
             for code in keys.tolist()
             if (note := notes[code % len(notes)]) is not None
         ]
-        detail = books.detail.copy()
-        detail[rows] = len(books.details) + at
-        return detail, books.details.extended(added)
+        detail = reconciliation.detail.copy()
+        detail[rows] = len(reconciliation.details) + at
+        return detail, reconciliation.details.extended(added)

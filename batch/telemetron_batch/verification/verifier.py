@@ -37,19 +37,19 @@ class Verifier:
     """Queries what the customers of one run hold."""
 
     def __init__(
-        self, plan: Plan, journal: Journal, looker: CustomerQuery, traffic: AttemptGate, limits: RunLimits
+        self, plan: Plan, journal: Journal, customer_query: CustomerQuery, gate: AttemptGate, limits: RunLimits
     ) -> None:
         self._journal = journal
-        self._looker = looker
-        self._traffic = traffic
-        self._halt = traffic.halt
+        self._customer_query = customer_query
+        self._gate = gate
+        self._halt = gate.halt
         self._concurrency = limits.concurrency
         self._missed = 0
         self._last = journal.meta(Fact.VERIFY) or {"round": 0, "endedAt": 0.0}
         targets = self._targets(plan, limits.lasts)
-        asked = {holdings.customer for holdings in self._reusable_queries()}
-        self._open = [(due, customer) for due, customer in targets if customer not in asked]
-        self.tally = RunCounters(len(targets), calls_done=len(asked), unit="customers")
+        already_queried = {holdings.customer for holdings in self._reusable_queries()}
+        self._open = [(due, customer) for due, customer in targets if customer not in already_queried]
+        self.counters = RunCounters(len(targets), calls_done=len(already_queried), unit="customers")
         self.on_query: list[Callable[[], None]] = []
         """Called after each query on the event loop, so they must not block."""
 
@@ -62,31 +62,31 @@ class Verifier:
         targets = iter(self._open)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(self._concurrency, len(self._open))):
-                workers.create_task(self._work(targets, facts["round"]))
+                workers.create_task(self._run_worker(targets, facts["round"]))
         if not self._halt:
             self._journal.set_facts(verify={**facts, "endedAt": wall()})
 
-    async def _work(self, targets: Iterator[CustomerDue], number: int) -> None:
+    async def _run_worker(self, targets: Iterator[CustomerDue], number: int) -> None:
         """Take customer after customer and query each when its time has come."""
         for due, customer in targets:
             while (wait := due - clock.now()) > 0 and not self._halt:
                 await clock.wait_for_event(self._halt.event, wait)
             after = self._journal.last_attempt
-            holdings = None if self._halt else await self._looker.fetch(customer)
+            holdings = None if self._halt else await self._customer_query.fetch(customer)
             if holdings is None or (holdings.devices is None and self._record_failure(holdings)):
                 return
-            await self._journal.looked(replace(holdings, after_attempt=after), number)
-            self.tally.calls_done += 1
+            await self._journal.record_query(replace(holdings, after_attempt=after), number)
+            self.counters.calls_done += 1
             for callback in self.on_query:
                 callback()
 
     def _record_failure(self, holdings: CustomerHoldings) -> bool:
         """Report a failed query; return whether the run stops because nothing has ever answered."""
-        if self._traffic.stop_if_never_reached(holdings.error):
+        if self._gate.stop_if_never_reached(holdings.error):
             return True
         self._missed += 1
         if self._missed <= _MAX_REPORTED:
-            self._traffic.tell("verify", f"{holdings.customer} could not be asked: {holdings.error}")
+            self._gate.on_event("verify", f"{holdings.customer} could not be asked: {holdings.error}")
         return False
 
     def _targets(self, plan: Plan, lasts: Lasts) -> list[CustomerDue]:

@@ -23,15 +23,15 @@ def verify_customers(job: Job, target: ApiTarget) -> Stop | None:
 async def _verify(job: Job, target: ApiTarget) -> Stop | None:
     async with open_session(job, target) as session:
         await verify_in_session(job, session)
-    return session.traffic.halt.stop
+    return session.gate.halt.stop
 
 
 async def verify_in_session(job: Job, session: Session) -> None:
     """Query what the customers of the plan hold now, in an open session."""
     sending = job.config.sending
     assert isinstance(job.plan, Plan)  # noqa: S101 - a single shard is never verified
-    verifier = Verifier(job.plan, job.journal, session.looker, session.traffic, run_limits(job))
-    verifier.on_query = [session.kept.save_periodically]
-    tracker = ProgressTracker(verifier.tally, session.traffic, sending.process_rate, job.clock.wall)
-    async with show_progress(job.face, tracker):
-        await run_until_stopped(verifier.run(job.clock.wall), session.traffic.halt)
+    verifier = Verifier(job.plan, job.journal, session.customer_query, session.gate, run_limits(job))
+    verifier.on_query = [session.rate_limiter.save_periodically]
+    tracker = ProgressTracker(verifier.counters, session.gate, sending.process_rate, job.clock.wall)
+    async with show_progress(job.observer, tracker):
+        await run_until_stopped(verifier.run(job.clock.wall), session.gate.halt)

@@ -25,7 +25,7 @@ _MAX_COMPARED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class RunOrder:
     """A run, as far as its order among the runs of its job is concerned."""
 
     run_id: str
@@ -36,31 +36,31 @@ class Night:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowLocation:
     """File and line of a row of the input."""
 
     file: int
     line: int
 
 
-def as_of_later(night: Night, others: Iterable[Night]) -> list[Night]:
+def orders_with_later_as_of(order: RunOrder, others: Iterable[RunOrder]) -> list[RunOrder]:
     """Return the runs with a later as-of time, the latest first."""
-    later = [(other.as_of, other) for other in others if night.as_of and other.as_of and night.as_of < other.as_of]
+    later = [(other.as_of, other) for other in others if order.as_of and other.as_of and order.as_of < other.as_of]
     return [other for _, other in sorted(later, key=lambda pair: pair[0], reverse=True)]
 
 
-def written_later(night: Night, others: Iterable[Night]) -> list[Night]:
+def orders_with_newer_files(order: RunOrder, others: Iterable[RunOrder]) -> list[RunOrder]:
     """Return the runs that cannot be compared by as-of and have newer files, the newest first."""
-    undated = (other for other in others if night.as_of is None or other.as_of is None)
+    undated = (other for other in others if order.as_of is None or other.as_of is None)
     later = [
         (other.written, other)
         for other in undated
-        if night.written is not None and other.written is not None and night.written < other.written
+        if order.written is not None and other.written is not None and order.written < other.written
     ]
     return [other for _, other in sorted(later, key=lambda pair: pair[0], reverse=True)]
 
 
-def first_opposite(ours: Callable[[], KeyColumns], theirs: Callable[[], KeyColumns]) -> Place | None:
+def find_opposite_action(ours: Callable[[], KeyColumns], theirs: Callable[[], KeyColumns]) -> RowLocation | None:
     """Return the place of a row whose pair has different last actions in `ours` and `theirs`; None if there is none.
 
     A pair is a customer and a device; the returned place is in `ours`. Reads both at most twice, and uses about
@@ -71,10 +71,12 @@ def first_opposite(ours: Callable[[], KeyColumns], theirs: Callable[[], KeyColum
         return None
     # Two pairs may have the same hash, so the texts decide.
     our_rows, their_rows = _last_rows(ours(), opposed), _last_rows(theirs(), opposed)
-    places = (
-        place for pair, (action, place) in our_rows.items() if pair in their_rows and their_rows[pair][0] != action
+    locations = (
+        location
+        for pair, (action, location) in our_rows.items()
+        if pair in their_rows and their_rows[pair][0] != action
     )
-    return next(places, None)
+    return next(locations, None)
 
 
 def _last_actions(blocks: KeyColumns) -> tuple[Hashes, Actions]:
@@ -95,14 +97,14 @@ def _opposed(ours: tuple[Hashes, Actions], theirs: tuple[Hashes, Actions]) -> Ha
     return opposed
 
 
-def _last_rows(blocks: KeyColumns, wanted: Hashes) -> dict[tuple[str, str], tuple[int, Place]]:
+def _last_rows(blocks: KeyColumns, wanted: Hashes) -> dict[tuple[str, str], tuple[int, RowLocation]]:
     """Return the last action and its place for each pair whose hash is in `wanted`."""
-    found: dict[tuple[str, str], tuple[int, Place]] = {}
+    found: dict[tuple[str, str], tuple[int, RowLocation]] = {}
     for file, keys in blocks:
         some = keys.filter(pa.array(np.isin(_pair_hashes(keys), wanted)))
         columns = (some[name].to_pylist() for name in ("customerEmail", "deviceIdentifier", "action", "line"))
         for customer, device, action, line in zip(*columns, strict=True):
-            found[customer, device] = action, Place(file, line)
+            found[customer, device] = action, RowLocation(file, line)
     return found
 
 

@@ -7,15 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.planning.night_order import KeyColumns, Night, Place, as_of_later, first_opposite, written_later
+from telemetron_batch.planning.run_order import (
+    KeyColumns,
+    RowLocation,
+    RunOrder,
+    find_opposite_action,
+    orders_with_later_as_of,
+    orders_with_newer_files,
+)
 from tests.support.builders import A, B, Row, keys_of
 
 DAYS = [datetime(2026, 5, day, tzinfo=UTC) for day in (1, 2, 3)]
 A_HAS, A_LOST, B_HAS = (A, "SN-1", "assign"), (A, "SN-1", "unassign"), (B, "SN-1", "assign")
 
 
-def night(run_id: str, as_of: int | None = None, written: float | None = None) -> Night:
-    return Night(run_id, None if as_of is None else DAYS[as_of - 1], written)
+def night(run_id: str, as_of: int | None = None, written: float | None = None) -> RunOrder:
+    return RunOrder(run_id, None if as_of is None else DAYS[as_of - 1], written)
 
 
 def input_of(*files: Sequence[Row]) -> Callable[[], KeyColumns]:
@@ -31,26 +38,29 @@ def input_of(*files: Sequence[Row]) -> Callable[[], KeyColumns]:
 
 def test_only_a_later_as_of_makes_a_run_newer() -> None:
     others = [night("same", 2), night("older", 1), night("newer", 3), night("unknown")]
-    assert as_of_later(night("this", 2), others) == [night("newer", 3)]
-    assert as_of_later(night("this"), others) == []
+    assert orders_with_later_as_of(night("this", 2), others) == [night("newer", 3)]
+    assert orders_with_later_as_of(night("this"), others) == []
 
 
 def test_the_newest_run_comes_first() -> None:
-    assert [one.run_id for one in as_of_later(night("this", 1), [night("b", 2), night("c", 3)])] == ["c", "b"]
-    written = written_later(night("this", None, 1.0), [night("b", None, 2.0), night("c", None, 3.0)])
+    assert [one.run_id for one in orders_with_later_as_of(night("this", 1), [night("b", 2), night("c", 3)])] == [
+        "c",
+        "b",
+    ]
+    written = orders_with_newer_files(night("this", None, 1.0), [night("b", None, 2.0), night("c", None, 3.0)])
     assert [one.run_id for one in written] == ["c", "b"]
 
 
 def test_files_are_compared_if_one_of_two_runs_has_no_as_of() -> None:
     newer = [night("undated", None, 9.0), night("dated", 1, 9.0)]
-    assert written_later(night("this", None, 5.0), newer) == newer
-    assert written_later(night("this", 3, 5.0), newer) == newer[:1]
+    assert orders_with_newer_files(night("this", None, 5.0), newer) == newer
+    assert orders_with_newer_files(night("this", 3, 5.0), newer) == newer[:1]
 
 
 def test_files_that_are_as_old_or_of_unknown_age_are_not_newer() -> None:
     others = [night("same", None, 5.0), night("older", None, 4.0), night("unknown")]
-    assert written_later(night("this", None, 5.0), others) == []
-    assert written_later(night("this"), [night("newer", None, 9.0)]) == []
+    assert orders_with_newer_files(night("this", None, 5.0), others) == []
+    assert orders_with_newer_files(night("this"), [night("newer", None, 9.0)]) == []
 
 
 @pytest.mark.parametrize(
@@ -70,12 +80,12 @@ def test_files_that_are_as_old_or_of_unknown_age_are_not_newer() -> None:
     ],
 )
 def test_the_last_action_of_customer_and_device_matters(ours: list[Row], theirs: list[Row], line: int | None) -> None:
-    found = first_opposite(input_of(ours), input_of(theirs))
-    assert found == (None if line is None else Place(0, line))
+    found = find_opposite_action(input_of(ours), input_of(theirs))
+    assert found == (None if line is None else RowLocation(0, line))
 
 
 def test_a_row_of_a_second_file_is_found_there() -> None:
-    assert first_opposite(input_of([B_HAS], [B_HAS, A_HAS]), input_of([A_LOST])) == Place(1, 3)
+    assert find_opposite_action(input_of([B_HAS], [B_HAS, A_HAS]), input_of([A_LOST])) == RowLocation(1, 3)
 
 
 ROWS = st.lists(
@@ -88,4 +98,4 @@ ROWS = st.lists(
 def test_an_opposite_is_found_exactly_where_last_actions_differ(ours: list[Row], theirs: list[Row]) -> None:
     lasts = [{row[:2]: row[2] for row in rows} for rows in (ours, theirs)]
     differ = any(lasts[1].get(pair, action) != action for pair, action in lasts[0].items())
-    assert (first_opposite(input_of(ours), input_of(theirs)) is not None) == differ
+    assert (find_opposite_action(input_of(ours), input_of(theirs)) is not None) == differ

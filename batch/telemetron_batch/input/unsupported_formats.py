@@ -81,7 +81,7 @@ _PACKED_TWICE: Final = (
 """How the content of a compressed file begins."""
 
 
-def refuse_foreign_text(head: bytes) -> None:
+def refuse_unsupported_text(head: bytes) -> None:
     """Raise InputError if a file is a document or archive, by its first bytes."""
     _refuse_packed(head, _PACKED)
     text = _decoded(head).lstrip("\ufeff \t\r\n").lower()

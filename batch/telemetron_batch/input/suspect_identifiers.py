@@ -18,7 +18,7 @@ from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.flags import flags_of, matching
 from telemetron_batch.input.serials import SerialProfile, shapes_of
 
-FOREIGN_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+UNUSUAL_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 """White space other than the blank."""
 _UTF8_TAIL: Final = (
     "[\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
@@ -36,7 +36,7 @@ _ALWAYS: Final = {
 """Patterns that are wrong regardless of the other serials, by the reason."""
 _THOUSANDS: Final = "^[0-9]{1,3}(?:[.,' \u2019][0-9]{3})+$"
 _PLAIN: Final = "^[0-9]+$"
-_FOREIGN: Final = {
+_OTHER_SCRIPTS: Final = {
     "letters of another script": "[\\p{Cyrillic}\\p{Greek}\\p{Armenian}\\p{Cherokee}]",
     "full-width letters or digits": "[\uff01-\uff5e]",
     "digits of another script": "[^\\P{Nd}0-9\uff10-\uff19]",
@@ -46,7 +46,7 @@ _ASCII_LETTER: Final = "[A-Za-z]"
 _USUAL: Final = 0.5
 
 
-def misplaced(texts: pa.Array, profile: SerialProfile) -> Flags:
+def have_misplaced_characters(texts: pa.Array, profile: SerialProfile) -> Flags:
     """Return which identifiers contain characters that do not belong there."""
     flags = np.zeros(len(texts), np.bool_)
     for pattern in _ALWAYS.values():
@@ -54,20 +54,20 @@ def misplaced(texts: pa.Array, profile: SerialProfile) -> Flags:
     thousands = matching(texts, _THOUSANDS)
     if thousands.any() and 0 < profile.share(_PLAIN) >= profile.share(_THOUSANDS):
         flags |= thousands
-    foreign = ~flags_of(pc.string_is_ascii(texts))
-    if foreign.any():
-        flags[foreign] |= _foreign(texts.filter(pa.array(foreign)), profile)
+    is_non_ascii = ~flags_of(pc.string_is_ascii(texts))
+    if is_non_ascii.any():
+        flags[is_non_ascii] |= _have_other_scripts(texts.filter(pa.array(is_non_ascii)), profile)
     return flags
 
 
 def reason_of(text: str) -> str:
-    """Return the reason why an identifier is `misplaced`, as text."""
+    """Return the reason why characters of an identifier are misplaced, as text."""
     always = (name for name, pattern in _ALWAYS.items() if re.search(pattern, text))
     return next(always, "thousands separators" if text.isascii() else "characters that only look like the usual ones")
 
 
-def may_be_misplaced(octets: CellBytes) -> Flags:
-    """Return which identifiers in printable ASCII may be `misplaced`, by single bytes."""
+def may_have_misplaced_characters(octets: CellBytes) -> Flags:
+    """Return which identifiers in printable ASCII may have misplaced characters, by single bytes."""
     first = octets.first
     likely: Flags = byte_in(first, b'"`]*(') | (byte_in(first, b"=+-@") & (octets.last == ord("'")))
     labelled = byte_in(first, b"sSiImM")
@@ -79,11 +79,11 @@ def may_be_misplaced(octets: CellBytes) -> Flags:
     return likely
 
 
-def _foreign(texts: pa.Array, profile: SerialProfile) -> Flags:
+def _have_other_scripts(texts: pa.Array, profile: SerialProfile) -> Flags:
     """Return which of these texts, none of them ASCII, contain look-alikes that the other serials do not have."""
     flags = np.zeros(len(texts), np.bool_)
     mixed = matching(texts, _ASCII_LETTER)
-    for pattern in _FOREIGN.values():
+    for pattern in _OTHER_SCRIPTS.values():
         found = matching(texts, pattern)
         if found.any():
             flags |= found & (mixed | (profile.share(pattern) <= _USUAL))
@@ -104,7 +104,7 @@ _SHORTEST: Final = 3
 _MAC: Final = "^[0-9a-fA-F]{2,4}(?:[ .:-][0-9a-fA-F]{2,4}){2,7}$"
 
 
-def several(texts: pa.Array, profile: SerialProfile) -> Flags:
+def have_several_identifiers(texts: pa.Array, profile: SerialProfile) -> Flags:
     """Return which cells contain several identifiers, all of one shape.
 
     A character that may also be part of an identifier separates only parts that look like
@@ -122,7 +122,7 @@ def several(texts: pa.Array, profile: SerialProfile) -> Flags:
     return flags
 
 
-def may_be_several(octets: CellBytes) -> Flags:
+def may_have_several_identifiers(octets: CellBytes) -> Flags:
     """Return which cells without white space may contain several identifiers."""
     content = octets.data.tobytes()
     found = [separator for separator in SEPARATORS.encode() if separator in content]
