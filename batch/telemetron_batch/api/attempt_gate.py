@@ -130,6 +130,7 @@ class AttemptGate:
         """Returns whether only this process executes the run. Called before each attempt and at its first byte."""
         self._retry_tokens = _RETRY_BUDGET
         self._unreachable_since: float | None = None
+        self._last_failure = ""
         self.ever_reached = False
         """Whether anything has ever answered."""
         self.is_recognised = False
@@ -275,6 +276,7 @@ class AttemptGate:
         now = clock.now()
         was_down = self._detector.is_down
         self._unreachable_since = self._unreachable_since or now
+        self._last_failure = text
         is_refused = isinstance(failure, NoResponse) and failure.how.is_refused_connection
         if is_refused and self._connection_limit.refused(slot.call, now):
             self._pace.throttled(slot.permit, now, None, clock.jitter())
@@ -306,7 +308,7 @@ class AttemptGate:
             and self._unreachable_since is not None
             and now - self._unreachable_since >= self._wait_limits.down
         ):
-            self.halt.set(Stop(StopReason.API_UNREACHABLE))
+            self.halt.set(Stop(StopReason.API_UNREACHABLE, f": {self._last_failure}"))
         if not self.can_record():
             self.halt.set(Stop(StopReason.DISK_FULL))
         if self._detector.is_down and self._detector.down_for(now) >= self._wait_limits.down:
