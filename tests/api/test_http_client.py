@@ -727,6 +727,19 @@ def test_hurry_leaves_later_requests_alone() -> None:
     assert run(main()).failure is None
 
 
+def test_hurry_twice_leaves_requests_alone_whose_time_is_up() -> None:
+    async def main() -> HttpResult:
+        async with listening(hanging) as server, exchanging(server.url) as exchanger:
+            request = asyncio.create_task(exchanger.post("/path", BODY))
+            await server.heard.wait()
+            while not request.done():
+                exchanger.shorten_deadlines(0)
+                await asyncio.sleep(0)
+            return await request
+
+    assert broken(run(main())) == (FailureKind.TIMEOUT, True)
+
+
 def test_a_cancelled_request_is_cancelled() -> None:
     async def main() -> None:
         async with listening(hanging) as server, exchanging(server.url) as exchanger:

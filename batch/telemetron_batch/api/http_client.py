@@ -131,7 +131,8 @@ class HttpClient:
         latest = clock.now() + seconds
         for limit in self._deadlines:
             when = limit.when()
-            limit.reschedule(latest if when is None else min(when, latest))
+            if not limit.expired():
+                limit.reschedule(latest if when is None else min(when, latest))
 
     def _answered(self, trace: RequestTrace, body: bytes) -> HttpResult:
         """Return the result of an answer with this body, of which an error's may be incomplete."""
