@@ -65,6 +65,7 @@ async def post(target: ApiTarget, path: str, body: bytes, trace: RequestTrace, c
         content=body,
         extensions={"timeout": {"connect": connect}, **({} if is_ours else {"trace": trace.on_event})},
     )
+    trace.is_observed = is_ours
     trace.connect_seconds = connect
     CURRENT_TRACE.set(trace)
     try:

@@ -59,18 +59,23 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
         is_new = self._reading is None
         if is_new:
             self._reading = asyncio.create_task(self._read_ahead())
-            await asyncio.sleep(0)  # lets it take what TLS has decrypted already
-        # A new TLS connection has something to read even when all is well: session tickets.
-        waits = not (is_new and self.get_extra_info("ssl_object")) and self._stream.get_extra_info("is_readable")
-        if waits or not self._ahead.empty():
+        had_input = self._has_input(is_new=is_new)
+        await asyncio.sleep(0)  # lets `_read_ahead` take what has left the socket already
+        if had_input or self._has_input(is_new=is_new):
             if is_new:
                 raise httpcore2.ReadError("the server answered or hung up before it was asked")
             raise httpcore2.ConnectionNotAvailable
-        trace.is_observed = True
         trace.mark_sending()
         trace.opened = None  # from here on, the library closes it
         self._has_read = False
         trace.has_read = lambda: self._has_read
+
+    def _has_input(self, *, is_new: bool) -> bool:
+        """Return whether something came, or the connection was closed."""
+        if not self._ahead.empty():
+            return True
+        # A new TLS connection has something to read even when all is well: session tickets.
+        return not (is_new and self.get_extra_info("ssl_object")) and bool(self._stream.get_extra_info("is_readable"))
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore2's
         """Wait for bytes and return them; empty at the end. Raises ReadError."""
@@ -116,7 +121,6 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
 async def _timed(phase: str, work: Awaitable[httpcore2.AsyncNetworkStream]) -> httpcore2.AsyncNetworkStream:
     """Await the work of connecting, and record its seconds in the trace of the request."""
     trace = CURRENT_TRACE.get()
-    trace.is_observed = True
     trace.phases.setdefault(phase, 0.0)
     began = trace.now()
     try:
