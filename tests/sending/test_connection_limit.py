@@ -84,30 +84,37 @@ def episode(detector: ConnectionLimitDetector, at: float) -> list[bool]:
 
 def test_the_first_episode_may_be_an_outage_and_the_second_one_is_a_limit() -> None:
     detector = ConnectionLimitDetector()
-    detector.answered(0.0)
+    detector.answered(9, 0.0)
     assert episode(detector, 1.0) == [False] * 4
-    detector.answered(60.0)
+    detector.answered(1, 60.0)
     assert episode(detector, 61.0) == [False, False, True, True]
 
 
 def test_refusals_before_any_answer_are_no_limit() -> None:
     detector = ConnectionLimitDetector()
     assert episode(detector, 1.0) == [False] * 4
-    detector.answered(60.0)
+    detector.answered(1, 60.0)
     assert episode(detector, 61.0) == [False] * 4
 
 
 def test_an_outage_long_after_another_one_is_no_limit() -> None:
     detector = ConnectionLimitDetector()
-    detector.answered(0.0)
+    detector.answered(9, 0.0)
     episode(detector, 1.0)
-    detector.answered(60.0)
+    detector.answered(1, 60.0)
     assert episode(detector, 700.0) == [False] * 4
 
 
 def test_refusals_of_one_call_are_no_limit() -> None:
     detector = ConnectionLimitDetector()
-    detector.answered(0.0)
+    detector.answered(9, 0.0)
     for at in range(2):
         assert [detector.refused(1, at) for _ in range(5)] == [False] * 5
-        detector.answered(at)
+        detector.answered(1, at)
+
+
+def test_refusals_of_calls_that_are_never_answered_are_no_limit() -> None:
+    detector = ConnectionLimitDetector()
+    for at in (0.0, 60.0, 120.0):
+        detector.answered(9, at)
+        assert episode(detector, at + 1) == [False] * 4

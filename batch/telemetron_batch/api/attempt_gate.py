@@ -297,7 +297,7 @@ class AttemptGate:
     def _mark_up(self, slot: AttemptSlot, now: float) -> None:
         was_down = self._detector.is_down
         self._detector.answered(slot.call, now)
-        self._connection_limit.answered(now)
+        self._connection_limit.answered(slot.call, now)
         if was_down:
             self.on_event("up", "the API answers again")
 

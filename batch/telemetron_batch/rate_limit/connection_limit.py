@@ -18,25 +18,31 @@ class ConnectionLimitDetector:
     """Counts refused or reset connections between answers.
 
     A firewall lets some connections through, refuses all others for a while, and lets some through again. So the
-    second episode of refusals shows a limit; the first one may be an outage. Once a limit is recognised, every
-    refusal is put down to it.
+    second episode of refusals shows a limit; the first one may be an outage. An episode counts once one of its calls
+    is answered: otherwise the calls themselves may be why the server resets their connections. Once a limit is
+    recognised, every refusal is put down to it.
     """
 
     def __init__(self) -> None:
         self._refused = 0
         self._calls: set[int] = set()
+        self._last_calls: set[int] = set()
+        """The calls of the last episode, until one of them is answered."""
         self._last_episode = self._recognised_at = -math.inf
         self._has_answered = False
         self.is_limit = False
         """Whether the last refusal is put down to a limit."""
 
-    def answered(self, now: float) -> None:
-        """Record that an attempt got an answer."""
+    def answered(self, call: int, now: float) -> None:
+        """Record that an attempt of this call got an answer."""
         if self._has_answered and self._is_episode():
+            self._last_calls = self._calls
+        if call in self._last_calls:
             self._last_episode = now
+            self._last_calls = set()
         self._has_answered = True
         self._refused = 0
-        self._calls.clear()
+        self._calls = set()
 
     def refused(self, call: int, now: float) -> bool:
         """Record that a connection was refused or reset, and return whether a limit is the cause."""
