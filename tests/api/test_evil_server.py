@@ -247,9 +247,9 @@ def test_what_the_client_claims_agrees_with_what_an_evil_server_saw(tmp_path: Pa
             return await make_requests(client, seed)
 
     with Background() as background:
-        claims = asyncio.run(main(background.do(server.listen())), debug=True)
+        claims = asyncio.run(main(background.do(server.listen())))
         background.do(server.close())
     for number, claim in claims.items():
         check(number, claim, server)
     assert server.wrong == []
-    assert sum(one.result is not None and one.result.failure is None for one in claims.values()) > REQUESTS / 5
+    assert sum(one.result is not None and one.result.failure is None for one in claims.values()) > REQUESTS / 10
