@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 import socket
 import subprocess
 import threading
@@ -262,12 +263,14 @@ def test_a_socks_proxy_that_opens_no_connection_was_given_nothing(
 
 @pytest.mark.parametrize("kind", [ConnectProxy, SocksProxy])
 def test_wrong_credentials_are_named_and_not_shown(
-    certificates: dict[str, Path], authority: Authority, kind: type[Proxy]
+    certificates: dict[str, Path], authority: Authority, kind: type[Proxy], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     scheme = "http" if kind is ConnectProxy else "socks5"
     result, there = met_through(kind(login=LOGIN), certificates, authority, scheme, "me:another-password")
     assert broken(result) == (FailureKind.PROXY_LOGIN, False)
-    assert "another-password" not in text_of(result)
+    assert "another-password" not in text_of(result) + caplog.text
+    assert base64.b64encode(b"me:another-password").decode() not in caplog.text
     assert there.api.keys == []
 
 

@@ -4,6 +4,7 @@ Pool, streams, TLS and proxies are those of httpx2 and its core. Added are limit
 streams, which know the first byte. No redirect is followed and no cookie is stored. `docs/design.md` has the reasons.
 """
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -37,6 +38,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "user-agent": f"telemetron-batch/{__version__}",
 }
+logging.getLogger("httpcore2.socks").setLevel(logging.INFO)  # at DEBUG it writes the password of the proxy
 _ENCODINGS: Final = ("identity", "gzip", "deflate")
 _UNCHECKED_BYTES: Final = 1024 * 1024
 """Bytes up to which an answer is decompressed at any ratio."""
