@@ -16,10 +16,10 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.sources import KEY_VARIABLE, load_profile
+from telemetron_batch.config.stored import ACCESS_OPTIONS
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.run.check import check
 from telemetron_batch.run.feed_back import configure
-from telemetron_batch.run.stored_config import ACCESS_OPTIONS
 
 _META_KEYS: Final = ("profile", "config")
 """Keys that are not options but name the source of options."""

@@ -3,20 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from telemetron_batch.config.airflow_context import context_variables
 from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.config.sources import KEY_VARIABLE, PROFILE_VARIABLES
-from telemetron_batch.config.stored import load_stored_config, with_access
+from telemetron_batch.config.stored import ACCESS_OPTIONS, load_stored_config, with_access
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.run.locking import require_run, stored_facts
 from telemetron_batch.run.requirements import is_redacted
-
-ACCESS_OPTIONS: Final = ("base_url", *NetworkOptions.__slots__)
-"""Options that say where the key goes; a journal does not decide that."""
 
 
 def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
