@@ -28,6 +28,7 @@ ONLY_HERE = {
     "tomlkit": {"init.profile_file"},
     "sqlite3": {
         "journal.connection",
+        "journal.facts_reader",
         "journal.journal",
         "journal.reader",
         "journal.takeover",

@@ -1,14 +1,10 @@
 """Read a journal: the input, facts, attempts, answers, queries and events."""
 
-import json
-import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +13,6 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.answers import Answer, CustomerHoldings
 from telemetron_batch.domain.arrays import Ints
-from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import Reason
@@ -29,18 +24,15 @@ from telemetron_batch.journal.codec import (
     decode_devices,
     decode_positions,
 )
-from telemetron_batch.journal.connection import open_connection, open_immutable, read_error, require_ours
 from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts_reader import FactsReader, ImmutableFacts
 from telemetron_batch.journal.schema import AttemptEnding
-from telemetron_batch.journal.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
+from telemetron_batch.journal.witness import NOTES
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.clock import boot_number
 
 _MAY_HAVE_ACTED_SQL: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
 """Condition for attempts that may have been carried out without a known result: no answer, or an incomplete one."""
-LOST_IN_SHARDS: Final = Fact.RECORDS_LOST_IN_SHARDS
-"""The fact that counts the records lost in the journals of the run's shards."""
-AFTER_LOSS: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
 _BATCH_BYTES: Final = 4 << 20
 """Bytes of JSON answers that are decoded together."""
 _TIMELINE: Final = """
@@ -115,40 +107,8 @@ class BlockIterable:
         return self._read()
 
 
-class JournalReader:
+class JournalReader(FactsReader):
     """The journal of one run, open for reading."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        require_ours(path)
-        self._witness = Witness(path)
-        self._connection = open_connection(path)
-        # Rows first: an active process may increase the notes in between, which is no loss.
-        with self._reading(ROWS) as cursor:
-            extent = Extent(self.meta(NOTES, 0), cursor.fetchone()[0])
-        self._witness.compare(self.meta(JOURNAL_ID, ""), extent)
-
-    @property
-    def path(self) -> Path:
-        """The path of the journal."""
-        return self._path
-
-    @property
-    def records_lost(self) -> int:
-        """The minimum number of lost records, here or in merged journals; their rows may have been sent."""
-        return int(self._witness.missing + self.meta(LOST, 0) + self.meta(LOST_IN_SHARDS, 0))
-
-    @property
-    def loss(self) -> str:
-        """A message about lost records; "" without any."""
-        lost = self.records_lost
-        records = f"{lost} record{'s' if lost > 1 else ''}"
-        return f"the journal has lost at least {records}: rows may have been sent without a record" if lost else ""
-
-    def require_complete(self) -> None:
-        """Raise JournalError if records were lost, because it is unknown what has been sent."""
-        if loss := self.loss:
-            raise JournalError(f"{self._path}: {loss}", AFTER_LOSS)
 
     def extent(self) -> dict[str, int]:
         """Return counts of the journal's content that only increase."""
@@ -157,17 +117,6 @@ class JournalReader:
             attempts, answers = cursor.fetchone()
         return {"attempts": attempts, "answers": answers, "notes": self.meta(NOTES, 0)}
 
-    def meta(self, name: str, default: Any = None) -> Any:
-        """Return a fact about the run."""
-        with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
-            row = cursor.fetchone()
-            return default if row is None else json.loads(row[0])
-
-    @property
-    def is_in_shards(self) -> bool:
-        """Whether the run is divided into shards."""
-        return self.meta(Fact.DIVISION) is not None
-
     @property
     def input_files(self) -> tuple[InputFile, ...]:
         """The input files of the run."""
@@ -175,16 +124,6 @@ class JournalReader:
             InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
             for one in self.meta(Fact.INPUTS, [])
         )
-
-    @property
-    def base_url_flag(self) -> str | None:
-        """The base URL that the command line gave; None if it gave none, or for the sandbox."""
-        if self.meta(Fact.SANDBOX):
-            return None
-        # Journals of earlier versions do not record whether the URL was a flag.
-        option = (self.meta(Fact.OPTIONS) or {}).get("base_url")
-        url = self.meta(Fact.BASE_URL_FLAG, option)
-        return None if url is None else str(url)
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield file number and key columns of each block of the input, in order."""
@@ -374,20 +313,6 @@ class JournalReader:
                 columns = None if wanted is None else wanted.get(file, ())
                 yield RowBlock(file, decode_batch(keys), decode_batch(cells, columns))
 
-    @contextmanager
-    def _reading(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[sqlite3.Cursor]:
-        """Yield the cursor of a query. Translates errors of a damaged file."""
-        try:
-            cursor = self._connection.execute(query, values)
-            try:
-                yield cursor
-            finally:
-                # An abandoned iterator may be finalized after the journal was closed.
-                with suppress(sqlite3.ProgrammingError):
-                    cursor.close()
-        except (sqlite3.DatabaseError, zlib.error, ValueError, OSError) as exc:
-            raise read_error(self._path, exc) from exc
-
     def _attempts(self, where: str, values: Sequence[object]) -> Iterator[Attempt]:
         columns = "id, call, positions, started, ending, verdict, coalesce(reason, 0), coalesce(text, '')"
         query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
@@ -399,18 +324,8 @@ class JournalReader:
                 )
 
 
-class ImmutableJournal(JournalReader):
+class ImmutableJournal(ImmutableFacts, JournalReader):
     """A journal read without locks or changes, while it may be open in another process or on another host.
 
     Only the input and the facts of `JournalDraft.publish` are reliable; later records may be missing.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        require_ours(path)
-        self._witness = Witness(path)  # not compared: records that are only in the log are not seen
-        self._connection = open_immutable(path)
-
-    def close(self) -> None:
-        """Close the journal."""
-        self._connection.close()

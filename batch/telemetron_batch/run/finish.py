@@ -10,8 +10,8 @@ import pyarrow as pa
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts_reader import AFTER_LOSS
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.journal.reader import AFTER_LOSS
 from telemetron_batch.planning.delta import RowDeltaState, encode_column, row_delta_states
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.effect import has_only_ineffective_unassigns

@@ -10,9 +10,8 @@ from typing import Any
 from telemetron_batch.domain.errors import DiskError, JournalError, UntrustedRunError
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.facts_reader import AFTER_LOSS, FactsReader, ImmutableFacts
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
-from telemetron_batch.journal.reader import AFTER_LOSS, ImmutableJournal, JournalReader
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, shard_command
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
@@ -77,7 +76,7 @@ def _line(folder: Path) -> RunInfo:
         resume = command("resume", folder, _published_flag(folder))
         return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
     try:
-        journal = Journal(folder / JOURNAL_NAME)
+        journal = FactsReader(folder / JOURNAL_NAME)
     except (JournalError, DiskError) as exc:
         return RunInfo(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
     try:
@@ -114,7 +113,7 @@ def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunInfo:
 
 def _published_flag(folder: Path) -> str | None:
     """Return the base URL flag of a run whose journal may be open on another host."""
-    with suppress(JournalError, DiskError), closing(ImmutableJournal(folder / JOURNAL_NAME)) as journal:
+    with suppress(JournalError, DiskError), closing(ImmutableFacts(folder / JOURNAL_NAME)) as journal:
         return journal.base_url_flag
     return None
 
@@ -134,7 +133,7 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
     )
 
 
-def _begun(journal: JournalReader) -> dict[str, Any]:
+def _begun(journal: FactsReader) -> dict[str, Any]:
     """Return the first facts of a journal under the names of a summary; `flag` is its base URL flag."""
     inputs = journal.meta(Fact.INPUTS, [])
     input_fields = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
@@ -144,7 +143,7 @@ def _begun(journal: JournalReader) -> dict[str, Any]:
 
 def _under_way(folder: Path) -> dict[str, Any]:
     """Return what is known of an active run: its last summary, or the first facts of its journal."""
-    with suppress(JournalError, DiskError), closing(ImmutableJournal(folder / JOURNAL_NAME)) as journal:
+    with suppress(JournalError, DiskError), closing(ImmutableFacts(folder / JOURNAL_NAME)) as journal:
         return _begun(journal) | _summary(folder)
     return _summary(folder)
 

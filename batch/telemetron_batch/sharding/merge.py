@@ -16,9 +16,9 @@ from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.stops import Advice, ExitCode, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts_reader import LOST_IN_SHARDS
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.reader import LOST_IN_SHARDS
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run.finish import finish_run, load_stop_reason, parse_stop, serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_scratch
