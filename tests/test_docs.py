@@ -176,13 +176,3 @@ def test_every_benchmark_and_variable_of_the_tests_in_the_docs_exists() -> None:
     assert variables <= {
         name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r'"(TESTS_\w+)"', path.read_text())
     }
-
-
-def test_help_and_usage_errors_do_not_wait_for_pandas() -> None:
-    code = (
-        "import sys; from telemetron_batch.cli import commands; commands.main(['run', '--help'], standalone_mode=False)"
-    )
-    code += "; print('pandas' in sys.modules)"
-    python = sys.executable
-    shown = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert shown.stdout.splitlines()[-1] == "False"

@@ -1,4 +1,4 @@
-"""Completion in real shells, and that it imports nothing heavy."""
+"""Completion in real shells."""
 
 import os
 import shutil
@@ -129,34 +129,3 @@ def test_an_unsupported_shell_is_a_one_line_error() -> None:
     assert ended.exit_code == 2
     assert ended.stderr.startswith("Error: ")
     assert ended.stderr.count("\n") == 1
-
-
-HEAVY = {
-    "asyncio", "httpx2", "jinja2", "numpy", "pandas", "pyarrow", "rich", "sqlite3", "starlette",
-    "tenacity", "uvicorn",
-}  # fmt: skip
-
-
-def imported_packages(*arguments: str) -> set[str]:
-    script = (
-        "import sys\nfrom telemetron_batch.cli.commands import main\ntry:\n    main(prog_name='telemetron-batch')\n"
-        "except SystemExit:\n    print('imported:', *{name.split('.')[0] for name in sys.modules})"
-    )
-    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-    return set(ended.stdout.rpartition("imported:")[2].split())
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["completion", "fish"], ["run"], ["nonsense"]]
-)
-def test_help_and_completion_import_nothing_heavy(arguments: list[str]) -> None:
-    imported = imported_packages(*arguments)
-    assert "click" in imported
-    assert imported & HEAVY == set()
-
-
-@pytest.mark.parametrize("arguments", [["runs", "--reports-dir", "nowhere"], ["check", "--base-url", "no URL"]])
-def test_short_commands_import_neither_pandas_nor_a_server(arguments: list[str]) -> None:
-    imported = imported_packages(*arguments)
-    assert "rich" in imported
-    assert imported & {"jinja2", "pandas", "starlette", "uvicorn"} == set()

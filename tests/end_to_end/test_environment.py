@@ -101,7 +101,7 @@ def test_an_unexpected_system_error_is_one_line_and_not_a_bug(tmp_path: Path, mo
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "/mnt/x")
 
-    monkeypatch.setattr("telemetron_batch.run.pipeline.load_input", broken)
+    monkeypatch.setattr("telemetron_batch.run.make_plan.load_input", broken)
     ended = call("plan", in_folder(tmp_path, "a.csv"), "--json")
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
     assert "/mnt/x (Input/output error)" in ended.stderr

@@ -20,7 +20,7 @@ from telemetron_batch.cli.commands import main
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.planning.plan_summary import PlanSummary
-from telemetron_batch.run import pipeline
+from telemetron_batch.run.make_plan import make_plan
 from tests.input.test_unsupported_formats import compound_file
 from tests.input.test_workbook import save
 from tests.support.docs import INPUT_FILES, part
@@ -45,10 +45,10 @@ class Desk:
         return str(path)
 
     def plan(self, content: str | bytes, name: str = "erp.csv", **flags: Any) -> PlanSummary:
-        return pipeline.make_plan(resolve([self.path(content, name)], flags, {}))
+        return make_plan(resolve([self.path(content, name)], flags, {}))
 
     def plan_of(self, path: Path, **flags: Any) -> PlanSummary:
-        return pipeline.make_plan(resolve([str(path)], flags, {}))
+        return make_plan(resolve([str(path)], flags, {}))
 
     def counts(self, content: str | bytes, **flags: Any) -> tuple[int, int]:
         """Return the number of rows, and of invalid rows."""
@@ -120,14 +120,14 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 @kind("`.xlsx`")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     path = save(desk.folder / "a.xlsx", {"Notes": [["x"]], "Data": ROWS})
-    (file,) = pipeline.make_plan(resolve([str(path)], {}, {})).files
+    (file,) = make_plan(resolve([str(path)], {}, {})).files
     assert file.warnings == ('only sheet "Data" is read, not "Notes"; name another with --sheet',)
 
 
 @kind("a workbook's error values (`#N/A`)")
 def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     path = save(desk.folder / "a.xlsx", {"Data": [*ROWS, ["a@b.cc", "#N/A", "assign"], ["#N/A", "#N/A", "#N/A"]]})
-    assert [(one.title, one.rows) for one in pipeline.make_plan(resolve([str(path)], {}, {})).problems] == [
+    assert [(one.title, one.rows) for one in make_plan(resolve([str(path)], {}, {})).problems] == [
         ("identifier damaged by a spreadsheet", 2)
     ]
 
@@ -232,14 +232,14 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
 @kind("`-`")
 def _(_desk: Desk, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((H + R).encode())))
-    assert pipeline.make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
+    assert make_plan(resolve(["-"], {}, {})).files[0].name == "stdin"
 
 
 @kind("`s3://bucket/key`, `gs://`, `az://`")
 def _(_desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     store = memory_store()
     store.pipe_file("/bucket/a.csv.gz", gzip.compress((H + R).encode()))
-    (file,) = pipeline.make_plan(resolve(["gs://bucket/a.csv.gz"], {}, {})).files
+    (file,) = make_plan(resolve(["gs://bucket/a.csv.gz"], {}, {})).files
     assert (file.name, file.rows) == ("gs://bucket/a.csv.gz", 1)
     store.rm("/bucket/a.csv.gz")
 
@@ -251,7 +251,7 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
         desk.path((H + R).replace(",", ";"), "south/a.csv"),
         desk.path(H + R, "b.csv"),
     ]
-    plan = pipeline.make_plan(resolve(paths, {}, {}))
+    plan = make_plan(resolve(paths, {}, {}))
     assert (plan.rows, plan.duplicates) == (3, 2)
     assert [file.name for file in plan.files] == [*paths[:2], "b.csv"]
 

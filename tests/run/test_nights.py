@@ -18,6 +18,7 @@ from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import BrakeError
 from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.run import pipeline
+from telemetron_batch.run.make_plan import make_plan
 from telemetron_batch.sandbox.server import serve_in_thread
 from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.report import report_run
@@ -413,7 +414,7 @@ def test_the_plan_tells_what_would_be_left_out_without_any_network(nights: Night
     reports = str(nights.desk.folder / "reports")
     path = nights.desk.file(export(A, B), "erp-2.csv")
     flags = {"base_url": BASE_URL, "reports_dir": reports, "since_last": True}
-    told = pipeline.make_plan(resolve([path], flags, key), nights.desk.clock)
+    told = make_plan(resolve([path], flags, key), nights.desk.clock)
     assert (told.rows, told.unchanged, told.devices, told.calls) == (4, 2, 2, 1)
     assert told.as_json()["since"]["run"] == "n1"
 

@@ -18,6 +18,7 @@ import pytest
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import BatchError, BrakeError, ConfigError, DiskError, InputError, PublishError
 from telemetron_batch.run import pipeline
+from telemetron_batch.run.make_plan import make_plan
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.storage import object_store
 from tests.conftest import KEY, Desk
@@ -62,7 +63,7 @@ def test_an_object_is_read_like_a_file_and_named_by_its_url(desk: Desk, memory: 
 def test_several_objects_of_one_name_are_one_run(desk: Desk, memory: Any) -> None:
     one, other = put(memory, "/a/rows.csv"), put(memory, "/b/rows.csv", ROWS.replace("SN-", "TN-"))
     config = resolve([one, other], {"reports_dir": str(desk.folder / "reports")}, {"TELEMETRON_API_KEY": KEY})
-    plan = pipeline.make_plan(config, desk.clock)
+    plan = make_plan(config, desk.clock)
     assert [file.name for file in plan.files] == [one, other]
     assert plan.rows == 4
 

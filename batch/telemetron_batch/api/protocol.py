@@ -14,7 +14,6 @@ import msgspec
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import Results
-from telemetron_batch.domain.identifiers import as_column, folded, trimmed
 from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import encodable, is_printable, printable
@@ -361,6 +360,9 @@ def _match_loosely(spellings: Sequence[str], devices: Sequence[str]) -> dict[str
     """Return the position of the device that each spelling means, without ambiguous and unknown ones."""
     if not spellings:
         return {}
+    # Loads pyarrow, which `check` does without.
+    from telemetron_batch.domain.identifiers import as_column, folded, trimmed
+
     found: dict[str, int] = {}
     for form in (folded, trimmed):
         meant = _unambiguous(form(as_column(devices)).to_pylist())

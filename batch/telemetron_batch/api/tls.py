@@ -3,8 +3,6 @@
 import ssl
 from pathlib import Path
 
-import httpx2
-
 from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.domain.errors import ConfigError
 
@@ -22,6 +20,8 @@ def tls_context(options: NetworkOptions) -> ssl.SSLContext:
 def _trusting(ca_file: str | None) -> ssl.SSLContext:
     """Return a context that trusts the authorities of a file, of SSL_CERT_FILE, or of the system."""
     if ca_file is None:
+        import httpx2  # `plan` loads this module, but makes no context
+
         try:
             return httpx2.create_ssl_context()
         except (OSError, ssl.SSLError) as exc:

@@ -149,15 +149,25 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
         _check_shard(config)
         _warn_of_airflow(config)
         from telemetron_batch.cli import terminal
-        from telemetron_batch.run import pipeline
-        from telemetron_batch.sharding.run_shard import run_shard
 
-        make: Any = pipeline.run if config.shard is None else run_shard
-        show: Any = terminal.show_end if config.shard is None else terminal.show_shard
+        make, show = _sender_of(config)
         summary = make(config, observer=terminal.TerminalObserver(config.output))
         with tolerate_closed_stdout():
             show(summary, config.output)
     raise SystemExit(summary.exit_code)
+
+
+def _sender_of(config: Any) -> tuple[Callable[..., Any], Callable[..., None]]:
+    """Return what makes this run, or this shard of a run, and what shows its end."""
+    from telemetron_batch.cli import terminal
+
+    if config.shard is None:
+        from telemetron_batch.run import pipeline
+
+        return pipeline.run, terminal.show_end
+    from telemetron_batch.sharding.run_shard import run_shard
+
+    return run_shard, terminal.show_shard
 
 
 def _check_shard(config: Any) -> None:
@@ -193,16 +203,18 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
     folder, so that several processes or machines can make the run.
     """
     from telemetron_batch.cli import terminal
-    from telemetron_batch.run import pipeline
-    from telemetron_batch.sharding.shard_plan import plan_shards
 
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
         if config.shards is None:
-            planned = pipeline.make_plan(config)
+            from telemetron_batch.run.make_plan import make_plan
+
+            planned = make_plan(config)
             with tolerate_closed_stdout():
                 terminal.show_planned(planned, config.output)
         else:
+            from telemetron_batch.sharding.shard_plan import plan_shards
+
             sharded = plan_shards(config)
             planned = sharded.summary
             with tolerate_closed_stdout():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from telemetron_batch.domain.base_url import is_loopback
 from telemetron_batch.domain.model import Secret
@@ -47,6 +46,8 @@ class NetworkOptions:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The passwords of the proxies that may be used."""
+        from urllib.request import getproxies  # loads an HTTP client, which --help does not need
+
         urls = [self.proxy.reveal()] if isinstance(self.proxy, Secret) else [*getproxies().values()]
         return tuple(Secret(password) for url in urls for password in _passwords(url))
 
@@ -78,6 +79,8 @@ def parse_proxy(text: str) -> ProxyMode | Secret:
 
 def choose_proxy(base_url: str, setting: ProxyMode | Secret) -> ChosenProxy | None:
     """Return the proxy for a base URL. Raises ValueError if it must not be used or is not valid."""
+    from urllib.request import getproxies, proxy_bypass
+
     parts = urlsplit(base_url)
     if isinstance(setting, Secret):
         is_here = is_loopback(urlsplit(setting.reveal()).hostname or "")

@@ -8,8 +8,6 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-import idna
-
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _LOOPBACK: Final = "localhost"
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
@@ -68,7 +66,11 @@ def _ascii_host(parts: SplitResult) -> str:
     """Return the host in lower case and in ASCII, without the brackets of an IPv6 address."""
     host = _decode_unreserved(parts.hostname or "").lower()
     # The HTTP library uses the same rules; Python's own codec follows older ones that can name another host.
-    return host if host.isascii() else idna.encode(host, uts46=True).decode()
+    if host.isascii():
+        return host
+    import idna  # its tables are large, and most hosts are ASCII
+
+    return idna.encode(host, uts46=True).decode()
 
 
 def _shortest_ip(host: str) -> str:

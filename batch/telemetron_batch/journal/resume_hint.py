@@ -3,16 +3,21 @@
 Repeating the command is not always enough: it may start another run or use another API.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, PathError, system_error
 from telemetron_batch.domain.stops import Advice, ExitCode, ResumeHint, listed_flags
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Journal
 from telemetron_batch.storage.commands import command
+
+if TYPE_CHECKING:  # `check` must not load what reads journals
+    from telemetron_batch.journal.journal import Journal
 
 
 def resume_hint_of(journal: Journal) -> ResumeHint:

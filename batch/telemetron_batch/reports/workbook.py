@@ -3,6 +3,8 @@
 XlsxWriter writes row by row, so memory does not grow with the rows. It takes about fifty times as long as a CSV.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +13,10 @@ from io import SEEK_SET, BytesIO
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from xlsxwriter import Workbook
-from xlsxwriter.exceptions import FileCreateError
-from xlsxwriter.format import Format
-from xlsxwriter.worksheet import Worksheet
 
 from telemetron_batch.domain.actions import ACTIONS, Action
 from telemetron_batch.domain.outcomes import OUTCOME_FACTS
@@ -29,6 +27,11 @@ from telemetron_batch.reports.csv_files import ReportInput, action_header, atten
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.atomic_file import atomic_write
+
+if TYPE_CHECKING:  # most runs write no workbook
+    from xlsxwriter import Workbook
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
 
 MAX_CELL_LENGTH: Final = 32_767
 """Maximum length of a cell, in UTF-16 units."""
@@ -177,6 +180,9 @@ def _sheets(book: Workbook, fields: Mapping[str, Any], names: Sequence[str], row
 @contextmanager
 def _opened(file: BinaryIO, folder: Path) -> Iterator[Workbook]:
     """Yield a workbook that is written to the file at the end unless something fails; its rows wait in a folder."""
+    from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
+
     outlet = _DetachableFile(file)
     with TemporaryDirectory(prefix="xlsx-", dir=folder) as spool, outlet:
         book = Workbook(outlet, {"constant_memory": True, "tmpdir": spool})

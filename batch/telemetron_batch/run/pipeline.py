@@ -4,13 +4,12 @@
     resume    `run` with the options that the run was started with
     verify    ask what customers hold now -> finish
     report    the files again, from the journal alone
-    make_plan everything up to sending, for the command `plan`
 
+The command `plan` does everything up to sending in `make_plan`, which is apart because it loads no HTTP library.
 Every end of a run passes through `finish.finish_run`: reconcile, write the files, conclude the journal, publish.
 The doors (command line, Airflow) call these functions; `sharding` does the same with several processes.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +32,9 @@ from telemetron_batch.journal.resume_hint import (
     translate_system_errors,
 )
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import PlanSummary, summarize
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
 from telemetron_batch.run.locking import (
-    SCRATCH,
     LockWaiter,
     acquire_lease,
     acquire_run_and_key,
@@ -50,13 +47,8 @@ from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.prepare import (
     create_run,
-    delta_json,
-    load_input,
     new_run_id,
     non_defaults,
-    plan_and_check_limits,
-    since_last,
-    size_of_input,
 )
 from telemetron_batch.run.publish import is_published, publish
 from telemetron_batch.run.replan import check_order_again, replan_from_journal
@@ -73,21 +65,6 @@ from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.trusted_folders import shared_with_group
 from telemetron_batch.verification.verify import verify_customers, verify_in_session
-
-
-@translate_system_errors()
-def make_plan(config: RunConfig, clock: Clock | None = None) -> PlanSummary:
-    """Load, plan and check the input without any network and without leaving a file. Raises BatchError."""
-    clock = clock or RealClock()
-    with (
-        shared_with_group(config.shared_reports_dir),
-        tempfile.TemporaryDirectory() as folder,
-        Scratch(Path(folder) / SCRATCH) as scratch,
-    ):
-        loaded = load_input(config, size_of_input(config), Path(folder), scratch)
-        delta = since_last(config, loaded, clock)
-        plan = plan_and_check_limits(config, loaded, delta, clock)
-        return summarize(plan, loaded.files, config.sending.rate, delta_json(delta))
 
 
 @translate_system_errors()

@@ -1,0 +1,92 @@
+"""The libraries that each command imports, so that a short command does not wait for those it does not need."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telemetron_batch.sandbox.server import serve_in_thread
+from telemetron_batch.sandbox.state import SandboxState
+from tests.support.listening import free_port
+
+ROWS = "customerEmail,deviceIdentifier,action\na@example.com,A1,assign\n"
+TERMINAL = {"asyncio", "rich"}
+DATA = {"numpy", "pandas", "pyarrow", "sqlite3", "msgspec"}
+HTTP = {"anyio", "httpcore2", "httpx2", "msgspec", "tenacity"}
+SANDBOX = {"starlette", "uvicorn"}
+HEAVY = {*TERMINAL, *DATA, *HTTP, *SANDBOX, "fsspec", "jinja2", "redis", "xlsxwriter"}
+
+SCRIPT = """
+import sys
+from telemetron_batch.cli.commands import main
+try:
+    main(prog_name="telemetron-batch")
+except SystemExit as end:
+    print("imported:", end.code, *{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def imported_by(*arguments: str, exit_code: int, folder: Path) -> set[str]:
+    """Run a command in a process of its own; return the heavy libraries that it had imported at its end."""
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    environ = {**os.environ, "TELEMETRON_API_KEY": "key"}
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environ, check=True)
+    code, *imported = ended.stdout.rpartition("imported:")[2].split()
+    assert code == str(exit_code), ended.stderr
+    assert "click" in imported
+    return HEAVY.intersection(imported)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a.csv").write_text(ROWS)
+    return tmp_path
+
+
+@pytest.fixture
+def base_url() -> Iterator[str]:
+    with SandboxState() as fleet, serve_in_thread(fleet, api_key="key") as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["run", "--help"], 0),
+        (["completion", "fish"], 0),
+        (["run"], 2),
+        (["nonsense"], 2),
+    ],
+)
+def test_help_completion_and_usage_errors_import_nothing_heavy(
+    arguments: list[str], exit_code: int, folder: Path
+) -> None:
+    assert imported_by(*arguments, exit_code=exit_code, folder=folder) == set()
+
+
+def test_runs_and_check_import_no_column_library(folder: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert imported_by("runs", exit_code=0, folder=folder) == {*TERMINAL, "sqlite3"}
+    assert imported_by("check", "--base-url", nowhere, exit_code=3, folder=folder) == {*TERMINAL, *HTTP}
+
+
+def test_plan_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> None:
+    assert imported_by("plan", "a.csv", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
+
+
+def test_a_run_imports_what_its_options_need(folder: Path, base_url: str) -> None:
+    always = {*TERMINAL, *DATA, *HTTP, "jinja2"}
+    runs = {
+        ("--base-url", base_url): always,
+        ("--sandbox",): {*always, *SANDBOX},
+        ("--base-url", base_url, "--xlsx"): {*always, "xlsxwriter"},
+    }
+    for number, (options, libraries) in enumerate(runs.items()):
+        run = ("run", "a.csv", "--yes", "--run-id", str(number), "--again", *options)
+        assert imported_by(*run, exit_code=0, folder=folder) == libraries
+    assert imported_by("runs", exit_code=0, folder=folder) == {*TERMINAL, "sqlite3"}
