@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.sandbox import server
 from telemetron_batch.sandbox.server import PATH, Limit, SlidingWindow, sandbox_app, serve_forever, serve_in_thread
 from telemetron_batch.sandbox.state import FRACTIONS, RequestLog, SandboxState
 
@@ -461,6 +462,28 @@ def test_the_server_stops_with_connections_open(state: SandboxState) -> None:
             http.post(f"{base_url}/customer/queryCustomer", json={"email": EMAIL})
 
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_server_ends_at_once_if_no_request_is_in_flight(
+    state: SandboxState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_TICK_S", 3600.0)
+    with httpx2.Client(headers=KEY) as http, serve_in_thread(state) as base_url:
+        http.post(f"{base_url}/customer/queryCustomer", json={"email": EMAIL})
+
+    assert "sandbox" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_server_answers_a_request_in_flight_before_it_ends(state: SandboxState) -> None:
+    body = ascii_json(bulk("A"))
+    head = f"POST {ASSIGN} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: any\r\nContent-Length: {len(body)}\r\n"
+    with serve_in_thread(state) as base_url:
+        wire = socket.create_connection(("127.0.0.1", int(base_url.split(":")[2].split("/")[0])))
+        wire.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert b" 100 " in wire.recv(1000)  # so the request is in flight
+        threading.Timer(0.05, wire.sendall, (body,)).start()
+    with wire:
+        assert b" 200 " in wire.recv(1000)
 
 
 def test_the_server_stops_if_its_caller_raises(state: SandboxState) -> None:
