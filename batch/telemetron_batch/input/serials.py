@@ -100,8 +100,11 @@ class SerialProfile:
     @cached_property
     def shortest(self) -> pa.Table:
         """The shapes of the serials, and the length of the shortest serial of each shape."""
-        table = pa.table({"shape": self._shapes, "length": pc.utf8_length(self._filled)})
-        return table.group_by("shape").aggregate([("length", "min")])
+        # `Table.group_by` gives the same, but loads 20 ms of pyarrow for it.
+        shapes = self._shapes.dictionary_encode()
+        shortest = np.full(len(shapes.dictionary), np.iinfo(np.int32).max, np.int32)
+        np.minimum.at(shortest, shapes.indices.to_numpy(zero_copy_only=False), pc.utf8_length(self._filled).to_numpy())
+        return pa.table({"shape": shapes.dictionary, "length_min": shortest})
 
     @cached_property
     def example(self) -> str:
